@@ -215,7 +215,7 @@ fn calls_are_in_doubt_when_the_peer_has_dropped_its_half_of_the_session() {
             Raw::accept_at(&listener, identity, Resume { epoch: 1, received: 1, ..Resume::default() }).await;
         let in_doubt = call.await.unwrap_err();
         assert!(
-            in_doubt.is_outcome_unknown() && in_doubt.to_string().contains("given the session up"),
+            in_doubt.is_outcome_unknown() && in_doubt.to_string().contains("reset the session"),
             "{in_doubt}"
         );
         let next = clerk.try_send(Add(2)).unwrap();

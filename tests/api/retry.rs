@@ -127,7 +127,7 @@ fn a_call_that_was_lost_each_time_is_in_doubt() {
         let calls = [peer.loses().await, peer.loses().await, peer.loses().await];
         let mut link = peer.link().await;
         let error = request.await.unwrap().unwrap_err();
-        assert!(error.is_outcome_unknown() && error.to_string().contains("given the session up"), "{error}");
+        assert!(error.is_outcome_unknown() && error.to_string().contains("reset the session"), "{error}");
         let floor = Watermark { call: CallId(calls[0].call.0 + 1) };
         assert_eq!(link.read().await, Some(Frame::Watermark(floor)));
     });

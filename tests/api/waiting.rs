@@ -1,7 +1,7 @@
 //! Time: whatever has a timeout keeps it, whatever it waits for; what has none can be dropped.
 //!
 //! Nothing here ever goes on by itself: an operation that forgot its time would wait for as long as the
-//! test may last. The table of what takes time is in `docs/semantics.md`.
+//! test may last. The table of what takes time is in `docs/sending.md`.
 
 use std::convert::Infallible;
 use std::fmt::Debug;

@@ -23,10 +23,19 @@ impl Actor for Keeper {
     type Context = Context<Self>;
 }
 
+/// The sum to begin with of an actor whose constructor does not return.
+pub(super) const CONSTRUCTS_FOR_EVER: u64 = u64::MAX;
+
 impl Spawn for Keeper {
     type Args = u64;
     type Error = Infallible;
     fn spawn(start: u64, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+        if start == CONSTRUCTS_FOR_EVER {
+            println!("its constructor computes");
+            loop {
+                std::thread::park();
+            }
+        }
         Ok(Self { sum: start, cluster: at.cluster().clone(), friend: None })
     }
 }

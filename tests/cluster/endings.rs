@@ -7,9 +7,10 @@ use std::process::Command;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
+use super::cast::CONSTRUCTS_FOR_EVER;
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, output, refused, roadshow, text};
+use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
 /// What a command ends with if what was asked to end still runs.
 const STILL_RUNS: i32 = 6;
@@ -52,6 +53,35 @@ fn an_actor_that_computes_is_said_to_run_on_and_ends_by_force_with_its_worker() 
     // Another worker has its place.
     job.spawn("next", Wish::default());
     assert_ne!(job.pid_of("next"), u64::from(pid));
+    job.kill();
+}
+
+#[test]
+fn an_actor_whose_constructor_computes_is_not_dead_before_its_worker_ends() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    job.spawn("neighbour", Wish::default());
+    let pid = job.pid_of("neighbour");
+    let wish = Wish { start: CONSTRUCTS_FOR_EVER, ..Wish::named("busy") };
+    let spawning = job.begin(Order::Spawn("busy".to_owned(), Box::new(wish)));
+    wait_for("it computes", || job.errors().contains("its constructor computes").then_some(()));
+    let (code, said) = refused(site.roadshow(&["kill", "busy", "--timeout=0.5"]));
+    assert_eq!(code, STILL_RUNS, "{said}");
+    assert!(said.contains("was killed, and its constructor may still run after 0.5 s"), "{said}");
+    assert!(said.contains("--force kills its worker") && said.contains("with 1 other actor there"), "{said}");
+    let row = site.row("actors", "name", "busy");
+    let cause = row["cause"].as_str().unwrap();
+    assert!(row["state"] == "PENDING_CREATION" && cause.starts_with("it was killed"), "{row}");
+
+    let killed = output(site.roadshow(&["kill", "busy", "--force"]));
+    assert!(
+        killed.status.success() && text(&killed.stdout).contains("has ended with its worker"),
+        "{killed:?}"
+    );
+    proc::ended(pid.try_into().unwrap());
+    assert_eq!(state(&site, "busy"), "DEAD");
+    let lost = job.end_of(spawning);
+    assert!(lost.failure().starts_with("cannot tell whether"), "{lost:?}");
     job.kill();
 }
 
@@ -126,4 +156,42 @@ fn a_directory_of_sessions_that_others_may_write_into_ends_nothing() {
     assert!(said.contains("it is not closed to other users"), "{said}");
     assert!(proc::runs(site.nodes[0].agent()));
     assert!(Command::new("chmod").arg("0700").arg(&home).status().unwrap().success());
+}
+
+/// What runs the command after a line of the shell.
+fn after(line: &str) -> Vec<String> {
+    ["sh", "-c", &format!("{line} && exec \"$@\""), "sh"].map(str::to_owned).into()
+}
+
+#[test]
+fn stop_removes_what_jobs_have_left_however_deep_it_is() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let session = &site.nodes[0].session;
+    // More levels than the command may have open files.
+    fs::create_dir_all(session.join("jobs").join("d/".repeat(200))).unwrap();
+    let stopped = output(roadshow(site.home(), &after("ulimit -n 64"), &["stop"]));
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    assert!(!session.exists());
+}
+
+#[test]
+fn stop_leaves_alone_what_is_mounted_in_a_session_and_says_so() {
+    let is_allowed =
+        Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
+    if !is_allowed {
+        return skipped("only root may mount, in a namespace of its own");
+    }
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let (data, mounted) = (site.home().join("data"), site.nodes[0].session.join("jobs/mounted"));
+    for dir in [&data, &mounted] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::write(data.join("file"), "kept").unwrap();
+    let line = format!("mount --bind {} {}", data.display(), mounted.display());
+    let under = [vec!["unshare".to_owned(), "-m".to_owned()], after(&line)].concat();
+    let (code, said) = refused(roadshow(site.home(), &under, &["stop"]));
+    println!("{said}");
+    let expected = format!("something is mounted at {}, and is left alone", mounted.display());
+    assert!(code == 1 && said.contains(&expected), "{said}");
+    assert_eq!(fs::read(data.join("file")).unwrap(), b"kept");
 }

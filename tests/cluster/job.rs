@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix::System;
@@ -389,6 +390,8 @@ pub(super) struct Job {
     child: Child,
     orders: Option<ChildStdin>,
     replies: Arc<(Mutex<HashMap<u64, Reply>>, Condvar)>,
+    /// Finishes at the end of the standard output.
+    reader: JoinHandle<()>,
     errors: Arc<Mutex<String>>,
     last: u64,
 }
@@ -436,19 +439,25 @@ impl Job {
 
     /// A program that has joined, or what it says about that.
     #[track_caller]
-    pub(super) fn start(mut command: Command) -> Result<Self, String> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let replies = Arc::<(Mutex<HashMap<u64, Reply>>, Condvar)>::default();
-        let errors = Arc::<Mutex<String>>::default();
-        listen(child.stdout.take().unwrap(), Arc::clone(&replies));
-        gather(child.stderr.take().unwrap(), Arc::clone(&errors));
-        let orders = child.stdin.take();
-        let mut job = Self { child, orders, replies, errors, last: 0 };
+    pub(super) fn start(command: Command) -> Result<Self, String> {
+        let mut job = Self::launch(command);
         match job.wait_for_reply(&Pending(0)) {
             Reply::Failed(error) => Err(error),
             _ => Ok(job),
         }
+    }
+
+    /// A program that may not have joined yet.
+    #[track_caller]
+    pub(super) fn launch(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let replies = Arc::<(Mutex<HashMap<u64, Reply>>, Condvar)>::default();
+        let errors = Arc::<Mutex<String>>::default();
+        let reader = listen(child.stdout.take().unwrap(), Arc::clone(&replies));
+        gather(child.stderr.take().unwrap(), Arc::clone(&errors));
+        let orders = child.stdin.take();
+        Self { child, orders, replies, reader, errors, last: 0 }
     }
 
     /// Has the program begin with something.
@@ -484,7 +493,9 @@ impl Job {
             }
             let ended = self.child.try_wait().unwrap();
             let late = Instant::now() > until;
-            if (late || ended.is_some()) && self.look(pending).is_none() {
+            // The last replies may still be in the pipe when the process has ended.
+            let silent = ended.is_some() && self.reader.is_finished();
+            if (late || silent) && self.look(pending).is_none() {
                 panic!("no reply to {pending:?}; ended: {ended:?}; {}", self.errors());
             }
         }
@@ -589,7 +600,10 @@ impl Drop for Job {
     }
 }
 
-fn listen(stdout: impl Read + Send + 'static, replies: Arc<(Mutex<HashMap<u64, Reply>>, Condvar)>) {
+fn listen(
+    stdout: impl Read + Send + 'static,
+    replies: Arc<(Mutex<HashMap<u64, Reply>>, Condvar)>,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let Some(reply) = line.strip_prefix(MARK) else { continue };
@@ -597,7 +611,7 @@ fn listen(stdout: impl Read + Send + 'static, replies: Arc<(Mutex<HashMap<u64, R
             replies.0.lock().unwrap().insert(number, reply);
             replies.1.notify_all();
         }
-    });
+    })
 }
 
 fn gather(mut stderr: impl Read + Send + 'static, errors: Arc<Mutex<String>>) {

@@ -80,7 +80,7 @@ fn an_actor_that_wants_a_whole_node_is_placed_though_small_ones_keep_coming() {
             }
             let status = site.json(&["status"]);
             let is_reserved =
-                status["waiting"].to_string().contains("is reserved for the first that wants this");
+                status["waiting"].to_string().contains("is reserved for the oldest of these requests");
             // Both wait: the node was reserved before there was room for the small one.
             (is_reserved && status["waiting_count"] == 2).then_some(true)
         });

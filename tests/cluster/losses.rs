@@ -221,11 +221,11 @@ fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_ar
     job.numbers(Order::Tasks(8));
     let finished = || site.list("tasks").iter().map(|task| task["finished"].as_u64().unwrap()).sum::<u64>();
     let counted = wait_for("its tasks are counted", || Some(finished()).filter(|finished| *finished > 0));
-    let is_shown = |state: &str, troubles: usize| {
+    let is_shown = |state: &str, alerts: usize| {
         wait_for(&format!("it is shown as {state}"), || {
-            let told = site.json(&["status"])["troubles"].as_array()?.len();
+            let told = site.json(&["status"])["alerts"].as_array()?.len();
             let is_it = |row: &serde_json::Value| row["pid"] == pid && row["state"] == state;
-            (site.list("workers").iter().any(is_it) && told == troubles).then_some(())
+            (site.list("workers").iter().any(is_it) && told == alerts).then_some(())
         });
     };
     proc::signal(pid, Signal::STOP);

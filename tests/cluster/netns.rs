@@ -90,6 +90,13 @@ impl Network {
         ip(&["-n", &router, "rule", what, "from", &address, "blackhole"]).unwrap();
     }
 
+    /// Has the switch pass no more than a mebibit a second to a machine; or why it cannot.
+    pub(super) fn slow_down(&self, at: usize) -> Result<(), String> {
+        let rate = ["rate", "1mbit", "burst", "32kbit", "latency", "400ms"];
+        let (switch, port) = (self.switch(), format!("port{at}"));
+        run("tc", &[&["-n", &switch, "qdisc", "add", "dev", &port, "root", "tbf"][..], &rate].concat())
+    }
+
     fn switch(&self) -> String {
         format!("{}-s", self.prefix)
     }
@@ -179,10 +186,15 @@ fn within<T: Send>(name: &str, what: impl FnOnce() -> T + Send) -> T {
 }
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments).output().map_err(|error| format!("ip: {error}"))?;
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(format!("ip {}: {}", arguments.join(" "), text(&output.stderr).trim())),
+        false => Err(format!("{program} {}: {}", arguments.join(" "), text(&output.stderr).trim())),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -21,10 +22,14 @@ struct Tally {
 }
 
 /// A program that logs how the nodes get it.
-fn job(site: &TestCluster) -> Job {
+fn logging(site: &TestCluster) -> Command {
     let mut command = program(site, "obey");
     command.env("ROADSHOW_LOG", "roadshow=info");
-    Job::join_with(command)
+    command
+}
+
+fn job(site: &TestCluster) -> Job {
+    Job::join_with(logging(site))
 }
 
 /// What a program has logged last.
@@ -176,4 +181,33 @@ fn a_node_that_is_silent_costs_the_next_one_a_few_seconds() {
 #[test]
 fn a_node_that_was_killed_costs_the_next_one_a_few_seconds() {
     gets_it_although(proc::kill, |_| {});
+}
+
+/// Whether a part of a program is on a node.
+fn has_part(node: &Node) -> bool {
+    let files = fs::read_dir(node.session.join("executables")).unwrap().map(|file| file.unwrap().path());
+    files.into_iter().any(|path| path.extension().is_some_and(|extension| extension == "part"))
+}
+
+#[test]
+fn two_slow_nodes_do_not_keep_the_program_from_the_next() {
+    let network = match Network::new(4) {
+        Ok(network) => network,
+        Err(why) => return skipped(why),
+    };
+    let mut site = TestCluster::head_under(network.under(0), &network.address(0), &["--num-cpus=0"]);
+    let slow = [1, 2].map(|at| site.join_under(&network.under(at), &network.address(at), &["--num-cpus=1"]));
+    for at in [1, 2] {
+        if let Err(why) = network.slow_down(at) {
+            return skipped(why);
+        }
+    }
+    // They need minutes, and the program has not joined before.
+    let job = Job::launch(logging(&site));
+    wait_for("both are sent the program", || slow.iter().all(has_part).then_some(()));
+    let fast = site.join_under(&network.under(3), &network.address(3), &["--num-cpus=1"]);
+    let tally = wait_for("the next one has it", || logged(&job.errors()));
+    assert_eq!((tally.had, tally.sent, tally.fetched), (0, 1, 0), "{}", job.errors());
+    is_complete(&fast);
+    assert!(slow.iter().all(has_part));
 }

@@ -330,6 +330,17 @@ fn users_that_jobs_cannot_run_as_are_refused_and_nothing_is_begun() {
         assert_eq!(code, 1, "{said}");
         assert!(said.contains(part), "{said}");
     }
+    let joining = ["start", "--address=127.0.0.1:6379", "--worker-uids=61040-61041"];
+    for options in [&["--host", &host][..], &[]] {
+        let mut join = roadshow(site.home(), &[], &[&joining[..], options].concat());
+        join.env("ROADSHOW_TOKEN", &site.token);
+        let (code, said) = refused(join);
+        println!("{said}");
+        assert!(
+            code == 1 && said.contains("have no certificates") && said.contains("give --address"),
+            "{said}"
+        );
+    }
     for options in
         [["--worker-uids=0-5", ""], ["--worker-uids=5", ""], ["--worker-uids=5-6", "--worker-user=nobody"]]
     {

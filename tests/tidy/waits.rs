@@ -1,4 +1,4 @@
-//! What takes time is in a table of `docs/semantics.md`, which says how each of it gives up.
+//! What takes time is in a table of `docs/sending.md`, which says how each of it gives up.
 
 use std::collections::BTreeSet;
 

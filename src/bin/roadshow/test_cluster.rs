@@ -127,7 +127,7 @@ pub(crate) fn waiting() -> Vec<PendingActor> {
         "reason": "it needs gpu 1, of which no node has any left"}]))
 }
 
-pub(crate) fn trouble(with: &str, text: &str) -> Alert {
+pub(crate) fn alert(with: &str, text: &str) -> Alert {
     serde_json::from_value(json!({"kind": with, "text": text})).unwrap()
 }
 
@@ -142,11 +142,13 @@ pub(crate) struct State {
     pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
     /// How much of every executable is there.
     pub(crate) stored: u64,
-    pub(crate) troubles: Vec<Alert>,
+    pub(crate) alerts: Vec<Alert>,
     /// What is answered to whatever is to be done.
     pub(crate) done: AdminReply,
     /// Whether its actors do not end when they are asked to.
     pub(crate) computes: bool,
+    /// Whether the constructor of its living actor still runs.
+    pub(crate) constructs: bool,
     killed: Vec<ActorKey>,
 }
 
@@ -155,6 +157,9 @@ impl State {
         let mut actors = actors();
         for actor in actors.iter_mut().filter(|actor| self.killed.contains(&actor.actor_id)) {
             actor.state = ActorState::Dead;
+        }
+        for actor in actors.iter_mut().filter(|actor| self.constructs && actor.state == ActorState::Alive) {
+            actor.state = ActorState::PendingCreation;
         }
         actors
     }
@@ -167,9 +172,10 @@ impl Cluster {
             jobs: VecDeque::from([jobs()]),
             logs: Vec::new(),
             stored: 0,
-            troubles: vec![trouble("WORKER_STARTS", "job 00000002: its workers crash")],
+            alerts: vec![alert("WORKER_STARTS", "job 00000002: its workers crash")],
             done: AdminReply::Done,
             computes: false,
+            constructs: false,
             killed: Vec::new(),
         })))
     }
@@ -254,7 +260,7 @@ impl AdminTransport for TestTransport {
             AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
             AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
             AdminRequest::PendingActors => AdminReply::PendingActors { first: waiting(), count: 8 },
-            AdminRequest::Alerts => AdminReply::Alerts(state.troubles.clone()),
+            AdminRequest::Alerts => AdminReply::Alerts(state.alerts.clone()),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
             }

@@ -27,5 +27,5 @@ pub use submission::Program;
 /// assert_eq!(roadshow::admin::harmless("10 %\r20 %\x1b[2J\n"), "20 %^[[2J\n");
 /// ```
 pub fn harmless(text: &str) -> String {
-    super::output::harmless(text)
+    super::output::sanitised(text)
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::JobUsers;
+use crate::cluster::daemon::job_users::JobUsers;
 use crate::cluster::model::{Labels, NodeId, Resources};
 
 /// Start options of a head.

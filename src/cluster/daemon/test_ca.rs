@@ -1,10 +1,5 @@
 //! Certificate authority for tests that need credentials.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, also in what its functions have in common"
-)]
-
 use std::time::{Duration, SystemTime};
 
 use super::head::ca::CertificateAuthority;

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::security::token_rpc::frames;
 use crate::cluster::security::token_rpc::frames::TokenRpcFrameError;
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
-    binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, Enrolled, Returned, SERVER, TokenReply, TokenRequest,
+    VERSION, binding,
 };
 use crate::cluster::security::{Claims, Token};
 use crate::config::{
@@ -129,14 +129,15 @@ impl<S: TokenService> TokenRpcServer<S> {
     /// Dropping the future closes all connections.
     pub(crate) async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<net::TcpStream>) {
         let mut unauthenticated = UnauthenticatedConnections::default();
+        // Authenticated connections run in tasks of their own, which must end with this future.
         let closing = CancellationToken::new();
         let _close_on_drop = closing.clone().drop_guard();
         while let Some(stream) = incoming.recv().await {
+            // Without an address, such as of a peer that has closed, the connection counts for no source.
             let source = stream.peer_addr().ok().map(|address| address.ip());
             let connection = Arc::clone(&self).handle_connection(stream, closing.clone());
             if let Err(overload) = unauthenticated.spawn(source, HANDSHAKES_OPEN_MAX, connection) {
                 self.refusals.record(&overload);
-                self.refusals.record(&crowded);
             }
         }
     }
@@ -165,6 +166,7 @@ impl<S: TokenService> TokenRpcServer<S> {
         stream: net::TcpStream,
     ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), RefusalReason> {
         stream.set_nonblocking(true).map_err(RefusalReason::Tls)?;
+        // Requests and replies are small, and each waits for the other: Nagle's algorithm would delay them.
         stream.set_nodelay(true).map_err(RefusalReason::Tls)?;
         let stream = TcpStream::from_std(stream).map_err(RefusalReason::Tls)?;
         // Without the wait for the peer's end, the reset of a closed socket could overtake the TLS alert that
@@ -203,18 +205,18 @@ impl<S: TokenService> TokenRpcServer<S> {
         &self,
         request: AuthRequest,
         binding: &[u8],
-    ) -> Result<OwnedSemaphorePermit, (Refusal, RefusalReason)> {
+    ) -> Result<OwnedSemaphorePermit, (AuthRefusal, RefusalReason)> {
         let AuthRequest { version: theirs, proof } = request;
         if theirs != VERSION {
-            return Err((Refusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
+            return Err((AuthRefusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
         }
         if !self.token.verify(CLIENT, binding, &proof) {
-            return Err((Refusal::Secret, RefusalReason::Secret));
+            return Err((AuthRefusal::Secret, RefusalReason::Secret));
         }
         // Last, and after the proof: only clients with the token can occupy the slots.
         Arc::clone(&self.connection_slots)
             .try_acquire_owned()
-            .map_err(|_| (Refusal::Busy, RefusalReason::Busy))
+            .map_err(|_| (AuthRefusal::Busy, RefusalReason::Busy))
     }
 
     /// Answers the requests of a connection until it ends or idles.

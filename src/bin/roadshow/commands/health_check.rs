@@ -30,13 +30,12 @@ pub(crate) async fn run(
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let mut head = desks.head().await?;
-    let (nodes, troubles) = (head.all::<NodeInfo>(Vec::new()).await?, head.troubles().await?);
+    let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let living = nodes.iter().filter(works).count();
-    let failure = if let Some(trouble) = troubles.iter().find(|trouble| trouble.kind == AlertKind::HeadState)
-    {
+    let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState) {
         let next = "until then do not end the head: what it has not kept would be forgotten";
-        Some(CliError::failed(&trouble.text, next))
+        Some(CliError::failed(&alert.text, next))
     } else if !nodes.iter().filter(works).any(|node| node.is_head) {
         Some(CliError::unreachable(
             "the head answers, but its own node does not work",
@@ -47,10 +46,8 @@ pub(crate) async fn run(
     };
     let (address, healthy) = (desks.head_address(), failure.is_none());
     if arguments.json {
-        let troubles: Vec<_> = troubles.iter().map(|trouble| &trouble.text).collect();
-        output.json(
-            &json!({ "healthy": healthy, "address": address, "nodes": living, "troubles": troubles }),
-        )?;
+        let alerts: Vec<_> = alerts.iter().map(|alert| &alert.text).collect();
+        output.json(&json!({ "healthy": healthy, "address": address, "nodes": living, "alerts": alerts }))?;
     } else if healthy {
         output.print(&format!("The cluster at {address} works; its living nodes: {living}.\n"))?;
     }
@@ -61,7 +58,7 @@ pub(crate) async fn run(
 mod tests {
     use super::*;
     use crate::exit;
-    use crate::test_cluster::{Cluster, trouble};
+    use crate::test_cluster::{Cluster, alert};
 
     async fn asked(cluster: &Cluster) -> (CliResult<()>, String) {
         let arguments = Arguments { json: true, reach: ClusterArgs { address: None, token_file: None } };
@@ -72,13 +69,13 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_cannot_keep_its_state_is_not_healthy() {
         let cluster = Cluster::new();
-        cluster.state().troubles.push(trouble("HEAD_STATE", "the disk is full"));
+        cluster.state().alerts.push(alert("HEAD_STATE", "the disk is full"));
         let (outcome, out) = asked(&cluster).await;
         let failure = outcome.unwrap_err();
         assert_eq!(failure.code, exit::FAILED);
         assert!(failure.to_string().starts_with("the disk is full"), "{failure}");
         let health: serde_json::Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((&health["healthy"], &health["troubles"][1]), (&false.into(), &"the disk is full".into()));
+        assert_eq!((&health["healthy"], &health["alerts"][1]), (&false.into(), &"the disk is full".into()));
     }
 
     #[tokio::test]
@@ -86,8 +83,8 @@ mod tests {
         let (outcome, out) = asked(&Cluster::new()).await;
         outcome.unwrap();
         let health: serde_json::Value = serde_json::from_str(&out).unwrap();
-        let troubles = ["job 00000002: its workers crash"];
-        let expected = json!({"healthy": true, "address": "10.0.0.5:6379", "nodes": 2, "troubles": troubles});
+        let alerts = ["job 00000002: its workers crash"];
+        let expected = json!({"healthy": true, "address": "10.0.0.5:6379", "nodes": 2, "alerts": alerts});
         assert_eq!(health, expected);
     }
 }

@@ -20,8 +20,10 @@ const LOOK_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_mil
 
 /// Asks an actor to end, waits until it has, and says so: what it held is free then.
 ///
-/// An actor ends between two messages. One whose handler computes, or blocks, goes on until that returns:
-/// then the command ends with the code 6 after the timeout. `--force` ends such an actor.
+/// An actor ends between two messages. One whose handler or constructor computes, or blocks, goes on until
+/// that returns: then the command ends with the code 6 after the timeout, and the actor is listed as ALIVE, or
+/// as PENDING_CREATION while its constructor runs. It is listed as DEAD once its code has ended, or its
+/// worker. `--force` ends such an actor.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow kill counter")]
 pub(crate) struct Arguments {
@@ -55,7 +57,8 @@ pub(crate) async fn run(
         true => head.kill_worker_of(actor.actor_id).await?,
         false => head.kill(actor.actor_id).await?,
     }
-    let has_ended = has_ended(actor, arguments.timeout, &mut head).await?;
+    let still = state_after(actor, arguments.timeout, &mut head).await?;
+    let has_ended = still == ActorState::Dead;
     let killed = home.as_ref().filter(|_| arguments.force);
     let (id, class) = (actor.actor_id, &actor.class);
     if arguments.json {
@@ -67,7 +70,7 @@ pub(crate) async fn run(
             format!(
                 " with its worker {} and {} there; the process is gone within {seconds} s",
                 home.worker_id,
-                others(home)
+                others(home, actor)
             )
         });
         output.print(&format!("The actor {id} ({class}) has ended{with}.\n"))?;
@@ -76,14 +79,23 @@ pub(crate) async fn run(
         return Ok(());
     }
     let seconds = arguments.timeout.as_secs_f64();
-    let text = format!("the actor {id} ({class}) was asked to end, and still runs after {seconds} s");
-    let next = match &home {
-        Some(home) => format!(
-            "it ends when its handler returns; --force kills its worker {} with {} there",
-            home.worker_id,
-            others(home)
+    let (text, ends) = match still {
+        ActorState::PendingCreation => (
+            format!(
+                "the actor {id} ({class}) was killed, and its constructor may still run after {seconds} s"
+            ),
+            "it ends when its constructor returns",
         ),
-        None => "it ends when its handler returns".to_owned(),
+        _ => (
+            format!("the actor {id} ({class}) was asked to end, and still runs after {seconds} s"),
+            "it ends when its handler returns",
+        ),
+    };
+    let next = match &home {
+        Some(home) => {
+            format!("{ends}; --force kills its worker {} with {} there", home.worker_id, others(home, actor))
+        }
+        None => ends.to_owned(),
     };
     Err(CliError::new(exit::STILL_RUNS, text, next))
 }
@@ -98,31 +110,31 @@ async fn worker_of<E: AdminTransport>(
     Ok(worker.filter(|worker| worker.state != WorkerState::Dead))
 }
 
-/// The other actors of a worker, in words.
-fn others(home: &WorkerSummary) -> String {
-    match home.actors.saturating_sub(1) {
+/// The other actors of its worker, in words.
+fn others(home: &WorkerSummary, actor: &ActorInfo) -> String {
+    // The worker counts those that live, and one that is being made does not.
+    let itself = usize::from(actor.state == ActorState::Alive);
+    match home.actors.saturating_sub(itself) {
         0 => "no other actor".to_owned(),
         others => count(others, "other actor"),
     }
 }
 
-/// Whether it has ended within that time.
-async fn has_ended<E: AdminTransport>(
+/// The actor's state once it is dead, or after that time.
+async fn state_after<E: AdminTransport>(
     actor: &ActorInfo,
     limit: Duration,
     head: &mut Admin<E>,
-) -> CliResult<bool> {
+) -> CliResult<ActorState> {
     let until = Instant::now() + limit;
     let [mut pause, longest] = LOOK_AFTER;
     loop {
         let now = head.row::<ActorInfo>(actor.actor_id, actor.actor_id.0).await?;
         // One that ended long ago is listed no more.
-        if now.is_none_or(|now| now.state == ActorState::Dead) {
-            return Ok(true);
-        }
+        let state = now.map_or(ActorState::Dead, |now| now.state);
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
+        if state == ActorState::Dead || left.is_zero() {
+            return Ok(state);
         }
         tokio::time::sleep(pause.min(left)).await;
         pause = (2 * pause).min(longest);
@@ -180,6 +192,18 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_actor_whose_constructor_computes_is_said_to_begin_still() {
+        let cluster = Cluster::new();
+        cluster.state().computes = true;
+        cluster.state().constructs = true;
+        let failure = kill(&cluster, "counter", false, false).await.0.unwrap_err();
+        let expected = "the actor 0000000000000001 (app::Counter) was killed, and its constructor may still run \
+                        after 5 s; it ends when its constructor returns; --force kills its worker \
+                        0000000000000001 with 1 other actor there";
+        assert_eq!((failure.code, failure.to_string().as_str()), (exit::STILL_RUNS, expected));
+    }
+
     #[tokio::test]
     async fn by_force_it_ends_with_its_worker() {
         let cluster = Cluster::new();
@@ -196,9 +220,12 @@ mod tests {
     #[test]
     fn other_actors_of_the_worker_are_counted() {
         let mut home = crate::test_cluster::workers().remove(0);
-        assert_eq!(others(&home), "no other actor");
+        let mut actor = crate::test_cluster::actors().remove(0);
+        assert_eq!(others(&home, &actor), "no other actor");
         home.actors = 3;
-        assert_eq!(others(&home), "2 other actors");
+        assert_eq!(others(&home, &actor), "2 other actors");
+        actor.state = ActorState::PendingCreation;
+        assert_eq!(others(&home, &actor), "3 other actors");
     }
 
     #[tokio::test]

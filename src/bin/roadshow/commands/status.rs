@@ -13,7 +13,7 @@ use crate::error::{CliResult, one_line};
 use crate::output::Output;
 use crate::output::rows::{Row, last_part, quantity, shown, word};
 
-/// Shows the cluster on one page: troubles if there are any, nodes, what of their resources is taken, jobs,
+/// Shows the cluster on one page: alerts if there are any, nodes, what of their resources is taken, jobs,
 /// and what waits.
 ///
 /// It is asked of the head in this moment: a node that has joined is there at once.
@@ -43,7 +43,7 @@ struct Status {
     waiting: Vec<PendingActor>,
     /// How many wait.
     waiting_count: usize,
-    troubles: Vec<Alert>,
+    alerts: Vec<Alert>,
 }
 
 /// How much of a resource is taken.
@@ -60,7 +60,7 @@ pub(crate) async fn run(
 ) -> CliResult<()> {
     let mut head = desks.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
-    let ((waiting, waiting_count), troubles) = (head.waiting().await?, head.troubles().await?);
+    let ((waiting, waiting_count), alerts) = (head.waiting().await?, head.alerts().await?);
     let status = Status {
         address: desks.head_address(),
         resources: usage(&nodes),
@@ -68,7 +68,7 @@ pub(crate) async fn run(
         nodes,
         waiting,
         waiting_count,
-        troubles,
+        alerts,
     };
     match arguments.json {
         true => output.json(&status),
@@ -100,17 +100,17 @@ impl Status {
     fn page(&self, verbose: bool) -> String {
         let mut page = format!("Cluster at {}\n", self.address);
         // A string takes what is written to it.
-        let _ = self.write_troubles(&mut page);
+        let _ = self.write_alerts(&mut page);
         let _ = self.write_nodes(&mut page, verbose);
         let _ = self.write_work(&mut page);
         page
     }
 
-    fn write_troubles(&self, page: &mut String) -> std::fmt::Result {
-        if !self.troubles.is_empty() {
-            writeln!(page, "\nTroubles")?;
+    fn write_alerts(&self, page: &mut String) -> std::fmt::Result {
+        if !self.alerts.is_empty() {
+            writeln!(page, "\nAlerts")?;
         }
-        self.troubles.iter().try_for_each(|trouble| writeln!(page, "  {}", one_line(&trouble.text)))
+        self.alerts.iter().try_for_each(|alert| writeln!(page, "  {}", one_line(&alert.text)))
     }
 
     fn write_nodes(&self, page: &mut String, verbose: bool) -> std::fmt::Result {
@@ -205,7 +205,7 @@ mod tests {
         let expected = "\
 Cluster at 10.0.0.5:6379
 
-Troubles
+Alerts
   job 00000002: its workers crash
 
 Nodes
@@ -246,6 +246,6 @@ Waiting for a place
         assert_eq!(status["jobs"]["FAILED"], 1);
         assert_eq!(status["waiting"][0]["class"], "app::Big");
         assert_eq!(status["waiting_count"], 8);
-        assert_eq!(status["troubles"][0]["kind"], "WORKER_STARTS");
+        assert_eq!(status["alerts"][0]["kind"], "WORKER_STARTS");
     }
 }

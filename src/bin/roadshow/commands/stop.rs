@@ -132,7 +132,7 @@ pub(crate) fn stop(session: &Session, manner: StopOptions) -> CliResult<Stopped>
     session.remove(manner.keep_logs).map_err(|error| {
         let text =
             format!("the processes have ended, but {} cannot be removed: {error}", session.dir.display());
-        CliError::failed(text, "remove it by hand")
+        CliError::failed(text, "then remove what is left of it by hand")
     })?;
     let pids = |processes: &[Process]| processes.iter().map(|process| process.pid).collect();
     let (daemons, others) = (pids(&daemons), pids(&others));

@@ -8,22 +8,23 @@ mod private_files;
 mod process;
 mod root;
 
-use private_files::{check_closed, check_home};
-use private_files::{let_others_pass, own_passable_directory};
-pub(crate) use private_files::{lock_shared, own_directory, read_own, write_private};
-pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
-pub(crate) use root::{SessionDir, SessionRoot};
-
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use roadshow::daemon::JobUsers;
+use roadshow::daemon::{JobUsers, remove_tree};
 use roadshow::model::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::token::TokenText;
+
+use private_files::{check_closed, check_home};
+use private_files::{let_others_pass, own_passable_directory};
+
+pub(crate) use private_files::{lock_shared, own_directory, read_own, write_private};
+pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
+pub(crate) use root::{SessionDir, SessionRoot};
 
 const NODE_FILE: &str = "node.json";
 const TOKEN_FILE: &str = "token";
@@ -134,10 +135,10 @@ impl Session {
 
     /// Removes what it has left; with `keep_logs` all but its logs.
     pub(crate) fn remove(&self, keep_logs: bool) -> io::Result<()> {
-        match (self.dir.exists(), keep_logs) {
-            (false, _) => Ok(()),
-            (true, false) => fs::remove_dir_all(&self.dir),
-            (true, true) => self.remove_all_but(&[LOGS]),
+        match keep_logs {
+            false => Ok(remove_tree(&self.dir)?),
+            true if self.dir.exists() => self.remove_all_but(&[LOGS]),
+            true => Ok(()),
         }
     }
 
@@ -160,10 +161,8 @@ impl Session {
     fn remove_all_but(&self, kept: &[&str]) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            match entry.file_type()?.is_dir() {
-                _ if kept.iter().any(|name| entry.file_name() == *name) => {}
-                true => fs::remove_dir_all(entry.path())?,
-                false => fs::remove_file(entry.path())?,
+            if !kept.iter().any(|name| entry.file_name() == *name) {
+                remove_tree(&entry.path())?;
             }
         }
         Ok(())

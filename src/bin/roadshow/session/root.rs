@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use roadshow::daemon::remove_tree;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -159,7 +160,7 @@ impl SessionRoot {
         self.drop_stale_links();
         if check_home(&self.0).is_ok() && self.entries().next().is_none() {
             // Of agents that were killed; those that run have sessions.
-            let _ = fs::remove_dir_all(self.0.join(WORKER_UIDS));
+            let _ = remove_tree(&self.0.join(WORKER_UIDS));
         }
         // Fails as long as there is something in it.
         let _ = fs::remove_dir(&self.0);

@@ -40,6 +40,7 @@ impl EnrolmentSocket {
                 _ => {}
             }
             let listener = UnixListener::bind(&path)?;
+            // The group before the mode: in the other order the agent's group could connect for a moment.
             chown(&path, None, Some(account.user().gid))?;
             std::fs::set_permissions(&path, Permissions::from_mode(0o660))?;
             Ok(Self { listener, uid })
@@ -85,6 +86,7 @@ pub(super) async fn serve(
 async fn answer(agent: &Agent, job: JobId, mut connection: UnixStream) -> io::Result<()> {
     let mut length = [0; 4];
     connection.read_exact(&mut length).await?;
+    // The length comes from user code, so it is bounded before it is allocated.
     let mut body = vec![0; worker::validate_length(length)?];
     connection.read_exact(&mut body).await?;
     let request: EnrolRequest = worker::decode(&body)?;

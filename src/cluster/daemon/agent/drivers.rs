@@ -1,10 +1,10 @@
 //! Drivers of submitted jobs that run on this node.
 //!
 //! ```text
-//!             begin              exit, or killed after a stop
+//!            reserve             exit, or killed after a stop
 //!  (absent) ─────────▶ Running ─────────────────────────────▶ (absent)
 //!     │ stop
-//!     └──────────────▶ Cancelled: a later begin is refused
+//!     └──────────────▶ Cancelled: a later start is refused
 //! ```
 
 use std::collections::hash_map::Entry;
@@ -32,7 +32,7 @@ use crate::cluster::admin::Submission;
 use crate::cluster::executable::{Digest, check_runs_here};
 use crate::cluster::launch::children;
 use crate::cluster::launch::descendants;
-use crate::cluster::launch::descendants::{MARK_VARIABLE, Mark};
+use crate::cluster::launch::descendants::{MARK_VARIABLE, WorkerMark};
 use crate::cluster::model::{JobId, JobState};
 use crate::cluster::output::{Capture, LogName};
 use crate::cluster::protocol::NodeEvent;
@@ -82,7 +82,7 @@ impl Drivers {
     }
 
     /// Registers a driver before its start, and returns the token that stops it.
-    fn begin(&self, job: JobId) -> Result<CancellationToken, String> {
+    fn reserve(&self, job: JobId) -> Result<CancellationToken, String> {
         match self.lock().entry(job) {
             Entry::Vacant(vacant) => {
                 let stop = CancellationToken::new();
@@ -110,10 +110,11 @@ impl Agent {
     /// Starts the driver of a submitted job, whose executable is stored here. Call it on a thread that may block,
     /// within the agent's runtime.
     pub(super) fn launch_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
-        let stop = self.drivers.begin(job)?;
-        let begun = self.start_driver(job, submission, stop);
-        begun.inspect_err(|why| {
+        let stop = self.drivers.reserve(job)?;
+        let started = self.start_driver(job, submission, stop);
+        started.inspect_err(|why| {
             self.drivers.end(job);
+            // Reported like the end of a driver: the job fails now, and not at the end of its lease.
             let message = format!("cannot start the driver: {why}");
             self.record(NodeEvent::DriverExited { job, state: JobState::Failed, exit_code: None, message });
         })
@@ -132,7 +133,8 @@ impl Agent {
         let directory = self.jobs.directory(job, account.as_deref()).map_err(|error| error.to_string())?;
         let ((out, stdout), (err, stderr)) =
             (output::pipe(account.as_deref())?, output::pipe(account.as_deref())?);
-        let mark = Mark::new().map_err(|error| error.to_string())?;
+        // Found later by its mark, since a driver's children can leave its group and its session.
+        let mark = WorkerMark::new().map_err(|error| error.to_string())?;
         let socket = account.as_deref().map(EnrolmentSocket::listen).transpose()?;
         let mut command = self.command(&pinned.path(), account.as_deref(), &directory)?;
         command
@@ -148,6 +150,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
+            // A group of its own, so that signals reach the driver's children, and not the agent.
             .process_group(0)
             .kill_on_drop(true);
         let child = children::start(|| spawn(&mut command, account.as_deref()), Child::id);
@@ -220,7 +223,7 @@ fn spawn(command: &mut Command, account: Option<&Account>) -> io::Result<Child> 
 }
 
 /// Kills and reaps a driver whose start has failed, and ends the processes that it has started.
-async fn discard(mut child: Child, mark: Mark) {
+async fn discard(mut child: Child, mark: WorkerMark) {
     let pid = child.id();
     // Fails only if the child was waited for already.
     let _ = child.kill().await;
@@ -229,7 +232,7 @@ async fn discard(mut child: Child, mark: Mark) {
 }
 
 /// Waits for the end of a driver, and stops it on request.
-async fn supervise(job: JobId, mut child: Child, mark: Mark, stop: &CancellationToken) -> NodeEvent {
+async fn supervise(job: JobId, mut child: Child, mark: WorkerMark, stop: &CancellationToken) -> NodeEvent {
     let pid = child.id();
     let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let signal = |signal| {
@@ -301,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn discarded_driver_is_reaped_and_its_children_end() {
-        let mark = Mark::new().unwrap();
+        let mark = WorkerMark::new().unwrap();
         let mut command = Command::new("sh");
         // The daemon has another session, so only its mark identifies it.
         let script = "setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000";

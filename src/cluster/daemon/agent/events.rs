@@ -24,6 +24,7 @@ pub(super) struct EventQueue {
 impl EventQueue {
     pub(super) fn push(&self, event: NodeEvent) {
         self.lock().push_back(event);
+        // `notify_one` stores a permit, so an event between `take` and `notified` in `next` is not missed.
         self.notify.notify_one();
     }
 
@@ -51,6 +52,7 @@ impl EventQueue {
     /// Returns events to the front of the queue, since the head may not have received them.
     fn requeue(&self, events: Vec<NodeEvent>) {
         let mut queue = self.lock();
+        // Backwards, so that they keep their order in front of later events.
         for event in events.into_iter().rev() {
             queue.push_front(event);
         }

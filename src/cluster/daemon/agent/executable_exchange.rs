@@ -85,6 +85,7 @@ impl From<NotFetched> for ExecutableReply {
 /// A call does not run to the end of a large executable: the driver learns of progress by its replies.
 pub(super) async fn fetch(agent: &Agent, wanted: FetchCommand) -> ExecutableReply {
     let FetchCommand { digest, size, from, at } = wanted;
+    // An immediate `Busy` instead of a wait: the driver may choose another node, and its call has a deadline.
     let Ok(_permit) = agent.exchange.fetching.try_acquire() else { return ExecutableReply::Busy };
     let Some(_source) = SourceGuard::open(agent, from, at) else {
         let text = format!("host {} is no agent of another node", from.host);
@@ -124,6 +125,7 @@ impl<'a> SourceGuard<'a> {
         source.fetches += 1;
         source.is_new |= known.is_err();
         drop(sources);
+        // Behind the registration above: the source of a concurrent fetch must not be forgotten in between.
         agent.host.add_peer(from, at);
         Some(Self { agent, from })
     }
@@ -171,6 +173,7 @@ where
     let mut have = in_store(store, move |store| store.stored_bytes(digest, size)).await?;
     while have < size && tokio::time::Instant::now() < until {
         let bytes = chunk(have).await?;
+        // Full chunks only: a source could otherwise send single bytes, each for the price of a call.
         let expected = (size - have).min(EXECUTABLE_CHUNK_BYTES as u64);
         if bytes.len() as u64 != expected {
             let text =
@@ -205,6 +208,7 @@ pub(super) fn serve(agent: Arc<Agent>, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
+    // The slot is taken before the thread, so that a flood of requests does not occupy the blocking threads.
     let key = (from, digest);
     if !agent.exchange.served().begin_read(Instant::now(), key) {
         return responder.answer(FetchReply::Busy);

@@ -85,7 +85,7 @@ impl Jobs {
             let trimmed = tokio::task::spawn_blocking(move || {
                 let is_writing = |name: LogName| checked.is_writing(name);
                 checked.jobs.drop_empty(|job| checked.drivers.runs(job));
-                checked.accounts.end_rest();
+                checked.accounts.retry_ends();
                 LogReader::new(checked.jobs.logs()).trim(LOGS_BYTES_MAX, LOGS_FILES_MAX, is_writing)
             });
             if let Ok(Err(error)) = trimmed.await {
@@ -122,6 +122,7 @@ impl Jobs {
 
     /// Unpins the executable of an ended job, unless some of its workers still run.
     pub(super) fn release_if_idle(&self, job: JobId, workers: &NodeWorkers) {
+        // Under the lock of the jobs: a worker that starts meanwhile is either counted, or finds no executable.
         let mut provisioned = self.lock();
         if provisioned.get(&job).is_some_and(|entry| entry.ended) && !workers.has_workers_of(job) {
             provisioned.remove(&job);

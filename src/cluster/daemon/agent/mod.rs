@@ -41,7 +41,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{AgentOptions, AgentReady, DaemonError, ShutdownSignals, failed, start_host};
+use super::error::{DaemonError, failed};
+use super::host::{ShutdownSignals, start_host};
+use super::options::{AgentOptions, AgentReady};
 use crate::cluster::daemon::agent::store::ExecutableStore;
 use crate::cluster::daemon::handoff::HeadSocket;
 use crate::cluster::daemon::logs::daemon_log;
@@ -229,7 +231,8 @@ async fn end_descendants(agent: &Agent) {
 async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), DaemonError> {
     // 1. The options, and the files of the session. Both fail without any effect on the cluster.
     let token: Token = options.token.parse().map_err(|error| DaemonError::Refused(format!("{error}")))?;
-    options.job_users.check(options.host).map_err(|error| DaemonError::Refused(error.to_string()))?;
+    let checked = options.job_users.check(options.host, &options.heads);
+    checked.map_err(|error| DaemonError::Refused(error.to_string()))?;
     let (executables, jobs, accounts) = open_session(&options)?;
 
     // 2. The acceptor, before the enrolment: on the head's node the connection to the head arrives here, and the

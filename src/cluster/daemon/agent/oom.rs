@@ -1,16 +1,19 @@
 //! Kills by the kernel's out-of-memory killer, read from the kernel's counters.
 
 use std::fs;
+use std::path::Path;
 
 use crate::cluster::host_info;
 
 /// Number of processes that the kernel has killed so far, in this control group and on the whole machine.
 pub(crate) fn oom_kill_count() -> u64 {
-    group_kills().unwrap_or(0) + machine_kills().unwrap_or(0)
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    group_kills(Path::new(host_info::GROUPS), &groups) + machine_kills().unwrap_or(0)
 }
 
 /// Adds a hint to the cause of a process' end if the kernel has killed processes since.
 pub(crate) fn annotate_oom(cause: String, kills_before: u64) -> String {
+    // The counters do not name the victim, so the hint is added only to a kill.
     match cause.contains("SIGKILL") && oom_kill_count() > kills_before {
         true => format!(
             "{cause}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node \
@@ -24,8 +27,10 @@ fn machine_kills() -> Option<u64> {
     counter(&fs::read_to_string("/proc/vmstat").ok()?, "oom_kill")
 }
 
-fn group_kills() -> Option<u64> {
-    counter(&host_info::group_file("memory.events")?, "oom_kill")
+/// Kills in the groups of a list such as `/proc/self/cgroup`, of which version 1 has the count in another file.
+fn group_kills(mounted: &Path, list: &str) -> u64 {
+    let texts = host_info::group_texts(mounted, list, "memory.events", "memory.oom_control");
+    texts.filter_map(|text| counter(&text, "oom_kill")).sum()
 }
 
 fn counter(text: &str, name: &str) -> Option<u64> {
@@ -36,6 +41,31 @@ fn counter(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::test_dir::TestDir;
+
+    #[test]
+    fn kills_of_control_groups_are_counted_in_either_version() {
+        let scratch = TestDir::new();
+        let write = |path: &str, text: &str| {
+            let path = scratch.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let kills = |list: &str| group_kills(scratch.path(), list);
+        let (v2, v1) = ("0::/slice/unit\n", "5:cpu:/x\n4:hugetlb,memory:/docker/1f\n1:name=systemd:/y\n");
+        assert_eq!((kills(v2), kills(v1), kills("")), (0, 0, 0));
+        write("slice/unit/memory.events", "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\n");
+        assert_eq!(kills(v2), 2);
+        // In a container whose list has the group's name outside of it.
+        write("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
+        assert_eq!(kills(v1), 5);
+        write("memory/docker/1f/memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 9\n");
+        assert_eq!(kills(v1), 9);
+        assert_eq!(kills(&format!("{v1}{v2}")), 11);
+        // Before Linux 4.13 there is no count.
+        write("memory/docker/1f/memory.oom_control", "oom_kill_disable 0\nunder_oom 1\n");
+        assert_eq!(kills(v1), 0);
+    }
 
     #[test]
     fn counter_is_found_by_its_whole_name() {

@@ -53,6 +53,7 @@ impl Orphans {
         running.extend(agent.drivers.running());
         let mut orphans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let adopted = children::adopted();
+        // Entries of reaped processes would otherwise stay for ever.
         orphans.retain(|process, _| adopted.contains(process));
         for process in adopted {
             let jobs =

@@ -102,6 +102,7 @@ async fn forward(
     mut written: mpsc::Receiver<Captured>,
 ) {
     let node = agent.facts.id();
+    // One call after the other, so that the lines keep their order.
     let mut unsent = Unsent::default();
     while let Some(captured) = written.recv().await {
         let (stream, mut lines, unfinished) = match captured {

@@ -66,6 +66,7 @@ impl NodeRouter {
 
 impl ConnectionRouter for NodeRouter {
     fn route(&self, route: Route, connection: TcpStream) -> Result<(), HandoffError> {
+        // `try_send`: waiting for a full queue would delay the connections of all other processes.
         let admitted = match route {
             Route::Host(host) if host == self.own => self.agent_queue.try_send(connection),
             Route::AgentTokenRpc => self.token_rpc_queue.try_send(connection),

@@ -63,6 +63,7 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         AgentCommand::StopActor { at, .. } => {
             let (host, address) = (agent.host.clone(), agent.facts.address);
             tokio::spawn(async move {
+                // The actor's worker is dialled through the node's own acceptor.
                 host.add_peer(at.host, address);
                 if let Err(error) = stop_on_host(&host, at).await {
                     tracing::debug!(?at, %error, "cannot stop an actor");

@@ -97,7 +97,7 @@ impl NodeWorkers {
         detached: Option<ActorKey>,
     ) -> Arc<AtomicBool> {
         let stopping = Arc::<AtomicBool>::default();
-        let entry = Worker { job, detached, running: None, stopping: Arc::clone(&stopping) };
+        let entry = NodeWorker { job, detached, running: None, stopping: Arc::clone(&stopping) };
         self.lock().insert(worker, entry);
         stopping
     }
@@ -165,6 +165,7 @@ impl NodeWorkers {
             let info = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, tracks_all_actors: true };
             for to in hosts {
                 let host = agent.host.clone();
+                // The agent dials its workers through its own acceptor, like every other host.
                 host.add_peer(to, at);
                 tokio::spawn(async move {
                     // Without a deadline: a worker whose thread is busy reads the update when it is done.
@@ -208,7 +209,9 @@ impl NodeWorkers {
     pub(super) fn certificate_holders(&self) -> Vec<(JobId, [HostUid; 2], Arc<ControlSocket>)> {
         let all = self.lock();
         let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
-        running.map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline()))).collect()
+        running
+            .map(|(job, running)| (job, running.hosts, Arc::clone(running.process.control_socket())))
+            .collect()
     }
 
     /// Registers the process of a worker.
@@ -220,7 +223,7 @@ impl NodeWorkers {
         label: &Arc<Label>,
     ) {
         for host in hosts {
-            self.routes().insert(host.host, Arc::clone(process.lifeline()));
+            self.routes().insert(host.host, Arc::clone(process.control_socket()));
         }
         if let Some(entry) = self.lock().get_mut(&worker) {
             let (process, label) = (Arc::clone(process), Arc::clone(label));
@@ -271,6 +274,8 @@ impl NodeWorkers {
 
     fn remove(&self, agent: &Agent, worker: WorkerId) {
         let Some(entry) = self.lock().remove(&worker) else { return };
+        // After the removal, so that this worker no longer counts, and without the lock of the workers: the call takes it
+        // behind the lock of the jobs.
         agent.jobs.release_if_idle(entry.job, self);
         for host in entry.running.into_iter().flat_map(|running| running.hosts) {
             self.routes().remove(&host.host);
@@ -322,7 +327,7 @@ async fn launch(
     let ended = watch(agent, worker, &process)?;
 
     // 4. Initialisation. The worker is reported as ready only with its hosts up, since the head places actors there
-    //    from then on. A stop request that came meanwhile may not have been read, so it is repeated.
+    //    from then on. A stop request in the meantime may not have been read, so it is repeated.
     let address = agent.facts.address;
     let head = HeadInfo { head, at: Some(agent.head_at()), job, tracks_all_actors: true };
     initialise(agent, &process, &spec, hosts, NodeContext { credentials, address, head }).await?;
@@ -424,9 +429,9 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
     let agent = Arc::clone(agent);
     process.on_report(move |report| match report {
         Report::ActorEvents(events) => {
-            for life in events {
-                agent.workers.on_actor_event(worker, &life);
-                agent.record(NodeEvent::Actor { worker, life });
+            for event in events {
+                agent.workers.on_actor_event(worker, &event);
+                agent.record(NodeEvent::Actor { worker, life: event });
             }
         }
         Report::Tasks(counts) => {
@@ -439,6 +444,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
 
 /// Part of the agent's environment that a job's processes inherit: the variables that any program needs.
 pub(super) fn kept_environment(account: Option<&Account>, directory: &Path) -> Variables {
+    // A list of allowed names, since the agent's environment may hold secrets.
     const KEPT: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "ROADSHOW_LOG"];
     const USER_VARIABLES: [&str; 3] = ["HOME", "USER", "TMPDIR"];
     let kept = |name: &&str| Some((OsString::from(name), std::env::var_os(name)?));

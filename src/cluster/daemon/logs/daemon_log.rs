@@ -35,6 +35,7 @@ fn is_stderr(path: &Path) -> bool {
     let (Ok(file), Ok(stderr)) = (std::fs::metadata(path), rustix::fs::fstat(io::stderr())) else {
         return false;
     };
+    // By inode: the command has opened the file, and this process knows only its descriptor.
     (file.dev(), file.ino()) == (stderr.st_dev, stderr.st_ino)
 }
 

@@ -83,6 +83,7 @@ impl LogReader {
     ///
     /// [`LogError::Unknown`] if there is no log of that name, [`LogError::Read`] if it cannot be read.
     pub(crate) fn read(&self, file: &str, from: LogFrom) -> Result<LogPart, LogError> {
+        // The name comes from a request. Without this check `../` would lead out of the directory.
         if !is_log(file) {
             return Err(LogError::Unknown { file: file.to_owned() });
         }
@@ -110,9 +111,11 @@ impl LogReader {
         files_max: usize,
         is_running: impl Fn(LogName) -> bool,
     ) -> Result<(), LogError> {
+        // The logs of daemons have no `LogName`, so they are never removed here.
         let has_ended =
             |(file, _): &(String, LogEntry)| LogName::of_file(file).is_some_and(|name| !is_running(name));
         let mut ended: Vec<_> = self.find()?.into_iter().filter(has_ended).collect();
+        // Oldest first: the log of a process that has just ended is the one that is read.
         ended.sort_by_key(|(_, found)| found.written);
         let mut left: u64 = ended.iter().map(|(_, found)| found.size).sum();
         let mut files: usize = ended.iter().map(|(_, found)| found.paths.len()).sum();
@@ -160,6 +163,8 @@ impl LogReader {
         let mut scans = 0;
         loop {
             scans += 1;
+            // The writer may rotate the log at any moment. The newest file is opened first, and its inode tells afterwards
+            // if that has happened.
             let newest = open(&path)?;
             let mut numbers = Vec::new();
             for entry in fs::read_dir(&self.dir)? {

@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::cluster::daemon::test_ca::{TestCa, claims};
-use crate::cluster::security::enrol::{Back, Renewal};
+use crate::cluster::security::enrol::{Rejoined, Renewal};
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, Refusal, SERVER, TokenReply, TokenRequest, VERSION, binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, SERVER, TokenReply, TokenRequest, VERSION, binding,
 };
 use crate::cluster::security::token_rpc::{Endpoint, TokenRpcClient, TokenRpcError};
 use crate::cluster::security::{Claims, Token};
@@ -32,11 +32,11 @@ use crate::id::{HostId, HostUid, Incarnation};
 use crate::transport::{PREAMBLE_BYTES, Role, Route};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD: HostUid = HostUid { host: HostId::HEAD, incarnation: Incarnation(5) };
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("it ends in time")
+    timeout(TEST_TIMEOUT, future).await.expect("it ends in time")
 }
 
 /// Service that echoes requests, and enrols as a head does.
@@ -154,7 +154,7 @@ async fn client_with_the_token_sends_many_requests() {
         let reply: String = in_time(client.ask(&request)).await.unwrap();
         assert!(reply == request);
     }
-    assert!(format!("{client:?}").starts_with("DeskClient { at: Ok(127.0.0.1:"));
+    assert!(format!("{client:?}").starts_with("TokenRpcClient { at: Ok(127.0.0.1:"));
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn member_with_a_fresh_certificate_rejoins_without_a_signature() {
     for (at_hand, renewal, signatures) in cases {
         let (before, claims) = (ca.authority.issued(), claims(Role::Agent, me));
         let back = enrol::rejoin(&heads, at, token, &claims, &at_hand, renewal);
-        let Back { head, renewed, .. } = in_time(back).await.unwrap();
+        let Rejoined { head, renewed, .. } = in_time(back).await.unwrap();
         let signed = ca.authority.issued() - before;
         assert_eq!((head, renewed, signed), (HEAD, signatures > 0, signatures), "{renewal:?}");
         assert!(at_hand.is_fresh());
@@ -397,12 +397,12 @@ async fn proof_fits_no_other_connection() {
     let server = TestServer::open().await;
     let (mut one, mut other) = (connect_tls(&server).await, connect_tls(&server).await);
     let proof = server.token().prove(CLIENT, &binding(one.get_ref().1).unwrap());
-    assert!(matches!(authenticate(&mut other, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
+    assert!(matches!(authenticate(&mut other, &proof).await, Some(AuthReply::Refused(AuthRefusal::Secret))));
     assert!(matches!(authenticate(&mut one, &proof).await, Some(AuthReply::Welcome { .. })));
     // The server's own proof does not authenticate a client.
     let mut third = connect_tls(&server).await;
     let proof = server.token().prove(SERVER, &binding(third.get_ref().1).unwrap());
-    assert!(matches!(authenticate(&mut third, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
+    assert!(matches!(authenticate(&mut third, &proof).await, Some(AuthReply::Refused(AuthRefusal::Secret))));
     server.assert_still_serves().await;
 }
 
@@ -415,7 +415,7 @@ async fn request_without_a_proof_is_rejected() {
         in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
     assert!(recorded.is_none());
     let mut stream = connect_tls(&server).await;
-    assert!(matches!(authenticate(&mut stream, b"").await, Some(AuthReply::Refused(Refusal::Secret))));
+    assert!(matches!(authenticate(&mut stream, b"").await, Some(AuthReply::Refused(AuthRefusal::Secret))));
     // A frame that is longer than a proof is not read.
     let mut stream = connect_tls(&server).await;
     let long = vec![0; TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX];
@@ -442,7 +442,7 @@ async fn other_protocol_version_is_refused_with_the_servers_version() {
     let request = AuthRequest { version: VERSION + 1, proof: vec![0; 32] };
     frames::write(&mut stream, &request, 1 << 12).await.unwrap();
     let reply = in_time(frames::read(&mut stream, 1 << 12)).await.unwrap();
-    assert!(matches!(reply, Some(AuthReply::Refused(Refusal::Version { ours: VERSION }))));
+    assert!(matches!(reply, Some(AuthReply::Refused(AuthRefusal::Version { ours: VERSION }))));
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ impl Came {
     /// Takes a message that was handed over.
     fn message(&mut self, target: Target, message: &Inbound) {
         assert!(!self.peer_closing, "nothing comes after a goodbye");
-        let claim = message.claim().expect("a message takes some of its window");
+        let claim = message.charge().expect("a message takes some of its window");
         let claim =
             CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
         self.accept(target, claim);
@@ -238,7 +238,7 @@ impl Came {
 }
 
 impl InboundSink for Came {
-    fn run(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
+    fn messages(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
         run.for_each(|message| self.message(target, &message));
     }
 

@@ -40,7 +40,7 @@ pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> CliRe
         }
     }
     let host = arguments.host.unwrap_or_else(host_resources::own_address);
-    let job_users = users::of_jobs(arguments, host)?;
+    let job_users = users::of_jobs(arguments, host, &[])?;
     let room = ground.home.create(arguments.session_dir.as_deref())?;
     let state = held.map_or_else(|| StateDir::lock(&room.dir.join(STATE)), Ok)?;
     let mut begun =

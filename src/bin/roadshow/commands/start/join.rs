@@ -34,7 +34,7 @@ pub(super) async fn start(
         .host
         .or_else(|| host_resources::address_towards(head))
         .unwrap_or_else(host_resources::own_address);
-    let job_users = users::of_jobs(arguments, host)?;
+    let job_users = users::of_jobs(arguments, host, &heads)?;
     let room = home.create(arguments.session_dir.as_deref())?;
     let mut begun = StartGuard::new(create_session(&room, Some(head), None, job_users)?, ground);
     users::let_pass(&begun.session.node.job_users, home, &room)?;

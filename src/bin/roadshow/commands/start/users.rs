@@ -1,6 +1,6 @@
 //! The users that a node's jobs run as, by the options of the start.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use roadshow::daemon::{JobUser, JobUsers, JobUsersError};
 
@@ -8,10 +8,10 @@ use super::Arguments;
 use crate::error::{CliError, CliResult};
 use crate::session::{SessionDir, SessionRoot};
 
-/// The users that are asked for, if this process may start jobs as them on a node at that address.
-pub(super) fn of_jobs(arguments: &Arguments, host: IpAddr) -> CliResult<JobUsers> {
+/// The users that are asked for, if this process may start jobs as them on a node at that address with those heads.
+pub(super) fn of_jobs(arguments: &Arguments, host: IpAddr, heads: &[SocketAddr]) -> CliResult<JobUsers> {
     let users = asked_for(arguments)?;
-    users.check(host).map_err(refused)?;
+    users.check(host, heads).map_err(refused)?;
     Ok(users)
 }
 

@@ -121,7 +121,7 @@ async fn chunks_of_another_length_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn slow_source_does_not_delay_the_reply() {
     let fixture = Fixture::new();
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let slowly = |offset| {
         let bytes = fixture.chunk(offset);
         async move {
@@ -130,7 +130,7 @@ async fn slow_source_does_not_delay_the_reply() {
         }
     };
     assert_eq!(fixture.fill(slowly).await.unwrap(), 2 * EXECUTABLE_CHUNK_BYTES as u64);
-    assert!(begun.elapsed() < EXECUTABLE_FETCH_TURN.mul_f64(1.3), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < EXECUTABLE_FETCH_TURN.mul_f64(1.3), "{:?}", started.elapsed());
     assert_eq!(fixture.fill(slowly).await.unwrap(), SIZE as u64);
     assert_eq!(fixture.stored(), fixture.bytes);
 }

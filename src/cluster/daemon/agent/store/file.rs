@@ -23,6 +23,7 @@ fn digest_of(name: &str) -> Option<(Digest, bool)> {
         Some(hex) => (hex, false),
         None => (name, true),
     };
+    // Lower case only: a digest has exactly one file name.
     if hex.len() != 64 || !hex.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)) {
         return None;
     }
@@ -42,8 +43,10 @@ pub(super) fn lock_directory(dir: &Path) -> Result<File, ExecutableStoreError> {
     if !found.is_dir() || found.uid() != geteuid().as_raw() {
         return Err(ExecutableStoreError::NotOurs { dir: dir.to_owned() });
     }
+    // An existing directory may have a wider mode.
     std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
     let lock = File::open(dir).map_err(failed)?;
+    // The kernel releases the lock with the process, so a killed agent leaves none behind.
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match io::Error::from(errno) {
         error if error.kind() == io::ErrorKind::WouldBlock => {
             ExecutableStoreError::Locked { dir: dir.to_owned() }
@@ -67,6 +70,7 @@ pub(super) fn recover(dir: &Path) -> Result<Vec<(Digest, u64)>, ExecutableStoreE
         let Some((digest, is_complete)) = entry.file_name().to_str().and_then(digest_of) else { continue };
         let found = entry.metadata().map_err(failed)?;
         if found.is_file() && is_complete {
+            // The time of the last write stands in for the last use, which is not recorded.
             complete.push((found.mtime(), digest, found.len()));
         } else {
             remove(dir, digest, is_complete);
@@ -112,6 +116,7 @@ pub(super) fn read(
 /// Turns a complete part into an executable.
 pub(super) fn complete(dir: &Path, digest: Digest) -> Result<(), ExecutableStoreError> {
     let part = path(dir, digest, false);
+    // Executable before it has its name, so that each file with such a name can be run.
     std::fs::set_permissions(&part, Permissions::from_mode(0o700))
         .and_then(|()| std::fs::rename(&part, path(dir, digest, true)))
         .map_err(|source| ExecutableStoreError::of_io(dir, source))

@@ -164,6 +164,7 @@ impl ExecutableStore {
         if size == 0 || size > self.0.bounds.one_bytes {
             return Err(ExecutableStoreError::Size { size, limit: self.0.bounds.one_bytes });
         }
+        // Checked, since both numbers come from the sender.
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > size) {
             return Err(ExecutableStoreError::OutOfRange { offset, length: bytes.len(), size });
         }
@@ -177,6 +178,7 @@ impl ExecutableStore {
                     return Err(ExecutableStoreError::Gap { offset, have: *have });
                 }
                 FileState::Uploading { have, hasher } => {
+                    // Another sender may have delivered a part of these bytes already.
                     let fresh = bytes.get((*have - offset) as usize..).unwrap_or_default();
                     if let Err(error) = self.append(now, digest, *have, fresh) {
                         if matches!(error, ExecutableStoreError::DiskFull { .. }) {
@@ -185,6 +187,7 @@ impl ExecutableStore {
                         }
                         return Err(error);
                     }
+                    // Hashed as it arrives: a verification at the end would read the whole file again.
                     hasher.update(fresh);
                     *have += fresh.len() as u64;
                     if *have < size {
@@ -291,6 +294,7 @@ impl EntryTable {
         self.uses += 1;
         entry.used = self.uses;
         entry.used_at = now;
+        // Pinned under the lock of the table, so that the entry is not evicted before its user has it.
         entry.pins += 1;
         Some((Arc::clone(&entry.state), entry.size))
     }
@@ -303,6 +307,7 @@ impl EntryTable {
     ) -> Result<(), ExecutableStoreError> {
         let bounds = &store.bounds;
         loop {
+            // A scan per eviction: the number of entries is bounded by some hundred.
             let bytes: u64 = self.entries.values().map(|entry| entry.size).sum();
             if self.entries.len() < bounds.count && bytes.saturating_add(size) <= bounds.all_bytes {
                 return Ok(());
@@ -319,6 +324,7 @@ impl EntryTable {
 
     /// Evicts the least recently used entry that is not pinned, if any.
     fn evict_one(&mut self, now: Instant, store: &StoreShared) -> bool {
+        // An upload is evicted only when it idles: two large ones could otherwise evict each other in turn.
         let abandoned = |entry: &StoreEntry| {
             entry.complete || now.saturating_duration_since(entry.used_at) >= store.bounds.part_idle
         };
@@ -357,6 +363,7 @@ impl EntryRef {
             FileState::Uploading { have, .. } => {
                 (file::size(dir, digest, false).is_some_and(|size| size >= *have), false)
             }
+            // The size only: hashing a large executable again would delay the start of every worker.
             FileState::Ready => (file::size(dir, digest, true) == Some(self.size), true),
             FileState::Unverified => (file::verify_digest(dir, digest)?, true),
         };

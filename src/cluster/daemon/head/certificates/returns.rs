@@ -13,7 +13,7 @@ use crate::cluster::authorization;
 use crate::cluster::control_plane::state::{Action, Event, Millis, Record, Settings};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::daemon::head::ca::CertificateAuthority;
-use crate::cluster::daemon::start_host;
+use crate::cluster::daemon::host::start_host;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{Labels, NodeDescriptor, NodeState, Resources};
 use crate::cluster::security::CertificateRequest;

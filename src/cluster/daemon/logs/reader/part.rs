@@ -35,7 +35,7 @@ pub(crate) struct LogPart {
     pub(crate) offset: u64,
 }
 
-/// One file of a log.
+/// File of a log.
 #[derive(Debug)]
 pub(super) struct LogPiece {
     number: u64,
@@ -115,6 +115,7 @@ pub(super) fn part(files: &[LogPiece], from: Cursor) -> io::Result<LogPart> {
         let mut bytes = vec![0; (piece.size - byte).min(LOG_PART_BYTES_MAX as u64) as usize];
         piece.file.read_exact_at(&mut bytes, byte)?;
         let is_whole = byte + bytes.len() as u64 == piece.size;
+        // A character that is cut in two would be shown as two replacement characters.
         bytes.truncate(utf8_safe_length(&bytes, is_whole, is_last));
         if bytes.is_empty() && !is_last {
             continue;
