@@ -1,4 +1,4 @@
-//! The actor that lets Nodes count.
+//! Coordinator: the actor that spawns Nodes and merges their answers.
 
 use std::num::NonZeroUsize;
 
@@ -17,8 +17,8 @@ use crate::{Handles, prelude::*};
 
 /// Spawns [`Node`]s over the cluster, asks them and merges their answers.
 ///
-/// An ordinary actix actor of the driver. Each [`Solve`] and each [`TopWords`] has Nodes of its own,
-/// which are stopped when it is answered, however it ends.
+/// An ordinary actix actor in the driver process. Each [`Solve`] and each [`TopWords`] spawns its own
+/// Nodes, and they are stopped whatever the outcome is.
 ///
 /// # Examples
 ///
@@ -43,7 +43,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator of Nodes in this cluster.
+    /// Creates a coordinator of Nodes in this cluster.
     pub fn new(cluster: ClusterRef) -> Self {
         Self { cluster }
     }
@@ -59,11 +59,11 @@ impl Actor for Coordinator {
 pub struct Solve {
     /// The text.
     pub words: WordList,
-    /// How many Nodes share it.
+    /// Number of Nodes that share the text.
     pub nodes: NonZeroUsize,
-    /// How each Node counts.
+    /// Algorithm of each Node.
     pub counting: Counting,
-    /// How the parts come to one answer.
+    /// Method that combines the parts into one answer.
     pub method: Method,
 }
 
@@ -93,11 +93,11 @@ impl Handler<Solve> for Coordinator {
 pub struct TopWords {
     /// The text.
     pub words: WordList,
-    /// How many Nodes share it.
+    /// Number of Nodes that share the text.
     pub nodes: NonZeroUsize,
-    /// How many words are wanted.
+    /// Number of words wanted.
     pub k: NonZeroUsize,
-    /// How each Node counts.
+    /// Algorithm of each Node.
     pub counting: Counting,
 }
 
@@ -115,7 +115,7 @@ impl Handler<TopWords> for Coordinator {
     }
 }
 
-/// The Nodes of one question, in the order of their parts.
+/// Nodes of one question, in the order of their parts.
 #[derive(Debug, Default)]
 struct Nodes(Vec<RemoteAddr<Node>>);
 
@@ -129,6 +129,8 @@ impl Nodes {
         let parts = words.partition(nodes).into_iter();
         let spawning = parts.map(|part| cluster.spawn::<Node>((part, counting)).into_future());
         let (mut nodes, mut failure) = (Self::default(), None);
+        // All spawns are awaited before a failure is returned: a Node that is still being spawned could not
+        // be stopped.
         for spawned in join_all(spawning).await {
             match spawned {
                 Ok(node) => nodes.0.push(node),
@@ -157,7 +159,7 @@ impl Nodes {
         Ok(settle(survivors, &answers))
     }
 
-    /// Puts one question to all Nodes, which work on it at the same time.
+    /// Sends one question to all Nodes, which work on it concurrently.
     async fn ask_all<M>(&self, question: M) -> Result<Vec<M::Result>, SolveError>
     where
         M: RemoteMessage + Clone,
@@ -168,9 +170,9 @@ impl Nodes {
         Ok(answers?)
     }
 
-    /// Stops the Nodes, as far as they can still be reached.
+    /// Stops the Nodes that are still reachable.
     async fn stop(self) {
-        // One that cannot be stopped has stopped already, or its worker has ended.
+        // A failed stop needs no handling: the Node has stopped already, or its worker has ended.
         let _ = join_all(self.0.iter().map(RemoteAddr::stop)).await;
     }
 }

@@ -1,6 +1,6 @@
-//! Counting the words of one list.
+//! Counts the words of one list.
 //!
-//! Nothing here copies a word until it is part of an answer: words are slices of their list.
+//! Words are slices of their list; only an answer copies a word.
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -12,27 +12,27 @@ use super::{
 };
 use crate::RemoteData;
 
-/// How a list is counted. Both ways give the same counts.
+/// Algorithm that counts a list. Both algorithms give the same counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, RemoteData)]
 pub enum Counting {
-    /// The lecture's own: the whole list is walked once for each of its words, O(n²).
+    /// The lecture's own: walks the whole list once for each of its words, O(n²).
     List,
-    /// One walk with a hash table, O(n).
+    /// Walks the list once with a hash table, O(n).
     Hash,
 }
 
 impl Counting {
-    /// The word with the highest count; among equals, the one seen first. `None` without words.
+    /// Returns the word with the highest count; among equals, the one seen first. `None` without words.
     pub fn most_frequent(self, words: &WordList) -> Option<WordCount> {
         best(self.tallies(words).into_iter())
     }
 
-    /// Every word of a list with its tally, in the order in which they are first seen.
+    /// Tallies every distinct word of a list, in the order of first occurrence.
     pub fn count_all(self, words: &WordList) -> Counts {
         Counts::new(self.tallies(words))
     }
 
-    /// The tallies of those of the wanted words that the list has, in the order wanted.
+    /// Tallies the wanted words that the list contains, in the order wanted.
     pub fn count(self, words: &WordList, wanted: &WordList) -> Counts {
         let mut tallies = tallies_of_none(wanted);
         match self {
@@ -57,7 +57,7 @@ impl Counting {
         Counts::new(tallies)
     }
 
-    /// The different words in the order in which they are first seen.
+    /// Tallies the distinct words in the order of first occurrence.
     pub(super) fn tallies(self, words: &WordList) -> Vec<(&str, Tally)> {
         match self {
             Self::List => tallies_by_walks(words),
@@ -66,8 +66,10 @@ impl Counting {
     }
 }
 
-/// Every word costs a walk, even one that was counted before: as in the lecture, whose program
-/// asks for `wordList.count(word)` each time. That is what the comparison is about.
+/// Walks the list once for each word, even one that was counted before.
+///
+/// The lecture's program calls `wordList.count(word)` each time. A shortcut would defeat the comparison of
+/// O(n²) against O(n).
 fn tallies_by_walks(words: &WordList) -> Vec<(&str, Tally)> {
     let all: Vec<&str> = words.iter().collect();
     let count = |words: &[&str], word| words.iter().filter(|&&other| other == word).count();
@@ -95,7 +97,7 @@ fn tallies_by_table(words: &WordList) -> Vec<(&str, Tally)> {
     tallies
 }
 
-/// Each of the wanted words once.
+/// Lists each distinct wanted word with an empty tally.
 fn tallies_of_none(wanted: &WordList) -> Vec<(&str, Tally)> {
     let mut tallies = tallies_by_table(wanted);
     for (_, tally) in &mut tallies {
@@ -104,40 +106,41 @@ fn tallies_of_none(wanted: &WordList) -> Vec<(&str, Tally)> {
     tallies
 }
 
-/// The words with their positions in the text.
+/// Pairs the words with their positions in the text.
 fn positions(words: &WordList) -> impl Iterator<Item = (u64, &str)> {
     (words.position()..).zip(words)
 }
 
-/// The word whose tally beats all others.
+/// Returns the word whose tally beats all others.
 pub(super) fn best<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Option<WordCount> {
     let best = tallies.reduce(|best, next| if next.1.beats(best.1) { next } else { best });
     best.map(|(word, Tally { count, first })| WordCount { word: word.to_owned(), count, first })
 }
 
-/// How often a word is there, and where first.
+/// Number of occurrences of a word, and position of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, RemoteData)]
 pub struct Tally {
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
-    /// How many words of the whole text come before its first occurrence.
+    /// Number of words before the first occurrence, in the whole text.
     pub first: u64,
 }
 
 impl Tally {
-    /// Of a word that has not been seen.
+    /// Tally of a word that has not been seen.
     pub(super) const NONE: Self = Self { count: 0, first: u64::MAX };
 
-    /// Whether this one wins: by the higher count, or by being seen first where counts are equal.
+    /// Tests whether this tally wins: by the higher count, or by the earlier first occurrence where counts
+    /// are equal.
     #[must_use]
     pub fn beats(self, other: Self) -> bool {
         (self.count, other.first) > (other.count, self.first)
     }
 
-    /// The tally of the same word over two parts of a text.
+    /// Adds the tallies of the same word over two parts of a text.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
-        // Saturating, since the numbers may come from elsewhere.
+        // Saturates: a Node sent the numbers, and wrong ones must not panic here.
         let count = self.count.saturating_add(other.count);
         Self { count, first: self.first.min(other.first) }
     }
@@ -152,15 +155,15 @@ impl Tally {
 pub struct WordCount {
     /// The word.
     pub word: String,
-    /// How often it is there.
+    /// Number of occurrences.
     pub count: u64,
-    /// How many words of the whole text come before its first occurrence.
+    /// Number of words before the first occurrence, in the whole text.
     pub first: u64,
 }
 
-/// Different words, each with its tally.
+/// Distinct words, each with its tally.
 ///
-/// The words lie in one buffer, so that a part's counts travel as cheaply as the part.
+/// The words lie in one buffer, so that the counts of a part are as cheap to send as the part itself.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, RemoteData)]
 #[serde(try_from = "Columns", into = "Columns")]
 pub struct Counts {
@@ -178,7 +181,7 @@ impl Counts {
         Ok(Self { words, tallies: tallies.iter().map(|(_, tally)| *tally).collect() })
     }
 
-    /// The counts with their words' positions in the whole text, when those were counted in pieces.
+    /// Replaces positions within the pieces of one Node by positions in the whole text.
     #[must_use]
     pub fn placed(mut self, places: &Places) -> Self {
         for tally in &mut self.tallies {
@@ -197,7 +200,7 @@ impl Counts {
         self.tallies.len()
     }
 
-    /// Whether there are no words.
+    /// Returns true if there are no words.
     pub fn is_empty(&self) -> bool {
         self.tallies.is_empty()
     }
@@ -208,7 +211,7 @@ impl Counts {
     }
 }
 
-/// Counts as they travel.
+/// Wire form of [`Counts`].
 #[derive(Serialize, Deserialize)]
 struct Columns {
     words: WordList,
@@ -233,7 +236,7 @@ impl TryFrom<Columns> for Counts {
     }
 }
 
-/// Counts from elsewhere have not one tally for each word.
+/// Error of decoding counts whose numbers of words and tallies differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{words} words came with {tallies} tallies")]
 pub struct MalformedCounts {
@@ -253,7 +256,7 @@ mod tests {
         WordList::from_words(text.split(' ').filter(|word| !word.is_empty())).unwrap()
     }
 
-    /// What the lecture's `mostFrequentWordv1` returns.
+    /// Returns the result of the lecture's `mostFrequentWordv1`.
     fn lecture(words: &[&str]) -> Option<(String, u64)> {
         let mut best: Option<(String, u64)> = None;
         for word in words {
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn first_occurrence_is_told_in_words_of_the_whole_text() {
+    fn first_occurrence_counts_the_words_of_the_whole_text() {
         let part = list("a a a b c b").slice(3..6);
         for counting in BOTH {
             let best = counting.most_frequent(&part);
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn no_words_have_no_answer() {
+    fn empty_list_has_no_answer() {
         for counting in BOTH {
             assert_eq!(counting.most_frequent(&WordList::default()), None);
             assert!(counting.count_all(&WordList::default()).is_empty());
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_without_a_tally_for_each_word_are_refused() {
+    fn counts_without_a_tally_for_each_word_are_rejected() {
         let columns = Columns { words: list("a b"), tallies: vec![Tally { count: 1, first: 0 }] };
         let refused = MalformedCounts { words: 2, tallies: 1 };
         assert_eq!(Counts::try_from(columns), Err(refused));

@@ -1,4 +1,4 @@
-//! Counting straight from text, without a copy of any word but its first.
+//! Counts words straight from text and copies only the first occurrence of each.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ use super::{
 
 /// Counts the words of pieces of text, one piece after another.
 ///
-/// The words are those of [`tokenize`](super::tokenize). Pieces have to end at white space, or a word
-/// is cut in two. What it takes in memory is a table of the different words.
+/// The words are those of [`tokenize`](super::tokenize). Pieces have to end at white space, or a word is
+/// split in two. Memory use is a table of the distinct words.
 ///
-/// The tables are hashbrown's with its own hasher, seeded anew for each process: no text can be
-/// written so that its words collide.
+/// The tables use hashbrown's default hasher with a new seed for each process, so no text can be crafted
+/// whose words collide.
 ///
 /// # Examples
 ///
@@ -33,20 +33,21 @@ use super::{
 #[derive(Default)]
 pub struct TextCounter {
     scanner: Scanner,
-    table: Table,
+    table: WordTable,
     words: u64,
 }
 
-/// The words that were seen.
+/// WordTable of the words seen.
 #[derive(Default)]
-struct Table {
-    /// Nearly all words of most languages: compared and hashed as one number.
+struct WordTable {
+    /// Words of at most [`Key::BYTES_MAX`] bytes, nearly all words of most languages. They are compared and
+    /// hashed as one number.
     short: HashMap<Key, Tally>,
     long: HashMap<String, Tally>,
 }
 
-impl Table {
-    /// A word that is long, or is seen for the first time.
+impl WordTable {
+    /// Counts a long word, or the first occurrence of a short one.
     #[cold]
     #[inline(never)]
     fn see_rare(&mut self, word: Word<'_>, position: u64) {
@@ -60,12 +61,13 @@ impl Table {
 }
 
 impl TextCounter {
-    /// Counts a piece of text, and returns how many words it has.
+    /// Counts a piece of text and returns its number of words.
     pub fn add(&mut self, piece: &str) -> u64 {
         let Self { scanner, table, words } = self;
         let before = *words;
         scanner.each_word(piece, |word| {
-            // What is seen again and again is done here; the rest is kept out of the loop.
+            // Only the common case, a known short word, is inlined. Insertions would make the loop too
+            // large for the compiler to keep its state in registers.
             match word.key().and_then(|key| table.short.get_mut(&key)) {
                 Some(tally) => tally.count += 1,
                 None => table.see_rare(word, *words),
@@ -75,17 +77,16 @@ impl TextCounter {
         *words - before
     }
 
-    /// How many words all pieces have.
+    /// Returns the number of words of all pieces.
     pub fn words(&self) -> u64 {
         self.words
     }
 
-    /// The different words in the order in which they were first seen, as if the pieces were the
-    /// whole text.
+    /// Returns the distinct words in the order of first occurrence, as if the pieces were the whole text.
     ///
     /// # Errors
     ///
-    /// [`TextTooLong`] if the different words take more than 4 GiB together.
+    /// [`TextTooLong`] if the distinct words take more than 4 GiB together.
     pub fn counts(&self) -> Result<Counts, TextTooLong> {
         let short = self.table.short.iter().map(|(key, &tally)| (Seen::Short(key.to_word()), tally));
         let long = self.table.long.iter().map(|(word, &tally)| (Seen::Long(word), tally));
@@ -104,7 +105,7 @@ impl fmt::Debug for TextCounter {
     }
 }
 
-/// A word of either table.
+/// Word of either table.
 enum Seen<'a> {
     Short(ShortWord),
     Long(&'a str),
@@ -119,10 +120,10 @@ impl AsRef<str> for Seen<'_> {
     }
 }
 
-/// Where the pieces that were counted one after another lie in the whole text.
+/// Maps word numbers of one counter to positions in the whole text.
 ///
-/// A counter of some of a text's pieces numbers the words that it saw. This leads from those numbers
-/// to positions in the text; see [`Counts::placed`]. The pieces have to be in the order of the text.
+/// A counter of some of a text's pieces numbers the words that it saw; see [`Counts::placed`]. The pieces
+/// have to be added in the order of the text.
 ///
 /// # Examples
 ///
@@ -140,12 +141,12 @@ impl AsRef<str> for Seen<'_> {
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     words: u64,
-    /// Of each piece with words, the number of its first here, and in the text.
+    /// For each piece with words: number of its first word in the counter, and its position in the text.
     pieces: Vec<(u64, u64)>,
 }
 
 impl Places {
-    /// The next piece has so many words, and so many come before it in the text.
+    /// Adds a piece of `words` words that starts at `position` in the text.
     pub fn push(&mut self, words: u64, position: u64) {
         if words > 0 {
             self.pieces.push((self.words, position));
@@ -153,11 +154,11 @@ impl Places {
         }
     }
 
-    /// The position in the text of a word by its number here.
+    /// Converts a word's number in the counter to its position in the text.
     pub(super) fn position(&self, word: u64) -> u64 {
         let after = self.pieces.partition_point(|&(first, _)| first <= word);
         let (first, position) = after.checked_sub(1).map_or((0, 0), |at| self.pieces[at]);
-        // Saturating, since the number may come from elsewhere.
+        // Saturates: a Node sent the number, and a wrong one must not panic here.
         position.saturating_add(word - first)
     }
 }

@@ -1,4 +1,4 @@
-//! Why a cluster gave no answer.
+//! Errors of counting a text in a cluster.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,40 +27,40 @@ pub enum SolveError {
     Candidates(#[from] TextTooLong),
 }
 
-/// A piece of a text could not be read or counted, wherever that was.
+/// Error of reading or counting one piece of a text, in this process or on a Node.
 ///
-/// Places are bytes from where the piece begins.
+/// Offsets are in bytes from the start of the piece.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize, RemoteData)]
 #[non_exhaustive]
 pub enum PieceError {
-    /// It is not UTF-8.
+    /// The piece is not UTF-8.
     #[error("not UTF-8 after {at} bytes")]
     NotUtf8 {
-        /// How many bytes come before the first that is wrong.
+        /// Length of the valid prefix, in bytes.
         at: u64,
     },
-    /// Reading failed.
+    /// A read failed.
     #[error("cannot be read after {at} bytes: {text}")]
     Unreadable {
-        /// How many bytes could be read.
+        /// Bytes read before the error.
         at: u64,
-        /// The operating system's number of the error, where it has one.
+        /// The operating system's error number, if the error has one.
         code: Option<i32>,
-        /// What it says.
+        /// The operating system's error text.
         text: String,
     },
-    /// There is less of it than there was.
+    /// The file is shorter than when it was opened.
     #[error("ends after {at} bytes, {missing} too early")]
     Truncated {
-        /// How many bytes there are.
+        /// Length of the file now, in bytes.
         at: u64,
-        /// How many more there should be.
+        /// Missing bytes up to the expected end.
         missing: u64,
     },
-    /// There is no white space for longer than any word is.
+    /// The piece has no white space within [`PIECE_BYTES_MAX`] bytes.
     #[error("no white space in {PIECE_BYTES_MAX} bytes after {at}")]
     NoSpace {
-        /// How many bytes come before.
+        /// Offset of the bytes without white space.
         at: u64,
     },
 }
@@ -70,25 +70,25 @@ impl PieceError {
         Self::Unreadable { at, code: err.raw_os_error(), text: err.to_string() }
     }
 
-    /// A part is asked for, and the Node sees no file.
+    /// The error for a range of a file that the Node has not opened.
     pub(super) fn unseen() -> Self {
         Self::Unreadable { at: 0, code: None, text: "the node sees no file; ask it for one first".into() }
     }
 
-    /// The same seen from so many bytes before.
+    /// Shifts the offset of the error by `bytes`, the length of the text before the piece.
     pub(super) fn behind(mut self, bytes: u64) -> Self {
         let (Self::NotUtf8 { at }
         | Self::Unreadable { at, .. }
         | Self::Truncated { at, .. }
         | Self::NoSpace { at }) = &mut self;
-        // Saturating, since the numbers may come from elsewhere.
+        // Saturates: a Node sent the offset, and a wrong one must not panic here.
         *at = at.saturating_add(bytes);
         self
     }
 }
 
 impl From<PieceError> for TextError {
-    /// The piece is the whole text.
+    /// Converts an error of a piece that is the whole text.
     fn from(err: PieceError) -> Self {
         match err {
             PieceError::NotUtf8 { at } => Self::NotUtf8 { at },
@@ -102,16 +102,16 @@ impl From<PieceError> for TextError {
     }
 }
 
-/// A text could not be counted while it was read.
+/// Error of counting a text while it is read.
 ///
-/// Places are bytes from the start of the text.
+/// Offsets are in bytes from the start of the text.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no file {0:?}; give the path of a text")]
     NotFound(PathBuf),
-    /// The path is that of a directory.
+    /// The path names a directory.
     #[error("{0:?} is a directory; give the path of a text")]
     Directory(PathBuf),
     /// The file cannot be opened.
@@ -119,37 +119,37 @@ pub enum TextError {
     Closed {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Reading failed.
-    #[error("cannot read the text after {at} bytes; see to what holds it, and count it again")]
+    /// A read failed.
+    #[error("cannot read the text after {at} bytes; check the disk or the connection, and count again")]
     Unreadable {
-        /// How many bytes could be read.
+        /// Bytes read before the error.
         at: u64,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The file has become shorter while it was read.
-    #[error("the text had {len} bytes and ends after {at}; count it when nobody writes to it")]
+    /// The file became shorter while it was read.
+    #[error("the text had {len} bytes and ends after {at}; count it again when no process writes to it")]
     Truncated {
-        /// How long it was when it was opened.
+        /// Length of the file when it was opened, in bytes.
         len: u64,
-        /// Where it ends now.
+        /// Length of the file now, in bytes.
         at: u64,
     },
     /// The text is not UTF-8.
     #[error("the text is not UTF-8 after {at} bytes; convert it first, as with iconv")]
     NotUtf8 {
-        /// How many bytes come before the first that is wrong.
+        /// Length of the valid prefix, in bytes.
         at: u64,
     },
-    /// There is no white space for longer than any word is.
+    /// The text has no white space within `limit` bytes.
     #[error("there is no white space in {limit} bytes after {at}; give a text that has words")]
     NoSpace {
-        /// How many bytes come before.
+        /// Offset of the bytes without white space.
         at: u64,
-        /// The longest piece that has no white space.
+        /// Maximum length of a piece, in bytes.
         limit: usize,
     },
     /// A Node could not be spawned.

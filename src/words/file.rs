@@ -1,4 +1,4 @@
-//! Counting a file: by Nodes that read it themselves, if all of them see it, or else as a text that is sent.
+//! Counts a file: by Nodes that read it themselves if all of them see it, otherwise as a text that is sent.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -18,39 +18,39 @@ use super::{
 };
 use crate::prelude::*;
 
-/// How much of a file a Node is told to read at a time: some milliseconds of work.
+/// Maximum length of the range that a Node reads for one message, in bytes: some milliseconds of work.
 const RANGE_BYTES: u64 = 1 << 20;
 
-/// Of a short file it is less, so that each Node has about so many ranges, and all have some until the end.
+/// Target number of ranges for each Node of a short file. With several each, all Nodes stay busy until the
+/// end.
 const RANGES_OF_EACH: u64 = 8;
 
-/// But no less than this, which is several times the work that a message is.
+/// Minimum length of a range, in bytes. Reading it is several times the work of one message.
 const RANGE_BYTES_MIN: u64 = 64 << 10;
 
-/// So long a Node may look for a file. Who takes longer, as on a file server that is gone, does not see it.
+/// Time limit for a Node to look for a file. A Node that takes longer, as on a dead file server, does not
+/// see it.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts all words of a file by Nodes over the cluster.
 ///
-/// The file is opened here, and each Node is asked whether it sees the very same file at this path,
-/// as workers on this machine do; [`FileId`] has what is compared. If all do, they are told which
-/// ranges to read, and nothing of the text is sent. If one does not, all of the text is read here and
-/// sent to all, as by [`count_stream`](super::count_stream). So is that of a pipe, and of a file that has
-/// no length or no path in UTF-8, and any on a system that is not Linux.
+/// This process opens the file and asks each Node whether it sees the same file at this path. Workers on
+/// this machine do; [`FileId`] lists what is compared. If all Nodes see it, each gets ranges to read, and
+/// no text is sent. Otherwise this process reads the text and sends it, as
+/// [`count_stream`](super::count_stream) does. The text of a pipe, of a file without a length, or of one
+/// without a path in UTF-8 is always sent, and so is any file on a system that is not Linux.
 ///
-/// What is counted is the same in both cases: as many bytes as the file had when it was opened, even if
-/// it is moved, removed, or has more behind them meanwhile.
+/// Both cases count the same text: the bytes that the file had when it was opened. Moving, removing or
+/// appending to the file does not change the result.
 ///
 /// # Errors
 ///
-/// [`TextError`] if the file cannot be read to the end at which it was when it was opened, is not
-/// UTF-8, or a Node fails.
+/// [`TextError`] if the file cannot be read to its length at opening, is not UTF-8, or if a Node fails.
 ///
 /// # Cancel safety
 ///
-/// When it is dropped, what it has under way is cancelled, and the thread that reads, or a Node that
-/// does, finishes the piece or the range that it is in. The Nodes stay until the cluster ends, and
-/// with them the open file of those who see it.
+/// Dropping the future cancels the requests in flight. The reading thread finishes its piece, and a reading
+/// Node its range. The Nodes live until the cluster ends, and keep the file open if they see it.
 ///
 /// # Examples
 ///
@@ -81,10 +81,10 @@ pub async fn count_file(
 
 /// Counts all words of a file that every worker finds at the same path.
 ///
-/// Nothing of the text is sent: each Node is told which range to read, and reads it in pieces of
-/// [`PIECE_BYTES`](super::PIECE_BYTES), one after another. [`count_file`] does so by itself where the
-/// workers see the same file. This asks nobody, so the workers may have the file on disks of their
-/// own or a network file system; and where one has another file at that path, it counts another text.
+/// No text is sent: each Node gets ranges and reads them in pieces of [`PIECE_BYTES`](super::PIECE_BYTES),
+/// one after another. [`count_file`] does so by itself where the workers see the same file. This function
+/// does not check that, so the workers may have the file on their own disks or on a network file system. A
+/// worker with a different file at that path counts a different text.
 ///
 /// # Errors
 ///
@@ -92,7 +92,7 @@ pub async fn count_file(
 ///
 /// # Cancel safety
 ///
-/// When it is dropped, a Node that reads finishes its range. The Nodes stay until the cluster ends.
+/// Dropping the future lets a reading Node finish its range. The Nodes live until the cluster ends.
 pub async fn count_shared_file(
     cluster: &ClusterRef,
     path: impl AsRef<Path>,
@@ -111,7 +111,7 @@ pub async fn count_shared_file(
     counted
 }
 
-/// Opens a text, and says which file it is if it is a regular one.
+/// Opens a text and returns its identity if it is a regular file.
 fn open(path: &Path) -> Result<(File, Option<FileId>), TextError> {
     let closed = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => TextError::NotFound(path.into()),
@@ -119,21 +119,21 @@ fn open(path: &Path) -> Result<(File, Option<FileId>), TextError> {
         _ => TextError::Closed { path: path.into(), source },
     };
     let file = File::open(path).map_err(closed)?;
-    let about = file.metadata().map_err(closed)?;
-    if about.is_dir() {
+    let metadata = file.metadata().map_err(closed)?;
+    if metadata.is_dir() {
         return Err(TextError::Directory(path.into()));
     }
-    Ok((file, FileId::told(&about)))
+    Ok((file, FileId::from_metadata(&metadata)))
 }
 
-/// Has Nodes read an open file if they see it too, or else sends them its text.
+/// Lets the Nodes read an open file if all of them see it; otherwise sends them its text.
 async fn count_opened(
     nodes: &[RemoteAddr<TextNode>],
     path: &Path,
     file: File,
     id: Option<FileId>,
 ) -> Result<TextCounts, TextError> {
-    // Files that the kernel makes up, as those in /proc, have no length, and have text.
+    // Files that the kernel generates, such as those in /proc, have length 0 and still have text.
     let known = id.filter(|id| id.len() > 0);
     match known {
         Some(id) if all_see(nodes, path, id, LOOK_TIMEOUT).await? => {
@@ -146,20 +146,22 @@ async fn count_opened(
     }
 }
 
-/// Whether each Node finds this very file at a path, in time.
+/// Asks every Node whether it sees this very file at a path, within the time limit.
 async fn all_see(
     nodes: &[RemoteAddr<TextNode>],
     path: &Path,
     file: FileId,
     timeout: Duration,
 ) -> Result<bool, TextError> {
-    // Workers may have another working directory. Not every path can be told.
+    // Workers may have another working directory. A path that is not UTF-8 cannot be sent.
     let path = path.canonicalize().ok().filter(|path| path.to_str().is_some());
     let Some(path) = path else { return Ok(false) };
     let ask = |node: &RemoteAddr<_>| node.send(SeesFile { path: path.clone(), file }).timeout(timeout);
     let mut all = true;
     for sees in join_all(nodes.iter().map(ask)).await {
         all &= match sees {
+            // A Node that does not answer in time is treated as one without the file: sending the text is
+            // slower and always works.
             Err(err) if err.is_timeout() => false,
             sees => sees?,
         };
@@ -167,7 +169,7 @@ async fn all_see(
     Ok(all)
 }
 
-/// Has Nodes count a text of this length by messages that tell from where to where.
+/// Lets Nodes count a text of this length by messages that carry ranges.
 async fn count_ranges(
     nodes: &[RemoteAddr<TextNode>],
     len: u64,
@@ -180,7 +182,7 @@ async fn count_ranges(
         Ok((message(from, to), to - from))
     });
     count_by(nodes, ranges).await.map_err(|err| match err {
-        // A Node knows where its range should end, and not the text.
+        // A Node knows only the end of its range; the error needs the length of the whole text.
         TextError::Truncated { at, .. } => TextError::Truncated { len, at },
         err => err,
     })
@@ -200,8 +202,8 @@ mod tests {
     use super::*;
     use crate::words::PieceError;
 
-    /// What two Nodes make of a file that they see, and of one that is sent to them, if that happens
-    /// to it when it is open.
+    /// Counts an open file twice: by two Nodes that see it, and by two that get its text. `happens` changes
+    /// the file after it is opened.
     async fn both_ways(file: &Temporary, happens: impl FnOnce(&Path)) -> [Result<TextCounts, TextError>; 2] {
         let cluster = Cluster::in_process(2).await.unwrap();
         let nodes = spawn(&cluster.handle(), two()).await.unwrap();
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn file_that_is_none_is_refused_by_its_path() {
+    async fn error_for_a_path_without_a_text_names_the_path() {
         let cluster = Cluster::in_process(1).await.unwrap();
         let directory = count_file(&cluster.handle(), env!("CARGO_MANIFEST_DIR"), two()).await.unwrap_err();
         assert!(matches!(directory, TextError::Directory(_)), "{directory:?}");
@@ -267,13 +269,13 @@ mod tests {
         cluster.shutdown().await.unwrap();
     }
 
-    /// Some ranges of text, and its end.
+    /// Returns several ranges of text and an incomplete last one.
     fn text() -> String {
         "to be or not ".repeat(3 * RANGE_BYTES as usize / 13) + "to be"
     }
 
     #[actix::test]
-    async fn file_is_counted_to_its_end_whatever_becomes_of_its_path() {
+    async fn file_is_counted_to_its_length_at_opening_even_if_its_path_changes() {
         let text = text();
         let replace = |path: &Path| {
             let other = Temporary::new("other", "another text ".repeat(text.len() / 13 + 1).as_bytes());
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn word_that_is_no_word_is_the_same_error_both_ways() {
+    async fn overlong_word_is_the_same_error_both_ways() {
         let words = "a ".repeat(RANGE_BYTES as usize);
         let file = Temporary::new("no-word", (words.clone() + &"x".repeat(2 * PIECE_BYTES_MAX)).as_bytes());
         for counted in both_ways(&file, |_| ()).await {
@@ -307,7 +309,8 @@ mod tests {
         let file = Temporary::new("not-here", text.as_bytes());
         let nodes = spawn(&cluster.handle(), two()).await.unwrap();
         let (mut open, id) = open(&file.0).unwrap();
-        // From here on there is nothing to read.
+        // At the end of the file a read here would return nothing, so the text must come from the Nodes'
+        // own reads.
         open.seek(SeekFrom::End(0)).unwrap();
         let counted = count_opened(&nodes, &file.0, open, id).await.unwrap();
         assert!(counted == expected(&text));
@@ -330,7 +333,7 @@ mod tests {
         cluster.shutdown().await.unwrap();
     }
 
-    /// Keeps its thread until the test lets go of it.
+    /// Actor that blocks its thread until the test releases it.
     #[derive(Debug, RemoteActor)]
     #[remote(handles(Hold))]
     struct Holder;
@@ -359,13 +362,13 @@ mod tests {
 
         fn handle(&mut self, _: Hold, _: &mut Context<Self>) {
             let held = HELD.lock().unwrap().take();
-            // An error: the other end is dropped and sends nothing.
+            // An error is expected: the sender is dropped without sending.
             let _ = held.unwrap().recv();
         }
     }
 
     #[actix::test]
-    async fn node_that_looks_too_long_counts_as_one_that_does_not_see() {
+    async fn slow_node_is_treated_as_one_that_does_not_see_the_file() {
         let (text, cluster) = (text(), Cluster::in_process(1).await.unwrap());
         let file = Temporary::new("slow", text.as_bytes());
         let nodes = spawn(&cluster.handle(), NonZeroUsize::MIN).await.unwrap();
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn file_whose_path_cannot_be_told_is_sent() {
+    async fn file_whose_path_is_not_utf8_is_sent() {
         use std::os::unix::ffi::OsStrExt;
 
         let cluster = Cluster::in_process(1).await.unwrap();
@@ -396,7 +399,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[actix::test]
-    async fn file_that_the_kernel_makes_up_has_its_text() {
+    async fn file_that_the_kernel_generates_has_its_text() {
         let cluster = Cluster::in_process(1).await.unwrap();
         let counted = count_file(&cluster.handle(), "/proc/version", two()).await.unwrap();
         assert_eq!(counted, expected(&fs::read_to_string("/proc/version").unwrap()));

@@ -1,4 +1,4 @@
-//! Which file is meant, whoever has opened it, and by whatever name.
+//! Identity of a file, independent of its name and of the process that opened it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -11,64 +11,65 @@ use serde::{Deserialize, Serialize};
 
 use crate::RemoteData;
 
-/// Which regular file it is, and in which state.
+/// Identity and state of a regular file.
 ///
-/// Two processes that find the same here have the very same file before them. Under one kernel the device
-/// and the inode are those of one file only, as long as somebody has it open; that it is one kernel, the
-/// random number says that Linux draws when it starts. So files of other machines are always others, also
-/// those of a network file system: that is not wrong, but slower.
+/// Two processes with equal ids see the very same file. Within one kernel, device and inode identify a file
+/// for as long as it is open. The boot id, a random number that Linux draws at boot, shows that it is the
+/// same kernel. Files of other machines therefore never match, not even on a network file system; the text
+/// is then sent, which is slower and still correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, RemoteData)]
 pub struct FileId {
-    /// Which run of which kernel it is.
+    /// Boot id of the kernel.
     boot: u128,
     device: u64,
     inode: u64,
     len: u64,
-    /// When content or inode were changed, in seconds, and in nanoseconds behind them.
+    /// Time of the last change of content or inode, in seconds and nanoseconds.
     changed: (i64, i64),
 }
 
 impl FileId {
-    /// An open file; none if it is not a regular one, or the system does not tell its runs apart, as only
-    /// Linux does.
+    /// Returns the id of an open file. `None` if it is not a regular file, or if the system has no boot id;
+    /// only Linux has one.
     ///
     /// # Errors
     ///
-    /// The operating system's, if it cannot say what the file is.
+    /// The operating system's error of reading the metadata.
     pub fn of(file: &File) -> io::Result<Option<Self>> {
-        Ok(Self::told(&file.metadata()?))
+        Ok(Self::from_metadata(&file.metadata()?))
     }
 
-    /// The file of which this was told.
-    pub(super) fn told(about: &Metadata) -> Option<Self> {
+    /// Returns the id of the file with this metadata.
+    pub(super) fn from_metadata(metadata: &Metadata) -> Option<Self> {
         Some(Self {
-            boot: boot().filter(|_| about.is_file())?,
-            device: about.dev(),
-            inode: about.ino(),
-            len: about.len(),
-            changed: (about.ctime(), about.ctime_nsec()),
+            boot: boot().filter(|_| metadata.is_file())?,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 
-    /// How many bytes it has.
+    /// Returns the length of the file, in bytes.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Opens it, if it is what is found at this path.
+    /// Opens the file at this path if it is the file with this id.
     pub(super) fn open(&self, path: &Path) -> Option<File> {
-        let is_this = |about: &Metadata| Self::told(about) == Some(*self);
-        // To open what is something else may do something. If it has become a pipe meanwhile, it is opened
-        // without waiting for who writes to it.
+        let is_this = |metadata: &Metadata| Self::from_metadata(metadata) == Some(*self);
+        // Opening a device or a pipe can have side effects, so the metadata is checked first. A pipe may
+        // replace the file after the check; `O_NONBLOCK` opens it without waiting for a writer.
         path.metadata().ok().filter(is_this)?;
-        let unwaiting = OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(unwaiting).open(path).ok()?;
+        let nonblocking = OFlags::NONBLOCK.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).ok()?;
+        // The path may have changed between the check and the open.
         file.metadata().ok().filter(is_this)?;
         Some(file)
     }
 }
 
-/// The number of this run of the kernel, where it has one.
+/// Returns the kernel's boot id, if the system has one.
 fn boot() -> Option<u128> {
     static BOOT: OnceLock<Option<u128>> = OnceLock::new();
     *BOOT.get_or_init(|| {
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_not_the_same_whatever_it_has() {
+    fn file_with_equal_content_is_not_the_same() {
         let (file, copy) = (Temporary::new("file", b"one"), Temporary::new("copy", b"one"));
         assert!(id(&file).open(&copy.0).is_none());
         assert!(id(&file).open(Path::new("no such file")).is_none());
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn file_of_another_kernel_is_not_the_same_whatever_else_is() {
+    fn file_of_another_kernel_is_not_the_same() {
         let file = Temporary::new("kernel", b"one");
         let here = id(&file);
         let there = FileId { boot: here.boot ^ 1, ..here };
@@ -123,8 +124,8 @@ mod tests {
         let (file, pipe) = (Temporary::new("no-pipe", b"one"), Temporary::new("pipe", b""));
         fs::remove_file(&pipe.0).unwrap();
         mknodat(CWD, &pipe.0, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        // To open it would wait for somebody who writes.
+        // Opening it would block until a writer comes, and the test would hang.
         assert!(id(&file).open(&pipe.0).is_none());
-        assert_eq!(FileId::told(&pipe.0.metadata().unwrap()), None);
+        assert_eq!(FileId::from_metadata(&pipe.0.metadata().unwrap()), None);
     }
 }

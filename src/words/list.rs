@@ -1,4 +1,4 @@
-//! A list of words in two buffers.
+//! List of words in two buffers.
 
 mod parts;
 
@@ -12,17 +12,17 @@ pub use self::parts::MalformedWordList;
 use self::parts::Parts;
 use crate::RemoteData;
 
-/// Bytes of one entry of the bounds: an unsigned 32-bit integer, little endian.
+/// Size of one entry of the bounds, in bytes: an unsigned 32-bit integer, little endian.
 const BOUND: usize = size_of::<u32>();
 
-/// The bounds of a list without words: where its text begins.
+/// Bounds of a list without words: the offset of its empty text.
 const NO_WORDS: &[u8] = &[0; BOUND];
 
-/// Words in their order, with the position of the first in the text they come from.
+/// Words in order, with the position of the first in the text they come from.
 ///
-/// Two buffers hold them whatever their number: the words' UTF-8 without separators, and the bounds
-/// between them. A part of the list shares the buffers, and takes to another process only its own
-/// bytes of them. All words together may take up to 4 GiB.
+/// Two buffers hold the words whatever their number: their UTF-8 without separators, and the bounds between
+/// them. A part of the list shares the buffers; only its own bytes are sent to another process. All words
+/// together may take up to 4 GiB.
 ///
 /// Lists are equal if their words and their positions are.
 ///
@@ -43,13 +43,20 @@ const NO_WORDS: &[u8] = &[0; BOUND];
 pub struct WordList {
     position: u64,
     text: Bytes,
-    /// One entry more than words. Word `i` lies between entries `i` and `i + 1`; the first entry is
-    /// the place of `text` in the buffer it was cut from, to be taken off from all.
+    /// Boundaries of the words, one entry more than words. Word `i` lies between entries `i` and `i + 1`.
+    ///
+    /// ```text
+    /// buffer   t o b e o r n o t      entries of the list:  0 2 4 6 9
+    /// slice        b e o r            entries of the slice:   2 4 6
+    /// ```
+    ///
+    /// The first entry is the offset of `text` in the buffer that it was cut from, and is subtracted
+    /// from all entries. So a slice shares the entries of its list unchanged.
     bounds: Bytes,
 }
 
 impl WordList {
-    /// A list of the given words, the first at position 0.
+    /// Creates a list of the given words, the first at position 0.
     ///
     /// # Errors
     ///
@@ -62,14 +69,14 @@ impl WordList {
         Ok(list.finish())
     }
 
-    /// The list `times` over, as if its text had been written so often.
+    /// Repeats the list `times` times, as if its text were repeated.
     ///
     /// # Errors
     ///
-    /// [`TextTooLong`] if the words take more than 4 GiB then.
+    /// [`TextTooLong`] if the words then take more than 4 GiB.
     pub fn repeat(&self, times: usize) -> Result<Self, TextTooLong> {
-        // Asked before anything is allocated, since a small list may be wanted very often. Words
-        // without bytes still take a bound each.
+        // The size is checked before anything is allocated, since `times` may be huge for a small list. A
+        // word without bytes still takes a bound.
         let size = self.text.len().max(self.len()).checked_mul(times);
         if size.is_none_or(|size| size > TextTooLong::LIMIT) {
             return Err(TextTooLong { limit: TextTooLong::LIMIT });
@@ -86,34 +93,34 @@ impl WordList {
         Ok(Self { position: self.position, ..list.finish() })
     }
 
-    /// The number of words.
+    /// Returns the number of words.
     pub fn len(&self) -> usize {
         self.bounds.len() / BOUND - 1
     }
 
-    /// Whether there are no words.
+    /// Returns true if there are no words.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many words of the whole text come before this list.
+    /// Returns the number of words before this list in the whole text.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The word at an index of this list.
+    /// Returns the word at an index of this list.
     pub fn get(&self, index: usize) -> Option<&str> {
         let start = index.checked_mul(BOUND)?;
         let word = self.bounds.get(start..start.checked_add(2 * BOUND)?)?;
         std::str::from_utf8(&self.text[self.place(word)]).ok()
     }
 
-    /// The words in their order.
+    /// Iterates over the words in order.
     pub fn iter(&self) -> Words<'_> {
         Words { rest: "", unread: &self.text, bounds: &self.bounds }
     }
 
-    /// The words of a range of indices, without a copy.
+    /// Returns the words of a range of indices, without a copy.
     ///
     /// # Panics
     ///
@@ -128,7 +135,7 @@ impl WordList {
         }
     }
 
-    /// Exactly `parts` lists that are this one in a row, with sizes that differ by at most one.
+    /// Splits the list into exactly `parts` consecutive lists whose sizes differ by at most one.
     ///
     /// The larger ones come first; with more parts than words, the last ones are empty.
     pub fn partition(&self, parts: std::num::NonZeroUsize) -> Vec<Self> {
@@ -137,7 +144,7 @@ impl WordList {
         (0..parts.get()).map(|part| self.slice(start(part)..start(part + 1))).collect()
     }
 
-    /// Where in the text the words of some of the bounds lie.
+    /// Returns the byte range in `text` of the words between some of the bounds.
     fn place(&self, bounds: &[u8]) -> Range<usize> {
         let (base, span) = (span(&self.bounds).start, span(bounds));
         span.start - base..span.end - base
@@ -177,22 +184,25 @@ impl<'a> IntoIterator for &'a WordList {
     }
 }
 
-/// So many words are made strings at once: they are in a core's nearest cache when they are taken.
+/// Number of words that are checked as UTF-8 in one step. They stay in a core's L1 cache until they are
+/// taken.
 const STRETCH_WORDS: usize = 512;
 
-/// The words of a [`WordList`], in their order.
+/// Iterator over the words of a [`WordList`], in order.
 #[derive(Clone, Debug)]
 pub struct Words<'a> {
-    /// The words from the next one on, as far as they are strings.
+    /// Checked text that starts with the next word.
     rest: &'a str,
-    /// The text behind that.
+    /// Unchecked text after `rest`.
     unread: &'a [u8],
-    /// The bounds from that of the next word on.
+    /// Bounds from the next word on.
     bounds: &'a [u8],
 }
 
 impl Words<'_> {
-    /// Goes on to more words, when the strings are used up.
+    /// Checks the next stretch of text once `rest` is used up.
+    // Checking stretch by stretch keeps the text in the cache between the check and its use; a check for
+    // each word would cost a call each.
     #[cold]
     fn read_on(&mut self) {
         let words = self.len().min(STRETCH_WORDS);
@@ -226,19 +236,19 @@ impl<'a> Iterator for Words<'a> {
 
 impl ExactSizeIterator for Words<'_> {}
 
-/// The entries of a list's bounds, wherever the buffer lies in memory.
+/// Decodes the entries of a list's bounds. The buffer need not be aligned.
 fn offsets(bounds: &[u8]) -> impl DoubleEndedIterator<Item = usize> + '_ {
     let entries = bounds.as_chunks::<BOUND>().0;
     entries.iter().map(|entry| u32::from_le_bytes(*entry) as usize)
 }
 
-/// From the first entry of some bounds to the last.
+/// Returns the range from the first entry of some bounds to the last.
 fn span(bounds: &[u8]) -> Range<usize> {
     let start = offsets(bounds).next().unwrap_or(0);
     start..offsets(bounds).next_back().unwrap_or(start)
 }
 
-/// Collects words into the buffers of a list.
+/// Builder that appends words to the buffers of a list.
 #[derive(Debug)]
 pub(super) struct Builder {
     text: BytesMut,
@@ -267,7 +277,7 @@ impl Default for Builder {
     }
 }
 
-/// The words of a text take more room than a list has.
+/// Error of a text whose words exceed the capacity of one list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize, RemoteData)]
 #[error("the words take more than {limit} bytes, which is all that one list holds; split the text")]
 pub struct TextTooLong {
@@ -275,7 +285,7 @@ pub struct TextTooLong {
 }
 
 impl TextTooLong {
-    /// The bytes that the words of one list may take: what a bound of 32 bits can say.
+    /// Maximum total length of the words of one list, in bytes: the range of a 32-bit bound.
     pub const LIMIT: usize = u32::MAX as usize;
 }
 
@@ -293,7 +303,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(text: &[u8], bounds: &[u32]) -> MalformedWordList {
+    fn rejected(text: &[u8], bounds: &[u32]) -> MalformedWordList {
         WordList::try_from(parts(text, bounds)).unwrap_err()
     }
 
@@ -348,7 +358,7 @@ mod tests {
         }
 
         #[test]
-        fn bytes_from_anywhere_are_refused_or_usable(
+        fn any_bytes_are_rejected_or_give_a_usable_list(
             text: Vec<u8>,
             bounds in prop::collection::vec(0_u8..8, 0..40),
             position: u64,
@@ -363,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn slice_travels_without_the_rest_of_the_text() {
+    fn slice_is_sent_without_the_rest_of_the_text() {
         let list = WordList::from_words((100..200).map(|word| word.to_string())).unwrap();
         let parts = Parts::from(list.slice(50..52));
         assert_eq!(Bytes::from(parts.text), "150151");
@@ -379,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_read_wherever_the_buffer_lies() {
+    fn bounds_are_read_from_an_unaligned_buffer() {
         let list = WordList::from_words(["ab", "c"]).unwrap();
         let shifted = Bytes::from([&[7], &list.bounds[..]].concat()).slice(1..);
         let list = WordList { bounds: shifted, ..list };
@@ -387,33 +397,33 @@ mod tests {
     }
 
     #[test]
-    fn malformed_parts_are_refused_with_the_reason() {
-        assert_eq!(refused(b"", &[]), MalformedWordList::Bounds);
+    fn malformed_parts_are_rejected_with_the_reason() {
+        assert_eq!(rejected(b"", &[]), MalformedWordList::Bounds);
         let mut cut = parts(b"ab", &[0, 2]);
         cut.bounds = Bytes::from_static(&[0, 0, 0, 0, 2, 0]).into();
         assert_eq!(WordList::try_from(cut).unwrap_err(), MalformedWordList::Bounds);
-        assert_eq!(refused(b"ab", &[0, 2, 1]), MalformedWordList::Order);
-        assert_eq!(refused(b"ab", &[0, 3]), MalformedWordList::Length { bounds: 3, text: 2 });
-        assert_eq!(refused(b"ab", &[7]), MalformedWordList::Length { bounds: 0, text: 2 });
-        assert!(matches!(refused(b"a\xff", &[0, 2]), MalformedWordList::NotUtf8(_)));
-        assert_eq!(refused("aß".as_bytes(), &[5, 7, 8]), MalformedWordList::Character { at: 2 });
+        assert_eq!(rejected(b"ab", &[0, 2, 1]), MalformedWordList::Order);
+        assert_eq!(rejected(b"ab", &[0, 3]), MalformedWordList::Length { bounds: 3, text: 2 });
+        assert_eq!(rejected(b"ab", &[7]), MalformedWordList::Length { bounds: 0, text: 2 });
+        assert!(matches!(rejected(b"a\xff", &[0, 2]), MalformedWordList::NotUtf8(_)));
+        assert_eq!(rejected("aß".as_bytes(), &[5, 7, 8]), MalformedWordList::Character { at: 2 });
         let late = Parts { position: u64::MAX, ..parts(b"a", &[0, 1]) };
         assert_eq!(WordList::try_from(late).unwrap_err(), MalformedWordList::Position);
     }
 
     #[test]
-    fn list_survives_a_format_and_a_malformed_one_is_an_error() {
+    fn list_survives_json_and_a_malformed_one_is_an_error() {
         let list = WordList::from_words(["ab", "ß"]).unwrap().slice(1..2);
         let json = serde_json::to_value(&list).unwrap();
         assert_eq!(serde_json::from_value::<WordList>(json.clone()).unwrap(), list);
         let mut cut = json;
         cut["text"].as_array_mut().unwrap().pop();
-        let refused = serde_json::from_value::<WordList>(cut).unwrap_err();
-        assert_eq!(refused.to_string(), "the bounds enclose 2 bytes, the text has 1");
+        let rejected = serde_json::from_value::<WordList>(cut).unwrap_err();
+        assert_eq!(rejected.to_string(), "the bounds enclose 2 bytes, the text has 1");
     }
 
     #[test]
-    fn words_over_the_limit_are_refused() {
+    fn words_over_the_limit_are_rejected() {
         let mut list = Builder { limit: 3, ..Builder::default() };
         list.push("ab").unwrap();
         assert_eq!(list.push("cd"), Err(TextTooLong { limit: 3 }));
@@ -426,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_list_is_the_words_in_a_row() {
+    fn repeated_list_has_the_words_of_each_copy_in_order() {
         let list = WordList::from_words(["a", "b"]).unwrap();
         assert_eq!(list.repeat(2).unwrap().iter().collect::<Vec<_>>(), ["a", "b", "a", "b"]);
         assert!(list.repeat(0).unwrap().is_empty());

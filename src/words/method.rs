@@ -1,4 +1,4 @@
-//! From the counts of the parts to the answer for the text.
+//! Combines the counts of the parts into the answer for the text.
 
 use std::num::NonZeroUsize;
 
@@ -11,31 +11,30 @@ use super::{
     top::top_words,
 };
 
-/// How the parts of a text come to one answer.
+/// Method that combines the parts of a text into one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Method {
     /// The lecture's: each part names its winner, then every part counts all the winners.
     ///
-    /// It misses a word that wins over the whole text and in no part. Its answer has the right count
-    /// for its word, but the word may be the wrong one.
+    /// It misses a word that wins over the whole text and in no part. The count of its answer is right for
+    /// the word, but the word may be the wrong one.
     TwoRound,
     /// Every part sends the tallies of all its words, and their sums decide.
     Exact,
-    /// As exact, in three rounds in which a part sends only what can matter; see
+    /// As exact, in three rounds in which a part sends only the tallies that can matter; see
     /// [`tput`](super::tput).
     Tput,
 }
 
-/// The answer for a text in one piece, in this process.
+/// Counts a text in one piece in this process.
 pub fn sequential(words: &WordList, counting: Counting) -> Option<WordCount> {
     counting.most_frequent(words)
 }
 
-/// The answer by parts that are counted one after another in this process.
+/// Counts parts one after another in this process.
 ///
-/// The control of a comparison: it does what the tasks and the actors do, without a cluster.
-/// With [`Counting::List`], n parts are n times quicker than one piece, before anything runs in
-/// parallel.
+/// The baseline of a comparison: it does the work of the tasks and the actors without a cluster. With
+/// [`Counting::List`], n parts are n times quicker than one piece even without parallelism.
 pub fn slices(
     words: &WordList,
     parts: NonZeroUsize,
@@ -59,11 +58,11 @@ fn two_rounds(parts: &[WordList], counting: Counting) -> Vec<Counts> {
     parts.iter().map(|part| counting.count(part, &candidates)).collect()
 }
 
-/// The different words among the winners of the parts: the question of the second round.
+/// Returns the distinct words among the winners of the parts: the question of the second round.
 ///
 /// # Errors
 ///
-/// [`TextTooLong`] if they take more than 4 GiB, which winners of one text never do.
+/// [`TextTooLong`] if the words take more than 4 GiB, which winners of one text never do.
 pub fn candidates<'a>(winners: impl IntoIterator<Item = &'a WordCount>) -> Result<WordList, TextTooLong> {
     let mut words: Vec<&str> = winners.into_iter().map(|winner| winner.word.as_str()).collect();
     words.sort_unstable();
@@ -71,19 +70,18 @@ pub fn candidates<'a>(winners: impl IntoIterator<Item = &'a WordCount>) -> Resul
     WordList::from_words(words)
 }
 
-/// The answer from the counts of all parts.
+/// Merges the counts of all parts into the answer.
 ///
 /// The order of the parts makes no difference.
 pub fn merge<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> Option<WordCount> {
     best(sums(parts).into_iter())
 }
 
-/// The counts of the whole text from those of all parts, in the order in which its words are first
-/// seen.
+/// Merges the counts of all parts into those of the whole text, in the order of first occurrence.
 ///
 /// # Errors
 ///
-/// [`TextTooLong`] if the different words take more than 4 GiB together.
+/// [`TextTooLong`] if the distinct words take more than 4 GiB together.
 pub fn total<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> Result<Counts, TextTooLong> {
     let mut tallies: Vec<_> = sums(parts).into_iter().collect();
     tallies.sort_unstable_by_key(|(_, tally)| tally.first);
@@ -201,7 +199,7 @@ mod tests {
 
     #[test]
     fn tie_goes_to_the_word_seen_first_across_parts() {
-        // By parts: a twice, then b twice, then each once more.
+        // By parts: a twice, then b twice, then one more of each.
         let words = list("a a b b b a");
         for counting in COUNTINGS {
             for method in METHODS {
@@ -213,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_words_than_parts_have_an_answer_and_none_have_none() {
+    fn fewer_words_than_parts_have_an_answer_and_no_words_have_none() {
         for counting in COUNTINGS {
             for method in METHODS {
                 assert_eq!(slices(&list("a b b"), parts(8), counting, method), answer("b", 2, 1));

@@ -1,17 +1,16 @@
 //! The most frequent word of a text: in sequence, as tasks, and by actors.
 //!
-//! This is the application that the handbook walks through. A text becomes a [`WordList`]
-//! ([`tokenize`]), the list is cut into parts whose sizes differ by at most one
-//! ([`WordList::partition`]), and the parts are counted where they lie: in this process
-//! ([`sequential`], [`slices`]), by [tasks](tasks()) or by [`Node`] actors under a [`Coordinator`].
-//! The last three share [`candidates`] and [`merge`], and the rounds of [`tput`], so that they can
-//! only differ in where they count.
+//! This is the application that the handbook walks through. [`tokenize`] turns a text into a [`WordList`].
+//! [`WordList::partition`] cuts the list into parts whose sizes differ by at most one. The parts are
+//! counted in this process ([`sequential`], [`slices`]), by [tasks](tasks()), or by [`Node`] actors under a
+//! [`Coordinator`]. The last three share [`candidates`], [`merge`] and the rounds of [`tput`], and differ
+//! only in where they count.
 //!
 //! Invariants:
 //! - A word is what Python's `str.lower()`, `str.replace` and `str.split()` make of the text.
 //! - The answer is the word with the highest count; among equals, the one seen first in the text.
 //! - [`Method::Exact`] and [`Method::Tput`] give the answer of [`sequential`] for every text and every
-//!   number of parts. [`Method::TwoRound`] does not, and is here to show why.
+//! number of parts. [`Method::TwoRound`] does not; it shows why a third round is needed.
 //! - A text without words has no answer: `None`.
 //!
 //! The module uses the public interface of this crate alone, as any program would.

@@ -1,4 +1,4 @@
-//! The actor that owns a part of a text.
+//! Actor that owns a part of a text.
 
 use std::{cell::OnceCell, convert::Infallible, num::NonZeroUsize};
 
@@ -10,15 +10,15 @@ use super::{
 };
 use crate::prelude::*;
 
-/// Owns a part of a text, which it received once, and answers questions about its words.
+/// Receives a part of a text once and answers questions about its words.
 ///
-/// The lecture's `Node`: an actor, and no machine.
+/// The lecture's `Node`: an actor, not a machine.
 #[derive(Debug, RemoteActor)]
 #[remote(handles(MostFrequent, CountWords, CountAll, BestWords, OtherWords))]
 pub struct Node {
     words: WordList,
     counting: Counting,
-    /// Made by the first question that needs it, and kept for the next.
+    /// Computed by the first question that needs it; the second and third round reuse it.
     ranking: OnceCell<Ranking<Box<str>>>,
 }
 
@@ -100,9 +100,9 @@ impl Handler<BestWords> for Node {
 #[derive(Clone, Copy, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Counts")]
 pub struct OtherWords {
-    /// How many were told in the first round, and are not to be told again.
+    /// Number of words sent in the first round, which are left out.
     pub k: NonZeroUsize,
-    /// How often a word must be there.
+    /// Minimum count of a word.
     pub at_least: u64,
 }
 

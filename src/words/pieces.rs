@@ -1,4 +1,4 @@
-//! A text in pieces that end at white space, however long it is.
+//! Splits a text of any length into pieces that end at white space.
 
 use std::io::Read;
 
@@ -6,29 +6,29 @@ use bytes::Bytes;
 
 use super::error::PieceError;
 
-/// How many bytes a piece has, but for the last and for one with a longer word.
+/// Length of a piece in bytes, except for the last piece and for pieces with a longer word.
 ///
-/// Reading, sending and counting overlap between pieces, so a text should have many; each costs two
-/// small messages' work on both sides, some microseconds, so a piece should have many words.
+/// Reading, sending and counting overlap between pieces, so a text needs many of them. Each piece costs the
+/// work of two small messages on both sides, some microseconds, so it needs many words.
 pub const PIECE_BYTES: usize = 256 << 10;
 
-/// The longest piece, which is one with a word of nearly as many bytes.
+/// Maximum length of a piece, in bytes; such a piece has a word of nearly that length.
 ///
-/// No text has such a word; a file without white space is none, and must not fill the memory.
+/// No text has such a word. A file without white space is not a text and must not fill the memory.
 pub const PIECE_BYTES_MAX: usize = 16 << 20;
 
-/// The pieces of a text in their order.
+/// Iterator over the pieces of a text, in order.
 ///
-/// The bytes may be anything; that a piece is UTF-8 is for whoever counts it to find. After an error
-/// there is nothing more.
+/// The bytes are not checked here; the Node that counts a piece checks that it is UTF-8. The iterator ends
+/// after an error.
 #[derive(Debug)]
 pub(super) struct Pieces<R> {
     text: R,
-    /// How long the text is, if that is known.
+    /// Length of the text in bytes, if known.
     len: Option<u64>,
-    /// What was read behind the end of the last piece.
+    /// Bytes read beyond the end of the last piece.
     rest: Vec<u8>,
-    /// How many bytes all pieces so far have.
+    /// Total length of all pieces so far, in bytes.
     at: u64,
     ended: bool,
 }
@@ -38,17 +38,19 @@ impl<R: Read> Pieces<R> {
         Self { text, len, rest: Vec::new(), at: 0, ended: false }
     }
 
-    /// The next piece; empty when there is no more.
+    /// Returns the next piece; empty after the last one.
     fn read(&mut self) -> Result<Vec<u8>, PieceError> {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         piece.append(&mut self.rest);
         loop {
+            // Doubling bounds the number of reads for a long word by a logarithm of its length.
             let wanted = PIECE_BYTES.max(2 * piece.len()).min(PIECE_BYTES_MAX);
             let known = piece.len();
             self.fill(&mut piece, wanted)?;
             if self.ended {
                 return Ok(piece);
             }
+            // Only the new bytes are searched: the earlier ones have no white space.
             let space = piece[known..].iter().rposition(u8::is_ascii_whitespace);
             if let Some(space) = space {
                 self.rest.extend_from_slice(&piece[known + space + 1..]);
@@ -61,7 +63,7 @@ impl<R: Read> Pieces<R> {
         }
     }
 
-    /// Reads until there are so many bytes, or no more.
+    /// Reads until the piece has `wanted` bytes or the text ends.
     fn fill(&mut self, piece: &mut Vec<u8>, wanted: usize) -> Result<(), PieceError> {
         let missing = (wanted - piece.len()) as u64;
         piece.reserve_exact(wanted - piece.len());
@@ -96,7 +98,7 @@ impl<R: Read> Iterator for Pieces<R> {
     }
 }
 
-/// A reader that fails as a file may in the middle, for tests.
+/// Reader that fails like a file in the middle of a text, for tests.
 #[cfg(test)]
 #[derive(Debug)]
 pub(super) struct Failing;
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn text_without_white_space_is_refused_before_it_fills_the_memory() {
+    fn text_without_white_space_is_rejected_before_it_fills_the_memory() {
         let mut endless = Pieces::new(std::io::repeat(b'x'), None);
         let err = endless.next().unwrap().unwrap_err();
         assert!(matches!(err, PieceError::NoSpace { at: 0 }), "{err:?}");

@@ -1,4 +1,4 @@
-//! A part of a file, as it is found by whoever has the file too.
+//! Range of a file that the reading process opens itself.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,27 +12,27 @@ use super::{
 };
 use crate::RemoteData;
 
-/// Bytes of a text in a file, from one place to another.
+/// Byte range of a text in a file.
 ///
-/// What is cut at either place is moved to behind the next white space, so that ranges in a row have
-/// all words of the text once, wherever they were cut.
+/// A boundary within a word moves to after the next white space. So consecutive ranges contain every word
+/// of the text exactly once, whatever their boundaries are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, RemoteData)]
 pub struct FileRange {
-    /// The file, as it is called where it is read.
+    /// Path of the file for the reading process.
     pub path: PathBuf,
-    /// The first byte.
+    /// Offset of the first byte.
     pub from: u64,
-    /// The byte behind the last.
+    /// Offset after the last byte.
     pub to: u64,
 }
 
-/// How many bytes are read at a time to find white space.
+/// Bytes read in one step of the search for white space.
 const LOOK_BYTES: u64 = 4 << 10;
 
 impl FileRange {
-    /// Reads the range in pieces that end at white space, and shows each.
+    /// Reads the range in pieces that end at white space, and calls `each` with every piece.
     ///
-    /// The places in errors count from where the range begins.
+    /// Offsets in errors count from the start of the range.
     pub(super) fn each_piece(
         &self,
         each: impl FnMut(&[u8]) -> Result<(), PieceError>,
@@ -42,17 +42,17 @@ impl FileRange {
     }
 }
 
-/// Bytes of an open text, from one place to another, as of a [`FileRange`].
+/// Byte range of an open text; its boundaries move like those of a [`FileRange`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) from: u64,
     pub(super) to: u64,
-    /// How many bytes of the file are the text; what is behind them is not read.
+    /// Length of the text in bytes; bytes of the file after it are not read.
     pub(super) text: u64,
 }
 
 impl Span {
-    /// As [`FileRange::each_piece`].
+    /// Reads the range like [`FileRange::each_piece`].
     pub(super) fn each_piece(
         &self,
         file: &mut File,
@@ -60,7 +60,7 @@ impl Span {
     ) -> Result<(), PieceError> {
         let start = self.cut(file, self.from)?;
         let end = match self.cut(file, self.to) {
-            // What is wrong there is found again by reading, and where it begins.
+            // Reading the range finds the same error again, and its exact offset.
             Err(PieceError::Truncated { .. }) => self.to,
             Err(PieceError::NoSpace { .. }) => self.to.saturating_add(PIECE_BYTES_MAX as u64),
             end => end?,
@@ -68,7 +68,8 @@ impl Span {
         let end = end.min(self.text);
         file.seek(SeekFrom::Start(start)).map_err(|err| PieceError::unreadable(0, &err))?;
         let skipped = start.saturating_sub(self.from);
-        // Saturating, since somebody may have written over the file between two looks.
+        // Saturates: another process may write to the file between the two reads, and then the boundaries
+        // cross.
         let len = end.saturating_sub(start);
         let mut before = 0;
         for piece in Pieces::new(file.take(len), Some(len)) {
@@ -79,15 +80,15 @@ impl Span {
         Ok(())
     }
 
-    /// Where a cut at this place really is: there if white space comes before it or the text ends, or
-    /// behind the next white space.
-    fn cut(&self, file: &mut File, place: u64) -> Result<u64, PieceError> {
-        let Some(mut at) = place.checked_sub(1) else { return Ok(0) };
-        if place >= self.text {
-            return Ok(place);
+    /// Returns the actual offset of a boundary: `place` if it follows white space or the text ends there,
+    /// otherwise the offset after the next white space.
+    fn cut(&self, file: &mut File, boundary: u64) -> Result<u64, PieceError> {
+        let Some(mut at) = boundary.checked_sub(1) else { return Ok(0) };
+        if boundary >= self.text {
+            return Ok(boundary);
         }
         let begin = at;
-        let unreadable = |err: io::Error| PieceError::unreadable(place.saturating_sub(self.from), &err);
+        let unreadable = |err: io::Error| PieceError::unreadable(boundary.saturating_sub(self.from), &err);
         file.seek(SeekFrom::Start(at)).map_err(unreadable)?;
         let mut bytes = Vec::new();
         while at - begin < PIECE_BYTES_MAX as u64 {
@@ -99,7 +100,8 @@ impl Span {
             }
             at += bytes.len() as u64;
             if (bytes.len() as u64) < LOOK_BYTES {
-                // The text ends, if it goes as far as the range.
+                // A short read at or after the end of the range is the end of the text; before it, the file
+                // was truncated.
                 let missing = self.to.saturating_sub(at);
                 let relative = at.saturating_sub(self.from);
                 let whole = missing == 0;
@@ -129,12 +131,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_in_a_row_are_the_text_and_cut_no_word(text in "[a ]{0,60}", places in prop::collection::vec(0..60_u64, 0..6)) {
+        fn consecutive_ranges_are_the_text_and_split_no_word(text in "[a ]{0,60}", cuts in prop::collection::vec(0..60_u64, 0..6)) {
             let file = Temporary::new("row", text.as_bytes());
             let len = text.len() as u64;
-            let mut places: Vec<u64> = places.into_iter().map(|place| place.min(len)).chain([0, len]).collect();
-            places.sort_unstable();
-            let parts: Vec<_> = places.windows(2).map(|ends| read(&file, ends[0], ends[1]).unwrap()).collect();
+            let mut cuts: Vec<u64> = cuts.into_iter().map(|cut| cut.min(len)).chain([0, len]).collect();
+            cuts.sort_unstable();
+            let parts: Vec<_> = cuts.windows(2).map(|ends| read(&file, ends[0], ends[1]).unwrap()).collect();
             prop_assert_eq!(parts.concat(), text.as_bytes());
             let mut before = Vec::new();
             for part in &parts {
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn range_beyond_the_end_is_of_a_file_that_was_cut() {
+    fn range_beyond_the_end_means_that_the_file_was_truncated() {
         let file = Temporary::new("short", b"one two");
         for (from, to, end) in [(0, 9, 7), (4, 9, 3), (7, 9, 0), (9, 12, 0)] {
             let err = read(&file, from, to).unwrap_err();
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn words_longer_than_a_look_are_not_cut() {
+    fn words_longer_than_a_search_step_are_not_split() {
         let word = "x".repeat(3 * LOOK_BYTES as usize);
         let file = Temporary::new("long", format!("a {word} b").as_bytes());
         assert_eq!(read(&file, 0, 10).unwrap(), format!("a {word} ").as_bytes());
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn word_that_is_no_word_is_told_by_where_it_begins() {
+    fn overlong_word_is_reported_with_its_offset() {
         let file = Temporary::new("endless", &[b"a b ", &b"x".repeat(PIECE_BYTES_MAX + 9)[..]].concat());
         for to in [5, 100, PIECE_BYTES_MAX as u64] {
             assert_eq!(read(&file, 1, to), Err(PieceError::NoSpace { at: 3 }));
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_behind_the_text_is_not_read() {
+    fn bytes_appended_after_the_text_are_not_read() {
         let file = Temporary::new("behind", b"one two three");
         let mut open = File::open(&file.0).unwrap();
         for (text, expect) in [(6, "one tw"), (7, "one two"), (8, "one two ")] {
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_the_text_is_not_read() {
+    fn range_ends_with_the_text_and_not_with_the_file() {
         let file = Temporary::new("behind", b"one two and more");
         for (from, to, expect) in [(0, 16, "one two"), (4, 100, "two"), (7, 16, ""), (9, 16, "")] {
             let mut read = Vec::new();
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_count_from_where_the_range_begins() {
+    fn offsets_in_errors_count_from_the_start_of_the_range() {
         let file = Temporary::new("place", b"one two three");
         let range = FileRange { path: file.0.clone(), from: 5, to: 13 };
         let err = range.each_piece(|_| Err(PieceError::NotUtf8 { at: 1 })).unwrap_err();

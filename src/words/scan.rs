@@ -1,40 +1,49 @@
-//! From text to words at the speed of memory: the tokenizer's inner loop.
+//! Splits a text into words at memory speed: the tokenizer's inner loop.
 //!
-//! A text is taken in stretches that end at white space. A stretch of ASCII is classified 64 bytes
-//! at a time without a branch a byte, which the compiler turns into vector instructions: one word of
-//! bits says which of them separate, and where that changes, a word begins or ends. Any other
-//! stretch is lower-cased as a string and walked by characters.
+//! A text is taken in stretches that end at white space. An ASCII stretch is classified 64 bytes at a
+//! time without a branch for each byte, which the compiler turns into vector instructions. The result
+//! is a mask of the separators; a word begins or ends where two neighbouring bits differ:
+//!
+//! ```text
+//! text         t o   b e ,   o r   (the first byte is bit 0)
+//! separators   . . X . . X X . . X
+//! edges        ^   ^ ^   ^   ^   ^ (word starts and ends, alternating)
+//! ```
+//!
+//! Any other stretch is lower-cased as a string and walked by characters.
 //!
 //! Invariants:
-//! - The words are those of the whole text, lower-cased at once and walked by characters. What
-//!   stands beyond white space has no say in how a letter is lower-cased.
-//! - Memory is two buffers of some [`STRETCH`], and the lower case of one stretch that is not ASCII
-//!   or is a longer word.
+//! - The words are those of the whole text, lower-cased in one piece and walked by characters. Text
+//!   beyond white space does not influence how a letter is lower-cased.
+//! - Memory use is two buffers of about [`STRETCH`] entries, and the lower case of one stretch that is
+//!   not ASCII or is a longer word.
 
-/// Bytes that are classified together: as many as a word of bits has.
+/// Bytes of one block: one for each bit of a mask.
 const BLOCK: usize = u64::BITS as usize;
 
-/// The longest stretch of ASCII, in bytes: what is written for it stays in a core's nearest cache.
+/// Maximum length of an ASCII stretch, in bytes. The buffers of a stretch fit into a core's L1 cache.
 const STRETCH: usize = 8 << 10;
 
-/// Bytes after the end of each word that can be read: a key is loaded in one piece.
+/// Readable bytes after the end of each word, in bytes. [`Word::key`] loads a full `u128`, even for a short
+/// word.
 const PAD: usize = size_of::<u128>();
 
-/// So many bytes of ASCII are worth a stretch of their own between two others.
+/// Minimum length of an ASCII run that ends a stretch of other text, in bytes. A shorter run costs more to
+/// switch for than to walk by characters.
 const WORTHWHILE: usize = 64;
 
-/// Finds words; its buffers are kept from text to text.
+/// Finds the words of texts; the buffers are reused for every text.
 pub(super) struct Scanner {
-    /// The lower case of a stretch of ASCII, and whatever was there before.
+    /// Lower case of an ASCII stretch, followed by bytes of earlier stretches.
     lower: Vec<u8>,
-    /// Where in it words begin and end, in turn, and whatever was there before.
+    /// Offsets in `lower` where words begin and end, alternating, followed by offsets of earlier stretches.
     edges: Vec<u32>,
 }
 
-/// A word within the text around it.
+/// Word within its surrounding text.
 #[derive(Clone, Copy)]
 pub(super) struct Word<'a> {
-    /// At least [`PAD`] bytes longer than where the word ends.
+    /// Text that continues for at least [`PAD`] bytes behind the word.
     around: &'a str,
     start: usize,
     end: usize,
@@ -55,14 +64,19 @@ impl<'a> Word<'a> {
     }
 }
 
-/// A short word as one number: its bytes, the first lowest, zeros, and its length on top.
+/// Short word as one number, so that it is hashed and compared without a memory access.
 ///
-/// The length tells a word that ends in U+0000 from a shorter one.
+/// ```text
+/// byte   0 ......... len-1 | len ...... 14 | 15
+///        bytes of the word | zeros         | len
+/// ```
+///
+/// The length distinguishes a word that ends in U+0000 from a shorter one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(u128);
 
 impl Key {
-    /// The longest word that is a key.
+    /// Maximum length of a word that has a key, in bytes.
     pub(super) const BYTES_MAX: usize = PAD - 1;
 
     pub(super) fn to_word(self) -> ShortWord {
@@ -70,7 +84,7 @@ impl Key {
     }
 }
 
-/// The word of a [`Key`].
+/// Word of a [`Key`] as a string.
 pub(super) struct ShortWord([u8; PAD]);
 
 impl AsRef<str> for ShortWord {
@@ -80,10 +94,10 @@ impl AsRef<str> for ShortWord {
     }
 }
 
-/// How far up in a key the length stands.
+/// Position of the length in a key, in bits.
 const LEN_SHIFT: usize = 8 * Key::BYTES_MAX;
 
-/// By a length, the bits of so many bytes.
+/// Mask of the lowest bytes of a key, by their number.
 const LOW_BYTES: [u128; PAD] = {
     let mut masks = [0; PAD];
     let mut len = 1;
@@ -96,14 +110,14 @@ const LOW_BYTES: [u128; PAD] = {
 
 impl Default for Scanner {
     fn default() -> Self {
-        // One block more than a stretch has, for the padding; as many edges more, since those of a
-        // block are written eight at a time.
+        // One block more than a stretch has, for the padding. The edges need as many more, since
+        // `write_offsets` writes the edges of a block eight at a time.
         Self { lower: vec![0; STRETCH + 2 * BLOCK], edges: vec![0; STRETCH + 2 * BLOCK] }
     }
 }
 
 impl Scanner {
-    /// Shows every word of a text, in order.
+    /// Calls `each` with every word of a text, in order.
     pub(super) fn each_word(&mut self, text: &str, mut each: impl FnMut(Word<'_>)) {
         let mut rest = text;
         while !rest.is_empty() {
@@ -119,7 +133,7 @@ impl Scanner {
 
     fn ascii_words(&mut self, text: &[u8], each: &mut impl FnMut(Word<'_>)) {
         let edges = self.find_edges(text);
-        // What is behind the text separated it, or an earlier one.
+        // The bytes behind the text are the padding of the last block, or ASCII of an earlier stretch.
         let around = std::str::from_utf8(&self.lower[..text.len() + PAD]);
         let around = around.expect("ASCII in lower case is ASCII");
         for &[start, end] in self.edges[..edges].as_chunks::<2>().0 {
@@ -127,17 +141,17 @@ impl Scanner {
         }
     }
 
-    /// Fills both buffers, and returns how many edges there are: two for each word.
+    /// Fills both buffers and returns the number of edges: two for each word.
     fn find_edges(&mut self, text: &[u8]) -> usize {
         let (blocks, tail) = text.as_chunks::<BLOCK>();
-        // What is beyond the end separates.
+        // The last block is padded with separators: they end the last word without a special case.
         let mut last = [b' '; BLOCK];
         last[..tail.len()].copy_from_slice(tail);
-        let places = self.lower.as_chunks_mut::<BLOCK>().0.iter_mut();
+        let lower_blocks = self.lower.as_chunks_mut::<BLOCK>().0.iter_mut();
 
         let (mut found, mut before, mut taken) = (0, 1, false);
         let mut start = 0;
-        for (block, lower) in blocks.iter().chain([&last]).zip(places) {
+        for (block, lower) in blocks.iter().chain([&last]).zip(lower_blocks) {
             let (mut separators, hyphens) = classify(block, lower);
             if hyphens != 0 || taken {
                 let next = text.get(start + BLOCK) == Some(&b'-');
@@ -145,18 +159,18 @@ impl Scanner {
             }
             let changes = separators ^ (separators << 1 | before);
             before = separators >> (BLOCK - 1);
-            found += write_places(changes, start, &mut self.edges[found..]);
+            found += write_offsets(changes, start, &mut self.edges[found..]);
             start += BLOCK;
         }
         found
     }
 }
 
-/// The length of a stretch, in bytes, by what is in it.
+/// Length of a stretch in bytes, by the kind of its text.
 enum Stretch {
-    /// ASCII, and no more than [`STRETCH`].
+    /// ASCII of at most [`STRETCH`] bytes.
     Ascii(usize),
-    /// Whatever else.
+    /// Text with other characters, or without white space near its start.
     Other(usize),
 }
 
@@ -167,7 +181,7 @@ impl Stretch {
     }
 }
 
-/// The stretch that a text begins with. It ends behind white space, or with the text.
+/// Returns the first stretch of a text, which ends after white space or with the text.
 fn first_stretch(text: &str) -> Stretch {
     let bytes = text.as_bytes();
     let near = &bytes[..bytes.len().min(STRETCH)];
@@ -178,7 +192,8 @@ fn first_stretch(text: &str) -> Stretch {
     if let Some(space) = near[..ascii].iter().rposition(u8::is_ascii_whitespace) {
         return Stretch::Ascii(space + 1);
     }
-    // On to where ASCII goes on for long enough.
+    // A stretch of other text ends only where at least `WORTHWHILE` bytes of ASCII follow. A text that
+    // mixes both would otherwise switch between the two scanners at every word.
     let mut end = ascii;
     loop {
         let Some(space) = bytes[end..].iter().position(u8::is_ascii_whitespace) else {
@@ -193,15 +208,15 @@ fn first_stretch(text: &str) -> Stretch {
     }
 }
 
-/// How many bytes of ASCII come before any others.
+/// Returns the length of the ASCII prefix, in bytes.
 fn ascii_prefix(bytes: &[u8]) -> usize {
     let blocks = bytes.as_chunks::<BLOCK>().0.iter().take_while(|block| block.is_ascii());
     let start = blocks.count() * BLOCK;
     start + bytes[start..].iter().take_while(|byte| byte.is_ascii()).count()
 }
 
-/// Writes the lower case of a block, and returns which bytes separate and which are hyphens, the
-/// first lowest.
+/// Writes the lower case of a block and returns the masks of its separators and its hyphens. Bit 0 is the
+/// first byte.
 #[inline]
 fn classify(block: &[u8; BLOCK], lower: &mut [u8; BLOCK]) -> (u64, u64) {
     let (mut separators, mut hyphens) = ([0; BLOCK], [0; BLOCK]);
@@ -210,13 +225,14 @@ fn classify(block: &[u8; BLOCK], lower: &mut [u8; BLOCK]) -> (u64, u64) {
         let byte = block[at];
         separators[at] = u8::from(separates(byte));
         hyphens[at] = u8::from(byte == b'-');
+        // Most blocks have no hyphen: one test here saves the second gather.
         hyphen |= hyphens[at];
         lower[at] = byte | u8::from(is_upper(byte)) << 5;
     }
     (bits(&separators), if hyphen == 0 { 0 } else { bits(&hyphens) })
 }
 
-/// [`is_removed`] and [`is_python_space`] for ASCII, as few ranges.
+/// Combines [`is_removed`] and [`is_python_space`] for ASCII, in as few ranges as possible.
 #[inline]
 const fn separates(byte: u8) -> bool {
     // Tabs and line ends; U+001C to the quotation mark; apostrophe to asterisk; comma and full stop;
@@ -236,7 +252,7 @@ const fn is_upper(byte: u8) -> bool {
     byte.wrapping_sub(b'A') < 26
 }
 
-/// One bit for each flag, the first lowest.
+/// Packs the flags into a mask; bit 0 is the first flag.
 #[inline]
 fn bits(flags: &[u8; BLOCK]) -> u64 {
     // The product brings the lowest bits of eight bytes together in its highest byte.
@@ -247,10 +263,10 @@ fn bits(flags: &[u8; BLOCK]) -> u64 {
     })
 }
 
-/// Those of the hyphens that stand in pairs, counted from the left.
+/// Returns the mask of the hyphens that form pairs, counted from the left.
 ///
-/// `next` is whether a hyphen follows the block. `taken` is whether the first of the block is the
-/// second of a pair, and becomes the same of the block after it.
+/// `next` is true if the byte after the block is a hyphen. `taken` is true if the first byte of the block
+/// is the second of a pair; on return it says the same of the next block.
 fn dashes(hyphens: u64, next: bool, taken: &mut bool) -> u64 {
     let followed = hyphens & (hyphens >> 1 | u64::from(next) << (BLOCK - 1));
     if !*taken && followed == 0 {
@@ -267,14 +283,15 @@ fn dashes(hyphens: u64, next: bool, taken: &mut bool) -> u64 {
     found
 }
 
-/// Writes where in the text the bits of a block are set, and returns how many are.
+/// Writes the offsets of the set bits of a block and returns their number.
 #[inline]
-fn write_places(mut bits: u64, start: usize, places: &mut [u32]) -> usize {
+fn write_offsets(mut bits: u64, start: usize, offsets: &mut [u32]) -> usize {
     let count = bits.count_ones() as usize;
-    for eight in places.as_chunks_mut::<8>().0 {
-        for place in eight {
-            // Beyond the last it is of no use, and cheaper than to ask each time.
-            *place = start as u32 + bits.trailing_zeros();
+    for eight in offsets.as_chunks_mut::<8>().0 {
+        for offset in eight {
+            // Entries beyond the last set bit are overwritten later. Always writing eight avoids an
+            // unpredictable branch for each edge.
+            *offset = start as u32 + bits.trailing_zeros();
             bits &= bits.wrapping_sub(1);
         }
         if bits == 0 {
@@ -284,7 +301,7 @@ fn write_places(mut bits: u64, start: usize, places: &mut [u32]) -> usize {
     count
 }
 
-/// The way for all text: lower case first, since one letter may become several.
+/// Splits any text by characters. The text is lower-cased first, since one letter may become several.
 fn words_by_characters(text: &str, each: &mut impl FnMut(Word<'_>)) {
     let mut lower = text.to_lowercase();
     let len = lower.len();
@@ -306,13 +323,13 @@ fn words_by_characters(text: &str, each: &mut impl FnMut(Word<'_>)) {
     show(start, len);
 }
 
-/// The single characters of the lecture's `toRemove`. Its sequences of an apostrophe and white space
-/// need no rule of their own, since every apostrophe goes; `--` is the scanner's.
+/// Tests for the single characters of the lecture's `toRemove`. Its sequences of an apostrophe and white
+/// space need no rule, since every apostrophe goes; the scanner handles `--`.
 pub(super) const fn is_removed(char: char) -> bool {
     matches!(char, ',' | ';' | '.' | '"' | '\'' | '!' | '(' | ')' | '?' | ']' | '[' | ':' | '*')
 }
 
-/// Whether Python's `str.split()` separates here.
+/// Tests whether Python's `str.split()` separates at a character.
 pub(super) fn is_python_space(char: char) -> bool {
     char.is_whitespace() || matches!(char, '\u{1c}'..='\u{1f}')
 }
@@ -329,14 +346,14 @@ mod tests {
         words
     }
 
-    /// The whole text in one piece, by characters.
+    /// Splits the whole text by characters, as the reference.
     fn expected(text: &str) -> Vec<String> {
         let mut words = Vec::new();
         words_by_characters(text, &mut |word| words.push(word.as_str().to_owned()));
         words
     }
 
-    /// Text of many blocks, with what the scanner looks for at any place in them.
+    /// Generates texts of many blocks with hyphens, separators and non-ASCII letters at any offset.
     fn long_text() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             8 => "[a-zA-Z]{1,9} ",
@@ -379,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn scanner_forgets_one_text_before_the_next() {
+    fn words_of_one_text_do_not_leak_into_the_next() {
         let mut scanner = Scanner::default();
         let mut words = Vec::new();
         for text in ["one two three", "", "four -", "- five", "x"] {

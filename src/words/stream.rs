@@ -1,4 +1,4 @@
-//! Counting a text that is larger than memory, while it is read.
+//! Counts a text that is larger than memory while it is read.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -18,28 +18,28 @@ use super::{
 };
 use crate::{Request, TrySendError, prelude::*};
 
-/// Pieces that a Node has or that are on their way to it; one more is read when it has counted one.
+/// Pieces on their way to a Node or in its mailbox.
 ///
-/// One is counted, one waits in the mailbox, and others come, so that a Node has the next piece when
-/// it has counted one.
+/// The Node counts one piece, one waits in its mailbox, and two are in transit. So the next piece is there
+/// when the Node has counted one.
 pub const PIECES_IN_FLIGHT: usize = 4;
 
-/// Pieces that are read before a Node has room for them.
+/// Pieces read ahead of the Nodes' demand.
 const PIECES_READ_AHEAD: usize = 2;
 
-/// What was counted of a text.
+/// Counts of a text.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct TextCounts {
-    /// How many bytes it has.
+    /// Length of the text, in bytes.
     pub bytes: u64,
-    /// How many words it has.
+    /// Number of words.
     pub words: u64,
-    /// The different words in the order in which they are first seen.
+    /// Distinct words in the order of their first occurrence.
     pub counts: Counts,
 }
 
-/// The messages for pieces that are read here.
+/// Yields the messages for pieces that this process reads.
 pub(super) fn texts<R: Read + Send + 'static>(pieces: Pieces<R>) -> impl Pieced {
     pieces.map(|piece| {
         let text = piece?;
@@ -48,7 +48,7 @@ pub(super) fn texts<R: Read + Send + 'static>(pieces: Pieces<R>) -> impl Pieced 
     })
 }
 
-/// What is to be counted, in the order of the text, each with how many bytes it has.
+/// Iterator over the pieces of a text in order, each with its length in bytes.
 pub(super) trait Pieced:
     Iterator<Item = Result<(CountPiece, u64), PieceError>> + Send + 'static
 {
@@ -58,20 +58,20 @@ impl<I: Iterator<Item = Result<(CountPiece, u64), PieceError>> + Send + 'static>
 
 /// Counts all words of a text by Nodes over the cluster, while it is read.
 ///
-/// The text is read on a thread of its own, in pieces of [`PIECE_BYTES`](super::PIECE_BYTES) that end
-/// at white space. Each goes to a Node that has room for it, which counts it into its table. So what
-/// this takes in memory does not depend on the length of the text: [`PIECES_IN_FLIGHT`] pieces for
-/// each Node, here and there, some more while they are read, and the different words.
+/// A separate thread reads the text in pieces of [`PIECE_BYTES`](super::PIECE_BYTES) that end at white
+/// space. Each piece goes to a Node with free capacity, which counts it into its table. Memory use does not
+/// depend on the length of the text: [`PIECES_IN_FLIGHT`] pieces for each Node on both sides, a few pieces
+/// read ahead, and the distinct words.
 ///
 /// # Errors
 ///
-/// [`TextError`] if the text cannot be read or is not UTF-8, the first in the order of the text, or
-/// if a Node fails. The tables of a Node have to fit into one message.
+/// [`TextError`] if the text cannot be read or is not UTF-8, or if a Node fails. Of several errors it is
+/// the first in the order of the text. The table of a Node has to fit into one message.
 ///
 /// # Cancel safety
 ///
-/// When it is dropped, what it has under way is cancelled, and the thread ends behind the read that it
-/// is in. The Nodes stay until the cluster ends.
+/// Dropping the future cancels the pieces in flight; the reading thread ends after its current read. The
+/// Nodes live until the cluster ends.
 ///
 /// # Examples
 ///
@@ -101,7 +101,7 @@ pub async fn count_stream(
     counted
 }
 
-/// Spawns so many Nodes, or none.
+/// Spawns `nodes` Nodes, or stops those already spawned if one fails.
 pub(super) async fn spawn(
     cluster: &ClusterRef,
     nodes: NonZeroUsize,
@@ -119,7 +119,7 @@ pub(super) async fn spawn(
 }
 
 pub(super) async fn stop(nodes: &[RemoteAddr<TextNode>]) {
-    // One that cannot be stopped has stopped already, or its worker has ended.
+    // A failed stop needs no handling: the Node has stopped already, or its worker has ended.
     let _ = join_all(nodes.iter().map(RemoteAddr::stop)).await;
 }
 
@@ -127,14 +127,15 @@ pub(super) async fn count_by(
     nodes: &[RemoteAddr<TextNode>],
     pieces: impl Pieced,
 ) -> Result<TextCounts, TextError> {
-    let source = Source::read(pieces);
+    let source = PieceSource::read(pieces);
     let counted = join_all(nodes.iter().map(|node| source.count_by(node))).await;
 
-    // What failed first in the text, whichever Node had it.
+    // Of several failures, the first in the order of the text is reported, so that the error does not
+    // depend on which Node was faster.
     let (mut counted_pieces, mut failure) = (Vec::new(), None);
     for (node, (pieces, failed)) in counted.into_iter().enumerate() {
         counted_pieces.extend(pieces.into_iter().map(|piece| (piece, node)));
-        failure = [failure, failed].into_iter().flatten().min_by_key(|failed: &Failed| failed.index);
+        failure = [failure, failed].into_iter().flatten().min_by_key(|failed: &PieceFailure| failed.index);
     }
     if let Some(failed) = failure {
         return Err(failed.err);
@@ -148,57 +149,57 @@ pub(super) async fn count_by(
         words += piece.words;
         bytes += piece.bytes;
     }
-    let told = join_all(nodes.iter().map(|node| node.send(TellCounts))).await;
+    let answers = join_all(nodes.iter().map(|node| node.send(TellCounts))).await;
     let mut parts = Vec::with_capacity(nodes.len());
-    for (counts, places) in told.into_iter().zip(&places) {
+    for (counts, places) in answers.into_iter().zip(&places) {
         parts.push(counts??.placed(places));
     }
     Ok(TextCounts { bytes, words, counts: total(&parts)? })
 }
 
-/// A piece that was read.
+/// Piece that was read.
 #[derive(Debug)]
-struct Piece {
-    /// How many pieces come before it.
+struct ReadPiece {
+    /// Number of pieces before this one.
     index: u64,
-    /// How many bytes come before it.
+    /// Bytes of the text before this piece.
     at: u64,
-    /// With how many bytes it has.
+    /// Message and length in bytes, or the read error.
     message: Result<(CountPiece, u64), PieceError>,
 }
 
-/// A piece that was counted.
+/// Piece that was counted.
 #[derive(Debug)]
-struct Counted {
+struct CountedPiece {
     index: u64,
     words: u64,
     bytes: u64,
 }
 
-/// A piece that was not counted.
+/// Piece that was not counted.
 #[derive(Debug)]
-struct Failed {
+struct PieceFailure {
     index: u64,
     err: TextError,
 }
 
-/// The pieces that were read, for whichever Node has room first.
+/// Shared queue of the pieces that were read; the first Node with free capacity takes the next.
 #[derive(Debug)]
-struct Source {
-    pieces: Mutex<mpsc::Receiver<Piece>>,
-    /// Nobody needs more pieces.
+struct PieceSource {
+    pieces: Mutex<mpsc::Receiver<ReadPiece>>,
+    /// Set when a piece has failed; no more pieces are needed.
     failed: CancellationToken,
 }
 
-impl Source {
-    /// Starts the thread that reads. It ends with the text, by an error, or when this is dropped.
+impl PieceSource {
+    /// Starts the reading thread, which ends with the text, on an error, or when the source is dropped.
     fn read(pieces: impl Pieced) -> Self {
         let (read, source) = mpsc::channel(PIECES_READ_AHEAD);
         tokio::task::spawn_blocking(move || {
             let mut at = 0;
             for (index, message) in (0..).zip(pieces) {
                 let len = message.as_ref().map_or(0, |(_, len)| *len);
-                if read.blocking_send(Piece { index, at, message }).is_err() {
+                if read.blocking_send(ReadPiece { index, at, message }).is_err() {
                     break;
                 }
                 at += len;
@@ -207,40 +208,42 @@ impl Source {
         Self { pieces: Mutex::new(source), failed: CancellationToken::new() }
     }
 
-    /// The next piece, while there are any and nothing has failed.
-    async fn next(&self) -> Option<Piece> {
+    /// Returns the next piece, or `None` after the last one or after a failure.
+    async fn next(&self) -> Option<ReadPiece> {
         let next = async { self.pieces.lock().await.recv().await };
         self.failed.run_until_cancelled(next).await.flatten()
     }
 
-    /// Has a Node count pieces until there are no more, or something has failed anywhere.
-    async fn count_by(&self, node: &RemoteAddr<TextNode>) -> (Vec<Counted>, Option<Failed>) {
-        let mut line = Line { node, in_flight: VecDeque::new(), counted: Vec::new() };
-        let failure = line.count(self).await.err();
+    /// Lets one Node count pieces until the text ends or any piece fails.
+    async fn count_by(&self, node: &RemoteAddr<TextNode>) -> (Vec<CountedPiece>, Option<PieceFailure>) {
+        let mut pipeline = NodePipeline { node, in_flight: VecDeque::new(), counted: Vec::new() };
+        let failure = pipeline.count(self).await.err();
         if failure.is_some() {
             self.failed.cancel();
         }
-        (line.counted, failure)
+        (pipeline.counted, failure)
     }
 }
 
-/// The pieces of one Node, in the order of the text.
+/// Pieces of one Node, in the order of the text.
 #[derive(Debug)]
-struct Line<'a> {
+struct NodePipeline<'a> {
     node: &'a RemoteAddr<TextNode>,
-    in_flight: VecDeque<(Counted, u64, Request<CountPiece>)>,
-    counted: Vec<Counted>,
+    in_flight: VecDeque<(CountedPiece, u64, Request<CountPiece>)>,
+    counted: Vec<CountedPiece>,
 }
 
-impl Line<'_> {
-    async fn count(&mut self, source: &Source) -> Result<(), Failed> {
-        while let Some(Piece { index, at, message }) = source.next().await {
+impl NodePipeline<'_> {
+    async fn count(&mut self, source: &PieceSource) -> Result<(), PieceFailure> {
+        while let Some(ReadPiece { index, at, message }) = source.next().await {
             match message {
-                Ok((message, bytes)) => self.send(Counted { index, words: 0, bytes }, at, message).await?,
+                Ok((message, bytes)) => {
+                    self.send(CountedPiece { index, words: 0, bytes }, at, message).await?
+                }
                 Err(err) => {
-                    // What comes before it in the text may have failed as well.
+                    // An earlier piece may have failed as well, and the first error in the text wins.
                     self.finish(0).await?;
-                    return Err(Failed { index, err: err.into() });
+                    return Err(PieceFailure { index, err: err.into() });
                 }
             }
             self.finish(PIECES_IN_FLIGHT - 1).await?;
@@ -248,12 +251,12 @@ impl Line<'_> {
         self.finish(0).await
     }
 
-    /// Sends a piece behind those that were sent before.
-    async fn send(&mut self, piece: Counted, at: u64, message: CountPiece) -> Result<(), Failed> {
+    /// Sends a piece after all earlier pieces of this Node.
+    async fn send(&mut self, piece: CountedPiece, at: u64, message: CountPiece) -> Result<(), PieceFailure> {
         match self.node.try_send(message) {
             Ok(request) => self.in_flight.push_back((piece, at, request)),
-            // There is no room, or the Node is gone. To wait here keeps the order of the pieces, by
-            // which a Node knows where it saw a word first.
+            // The send queue is full, or the Node is gone. Waiting here keeps the pieces in order, and a
+            // Node derives the first occurrence of a word from that order.
             Err(TrySendError { message, .. }) => {
                 self.finish(0).await?;
                 self.in_flight.push_back((piece, at, self.node.send(message)));
@@ -263,15 +266,15 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Waits until so many pieces at most are in flight.
-    async fn finish(&mut self, in_flight: usize) -> Result<(), Failed> {
+    /// Waits until at most `in_flight` pieces are in flight.
+    async fn finish(&mut self, in_flight: usize) -> Result<(), PieceFailure> {
         while self.in_flight.len() > in_flight {
             let Some((mut piece, at, request)) = self.in_flight.pop_front() else { break };
             let index = piece.index;
             piece.words = match request.await {
                 Ok(Ok(words)) => words,
-                Ok(Err(err)) => return Err(Failed { index, err: err.behind(at).into() }),
-                Err(err) => return Err(Failed { index, err: err.into() }),
+                Ok(Err(err)) => return Err(PieceFailure { index, err: err.behind(at).into() }),
+                Err(err) => return Err(PieceFailure { index, err: err.into() }),
             };
             self.counted.push(piece);
         }
@@ -298,7 +301,7 @@ pub(super) mod tests {
         counted
     }
 
-    /// What the list of all words gives.
+    /// Counts the text through its complete word list, as the reference.
     pub(in crate::words) fn expected(text: &str) -> TextCounts {
         let words = tokenize(text).unwrap();
         let counts = Counting::Hash.count_all(&words);
@@ -330,7 +333,7 @@ pub(super) mod tests {
     }
 
     #[actix::test]
-    async fn first_byte_that_is_not_utf8_is_told() {
+    async fn error_names_the_first_byte_that_is_not_utf8() {
         let mut text = "word ".repeat(2 * PIECE_BYTES).into_bytes();
         for at in [7 * PIECE_BYTES, 3 * PIECE_BYTES + 7, 8 * PIECE_BYTES] {
             text[at] = 0xff;
@@ -341,7 +344,7 @@ pub(super) mod tests {
     }
 
     #[actix::test]
-    async fn what_fails_first_in_the_text_is_told() {
+    async fn error_is_the_first_in_the_order_of_the_text() {
         let err = counted((&b"good \xff bad "[..]).chain(Failing)).await.unwrap_err();
         assert!(matches!(err, TextError::Unreadable { at: 11, .. }), "{err:?}");
         let text = std::io::Cursor::new([&b"bad \xff "[..], &b"good ".repeat(PIECE_BYTES)].concat());

@@ -1,4 +1,4 @@
-//! The same by stateless tasks.
+//! Counting by stateless tasks.
 
 use std::num::NonZeroUsize;
 
@@ -12,39 +12,39 @@ use super::{
 };
 use crate::prelude::*;
 
-/// The winner of a part: the first of the two rounds.
+/// Returns the winner of a part: the first of the two rounds.
 #[crate::task]
 pub fn most_frequent(words: WordList, counting: Counting) -> Option<WordCount> {
     counting.most_frequent(&words)
 }
 
-/// The tallies of the wanted words in a part: the last of two or three rounds.
+/// Tallies the wanted words of a part: the last of two or three rounds.
 #[crate::task]
 pub fn count_words(words: WordList, wanted: WordList, counting: Counting) -> Counts {
     counting.count(&words, &wanted)
 }
 
-/// The tallies of all words of a part: the exact method.
+/// Tallies all words of a part: the exact method.
 #[crate::task]
 pub fn count_all(words: WordList, counting: Counting) -> Counts {
     counting.count_all(&words)
 }
 
-/// The tallies of the k most frequent words of a part: the first of the three rounds.
+/// Tallies the k most frequent words of a part: the first of the three rounds.
 #[crate::task]
 pub fn best_words(words: WordList, k: NonZeroUsize, counting: Counting) -> Counts {
     counts(counting.rank(&words).best(k))
 }
 
-/// The tallies of the words behind those that are there often enough: the second of the three rounds.
+/// Tallies the words after the k best that have the minimum count: the second of the three rounds.
 #[crate::task]
 pub fn other_words(words: WordList, k: NonZeroUsize, at_least: u64, counting: Counting) -> Counts {
     counts(counting.rank(&words).rest(k, at_least))
 }
 
-/// The answer by one task for each part and round.
+/// Counts by one task for each part and round.
 ///
-/// A task keeps nothing, so every round sends the parts anew, and counts them anew.
+/// A task keeps no state, so every round sends and counts the parts again.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub fn other_words(words: WordList, k: NonZeroUsize, at_least: u64, counting: Co
 ///
 /// # Cancel safety
 ///
-/// Nothing is left behind but tasks that were started, whose results are dropped.
+/// Dropping the future leaves only tasks that have started; their results are dropped.
 pub async fn tasks(
     cluster: &ClusterRef,
     words: &WordList,

@@ -1,13 +1,13 @@
-//! Files for tests.
+//! Temporary files for tests.
 
 use std::path::PathBuf;
 
-/// A file in the folder for such, which is gone when this is dropped.
+/// File in the temporary directory; removed on drop.
 #[derive(Debug)]
 pub(super) struct Temporary(pub(super) PathBuf);
 
 impl Temporary {
-    /// The name has to be another in each test.
+    /// Creates the file. The name has to be unique among the tests, which run in parallel.
     pub(super) fn new(name: &str, content: &[u8]) -> Self {
         let path = std::env::temp_dir().join(format!("roadshow-words-{}-{name}", std::process::id()));
         std::fs::write(&path, content).unwrap();

@@ -1,4 +1,4 @@
-//! The actor that counts the pieces of a text as they come.
+//! Actor that counts the pieces of a text as they arrive.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -16,13 +16,13 @@ use crate::prelude::*;
 
 /// Counts pieces of a text into one table, and keeps none of them.
 ///
-/// A [`Node`](super::Node) owns its part of a text and answers many questions; this one takes a text
+/// A [`Node`](super::Node) owns its part of a text and answers many questions. A `TextNode` handles a text
 /// that is larger than memory, and answers [`TellCounts`].
 #[derive(Debug, RemoteActor)]
 #[remote(handles(SeesFile, CountPiece, TellCounts))]
 pub struct TextNode {
     counter: TextCounter,
-    /// The file that it was asked for last and sees, and how many bytes of it are the text.
+    /// File of the last successful [`SeesFile`], with the length of its text in bytes.
     seen: Option<(File, u64)>,
 }
 
@@ -39,17 +39,17 @@ impl Spawn for TextNode {
     }
 }
 
-/// Asks a [`TextNode`] whether it finds this very file at a path.
+/// Asks a [`TextNode`] if it finds this very file at a path.
 ///
-/// If it does, it keeps the file open, so that this remains the one whose parts it counts
-/// ([`CountPiece::Seen`]), whatever becomes of the path. If the file cannot be opened, it sees none. It
-/// looks on a thread for such, since a disk may be slow, or a server gone: the worker goes on meanwhile.
+/// A Node that finds it keeps the file open and counts ranges of it ([`CountPiece::Seen`]), even if the
+/// path changes later. A Node that cannot open the file does not see it. The search runs on a blocking
+/// thread: a slow disk or a dead server must not stop the worker.
 #[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "bool")]
 pub struct SeesFile {
-    /// Where it may be.
+    /// Path to look at.
     pub path: PathBuf,
-    /// The file.
+    /// Identity of the file.
     pub file: FileId,
 }
 
@@ -59,28 +59,28 @@ impl Handler<SeesFile> for TextNode {
     fn handle(&mut self, SeesFile { path, file: id }: SeesFile, _ctx: &mut Self::Context) -> Self::Result {
         let look = tokio::task::spawn_blocking(move || Some((id.open(&path)?, id.len())));
         Box::pin(look.into_actor(self).map(|seen, node, _ctx| {
-            // What panicked while it looked has seen nothing.
+            // A search that panicked has found no file.
             node.seen = seen.ok().flatten();
             node.seen.is_some()
         }))
     }
 }
 
-/// Has a [`TextNode`] count a piece of text, which begins and ends at white space or with the text.
+/// Lets a [`TextNode`] count a piece of text, which begins and ends at white space or with the text.
 ///
-/// The answer is how many words the piece has.
+/// The answer is the number of words of the piece.
 #[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u64, PieceError>")]
 pub enum CountPiece {
-    /// The piece itself, in UTF-8.
+    /// The text itself, in UTF-8.
     Text(Payload),
-    /// Where the Node finds it.
+    /// Range of a file that the Node opens by its path.
     Range(FileRange),
-    /// Where it is in the file that the Node sees; cut as a [`FileRange`].
+    /// Range of the file that the Node has open; its boundaries move like those of a [`FileRange`].
     Seen {
-        /// The first byte.
+        /// Offset of the first byte.
         from: u64,
-        /// The byte behind the last.
+        /// Offset after the last byte.
         to: u64,
     },
 }
@@ -115,7 +115,7 @@ fn count(counter: &mut TextCounter, piece: &[u8]) -> Result<u64, PieceError> {
 
 /// Asks a [`TextNode`] for the tallies of all words that it has counted.
 ///
-/// Their positions are those among its own words; [`Counts::placed`] leads to those in the text.
+/// Positions count the Node's own words; [`Counts::placed`] converts them to positions in the text.
 #[derive(Clone, Copy, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<Counts, TextTooLong>")]
 pub struct TellCounts;

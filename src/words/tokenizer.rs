@@ -1,26 +1,26 @@
-//! From a text to its words, as the lecture's `loadBook` reads them.
+//! Splits a text into its words, as the lecture's `loadBook` does.
 //!
-//! The lecture lower-cases the whole text, replaces each of a list of characters and sequences by a
-//! space, and calls Python's `split()`. [`tokenize`] does the same in one pass, which `scan` makes,
-//! and the tests hold it against that chain, step by step.
+//! The lecture lower-cases the whole text, replaces each of a list of characters and sequences by a space,
+//! and calls Python's `split()`. [`tokenize`] does the same in one pass of the scanner. The tests compare
+//! it with a line-by-line port of the lecture's code.
 //!
-//! What was compared with CPython 3.11, for every code point, alone and on both sides of a sigma:
+//! Compared with CPython 3.11 for every code point, alone and on both sides of a sigma:
 //! - `split()` separates at the characters of `char::is_whitespace` and at U+001C to U+001F.
-//! - `lower()` is [`str::to_lowercase`], final sigma and U+0130 included. The two differ only where
-//!   their editions of Unicode do (14 there, later here): in letters that were not assigned yet,
-//!   and in whether a sigma next to U+0295 or U+1171E, whose class has changed, is a final one.
-//! - Reading a file in text mode turns `\r\n` and `\r` into `\n`, which cannot change the words:
-//!   all three are white space, and none is a letter or ignorable beside a sigma.
+//! - `lower()` is [`str::to_lowercase`], final sigma and U+0130 included. The two differ only where their
+//! versions of Unicode do (14 there, later here): in letters that were not assigned yet, and in the sigma
+//! next to U+0295 or U+1171E, whose class has changed.
+//! - Reading a file in text mode turns `\r\n` and `\r` into `\n`, which cannot change the words. All three
+//! are white space, and none is a letter or ignorable next to a sigma.
 
 use super::{
     list::{Builder, TextTooLong, WordList},
     scan::Scanner,
 };
 
-/// The words of a text, in lower case and without punctuation.
+/// Splits a text into words, in lower case and without punctuation.
 ///
-/// An apostrophe separates, as in the lecture (`don't` is two words), and so does `--`, while a
-/// single hyphen belongs to its word.
+/// An apostrophe separates, as in the lecture (`don't` is two words), and so does `--`. A single hyphen
+/// belongs to its word.
 ///
 /// # Errors
 ///
@@ -54,11 +54,11 @@ mod tests {
     use super::super::scan::is_python_space;
     use super::*;
 
-    /// The lecture's list, in its order.
+    /// The lecture's list of characters and sequences, in its order.
     const TO_REMOVE: [&str; 18] =
         [",", ";", ".", "\"", "' ", "\n'", " '", "!", "(", ")", "?", "--", "'", "\"", "]", "[", ":", "*"];
 
-    /// The lecture's `loadBook`, line by line.
+    /// Line-by-line port of the lecture's `loadBook`, as the reference.
     fn load_book(text: &str) -> Vec<String> {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let mut text = text.to_lowercase();
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(load_book(text), expect, "line by line, text {text:?}");
     }
 
-    /// Text dense in what the rules speak of.
+    /// Generates text dense in the characters that the rules treat specially.
     fn tricky_text() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             4 => prop::sample::select(TO_REMOVE.to_vec()),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn space_is_what_python_splits_at() {
+    fn white_space_is_where_python_splits() {
         // Every character at which CPython 3.11 splits.
         let expect: Vec<char> = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \u{85}\u{a0}\u{1680}\
             \u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\u{2007}\u{2008}\u{2009}\
@@ -143,8 +143,8 @@ mod tests {
         check("STRASSE STRAẞE ǅ K Å", &["strasse", "straße", "ǆ", "k", "å"]);
         check("ΟΔΟΣ ΣΑΣ Σ ΑΣΑ", &["οδος", "σας", "σ", "ασα"]);
         check("Α\u{301}Σ\u{301} Σ\u{301}", &["α\u{301}ς\u{301}", "σ\u{301}"]);
-        // The sigma is judged before the punctuation goes: an apostrophe, a full stop or a colon is
-        // no end of a word for it, a comma is.
+        // The sigma is lower-cased before the punctuation is removed. An apostrophe, a full stop or a colon
+        // does not end a word for that rule; a comma does.
         check("ΑΣ'Α ΑΣ.Α ΑΣ:Α ΑΣ,Α", &["ασ", "α", "ασ", "α", "ασ", "α", "ας", "α"]);
         check("ΑΣ' Α", &["ας", "α"]);
     }

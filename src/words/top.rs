@@ -1,4 +1,4 @@
-//! The most frequent words of a text, exactly, with little traffic.
+//! Most frequent words of a text, exact and with little traffic.
 
 use std::num::NonZeroUsize;
 
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::wire;
 
-/// The k most frequent words, best first, by parts that are counted one after another here.
+/// Counts parts one after another in this process and returns the k most frequent words, best first.
 ///
-/// The rounds are those of [`tput`](super::tput); the answer is the first k of all words, ranked by
-/// count and, among equals, by which was seen first.
+/// The rounds are those of [`tput`](super::tput). The words are ranked by count and, among equals, by first
+/// occurrence.
 ///
 /// # Examples
 ///
@@ -36,7 +36,7 @@ pub fn top_words(
     by_slices(words, parts, k, counting, |_| ())
 }
 
-/// The three rounds in this process, showing each answer to `sent`.
+/// Runs the three rounds in this process and passes each answer to `sent`.
 fn by_slices(
     words: &WordList,
     parts: NonZeroUsize,
@@ -62,46 +62,46 @@ fn by_slices(
 }
 
 impl Counting {
-    /// The words of a part by rank.
+    /// Ranks the words of a part.
     pub(super) fn rank(self, words: &WordList) -> Ranking<&str> {
         Ranking::new(self.tallies(words))
     }
 }
 
-/// An answer of the first or second round, as it travels.
+/// Converts an answer of the first or second round to its wire form.
 pub(super) fn counts<'a, W: AsRef<str> + 'a>(ranked: impl Iterator<Item = (&'a W, Tally)>) -> Counts {
     Counts::new(ranked.map(|(word, tally)| (word.as_ref(), tally)).collect())
 }
 
-/// The questions of the third round as they travel, each with the index of the part.
+/// Converts the questions of the third round to their wire form, each with the index of its part.
 pub(super) fn questions(survivors: &Survivors<&str>) -> Result<Vec<(usize, WordList)>, TextTooLong> {
     survivors.questions().map(|(part, words)| Ok((part, WordList::from_words(words)?))).collect()
 }
 
-/// The answer from those of the third round.
+/// Computes the result from the answers of the third round.
 pub(super) fn settle<'a>(survivors: Survivors<&'a str>, missing: &'a [Counts]) -> Vec<WordCount> {
     let top = survivors.settle(missing.iter().map(Counts::iter)).into_iter();
     top.map(|(word, Tally { count, first })| WordCount { word: word.to_owned(), count, first }).collect()
 }
 
-/// What the parts of a text send to whoever asks them. The questions are not in it.
+/// Volume of the answers that the parts of a text send. The questions are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// How many tallies.
+    /// Number of tallies.
     pub tallies: u64,
-    /// How many bytes in the bodies of the answers.
+    /// Total size of the answers' bodies, in bytes.
     pub bytes: u64,
 }
 
 impl Traffic {
-    /// Of [`Method::Tput`](super::Method::Tput) for the k most frequent words.
+    /// Measures [`Method::Tput`](super::Method::Tput) for the k most frequent words.
     pub fn of_tput(words: &WordList, parts: NonZeroUsize, k: NonZeroUsize) -> Self {
         let mut traffic = Self::default();
         by_slices(words, parts, k, Counting::Hash, |counts| traffic.add(counts));
         traffic
     }
 
-    /// Of [`Method::Exact`](super::Method::Exact), which does not depend on how many are wanted.
+    /// Measures [`Method::Exact`](super::Method::Exact), which does not depend on k.
     pub fn of_exact(words: &WordList, parts: NonZeroUsize) -> Self {
         let mut traffic = Self::default();
         for part in words.partition(parts) {
@@ -127,7 +127,7 @@ mod tests {
         NonZeroUsize::new(number).unwrap()
     }
 
-    /// The first k of all words, counted in one piece.
+    /// Returns the first k of all words, counted in one piece, as the reference.
     fn expected(words: &WordList, k: usize) -> Vec<WordCount> {
         let mut all = Counting::Hash.tallies(words);
         all.sort_by_key(|(_, tally)| (u64::MAX - tally.count, tally.first));
@@ -135,12 +135,13 @@ mod tests {
         top.map(|(word, Tally { count, first })| WordCount { word: word.into(), count, first }).collect()
     }
 
-    /// Words of Zipf's distribution: the word of rank r is about 1/r times as frequent as the first.
-    /// Their names do not tell their ranks, so that a tie cannot go well by the alphabet.
+    /// Generates words of Zipf's distribution: the word of rank r is about 1/r times as frequent as the
+    /// first. The names are unrelated to the ranks, so that alphabetic order cannot decide a tie correctly
+    /// by chance.
     fn zipf(len: usize, vocabulary: u32) -> WordList {
         let mut state = 1_u64;
         let words = (0..len).map(|_| {
-            // Knuth's generator for MMIX; its high bits are the good ones.
+            // Knuth's generator for MMIX; only its high bits are random enough.
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let unit = (state >> 11) as f64 / (1_u64 << 53) as f64;
             let rank = (unit * f64::from(vocabulary).ln()).exp() as u32;

@@ -1,4 +1,4 @@
-//! What an address is: a value that travels, compares, binds, and knows when its actor is gone.
+//! Addresses: values that are sent, compare, bind, and report the end of their actor.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -13,9 +13,9 @@ use crate::cast::{Add, Block, Clerk, Note, Notes, Twin};
 use crate::hosts::{Gate, Pair, Plan, TestHost, poll_once, run, until};
 use crate::raw::Raw;
 
-/// Spawns others from where it lives.
+/// Actor that spawns others from its own host.
 #[derive(RemoteActor)]
-#[remote(handles(CallBack, Beget))]
+#[remote(handles(CallBack, SpawnChild))]
 struct Parent {
     cluster: ClusterRef,
     own: RemoteAddr<Self>,
@@ -34,7 +34,7 @@ impl Spawn for Parent {
     }
 }
 
-/// Tells the recipient two notes and asks it to add; gives the sum.
+/// Sends two one-way notes to the recipient and adds at the address; returns the sum.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u64, String>")]
 struct CallBack {
@@ -54,15 +54,15 @@ impl Handler<CallBack> for Parent {
     }
 }
 
-/// Spawns a clerk; gives the parent's address and the child's.
+/// Spawns a clerk; returns the parent's address and the child's.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<(RemoteAddr<Parent>, RemoteAddr<Clerk>), String>")]
-struct Beget;
+struct SpawnChild;
 
-impl Handler<Beget> for Parent {
+impl Handler<SpawnChild> for Parent {
     type Result = ResponseFuture<Result<(RemoteAddr<Self>, RemoteAddr<Clerk>), String>>;
 
-    fn handle(&mut self, _: Beget, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: SpawnChild, _: &mut Context<Self>) -> Self::Result {
         let (cluster, own) = (self.cluster.clone(), self.own.clone());
         Box::pin(async move {
             let child = cluster.spawn::<Clerk>(()).await.map_err(|err| err.to_string())?;
@@ -88,9 +88,9 @@ fn a_remote_actor_spawns_others_and_answers_with_their_addresses() {
     run(async {
         let pair = Pair::start().await;
         let parent = pair.here.cluster.spawn::<Parent>(()).await.unwrap();
-        let (own, child) = parent.send(Beget).await.unwrap().unwrap();
+        let (own, child) = parent.send(SpawnChild).await.unwrap().unwrap();
         assert_eq!(own, parent);
-        // The parent lives there, and what it spawns lives here.
+        // The parent lives on the far host, and `Pair` places what that host spawns on the near one.
         assert_eq!(child.host(), pair.here.identity());
         assert_eq!(child.send(Add(2)).await, Ok(2));
     });
@@ -112,7 +112,7 @@ fn addresses_of_one_actor_are_equal_wherever_they_are_bound() {
 }
 
 #[test]
-fn an_address_from_a_file_sends_nothing_until_it_is_bound() {
+fn an_unbound_address_sends_nothing() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
@@ -139,7 +139,7 @@ fn an_address_from_a_file_sends_nothing_until_it_is_bound() {
 
 static SERIALIZED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts how often it is serialized and deserialized.
+/// Value that counts its serializations and deserializations.
 struct Counted(Box<u32>);
 
 impl Serialize for Counted {
@@ -177,27 +177,27 @@ impl Handler<Bounce> for Wall {
 }
 
 #[test]
-fn a_message_to_an_actor_of_the_same_host_moves_as_it_is() {
+fn a_message_to_an_actor_of_the_same_host_is_moved_without_serialization() {
     run(async {
         let pair = Pair::start().await;
         let wall = pair.there.serve(|| Wall);
         let ball = Box::new(7);
-        let place: *const u32 = &*ball;
+        let pointer: *const u32 = &*ball;
         let back = wall.send(Bounce(Counted(ball))).await.unwrap();
-        assert!(std::ptr::eq(&*back.0, place));
+        assert!(std::ptr::eq(&*back.0, pointer));
         wall.tell(Bounce(Counted(Box::new(1)))).await.unwrap();
         wall.do_send(Bounce(Counted(Box::new(1))));
         wall.try_send(Bounce(Counted(Box::new(1)))).unwrap().await.unwrap();
         assert_eq!(SERIALIZED.load(Ordering::SeqCst), 0);
 
-        let from_afar = pair.here.cluster.bind(&wall);
-        assert_eq!(*from_afar.send(Bounce(back)).await.unwrap().0, 7);
+        let remote = pair.here.cluster.bind(&wall);
+        assert_eq!(*remote.send(Bounce(back)).await.unwrap().0, 7);
         assert_eq!(SERIALIZED.load(Ordering::SeqCst), 4);
     });
 }
 
 #[test]
-fn a_stopped_actor_handles_what_came_before_and_nothing_after() {
+fn a_stopped_actor_handles_earlier_messages_and_no_later_ones() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.here.cluster.spawn::<Clerk>(()).await.unwrap();
@@ -215,10 +215,12 @@ fn a_stopped_actor_handles_what_came_before_and_nothing_after() {
 }
 
 #[test]
-fn an_actor_that_has_stopped_on_the_same_host_is_known_to_have() {
+fn a_send_to_a_stopped_actor_of_the_same_host_reports_the_stop() {
     run(async {
         let site = TestHost::start().await;
         site.places_on(&site);
+        // The end is reported either by `try_send` itself or by its request: the actor may still be
+        // stopping.
         for clerk in [site.cluster.spawn::<Clerk>(()).await.unwrap(), site.serve(Clerk::default)] {
             assert!(clerk.connected());
             assert_eq!(clerk.send(Add(1)).await, Ok(1));
@@ -253,11 +255,12 @@ fn a_one_way_message_to_a_stopped_actor_is_a_dead_letter() {
 }
 
 #[test]
-fn messages_queued_behind_a_stop_are_not_delivered() {
+fn messages_queued_after_a_stop_are_not_delivered() {
     run(async {
         let pair = Pair::start().await;
         let gate = Gate::default();
         let clerk = pair.serve(Clerk::at(&gate));
+        // The blocked handler keeps the actor's thread busy, so the order of the mailbox decides.
         let blocked = clerk.try_send(Block).unwrap();
         gate.reached_by(1).await;
         let before = clerk.try_send(Add(1)).unwrap();
@@ -273,7 +276,7 @@ fn messages_queued_behind_a_stop_are_not_delivered() {
 }
 
 #[test]
-fn an_address_of_an_earlier_life_of_a_host_is_stale() {
+fn an_address_of_an_earlier_incarnation_of_a_host_is_stale() {
     run(async {
         let here = TestHost::start().await;
         let first = TestHost::start().await;
@@ -295,12 +298,14 @@ fn an_address_of_an_earlier_life_of_a_host_is_stale() {
 }
 
 #[test]
-fn a_host_that_restarted_unannounced_does_not_take_its_former_self_s_calls() {
+fn a_restarted_host_rejects_calls_for_its_earlier_incarnation() {
     run(async {
         let here = TestHost::start().await;
         let now = TestHost::start().await;
         let clerk = now.serve(Clerk::default);
         let HostUid { host, incarnation } = now.identity();
+        // The peer is known under its earlier incarnation at the same address, as after an unnoticed
+        // restart.
         let before = HostUid { host, incarnation: Incarnation(incarnation.0 - 1) };
         here.host.add_peer(before, now.address());
         let old: RemoteAddr<Clerk> = here.cluster.bind(&Raw::addr_of(before, clerk.actor().0));
@@ -312,7 +317,7 @@ fn a_host_that_restarted_unannounced_does_not_take_its_former_self_s_calls() {
 }
 
 #[test]
-fn a_message_that_the_actor_does_not_list_is_refused_by_name() {
+fn a_message_that_the_actor_does_not_handle_is_rejected_by_name() {
     run(async {
         let pair = Pair::start().await;
         let twin = pair.serve(|| Twin);
@@ -320,9 +325,9 @@ fn a_message_that_the_actor_does_not_list_is_refused_by_name() {
         for cluster in [&pair.here.cluster, &pair.there.cluster] {
             let wrong = cluster.bind(&serde_json::from_str::<RemoteAddr<Clerk>>(&text).unwrap());
             let (actor, message) = (<Twin as RemoteActor>::NAME.to_owned(), Note::NAME.to_owned());
-            let refused = NotDelivered::NotHandled { actor, message };
-            assert_eq!(wrong.send(Note(1)).await, Err(refused.into()));
-            assert_eq!(wrong.send(Add(1)).await, Ok(2), "what both take is taken");
+            let rejected = NotDelivered::NotHandled { actor, message };
+            assert_eq!(wrong.send(Note(1)).await, Err(rejected.into()));
+            assert_eq!(wrong.send(Add(1)).await, Ok(2), "a message that both handle is accepted");
         }
     });
 }

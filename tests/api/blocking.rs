@@ -1,4 +1,4 @@
-//! Waiting for an answer within a synchronous handler or task.
+//! Blocking waits for an answer within a synchronous handler or task.
 
 use std::future::{Future, IntoFuture};
 use std::pin::pin;
@@ -15,7 +15,7 @@ use roadshow::{Cluster, NotDelivered, OutcomeUnknown, Request, SendError};
 use crate::cast::{Add, Clerk};
 use crate::hosts::run;
 
-/// Waits on this thread, as `futures::executor::block_on` and `pollster::block_on` do.
+/// Blocks this thread on a future, as `futures::executor::block_on` and `pollster::block_on` do.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
 
@@ -35,7 +35,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// An actor whose handlers do what they should not, and some that look like it.
+/// Actor with handlers that block, and with similar handlers that do not.
 #[derive(RemoteActor)]
 #[remote(handles(Wait, Tell, WaitFor, WaitInSpawn, PollOnce, Later))]
 struct Manager {
@@ -48,7 +48,7 @@ impl Actor for Manager {
 }
 
 impl Spawn for Manager {
-    /// Whom to ask while it is spawned.
+    /// Clerk to call while the actor is spawned.
     type Args = Option<RemoteAddr<Clerk>>;
     type Error = SendError;
 
@@ -60,7 +60,7 @@ impl Spawn for Manager {
     }
 }
 
-/// Waits for a clerk within the handler; gives the error's text.
+/// Blocks on a clerk within the handler; returns the error's text.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u64, String>")]
 struct Wait(RemoteAddr<Clerk>);
@@ -73,7 +73,7 @@ impl Handler<Wait> for Manager {
     }
 }
 
-/// Tells a clerk so often within the handler, and waits each time; gives the first error's text.
+/// Sends one-way messages within the handler and blocks on each; returns the first error's text.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<(), String>")]
 struct Tell(RemoteAddr<Clerk>, u32);
@@ -86,7 +86,7 @@ impl Handler<Tell> for Manager {
     }
 }
 
-/// Waits for a task within the handler, beside another request; gives the error's text.
+/// Blocks on a task within the handler, next to another request; returns the error's text.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u64, String>")]
 struct WaitFor;
@@ -100,7 +100,7 @@ impl Handler<WaitFor> for Manager {
     }
 }
 
-/// Waits for a spawn within the handler; gives the error's text.
+/// Blocks on a spawn within the handler; returns the error's text.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<RemoteAddr<Clerk>, String>")]
 struct WaitInSpawn;
@@ -113,7 +113,7 @@ impl Handler<WaitInSpawn> for Manager {
     }
 }
 
-/// Sends, polls what was sent, and keeps it; gives the answers that have come.
+/// Sends a request, polls it once and keeps it; returns the answers that have arrived.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Vec<Result<u64, String>>")]
 struct PollOnce(Option<RemoteAddr<Clerk>>);
@@ -123,15 +123,15 @@ impl Handler<PollOnce> for Manager {
 
     fn handle(&mut self, PollOnce(clerk): PollOnce, _: &mut Context<Self>) -> Self::Result {
         self.kept.extend(clerk.map(|clerk| clerk.send(Add(1))));
-        let mut come = Vec::new();
+        let mut arrived = Vec::new();
         while let Some(Some(answer)) = self.kept.next().now_or_never() {
-            come.push(answer.map_err(|error| error.to_string()));
+            arrived.push(answer.map_err(|error| error.to_string()));
         }
-        come
+        arrived
     }
 }
 
-/// Waits outside of the handler, in every way that there is.
+/// Awaits requests outside of the handler, in every way that actix offers.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u64, String>")]
 struct Later(RemoteAddr<Clerk>);
@@ -140,7 +140,7 @@ impl Handler<Later> for Manager {
     type Result = ResponseFuture<Result<u64, String>>;
 
     fn handle(&mut self, Later(clerk): Later, ctx: &mut Context<Self>) -> Self::Result {
-        // Made here, and polled when the handler has returned.
+        // The requests are created here, but polled only after the handler has returned.
         let (first, second, third) = (clerk.send(Add(1)), clerk.send(Add(1)), clerk.send(Add(1)));
         ctx.spawn(first.into_actor(self).map(|_, _, _| ()));
         ctx.wait(second.into_actor(self).map(|_, _, _| ()));
@@ -189,7 +189,7 @@ fn deadlock() -> String {
 }
 
 #[test]
-fn a_handler_that_blocks_on_an_answer_of_its_own_thread_has_an_error() {
+fn a_handler_that_blocks_on_an_answer_of_its_own_thread_gets_an_error() {
     run(async {
         let cluster = Cluster::in_process(2).await.unwrap();
         let [here, there] = [(), ()].map(|()| cluster.spawn::<Clerk>(()));
@@ -203,25 +203,26 @@ fn a_handler_that_blocks_on_an_answer_of_its_own_thread_has_an_error() {
         assert!(text.contains("OutcomeUnknown") && text.contains("Deadlock"), "{text}");
         let text = manager.send(WaitInSpawn).await.unwrap().unwrap_err();
         assert!(text.contains("Deadlock"), "{text}");
-        // The thread goes on, with all that lives there.
+        // The error must leave the thread usable for everything else on it.
         assert!(here.send(Add(0)).await.is_ok() && there.send(Add(0)).await.is_ok());
         assert_eq!(cluster.run(double::task(2)).await.unwrap(), 4);
         cluster.shutdown().await.unwrap();
     });
 }
 
-/// A budget of tokio's that is used up, or messages that are queued for the actor, are not to be waited for.
+/// An exhausted tokio budget and a full window both make a future pending. Neither may be mistaken for a
+/// deadlock.
 #[test]
-fn a_handler_that_blocks_on_one_way_messages_goes_on_until_there_is_no_room() {
+fn a_handler_that_blocks_on_one_way_messages_succeeds_until_the_queue_is_full() {
     run(async {
         let cluster = Cluster::in_process(2).await.unwrap();
         let manager = cluster.spawn::<Manager>(None).await.unwrap();
         let [one, other] = [(), ()].map(|()| cluster.spawn::<Clerk>(()));
         for clerk in [one.await.unwrap(), other.await.unwrap()] {
             assert_eq!(clerk.send(Add(0)).await.unwrap(), 0);
-            // More than a window holds, and less than a queue.
+            // More than a window holds, and less than a send queue.
             assert_eq!(manager.send(Tell(clerk.clone(), 40_000)).await.unwrap(), Ok(()));
-            // All of them come; those of another sender may come before.
+            // All of them arrive, but a call of another sender may be handled first.
             let all = async { while clerk.send(Add(0)).await.unwrap() < 40_000 {} };
             tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
             assert_eq!(clerk.send(Add(0)).await.unwrap(), 40_000);
@@ -230,7 +231,7 @@ fn a_handler_that_blocks_on_one_way_messages_goes_on_until_there_is_no_room() {
                 matches!(&full, Ok(())) || full == Err(format!("{:?}", NotDelivered::Deadlock)),
                 "{full:?}"
             );
-            // The thread goes on.
+            // The error must leave the thread usable.
             assert!(clerk.send(Add(0)).await.is_ok());
         }
         cluster.shutdown().await.unwrap();
@@ -238,18 +239,18 @@ fn a_handler_that_blocks_on_one_way_messages_goes_on_until_there_is_no_room() {
 }
 
 #[test]
-fn an_actor_that_blocks_while_it_is_spawned_is_refused() {
+fn an_actor_that_blocks_in_its_spawn_function_fails_to_spawn() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         let clerk = cluster.spawn::<Clerk>(()).await.unwrap();
-        let refused = cluster.spawn::<Manager>(Some(clerk)).await.unwrap_err().to_string();
-        assert!(refused.contains("on the very thread"), "{refused}");
+        let error = cluster.spawn::<Manager>(Some(clerk)).await.unwrap_err().to_string();
+        assert!(error.contains("on the very thread"), "{error}");
         cluster.shutdown().await.unwrap();
     });
 }
 
 #[test]
-fn a_task_that_blocks_on_an_answer_has_an_error_and_a_parallel_one_the_answer() {
+fn a_task_that_blocks_on_an_answer_gets_an_error_and_a_parallel_task_the_answer() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         let clerk = cluster.spawn::<Clerk>(()).await.unwrap();
@@ -263,22 +264,22 @@ fn a_task_that_blocks_on_an_answer_has_an_error_and_a_parallel_one_the_answer() 
 }
 
 #[test]
-fn a_handler_that_polls_what_it_keeps_and_returns_has_its_answers() {
+fn a_handler_that_polls_kept_requests_without_blocking_gets_the_answers() {
     run(async {
         let cluster = Cluster::in_process(2).await.unwrap();
         let (clerk, manager) = (cluster.spawn::<Clerk>(()).await, cluster.spawn::<Manager>(None).await);
         let (clerk, manager) = (clerk.unwrap(), manager.unwrap());
-        let mut come = manager.send(PollOnce(Some(clerk.clone()))).await.unwrap();
-        while come.is_empty() {
-            come = manager.send(PollOnce(None)).await.unwrap();
+        let mut arrived = manager.send(PollOnce(Some(clerk.clone()))).await.unwrap();
+        while arrived.is_empty() {
+            arrived = manager.send(PollOnce(None)).await.unwrap();
         }
-        assert_eq!(come, [Ok(1)]);
+        assert_eq!(arrived, [Ok(1)]);
         cluster.shutdown().await.unwrap();
     });
 }
 
 #[test]
-fn what_waits_outside_of_the_handler_has_its_answers() {
+fn requests_awaited_outside_of_the_handler_get_their_answers() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         let clerk = cluster.spawn::<Clerk>(()).await.unwrap();
@@ -289,7 +290,7 @@ fn what_waits_outside_of_the_handler_has_its_answers() {
 }
 
 #[test]
-fn the_errors_say_what_to_do_instead() {
+fn deadlock_errors_name_the_alternatives() {
     let texts = [SendError::from(NotDelivered::Deadlock), OutcomeUnknown::Deadlock.into()];
     for text in texts.map(|error| error.to_string()) {
         assert!(text.contains("`ResponseFuture`") && text.contains("parallel = n"), "{text}");

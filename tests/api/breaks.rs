@@ -1,4 +1,4 @@
-//! Links that break, and sessions that go on: what was under way arrives once, and in order.
+//! Links that break under sessions that survive: messages in flight arrive once and in order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,18 +14,22 @@ use crate::hosts::{Pair, limits, run, until};
 use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Cut, Direction, Proxy, links};
 
-/// Sends entries in order, every fifth of them one way, and counts those that are answered.
-async fn keep_book(ledger: &RemoteAddr<Ledger>, entries: u32, answered: &AtomicU32) -> Result<(), SendError> {
-    let mut under_way = VecDeque::new();
+/// Sends entries in order, every fifth of them one way, and counts the answered ones.
+async fn send_entries(
+    ledger: &RemoteAddr<Ledger>,
+    entries: u32,
+    answered: &AtomicU32,
+) -> Result<(), SendError> {
+    let mut in_flight = VecDeque::new();
     for number in 0..entries {
         let entry = Entry::new(0, number);
         match number % 5 {
             4 => ledger.tell(entry).await?,
-            _ => under_way.push_back((number, ledger.try_send(entry).unwrap())),
+            _ => in_flight.push_back((number, ledger.try_send(entry).unwrap())),
         }
-        while under_way.len() > 64 || (number == entries - 1 && !under_way.is_empty()) {
-            let (number, call) = under_way.pop_front().unwrap();
-            // One entry lost or made twice, and it is another's answer.
+        while in_flight.len() > 64 || (number == entries - 1 && !in_flight.is_empty()) {
+            let (number, call) = in_flight.pop_front().unwrap();
+            // A lost or duplicated entry would shift all later answers.
             assert_eq!(call.await?, number);
             answered.fetch_add(1, Ordering::SeqCst);
         }
@@ -33,18 +37,20 @@ async fn keep_book(ledger: &RemoteAddr<Ledger>, entries: u32, answered: &AtomicU
     Ok(())
 }
 
-/// Breaks the link as often, in every way, whenever some calls more have been answered over it.
+/// Breaks the link `breaks` times in different ways, each time after a share of the calls is answered.
 async fn break_often(pair: &Pair, proxies: &[Proxy], breaks: u32, answered: &AtomicU32, calls: u32) {
     for number in 0..breaks {
         let due = (number + 1) * calls / (breaks + 1);
         let linked = || links(&pair.here, &pair.there) > number.into();
         until(|| answered.load(Ordering::SeqCst) >= due && linked()).await;
         let cut = if number % 4 < 2 { Cut::Reset } else { Cut::Finish };
+        // Every tenth break lasts until both sides have failed to dial, so that the back-off is covered
+        // too.
         if number % 10 == 9 {
-            let turned_away = || proxies.iter().map(Proxy::turned_away).sum::<usize>();
-            let before = turned_away();
+            let rejected = || proxies.iter().map(Proxy::rejected).sum::<usize>();
+            let before = rejected();
             proxies.iter().for_each(|proxy| proxy.go_down(cut));
-            until(|| turned_away() > before + 1).await;
+            until(|| rejected() > before + 1).await;
             proxies.iter().for_each(Proxy::heal);
         } else {
             proxies.iter().for_each(|proxy| proxy.cut(cut));
@@ -52,14 +58,14 @@ async fn break_often(pair: &Pair, proxies: &[Proxy], breaks: u32, answered: &Ato
     }
 }
 
-/// Two hosts keep each other's books meanwhile, and nothing is wrong with them in the end.
-async fn books_are_right(pair: &Pair, proxies: &[Proxy], breaks: u32, entries: u32) {
+/// Two hosts send entries to each other while links break, and both ledgers are complete in the end.
+async fn ledgers_are_complete(pair: &Pair, proxies: &[Proxy], breaks: u32, entries: u32) {
     let ledgers = [pair.serve(Ledger::quick), pair.there.cluster.bind(&pair.here.serve(Ledger::quick))];
-    assert_eq!(ledgers[0].send(Book).await, Ok(vec![]), "the hosts are acquainted");
+    assert_eq!(ledgers[0].send(Book).await, Ok(vec![]), "the hosts have a link");
     let answered = AtomicU32::new(0);
-    let keep = try_join_all(ledgers.iter().map(|ledger| keep_book(ledger, entries, &answered)));
+    let send = try_join_all(ledgers.iter().map(|ledger| send_entries(ledger, entries, &answered)));
     let breaks = break_often(pair, proxies, breaks, &answered, 2 * entries / 5 * 4);
-    join(keep, breaks).await.0.unwrap();
+    join(send, breaks).await.0.unwrap();
     for ledger in ledgers {
         let book = ledger.send(Book).await.unwrap();
         assert!(entries_of(0, &book).into_iter().eq(0..entries));
@@ -69,10 +75,10 @@ async fn books_are_right(pair: &Pair, proxies: &[Proxy], breaks: u32, entries: u
 }
 
 #[test]
-fn ten_thousand_calls_are_each_handled_once_and_in_order_while_their_link_breaks_a_hundred_times() {
+fn ten_thousand_calls_are_handled_once_and_in_order_while_the_link_breaks_a_hundred_times() {
     run(async {
         let (pair, proxy) = Proxy::between(Limits::default()).await;
-        books_are_right(&pair, &[proxy], 100, 6_250).await;
+        ledgers_are_complete(&pair, &[proxy], 100, 6_250).await;
         assert_eq!(links(&pair.here, &pair.there), 101);
     });
 }
@@ -83,12 +89,12 @@ fn breaks_cost_no_call_when_both_hosts_may_dial() {
         let (pair, proxy) = Proxy::between(Limits::default()).await;
         let other = Proxy::before(&pair.here);
         other.introduce(&pair.here, &pair.there);
-        books_are_right(&pair, &[proxy, other], 30, 1_500).await;
+        ledgers_are_complete(&pair, &[proxy, other], 30, 1_500).await;
     });
 }
 
-/// A silent link does not last.
-fn impatient() -> Limits {
+/// Limits under which a silent link is given up soon.
+fn short_timeouts() -> Limits {
     limits(|limits| {
         limits.heartbeat_interval = Duration::from_millis(50);
         limits.heartbeat_timeout = Duration::from_millis(200);
@@ -97,11 +103,11 @@ fn impatient() -> Limits {
 }
 
 #[test]
-fn a_way_on_which_nothing_comes_through_ends_the_link_and_no_call() {
+fn a_silent_network_ends_the_link_and_no_call() {
     const CALLS: u32 = 20;
     run(async {
         for held in [&[Direction::Forth][..], &[Direction::Back], &[Direction::Forth, Direction::Back]] {
-            let (pair, proxy) = Proxy::between(impatient()).await;
+            let (pair, proxy) = Proxy::between(short_timeouts()).await;
             let clerk = pair.serve(Clerk::default);
             let call = |number| clerk.try_send(Hold(number)).unwrap();
             let mut calls: Vec<_> = (0..CALLS).map(call).collect();
@@ -111,6 +117,7 @@ fn a_way_on_which_nothing_comes_through_ends_the_link_and_no_call() {
             until(|| !pair.here.linked(&pair.there)).await;
             calls.extend((2 * CALLS..3 * CALLS).map(call));
             proxy.heal();
+            // Released in reverse order: an answer must find its call by its id, and not by its position.
             for number in (0..3 * CALLS).rev() {
                 assert_eq!(clerk.send(Release(number)).await, Ok(true), "{held:?}");
             }
@@ -122,9 +129,9 @@ fn a_way_on_which_nothing_comes_through_ends_the_link_and_no_call() {
 }
 
 #[test]
-fn a_call_whose_time_is_up_before_the_link_is_back_never_begins() {
+fn a_call_that_expires_before_the_link_is_back_is_never_handled() {
     run(async {
-        let (pair, proxy) = Proxy::between(impatient()).await;
+        let (pair, proxy) = Proxy::between(short_timeouts()).await;
         let clerk = pair.serve(Clerk::default);
         assert_eq!(clerk.send(Notes).await, Ok(vec![]));
         proxy.hold(Direction::Forth);
@@ -141,7 +148,7 @@ fn a_call_whose_time_is_up_before_the_link_is_back_never_begins() {
 }
 
 #[test]
-fn a_port_that_refuses_ends_the_session_and_the_next_one_begins_with_nothing() {
+fn a_refusing_port_ends_the_session_and_the_next_one_starts_empty() {
     run(async {
         let (pair, proxy) = Proxy::between(Limits::default()).await;
         let near = pair.there.serve(Clerk::default);
@@ -164,22 +171,22 @@ fn a_port_that_refuses_ends_the_session_and_the_next_one_begins_with_nothing() {
     });
 }
 
-/// The way of the old link drops all bytes, and its ends do not know: TCP would send again for long.
+/// The network drops all bytes of the old link, and neither end notices: TCP would retransmit for minutes.
 #[test]
-fn a_silent_link_is_dialled_anew_and_what_was_under_way_on_it_is_handled_once() {
+fn a_silent_link_is_redialled_and_its_messages_in_flight_are_handled_once() {
     run(async {
         let (pair, proxy) = Proxy::between(Limits::default()).await;
         let clerk = pair.serve(Clerk::default);
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
         proxy.hold(Direction::Forth);
         proxy.hold(Direction::Back);
-        let waits = actix_rt::spawn(clerk.send(Add(2)));
+        let call = actix_rt::spawn(clerk.send(Add(2)));
         until(|| pair.here.host.snapshot().peers[0].calls_open == 1).await;
         let there = pair.there.identity();
         pair.here.host.add_peer(there, pair.there.host.address().unwrap());
         pair.here.host.redial(there);
-        let answer = tokio::time::timeout(Duration::from_secs(10), waits).await;
-        assert_eq!(answer.expect("before the heartbeats find out").unwrap(), Ok(3));
+        let answer = tokio::time::timeout(Duration::from_secs(10), call).await;
+        assert_eq!(answer.expect("before a heartbeat times out").unwrap(), Ok(3));
         assert_eq!(clerk.send(Add(0)).await, Ok(3));
     });
 }

@@ -1,4 +1,4 @@
-//! Calls and one-way messages from one host to another: answers, order, and giving up.
+//! Calls and one-way messages from one host to another: answers, order and cancellation.
 
 use std::task::Poll;
 
@@ -56,7 +56,7 @@ fn ten_thousand_messages_of_all_kinds_arrive_in_the_order_in_which_they_were_sen
 }
 
 #[test]
-fn thousands_of_calls_at_once_get_each_its_own_reply() {
+fn each_of_thousands_of_concurrent_calls_gets_its_own_reply() {
     const CALLS: u32 = 3_000;
     run(async {
         let pair = Pair::start().await;
@@ -66,6 +66,8 @@ fn thousands_of_calls_at_once_get_each_its_own_reply() {
             actix_rt::spawn(async move { clerk.send(Hold(number)).await })
         });
         let calls: Vec<_> = calls.collect();
+        // All calls are accepted before the first is released, so that they are really open at the same
+        // time.
         until(|| pair.there.host.snapshot().peers[0].calls_accepted == CALLS as usize).await;
         join_all((0..CALLS).map(|number| clerk.send(Release(number)))).await;
         for (number, call) in (0..CALLS).zip(calls) {
@@ -76,7 +78,7 @@ fn thousands_of_calls_at_once_get_each_its_own_reply() {
 }
 
 #[test]
-fn replies_come_in_the_order_in_which_they_are_given() {
+fn replies_arrive_in_the_order_in_which_they_are_given() {
     const CALLS: u32 = 20;
     run(async {
         let pair = Pair::start().await;
@@ -93,7 +95,7 @@ fn replies_come_in_the_order_in_which_they_are_given() {
 }
 
 #[test]
-fn a_request_that_is_dropped_unpolled_sends_nothing() {
+fn a_request_that_is_dropped_before_its_first_poll_sends_nothing() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
@@ -104,7 +106,7 @@ fn a_request_that_is_dropped_unpolled_sends_nothing() {
 }
 
 #[test]
-fn a_request_that_is_dropped_under_way_is_not_open_any_more() {
+fn a_request_that_is_dropped_after_its_first_poll_is_not_open_any_more() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
@@ -118,13 +120,13 @@ fn a_request_that_is_dropped_under_way_is_not_open_any_more() {
 }
 
 #[test]
-fn try_send_gives_the_message_back_when_nobody_can_take_it() {
+fn try_send_returns_the_message_for_an_unknown_host() {
     run(async {
         let pair = Pair::start().await;
-        let stranger = TestHost::start().await;
-        let clerk = pair.here.cluster.bind(&stranger.serve(Clerk::default));
+        let unknown = TestHost::start().await;
+        let clerk = pair.here.cluster.bind(&unknown.serve(Clerk::default));
         let error = clerk.try_send(Note(7)).unwrap_err();
-        assert_eq!(error.reason, NotDelivered::UnknownHost { host: stranger.identity() });
+        assert_eq!(error.reason, NotDelivered::UnknownHost { host: unknown.identity() });
         assert_eq!(error.message, Note(7));
     });
 }

@@ -1,4 +1,4 @@
-//! Cancellation: what becomes of a call that nobody waits for any more.
+//! Cancellation: the fate of a call whose caller has dropped it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use crate::hosts::{Gate, Pair, Plan, TestHost, poll_once, run, until};
 const SOON: Duration = Duration::from_millis(5);
 
 #[test]
-fn a_call_that_was_dropped_or_timed_out_before_its_handler_began_never_begins() {
+fn a_call_that_is_dropped_or_expires_before_its_handler_starts_is_never_handled() {
     run(async {
         let (pair, gate) = (Pair::start().await, Gate::default());
-        // The thread that is held up is the one that would read the calls.
+        // The blocked thread is the one that reads the link, so the calls stay in the socket.
         let clerk = pair.serve(Clerk::at(&gate));
         let blocked = clerk.try_send(Block).unwrap();
         gate.reached_by(1).await;
@@ -23,22 +23,23 @@ fn a_call_that_was_dropped_or_timed_out_before_its_handler_began_never_begins() 
         assert!(poll_once(&mut dropped).await.is_pending());
         drop(dropped);
         assert!(clerk.send(Note(2)).timeout(SOON).await.unwrap_err().is_timeout());
-        let kept = clerk.try_send(Note(3)).unwrap();
+        let waiting = clerk.try_send(Note(3)).unwrap();
+        // The cancellations have to be written behind their calls before the reader continues.
         until(|| pair.here.host.snapshot().peers[0].unwritten_bytes == 0).await;
         gate.open();
-        assert_eq!((blocked.await, kept.await), (Ok(()), Ok(())));
+        assert_eq!((blocked.await, waiting.await), (Ok(()), Ok(())));
         assert_eq!(clerk.send(Notes).await, Ok(vec![3]));
         assert_eq!(pair.there.host.snapshot().dead_letters, 0);
     });
 }
 
 #[test]
-fn a_call_that_is_dropped_while_it_lies_in_the_mailbox_never_begins() {
+fn a_call_that_is_dropped_while_it_is_queued_in_the_mailbox_is_never_handled() {
     run(async {
-        let (pair, aside, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
-        // Its host's links are read while the actor is held up on a thread of its own.
+        let (pair, other, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
+        // The actor blocks its own thread, so the host's links are still read.
         let clerk = Clerk::at(&gate);
-        let addr = Clerk::start_in_arbiter(&aside.arbiter, move |_| clerk());
+        let addr = Clerk::start_in_arbiter(&other.arbiter, move |_| clerk());
         let clerk = pair.here.cluster.bind(&pair.there.cluster.register(addr));
         let blocked = clerk.try_send(Block).unwrap();
         gate.reached_by(1).await;
@@ -55,15 +56,15 @@ fn a_call_that_is_dropped_while_it_lies_in_the_mailbox_never_begins() {
 }
 
 #[test]
-fn a_handler_s_future_is_dropped_when_its_call_is() {
+fn the_future_of_a_handler_is_dropped_with_its_call() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
         let mut dropped = clerk.send(Hold(1));
         assert!(poll_once(&mut dropped).await.is_pending());
-        assert_eq!(clerk.send(Notes).await, Ok(vec![1]), "it has begun");
+        assert_eq!(clerk.send(Notes).await, Ok(vec![1]), "it has started");
         drop(dropped);
-        assert_eq!(clerk.send(Release(1)).await, Ok(false), "nobody is held");
+        assert_eq!(clerk.send(Release(1)).await, Ok(false), "the handler's future is gone");
         assert!(clerk.send(Hold(2)).timeout(SOON).await.unwrap_err().is_timeout());
         assert_eq!(clerk.send(Release(2)).await, Ok(false));
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
@@ -72,7 +73,7 @@ fn a_handler_s_future_is_dropped_when_its_call_is() {
 }
 
 #[test]
-fn on_the_same_host_dropping_cancels_too() {
+fn dropping_a_call_cancels_it_on_the_same_host_too() {
     run(async {
         let (site, gate) = (TestHost::start().await, Gate::default());
         let alive = Arc::new(AtomicUsize::new(0));
@@ -93,7 +94,7 @@ fn on_the_same_host_dropping_cancels_too() {
     });
 }
 
-/// Counts the futures of its handler that are alive.
+/// Actor that counts the live futures of its handler.
 #[derive(RemoteActor)]
 #[remote(local, handles(Linger, Lingering))]
 struct Lingerer(Arc<AtomicUsize>);
@@ -102,12 +103,12 @@ impl Actor for Lingerer {
     type Context = Context<Self>;
 }
 
-/// Is never answered.
+/// Request that is never answered.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct Linger;
 
-/// One that lives.
+/// Marker that lives as long as a handler's future.
 struct Alive(Arc<AtomicUsize>);
 
 impl Drop for Alive {
@@ -132,7 +133,7 @@ impl Handler<Linger> for Lingerer {
     }
 }
 
-/// How many there are.
+/// Asks for the number of live futures.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "usize")]
 struct Lingering;
@@ -146,7 +147,7 @@ impl Handler<Lingering> for Lingerer {
 }
 
 #[test]
-fn a_handler_s_future_within_the_actor_is_dropped_when_its_call_is() {
+fn the_actor_future_of_a_handler_is_dropped_with_its_call() {
     run(async {
         let pair = Pair::start().await;
         let alive = Arc::new(AtomicUsize::new(0));
@@ -176,7 +177,7 @@ fn begin() {
 }
 
 #[test]
-fn a_task_whose_caller_gives_up_before_its_turn_never_begins() {
+fn a_task_whose_caller_times_out_while_it_is_queued_is_never_run() {
     run(async {
         let (here, there) = (TestHost::start().await, Plan::of_tasks().start().await);
         here.knows(&there);
@@ -189,6 +190,7 @@ fn a_task_whose_caller_gives_up_before_its_turn_never_begins() {
         until(|| here.host.snapshot().peers[0].unwritten_bytes == 0).await;
         TASK_GATE.open();
         assert_eq!(busy.await.unwrap(), Ok(()));
+        // One more task in the queue: when it has run, the expired one has been skipped.
         here.cluster.run(hold_up::task()).await.unwrap();
         assert_eq!(TASKS_BEGUN.load(Ordering::SeqCst), 0);
     });

@@ -1,4 +1,4 @@
-//! The actor that most tests talk to, and its messages.
+//! Actor that most tests talk to, and its messages.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::hosts::Gate;
 
-/// Notes what it is told, and lets callers and threads wait.
+/// Records its messages, and lets callers and threads wait.
 #[derive(Default, RemoteActor)]
 #[remote(handles(Note, Notes, Add, Echo, Hold, Release, Block))]
 pub(crate) struct Clerk {
@@ -19,7 +19,7 @@ pub(crate) struct Clerk {
 }
 
 impl Clerk {
-    /// One whose thread can be held up at a gate.
+    /// Creates a clerk whose thread can be blocked at a gate.
     pub(crate) fn at(gate: &Gate) -> impl FnOnce() -> Self + Send + use<> {
         let gate = gate.clone();
         move || Self { gate, ..Self::default() }
@@ -39,7 +39,7 @@ impl Spawn for Clerk {
     }
 }
 
-/// Is noted.
+/// Is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(crate) struct Note(pub(crate) u32);
@@ -52,7 +52,7 @@ impl Handler<Note> for Clerk {
     }
 }
 
-/// What was noted so far.
+/// Returns the notes recorded so far.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Vec<u32>")]
 pub(crate) struct Notes;
@@ -65,7 +65,7 @@ impl Handler<Notes> for Clerk {
     }
 }
 
-/// Adds, and gives the sum.
+/// Adds, and returns the sum.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(crate) struct Add(pub(crate) u64);
@@ -79,7 +79,7 @@ impl Handler<Add> for Clerk {
     }
 }
 
-/// Gives back what it carries.
+/// Returns its payload.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Payload")]
 pub(crate) struct Echo(pub(crate) Payload);
@@ -92,7 +92,7 @@ impl Handler<Echo> for Clerk {
     }
 }
 
-/// Is answered with its number once it is released.
+/// Is answered with its number after a [`Release`].
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u32")]
 pub(crate) struct Hold(pub(crate) u32);
@@ -105,14 +105,14 @@ impl Handler<Hold> for Clerk {
         self.held.insert(number, release);
         self.notes.push(number);
         Box::pin(async move {
-            // An actor that stops lets go of everything.
+            // An error: the actor stopped and dropped the sender, which releases the call as well.
             let _ = released.await;
             number
         })
     }
 }
 
-/// Lets one [`Hold`] go; tells whether it was there.
+/// Releases one [`Hold`]; returns false if its caller is gone.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "bool")]
 pub(crate) struct Release(pub(crate) u32);
@@ -125,7 +125,7 @@ impl Handler<Release> for Clerk {
     }
 }
 
-/// Blocks the actor's thread until its gate is open.
+/// Blocks the actor's thread until its gate opens.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(crate) struct Block;
@@ -138,7 +138,7 @@ impl Handler<Block> for Clerk {
     }
 }
 
-/// Another type of actor that takes a message of the first.
+/// Second actor type with a handler for the same message.
 #[derive(RemoteActor)]
 #[remote(local, handles(Add))]
 pub(crate) struct Twin;

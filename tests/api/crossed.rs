@@ -1,4 +1,4 @@
-//! Hosts that dial each other, where a dial of one of them hangs.
+//! Crossed dials: hosts that dial each other, with a dial that hangs.
 
 use std::time::Duration;
 
@@ -20,27 +20,27 @@ async fn host(id: u64) -> TestHost {
 }
 
 #[test]
-fn a_host_whose_own_dial_hangs_takes_the_link_of_the_peer_whichever_of_them_has_the_lower_id() {
+fn a_host_whose_own_dial_hangs_accepts_the_link_of_the_peer_whichever_has_the_lower_id() {
     run(async {
         for (id, other_id) in [(1, 2), (2, 1)] {
-            let (hangs, reaches) = (host(id).await, host(other_id).await);
-            // Takes connections, and says nothing.
+            let (dialler, peer) = (host(id).await, host(other_id).await);
+            // Accepts connections and sends nothing, so the dial dialler in the handshake.
             let silent = TcpListener::bind(LOOPBACK).await.unwrap();
-            hangs.host.add_peer(reaches.identity(), silent.local_addr().unwrap());
-            reaches.knows(&hangs);
-            let waits = hangs.cluster.bind(&reaches.serve(Clerk::default)).try_send(Add(7)).unwrap();
+            dialler.host.add_peer(peer.identity(), silent.local_addr().unwrap());
+            peer.knows(&dialler);
+            let waits = dialler.cluster.bind(&peer.serve(Clerk::default)).try_send(Add(7)).unwrap();
             let _hanging = silent.accept().await.unwrap();
-            let clerk = reaches.cluster.bind(&hangs.serve(Clerk::default));
-            // Far below the time that a dial may take.
+            let clerk = peer.cluster.bind(&dialler.serve(Clerk::default));
+            // Far below the timeout of a dial: the answer must not wait for it.
             let answer = tokio::time::timeout(Duration::from_secs(3), clerk.send(Add(1))).await;
             assert_eq!(answer, Ok(Ok(1)));
-            assert_eq!(waits.await, Ok(7), "and what waited for the dial goes over that link");
+            assert_eq!(waits.await, Ok(7), "the call queued for the dial is sent over that link");
         }
     });
 }
 
 #[test]
-fn a_dial_that_hangs_behind_the_peer_s_proof_holds_the_peer_s_own_dial_up_for_a_moment_only() {
+fn a_dial_that_hangs_after_the_peer_s_proof_delays_the_peer_s_own_dial_only_briefly() {
     run(async {
         let site = host(1).await;
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
@@ -48,12 +48,12 @@ fn a_dial_that_hangs_behind_the_peer_s_proof_holds_the_peer_s_own_dial_up_for_a_
         site.host.add_peer(peer, listener.local_addr().unwrap());
         let mut call = site.cluster.bind(&Raw::addr_of::<Clerk>(peer, 1)).send(Add(1));
         assert!(poll_once(&mut call).await.is_pending());
-        // The peer proves itself, and does not answer the host's own proof.
+        // The peer proves itself but never answers the host's own proof, so the dial stays half open.
         let _hanging = Raw::hang(&listener, peer).await;
-        let refused = Raw::try_connect(&site, peer).await.map(|_| ()).unwrap_err();
+        let rejected = Raw::try_connect(&site, peer).await.map(|_| ()).unwrap_err();
         assert!(
-            matches!(refused, HandshakeError::Refused { reason: Refusal::SimultaneousOpen, .. }),
-            "{refused}"
+            matches!(rejected, HandshakeError::Refused { reason: Refusal::SimultaneousOpen, .. }),
+            "{rejected}"
         );
         let mut link = loop {
             match Raw::try_connect(&site, peer).await {
@@ -64,14 +64,14 @@ fn a_dial_that_hangs_behind_the_peer_s_proof_holds_the_peer_s_own_dial_up_for_a_
                 Err(error) => panic!("{error}"),
             }
         };
-        assert!(link.read().await.is_some(), "the call comes over it");
+        assert!(link.read().await.is_some(), "the call arrives over the new link");
     });
 }
 
-/// Adds one until that is answered, and checks the sum.
+/// Sends `Add(1)` until it is answered, and checks the sum.
 ///
-/// A host whose peer has just forgotten it dials at once. If it forgets the peer only then, the calls that the
-/// peer has sent over that link end as [`DisconnectReason::Forgotten`].
+/// A host whose peer has just forgotten it dials immediately. If the host forgets the peer only after that,
+/// the calls that the peer has sent over the new link end with [`DisconnectReason::Forgotten`].
 async fn add_one(clerk: &RemoteAddr<Clerk>, mut request: Request<Add>, sum: &mut u64) {
     let mut unknown = 0;
     let answer = loop {
@@ -91,12 +91,12 @@ async fn add_one(clerk: &RemoteAddr<Clerk>, mut request: Request<Add>, sum: &mut
         }
         request = clerk.send(Add(1));
     };
-    assert!((*sum + 1..=*sum + 1 + unknown).contains(&answer), "{answer} behind {sum}, {unknown} unknown");
+    assert!((*sum + 1..=*sum + 1 + unknown).contains(&answer), "{answer} after {sum}, {unknown} unknown");
     *sum = answer;
 }
 
 #[test]
-fn hosts_that_dial_each_other_at_once_again_and_again_lose_and_double_nothing() {
+fn simultaneous_dials_lose_and_duplicate_no_message() {
     run(async {
         let pair = Pair::start().await;
         let (clerk, back) = (pair.serve(Clerk::default), pair.here.serve(Clerk::default));
@@ -117,7 +117,7 @@ fn hosts_that_dial_each_other_at_once_again_and_again_lose_and_double_nothing() 
 }
 
 #[test]
-fn a_side_that_did_not_dial_brings_an_answer_where_it_knows_the_way() {
+fn the_accepting_side_dials_back_to_deliver_an_answer() {
     run(async {
         let (pair, proxy) = Proxy::between(roadshow::Limits::default()).await;
         pair.there.knows(&pair.here);
@@ -125,16 +125,16 @@ fn a_side_that_did_not_dial_brings_an_answer_where_it_knows_the_way() {
         let call = clerk.try_send(Hold(1)).unwrap();
         let there = pair.there.cluster.bind(&clerk);
         while there.send(Notes).await.unwrap().is_empty() {}
-        // The way of the side that dialled is barred, and stays so.
+        // The dialling side's route stays blocked, so only the accepting side can restore the link.
         proxy.go_down(Cut::Reset);
-        until(|| proxy.turned_away() > 0 || pair.here.linked(&pair.there)).await;
+        until(|| proxy.rejected() > 0 || pair.here.linked(&pair.there)).await;
         assert_eq!(there.send(Release(1)).await, Ok(true));
         assert_eq!(call.await, Ok(1));
     });
 }
 
 #[test]
-fn a_text_that_a_stranger_makes_up_is_shown_without_control_characters() {
+fn the_text_of_an_unauthenticated_refusal_is_shown_without_control_characters() {
     run(async {
         let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;

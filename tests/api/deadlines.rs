@@ -1,4 +1,4 @@
-//! Deadlines: what a caller learns when its time is up, and what the other side never begins.
+//! Deadlines: the caller's error when time is up, and the handlers that never start.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use roadshow::prelude::*;
 use roadshow::wire::{Call, CallFailure, Frame};
 
 use crate::cast::{Add, Block, Clerk, Hold, Note, Notes};
-use crate::hosts::{Gate, Pair, TestHost, let_pass, run, until};
+use crate::hosts::{Gate, Pair, TestHost, run, until, wait_at_least};
 use crate::raw::{Raw, body_of};
 
 #[test]
@@ -21,7 +21,7 @@ fn a_call_that_is_not_answered_in_time_has_an_unknown_outcome() {
         let error = clerk.send(Hold(1)).timeout(Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(error, SendError::OutcomeUnknown(OutcomeUnknown::TimedOut));
         assert!(error.is_timeout());
-        // The late answer disturbs nobody.
+        // A late answer must not be taken for the answer of a later call.
         assert_eq!(clerk.send(Hold(2)).timeout(Duration::from_millis(5)).await, Err(error));
         assert_eq!(clerk.send(Add(1)).await, Ok(2));
         assert_eq!(pair.here.calls_open(), 0);
@@ -29,10 +29,14 @@ fn a_call_that_is_not_answered_in_time_has_an_unknown_outcome() {
     });
 }
 
-/// An actor that is held up at a gate on a thread of its own, while its host's links are read.
-async fn held_up_aside(pair: &Pair, aside: &TestHost, gate: &Gate) -> (RemoteAddr<Clerk>, Request<Block>) {
+/// Blocks an actor on its own thread, while its host's links are still read.
+async fn block_on_other_thread(
+    pair: &Pair,
+    other: &TestHost,
+    gate: &Gate,
+) -> (RemoteAddr<Clerk>, Request<Block>) {
     let clerk = Clerk::at(gate);
-    let addr = Clerk::start_in_arbiter(&aside.arbiter, move |_| clerk());
+    let addr = Clerk::start_in_arbiter(&other.arbiter, move |_| clerk());
     let clerk = pair.here.cluster.bind(&pair.there.cluster.register(addr));
     let blocked = clerk.try_send(Block).unwrap();
     gate.reached_by(1).await;
@@ -40,10 +44,10 @@ async fn held_up_aside(pair: &Pair, aside: &TestHost, gate: &Gate) -> (RemoteAdd
 }
 
 #[test]
-fn a_handler_that_could_only_begin_after_the_deadline_never_does() {
+fn a_handler_that_could_only_start_after_the_deadline_never_starts() {
     run(async {
-        let (pair, aside, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
-        let (clerk, blocked) = held_up_aside(&pair, &aside, &gate).await;
+        let (pair, other, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
+        let (clerk, blocked) = block_on_other_thread(&pair, &other, &gate).await;
         let late = clerk.send(Note(1)).timeout(Duration::from_millis(5)).await.unwrap_err();
         assert!(late.is_timeout(), "{late}");
         until(|| pair.here.host.snapshot().peers[0].unwritten_bytes == 0).await;
@@ -54,10 +58,10 @@ fn a_handler_that_could_only_begin_after_the_deadline_never_does() {
 }
 
 #[test]
-fn a_host_says_that_the_time_was_up_before_the_handler_began() {
+fn a_host_reports_a_call_that_expired_before_its_handler_started() {
     run(async {
-        let (pair, aside, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
-        let (clerk, blocked) = held_up_aside(&pair, &aside, &gate).await;
+        let (pair, other, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
+        let (clerk, blocked) = block_on_other_thread(&pair, &other, &gate).await;
         let mut raw = Raw::connect(&pair.there).await;
         let (target, call) = (Raw::target_of(&clerk), CallId(9));
         let body = body_of(&Note(9));
@@ -71,7 +75,7 @@ fn a_host_says_that_the_time_was_up_before_the_handler_began() {
         }))
         .await;
         until(|| pair.there.host.snapshot().peers.iter().all(|peer| peer.calls_accepted == 1)).await;
-        let_pass(Duration::from_millis(2)).await;
+        wait_at_least(Duration::from_millis(2)).await;
         gate.open();
         blocked.await.unwrap();
         assert!(
@@ -82,10 +86,10 @@ fn a_host_says_that_the_time_was_up_before_the_handler_began() {
 }
 
 #[test]
-fn a_call_that_was_never_written_is_known_to_be_undone_when_its_time_is_up() {
+fn an_expired_call_that_was_never_written_is_not_delivered() {
     run(async {
         let site = TestHost::start().await;
-        // It accepts no connection, and the kernel lets nobody wait for ever.
+        // The listener accepts no connection, so the handshake never starts and the call is never written.
         let (listener, identity) = Raw::listen_for(&site).await;
         let clerk: RemoteAddr<Clerk> = site.cluster.bind(&Raw::addr_of(identity, 1));
         let error = clerk.send(Note(1)).timeout(Duration::from_millis(5)).await.unwrap_err();
@@ -95,7 +99,7 @@ fn a_call_that_was_never_written_is_known_to_be_undone_when_its_time_is_up() {
 }
 
 #[test]
-fn an_actor_on_the_same_host_keeps_deadlines_too() {
+fn deadlines_hold_for_an_actor_on_the_same_host_too() {
     run(async {
         let site = TestHost::start().await;
         let gate = Gate::default();

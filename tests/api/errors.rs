@@ -1,4 +1,4 @@
-//! The texts of errors, in `{}`, in a chain, and as a `main` prints them.
+//! Texts of errors: in `{}`, in a chain, and as printed by a `main`.
 
 use std::error::Error;
 use std::io;
@@ -28,7 +28,7 @@ fn registered_twice() -> RegistryError {
     RegistryError::Duplicate { name: "task t".into() }
 }
 
-/// Of every public error those variants that have another error within.
+/// Lists the variants of every public error that have a source.
 fn errors() -> Vec<Box<dyn Error>> {
     let stopped = || NotDelivered::ActorStopped;
     let lost = || DisconnectReason::Io("the wire is cut".into());
@@ -58,12 +58,12 @@ fn errors() -> Vec<Box<dyn Error>> {
         Box::new(ElfError::from(broken())),
         Box::new(ExecutableError::Read { path: "p".into(), error: broken() }),
         Box::new(ExecutableError::NotProgram { path: "p".into(), error: ElfError::from(broken()) }),
-        Box::new(desk()),
+        Box::new(token_rpc_error()),
         Box::new(TokenRpcError::from(CredentialsError::Authority("it has expired".into()))),
         Box::new(ClusterError::from(broken())),
         Box::new(ClusterError::from(HostError::from(registered_twice()))),
         Box::new(ClusterError::from(HostError::Listen { address: AT, source: broken() })),
-        Box::new(ClusterError::from(desk())),
+        Box::new(ClusterError::from(token_rpc_error())),
         Box::new(ClusterError::from(ExecutableError::Read { path: "p".into(), error: broken() })),
         Box::new(ClusterError::Introduce { pid: 1, source: stopped().into() }),
         Box::new(SolveError::from(SendError::from(stopped()))),
@@ -82,12 +82,12 @@ fn errors() -> Vec<Box<dyn Error>> {
     errors
 }
 
-fn desk() -> TokenRpcError {
+fn token_rpc_error() -> TokenRpcError {
     TokenRpcError::Connect { role: roadshow::transport::Role::Head, address: AT, error: broken() }
 }
 
 #[test]
-fn no_error_says_in_its_text_what_its_source_says_again() {
+fn no_error_repeats_the_text_of_its_source() {
     for error in errors() {
         let mut texts = vec![error.to_string()];
         let mut cause = error.source();
@@ -97,7 +97,7 @@ fn no_error_says_in_its_text_what_its_source_says_again() {
         }
         for (at, text) in texts.iter().enumerate() {
             let again = texts[..at].iter().find(|outer| outer.contains(text.as_str()));
-            assert!(again.is_none(), "{text:?} comes twice in {texts:?}");
+            assert!(again.is_none(), "{text:?} is repeated in {texts:?}");
         }
         assert_eq!(Chain(&*error).to_string(), texts.join(": "));
     }

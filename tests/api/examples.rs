@@ -1,4 +1,4 @@
-//! The examples as a person runs them. Cargo builds them with the tests.
+//! Runs the examples as a user does. Cargo builds them with the tests.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Runs an example that was built beside this test.
+/// Runs an example that was built next to this test.
 fn run(example: &str, args: &[&str]) -> Output {
     let test = env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples").join(example);
@@ -18,10 +18,10 @@ fn run(example: &str, args: &[&str]) -> Output {
     program.args(args).output().unwrap()
 }
 
-/// "Alice's Adventures in Wonderland", where there is a copy: it is no part of the project.
+/// Path of "Alice's Adventures in Wonderland", if there is a copy; the book is not part of the project.
 fn book() -> Option<String> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/alice29.txt");
-    let path = env::var_os("ROADSHOW_TEST_BOOK").map_or(beside, PathBuf::from);
+    let default_path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/alice29.txt");
+    let path = env::var_os("ROADSHOW_TEST_BOOK").map_or(default_path, PathBuf::from);
     path.exists().then(|| path.to_str().unwrap().to_owned())
 }
 
@@ -34,12 +34,12 @@ fn counter_prints_its_total_and_nothing_else() {
 }
 
 #[test]
-fn every_way_through_a_book_finds_the_same_word() {
+fn every_method_finds_the_same_word_of_a_book() {
     let Some(book) = book() else {
         println!("skipped: set ROADSHOW_TEST_BOOK to the path of alice29.txt of the Canterbury corpus");
         return;
     };
-    // The lists take minutes without optimization.
+    // The quadratic `list` counting takes minutes without optimization.
     let args = ["--book", &book, "--nodes", "4", "--counting", "hash", "--json"];
     let output = run("most_frequent_word", &args);
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
@@ -60,7 +60,7 @@ fn every_way_through_a_book_finds_the_same_word() {
 }
 
 #[test]
-fn an_actor_that_cannot_keep_up_is_flooded_and_no_process_grows() {
+fn flooding_a_slow_actor_grows_no_process() {
     let output = run("overload", &["--seconds", "2", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -71,7 +71,8 @@ fn an_actor_that_cannot_keep_up_is_flooded_and_no_process_grows() {
         kib.map(|kib| kib.as_u64().unwrap()).collect::<Vec<_>>()
     };
     let growth = resident("resident_kib_early").into_iter().zip(resident("resident_kib_most"));
-    // What the senders together may have waiting, and not what they have sent.
+    // The bound is the send queues of all senders together; it does not depend on the number of messages
+    // sent.
     let most_kib = 2 * (roadshow::config::SEND_QUEUE_BYTES_MAX as u64 >> 10);
     assert!(growth.into_iter().all(|(early, most)| most < early + most_kib), "{report}");
 }

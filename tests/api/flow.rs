@@ -1,4 +1,4 @@
-//! What actors have not handled yet: it is bounded, it waits at its sender, and it holds up nobody else.
+//! Flow control: unhandled messages are bounded, wait at their sender, and delay no other actor.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const WINDOW: usize = 4 << 10;
 const OUTGOING: usize = 16 << 10;
 const PARKED: usize = 8 << 10;
 
-/// Room for a dozen small messages in an actor's window, and for a hundred at their sender.
+/// Limits with a window of a dozen small messages for each actor, and a send queue of about a hundred.
 fn narrow() -> Limits {
     limits(|limits| {
         limits.window_bytes = WINDOW;
@@ -30,13 +30,13 @@ fn narrow() -> Limits {
     })
 }
 
-/// What a host sees of the other.
+/// Returns the snapshot that a host has of another.
 fn peer(of: &TestHost, other: &TestHost) -> PeerSnapshot {
     let peers = of.host.snapshot().peers;
     peers.into_iter().find(|peer| peer.identity == other.identity()).unwrap()
 }
 
-/// Passes travellers on along their route, one after the other if it is a narrow one.
+/// Actor that forwards travellers along their route, one after another if it is a narrow one.
 #[derive(RemoteActor)]
 #[remote(local, handles(Travel))]
 struct Station {
@@ -47,7 +47,7 @@ impl Actor for Station {
     type Context = Context<Self>;
 }
 
-/// Is answered with the number of stations that are left, when it has been at all of them.
+/// Is answered with the number of stations left, after it has visited all of them.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<usize, String>")]
 struct Travel {
@@ -58,9 +58,9 @@ impl Handler<Travel> for Station {
     type Result = ResponseFuture<Result<usize, String>>;
 
     fn handle(&mut self, Travel { mut route }: Travel, ctx: &mut Context<Self>) -> Self::Result {
-        let (through, is_through) = oneshot::channel::<()>();
+        let (release, done) = oneshot::channel::<()>();
         if self.one_at_a_time {
-            let waits = async { drop(is_through.await) };
+            let waits = async { drop(done.await) };
             ctx.wait(waits.into_actor(self));
         }
         Box::pin(async move {
@@ -68,15 +68,15 @@ impl Handler<Travel> for Station {
             if let Some(next) = route.pop() {
                 next.send(Travel { route }).await.map_err(|error| error.to_string())??;
             }
-            drop(through);
+            drop(release);
             Ok(left)
         })
     }
 }
 
 #[test]
-fn calls_that_go_to_and_fro_between_hosts_end_with_ten_times_as_many_open_as_there_is_room_for() {
-    /// A traveller takes some 200 bytes on the way, and 256 more of a window.
+fn nested_calls_between_hosts_complete_at_ten_times_the_capacity() {
+    /// Number of calls: a traveller's frame has about 200 bytes, and is charged 256 more in a window.
     const CALLS: usize = 10 * (WINDOW / 456 + (PARKED + OUTGOING) / 200);
     run(async {
         for one_at_a_time in [true, false] {
@@ -94,7 +94,7 @@ fn calls_that_go_to_and_fro_between_hosts_end_with_ten_times_as_many_open_as_the
     });
 }
 
-/// Computes for a while, and counts how often it has.
+/// Actor that computes for 2 ms for each message, and counts the messages.
 #[derive(RemoteActor)]
 #[remote(local, handles(Compute))]
 struct Slow(Arc<AtomicUsize>);
@@ -120,7 +120,7 @@ impl Handler<Compute> for Slow {
 }
 
 #[test]
-fn a_slow_actor_lets_the_others_of_its_thread_have_their_turn() {
+fn a_slow_actor_does_not_starve_the_others_of_its_thread() {
     run(async {
         let pair = Pair::start().await;
         let computed = Arc::<AtomicUsize>::default();
@@ -136,8 +136,8 @@ fn a_slow_actor_lets_the_others_of_its_thread_have_their_turn() {
     });
 }
 
-/// Makes the first entry in a ledger, which stands still behind it, and fills it until there is no
-/// room for more. Gives the calls that are under way.
+/// Sends the first entry, at which the ledger stops, and more until the queue is full. Returns the open
+/// calls.
 async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
     assert_eq!(ledger.send(Entry::new(0, 0)).await, Ok(0));
     let mut calls = Vec::new();
@@ -152,7 +152,7 @@ async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
     }
 }
 
-/// Lets a ledger go on, and sees that all is in it.
+/// Lets a ledger continue, and checks that it receives all entries.
 async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request<Entry>>) {
     pace.end();
     let last = calls.len() as u32;
@@ -161,24 +161,24 @@ async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request
 }
 
 #[test]
-fn an_actor_that_handles_nothing_slows_no_neighbour() {
+fn an_actor_that_handles_nothing_delays_no_other_actor() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
         let calls = fill(&ledger).await;
-        // It is larger than what is left behind the last call.
-        let mut told = Box::pin(ledger.tell(Entry::with(1, 0, 400)));
+        // Larger than the space that the last call left in the queue, so it has to wait.
+        let mut waiting_tell = Box::pin(ledger.tell(Entry::with(1, 0, 400)));
         for sum in 1..=200 {
-            assert!(poll_once(&mut told).await.is_pending());
+            assert!(poll_once(&mut waiting_tell).await.is_pending());
             assert_eq!(clerk.send(Add(1)).await, Ok(sum));
         }
-        // One that takes half of a window, and most of the way, is no exception.
+        // A message of half a window, which fills most of the outgoing buffer, is no exception.
         assert_eq!(clerk.send(Echo(vec![1; OUTGOING - 1000].into())).await.unwrap().len(), OUTGOING - 1000);
         let (near, far) = (peer(&pair.here, &pair.there), peer(&pair.there, &pair.here));
         assert!((PARKED - 500..=PARKED).contains(&near.parked_bytes), "{near:?}");
         assert!((WINDOW as u64 / 2..=WINDOW as u64).contains(&far.accepted_bytes), "{far:?}");
         pace.end();
-        assert_eq!(told.await, Ok(()));
+        assert_eq!(waiting_tell.await, Ok(()));
         catches_up(&ledger, &pace, calls).await;
     });
 }
@@ -205,10 +205,10 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
                 Ok::<_, NotDelivered>(())
             }
         });
-        let (is_told, most_parked) = (Cell::new(false), Cell::new(0));
+        let (all_sent, most_parked) = (Cell::new(false), Cell::new(0));
         let tell = async {
             try_join_all(flood).await.unwrap();
-            is_told.set(true);
+            all_sent.set(true);
         };
         let watch = until(|| {
             for host in hosts {
@@ -219,8 +219,10 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
             for far in there.host.snapshot().peers {
                 assert!(far.accepted_bytes <= WINDOW as u64 && far.outgoing_bytes <= OUTGOING, "{far:?}");
             }
-            pace.let_on(10);
-            is_told.get()
+            // The actor continues in small steps, so that the limits are observed in many intermediate
+            // states.
+            pace.allow(10);
+            all_sent.get()
         });
         join(tell, watch).await;
         assert!(most_parked.get() > PARKED - 500, "{most_parked:?}");
@@ -237,16 +239,16 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
 }
 
 #[test]
-fn one_way_messages_get_in_beside_callers_who_keep_all_room_taken() {
-    const TOLD: u32 = 100;
+fn one_way_messages_make_progress_next_to_callers_that_fill_the_queue() {
+    const TELLS: u32 = 100;
     run(async {
         let pair = Pair::with(narrow()).await;
-        let (ledger, is_told) = (pair.serve(Ledger::quick), Cell::new(false));
+        let (ledger, all_sent) = (pair.serve(Ledger::quick), Cell::new(false));
         let callers = (1..=100).map(|sender| {
-            let (ledger, is_told) = (&ledger, &is_told);
+            let (ledger, all_sent) = (&ledger, &all_sent);
             async move {
                 let mut number = 0;
-                while !is_told.get() {
+                while !all_sent.get() {
                     assert_eq!(ledger.send(Entry::with(sender, number, 100)).await, Ok(number));
                     number += 1;
                 }
@@ -254,30 +256,31 @@ fn one_way_messages_get_in_beside_callers_who_keep_all_room_taken() {
         });
         let tell = async {
             until(|| peer(&pair.here, &pair.there).parked_bytes > PARKED / 2).await;
-            for number in 0..TOLD {
+            for number in 0..TELLS {
                 ledger.tell(Entry::with(0, number, 100)).await.unwrap();
             }
-            is_told.set(true);
+            all_sent.set(true);
         };
         join(tell, join_all(callers)).await;
-        assert!(entries_of(0, &ledger.send(Book).await.unwrap()).into_iter().eq(0..TOLD));
+        assert!(entries_of(0, &ledger.send(Book).await.unwrap()).into_iter().eq(0..TELLS));
     });
 }
 
 #[test]
-fn what_is_sent_one_way_over_the_budget_is_counted() {
+fn one_way_messages_over_the_budget_are_counted_as_dead_letters() {
     const BURST: u32 = 500;
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
-        // Before there is a link, while the actor stands still, and when it has taken some.
+        // The three bursts are sent before there is a link, while the actor is stopped, and after it has
+        // handled some.
         for burst in 0..3 {
             for number in 0..BURST {
                 ledger.do_send(Entry::new(0, burst * BURST + number));
             }
             let dropped = pair.here.dead_letters();
             assert!(dropped > u64::from(burst * BURST), "{dropped}");
-            pace.let_on(20);
+            pace.allow(20);
             until(|| peer(&pair.here, &pair.there).parked_bytes < PARKED - 10 * 70).await;
         }
         pace.end();
@@ -289,7 +292,7 @@ fn what_is_sent_one_way_over_the_budget_is_counted() {
 }
 
 #[test]
-fn calls_that_are_dropped_before_they_were_read_leave_the_window_as_it_was() {
+fn calls_that_are_dropped_before_they_are_read_return_their_credit() {
     run(async {
         let (pair, gate) = (Pair::with(narrow()).await, Gate::default());
         let clerk = pair.serve(Clerk::at(&gate));
@@ -302,6 +305,8 @@ fn calls_that_are_dropped_before_they_were_read_leave_the_window_as_it_was() {
         until(|| unwritten() == 0).await;
         gate.open();
         assert_eq!(blocked.await, Ok(()));
+        // More messages than the window holds: they complete only if the cancelled calls returned their
+        // credit.
         for sum in 1..30 {
             assert_eq!(clerk.send(Add(1)).await, Ok(sum));
         }
@@ -311,7 +316,7 @@ fn calls_that_are_dropped_before_they_were_read_leave_the_window_as_it_was() {
 }
 
 #[test]
-fn answers_cancels_and_credits_come_through_whatever_waits() {
+fn answers_cancellations_and_credits_pass_a_full_queue() {
     run(async {
         let pair = Pair::with(narrow()).await;
         let Pair { here, there } = &pair;
@@ -326,9 +331,11 @@ fn answers_cancels_and_credits_come_through_whatever_waits() {
             assert_eq!(near.send(Release(1)).await, Ok(true));
             assert_eq!(held.await, Ok(1));
         }
+        // Failures, cancellations and credits travel outside of flow control, or the two full sides would
+        // deadlock.
         for (calls, (caller, called)) in calls.iter_mut().zip([(here, there), (there, here)]) {
-            let nobody = caller.cluster.bind(&Raw::addr_of::<Clerk>(called.identity(), 99));
-            assert_eq!(nobody.send(Add(1)).await, Err(NotDelivered::NoSuchActor.into()));
+            let missing = caller.cluster.bind(&Raw::addr_of::<Clerk>(called.identity(), 99));
+            assert_eq!(missing.send(Add(1)).await, Err(NotDelivered::NoSuchActor.into()));
             let accepted = || peer(called, caller).calls_accepted;
             let before = accepted();
             drop(calls.remove(0));
@@ -337,7 +344,7 @@ fn answers_cancels_and_credits_come_through_whatever_waits() {
         for (pace, caller) in paces.iter().zip([here, there]) {
             let parked = || caller.host.snapshot().peers[0].parked_bytes;
             let before = parked();
-            pace.let_on(8);
+            pace.allow(8);
             until(|| parked() < before).await;
             pace.end();
         }

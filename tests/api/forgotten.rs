@@ -1,4 +1,4 @@
-//! Hosts that forget another, which lives and comes again.
+//! Hosts that forget a peer which is alive and reconnects.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{Pair, Plan, TestHost, run, until};
 use crate::proxy::{Cut, Direction, Proxy};
 
-/// A driver and a worker: only the driver can dial, by way of the proxy.
+/// Starts a driver and a worker: only the driver can dial, through the proxy.
 async fn driver_and_worker() -> (Pair, Proxy) {
     Proxy::between(Limits::default()).await
 }
 
-/// The worker has lost its link and forgets the driver; then the way is there again.
-async fn is_forgotten_and_comes_again(pair: &Pair, proxy: &Proxy) {
+/// Makes the worker lose its link and forget the driver, and then restores the network.
+async fn forget_and_reconnect(pair: &Pair, proxy: &Proxy) {
     proxy.go_down(Cut::Reset);
     until(|| !pair.there.linked(&pair.here)).await;
     pair.there.host.forget(pair.here.identity());
@@ -37,7 +37,7 @@ fn is_forgotten(error: &SendError) -> bool {
 }
 
 #[test]
-fn a_call_with_a_policy_runs_once_though_the_receiver_has_forgotten_it_and_ends_in_doubt() {
+fn a_retried_call_runs_once_although_the_receiver_forgot_it_and_ends_with_an_unknown_outcome() {
     run(async {
         let (pair, proxy) = driver_and_worker().await;
         let clerk = pair.serve(Clerk::default);
@@ -45,7 +45,7 @@ fn a_call_with_a_policy_runs_once_though_the_receiver_has_forgotten_it_and_ends_
             actix_rt::spawn(clerk.send(Hold(1)).retry(Retry::times(5).delay(Duration::from_millis(1))));
         let there = pair.there.cluster.bind(&clerk);
         while there.send(Notes).await.unwrap().is_empty() {}
-        is_forgotten_and_comes_again(&pair, &proxy).await;
+        forget_and_reconnect(&pair, &proxy).await;
         let error = call.await.unwrap().unwrap_err();
         assert!(error.is_outcome_unknown() && is_forgotten(&error), "{error}");
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]), "it was handled once");
@@ -55,11 +55,11 @@ fn a_call_with_a_policy_runs_once_though_the_receiver_has_forgotten_it_and_ends_
 }
 
 #[test]
-fn one_way_messages_without_an_acknowledgement_are_handled_once_though_the_receiver_has_forgotten_them() {
+fn unacked_one_way_messages_are_handled_once_although_the_receiver_forgot_them() {
     run(async {
         let (pair, proxy) = driver_and_worker().await;
         let clerk = pair.serve(Clerk::default);
-        // What the handshake needs, and not a byte more.
+        // Exactly the bytes of the handshake: one more would let an ACK through.
         proxy.hold(Direction::Back);
         proxy.let_through(Direction::Back, handshake_bytes(pair.there.identity()));
         for number in 1..=3 {
@@ -67,13 +67,13 @@ fn one_way_messages_without_an_acknowledgement_are_handled_once_though_the_recei
         }
         let there = pair.there.cluster.bind(&clerk);
         while there.send(Notes).await.unwrap().len() < 3 {}
-        is_forgotten_and_comes_again(&pair, &proxy).await;
+        forget_and_reconnect(&pair, &proxy).await;
         clerk.do_send(Note(4));
         assert_eq!(clerk.send(Notes).await, Ok(vec![1, 2, 3, 4]));
     });
 }
 
-/// The bytes of an acceptor's handshake.
+/// Returns the length of an acceptor's handshake frames, in bytes.
 fn handshake_bytes(from: roadshow::id::HostUid) -> u64 {
     let terms = SessionParameters { frame_bytes_max: 0, outgoing_bytes_max: 0, window_bytes: 0, schema: 0 };
     let challenge = Challenge { version: VERSION, from, terms, nonce: [0; 32], proof: [0; 32] };
@@ -82,7 +82,7 @@ fn handshake_bytes(from: roadshow::id::HostUid) -> u64 {
 }
 
 #[test]
-fn what_was_sent_while_the_way_was_barred_arrives_at_a_host_that_has_forgotten_the_sender() {
+fn messages_queued_during_a_partition_arrive_at_a_host_that_forgot_the_sender() {
     run(async {
         let (pair, proxy) = driver_and_worker().await;
         let clerk = pair.serve(Clerk::default);
@@ -91,27 +91,27 @@ fn what_was_sent_while_the_way_was_barred_arrives_at_a_host_that_has_forgotten_t
         until(|| !pair.here.linked(&pair.there)).await;
         clerk.do_send(Note(1));
         let call = clerk.try_send(Add(1)).unwrap();
-        is_forgotten_and_comes_again(&pair, &proxy).await;
-        assert_eq!(call.await, Ok(2), "nothing of it was under way, so nobody hears of the forgetting");
+        forget_and_reconnect(&pair, &proxy).await;
+        assert_eq!(call.await, Ok(2), "no message was in flight, so the reset is not reported");
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]));
         assert_eq!((pair.here.dead_letters(), pair.there.dead_letters()), (0, 0));
     });
 }
 
 #[test]
-fn addresses_of_a_host_that_was_forgotten_work_when_it_is_there_again() {
+fn addresses_of_a_forgotten_host_work_after_it_reconnects() {
     run(async {
         let (pair, proxy) = driver_and_worker().await;
         let clerk = pair.serve(Clerk::default);
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
-        // The worker's addresses of an actor of the driver: one that was used, and one that was not.
+        // Two addresses that the worker has of an actor of the driver: one used before the reset, one not.
         let of_driver = pair.here.serve(Clerk::default);
         let [used, unused] = [(); 2].map(|()| pair.there.cluster.bind(&of_driver));
         assert_eq!(used.send(Add(1)).await, Ok(1));
-        is_forgotten_and_comes_again(&pair, &proxy).await;
+        forget_and_reconnect(&pair, &proxy).await;
         let unknown = unused.send(Add(1)).await.unwrap_err();
         assert!(matches!(unknown, SendError::NotDelivered(NotDelivered::UnknownHost { .. })), "{unknown}");
-        // It comes again, and nobody tells the addresses.
+        // The host reconnects without any notice to the addresses, which have to look it up again.
         assert_eq!(clerk.send(Add(1)).await, Ok(2));
         assert_eq!((used.send(Add(1)).await, unused.send(Add(1)).await), (Ok(2), Ok(3)));
         assert!(used.connected() && unused.connected());
@@ -119,7 +119,7 @@ fn addresses_of_a_host_that_was_forgotten_work_when_it_is_there_again() {
 }
 
 #[test]
-fn calls_to_a_stray_that_is_forgotten_do_not_say_that_it_has_ended() {
+fn calls_to_an_expired_inbound_peer_do_not_report_its_end() {
     run(async {
         let (pair, proxy) = driver_and_worker().await;
         let clerk = pair.serve(Clerk::default);
@@ -139,7 +139,7 @@ fn calls_to_a_stray_that_is_forgotten_do_not_say_that_it_has_ended() {
 }
 
 #[test]
-fn calls_to_a_host_that_was_forgotten_end_when_it_is_known_to_be_gone() {
+fn calls_to_a_forgotten_host_fail_once_it_is_known_to_be_down() {
     run(async {
         let (pair, _proxy) = driver_and_worker().await;
         let clerk = pair.serve(Clerk::default);
@@ -147,10 +147,10 @@ fn calls_to_a_host_that_was_forgotten_end_when_it_is_known_to_be_gone() {
         let host = pair.there.identity();
         pair.there.host.abort();
         pair.here.host.forget(host);
-        let waits = actix_rt::spawn(clerk.send(Add(1)));
+        let call = actix_rt::spawn(clerk.send(Add(1)));
         tokio::task::yield_now().await;
         pair.here.host.mark_peer_down(host, "killed by signal 9");
-        for outcome in [waits.await.unwrap(), clerk.send(Add(1)).await] {
+        for outcome in [call.await.unwrap(), clerk.send(Add(1)).await] {
             let gone = DisconnectReason::HostDown("killed by signal 9".into());
             assert_eq!(outcome, Err(NotDelivered::Unreachable { host, reason: gone }.into()));
         }
@@ -158,7 +158,7 @@ fn calls_to_a_host_that_was_forgotten_end_when_it_is_known_to_be_gone() {
 }
 
 #[test]
-fn a_host_that_both_sides_have_forgotten_is_a_new_one() {
+fn a_host_that_both_sides_forgot_is_treated_as_new() {
     run(async {
         let (pair, proxy) = driver_and_worker().await;
         let clerk = pair.serve(Clerk::default);
@@ -172,7 +172,8 @@ fn a_host_that_both_sides_have_forgotten_is_a_new_one() {
     });
 }
 
-/// A runtime for the links of one test, on a thread of its own.
+/// Runtime for the links of one test, on a separate thread: its tasks can be counted without those of other
+/// tests.
 struct Io {
     handle: Handle,
     end: Option<tokio::sync::oneshot::Sender<()>>,
@@ -194,12 +195,12 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        // The thread may have ended.
+        // An error means that the thread has ended already.
         let _ = self.end.take().map(|end| end.send(()));
     }
 }
 
-/// Calls there in several ways, so that both sides have deadlines, kept replies and open calls.
+/// Sends different kinds of calls, so that both sides have deadlines, kept replies and open calls.
 async fn call_from(here: &TestHost, there: &RemoteAddr<Clerk>) {
     let clerk = here.cluster.bind(there);
     clerk.send(Add(1)).timeout(Duration::from_secs(50)).retry(Retry::default()).await.unwrap();
@@ -208,7 +209,7 @@ async fn call_from(here: &TestHost, there: &RemoteAddr<Clerk>) {
 }
 
 #[test]
-fn hosts_that_were_forgotten_leave_no_task_behind() {
+fn forgotten_hosts_leave_no_task_behind() {
     run(async {
         let io = Io::new();
         let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;
@@ -220,7 +221,7 @@ fn hosts_that_were_forgotten_leave_no_task_behind() {
             let here = TestHost::start().await;
             here.knows(&there);
             call_from(&here, &clerk).await;
-            // An address of it is kept, and keeps no task.
+            // An address outlives its host, and must not keep a task alive.
             let back = there.cluster.bind(&here.serve(Clerk::default));
             back.send(Add(1)).timeout(Duration::from_secs(50)).await.unwrap();
             addresses.push(back);
@@ -228,7 +229,7 @@ fn hosts_that_were_forgotten_leave_no_task_behind() {
         }
         drop(of_driver);
         there.host.expire_inbound_peers(Duration::from_millis(10));
-        // The one that looks for strays goes on.
+        // One task remains: the one that expires inbound peers.
         until(|| there.host.snapshot().peers.is_empty() && io.tasks() <= before + 1).await;
         for back in addresses {
             assert!(back.send(Add(1)).timeout(Duration::from_millis(1)).await.is_err());
@@ -238,7 +239,7 @@ fn hosts_that_were_forgotten_leave_no_task_behind() {
 }
 
 #[test]
-fn incarnations_that_were_replaced_leave_no_task_behind() {
+fn replaced_incarnations_leave_no_task_behind() {
     run(async {
         let io = Io::new();
         let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;

@@ -1,4 +1,4 @@
-//! Every form in which an actix handler may answer, from afar and on the same host.
+//! Every form in which an actix handler may answer, to a remote and to a local caller.
 
 use std::fmt::Debug;
 use std::future::ready;
@@ -20,7 +20,7 @@ use crate::hosts::{Pair, run};
         Unit,
         Wrapped,
         Later,
-        AtOnceLater,
+        ReadyFuture,
         InActor,
         Atomic,
         Ready,
@@ -36,7 +36,7 @@ impl Actor for Forms {
     type Context = Context<Self>;
 }
 
-/// One message, its result, and how the actor answers it.
+/// Defines a message, its result, and the actor's handler for it.
 macro_rules! form {
     ($message:ident -> $result:literal = $output:ty, as $form:ty, |$actor:ident, $ctx:ident| $answer:expr) => {
         #[derive(Message, RemoteMessage, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ form!(Fallible -> "Result<u8, String>" = Result<u8, String>, as Result<u8, Strin
 form!(List -> "Vec<String>" = Vec<String>, as Vec<String>, |_actor, _ctx| vec!["a".to_owned(), "b".to_owned()]);
 form!(Unit -> "()" = (), as (), |_actor, _ctx| ());
 form!(Wrapped -> "(u8, char)" = (u8, char), as MessageResult<Wrapped>, |_actor, _ctx| MessageResult((1, 'x')));
-form!(AtOnceLater -> "u8" = u8, as ResponseFuture<u8>, |_actor, _ctx| Box::pin(ready(1)));
+form!(ReadyFuture -> "u8" = u8, as ResponseFuture<u8>, |_actor, _ctx| Box::pin(ready(1)));
 form!(Later -> "Vec<u8>" = Vec<u8>, as ResponseFuture<Vec<u8>>, |_actor, _ctx| Box::pin(async {
     yield_now().await;
     vec![1, 2]
@@ -80,7 +80,7 @@ form!(Deferred -> "String" = String, as Response<String>, |_actor, _ctx| Respons
     "then".to_owned()
 }));
 
-/// Sends the message from afar, on the same host, and one way; both answers must be this.
+/// Sends a message remotely, locally and one way, and compares both answers.
 fn answers<M>(
     take: fn(&RemoteAddr<Forms>) -> RemoteRecipient<M>,
     message: impl Fn() -> M,
@@ -89,17 +89,18 @@ fn answers<M>(
     M: RemoteMessage<Result: PartialEq + Debug>,
 {
     run(async {
-        for near in [false, true] {
+        for local in [false, true] {
             let pair = Pair::start().await;
             let there = pair.there.serve(|| Forms { answers: 0 });
-            let forms = if near { there } else { pair.here.cluster.bind(&there) };
+            let forms = if local { there } else { pair.here.cluster.bind(&there) };
             let form = take(&forms);
-            assert_eq!(form.send(message()).await.as_ref(), Ok(&expected), "near: {near}");
+            assert_eq!(form.send(message()).await.as_ref(), Ok(&expected), "local: {local}");
             form.tell(message()).await.unwrap();
             form.do_send(message());
-            // Of the two forms below the answer is the number of messages handled so far.
-            assert_eq!(forms.send(Atomic).await, Ok(4), "near: {near}");
-            assert_eq!(forms.send(InActor).await, Ok(5), "near: {near}");
+            // The answers of these two forms are the number of messages handled so far, which includes the
+            // one-way ones.
+            assert_eq!(forms.send(Atomic).await, Ok(4), "local: {local}");
+            assert_eq!(forms.send(InActor).await, Ok(5), "local: {local}");
         }
     });
 }
@@ -146,11 +147,11 @@ fn a_handler_answers_with_a_message_result() {
 
 #[test]
 fn a_handler_answers_with_a_future_that_is_ready() {
-    answers(RemoteAddr::recipient, || AtOnceLater, 1);
+    answers(RemoteAddr::recipient, || ReadyFuture, 1);
 }
 
 #[test]
-fn a_handler_answers_with_a_future_that_waits() {
+fn a_handler_answers_with_a_pending_future() {
     answers(RemoteAddr::recipient, || Later, vec![1, 2]);
 }
 
@@ -165,11 +166,11 @@ fn a_handler_answers_with_an_atomic_response() {
 }
 
 #[test]
-fn a_handler_answers_with_a_response_that_is_there() {
+fn a_handler_answers_with_a_ready_response() {
     answers(RemoteAddr::recipient, || Ready, "now".to_owned());
 }
 
 #[test]
-fn a_handler_answers_with_a_response_that_waits() {
+fn a_handler_answers_with_a_pending_response() {
     answers(RemoteAddr::recipient, || Deferred, "then".to_owned());
 }

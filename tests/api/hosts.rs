@@ -1,4 +1,4 @@
-//! Hosts of this process, linked by TCP over loopback: what a cluster is made of, without processes.
+//! Hosts of this process, linked by TCP over loopback: the parts of a cluster without processes.
 
 use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,16 +24,16 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::subscriber::Subscriber;
 
-/// How long anything may take before its test fails.
+/// Maximum time that any step may take before its test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the hosts of these tests prove to each other.
+/// Shared secret of the hosts in these tests.
 pub(crate) const SECRET: [u8; 32] = [7; 32];
 
-/// On loopback, any free port.
+/// Loopback address with any free port.
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Accepts, dials and keeps deadlines for all hosts of this process; no handler runs on it.
+/// Runtime that accepts, dials and times deadlines for all hosts of this process; no handler runs on it.
 static IO: LazyLock<Handle> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
@@ -41,48 +41,48 @@ static IO: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
-/// Runs a test within an actix system, for a bounded time. Whatever the library logs meanwhile it logs without
-/// a lock of its own.
+/// Runs a test within an actix system, for a bounded time. The subscriber evaluates every log line of the
+/// library, and so detects one that would lock again.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     Subscriber::install();
     System::new().block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("a test ends in time") })
 }
 
-/// Waits until something holds. The test that waits is bounded.
+/// Waits until a condition holds. The time limit of the whole test bounds the wait.
 pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
-    let mut look = tokio::time::interval(Duration::from_millis(1));
+    let mut interval = tokio::time::interval(Duration::from_millis(1));
     while !holds() {
-        look.tick().await;
+        interval.tick().await;
     }
 }
 
-/// Lets at least so much time pass, for a deadline to be over.
-pub(crate) async fn let_pass(time: Duration) {
+/// Waits until more than `time` has passed, so that a deadline is over.
+pub(crate) async fn wait_at_least(time: Duration) {
     let since = Instant::now();
     until(|| since.elapsed() > time).await;
 }
 
-/// The default limits with some of them set.
+/// Returns the default limits with some of them changed.
 pub(crate) fn limits(set: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
     set(&mut limits);
     limits
 }
 
-/// Polls once: a request is sent by its first poll.
+/// Polls a future once; the first poll of a request sends it.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|task| Poll::Ready(Pin::new(&mut *future).poll(task))).await
 }
 
-/// What a host of these tests is made from.
+/// Configuration of a host in these tests.
 pub(crate) struct Plan {
     pub(crate) identity: HostUid,
     pub(crate) secret: [u8; 32],
     pub(crate) limits: Limits,
     pub(crate) calls: HostServices,
-    /// Accepts, dials and keeps deadlines.
+    /// Runtime that accepts, dials and times deadlines.
     pub(crate) io: Handle,
-    /// The thread of its actors; one of its own if there is none.
+    /// Thread of the host's actors; `None` starts a new one.
     pub(crate) arbiter: Option<ArbiterHandle>,
 }
 
@@ -100,7 +100,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// A host that runs tasks.
+    /// Configuration of a host that runs tasks.
     pub(crate) fn of_tasks() -> Self {
         let service = TaskService::new(IO.clone());
         Self {
@@ -128,7 +128,7 @@ impl Plan {
     }
 }
 
-/// A host with the thread of its actors, both gone when it is dropped.
+/// Host and the thread of its actors; dropping it ends both.
 pub(crate) struct TestHost {
     pub(crate) host: Host,
     pub(crate) cluster: ClusterRef,
@@ -149,22 +149,22 @@ impl TestHost {
         self.host.address().unwrap()
     }
 
-    /// Tells this host where another listens.
+    /// Adds another host and its address to this host's peers.
     pub(crate) fn knows(&self, other: &Self) {
         self.host.add_peer(other.identity(), other.address());
     }
 
-    /// Lets everything that is spawned or run from here go there.
+    /// Places every spawned actor and every task on another host.
     pub(crate) fn places_on(&self, there: &Self) {
         self.host.set_placement(Arc::new(Always { host: there.identity(), tasks: Arc::default() }));
     }
 
-    /// Starts an actor on this host's thread, and makes it reachable.
+    /// Starts an actor on this host's thread and registers it.
     pub(crate) fn serve<A: RemoteActor>(&self, make: impl FnOnce() -> A + Send + 'static) -> RemoteAddr<A> {
         self.cluster.register(A::start_in_arbiter(&self.arbiter, |_| make()))
     }
 
-    /// Whether a link to the other host is up.
+    /// Returns true if there is a link to the other host.
     pub(crate) fn linked(&self, to: &Self) -> bool {
         self.host.snapshot().peers.iter().any(|peer| peer.identity == to.identity() && peer.linked)
     }
@@ -187,7 +187,7 @@ impl Drop for TestHost {
     }
 }
 
-/// Two hosts that know each other. What is spawned on either lives on the other.
+/// Two hosts that know each other. Each places its actors on the other.
 pub(crate) struct Pair {
     pub(crate) here: TestHost,
     pub(crate) there: TestHost,
@@ -212,7 +212,7 @@ impl Pair {
         Self { here, there }
     }
 
-    /// Starts an actor there; its address is bound here.
+    /// Starts an actor on the far host, and binds its address on the near one.
     pub(crate) fn serve<A: RemoteActor>(&self, make: impl FnOnce() -> A + Send + 'static) -> RemoteAddr<A> {
         self.here.cluster.bind(&self.there.serve(make))
     }
@@ -238,24 +238,24 @@ impl Placement for Always {
     }
 }
 
-/// Holds up a thread until it is opened.
+/// Barrier that blocks threads until it is opened.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<(Mutex<Passage>, Condvar)>);
+pub(crate) struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 
 #[derive(Debug, Default)]
-struct Passage {
+struct GateState {
     reached: usize,
     open: bool,
 }
 
 impl Gate {
-    /// Blocks this thread until the gate is open.
+    /// Blocks this thread until the gate opens.
     pub(crate) fn pass(&self) {
-        let (passage, opened) = &*self.0;
-        let mut passage = passage.lock().unwrap();
-        passage.reached += 1;
-        let (passage, waited) = opened.wait_timeout_while(passage, PATIENCE, |it| !it.open).unwrap();
-        drop(passage);
+        let (state, opened) = &*self.0;
+        let mut state = state.lock().unwrap();
+        state.reached += 1;
+        let (state, waited) = opened.wait_timeout_while(state, PATIENCE, |it| !it.open).unwrap();
+        drop(state);
         assert!(!waited.timed_out(), "a gate is opened in time");
     }
 
@@ -264,19 +264,19 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Waits until so many threads have come to the gate.
+    /// Waits until `threads` threads have reached the gate.
     pub(crate) async fn reached_by(&self, threads: usize) {
         until(|| self.0.0.lock().unwrap().reached >= threads).await;
     }
 }
 
-/// Opens the gate whatever becomes of the test, so that no thread stays behind it.
+/// Opens the gate when the test panics: a thread blocked there would hang the test process.
 impl Drop for Gate {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // A poisoned gate has nobody behind it.
-            if let Ok(mut passage) = self.0.0.lock() {
-                passage.open = true;
+            // A poisoned lock means that the waiting thread has panicked as well.
+            if let Ok(mut state) = self.0.0.lock() {
+                state.open = true;
             }
             self.0.1.notify_all();
         }

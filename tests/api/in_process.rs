@@ -1,4 +1,4 @@
-//! Clusters whose workers are threads of this process: the same as others, but for where they live.
+//! Clusters whose workers are threads of this process behave like others.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 
 use crate::hosts::{Gate, PATIENCE, limits, run, until};
 
-/// Where its thread is among those of the process.
+/// Returns the path of this thread below /proc, which exists as long as the thread.
 fn this_thread() -> PathBuf {
     PathBuf::from("/proc").join(std::fs::read_link("/proc/thread-self").unwrap())
 }
@@ -32,7 +32,7 @@ fn pass_the_gate() -> PathBuf {
     this_thread()
 }
 
-/// Knows where it is, and passes messages on.
+/// Actor that reports its thread and forwards messages.
 #[derive(RemoteActor)]
 #[remote(handles(Thread, Probe, PassOn))]
 struct Resident;
@@ -62,7 +62,7 @@ impl Handler<Thread> for Resident {
     }
 }
 
-/// Tells whether it came as it was, or as bytes.
+/// Reports if it was moved or serialized.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "bool")]
 struct Probe {
@@ -78,7 +78,7 @@ impl Handler<Probe> for Resident {
     }
 }
 
-/// Sends a [`Probe`] to another.
+/// Sends a [`Probe`] to another actor.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<bool, String>")]
 struct PassOn(RemoteAddr<Resident>);
@@ -92,11 +92,11 @@ impl Handler<PassOn> for Resident {
 }
 
 async fn start(workers: usize, network: InProcess) -> Cluster {
-    let brief = limits(|limits: &mut Limits| limits.drain_timeout = Duration::from_millis(10));
-    Cluster::builder().workers(workers).limits(brief).in_process(network).start().await.unwrap()
+    let short_drain = limits(|limits: &mut Limits| limits.drain_timeout = Duration::from_millis(10));
+    Cluster::builder().workers(workers).limits(short_drain).in_process(network).start().await.unwrap()
 }
 
-/// Two actors, each on a worker of its own.
+/// Spawns two actors on different workers.
 async fn residents(cluster: &Cluster) -> [RemoteAddr<Resident>; 2] {
     [cluster.spawn::<Resident>(()).await.unwrap(), cluster.spawn::<Resident>(()).await.unwrap()]
 }
@@ -114,7 +114,11 @@ async fn workers_are_hosts_on_threads_of_their_own(network: InProcess) {
 
     assert_eq!(one.send(Probe { unencoded: true }).await, Ok(false));
     assert_eq!(one.send(PassOn(two.clone())).await, Ok(Ok(false)));
-    assert_eq!(one.send(PassOn(one.clone())).await, Ok(Ok(true)), "a host takes the short way to itself");
+    assert_eq!(
+        one.send(PassOn(one.clone())).await,
+        Ok(Ok(true)),
+        "a message within a host is not serialized"
+    );
 
     cluster.shutdown().await.unwrap();
     threads.remove(&this_thread());
@@ -132,7 +136,7 @@ fn workers_in_this_process_are_connected_by_tcp() {
 }
 
 #[test]
-fn a_program_without_an_actix_system_can_have_workers_within() {
+fn a_program_without_an_actix_system_can_have_in_process_workers() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let cluster = Cluster::in_process(1).await.unwrap();
@@ -143,7 +147,7 @@ fn a_program_without_an_actix_system_can_have_workers_within() {
 }
 
 #[test]
-fn faults_can_be_between_any_two_workers() {
+fn a_partition_can_separate_any_two_workers() {
     run(async {
         let network = Memory::new(2);
         let cluster = start(2, InProcess::Memory(network.clone())).await;
@@ -151,10 +155,14 @@ fn faults_can_be_between_any_two_workers() {
         let [one, two] = residents(&cluster).await;
         assert_eq!(one.send(PassOn(two.clone())).await, Ok(Ok(false)));
         network.partition(ips[0], ips[1]);
-        let patience = Duration::from_millis(20);
-        let held = one.send(PassOn(two.clone())).timeout(patience).await;
+        let timeout = Duration::from_millis(20);
+        let held = one.send(PassOn(two.clone())).timeout(timeout).await;
         assert!(held.unwrap_err().is_outcome_unknown());
-        assert_eq!(two.send(Probe { unencoded: true }).await, Ok(false), "the driver has its own way");
+        assert_eq!(
+            two.send(Probe { unencoded: true }).await,
+            Ok(false),
+            "the driver's route is not affected"
+        );
         network.heal(ips[0], ips[1]);
         assert_eq!(one.send(PassOn(two)).await, Ok(Ok(false)));
         cluster.shutdown().await.unwrap();
@@ -175,7 +183,7 @@ fn dropping_the_cluster_ends_its_threads() {
 }
 
 #[test]
-fn a_worker_that_computes_keeps_its_thread_and_nobody_for_long() {
+fn shutdown_reports_a_busy_worker_without_waiting_for_it() {
     run(async {
         let cluster = start(1, InProcess::Tcp).await;
         let worker = cluster.workers().remove(0);

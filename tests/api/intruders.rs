@@ -1,4 +1,4 @@
-//! Strangers at a host's door: each is shown out in time and with little effort, and members are served.
+//! Unauthenticated connections: each is closed in time and cheaply, and members are still served.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,25 +22,25 @@ use crate::cast::{Add, Clerk, Note, Notes};
 use crate::hosts::{Plan, TestHost, limits, run};
 use crate::raw::{Raw, body_of};
 
-/// What a stranger may take; a member takes some milliseconds.
+/// Handshake timeout of these hosts; a member's handshake takes some milliseconds.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How much later a busy machine may notice.
+/// Additional delay allowed on a busy machine.
 const SLACK: Duration = Duration::from_secs(10);
 
 fn guarded() -> Limits {
     limits(|limits| limits.handshake_timeout = TIMEOUT)
 }
 
-/// A host with an actor, and a member that talks to it.
-struct House {
+/// Host with an actor, and a member that talks to it.
+struct GuardedHost {
     site: TestHost,
     near: RemoteAddr<Clerk>,
     member: TestHost,
     clerk: RemoteAddr<Clerk>,
 }
 
-impl House {
+impl GuardedHost {
     async fn start(limits: Limits) -> Self {
         let (site, member) = (Plan { limits, ..Plan::default() }.start().await, TestHost::start().await);
         let near = site.serve(Clerk::default);
@@ -50,12 +50,12 @@ impl House {
         Self { site, near, member, clerk }
     }
 
-    async fn knock(&self, bytes: &[u8]) -> Stranger {
-        Stranger::knock(self.site.address(), bytes).await
+    async fn connect(&self, bytes: &[u8]) -> Unauthenticated {
+        Unauthenticated::connect(self.site.address(), bytes).await
     }
 
-    /// A member goes on over its link, another one gets in, and no stranger's message was handled.
-    async fn is_at_peace(&self) {
+    /// Checks that a member keeps its link, a new one can join, and no unauthenticated message was handled.
+    async fn still_serves_members(&self) {
         self.clerk.send(Add(1)).await.unwrap();
         let newcomer = TestHost::start().await;
         newcomer.knows(&self.site);
@@ -65,30 +65,36 @@ impl House {
     }
 }
 
-/// A connection of somebody who need not know the protocol.
-struct Stranger {
+/// Connection of a peer that need not know the protocol.
+struct Unauthenticated {
     stream: TcpStream,
     since: Instant,
 }
 
-impl Stranger {
-    async fn knock(at: SocketAddr, bytes: &[u8]) -> Self {
+impl Unauthenticated {
+    async fn connect(at: SocketAddr, bytes: &[u8]) -> Self {
         let mut stream = TcpStream::connect(at).await.unwrap();
         let since = Instant::now();
-        // What is refused early need not be read.
+        // An error is expected: the host may close the connection before it reads everything.
         let _ = stream.write_all(bytes).await;
         Self { stream, since }
     }
 
-    /// Waits for the end of the connection, which comes in time; gives what was said until then.
-    async fn shown_out(mut self) -> Vec<u8> {
-        let mut heard = Vec::new();
-        let end = self.stream.read_to_end(&mut heard);
-        // A reset is an end, too.
-        let _ = tokio::time::timeout(TIMEOUT + SLACK, end).await.expect("a stranger is shown out in time");
+    /// Waits until the host closes the connection, within the time limit, and returns the bytes received.
+    async fn closed(mut self) -> Vec<u8> {
+        let mut received = Vec::new();
+        let end = self.stream.read_to_end(&mut received);
+        // A reset closes the connection, too.
+        let _ = tokio::time::timeout(TIMEOUT + SLACK, end)
+            .await
+            .expect("an unauthenticated connection is closed in time");
         assert!(self.since.elapsed() < TIMEOUT + SLACK);
-        assert!(heard.len() <= 512, "a stranger hears little, and not {} bytes", heard.len());
-        heard
+        assert!(
+            received.len() <= 512,
+            "an unauthenticated peer receives at most 512 bytes, not {}",
+            received.len()
+        );
+        received
     }
 }
 
@@ -118,58 +124,56 @@ fn hello(to: HostUid) -> Hello {
     }
 }
 
-/// What a stranger says, and the refusal that it hears, if it spoke well enough for one.
-async fn is_shown_out(words: impl Fn(HostUid) -> Vec<u8>, refusal: Option<Refusal>) {
-    let house = House::start(guarded()).await;
-    let heard = house.knock(&words(house.site.identity())).await.shown_out().await;
+/// Sends bytes to a host and checks that it closes the connection, with a refusal if the bytes are valid
+/// enough for one.
+async fn is_closed(bytes: impl Fn(HostUid) -> Vec<u8>, refusal: Option<Refusal>) {
+    let guarded_host = GuardedHost::start(guarded()).await;
+    let received = guarded_host.connect(&bytes(guarded_host.site.identity())).await.closed().await;
     if let Some(refusal) = refusal {
-        let text = String::from_utf8_lossy(&heard).into_owned();
-        assert_eq!(heard.get(8), Some(&refusal.number()), "{text}");
+        let text = String::from_utf8_lossy(&received).into_owned();
+        assert_eq!(received.get(8), Some(&refusal.number()), "{text}");
     }
-    house.is_at_peace().await;
+    guarded_host.still_serves_members().await;
 }
 
 #[test]
-fn noise_is_shown_out() {
-    run(is_shown_out(
-        |_| (0..10_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
-        None,
-    ));
+fn noise_is_rejected() {
+    run(is_closed(|_| (0..10_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect(), None));
 }
 
 #[test]
-fn a_browser_is_shown_out() {
-    run(is_shown_out(|_| b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), None));
+fn an_http_request_is_rejected() {
+    run(is_closed(|_| b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), None));
 }
 
 #[test]
-fn whoever_announces_a_huge_frame_is_shown_out() {
-    run(is_shown_out(|_| [&[0xff; 4][..], &[1, 0, 0, 0], b"RDSH"].concat(), None));
+fn an_announced_huge_frame_is_rejected() {
+    run(is_closed(|_| [&[0xff; 4][..], &[1, 0, 0, 0], b"RDSH"].concat(), None));
 }
 
 #[test]
-fn whoever_says_nothing_is_shown_out() {
-    run(is_shown_out(|_| Vec::new(), None));
+fn a_silent_connection_is_closed() {
+    run(is_closed(|_| Vec::new(), None));
 }
 
 #[test]
-fn whoever_stops_in_the_middle_of_a_frame_is_shown_out() {
-    run(is_shown_out(|to| bytes_of(&Frame::Hello(Box::new(hello(to))))[..40].to_vec(), None));
+fn a_connection_that_stops_within_a_frame_is_closed() {
+    run(is_closed(|to| bytes_of(&Frame::Hello(Box::new(hello(to))))[..40].to_vec(), None));
 }
 
 #[test]
-fn whoever_stops_in_the_middle_of_the_handshake_is_shown_out() {
-    run(is_shown_out(|to| bytes_of(&Frame::Hello(Box::new(hello(to)))), None));
+fn a_connection_that_stops_within_the_handshake_is_closed() {
+    run(is_closed(|to| bytes_of(&Frame::Hello(Box::new(hello(to)))), None));
 }
 
 #[test]
-fn whoever_calls_before_the_handshake_is_shown_out() {
-    run(is_shown_out(|_| call_an_actor(), None));
+fn a_call_before_the_handshake_is_rejected() {
+    run(is_closed(|_| call_an_actor(), None));
 }
 
 #[test]
-fn whoever_calls_instead_of_proving_is_shown_out() {
-    run(is_shown_out(|to| [bytes_of(&Frame::Hello(Box::new(hello(to)))), call_an_actor()].concat(), None));
+fn a_call_in_place_of_the_proof_is_rejected() {
+    run(is_closed(|to| [bytes_of(&Frame::Hello(Box::new(hello(to)))), call_an_actor()].concat(), None));
 }
 
 fn call_an_actor() -> Vec<u8> {
@@ -186,90 +190,92 @@ fn call_an_actor() -> Vec<u8> {
 }
 
 #[test]
-fn whoever_wants_another_host_is_told_so() {
+fn a_hello_for_another_host_is_refused_with_the_reason() {
     let elsewhere = |to: HostUid| hello(HostUid { host: HostId(to.host.0 ^ 1), ..to });
-    run(is_shown_out(move |to| bytes_of(&Frame::Hello(Box::new(elsewhere(to)))), Some(Refusal::WrongHost)));
+    run(is_closed(move |to| bytes_of(&Frame::Hello(Box::new(elsewhere(to)))), Some(Refusal::WrongHost)));
 }
 
 #[test]
-fn whoever_speaks_another_version_is_told_so() {
+fn a_hello_of_another_version_is_refused_with_the_reason() {
     let later = |to| Hello { version: VERSION + 1, ..hello(to) };
-    run(is_shown_out(move |to| bytes_of(&Frame::Hello(Box::new(later(to)))), Some(Refusal::Version)));
+    run(is_closed(move |to| bytes_of(&Frame::Hello(Box::new(later(to)))), Some(Refusal::Version)));
 }
 
 #[test]
-fn whoever_claims_to_be_the_host_itself_is_shown_out() {
+fn a_hello_with_the_host_s_own_identity_is_rejected() {
     let mirror = |to| Hello { from: to, ..hello(to) };
-    run(is_shown_out(move |to| bytes_of(&Frame::Hello(Box::new(mirror(to)))), Some(Refusal::Malformed)));
+    run(is_closed(move |to| bytes_of(&Frame::Hello(Box::new(mirror(to)))), Some(Refusal::Malformed)));
 }
 
 #[test]
-fn whoever_knows_another_secret_is_found_out_on_either_side() {
+fn a_wrong_secret_is_detected_on_both_sides() {
     run(async {
-        let house = House::start(guarded()).await;
-        let outcome = Raw::connect_with(&house.site, [9; 32]).await.map(|_| ());
+        let guarded_host = GuardedHost::start(guarded()).await;
+        let outcome = Raw::connect_with(&guarded_host.site, [9; 32]).await.map(|_| ());
         assert!(matches!(outcome, Err(HandshakeError::WrongSecret)), "{outcome:?}");
-        house.is_at_peace().await;
+        guarded_host.still_serves_members().await;
     });
 }
 
 #[test]
-fn whoever_guesses_the_proof_is_refused_and_told_why() {
+fn a_guessed_proof_is_refused_with_the_reason() {
     run(async {
-        let house = House::start(guarded()).await;
+        let guarded_host = GuardedHost::start(guarded()).await;
         let guess = Frame::Proof(Proof { proof: [0; 32] });
-        let words =
-            [bytes_of(&Frame::Hello(Box::new(hello(house.site.identity())))), bytes_of(&guess)].concat();
-        let heard = house.knock(&words).await.shown_out().await;
+        let bytes =
+            [bytes_of(&Frame::Hello(Box::new(hello(guarded_host.site.identity())))), bytes_of(&guess)]
+                .concat();
+        let received = guarded_host.connect(&bytes).await.closed().await;
         let refused = Refused { reason: Refusal::Secret, text: HandshakeError::WrongSecret.to_string() };
         let refused = bytes_of(&Frame::Refused(refused));
-        assert!(heard.ends_with(&refused), "{}", String::from_utf8_lossy(&heard));
-        house.is_at_peace().await;
+        assert!(received.ends_with(&refused), "{}", String::from_utf8_lossy(&received));
+        guarded_host.still_serves_members().await;
     });
 }
 
 #[test]
-fn a_handshake_that_was_overheard_opens_no_second_link() {
+fn a_replayed_handshake_opens_no_second_link() {
     run(async {
-        let house = House::start(guarded()).await;
-        let overheard = Raw::overheard(&house.site).await;
-        let heard = house.knock(&overheard).await.shown_out().await;
-        let text = String::from_utf8_lossy(&heard).into_owned();
+        let guarded_host = GuardedHost::start(guarded()).await;
+        let recorded = Raw::recorded_handshake(&guarded_host.site).await;
+        let received = guarded_host.connect(&recorded).await.closed().await;
+        let text = String::from_utf8_lossy(&received).into_owned();
         assert!(text.contains("does not know the secret"), "{text}");
-        house.is_at_peace().await;
+        guarded_host.still_serves_members().await;
     });
 }
 
 #[test]
-fn a_crowd_that_says_nothing_keeps_no_member_out() {
+fn many_silent_connections_keep_no_member_out() {
     const CROWD: usize = 300;
     run(async {
         let crowded = limits(|limits| {
             limits.handshakes_open_max = 8;
-            // It would stand there for the whole test.
+            // No timeout within the test: only the limit on open handshakes can make space for members.
             limits.handshake_timeout = Duration::from_secs(3600);
         });
-        let house = House::start(crowded).await;
-        let crowd = join_all((0..CROWD).map(|_| house.knock(b""))).await;
-        house.is_at_peace().await;
-        // All but the last have to make room; who those are is the kernel's to say.
-        let mut ends: FuturesUnordered<_> = crowd.into_iter().map(Stranger::shown_out).collect();
+        let guarded_host = GuardedHost::start(crowded).await;
+        let crowd = join_all((0..CROWD).map(|_| guarded_host.connect(b""))).await;
+        guarded_host.still_serves_members().await;
+        // All but the last eight are closed to make space. The kernel's order of accepting decides which
+        // those are.
+        let mut ends: FuturesUnordered<_> = crowd.into_iter().map(Unauthenticated::closed).collect();
         for _ in 0..CROWD - 8 {
             assert_eq!(ends.next().await, Some(vec![]));
         }
-        house.is_at_peace().await;
+        guarded_host.still_serves_members().await;
         drop(ends);
     });
 }
 
-/// The memory that a process has, in bytes.
+/// Returns the resident memory of a process, in bytes.
 fn resident(pid: u32) -> usize {
     let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
     pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 #[test]
-fn strangers_cost_a_worker_no_memory_to_speak_of() {
+fn unauthenticated_connections_use_little_memory_of_a_worker() {
     const STRANGERS: usize = 200;
     run(async {
         let mut cluster = Cluster::builder().workers(1);
@@ -278,13 +284,14 @@ fn strangers_cost_a_worker_no_memory_to_speak_of() {
         let worker = cluster.workers().remove(0);
         let clerk = cluster.spawn::<Clerk>(()).await.unwrap();
         let before = resident(worker.pid);
-        // Each announces as much as the frame's length can say, and half of them go on for a while.
+        // Each announces the maximum length of a frame, and half of them also send 100 kB of it.
         let longest = [&[0xff; 4][..], &[1, 0, 0, 0], b"RDSH"].concat();
         let long: Vec<u8> = [&longest[..], &vec![7; 100_000]].concat();
         let at = worker.address;
-        let knocks = (0..STRANGERS).map(|n| Stranger::knock(at, if n % 2 == 0 { &longest } else { &long }));
+        let knocks =
+            (0..STRANGERS).map(|n| Unauthenticated::connect(at, if n % 2 == 0 { &longest } else { &long }));
         let strangers = join_all(knocks).await;
-        join_all(strangers.into_iter().map(Stranger::shown_out)).await;
+        join_all(strangers.into_iter().map(Unauthenticated::closed)).await;
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
         let grown = resident(worker.pid).saturating_sub(before);
         assert!(grown < 8 << 20, "{STRANGERS} strangers cost {grown} bytes");

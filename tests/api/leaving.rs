@@ -1,4 +1,4 @@
-//! Hosts that end, in virtual time: what they owe arrives, and nothing of them is left.
+//! Hosts that shut down, in virtual time: owed answers arrive, and nothing remains of the host.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ async fn at(network: &Memory, ip: Ipv4Addr) -> Host {
     start(Arc::new(network.at(ip)), ip, Limits::default()).await
 }
 
-/// An actor there, for messages from here.
+/// Starts an actor on one host, and binds its address on the other.
 fn clerk(here: &Host, there: &Host) -> (RemoteAddr<Clerk>, RemoteAddr<Clerk>) {
     here.add_peer(there.identity(), there.address().unwrap());
     let near = ClusterRef::new(there.clone()).register(Clerk::default().start());
@@ -52,7 +52,7 @@ fn clerk(here: &Host, there: &Host) -> (RemoteAddr<Clerk>, RemoteAddr<Clerk>) {
 }
 
 #[test]
-fn a_host_that_shuts_down_in_a_break_gets_its_answers_out_over_the_next_link() {
+fn a_host_that_shuts_down_during_a_break_delivers_its_answers_over_the_next_link() {
     paused(async {
         let network = Memory::new(1);
         let (here, there) = (at(&network, ONE).await, at(&network, TWO).await);
@@ -65,20 +65,20 @@ fn a_host_that_shuts_down_in_a_break_gets_its_answers_out_over_the_next_link() {
         network.partition(ONE, TWO);
         assert_eq!(network.cut(ONE, TWO), 1);
         near.send(Release(7)).await.unwrap();
-        let leaves = {
+        let shutdown = {
             let there = there.clone();
             actix_rt::spawn(async move { there.shutdown("the test is over").await })
         };
         sleep(500 * MS).await;
         network.heal_all();
         assert_eq!(held.await, Ok(7));
-        leaves.await.unwrap();
+        shutdown.await.unwrap();
         here.abort();
     });
 }
 
 #[test]
-fn a_host_that_shuts_down_waits_until_what_it_told_has_arrived() {
+fn a_host_that_shuts_down_waits_until_its_one_way_messages_are_acked() {
     paused(async {
         let network = Memory::new(2);
         let (here, there) = (at(&network, ONE).await, at(&network, TWO).await);
@@ -91,13 +91,17 @@ fn a_host_that_shuts_down_waits_until_what_it_told_has_arrived() {
         let since = Instant::now();
         here.shutdown("the test is over").await;
         assert_eq!(near.send(Notes).await.unwrap().len(), 10);
-        assert!(since.elapsed() < 1000 * MS, "there and back, and not the whole time: {:?}", since.elapsed());
+        assert!(
+            since.elapsed() < 1000 * MS,
+            "one round trip, and not the whole drain timeout: {:?}",
+            since.elapsed()
+        );
         there.abort();
     });
 }
 
 #[test]
-fn a_host_that_shuts_down_takes_up_with_nobody_new() {
+fn a_host_that_shuts_down_accepts_no_new_peer() {
     paused(async {
         let network = Memory::new(3);
         let (here, there, late) =
@@ -109,24 +113,24 @@ fn a_host_that_shuts_down_takes_up_with_nobody_new() {
         while near.send(Notes).await.unwrap().is_empty() {
             sleep(MS).await;
         }
-        let leaves = {
+        let shutdown = {
             let there = there.clone();
             actix_rt::spawn(async move { there.shutdown("the test is over").await })
         };
         sleep(MS).await;
-        let refused = from_late.send(Add(1)).await.unwrap_err();
-        assert!(refused.is_not_delivered() && refused.to_string().contains("shutting down"), "{refused}");
+        let rejected = from_late.send(Add(1)).await.unwrap_err();
+        assert!(rejected.is_not_delivered() && rejected.to_string().contains("shutting down"), "{rejected}");
         assert_eq!(far.send(Add(1)).await, Err(NotDelivered::Closing.into()));
         near.send(Release(1)).await.unwrap();
         assert_eq!(held.await, Ok(1));
-        leaves.await.unwrap();
+        shutdown.await.unwrap();
         here.abort();
         late.abort();
     });
 }
 
 #[test]
-fn a_host_that_nobody_has_any_more_leaves_nothing_behind() {
+fn a_dropped_host_leaves_nothing_behind() {
     for cut_off in [false, true] {
         paused(async {
             let network = Memory::new(4);
@@ -141,6 +145,7 @@ fn a_host_that_nobody_has_any_more_leaves_nothing_behind() {
                 sleep(MS).await;
             }
             drop((far, here));
+            // Longer than every timer of the host, so that its tasks have had time to end.
             sleep(Duration::from_secs(60)).await;
             assert!(left.upgrade().is_none(), "cut off: {cut_off}");
             there.abort();
@@ -149,7 +154,7 @@ fn a_host_that_nobody_has_any_more_leaves_nothing_behind() {
 }
 
 #[test]
-fn heartbeats_can_be_put_off_for_ever() {
+fn heartbeats_can_be_disabled() {
     paused(async {
         let network = Memory::new(5);
         let never = limits(|limits| {

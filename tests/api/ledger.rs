@@ -1,4 +1,4 @@
-//! An actor that keeps a book of what it is sent, as fast as it is let.
+//! Actor that records its entries at a controlled pace.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roadshow::prelude::*;
 use tokio::sync::Semaphore;
 
-/// Enters what comes, in the order in which it comes.
+/// Records entries in the order of their arrival.
 #[derive(RemoteActor)]
 #[remote(local, handles(Entry, Book))]
 pub(crate) struct Ledger {
@@ -16,7 +16,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// One that takes its time behind each entry.
+    /// Creates a ledger that stops after each entry until its pace allows another.
     pub(crate) fn at(pace: &Pace) -> impl FnOnce() -> Self + Send + use<> {
         let pace = pace.clone();
         move || Self { pace, ..Self::quick() }
@@ -33,30 +33,30 @@ impl Actor for Ledger {
     type Context = Context<Self>;
 }
 
-/// How far a ledger may go: it stands still behind an entry, and so does its mailbox, until it is let on.
+/// Pace of a ledger: after an entry, the ledger and its mailbox stop until another entry is allowed.
 #[derive(Clone)]
 pub(crate) struct Pace(Arc<Semaphore>);
 
 impl Default for Pace {
-    /// Not behind the first entry.
+    /// Creates a pace at which the ledger stops after its first entry.
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 }
 
 impl Pace {
-    /// Lets so many entries more be made.
-    pub(crate) fn let_on(&self, entries: usize) {
+    /// Allows `entries` more entries.
+    pub(crate) fn allow(&self, entries: usize) {
         self.0.add_permits(entries);
     }
 
-    /// Lets it be as quick as it can from now on.
+    /// Removes the limit on the pace.
     pub(crate) fn end(&self) {
         self.0.close();
     }
 }
 
-/// One of a sender's numbered entries; answered with how many of that sender there were before.
+/// Numbered entry of a sender; answered with the number of earlier entries of that sender.
 #[derive(Debug, PartialEq, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u32")]
 pub(crate) struct Entry {
@@ -70,7 +70,7 @@ impl Entry {
         Self::with(sender, number, 0)
     }
 
-    /// One of so many bytes more.
+    /// Creates an entry with a payload of `bytes` bytes.
     pub(crate) fn with(sender: u32, number: u32, bytes: usize) -> Self {
         Self { sender, number, content: vec![0; bytes].into() }
     }
@@ -87,7 +87,7 @@ impl Handler<Entry> for Ledger {
         if !self.pace.0.is_closed() {
             let pace = self.pace.clone();
             let wait = async move {
-                // Closed, it lets everything pass.
+                // An error means that the semaphore is closed, which allows every entry.
                 let _ = pace.0.acquire().await.map(|permit| permit.forget());
             };
             ctx.wait(wait.into_actor(self));
@@ -96,7 +96,7 @@ impl Handler<Entry> for Ledger {
     }
 }
 
-/// All entries: senders and numbers.
+/// Returns all entries as pairs of sender and number.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Vec<(u32, u32)>")]
 pub(crate) struct Book;
@@ -109,7 +109,7 @@ impl Handler<Book> for Ledger {
     }
 }
 
-/// The numbers of one sender's entries, in the order of the book.
+/// Returns the numbers of one sender's entries, in the order of the book.
 pub(crate) fn entries_of(sender: u32, book: &[(u32, u32)]) -> Vec<u32> {
     book.iter().filter(|entry| entry.0 == sender).map(|entry| entry.1).collect()
 }

@@ -1,4 +1,4 @@
-//! What is too large or too much: it fails alone, gives the message back, or waits, and loses nothing.
+//! Limits: a message over one of them fails alone, is given back, or waits, and no other is lost.
 
 use futures_util::future::{Either, select};
 use roadshow::Limits;
@@ -10,7 +10,7 @@ use crate::cast::{Clerk, Echo, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, limits, poll_once, run, until};
 use crate::raw::Raw;
 
-/// Takes parcels and gives some.
+/// Actor that accepts parcels and returns some.
 #[derive(RemoteActor)]
 #[remote(local, handles(Parcel, Taken, Give, Pause))]
 struct Depot {
@@ -63,7 +63,7 @@ impl Handler<Taken> for Depot {
     }
 }
 
-/// Is answered with so many bytes.
+/// Is answered with a payload of this many bytes.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Payload")]
 struct Give(usize);
@@ -76,7 +76,7 @@ impl Handler<Give> for Depot {
     }
 }
 
-/// Holds up the thread that reads the link.
+/// Blocks the thread that reads the link.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct Pause;
@@ -96,7 +96,7 @@ fn short_frames() -> Limits {
 }
 
 #[track_caller]
-fn too_large(reason: &NotDelivered, bytes: usize) {
+fn assert_too_large(reason: &NotDelivered, bytes: usize) {
     let NotDelivered::TooLarge { size, limit } = *reason else { panic!("{reason}") };
     assert!(limit <= SHORT && size > bytes && size < bytes + 100, "{size} of {limit}");
     let text = reason.to_string();
@@ -111,17 +111,17 @@ fn a_message_over_the_frame_limit_fails_alone() {
         let depot = pair.serve(Depot::at(&Gate::default()));
         let held = clerk.try_send(Hold(1)).unwrap();
         match depot.send(Parcel::new(1, SHORT)).await {
-            Err(SendError::NotDelivered(reason)) => too_large(&reason, SHORT),
+            Err(SendError::NotDelivered(reason)) => assert_too_large(&reason, SHORT),
             other => panic!("{other:?}"),
         }
-        too_large(&depot.tell(Parcel::new(2, SHORT)).await.unwrap_err(), SHORT);
+        assert_too_large(&depot.tell(Parcel::new(2, SHORT)).await.unwrap_err(), SHORT);
         let back = depot.try_send(Parcel::new(3, SHORT)).unwrap_err();
-        too_large(&back.reason, SHORT);
+        assert_too_large(&back.reason, SHORT);
         assert_eq!((back.message.number, back.message.content.len()), (3, SHORT));
         assert_eq!(pair.here.dead_letters(), 0);
         depot.do_send(Parcel::new(4, SHORT));
         assert_eq!(pair.here.dead_letters(), 1);
-        // A little less goes through, over the link that was there all the time.
+        // A slightly shorter parcel passes over the same link: the failures did not break it.
         assert_eq!(depot.send(Parcel::new(5, SHORT - 200)).await, Ok(5));
         assert_eq!(depot.send(Taken).await, Ok(vec![5]));
         assert_eq!(clerk.send(Release(1)).await, Ok(true));
@@ -130,11 +130,12 @@ fn a_message_over_the_frame_limit_fails_alone() {
 }
 
 #[test]
-fn the_lower_frame_limit_of_two_hosts_holds() {
+fn the_lower_frame_limit_of_two_hosts_applies() {
     run(async {
         let pair = Pair::of(Plan::default(), Plan { limits: short_frames(), ..Plan::default() }).await;
         let depot = pair.serve(Depot::at(&Gate::default()));
-        // Before there is a link the other side's limit is not known, and is found on the way.
+        // Before the first link the other side's limit is unknown, and is applied when the frame is
+        // written.
         match depot.send(Parcel::new(1, SHORT)).await {
             Err(SendError::NotDelivered(reason)) => {
                 assert!(reason.to_string().contains(&SHORT.to_string()), "{reason}");
@@ -143,7 +144,7 @@ fn the_lower_frame_limit_of_two_hosts_holds() {
         }
         assert_eq!(depot.send(Parcel::new(2, 10)).await, Ok(2));
         match depot.send(Parcel::new(3, SHORT)).await {
-            Err(SendError::NotDelivered(reason)) => too_large(&reason, SHORT),
+            Err(SendError::NotDelivered(reason)) => assert_too_large(&reason, SHORT),
             other => panic!("{other:?}"),
         }
         assert_eq!(depot.send(Taken).await, Ok(vec![2]));
@@ -186,12 +187,12 @@ fn thirty_two_mebibytes_go_there_and_back_unchanged() {
 }
 
 #[test]
-fn where_there_is_no_room_each_way_of_sending_does_as_it_says_and_nothing_accepted_is_lost() {
+fn each_kind_of_send_handles_a_full_queue_as_documented_and_no_accepted_message_is_lost() {
     const PARCEL: usize = 10_000;
     run(async {
         let plan = Plan { limits: limits(|limits| limits.outgoing_bytes_max = 64 << 10), ..Plan::default() };
         let site = plan.start().await;
-        // It accepts nobody yet: nothing is written.
+        // The listener has not accepted yet, so nothing can be written.
         let (listener, identity) = Raw::listen_for(&site).await;
         let depot: RemoteAddr<Depot> = site.cluster.bind(&Raw::addr_of(identity, 1));
         for number in 0..6 {
@@ -204,17 +205,17 @@ fn where_there_is_no_room_each_way_of_sending_does_as_it_says_and_nothing_accept
         assert!(waiting > 6 * PARCEL && waiting <= limit && limit == 64 << 10, "{waiting} of {limit}");
         depot.do_send(Parcel::new(101, PARCEL));
         assert_eq!(site.dead_letters(), 1);
-        let mut told = Box::pin(depot.tell(Parcel::new(6, PARCEL)));
-        assert!(poll_once(&mut told).await.is_pending());
+        let mut waiting_tell = Box::pin(depot.tell(Parcel::new(6, PARCEL)));
+        assert!(poll_once(&mut waiting_tell).await.is_pending());
         assert_eq!(
             depot.tell(Parcel::new(102, 64 << 20)).await.map_err(|full| full.to_string().len() > 20),
             Err(true)
         );
 
         let mut raw = Raw::accept(&listener, identity).await;
-        // There is room again when the peer has said what it has.
+        // The peer's acknowledgements free the queue.
         let waits = async {
-            assert_eq!(told.await, Ok(()));
+            assert_eq!(waiting_tell.await, Ok(()));
             let _ = depot.send(Parcel::new(7, PARCEL)).await;
         };
         let reads = async {
@@ -233,8 +234,8 @@ fn where_there_is_no_room_each_way_of_sending_does_as_it_says_and_nothing_accept
 }
 
 #[test]
-fn a_receiver_that_does_not_read_slows_its_sender_down_and_gets_every_message_in_order() {
-    // More than the kernel keeps for a connection.
+fn a_receiver_that_does_not_read_slows_its_sender_down_and_receives_every_message_in_order() {
+    // More bytes than the kernel buffers for a connection.
     const PARCELS: u32 = 1500;
     const BYTES: usize = 15_000;
     run(async {
@@ -243,7 +244,7 @@ fn a_receiver_that_does_not_read_slows_its_sender_down_and_gets_every_message_in
         let depot = pair.serve(Depot::at(&gate));
         let paused = depot.try_send(Pause).unwrap();
         gate.reached_by(1).await;
-        let telling = actix_rt::spawn({
+        let sender = actix_rt::spawn({
             let depot = depot.clone();
             async move {
                 for number in 0..PARCELS {
@@ -252,9 +253,9 @@ fn a_receiver_that_does_not_read_slows_its_sender_down_and_gets_every_message_in
             }
         });
         until(|| pair.here.host.snapshot().peers[0].outgoing_bytes > (64 << 10) - BYTES - 100).await;
-        assert!(!telling.is_finished());
+        assert!(!sender.is_finished());
         gate.open();
-        telling.await.unwrap();
+        sender.await.unwrap();
         paused.await.unwrap();
         assert!(depot.send(Taken).await.unwrap().into_iter().eq(0..PARCELS));
         assert_eq!((pair.here.dead_letters(), pair.there.dead_letters()), (0, 0));

@@ -1,4 +1,5 @@
-//! Links between hosts: made on demand, one a pair, drained at the end, and lost without losing count.
+//! Links between hosts: opened on demand, one for each pair, drained at shutdown, and replaced after a
+//! loss.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{LOOPBACK, Pair, Plan, TestHost, limits, poll_once, run, until};
 use crate::raw::{Raw, body_of};
 
-/// Connections that are established to the ports of these hosts.
+/// Counts the established connections to the ports of these hosts.
 fn connections_to(sites: [&TestHost; 2]) -> usize {
     let ports = sites.map(|site| format!(":{:04X}", site.address().port()));
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
@@ -38,10 +39,11 @@ fn a_link_is_made_by_the_first_message() {
 }
 
 #[test]
-fn two_hosts_that_dial_each_other_at_once_end_with_one_link_and_lose_no_call() {
+fn simultaneous_dials_end_with_one_link_and_lose_no_call() {
     const ROUNDS: usize = 200;
     const CALLS: u64 = 10;
     run(async {
+        // The two actor threads are shared by all rounds: 400 threads would take longer than the test.
         let [one, other] = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
         let [here, there] = [one.handle(), other.handle()];
         for round in 0..ROUNDS {
@@ -65,33 +67,36 @@ fn two_hosts_that_dial_each_other_at_once_end_with_one_link_and_lose_no_call() {
 }
 
 #[test]
-fn a_host_that_nobody_listens_for_answers_over_the_link_that_it_has() {
+fn a_host_without_the_peer_s_address_answers_over_the_existing_link() {
     run(async {
-        let patience = Duration::from_millis(20);
-        let plan = Plan { limits: limits(|limits| limits.connect_timeout = patience), ..Plan::default() };
+        let timeout = Duration::from_millis(20);
+        let plan = Plan { limits: limits(|limits| limits.connect_timeout = timeout), ..Plan::default() };
         let (here, there) = (TestHost::start().await, plan.start().await);
         let clerk = there.cluster.bind(&here.serve(Clerk::default));
         let unknown = NotDelivered::UnknownHost { host: here.identity() };
         assert_eq!(clerk.send(Add(1)).await, Err(unknown.into()));
         here.knows(&there);
         assert_eq!(here.cluster.bind(&there.serve(Clerk::default)).send(Add(1)).await, Ok(1));
-        // Told by nobody where it listens, and reached all the same.
+        // The far host has no address of the near one, and uses the link that the near one dialled.
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
         here.host.abort();
         until(|| !there.linked(&here)).await;
-        // It may come back. As long as nobody knows better, a call waits as long as its caller does.
-        let error = clerk.send(Add(1)).timeout(patience).await.unwrap_err();
+        // The peer may reconnect. Until it is known to be down, a call waits until its timeout.
+        let error = clerk.send(Add(1)).timeout(timeout).await.unwrap_err();
         assert_eq!(error, NotDelivered::Expired.into());
         let mut waiting = clerk.send(Add(1));
         assert!(poll_once(&mut waiting).await.is_pending());
-        there.host.mark_peer_down(here.identity(), "its lifeline ended");
+        there.host.mark_peer_down(here.identity(), "its control socket closed");
         let error = waiting.await.unwrap_err();
-        assert!(error.is_not_delivered() && error.to_string().contains("its lifeline ended"), "{error}");
+        assert!(
+            error.is_not_delivered() && error.to_string().contains("its control socket closed"),
+            "{error}"
+        );
     });
 }
 
 #[test]
-fn a_host_that_shuts_down_answers_the_calls_that_it_has_and_takes_no_more() {
+fn a_host_that_shuts_down_answers_its_open_calls_and_accepts_no_more() {
     run(async {
         let pair = Pair::start().await;
         let near = pair.there.serve(Clerk::default);
@@ -99,24 +104,24 @@ fn a_host_that_shuts_down_answers_the_calls_that_it_has_and_takes_no_more() {
         let held = clerk.try_send(Hold(1)).unwrap();
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]));
         let shutdown = pair.there.host.shutdown("the test is over");
-        let goes_on = async {
-            let refused = loop {
+        let calls = async {
+            let rejected = loop {
                 if let Err(error) = clerk.send(Add(1)).await {
                     break error;
                 }
             };
-            assert_eq!(refused, NotDelivered::Closing.into());
+            assert_eq!(rejected, NotDelivered::Closing.into());
             near.send(Release(1)).await.unwrap();
             assert_eq!(held.await, Ok(1));
         };
-        join(shutdown, goes_on).await;
+        join(shutdown, calls).await;
         assert!(clerk.send(Add(1)).await.unwrap_err().is_not_delivered());
         assert_eq!(pair.here.dead_letters(), 0);
     });
 }
 
 #[test]
-fn a_host_that_shuts_down_gets_out_what_it_has_told_and_hears_the_answers_that_it_awaits() {
+fn a_host_that_shuts_down_sends_its_one_way_messages_and_awaits_its_answers() {
     run(async {
         let pair = Pair::start().await;
         let near = pair.there.serve(Clerk::default);
@@ -133,34 +138,34 @@ fn a_host_that_shuts_down_gets_out_what_it_has_told_and_hears_the_answers_that_i
         shutdown.await;
         assert_eq!(held.await, Ok(7));
         until(|| !pair.there.linked(&pair.here)).await;
-        // They are there, and some may wait for the actor's next turn.
+        // The messages have arrived, but some may still wait in the actor's mailbox.
         while near.send(Notes).await.unwrap().len() < 1001 {}
     });
 }
 
 #[test]
-fn a_host_that_cannot_be_reached_fails_the_call_at_once_and_safely() {
+fn an_unreachable_host_fails_the_call_immediately_as_not_delivered() {
     run(async {
         let site = TestHost::start().await;
-        let nobody = TestHost::start().await;
+        let unreachable = TestHost::start().await;
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let free = listener.local_addr().unwrap();
         drop(listener);
-        site.host.add_peer(nobody.identity(), free);
-        let clerk = site.cluster.bind(&nobody.serve(Clerk::default));
+        site.host.add_peer(unreachable.identity(), free);
+        let clerk = site.cluster.bind(&unreachable.serve(Clerk::default));
         let error = clerk.send(Add(1)).await.unwrap_err();
         assert!(matches!(error, SendError::NotDelivered(NotDelivered::Unreachable { .. })), "{error}");
         assert!(error.to_string().contains(&free.to_string()), "{error}");
         clerk.do_send(Note(1));
         until(|| site.dead_letters() == 1).await;
-        // It comes up, and the same address works.
-        site.knows(&nobody);
+        // The host becomes reachable, and the same address works.
+        site.knows(&unreachable);
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
     });
 }
 
 #[test]
-fn hosts_of_different_secrets_do_not_link_and_say_why() {
+fn hosts_with_different_secrets_open_no_link_and_name_the_cause() {
     run(async {
         let pair = Pair::of(Plan::default(), Plan { secret: [9; 32], ..Plan::default() }).await;
         let to_there = pair.serve(Clerk::default);
@@ -182,27 +187,27 @@ fn call_of(frame: Option<Frame>) -> Call {
 }
 
 #[test]
-fn calls_that_a_lost_link_did_not_bring_are_written_again_to_the_next() {
+fn calls_not_received_over_a_lost_link_are_retransmitted_over_the_next() {
     run(async {
         let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let clerk: RemoteAddr<Clerk> = site.cluster.bind(&Raw::addr_of(identity, 1));
         let (first, second) = (clerk.try_send(Add(1)).unwrap(), clerk.try_send(Add(2)).unwrap());
         let mut raw = Raw::accept(&listener, identity).await;
-        let had = call_of(raw.read().await);
+        let received = call_of(raw.read().await);
         drop(raw);
         let mut raw =
             Raw::accept_at(&listener, identity, Resume { epoch: 0, received: 1, ..Resume::default() }).await;
         let again = call_of(raw.read().await);
-        assert_ne!(again.call, had.call, "what the peer has had is not written again");
+        assert_ne!(again.call, received.call, "what the peer has received is not written again");
         raw.write(Frame::Reply(Reply { call: again.call, body: body_of(&2) })).await;
-        raw.write(Frame::Reply(Reply { call: had.call, body: body_of(&1) })).await;
+        raw.write(Frame::Reply(Reply { call: received.call, body: body_of(&1) })).await;
         assert_eq!((first.await, second.await), (Ok(1), Ok(2)));
     });
 }
 
 #[test]
-fn calls_are_in_doubt_when_the_peer_has_dropped_its_half_of_the_session() {
+fn calls_have_an_unknown_outcome_after_the_peer_reset_the_session() {
     run(async {
         let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
@@ -213,10 +218,10 @@ fn calls_are_in_doubt_when_the_peer_has_dropped_its_half_of_the_session() {
         drop(raw);
         let mut raw =
             Raw::accept_at(&listener, identity, Resume { epoch: 1, received: 1, ..Resume::default() }).await;
-        let in_doubt = call.await.unwrap_err();
+        let unknown = call.await.unwrap_err();
         assert!(
-            in_doubt.is_outcome_unknown() && in_doubt.to_string().contains("reset the session"),
-            "{in_doubt}"
+            unknown.is_outcome_unknown() && unknown.to_string().contains("reset the session"),
+            "{unknown}"
         );
         let next = clerk.try_send(Add(2)).unwrap();
         let called = call_of(raw.read().await);
@@ -226,7 +231,7 @@ fn calls_are_in_doubt_when_the_peer_has_dropped_its_half_of_the_session() {
 }
 
 #[test]
-fn a_host_that_ends_without_a_word_leaves_its_open_calls_in_doubt() {
+fn open_calls_have_an_unknown_outcome_after_their_host_ends_without_a_goodbye() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
@@ -240,24 +245,24 @@ fn a_host_that_ends_without_a_word_leaves_its_open_calls_in_doubt() {
 }
 
 #[test]
-fn a_host_that_is_known_to_have_ended_fails_everything_with_the_cause() {
+fn all_calls_to_a_host_that_is_down_fail_with_the_cause() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
         let held = clerk.try_send(Hold(1)).unwrap();
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]));
         pair.here.host.mark_peer_down(pair.there.identity(), "killed by signal 9");
-        let in_doubt = held.await.unwrap_err();
-        assert!(in_doubt.is_outcome_unknown() && in_doubt.to_string().contains("signal 9"), "{in_doubt}");
+        let unknown = held.await.unwrap_err();
+        assert!(unknown.is_outcome_unknown() && unknown.to_string().contains("signal 9"), "{unknown}");
         assert!(!clerk.connected());
-        let safe = clerk.send(Add(1)).await.unwrap_err();
-        assert!(safe.is_not_delivered() && safe.to_string().contains("signal 9"), "{safe}");
+        let rejected = clerk.send(Add(1)).await.unwrap_err();
+        assert!(rejected.is_not_delivered() && rejected.to_string().contains("signal 9"), "{rejected}");
         assert!(clerk.tell(Note(1)).await.is_err());
     });
 }
 
 #[test]
-fn a_proven_peer_that_breaks_the_protocol_loses_its_link_alone() {
+fn a_protocol_error_of_a_proven_peer_ends_only_its_own_link() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
@@ -275,10 +280,10 @@ fn a_proven_peer_that_breaks_the_protocol_loses_its_link_alone() {
             body,
         });
         raw.write_all([call.clone(), call]).await;
-        assert!(raw.read().await.is_none(), "a call that comes twice ends the link");
+        assert!(raw.read().await.is_none(), "a duplicate call ends the link");
         assert_eq!(clerk.send(Release(1)).await, Ok(true));
         assert_eq!(held.await, Ok(1));
-        // The first of the two was valid, and was handled.
+        // The first of the two was valid, and is handled although the second ended the link.
         assert_eq!(clerk.send(Notes).await, Ok(vec![1, 2]));
     });
 }

@@ -1,4 +1,4 @@
-//! Whether the other host lives is not for handlers to say: those that compute cost no link.
+//! Liveness: heartbeats are independent of handlers, so a computing handler costs no link.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use roadshow::{Limits, Request};
 use tokio::net::TcpListener;
 
 use crate::cast::{Add, Block, Clerk, Hold, Notes, Release};
-use crate::hosts::{Gate, PATIENCE, Pair, Plan, TestHost, let_pass, limits, run};
+use crate::hosts::{Gate, PATIENCE, Pair, Plan, TestHost, limits, run, wait_at_least};
 use crate::proxy::links;
 use crate::raw::{Raw, body_of};
 
-/// After so long a silence a link is cut. Long enough for a busy machine to run a thread that is due.
+/// Heartbeat timeout of these hosts, long enough for a busy machine to schedule a ready thread.
 const LOST: Duration = Duration::from_millis(300);
 
-fn impatient() -> Limits {
+fn short_timeouts() -> Limits {
     limits(|limits| {
         limits.heartbeat_interval = LOST / 10;
         limits.heartbeat_timeout = LOST;
     })
 }
 
-/// Two hosts with a call under way, and handlers that block the threads on which the link is read.
+/// Two hosts with an open call, and handlers that block the threads on which the link is read.
 struct Computing {
     pair: Pair,
     gate: Gate,
@@ -35,7 +35,7 @@ struct Computing {
 
 impl Computing {
     async fn on(here: bool, there: bool) -> Self {
-        let (pair, gate) = (Pair::with(impatient()).await, Gate::default());
+        let (pair, gate) = (Pair::with(short_timeouts()).await, Gate::default());
         let near = pair.there.serve(Clerk::at(&gate));
         let held = pair.here.cluster.bind(&near).try_send(Hold(1)).unwrap();
         while !near.send(Notes).await.unwrap().contains(&1) {}
@@ -47,7 +47,7 @@ impl Computing {
         }
         gate.reached_by(usize::from(here) + usize::from(there)).await;
         if !there {
-            // The answer comes while nobody reads it.
+            // The answer arrives while the caller's thread is blocked.
             assert_eq!(near.send(Release(1)).await, Ok(true));
         }
         Self { pair, gate, near, held, answered: !there }
@@ -65,20 +65,20 @@ impl Computing {
 }
 
 #[test]
-fn a_link_is_kept_while_handlers_compute_for_ten_times_as_long_as_it_may_be_silent() {
+fn a_link_survives_handlers_that_compute_for_ten_times_the_heartbeat_timeout() {
     run(async {
         let called = Computing::on(false, true).await;
         let caller = Computing::on(true, false).await;
         let both = Computing::on(true, true).await;
-        let_pass(10 * LOST).await;
+        wait_at_least(10 * LOST).await;
         called.ends_on_its_first_link().await;
         caller.ends_on_its_first_link().await;
         both.ends_on_its_first_link().await;
     });
 }
 
-/// A peer by hand that a host has called over its first link.
-struct Called {
+/// Scripted peer that a host has called over its first link.
+struct CalledPeer {
     site: TestHost,
     listener: TcpListener,
     identity: HostUid,
@@ -86,18 +86,18 @@ struct Called {
     call: (CallId, Request<Add>),
 }
 
-impl Called {
+impl CalledPeer {
     async fn over_a_link(limits: Limits) -> Self {
         let site = Plan { limits, ..Plan::default() }.start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let clerk: RemoteAddr<Clerk> = site.cluster.bind(&Raw::addr_of(identity, 1));
         let request = clerk.try_send(Add(1)).unwrap();
         let mut link = Raw::accept(&listener, identity).await;
-        let Some(Frame::Call(call)) = link.read().await else { panic!("it is called") };
+        let Some(Frame::Call(call)) = link.read().await else { panic!("the peer is called") };
         Self { site, listener, identity, link, call: (call.call, request) }
     }
 
-    /// The host cuts the link, makes another for the same session, and hears the answer over that.
+    /// Expects the host to cut the link and to open another for the same session, and answers over that.
     async fn expects_another_link(mut self) {
         assert_eq!(self.link.read().await, None, "the link is cut");
         let resume = Resume { epoch: 0, received: 1, ..Resume::default() };
@@ -111,45 +111,52 @@ impl Called {
 }
 
 #[test]
-fn a_peer_that_answers_no_heartbeat_is_dialled_again() {
+fn a_peer_that_answers_no_heartbeat_is_redialled() {
     run(async {
-        let called = Called::over_a_link(impatient()).await;
-        let mut pulse = Raw::accept(&called.listener, called.identity).await;
-        assert_eq!((pulse.peer.purpose, pulse.peer.link), (Purpose::Heartbeat, called.link.peer.link));
-        assert_eq!(pulse.next().await, Some(Frame::Heartbeat(Heartbeat)));
+        let called = CalledPeer::over_a_link(short_timeouts()).await;
+        let mut heartbeat = Raw::accept(&called.listener, called.identity).await;
+        assert_eq!(
+            (heartbeat.peer.purpose, heartbeat.peer.link),
+            (Purpose::Heartbeat, called.link.peer.link)
+        );
+        assert_eq!(heartbeat.next().await, Some(Frame::Heartbeat(Heartbeat)));
         called.expects_another_link().await;
-        assert_eq!(pulse.next().await, None);
+        assert_eq!(heartbeat.next().await, None);
     });
 }
 
 #[test]
-fn a_peer_that_has_the_link_no_more_is_dialled_again_at_once() {
+fn a_peer_that_has_lost_the_link_is_redialled_immediately() {
+    run(async {
+        let limits = limits(|limits| {
+            limits.heartbeat_interval = LOST / 10;
+            // A timeout longer than the test: only the refusal of the heartbeat can end the link.
+            limits.heartbeat_timeout = 2 * PATIENCE;
+        });
+        let called = CalledPeer::over_a_link(limits).await;
+        let heartbeat = Raw::refuse(&called.listener, called.identity, Refusal::Stale).await;
+        assert_eq!((heartbeat.purpose, heartbeat.link), (Purpose::Heartbeat, called.link.peer.link));
+        called.expects_another_link().await;
+    });
+}
+
+#[test]
+fn an_unauthenticated_refusal_does_not_end_a_link() {
     run(async {
         let limits = limits(|limits| {
             limits.heartbeat_interval = LOST / 10;
             limits.heartbeat_timeout = 2 * PATIENCE;
         });
-        let called = Called::over_a_link(limits).await;
-        let refused = Raw::refuse(&called.listener, called.identity, Refusal::Stale).await;
-        assert_eq!((refused.purpose, refused.link), (Purpose::Heartbeat, called.link.peer.link));
-        called.expects_another_link().await;
-    });
-}
-
-#[test]
-fn a_link_is_not_cut_by_the_word_of_one_that_has_proved_nothing() {
-    run(async {
-        let limits = limits(|limits| {
-            limits.heartbeat_interval = LOST / 10;
-            limits.heartbeat_timeout = 2 * PATIENCE;
-        });
-        let mut called = Called::over_a_link(limits).await;
+        let mut called = CalledPeer::over_a_link(limits).await;
         for _ in 0..3 {
             Raw::refuse_unproven(&called.listener, Refusal::Stale, "who are you").await;
         }
-        // The pulse is tried again, and the link is the same.
-        let pulse = Raw::accept(&called.listener, called.identity).await;
-        assert_eq!((pulse.peer.purpose, pulse.peer.link), (Purpose::Heartbeat, called.link.peer.link));
+        // The heartbeat connection is dialled again, and the link is the same.
+        let heartbeat = Raw::accept(&called.listener, called.identity).await;
+        assert_eq!(
+            (heartbeat.peer.purpose, heartbeat.peer.link),
+            (Purpose::Heartbeat, called.link.peer.link)
+        );
         let (call, request) = called.call;
         called.link.write(Frame::Reply(Reply { call, body: body_of(&1) })).await;
         assert_eq!(request.await, Ok(1));
@@ -158,14 +165,14 @@ fn a_link_is_not_cut_by_the_word_of_one_that_has_proved_nothing() {
 }
 
 #[test]
-fn a_link_whose_dialler_sends_no_heartbeat_is_cut_and_the_session_waits_for_the_next() {
+fn a_link_whose_dialler_sends_no_heartbeat_is_cut_and_its_session_resumes_on_the_next() {
     run(async {
-        let site = Plan { limits: impatient(), ..Plan::default() }.start().await;
+        let site = Plan { limits: short_timeouts(), ..Plan::default() }.start().await;
         let identity = fresh_identity();
         let mut link = Raw::connect_at(&site, identity, 1, Resume::default()).await;
         let clerk: RemoteAddr<Clerk> = site.cluster.bind(&Raw::addr_of(identity, 1));
         let request = clerk.try_send(Add(1)).unwrap();
-        let Some(Frame::Call(call)) = link.read().await else { panic!("it is called") };
+        let Some(Frame::Call(call)) = link.read().await else { panic!("the peer is called") };
         assert_eq!(link.read().await, None, "the link is cut");
         let mut again =
             Raw::connect_at(&site, identity, 2, Resume { epoch: 0, received: 1, ..Resume::default() }).await;

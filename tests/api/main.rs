@@ -1,7 +1,7 @@
-//! The library as programs use it: through its public interface, over real sockets.
+//! Tests of the public interface, over real sockets.
 //!
-//! Most tests run several hosts in this process ([`hosts`]); those about processes start a cluster of
-//! this very executable.
+//! Most tests run several hosts in this process ([`hosts`]). Those about processes start a cluster whose
+//! workers run this test executable.
 
 #![expect(
     clippy::unwrap_used,

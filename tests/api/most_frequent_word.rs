@@ -1,4 +1,4 @@
-//! The example program, as a person runs it. Cargo builds the examples with the tests.
+//! Runs the example `most_frequent_word` as a user does. Cargo builds the examples with the tests.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-/// The program that was built beside this test.
+/// Returns the command of the program that was built next to this test.
 fn program() -> Command {
     let test = env::current_exe().unwrap();
     let target = test.ancestors().nth(2).unwrap();
@@ -28,7 +28,7 @@ fn report(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A file that is gone at the end of its test.
+/// File that is removed at the end of its test.
 struct Book(PathBuf);
 
 impl Book {
@@ -50,7 +50,7 @@ impl Drop for Book {
 }
 
 #[track_caller]
-fn refused(args: &[&str], says: &str) {
+fn assert_rejected(args: &[&str], says: &str) {
     let output = run(args);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
@@ -60,32 +60,32 @@ fn refused(args: &[&str], says: &str) {
 }
 
 #[test]
-fn bad_options_get_one_line_and_their_exit_code() {
-    refused(&["--nodes", "0"], "--nodes");
-    refused(&["--nodes", "many"], "whole number");
-    refused(&["--workers", "0"], "--workers");
-    refused(&["--repeat", "0"], "--repeat");
-    refused(&["--counting", "fingers"], "list, hash, both");
-    refused(&["--method", "guess"], "two-round, exact, both");
-    refused(&["--faster"], "--help");
-    refused(&["--book"], "--book");
-    refused(&["stray"], "stray");
-    refused(&["--faster\n\nsecond line"], "--help");
+fn invalid_options_get_one_line_and_exit_code_2() {
+    assert_rejected(&["--nodes", "0"], "--nodes");
+    assert_rejected(&["--nodes", "many"], "whole number");
+    assert_rejected(&["--workers", "0"], "--workers");
+    assert_rejected(&["--repeat", "0"], "--repeat");
+    assert_rejected(&["--counting", "fingers"], "list, hash, both");
+    assert_rejected(&["--method", "guess"], "two-round, exact, both");
+    assert_rejected(&["--faster"], "--help");
+    assert_rejected(&["--book"], "--book");
+    assert_rejected(&["stray"], "stray");
+    assert_rejected(&["--faster\n\nsecond line"], "--help");
 }
 
 #[test]
-fn unusable_texts_get_one_line_and_their_exit_code() {
-    refused(&["--book", "no/such/file"], "no/such/file");
-    refused(&["--book", "no/such\nfile", "--json"], "--book");
-    refused(&["--book", env::temp_dir().to_str().unwrap()], "directory");
-    refused(&["--book", Book::new("latin-1", b"caf\xe9").path()], "not UTF-8");
-    refused(&["--book", Book::new("empty", "").path()], "no words");
-    refused(&["--book", Book::new("stops", " ... '!'\n").path()], "no words");
-    refused(&["--repeat", "99999999999"], "--repeat");
+fn unusable_texts_get_one_line_and_exit_code_2() {
+    assert_rejected(&["--book", "no/such/file"], "no/such/file");
+    assert_rejected(&["--book", "no/such\nfile", "--json"], "--book");
+    assert_rejected(&["--book", env::temp_dir().to_str().unwrap()], "directory");
+    assert_rejected(&["--book", Book::new("latin-1", b"caf\xe9").path()], "not UTF-8");
+    assert_rejected(&["--book", Book::new("empty", "").path()], "no words");
+    assert_rejected(&["--book", Book::new("stops", " ... '!'\n").path()], "no words");
+    assert_rejected(&["--repeat", "99999999999"], "--repeat");
 }
 
 #[test]
-fn help_tells_the_exit_codes() {
+fn help_lists_the_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout).unwrap();
@@ -110,7 +110,7 @@ fn json_has_every_run_and_the_processes() {
     pids.sort_unstable();
     pids.dedup();
     assert_eq!(pids.len(), 3, "a driver and two workers");
-    // All have ended with the program.
+    // Every process has ended with the program.
     assert!(!pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()));
 
     let runs = report["runs"].as_array().unwrap();
@@ -119,7 +119,7 @@ fn json_has_every_run_and_the_processes() {
         assert_eq!(run["count"], 3, "{run}");
         assert!(run["seconds"].as_f64().unwrap() >= 0.0);
         if run["method"] != "two-round" {
-            // Three times as well as "rose", and seen before it.
+            // "a" occurs three times, as often as "rose", and before it.
             assert_eq!(run["word"], "a", "{run}");
         }
     }
@@ -135,7 +135,7 @@ fn json_has_every_run_and_the_processes() {
 }
 
 #[test]
-fn table_says_when_two_rounds_are_wrong() {
+fn table_reports_a_wrong_answer_of_two_rounds() {
     let book = Book::new("aaaxx", "a a a x x b b b x x c c c x x d d d x x");
     let output = run(&["--book", book.path(), "--counting", "hash", "--workers", "2"]);
     assert_eq!(output.status.code(), Some(0));

@@ -1,4 +1,4 @@
-//! Panics, from wherever user code can panic: the caller hears the text, and nobody else is hurt.
+//! Panics in user code: the caller receives the text, and every other actor and call is unaffected.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 use crate::cast::{Add, Block, Clerk, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, TestHost, run, until};
 
-/// Panics where it is told to.
+/// Actor that panics at the points given by its faults.
 #[derive(RemoteActor)]
 #[remote(handles(
     Panic,
@@ -32,7 +32,7 @@ struct Fragile(Vec<Fault>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Fault {
     Spawn,
-    Refuse,
+    Reject,
     Started,
     Stopped,
 }
@@ -55,7 +55,7 @@ impl Spawn for Fragile {
 
     fn spawn(faults: Vec<Fault>, _at: &SpawnContext<Self>) -> Result<Self, String> {
         assert!(!faults.contains(&Fault::Spawn), "boom in spawn");
-        if faults.contains(&Fault::Refuse) { Err("not today".to_owned()) } else { Ok(Self(faults)) }
+        if faults.contains(&Fault::Reject) { Err("not today".to_owned()) } else { Ok(Self(faults)) }
     }
 }
 
@@ -72,7 +72,7 @@ impl Handler<Panic> for Fragile {
     }
 }
 
-/// Panics in the handler's future, before or after it has waited.
+/// Panics in the handler's future, before or after its first suspension.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct InFuture {
@@ -94,7 +94,7 @@ async fn blow_up(waits: bool) {
     panic!("boom in a future");
 }
 
-/// Panics in the handler's future with the actor, before or after it has waited.
+/// Panics in the handler's actor future, before or after its first suspension.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct InActorFuture {
@@ -109,7 +109,7 @@ impl Handler<InActorFuture> for Fragile {
     }
 }
 
-/// Panics in an atomic response, before or after it has waited.
+/// Panics in an atomic response, before or after its first suspension.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct InAtomicResponse {
@@ -128,7 +128,7 @@ impl Handler<InAtomicResponse> for Fragile {
     }
 }
 
-/// Leaves a future behind in the actor that panics; it is answered before.
+/// Answers, and then panics in a future that the actor has spawned.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct InSpawnedFuture;
@@ -141,7 +141,7 @@ impl Handler<InSpawnedFuture> for Fragile {
     }
 }
 
-/// Leaves a timer behind that panics; it is answered before.
+/// Answers, and then panics in a timer of the actor.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct InTimer;
@@ -154,7 +154,7 @@ impl Handler<InTimer> for Fragile {
     }
 }
 
-/// A value whose serialization panics.
+/// Value whose serialization panics.
 struct Explosive;
 
 impl Serialize for Explosive {
@@ -165,11 +165,11 @@ impl Serialize for Explosive {
 
 impl<'de> Deserialize<'de> for Explosive {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("nobody sends one"))
+        Err(D::Error::custom("no test sends one"))
     }
 }
 
-/// Is answered with what cannot be serialized.
+/// Is answered with a value whose serialization panics.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Explosive")]
 struct InReply;
@@ -182,7 +182,7 @@ impl Handler<InReply> for Fragile {
     }
 }
 
-/// A message whose deserialization panics.
+/// Message whose deserialization panics.
 #[derive(Message, RemoteMessage, Serialize)]
 #[rtype(result = "()")]
 struct InMessage;
@@ -199,7 +199,7 @@ impl Handler<InMessage> for Fragile {
     fn handle(&mut self, _: InMessage, _: &mut Context<Self>) {}
 }
 
-/// Is never answered while the actor lives.
+/// Request that is never answered while the actor is alive.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct Wait;
@@ -212,7 +212,7 @@ impl Handler<Wait> for Fragile {
     }
 }
 
-/// The process that the actor lives in.
+/// Returns the process of the actor.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u32")]
 struct Pid;
@@ -235,20 +235,20 @@ fn process() -> u32 {
     std::process::id()
 }
 
-/// What the calls learn that a panicking actor had: one under way, the one at fault, one queued.
-struct Aftermath {
+/// Outcomes of the calls to a panicking actor: an open one, the panicking one, and a queued one.
+struct PanicOutcomes {
     open: SendError,
-    guilty: Result<(), SendError>,
+    panicking: Result<(), SendError>,
     queued: SendError,
 }
 
-/// Lets an actor of these faults panic by a message, beside another actor on the same thread that goes
-/// on with a call which it has open over the same link.
-async fn aftermath<M: RemoteMessage<Result = ()>>(
+/// Lets an actor panic by a message. Another actor on the same thread keeps a call open over the same link,
+/// and answers it after the panic.
+async fn panic_outcomes<M: RemoteMessage<Result = ()>>(
     faults: Vec<Fault>,
     take: fn(&RemoteAddr<Fragile>) -> RemoteRecipient<M>,
     message: M,
-) -> Aftermath {
+) -> PanicOutcomes {
     let pair = Pair::start().await;
     let gate = Gate::default();
     let neighbour = pair.serve(Clerk::at(&gate));
@@ -256,14 +256,14 @@ async fn aftermath<M: RemoteMessage<Result = ()>>(
     let fragile = pair.here.cluster.spawn::<Fragile>(faults).await.unwrap();
     let blocked = neighbour.try_send(Block).unwrap();
     gate.reached_by(1).await;
-    // All three are read at once when the gate opens.
+    // All three calls are in the socket before the gate opens, so that they are read in one batch.
     let open = fragile.try_send(Wait).unwrap();
-    let guilty = take(&fragile).try_send(message).unwrap();
+    let panicking = take(&fragile).try_send(message).unwrap();
     let queued = fragile.try_send(Wait).unwrap();
     until(|| pair.here.host.snapshot().peers[0].unwritten_bytes == 0).await;
     gate.open();
     blocked.await.unwrap();
-    let (open, guilty, queued) = (open.await.unwrap_err(), guilty.await, queued.await.unwrap_err());
+    let (open, panicking, queued) = (open.await.unwrap_err(), panicking.await, queued.await.unwrap_err());
 
     assert_eq!(fragile.send(Wait).await, Err(NotDelivered::ActorStopped.into()));
     assert!(!fragile.connected());
@@ -271,11 +271,11 @@ async fn aftermath<M: RemoteMessage<Result = ()>>(
     assert_eq!(neighbour.send(Release(1)).await, Ok(true));
     assert_eq!(held.await, Ok(1));
     until(|| pair.there.host.snapshot().actors == 1).await;
-    Aftermath { open, guilty, queued }
+    PanicOutcomes { open, panicking, queued }
 }
 
 #[track_caller]
-fn panicked<T: std::fmt::Debug>(outcome: Result<T, SendError>, with: &str) {
+fn assert_panicked<T: std::fmt::Debug>(outcome: Result<T, SendError>, with: &str) {
     match outcome {
         Err(SendError::Panicked { text }) => {
             assert!(text.contains(with) && text.contains("panics.rs"), "{text}")
@@ -284,21 +284,22 @@ fn panicked<T: std::fmt::Debug>(outcome: Result<T, SendError>, with: &str) {
     }
 }
 
-/// What was queued behind may have been begun before the future was polled.
+/// Checks the outcome of the queued call, which may have started before the future was polled.
 #[track_caller]
-fn undelivered_or_begun(queued: SendError, with: &str) {
+fn assert_undelivered_or_panicked(queued: SendError, with: &str) {
     if queued != NotDelivered::ActorStopped.into() {
-        panicked(Err::<(), _>(queued), with);
+        assert_panicked(Err::<(), _>(queued), with);
     }
 }
 
 #[test]
-fn a_panic_in_a_handler_fails_its_call_with_the_text_and_those_behind_it_as_undelivered() {
+fn a_panic_in_a_handler_fails_its_call_with_the_text_and_queued_calls_as_not_delivered() {
     run(async {
-        let Aftermath { open, guilty, queued } = aftermath(vec![], RemoteAddr::recipient, Panic).await;
-        panicked(guilty, "boom in handle");
+        let PanicOutcomes { open, panicking, queued } =
+            panic_outcomes(vec![], RemoteAddr::recipient, Panic).await;
+        assert_panicked(panicking, "boom in handle");
         assert_eq!(queued, NotDelivered::ActorStopped.into());
-        panicked(Err::<(), _>(open), "boom in handle");
+        assert_panicked(Err::<(), _>(open), "boom in handle");
     });
 }
 
@@ -306,80 +307,83 @@ fn a_panic_in_a_handler_fails_its_call_with_the_text_and_those_behind_it_as_unde
 fn a_panic_in_a_handler_s_future_fails_its_call_with_the_text() {
     run(async {
         for waits in [false, true] {
-            let Aftermath { open, guilty, queued } =
-                aftermath(vec![], RemoteAddr::recipient, InFuture { waits }).await;
-            panicked(guilty, "boom in a future");
-            panicked(Err::<(), _>(open), "boom in a future");
-            undelivered_or_begun(queued, "boom in a future");
+            let PanicOutcomes { open, panicking, queued } =
+                panic_outcomes(vec![], RemoteAddr::recipient, InFuture { waits }).await;
+            assert_panicked(panicking, "boom in a future");
+            assert_panicked(Err::<(), _>(open), "boom in a future");
+            assert_undelivered_or_panicked(queued, "boom in a future");
         }
     });
 }
 
 #[test]
-fn a_panic_in_a_handler_s_future_with_the_actor_fails_its_call_with_the_text() {
+fn a_panic_in_a_handler_s_actor_future_fails_its_call_with_the_text() {
     run(async {
         for waits in [false, true] {
-            let Aftermath { open, guilty, queued } =
-                aftermath(vec![], RemoteAddr::recipient, InActorFuture { waits }).await;
-            panicked(guilty, "boom in a future");
-            panicked(Err::<(), _>(open), "boom in a future");
-            undelivered_or_begun(queued, "boom in a future");
+            let PanicOutcomes { open, panicking, queued } =
+                panic_outcomes(vec![], RemoteAddr::recipient, InActorFuture { waits }).await;
+            assert_panicked(panicking, "boom in a future");
+            assert_panicked(Err::<(), _>(open), "boom in a future");
+            assert_undelivered_or_panicked(queued, "boom in a future");
         }
     });
 }
 
 #[test]
-fn a_panic_in_an_atomic_response_fails_its_call_with_the_text_and_those_behind_it_as_undelivered() {
+fn a_panic_in_an_atomic_response_fails_its_call_with_the_text_and_queued_calls_as_not_delivered() {
     run(async {
         for waits in [false, true] {
-            let Aftermath { open, guilty, queued } =
-                aftermath(vec![], RemoteAddr::recipient, InAtomicResponse { waits }).await;
-            panicked(guilty, "boom in a future");
-            panicked(Err::<(), _>(open), "boom in a future");
+            let PanicOutcomes { open, panicking, queued } =
+                panic_outcomes(vec![], RemoteAddr::recipient, InAtomicResponse { waits }).await;
+            assert_panicked(panicking, "boom in a future");
+            assert_panicked(Err::<(), _>(open), "boom in a future");
             assert_eq!(queued, NotDelivered::ActorStopped.into());
         }
     });
 }
 
 #[test]
-fn a_panic_in_a_future_of_the_actor_s_own_fails_the_calls_that_it_had_begun() {
+fn a_panic_in_a_spawned_future_of_an_actor_fails_its_open_calls() {
     run(async {
-        let Aftermath { open, guilty, queued } =
-            aftermath(vec![], RemoteAddr::recipient, InSpawnedFuture).await;
-        assert_eq!(guilty, Ok(()));
-        panicked(Err::<(), _>(open), "boom in a future");
-        undelivered_or_begun(queued, "boom in a future");
+        let PanicOutcomes { open, panicking, queued } =
+            panic_outcomes(vec![], RemoteAddr::recipient, InSpawnedFuture).await;
+        assert_eq!(panicking, Ok(()));
+        assert_panicked(Err::<(), _>(open), "boom in a future");
+        assert_undelivered_or_panicked(queued, "boom in a future");
     });
 }
 
 #[test]
-fn a_panic_in_a_timer_fails_the_calls_that_the_actor_had_begun() {
+fn a_panic_in_a_timer_fails_the_actor_s_open_calls() {
     run(async {
-        let Aftermath { open, guilty, queued } = aftermath(vec![], RemoteAddr::recipient, InTimer).await;
-        assert_eq!(guilty, Ok(()));
-        panicked(Err::<(), _>(open), "boom in a timer");
-        undelivered_or_begun(queued, "boom in a timer");
+        let PanicOutcomes { open, panicking, queued } =
+            panic_outcomes(vec![], RemoteAddr::recipient, InTimer).await;
+        assert_eq!(panicking, Ok(()));
+        assert_panicked(Err::<(), _>(open), "boom in a timer");
+        assert_undelivered_or_panicked(queued, "boom in a timer");
     });
 }
 
 #[test]
-fn an_actor_that_panics_again_while_it_stops_hurts_nobody_either() {
+fn a_second_panic_while_an_actor_stops_affects_no_other() {
     run(async {
-        panicked(
-            aftermath(vec![Fault::Stopped], RemoteAddr::recipient, Panic).await.guilty,
+        assert_panicked(
+            panic_outcomes(vec![Fault::Stopped], RemoteAddr::recipient, Panic).await.panicking,
             "boom in handle",
         );
-        panicked(
-            aftermath(vec![Fault::Stopped], RemoteAddr::recipient, InFuture { waits: true }).await.guilty,
+        assert_panicked(
+            panic_outcomes(vec![Fault::Stopped], RemoteAddr::recipient, InFuture { waits: true })
+                .await
+                .panicking,
             "boom in a future",
         );
         let atomic = InAtomicResponse { waits: true };
-        panicked(
-            aftermath(vec![Fault::Stopped], RemoteAddr::recipient, atomic).await.guilty,
+        assert_panicked(
+            panic_outcomes(vec![Fault::Stopped], RemoteAddr::recipient, atomic).await.panicking,
             "boom in a future",
         );
-        panicked(
-            Err::<(), _>(aftermath(vec![Fault::Stopped], RemoteAddr::recipient, InTimer).await.open),
+        assert_panicked(
+            Err::<(), _>(panic_outcomes(vec![Fault::Stopped], RemoteAddr::recipient, InTimer).await.open),
             "boom in a timer",
         );
     });
@@ -397,14 +401,14 @@ fn a_panic_in_started_stops_the_actor_before_its_first_message() {
 }
 
 #[test]
-fn a_panic_in_stopped_is_the_end_of_its_actor_alone() {
+fn a_panic_in_stopped_ends_only_its_actor() {
     run(async {
         let pair = Pair::start().await;
         let neighbour = pair.here.cluster.spawn::<Clerk>(()).await.unwrap();
         let fragile = pair.here.cluster.spawn::<Fragile>(vec![Fault::Stopped]).await.unwrap();
         let open = fragile.try_send(Wait).unwrap();
         assert_eq!(fragile.stop().await, Ok(()));
-        panicked(open.await, "boom in stopped");
+        assert_panicked(open.await, "boom in stopped");
         assert_eq!(fragile.send(Pid).await, Err(NotDelivered::ActorStopped.into()));
         assert_eq!(neighbour.send(Add(1)).await, Ok(1));
     });
@@ -420,8 +424,8 @@ fn a_panic_in_spawn_reaches_the_spawner_with_its_text() {
             }
             other => panic!("{other:?}"),
         }
-        let refused = pair.here.cluster.spawn::<Fragile>(vec![Fault::Refuse]).await.unwrap_err();
-        assert!(refused.to_string().ends_with("Fragile refused to start: not today"), "{refused}");
+        let rejected = pair.here.cluster.spawn::<Fragile>(vec![Fault::Reject]).await.unwrap_err();
+        assert!(rejected.to_string().ends_with("Fragile refused to start: not today"), "{rejected}");
         assert_eq!(pair.there.host.snapshot().actors, 0);
         assert!(pair.here.cluster.spawn::<Fragile>(vec![]).await.is_ok());
     });
@@ -477,20 +481,20 @@ fn a_panic_in_a_task_is_its_error_and_the_next_task_runs() {
 }
 
 #[test]
-fn a_worker_process_outlives_the_panics_in_it() {
+fn a_worker_process_survives_panics_of_its_actors_and_tasks() {
     run(async {
         let cluster = Cluster::local(1).await.unwrap();
         let pid = cluster.workers()[0].pid;
         let witness = cluster.spawn::<Fragile>(vec![]).await.unwrap();
         for faults in [vec![], vec![Fault::Stopped]] {
-            panicked(
+            assert_panicked(
                 cluster.spawn::<Fragile>(faults.clone()).await.unwrap().send(Panic).await,
                 "boom in handle",
             );
             let fragile = cluster.spawn::<Fragile>(faults).await.unwrap();
             let open = fragile.try_send(Wait).unwrap();
             fragile.do_send(InTimer);
-            panicked(open.await, "boom in a timer");
+            assert_panicked(open.await, "boom in a timer");
         }
         cluster.spawn::<Fragile>(vec![Fault::Started]).await.unwrap().send(Pid).await.unwrap_err();
         cluster.spawn::<Fragile>(vec![Fault::Spawn]).await.unwrap_err();
@@ -501,28 +505,28 @@ fn a_worker_process_outlives_the_panics_in_it() {
     });
 }
 
-/// Bytes whose owner panics when they are dropped.
-struct Booby;
+/// Bytes whose owner panics when it is dropped.
+struct PanickingOwner;
 
-impl AsRef<[u8]> for Booby {
+impl AsRef<[u8]> for PanickingOwner {
     fn as_ref(&self) -> &[u8] {
         b"trap"
     }
 }
 
-impl Drop for Booby {
+impl Drop for PanickingOwner {
     fn drop(&mut self) {
         panic!("boom in an owner");
     }
 }
 
-/// An answer with such bytes, which nobody has once it is encoded.
+/// Answer with such bytes; they are dropped after it is encoded.
 #[derive(Debug)]
 struct Trap;
 
 impl Serialize for Trap {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Payload::from(Bytes::from_owner(Booby)).serialize(serializer)
+        Payload::from(Bytes::from_owner(PanickingOwner)).serialize(serializer)
     }
 }
 
@@ -553,7 +557,7 @@ impl Handler<GiveTrap> for Trapper {
 }
 
 #[test]
-fn a_panic_behind_an_answer_that_is_out_gives_no_credit_back_twice() {
+fn a_panic_after_an_encoded_answer_returns_no_credit_twice() {
     run(async {
         let pair = Pair::start().await;
         let trapper = pair.serve(|| Trapper);
@@ -561,6 +565,7 @@ fn a_panic_behind_an_answer_that_is_out_gives_no_credit_back_twice() {
             assert!(trapper.send(GiveTrap).await.unwrap().is_ok());
         }
         let (here, there) = (pair.here.host.snapshot(), pair.there.host.snapshot());
+        // A second return of the same credit would make the two sides' counts differ.
         let given = there.peers[0].accepted_bytes + there.peers[0].owed_bytes;
         assert_eq!(here.peers[0].charged_bytes, given);
     });

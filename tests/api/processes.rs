@@ -1,7 +1,7 @@
-//! Clusters as processes: what is started, what is left at the end, and what a worker's death costs.
+//! Clusters of processes: what is started, what remains at the end, and the cost of a worker's death.
 //!
-//! Some tests start this executable again as a driver of its own (see [`driver`]), because they end
-//! it, or need an environment that other tests must not have.
+//! Some tests start this executable again as a separate driver (see [`driver`]), because they kill it or
+//! need an environment that other tests must not have.
 
 mod cast;
 mod driver;

@@ -1,4 +1,4 @@
-//! A way between two hosts that breaks, stands still, and is slow, when a test wants it.
+//! TCP proxy between two hosts that cuts, stops or throttles connections for a test.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -14,75 +14,74 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::hosts::{LOOPBACK, Pair, Plan, TestHost};
 
-/// How much of each direction of a connection it takes at once.
+/// Buffer of each direction of a connection, in bytes.
 const BUFFER_BYTES: u32 = 16 << 10;
 
-/// How a connection is cut.
+/// Kind of a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// As by a host that crashes: both ends are told of an error.
+    /// Resets the connection, as a crash does: both ends receive an error.
     Reset,
-    /// As by a host that closes: both ends come to the end of what they read.
+    /// Closes the connection: both ends read the end of the stream.
     Finish,
 }
 
-/// From the side that dials, or to it.
+/// Direction of bytes: `Forth` from the dialling side, `Back` to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Forth,
     Back,
 }
 
-/// Listens in front of a host, and passes on what comes; it ends when it is dropped.
+/// Proxy that listens in front of a host and forwards connections; it ends on drop.
 ///
-/// It has one bound for each direction of all its connections: bytes beyond it wait here.
+/// Each direction has one limit for all connections; bytes over the limit wait in the proxy.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    way: Way,
-    /// Listens, unless it refuses.
+    forwarder: Forwarder,
+    /// Listening task, unless the proxy refuses connections.
     serving: RefCell<Option<AbortHandle>>,
-    /// Is bound all the time, so that the port stays taken.
+    /// Bound but not listening, so that the port stays reserved while connections are refused.
     _port: TcpSocket,
 }
 
 #[derive(Clone)]
-struct Way {
+struct Forwarder {
     to: SocketAddr,
-    weather: watch::Sender<Weather>,
+    conditions: watch::Sender<Conditions>,
     passed: Arc<[AtomicU64; 2]>,
-    turned_away: Arc<AtomicUsize>,
+    rejected: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy)]
-struct Weather {
-    /// How often the connections were cut, and how they were the last time.
+struct Conditions {
+    /// Number of cuts, and the kind of the last one.
     cuts: usize,
     cut: Cut,
-    /// Whether new connections are closed at once. The port stays: a refusal would say that the host
-    /// is gone.
+    /// Set if new connections are closed immediately. The port still listens: a refused connection would
+    /// mean that the host has ended.
     down: bool,
-    /// How many bytes may have passed in each direction.
+    /// Limit of the bytes forwarded in each direction.
     bounds: [u64; 2],
 }
 
 impl Proxy {
-    /// In front of a host.
+    /// Starts a proxy in front of a host.
     pub(crate) fn before(site: &TestHost) -> Self {
         let port = bound(LOOPBACK);
         let address = port.local_addr().unwrap();
-        let weather = Weather { cuts: 0, cut: Cut::Finish, down: false, bounds: [u64::MAX; 2] };
-        let way = Way {
+        let conditions = Conditions { cuts: 0, cut: Cut::Finish, down: false, bounds: [u64::MAX; 2] };
+        let forwarder = Forwarder {
             to: site.address(),
-            weather: watch::Sender::new(weather),
+            conditions: watch::Sender::new(conditions),
             passed: Arc::default(),
-            turned_away: Arc::default(),
+            rejected: Arc::default(),
         };
-        let serving = RefCell::new(Some(way.open(address)));
-        Self { address, way, serving, _port: port }
+        let serving = RefCell::new(Some(forwarder.open(address)));
+        Self { address, forwarder, serving, _port: port }
     }
 
-    /// Two hosts of which the one dials the other through a proxy, and the other listens for nobody
-    /// that it knows.
+    /// Starts two hosts: one dials the other through a proxy, and the other has no address of the first.
     pub(crate) async fn between(limits: Limits) -> (Pair, Self) {
         let plan = || Plan { limits: limits.clone(), ..Plan::default() };
         let (here, there) = (plan().start().await, plan().start().await);
@@ -91,59 +90,59 @@ impl Proxy {
         (Pair { here, there }, proxy)
     }
 
-    /// Lets a host dial the one behind, by way of the proxy.
+    /// Gives a host the proxy's address for the host behind it.
     pub(crate) fn introduce(&self, behind: &TestHost, to: &TestHost) {
         to.host.add_peer(behind.identity(), self.address);
     }
 
     /// Cuts all connections.
     pub(crate) fn cut(&self, cut: Cut) {
-        self.way
-            .weather
-            .send_modify(|weather| *weather = Weather { cuts: weather.cuts + 1, cut, ..*weather });
+        self.forwarder.conditions.send_modify(|conditions| {
+            *conditions = Conditions { cuts: conditions.cuts + 1, cut, ..*conditions }
+        });
     }
 
-    /// Cuts all connections, and closes new ones at once until it is healed.
+    /// Cuts all connections, and closes new ones immediately until [`heal`](Self::heal).
     pub(crate) fn go_down(&self, cut: Cut) {
-        self.way.weather.send_modify(|weather| weather.down = true);
+        self.forwarder.conditions.send_modify(|conditions| conditions.down = true);
         self.cut(cut);
     }
 
-    /// Drops all connections, and refuses new ones until it is healed.
+    /// Drops all connections, and refuses new ones until [`heal`](Self::heal).
     pub(crate) fn refuse(&self) {
         if let Some(serving) = self.serving.take() {
             serving.abort();
         }
     }
 
-    /// Holds what goes in that direction, ends of connections too.
+    /// Stops forwarding in one direction, including the ends of connections.
     pub(crate) fn hold(&self, direction: Direction) {
         self.let_through(direction, 0);
     }
 
-    /// Lets so many bytes more through of what it holds, from those on that have passed by now.
+    /// Allows `bytes` more bytes than those forwarded by now.
     pub(crate) fn let_through(&self, direction: Direction, bytes: u64) {
         let bound = self.passed(direction) + bytes;
-        self.way.weather.send_modify(|weather| weather.bounds[direction as usize] = bound);
+        self.forwarder.conditions.send_modify(|conditions| conditions.bounds[direction as usize] = bound);
     }
 
-    /// Takes new connections, and holds nothing any more.
+    /// Accepts new connections and removes all limits.
     pub(crate) fn heal(&self) {
-        self.way.weather.send_modify(|weather| {
-            weather.down = false;
-            weather.bounds = [u64::MAX; 2];
+        self.forwarder.conditions.send_modify(|conditions| {
+            conditions.down = false;
+            conditions.bounds = [u64::MAX; 2];
         });
-        self.serving.borrow_mut().get_or_insert_with(|| self.way.open(self.address));
+        self.serving.borrow_mut().get_or_insert_with(|| self.forwarder.open(self.address));
     }
 
-    /// How many bytes have gone through.
+    /// Returns the number of bytes forwarded.
     pub(crate) fn passed(&self, direction: Direction) -> u64 {
-        self.way.passed[direction as usize].load(Ordering::SeqCst)
+        self.forwarder.passed[direction as usize].load(Ordering::SeqCst)
     }
 
-    /// How many connections were closed at once.
-    pub(crate) fn turned_away(&self) -> usize {
-        self.way.turned_away.load(Ordering::SeqCst)
+    /// Returns the number of connections closed immediately.
+    pub(crate) fn rejected(&self) -> usize {
+        self.forwarder.rejected.load(Ordering::SeqCst)
     }
 }
 
@@ -153,14 +152,14 @@ impl Drop for Proxy {
     }
 }
 
-/// One for which the kernel takes little, so that hosts soon notice when bytes are held.
+/// Creates a socket with a small kernel buffer, so that hosts soon notice stopped bytes.
 fn socket() -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
     socket
 }
 
-/// One that is bound, and refuses connections until it listens.
+/// Creates a bound socket, which refuses connections until it listens.
 fn bound(address: SocketAddr) -> TcpSocket {
     let socket = socket();
     socket.set_reuseport(true).unwrap();
@@ -168,44 +167,44 @@ fn bound(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-impl Way {
+impl Forwarder {
     fn open(&self, address: SocketAddr) -> AbortHandle {
         let listener = bound(address).listen(1024).unwrap();
         actix_rt::spawn(self.clone().serve(listener)).abort_handle()
     }
 
     async fn serve(self, listener: TcpListener) {
-        // Dropped with this task, it takes the connections along.
-        let mut carried = JoinSet::new();
+        // Dropping the set with this task drops the connections as well.
+        let mut connections = JoinSet::new();
         loop {
-            let (near, _) = listener.accept().await.unwrap();
-            while carried.try_join_next().is_some() {}
-            if self.weather.borrow().down {
-                self.turned_away.fetch_add(1, Ordering::SeqCst);
+            let (inner, _) = listener.accept().await.unwrap();
+            while connections.try_join_next().is_some() {}
+            if self.conditions.borrow().down {
+                self.rejected.fetch_add(1, Ordering::SeqCst);
             } else {
-                carried.spawn(self.clone().carry(near, self.weather.subscribe()));
+                connections.spawn(self.clone().carry(inner, self.conditions.subscribe()));
             }
         }
     }
 
-    async fn carry(self, mut near: TcpStream, mut weather: watch::Receiver<Weather>) {
-        let cuts = weather.borrow_and_update().cuts;
+    async fn carry(self, mut inner: TcpStream, mut conditions: watch::Receiver<Conditions>) {
+        let cuts = conditions.borrow_and_update().cuts;
         let Ok(mut far) = socket().connect(self.to).await else { return };
-        for stream in [&near, &far] {
+        for stream in [&inner, &far] {
             stream.set_nodelay(true).unwrap();
         }
         let cut = {
-            let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
-            let forth = self.pass(Direction::Forth, near_read, far_write);
-            let back = self.pass(Direction::Back, far_read, near_write);
+            let ((inner_read, inner_write), (far_read, far_write)) = (inner.split(), far.split());
+            let forth = self.pass(Direction::Forth, inner_read, far_write);
+            let back = self.pass(Direction::Back, far_read, inner_write);
             tokio::select! {
                 biased;
-                weather = weather.wait_for(|weather| weather.cuts > cuts) => weather.unwrap().cut,
+                conditions = conditions.wait_for(|conditions| conditions.cuts > cuts) => conditions.unwrap().cut,
                 ((), ()) = join(forth, back) => return,
             }
         };
-        for stream in [&mut near, &mut far] {
-            // A stream that has broken already cannot be cut.
+        for stream in [&mut inner, &mut far] {
+            // An error means that the stream is broken already.
             let _ = match cut {
                 Cut::Reset => stream.set_zero_linger(),
                 Cut::Finish => stream.shutdown().await,
@@ -213,27 +212,27 @@ impl Way {
         }
     }
 
-    /// Passes bytes on, as far as they may, and the end of them.
+    /// Forwards bytes up to the limit, and then the end of the stream.
     async fn pass(
         &self,
         direction: Direction,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
     ) {
-        let mut weather = self.weather.subscribe();
+        let mut conditions = self.conditions.subscribe();
         let passed = &self.passed[direction as usize];
         let mut buffer = vec![0; BUFFER_BYTES as usize];
         loop {
             let count = from.read(&mut buffer).await.unwrap_or(0);
             let mut rest = &buffer[..count];
             loop {
-                let bound = |weather: &Weather| weather.bounds[direction as usize];
-                let open = |weather: &Weather| bound(weather) > passed.load(Ordering::SeqCst);
-                let bound = bound(&weather.wait_for(open).await.unwrap());
+                let bound = |conditions: &Conditions| conditions.bounds[direction as usize];
+                let open = |conditions: &Conditions| bound(conditions) > passed.load(Ordering::SeqCst);
+                let bound = bound(&conditions.wait_for(open).await.unwrap());
                 let allowed = bound - passed.load(Ordering::SeqCst);
                 let (part, later) = rest.split_at(rest.len().min(allowed.try_into().unwrap_or(usize::MAX)));
                 if count == 0 || to.write_all(part).await.is_err() {
-                    // An end that has broken hears of no other.
+                    // An error means that the other end is broken already.
                     let _ = to.shutdown().await;
                     return;
                 }
@@ -247,7 +246,7 @@ impl Way {
     }
 }
 
-/// How many links the first host has had to the second.
+/// Returns the number of links that a host has had to another.
 pub(crate) fn links(from: &TestHost, to: &TestHost) -> u64 {
     let peers = from.host.snapshot().peers;
     peers.iter().find(|peer| peer.identity == to.identity()).map_or(0, |peer| peer.links)

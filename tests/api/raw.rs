@@ -1,4 +1,4 @@
-//! A peer that speaks the protocol frame by frame, and is read and answered by hand.
+//! Scripted peer that speaks the protocol frame by frame.
 
 use std::time::Instant;
 
@@ -18,16 +18,16 @@ use crate::hosts::{LOOPBACK, PATIENCE, SECRET, TestHost};
 
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
-/// A link that has been shaken hands on.
+/// Established link of a scripted peer.
 pub(crate) struct Raw {
-    /// What the host said of itself and of the link.
+    /// Identity and parameters that the host has proven.
     pub(crate) peer: ProvenPeer,
     frames: FrameReader<TcpStream>,
     received: u64,
 }
 
 impl Raw {
-    /// Dials a host as a stranger to it that knows the secret.
+    /// Dials a host as an unknown peer with the right secret.
     pub(crate) async fn connect(site: &TestHost) -> Self {
         Self::connect_with(site, SECRET).await.unwrap()
     }
@@ -36,7 +36,7 @@ impl Raw {
         Self::dial(site, config(fresh_identity(), secret), attempt(site)).await
     }
 
-    /// Dials a host as `identity`, for the link of that number and as one that is there in the session.
+    /// Dials a host as `identity`, with the number of the link and the position in the session.
     pub(crate) async fn connect_at(site: &TestHost, identity: HostUid, link: u64, resume: Resume) -> Self {
         let replaces = LinkId(link - 1);
         let attempt = DialAttempt { link: LinkId(link), replaces, resume, ..attempt(site) };
@@ -53,23 +53,23 @@ impl Raw {
         Self::shake(stream, handshake, attempt.resume).await
     }
 
-    /// Shakes hands with a host, and gives all that a listener on the way heard of this side.
-    pub(crate) async fn overheard(site: &TestHost) -> Vec<u8> {
+    /// Completes a handshake, and returns all bytes that this side sent, for a replay.
+    pub(crate) async fn recorded_handshake(site: &TestHost) -> Vec<u8> {
         let me = config(fresh_identity(), SECRET);
         let mut handshake = Handshake::connect(Instant::now(), me, attempt(site), [1; 32]);
         let mut frames = FrameReader::handshake(TcpStream::connect(site.address()).await.unwrap());
-        let mut said = BytesMut::new();
+        let mut sent = BytesMut::new();
         loop {
             let mut bytes = BytesMut::new();
             while let Some(frame) = handshake.poll_transmit() {
                 frame.put(&mut bytes);
             }
             frames.get_mut().write_all(&bytes).await.unwrap();
-            said.extend_from_slice(&bytes);
+            sent.extend_from_slice(&bytes);
             if let Step::Established(_) =
                 handshake.receive(Instant::now(), frames.next().await.unwrap()).unwrap()
             {
-                return said.to_vec();
+                return sent.to_vec();
             }
         }
     }
@@ -82,19 +82,19 @@ impl Raw {
         (listener, identity)
     }
 
-    /// Takes the link of a host that dials `identity`, as one that has had no link before.
+    /// Accepts the link of a host that dials `identity`, at the start of a session.
     pub(crate) async fn accept(listener: &TcpListener, identity: HostUid) -> Self {
         Self::accept_at(listener, identity, Resume::default()).await
     }
 
-    /// Takes the link of a host that dials `identity`, as one that is there in the session.
+    /// Accepts the link of a host that dials `identity`, at a position in the session.
     pub(crate) async fn accept_at(listener: &TcpListener, identity: HostUid, resume: Resume) -> Self {
         let (stream, _) = listener.accept().await.unwrap();
         let handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
         Self::shake(stream, handshake, resume).await.unwrap()
     }
 
-    /// Refuses the link of a host that dials `identity`; gives what it was to be.
+    /// Refuses the link of a host that dials `identity`; returns the host's attempt.
     pub(crate) async fn refuse(listener: &TcpListener, identity: HostUid, reason: Refusal) -> ProvenPeer {
         let (stream, _) = listener.accept().await.unwrap();
         let mut frames = FrameReader::handshake(stream);
@@ -110,8 +110,8 @@ impl Raw {
         }
     }
 
-    /// Takes the connection of a host that dials `identity`, and proves itself; what the host says then is
-    /// never answered.
+    /// Accepts the connection of a host that dials `identity`, proves itself, and never answers the host's
+    /// proof.
     pub(crate) async fn hang(listener: &TcpListener, identity: HostUid) -> TcpStream {
         let (stream, _) = listener.accept().await.unwrap();
         let mut frames = FrameReader::handshake(stream);
@@ -125,12 +125,12 @@ impl Raw {
         }
     }
 
-    /// Refuses the next connection, as somebody who proves nothing.
+    /// Refuses the next connection without any proof.
     pub(crate) async fn refuse_unproven(listener: &TcpListener, reason: Refusal, text: &str) {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut frame = vec![0, 0, 0, 5 + text.len() as u8, 5, 0, 0, 0, reason.number()];
         frame.extend_from_slice(text.as_bytes());
-        // A host that has closed already says so when it is read.
+        // An error means that the host has closed the connection; the next read reports it.
         let _ = stream.write_all(&frame).await;
         let _ = stream.shutdown().await;
     }
@@ -164,12 +164,12 @@ impl Raw {
         }
     }
 
-    /// The next frame of any kind, of which the host is told nothing; `None` once it has closed the link.
+    /// Returns the next frame of any kind without an ACK; `None` after the host has closed the link.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         self.frames.next().await.ok()
     }
 
-    /// The next frame that is numbered, which is acknowledged; `None` once the host has closed the link.
+    /// Returns the next sequenced frame and acknowledges it; `None` after the host has closed the link.
     pub(crate) async fn read(&mut self) -> Option<Frame> {
         loop {
             let frame = self.frames.next().await.ok()?;
@@ -177,7 +177,7 @@ impl Raw {
                 self.received += 1;
                 let mut ack = BytesMut::new();
                 Ack { received: self.received }.put(&mut ack);
-                // A host that has closed by now says so at the next read.
+                // An error means that the host has closed the link; the next read reports it.
                 let _ = self.frames.get_mut().write_all(&ack).await;
                 return Some(frame);
             }
@@ -188,7 +188,7 @@ impl Raw {
         self.write_all([frame]).await;
     }
 
-    /// Writes frames in one go, so that they are read in one, too.
+    /// Writes several frames in one write, so that the host reads them in one batch.
     pub(crate) async fn write_all(&mut self, frames: impl IntoIterator<Item = Frame>) {
         let mut bytes = BytesMut::new();
         for frame in frames {
@@ -201,15 +201,15 @@ impl Raw {
         Target { actor: addr.actor(), incarnation: ActorIncarnation(0) }
     }
 
-    /// The address of an actor that nobody made, unbound.
+    /// Returns the unbound address of an actor that need not exist.
     pub(crate) fn addr_of<A: roadshow::RemoteActor>(host: HostUid, actor: u64) -> RemoteAddr<A> {
         #[derive(Serialize)]
-        struct Place {
+        struct AddressFields {
             host: HostUid,
             target: Target,
         }
         let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
-        serde_json::from_value(serde_json::to_value(Place { host, target }).unwrap()).unwrap()
+        serde_json::from_value(serde_json::to_value(AddressFields { host, target }).unwrap()).unwrap()
     }
 }
 
@@ -224,7 +224,7 @@ fn config(me: HostUid, secret: [u8; 32]) -> HandshakeConfig {
     HandshakeConfig { local: me, secret, terms, timeout: PATIENCE }
 }
 
-/// A first link to a host.
+/// Returns the attempt of a first link to a host.
 fn attempt(site: &TestHost) -> DialAttempt {
     DialAttempt {
         to: site.identity(),
@@ -240,11 +240,11 @@ async fn put(stream: &mut TcpStream, handshake: &mut Handshake) {
     while let Some(frame) = handshake.poll_transmit() {
         frame.put(&mut bytes);
     }
-    // A host that has closed already says so when it is read.
+    // An error means that the host has closed the connection; the next read reports it.
     let _ = stream.write_all(&bytes).await;
 }
 
-/// A value as a message's body.
+/// Encodes a value as the body of a message.
 pub(crate) fn body_of(value: &impl Serialize) -> Body {
     wire::encode(value, FRAME_BYTES_MAX, |body| Body {
         message: body.message.into(),

@@ -1,4 +1,4 @@
-//! Calls with a policy: made again when their session is lost, handled once, and given up in the end.
+//! Calls with a retry policy: retried after a session loss, handled once, and failed in the end.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -21,51 +21,51 @@ use crate::raw::{Raw, body_of};
 
 const SOON: Duration = Duration::from_millis(1);
 
-/// Longer than any test takes.
+/// Delay longer than any test.
 const NEVER: Duration = PATIENCE.saturating_mul(10);
 
-/// A peer by hand that forgets its session with every link.
-struct Forgetful {
+/// Scripted peer that resets its session with every link.
+struct ResettingPeer {
     site: TestHost,
     listener: TcpListener,
     identity: HostUid,
     links: u32,
 }
 
-impl Forgetful {
+impl ResettingPeer {
     async fn start() -> Self {
         let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         Self { site, listener, identity, links: 0 }
     }
 
-    /// The address of one of its actors.
+    /// Returns the address of one of the peer's actors.
     fn clerk(&self) -> RemoteAddr<Clerk> {
         self.site.cluster.bind(&Raw::addr_of(self.identity, 1))
     }
 
-    /// Calls it, if necessary again.
+    /// Calls the peer with a retry policy.
     fn call(&self, policy: Retry) -> JoinHandle<Result<u64, SendError>> {
         actix_rt::spawn(self.clerk().send(Add(1)).retry(policy))
     }
 
-    /// The next link.
+    /// Accepts the next link.
     async fn link(&mut self) -> Raw {
         let resume = Resume { epoch: self.links, received: 0, ..Resume::default() };
         self.links += 1;
         Raw::accept_at(&self.listener, self.identity, resume).await
     }
 
-    /// The call that comes over the next link, and the link.
-    async fn called(&mut self) -> (Call, Raw) {
+    /// Accepts the next link, and returns the call received over it.
+    async fn receive_call(&mut self) -> (Call, Raw) {
         let mut link = self.link().await;
         let call = call_of(link.read().await);
         (call, link)
     }
 
-    /// The call that comes over the next link, which breaks.
-    async fn loses(&mut self) -> Call {
-        let (call, _link) = self.called().await;
+    /// Receives the call over the next link, and then breaks the link.
+    async fn receive_and_break(&mut self) -> Call {
+        let (call, _link) = self.receive_call().await;
         call
     }
 }
@@ -82,69 +82,70 @@ fn answer(call: &Call) -> Frame {
 }
 
 #[test]
-fn a_call_with_a_policy_is_made_again_under_its_number_when_its_session_was_lost() {
+fn a_call_with_a_policy_is_retried_under_its_id_after_a_session_loss() {
     run(async {
-        let mut peer = Forgetful::start().await;
+        let mut peer = ResettingPeer::start().await;
         let request = peer.call(Retry::times(3).delay(SOON));
-        let first = peer.loses().await;
+        let first = peer.receive_and_break().await;
         assert_eq!(first.low_watermark, Some(first.call));
         for _ in 0..2 {
-            assert_eq!(peer.loses().await, first);
+            assert_eq!(peer.receive_and_break().await, first);
         }
-        let (last, mut link) = peer.called().await;
+        let (last, mut link) = peer.receive_call().await;
         assert_eq!(last, first);
         link.write(answer(&last)).await;
         assert_eq!(request.await.unwrap(), Ok(1));
-        // It will not be made again.
-        let floor = Watermark { call: CallId(first.call.0 + 1) };
-        assert_eq!(link.read().await, Some(Frame::Watermark(floor)));
+        // The answered call cannot be retried any more, so the watermark passes it.
+        let watermark = Watermark { call: CallId(first.call.0 + 1) };
+        assert_eq!(link.read().await, Some(Frame::Watermark(watermark)));
     });
 }
 
 #[test]
-fn a_call_without_a_policy_is_in_doubt_when_its_session_was_lost() {
+fn a_call_without_a_policy_has_an_unknown_outcome_after_a_session_loss() {
     run(async {
-        let mut peer = Forgetful::start().await;
+        let mut peer = ResettingPeer::start().await;
         let request = peer.clerk().try_send(Add(1)).unwrap();
-        let first = peer.loses().await;
+        let first = peer.receive_and_break().await;
         assert_eq!(first.low_watermark, None);
         let mut link = peer.link().await;
         let error = request.await.unwrap_err();
         assert!(matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { .. })), "{error}");
         let next = peer.clerk().try_send(Add(2)).unwrap();
         let call = call_of(link.read().await);
-        assert_ne!((call.call, &call.body), (first.call, &first.body), "the first does not come again");
+        assert_ne!((call.call, &call.body), (first.call, &first.body), "the first call is not retried");
         link.write(answer(&call)).await;
         assert_eq!(next.await, Ok(1));
     });
 }
 
 #[test]
-fn a_call_that_was_lost_each_time_is_in_doubt() {
+fn a_call_that_is_lost_in_every_attempt_has_an_unknown_outcome() {
     run(async {
-        let mut peer = Forgetful::start().await;
+        let mut peer = ResettingPeer::start().await;
         let request = peer.call(Retry::times(2).delay(SOON));
-        let calls = [peer.loses().await, peer.loses().await, peer.loses().await];
+        let calls =
+            [peer.receive_and_break().await, peer.receive_and_break().await, peer.receive_and_break().await];
         let mut link = peer.link().await;
         let error = request.await.unwrap().unwrap_err();
         assert!(error.is_outcome_unknown() && error.to_string().contains("reset the session"), "{error}");
-        let floor = Watermark { call: CallId(calls[0].call.0 + 1) };
-        assert_eq!(link.read().await, Some(Frame::Watermark(floor)));
+        let watermark = Watermark { call: CallId(calls[0].call.0 + 1) };
+        assert_eq!(link.read().await, Some(Frame::Watermark(watermark)));
     });
 }
 
 #[test]
-fn a_call_to_a_host_that_cannot_be_reached_is_made_when_it_can() {
+fn a_call_to_an_unreachable_host_succeeds_once_the_host_is_reachable() {
     run(async {
         let (site, late) = (TestHost::start().await, TestHost::start().await);
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         site.host.add_peer(late.identity(), listener.local_addr().unwrap());
         drop(listener);
         let clerk = site.cluster.bind(&late.serve(Clerk::default));
-        let given_up = clerk.send(Add(1)).retry(Retry::times(2).delay(SOON)).await.unwrap_err();
+        let failed = clerk.send(Add(1)).retry(Retry::times(2).delay(SOON)).await.unwrap_err();
         assert!(
-            matches!(given_up, SendError::NotDelivered(NotDelivered::Unreachable { .. })),
-            "it was never on its way: {given_up}"
+            matches!(failed, SendError::NotDelivered(NotDelivered::Unreachable { .. })),
+            "it was never sent: {failed}"
         );
         let request = actix_rt::spawn(clerk.send(Add(1)).retry(Retry::times(10).delay(SOON)));
         clerk.do_send(Note(1));
@@ -155,13 +156,13 @@ fn a_call_to_a_host_that_cannot_be_reached_is_made_when_it_can() {
 }
 
 #[test]
-fn a_host_that_is_known_to_have_ended_is_not_called_again() {
+fn a_host_that_is_down_is_not_called_again() {
     run(async {
-        // While a call waits for its answer, and while it waits to be made again.
+        // The host goes down while the call is open, and while it waits for its next attempt.
         for lost in [false, true] {
-            let mut peer = Forgetful::start().await;
+            let mut peer = ResettingPeer::start().await;
             let request = peer.call(Retry::times(3).delay(NEVER));
-            let (_, mut link) = peer.called().await;
+            let (_, mut link) = peer.receive_call().await;
             if lost {
                 drop(link);
                 link = peer.link().await;
@@ -176,11 +177,11 @@ fn a_host_that_is_known_to_have_ended_is_not_called_again() {
 }
 
 #[test]
-fn a_host_that_ends_gives_its_own_calls_up() {
+fn a_host_that_ends_fails_its_own_calls() {
     run(async {
-        let mut peer = Forgetful::start().await;
+        let mut peer = ResettingPeer::start().await;
         let request = peer.call(Retry::times(3).delay(NEVER));
-        peer.loses().await;
+        peer.receive_and_break().await;
         let _link = peer.link().await;
         until(|| peer.site.calls_open() == 0).await;
         peer.site.host.abort();
@@ -189,29 +190,30 @@ fn a_host_that_ends_gives_its_own_calls_up() {
 }
 
 #[test]
-fn a_call_is_given_up_when_its_time_is_over_between_two_attempts() {
+fn a_call_fails_when_it_expires_between_two_attempts() {
     const TIMEOUT: Duration = Duration::from_millis(50);
     run(async {
         let policy = Retry::times(3).delay(NEVER);
-        let mut peer = Forgetful::start().await;
+        let mut peer = ResettingPeer::start().await;
         let request = actix_rt::spawn(peer.clerk().send(Add(1)).retry(policy).timeout(TIMEOUT));
-        let call = peer.loses().await;
+        let call = peer.receive_and_break().await;
         assert!((1..=50).contains(&call.timeout_ms));
         let _link = peer.link().await;
         let error = request.await.unwrap().unwrap_err();
         assert_eq!(error, SendError::OutcomeUnknown(OutcomeUnknown::TimedOut));
         assert_eq!(peer.site.calls_open(), 0);
 
-        // One that never was on its way is known to be undone.
-        let mut nobody = Forgetful::start().await;
-        nobody.listener = TcpListener::bind(LOOPBACK).await.unwrap();
-        let error = nobody.clerk().send(Add(1)).retry(policy).timeout(TIMEOUT).await.unwrap_err();
+        // A call that was never sent cannot have been handled.
+        let mut unreachable = ResettingPeer::start().await;
+        // The new listener has another port, so nothing accepts at the address that the host dials.
+        unreachable.listener = TcpListener::bind(LOOPBACK).await.unwrap();
+        let error = unreachable.clerk().send(Add(1)).retry(policy).timeout(TIMEOUT).await.unwrap_err();
         assert_eq!(error, SendError::NotDelivered(NotDelivered::Expired));
     });
 }
 
 #[test]
-fn calls_with_a_policy_are_each_handled_once_while_their_sessions_are_lost() {
+fn calls_with_a_policy_are_handled_once_although_sessions_are_lost() {
     const CALLS: u32 = 1_000;
     const LOSSES: u32 = 10;
     run(async {
@@ -244,22 +246,22 @@ fn calls_with_a_policy_are_each_handled_once_while_their_sessions_are_lost() {
     });
 }
 
-/// A caller by hand that forgets its session with every link.
-struct Caller {
+/// Scripted caller that resets its session with every link.
+struct ScriptedCaller {
     site: TestHost,
     near: RemoteAddr<Clerk>,
     identity: HostUid,
     links: u64,
 }
 
-impl Caller {
+impl ScriptedCaller {
     async fn start() -> Self {
         let site = TestHost::start().await;
         let near = site.serve(Clerk::default);
         Self { site, near, identity: fresh_identity(), links: 0 }
     }
 
-    /// Makes calls over a new link.
+    /// Sends calls over a new link.
     async fn call(&mut self, calls: impl IntoIterator<Item = Call>) -> Raw {
         let resume = Resume { epoch: self.links as u32, received: 0, ..Resume::default() };
         self.links += 1;
@@ -268,8 +270,8 @@ impl Caller {
         link
     }
 
-    /// A call that may come again, and that is the lowest of those.
-    fn repeatable<M: RemoteMessage>(&self, number: u64, message: M) -> Call {
+    /// Returns a retryable call whose id is also the watermark.
+    fn retryable<M: RemoteMessage>(&self, number: u64, message: M) -> Call {
         Call {
             call: CallId(number),
             target: Raw::target_of(&self.near),
@@ -282,29 +284,29 @@ impl Caller {
 }
 
 #[test]
-fn a_call_that_comes_again_is_handled_once_and_has_the_answer_that_it_had() {
+fn a_retried_call_is_handled_once_and_gets_the_same_answer() {
     run(async {
-        let mut caller = Caller::start().await;
-        let call = caller.repeatable(1, Add(1));
+        let mut caller = ScriptedCaller::start().await;
+        let call = caller.retryable(1, Add(1));
         for _ in 0..3 {
             let mut link = caller.call([call.clone()]).await;
             assert_eq!(link.read().await, Some(answer(&call)));
         }
         assert_eq!(caller.near.send(Add(1)).await, Ok(2));
-        // One that will not come again is forgotten: its number stands for another call.
-        let floor = Frame::Watermark(Watermark { call: CallId(2) });
+        // A call below the watermark is forgotten, so its id is accepted as a new call.
+        let watermark = Frame::Watermark(Watermark { call: CallId(2) });
         let mut link = caller.call([]).await;
-        link.write_all([floor, Frame::Call(call)]).await;
+        link.write_all([watermark, Frame::Call(call)]).await;
         link.read().await.unwrap();
         assert_eq!(caller.near.send(Add(1)).await, Ok(4));
     });
 }
 
 #[test]
-fn a_call_that_comes_again_while_its_handler_is_at_it_is_answered_once() {
+fn a_call_that_is_retried_while_its_handler_runs_is_answered_once() {
     run(async {
-        let mut caller = Caller::start().await;
-        let call = caller.repeatable(1, Hold(7));
+        let mut caller = ScriptedCaller::start().await;
+        let call = caller.retryable(1, Hold(7));
         for _ in 0..3 {
             drop(caller.call([call.clone()]).await);
         }

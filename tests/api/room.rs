@@ -1,4 +1,4 @@
-//! Waiting for room: nobody is woken for nothing, nobody is passed for ever, and all is counted.
+//! Waiting for send capacity: no spurious wake-ups, no starvation, and all memory is counted.
 
 use std::cell::Cell;
 use std::fs;
@@ -30,35 +30,35 @@ fn narrow() -> Limits {
     })
 }
 
-/// Counts how often it is woken.
+/// Waker that counts its wake-ups.
 #[derive(Default)]
-struct Alarm(AtomicUsize);
+struct CountingWaker(AtomicUsize);
 
-impl Wake for Alarm {
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// Lets one-way messages fill all that there is for an actor that stands still.
+/// Fills the window and the queue of a stopped actor with open calls; returns their number.
 fn fill(ledger: &RemoteAddr<Ledger>) -> u32 {
     (0..).find(|number| ledger.try_send(Entry::new(0, *number)).map(forget).is_err()).unwrap()
 }
 
-/// Keeps a call open that nobody looks at any more.
+/// Keeps a call open without a task that awaits it.
 fn forget<T>(call: T) {
     std::mem::forget(call);
 }
 
 #[test]
-fn ten_thousand_callers_of_a_stuck_actor_sleep_while_another_is_called() {
+fn ten_thousand_callers_of_a_stopped_actor_are_not_woken_by_calls_to_another() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
-        let alarm = Arc::<Alarm>::default();
-        let waker = Waker::from(Arc::clone(&alarm));
+        let counting = Arc::<CountingWaker>::default();
+        let waker = Waker::from(Arc::clone(&counting));
         let mut task = TaskContext::from_waker(&waker);
         let mut calls: Vec<_> = (0..10_000).map(|number| ledger.send(Entry::new(1, number))).collect();
         let mut tells: Vec<_> = (0..100).map(|number| Box::pin(ledger.tell(Entry::new(2, number)))).collect();
@@ -67,14 +67,14 @@ fn ten_thousand_callers_of_a_stuck_actor_sleep_while_another_is_called() {
         for sum in 1..=300 {
             assert_eq!(clerk.send(Add(1)).await, Ok(sum));
         }
-        assert_eq!(alarm.0.load(Ordering::SeqCst), 0);
+        assert_eq!(counting.0.load(Ordering::SeqCst), 0);
         drop((calls, tells));
         pace.end();
     });
 }
 
 #[test]
-fn callers_that_wait_for_room_are_served_in_their_order() {
+fn callers_that_wait_for_capacity_are_served_in_order() {
     const CALLS: u32 = 1000;
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
@@ -85,6 +85,7 @@ fn callers_that_wait_for_room_are_served_in_their_order() {
         for call in &mut calls {
             assert!(poll_once(call).await.is_pending());
         }
+        // A call without a place in the queue of waiters must not overtake those that wait.
         let newcomer = ledger.try_send(Entry::new(1, CALLS)).unwrap_err();
         assert!(matches!(newcomer.reason, NotDelivered::Full { .. }), "{newcomer}");
         pace.end();
@@ -95,7 +96,7 @@ fn callers_that_wait_for_room_are_served_in_their_order() {
 }
 
 #[test]
-fn a_stop_comes_behind_a_call_that_waits_for_room() {
+fn a_stop_stays_behind_a_call_that_waits_for_capacity() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
@@ -111,9 +112,9 @@ fn a_stop_comes_behind_a_call_that_waits_for_room() {
     });
 }
 
-/// Fills the window of an actor that stands still, and its queue so far that `tell` waits, by messages of sender 0;
-/// gives their number.
-async fn crowd(pair: &Pair, ledger: &RemoteAddr<Ledger>) -> u32 {
+/// Fills the window of a stopped actor, and its queue up to the backpressure limit of `tell`, with messages
+/// of sender 0. Returns their number.
+async fn fill_to_backpressure(pair: &Pair, ledger: &RemoteAddr<Ledger>) -> u32 {
     ledger.send(Entry::new(0, 0)).await.unwrap();
     let parked = || pair.here.host.snapshot().peers.iter().map(|peer| peer.parked_bytes).sum::<usize>();
     let mut sent = 1;
@@ -121,25 +122,25 @@ async fn crowd(pair: &Pair, ledger: &RemoteAddr<Ledger>) -> u32 {
         ledger.do_send(Entry::with(0, sent, 1000));
         sent += 1;
     }
-    // A `tell` counts for the turn of its task.
+    // The backpressure state is updated once per poll of a task.
     tokio::task::yield_now().await;
     sent
 }
 
 #[test]
-fn tells_that_wait_for_a_slow_actor_keep_their_order_and_others_need_room_alone() {
+fn tells_under_backpressure_keep_their_order_and_other_sends_only_need_capacity() {
     const TELLS: u32 = 100;
     run(async {
         let (pair, pace) = (Pair::start().await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
-        let mut sent = crowd(&pair, &ledger).await;
-        let alarm = Arc::<Alarm>::default();
-        let waker = Waker::from(Arc::clone(&alarm));
+        let mut sent = fill_to_backpressure(&pair, &ledger).await;
+        let counting = Arc::<CountingWaker>::default();
+        let waker = Waker::from(Arc::clone(&counting));
         let mut task = TaskContext::from_waker(&waker);
         let mut tells: Vec<_> =
             (0..TELLS).map(|number| Box::pin(ledger.tell(Entry::new(1, number)))).collect();
         assert!(tells.iter_mut().all(|tell| tell.as_mut().poll(&mut task).is_pending()));
-        // There is plenty of room.
+        // The queue has capacity left, so a call is sent immediately although the tells wait.
         let mut call = ledger.send(Entry::new(0, sent));
         assert!(Pin::new(&mut call).poll(&mut task).is_pending());
         sent += 1;
@@ -148,10 +149,10 @@ fn tells_that_wait_for_a_slow_actor_keep_their_order_and_others_need_room_alone(
             sent += 1;
             ledger.do_send(Entry::new(0, sent));
         }
-        assert_eq!(alarm.0.load(Ordering::SeqCst), 0);
+        assert_eq!(counting.0.load(Ordering::SeqCst), 0);
         pace.end();
-        let (told, called) = join(join_all(tells), call).await;
-        assert!(told.iter().all(Result::is_ok));
+        let (tells, called) = join(join_all(tells), call).await;
+        assert!(tells.iter().all(Result::is_ok));
         assert_eq!((called.is_ok(), tried.await.is_ok()), (true, true));
         let book = ledger.send(Book).await.unwrap();
         assert!(entries_of(0, &book).into_iter().eq(0..=sent));
@@ -161,11 +162,11 @@ fn tells_that_wait_for_a_slow_actor_keep_their_order_and_others_need_room_alone(
 }
 
 #[test]
-fn a_stop_comes_behind_a_tell_that_waits_for_a_slow_actor() {
+fn a_stop_stays_behind_a_tell_under_backpressure() {
     run(async {
         let (pair, pace) = (Pair::start().await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
-        crowd(&pair, &ledger).await;
+        fill_to_backpressure(&pair, &ledger).await;
         let mut tell = pin!(ledger.tell(Entry::new(1, 0)));
         assert!(poll_once(&mut tell).await.is_pending());
         let mut stop = pin!(ledger.stop());
@@ -177,7 +178,7 @@ fn a_stop_comes_behind_a_tell_that_waits_for_a_slow_actor() {
 }
 
 #[test]
-fn a_call_that_is_held_and_never_polled_keeps_no_other_waiting() {
+fn a_waiting_call_that_is_not_polled_blocks_no_other() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
@@ -188,28 +189,30 @@ fn a_call_that_is_held_and_never_polled_keeps_no_other_waiting() {
             assert!(poll_once(call).await.is_pending());
         }
         pace.end();
-        // This task awaits another one, with the first in its hands.
+        // The task awaits another call while it owns the waiting ones: they are woken, but nothing polls
+        // them.
         assert_eq!(ledger.send(Entry::new(2, 0)).await, Ok(0));
         assert!(join_all(held).await.iter().all(Result::is_ok));
     });
 }
 
 #[test]
-fn a_message_as_large_as_the_budget_goes_out_beside_a_stream_of_small_ones() {
+fn a_message_as_large_as_the_budget_is_sent_next_to_a_stream_of_small_ones() {
     run(async {
         let pair = Pair::with(narrow()).await;
         let (clerk, ledger) = (pair.serve(Clerk::default), pair.serve(Ledger::quick));
         clerk.send(Add(1)).await.unwrap();
-        let has_gone = Cell::new(false);
+        let is_sent = Cell::new(false);
         let large = async {
             let payload = clerk.send(Echo(vec![7; OUTGOING].into())).await.unwrap();
-            has_gone.set(true);
+            is_sent.set(true);
             payload.len()
         };
         let stream = async {
             let mut number = 0;
-            while !has_gone.get() {
-                // Never is nothing on its way.
+            while !is_sent.get() {
+                // There is always a small message in flight: the large one must not wait for an empty
+                // connection.
                 ledger.tell(Entry::new(0, number)).await.unwrap();
                 number += 1;
                 if number % 16 == 0 {
@@ -218,24 +221,24 @@ fn a_message_as_large_as_the_budget_goes_out_beside_a_stream_of_small_ones() {
             }
             number
         };
-        let (bytes, told) = join(large, stream).await;
+        let (bytes, sent) = join(large, stream).await;
         assert_eq!(bytes, OUTGOING);
         let book = ledger.send(Book).await.unwrap();
-        assert!(entries_of(0, &book).into_iter().eq(0..told), "the stream lost nothing");
+        assert!(entries_of(0, &book).into_iter().eq(0..sent), "the stream lost nothing");
     });
 }
 
-/// Set in the process that measures what messages of so many bytes take.
+/// Environment variable with the length of the messages whose memory a child process measures.
 const MEASURED: &str = "ROADSHOW_TEST_QUEUED_BYTES";
 
-/// Set beside it: the number of actors that the messages are for, in turn.
+/// Environment variable with the number of actors that the messages are for, in turn.
 const ACTORS: &str = "ROADSHOW_TEST_QUEUES";
 
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct Text(String);
 
-/// Is never reached.
+/// Target actor that is never reached.
 #[derive(RemoteActor)]
 #[remote(local, handles(Text))]
 struct Reader;
@@ -257,33 +260,40 @@ fn resident_bytes() -> usize {
 }
 
 #[test]
-fn queued_messages_take_about_as_much_memory_as_is_counted() {
+fn queued_messages_use_about_as_much_memory_as_is_counted() {
     let of_one_actor = [1, 33, 1 << 10, 100 << 10].map(|bytes| (bytes, 1));
     let one_for_each = [1, 33, 1 << 10].map(|bytes| (bytes, 100_000));
     for (bytes, actors) in of_one_actor.into_iter().chain(one_for_each) {
         let test = std::env::current_exe().unwrap();
+        // A process of its own: memory of other tests would be measured as well.
         let mut alone = Command::new(test);
-        alone.args(["--exact", "room::in_a_process_of_its_own", "--nocapture", "--test-threads", "1"]);
+        alone.args([
+            "--exact",
+            "room::measures_queued_messages_in_a_child_process",
+            "--nocapture",
+            "--test-threads",
+            "1",
+        ]);
         alone.env(MEASURED, bytes.to_string()).env(ACTORS, actors.to_string());
         let output = alone.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
+        let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(
-            output.status.success() && said.contains("measured"),
-            "{bytes} bytes, {actors} actors: {said}"
+            output.status.success() && stdout.contains("measured"),
+            "{bytes} bytes, {actors} actors: {stdout}"
         );
     }
 }
 
-/// The part of the test above that is for a process of its own; nothing otherwise.
+/// The child process of the test above; does nothing otherwise.
 #[test]
-fn in_a_process_of_its_own() {
+fn measures_queued_messages_in_a_child_process() {
     let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<usize>().ok());
     let (Some(bytes), Some(actors)) = (number(MEASURED), number(ACTORS)) else { return };
     run(async {
         let limits = limits(|limits| {
             limits.outgoing_bytes_max = 512 << 20;
             limits.send_queue_bytes_max = limits.outgoing_bytes_max;
-            // What is queued waits for as long as it is measured.
+            // The peer never answers, and its connection must not time out while its queue is measured.
             limits.connect_timeout = 2 * PATIENCE;
             limits.handshake_timeout = 2 * PATIENCE;
         });
@@ -322,7 +332,7 @@ fn in_a_process_of_its_own() {
 }
 
 #[test]
-fn a_message_that_finds_no_room_costs_a_waiter_nothing_once_its_host_is_gone() {
+fn waiting_calls_fail_when_their_own_host_ends() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));

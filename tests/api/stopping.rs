@@ -1,4 +1,4 @@
-//! A stop comes last: behind everything that its sender sent to the actor before.
+//! Stops are ordered behind everything that the same sender sent to the actor before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use roadshow::prelude::*;
 
 use crate::hosts::{Gate, Pair, TestHost, limits, poll_once, run};
 
-/// Counts what it handles, which can be asked for when it has stopped, and may be held up.
+/// Actor that counts its messages; the count outlives it, and a gate can block it.
 #[derive(RemoteActor)]
 #[remote(local, handles(Count, Wait))]
 struct Counter {
@@ -32,7 +32,7 @@ impl Handler<Count> for Counter {
     }
 }
 
-/// Holds the thread up until the gate is open.
+/// Blocks the thread until the gate opens.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct Wait;
@@ -45,7 +45,7 @@ impl Handler<Wait> for Counter {
     }
 }
 
-/// An actor, how much it has handled, and what it is held up at.
+/// Count and gate of an actor, shared with its test.
 #[derive(Default)]
 struct Observed {
     handled: Arc<AtomicUsize>,
@@ -63,7 +63,7 @@ impl Observed {
     }
 }
 
-/// Chunks of 4 KiB, and a window of a dozen small messages.
+/// Limits with chunks of 4 KiB, and a window of a dozen small messages.
 fn narrow() -> Limits {
     limits(|limits| {
         limits.chunk_bytes = 4 << 10;
@@ -76,7 +76,7 @@ fn of_bytes(bytes: usize) -> Count {
 }
 
 #[test]
-fn a_stop_comes_behind_a_message_that_goes_out_in_chunks() {
+fn a_stop_stays_behind_a_message_sent_in_chunks() {
     run(async {
         let (pair, observed) = (Pair::with(narrow()).await, Observed::default());
         let counter = pair.serve(observed.counter());
@@ -88,12 +88,12 @@ fn a_stop_comes_behind_a_message_that_goes_out_in_chunks() {
 }
 
 #[test]
-fn a_stop_comes_behind_messages_that_wait_for_credit() {
+fn a_stop_stays_behind_messages_that_wait_for_credit() {
     const BURST: usize = 2000;
     run(async {
         let (pair, observed) = (Pair::with(narrow()).await, Observed::default());
         let counter = pair.serve(observed.counter());
-        let held_up = counter.try_send(Wait).unwrap();
+        let blocked = counter.try_send(Wait).unwrap();
         observed.gate.reached_by(1).await;
         let recipient = counter.recipient::<Count>();
         (0..BURST / 2).for_each(|_| counter.do_send(of_bytes(100)));
@@ -103,19 +103,20 @@ fn a_stop_comes_behind_messages_that_wait_for_credit() {
         counter.do_send(of_bytes(100));
         observed.gate.open();
         stop.await.unwrap();
-        held_up.await.unwrap();
+        blocked.await.unwrap();
         assert_eq!(observed.handled(), BURST);
     });
 }
 
 #[test]
-fn a_stop_comes_behind_messages_of_its_own_host_while_a_turn_is_under_way() {
+fn a_stop_stays_behind_local_messages_while_a_batch_is_drained() {
     run(async {
         let (pair, observed) = (Pair::start().await, Observed::default());
         let near = pair.there.serve(observed.counter());
         let far = pair.here.cluster.bind(&near);
-        // Its turn at messages from afar: what comes to the same queue now is handled in it.
-        let held_up = far.try_send(Wait).unwrap();
+        // The gate blocks the actor within a batch of remote messages; local messages that arrive now join
+        // that batch.
+        let blocked = far.try_send(Wait).unwrap();
         observed.gate.reached_by(1).await;
         let first = near.try_send(of_bytes(1)).unwrap();
         let mut stop = Box::pin(near.stop());
@@ -123,21 +124,21 @@ fn a_stop_comes_behind_messages_of_its_own_host_while_a_turn_is_under_way() {
         observed.gate.open();
         assert_eq!(first.await, Ok(()));
         stop.await.unwrap();
-        held_up.await.unwrap();
+        blocked.await.unwrap();
         assert_eq!(observed.handled(), 1);
     });
 }
 
 #[test]
-fn a_stop_is_no_error_where_the_actor_has_stopped_and_is_one_where_there_was_none() {
+fn a_second_stop_is_no_error_and_a_stop_of_an_unknown_actor_is_one() {
     run(async {
         let (site, observed) = (TestHost::start().await, Observed::default());
         let counter = site.serve(observed.counter());
         for _ in 0..2 {
             assert_eq!(counter.stop().await, Ok(()));
         }
-        let nobody = crate::raw::Raw::addr_of::<Counter>(site.identity(), 99);
-        let error = site.cluster.bind(&nobody).stop().await;
+        let unknown = crate::raw::Raw::addr_of::<Counter>(site.identity(), 99);
+        let error = site.cluster.bind(&unknown).stop().await;
         assert_eq!(error, Err(roadshow::host::NotDelivered::NoSuchActor.into()));
     });
 }

@@ -1,7 +1,7 @@
-//! Races between real threads: senders, the I/O thread, the thread of the links and those of actors.
+//! Races between real threads: senders, the I/O thread, and the threads of links and actors.
 //!
-//! The simulation runs on one thread, so these are the tests of locks and wake-ups. Each takes a second
-//! at most; `ROADSHOW_STRESS_ROUNDS` repeats them for longer runs.
+//! The simulation runs on one thread, so these tests cover locks and wake-ups. Each takes at most a second;
+//! `ROADSHOW_STRESS_ROUNDS` repeats them for longer runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::hosts::{Pair, TestHost, limits, poll_once, run, until};
 use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Cut, Proxy};
 
-/// Threads that send at the same time.
+/// Number of threads that send at the same time.
 const SENDERS: u32 = 3;
 
-/// Time in which any call ends, whatever the load of the machine.
+/// Maximum time of a call, whatever the load of the machine.
 const CALL_ENDS_WITHIN: Duration = Duration::from_secs(20);
 
-/// Runs a test, again and again where longer runs want that; each time is bounded.
+/// Runs a test once, or `ROADSHOW_STRESS_ROUNDS` times; each run has a time limit.
 fn repeatedly<F: Future<Output = ()>>(test: impl Fn() -> F) {
     let rounds = std::env::var("ROADSHOW_STRESS_ROUNDS").map_or(1, |rounds| rounds.parse::<u32>().unwrap());
     (0..rounds).for_each(|_| run(test()));
 }
 
-/// Runs each future on a thread of its own; gives what has come of them once all are done.
+/// Runs each future on a new thread and returns the outputs.
 async fn on_threads<F>(each: impl IntoIterator<Item = F>) -> Vec<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
@@ -45,14 +45,14 @@ where
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
-/// What each host sees of the other.
+/// Returns the snapshot that each host has of the other.
 fn views(pair: &Pair) -> [PeerSnapshot; 2] {
     let view = |site: &TestHost| site.host.snapshot().peers.remove(0);
     [view(&pair.here), view(&pair.there)]
 }
 
-/// Waits until nothing is under way between two hosts and all credit is back.
-async fn at_rest(pair: &Pair) {
+/// Waits until no message is in flight between two hosts and all credit is returned.
+async fn wait_until_idle(pair: &Pair) {
     let rest = until(|| {
         let views = views(pair);
         let [here, there] = &views;
@@ -67,14 +67,14 @@ async fn at_rest(pair: &Pair) {
     assert!(timeout(CALL_ENDS_WITHIN, rest).await.is_ok(), "no rest: {:#?}", views(pair));
 }
 
-/// The numbers that a sender is sure of, and all that it has sent.
+/// Numbers that a sender has certainly sent, and the last one.
 #[derive(Default)]
 struct Sent {
-    sure: Vec<u32>,
+    certain: Vec<u32>,
     last: u32,
 }
 
-/// Sends numbered entries in order: one way, as calls, as calls that are dropped, and some in chunks.
+/// Sends numbered entries in order: one way, as calls, as dropped calls, and some in chunks.
 async fn send_entries(ledger: RemoteAddr<Ledger>, sender: u32, entries: u32) -> Sent {
     let mut rng = fastrand::Rng::with_seed(sender.into());
     let (mut sent, mut calls) = (Sent::default(), Vec::new());
@@ -94,13 +94,13 @@ async fn send_entries(ledger: RemoteAddr<Ledger>, sender: u32, entries: u32) -> 
             1..=4 => ledger.tell(entry).await.unwrap(),
             _ => {
                 let mut call = Box::pin(ledger.send(entry));
-                // On its way, in order, before the next.
+                // The first poll sends the call, which keeps the entries in order.
                 if poll_once(&mut call).await.is_pending() {
                     calls.push(call);
                 }
             }
         }
-        sent.sure.push(number);
+        sent.certain.push(number);
         if calls.len() >= 64 {
             assert!(join_all(calls.drain(..)).await.iter().all(Result::is_ok));
         }
@@ -109,26 +109,26 @@ async fn send_entries(ledger: RemoteAddr<Ledger>, sender: u32, entries: u32) -> 
     sent
 }
 
-/// Checks that each entry was made at most once and in order, and that none is missing that was not dropped.
+/// Checks that each entry arrived at most once and in order, and that only dropped ones are missing.
 fn check_book(book: &[(u32, u32)], sender: u32, sent: &Sent) {
     let entries = entries_of(sender, book);
     assert!(entries.is_sorted_by(|one, next| one < next), "{sender}: {entries:?}");
     assert!(entries.iter().all(|number| (1..=sent.last).contains(number)));
-    let missing = sent.sure.iter().find(|number| entries.binary_search(number).is_err());
+    let missing = sent.certain.iter().find(|number| entries.binary_search(number).is_err());
     assert_eq!(missing, None, "an entry of sender {sender} is missing");
 }
 
 #[test]
-fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_again_and_again() {
+fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_repeatedly() {
     repeatedly(async || {
         let small = limits(|limits| (limits.window_bytes, limits.chunk_bytes) = (16 << 10, 16 << 10));
         let (pair, proxy) = Proxy::between(small).await;
-        // The actors' threads are not the link's.
+        // The actors run on other threads than the link, so that batches cross threads.
         let arbiters = [Arbiter::new(), Arbiter::new()];
         let ledgers = arbiters.each_ref().map(|arbiter| {
             pair.there.cluster.register(Ledger::start_in_arbiter(&arbiter.handle(), |_| Ledger::quick()))
         });
-        // The last sender is on the host of the actors, where messages are not encoded.
+        // The last sender is on the actors' own host, whose messages are not encoded.
         let senders = (0..=SENDERS).flat_map(|sender| {
             let cluster = if sender == SENDERS { &pair.there.cluster } else { &pair.here.cluster };
             ledgers.each_ref().map(|ledger| send_entries(cluster.bind(ledger), sender, 1_000))
@@ -141,9 +141,9 @@ fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_
         };
         let sent = tokio::select! {
             sent = on_threads(senders) => sent,
-            () = cut => unreachable!("cuts go on"),
+            () = cut => unreachable!("cuts never end"),
         };
-        at_rest(&pair).await;
+        wait_until_idle(&pair).await;
         let books = ledgers.iter().map(|ledger| pair.here.cluster.bind(ledger).send(Book));
         let books = join_all(books).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
         for (at, sent) in sent.iter().enumerate() {
@@ -153,7 +153,7 @@ fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_
     });
 }
 
-/// An actor that ends in one of several ways, and answers until then.
+/// Actor that answers until it ends in one of several ways.
 #[derive(RemoteActor)]
 #[remote(local, handles(Ask, End))]
 struct Mortal;
@@ -162,7 +162,7 @@ impl Actor for Mortal {
     type Context = Context<Self>;
 }
 
-/// Answered with its number: at once, or by a future that goes on for a moment.
+/// Answered with its number: immediately, or by a future that takes some milliseconds.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u32")]
 struct Ask(u32);
@@ -195,13 +195,13 @@ impl Handler<End> for Mortal {
     fn handle(&mut self, end: End, ctx: &mut Context<Self>) {
         match end {
             End::Stop => ctx.stop(),
-            End::Panic => panic!("as it was told"),
+            End::Panic => panic!("as asked"),
             End::Thread => assert!(Arbiter::current().stop()),
         }
     }
 }
 
-/// Makes calls, each of which has to end, and with its own answer if it has one.
+/// Sends calls; each has to end, with its own answer if it has one.
 async fn ask_many(mortal: RemoteAddr<Mortal>, calls: u32) {
     let asked = (0..calls).map(|number| {
         let call = timeout(CALL_ENDS_WITHIN, mortal.send(Ask(number)));
@@ -215,7 +215,7 @@ async fn ask_many(mortal: RemoteAddr<Mortal>, calls: u32) {
 }
 
 #[test]
-fn no_call_hangs_and_no_credit_is_lost_when_actors_stop_or_panic_or_lose_their_thread() {
+fn no_call_hangs_and_no_credit_is_lost_when_actors_stop_panic_or_lose_their_thread() {
     repeatedly(async || {
         let pair = Pair::start().await;
         for end in [End::Stop, End::Panic, End::Thread].into_iter().cycle().take(30) {
@@ -225,33 +225,33 @@ fn no_call_hangs_and_no_credit_is_lost_when_actors_stop_or_panic_or_lose_their_t
             let asking = on_threads((0..SENDERS).map(|_| ask_many(mortal.clone(), 100)));
             let ending = async {
                 sleep(Duration::from_micros(fastrand::u64(..3_000))).await;
-                // Its own answer may be lost with the actor.
+                // The answer to the ending message may be lost with the actor.
                 let _ = timeout(CALL_ENDS_WITHIN, mortal.send(end)).await.expect("no call hangs");
             };
             join(asking, ending).await;
             arbiter.stop();
         }
-        at_rest(&pair).await;
+        wait_until_idle(&pair).await;
     });
 }
 
-/// Counts the handlers that are at work.
+/// Actor that counts its running handlers.
 #[derive(RemoteActor)]
 #[remote(local, handles(Work))]
 struct Worker {
-    at_work: Arc<AtomicUsize>,
+    running: Arc<AtomicUsize>,
 }
 
 impl Actor for Worker {
     type Context = Context<Self>;
 }
 
-/// Never answered.
+/// Request that is never answered.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct Work;
 
-/// Counted while it lives.
+/// Marker that is counted while it exists.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -271,7 +271,7 @@ impl Handler<Work> for Worker {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Work, _: &mut Context<Self>) -> ResponseFuture<()> {
-        let counted = Counted::new(&self.at_work);
+        let counted = Counted::new(&self.running);
         Box::pin(async move {
             let _counted = counted;
             std::future::pending().await
@@ -279,15 +279,15 @@ impl Handler<Work> for Worker {
     }
 }
 
-/// Makes calls and drops each of them, before, while or after its handler begins.
+/// Sends calls and drops each of them before, while or after its handler starts.
 async fn call_and_drop(worker: RemoteAddr<Worker>, calls: u32) {
-    let mut under_way = BTreeMap::new();
+    let mut in_flight = BTreeMap::new();
     for number in 0..calls {
         let mut call = Box::pin(worker.send(Work));
         assert!(poll_once(&mut call).await.is_pending());
-        under_way.insert(fastrand::u32(..), call);
-        if under_way.len() > 16 {
-            under_way.pop_first();
+        in_flight.insert(fastrand::u32(..), call);
+        if in_flight.len() > 16 {
+            in_flight.pop_first();
         }
         if number % 8 == 0 {
             sleep(Duration::from_micros(fastrand::u64(..300))).await;
@@ -296,27 +296,27 @@ async fn call_and_drop(worker: RemoteAddr<Worker>, calls: u32) {
 }
 
 #[test]
-fn every_handler_of_a_dropped_call_is_dropped_whichever_thread_hears_of_it_first() {
+fn every_handler_of_a_dropped_call_is_dropped_whichever_thread_sees_the_cancellation_first() {
     repeatedly(async || {
         let pair = Pair::start().await;
         let arbiters = [Arbiter::new(), Arbiter::new()];
-        let at_work = Arc::<AtomicUsize>::default();
+        let running = Arc::<AtomicUsize>::default();
         let workers = arbiters.each_ref().map(|arbiter| {
-            let at_work = Arc::clone(&at_work);
-            let worker = Worker::start_in_arbiter(&arbiter.handle(), |_| Worker { at_work });
+            let running = Arc::clone(&running);
+            let worker = Worker::start_in_arbiter(&arbiter.handle(), |_| Worker { running });
             pair.here.cluster.bind(&pair.there.cluster.register(worker))
         });
         let callers = (0..SENDERS).flat_map(|_| workers.clone().map(|worker| call_and_drop(worker, 500)));
         on_threads(callers).await;
-        let all_dropped = until(|| at_work.load(Ordering::SeqCst) == 0);
+        let all_dropped = until(|| running.load(Ordering::SeqCst) == 0);
         let outcome = timeout(CALL_ENDS_WITHIN, all_dropped).await;
-        assert!(outcome.is_ok(), "{at_work:?} handlers go on");
-        at_rest(&pair).await;
+        assert!(outcome.is_ok(), "{running:?} handlers still run");
+        wait_until_idle(&pair).await;
         assert!(arbiters.iter().all(Arbiter::stop));
     });
 }
 
-/// Makes calls that are never answered; each has to end by its time limit.
+/// Sends calls that are never answered; each has to end by its timeout.
 async fn call_with_limits(worker: RemoteAddr<Worker>, batches: u32) {
     for _ in 0..batches {
         let calls = (0..50).map(|_| {
@@ -324,20 +324,20 @@ async fn call_with_limits(worker: RemoteAddr<Worker>, batches: u32) {
             timeout(CALL_ENDS_WITHIN, worker.send(Work).timeout(limit))
         });
         for ended in join_all(calls).await {
-            assert!(ended.expect("a time limit ends its call").unwrap_err().is_timeout());
+            assert!(ended.expect("a timeout ends its call").unwrap_err().is_timeout());
         }
     }
 }
 
 #[test]
-fn every_time_limit_ends_its_call_though_several_threads_set_them() {
+fn every_timeout_ends_its_call_although_several_threads_set_them() {
     repeatedly(async || {
         let pair = Pair::start().await;
-        let at_work = Arc::<AtomicUsize>::default();
-        let counted = Arc::clone(&at_work);
-        let worker = pair.serve(move || Worker { at_work: counted });
+        let running = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&running);
+        let worker = pair.serve(move || Worker { running: counted });
         on_threads((0..SENDERS).map(|_| call_with_limits(worker.clone(), 10))).await;
-        until(|| at_work.load(Ordering::SeqCst) == 0).await;
-        at_rest(&pair).await;
+        until(|| running.load(Ordering::SeqCst) == 0).await;
+        wait_until_idle(&pair).await;
     });
 }

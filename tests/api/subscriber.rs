@@ -1,4 +1,4 @@
-//! A subscriber of the library's log that does what a program's may: it sends messages.
+//! Subscriber of the library's log events that sends messages itself, as a program's may.
 
 use std::sync::{Mutex, Once};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::cast::{Add, Clerk, Note};
 use crate::hosts::{PATIENCE, run, until};
 use crate::proxy::{Cut, Proxy};
 
-/// Hears all that the library logs in this process.
+/// Receives all events that the library logs in this process.
 pub(crate) struct Subscriber;
 
-/// Whom each event is sent to, and how many were.
-static SHIPPED: Mutex<Option<(RemoteAddr<Clerk>, usize)>> = Mutex::new(None);
+/// Recipient of each event, and the number of events sent.
+static FORWARDED: Mutex<Option<(RemoteAddr<Clerk>, usize)>> = Mutex::new(None);
 
 impl Subscriber {
-    /// Has this subscriber hear of everything, once a process.
+    /// Installs this subscriber, once for the process.
     pub(crate) fn install() {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
@@ -27,10 +27,10 @@ impl Subscriber {
         });
     }
 
-    fn ships_to(address: Option<RemoteAddr<Clerk>>) -> usize {
-        let mut shipped = SHIPPED.lock().unwrap();
-        let before = shipped.take().map_or(0, |(_, events)| events);
-        *shipped = address.map(|address| (address, 0));
+    fn forward_to(address: Option<RemoteAddr<Clerk>>) -> usize {
+        let mut forwarded = FORWARDED.lock().unwrap();
+        let before = forwarded.take().map_or(0, |(_, events)| events);
+        *forwarded = address.map(|address| (address, 0));
         before
     }
 }
@@ -51,13 +51,13 @@ impl tracing::Subscriber for Subscriber {
     fn event(&self, event: &Event<'_>) {
         let locks = roadshow::__private::locks_held();
         if locks > 0 {
-            // A panic here might be caught.
+            // An abort cannot be caught, as a panic in a handler would be.
             eprintln!("{} is logged under {locks} locks of the library", event.metadata().name());
             std::process::abort();
         }
         let address = {
-            let mut shipped = SHIPPED.lock().unwrap();
-            shipped.as_mut().map(|(address, events)| {
+            let mut forwarded = FORWARDED.lock().unwrap();
+            forwarded.as_mut().map(|(address, events)| {
                 *events += 1;
                 address.clone()
             })
@@ -73,14 +73,14 @@ impl tracing::Subscriber for Subscriber {
 }
 
 #[test]
-fn a_subscriber_of_the_log_may_send_to_the_very_peer_that_an_event_is_about() {
-    // On a thread of its own, which a lock may hold for good.
-    let (done, is_done) = std::sync::mpsc::sync_channel(1);
+fn a_log_subscriber_may_send_to_the_peer_of_an_event() {
+    // A separate thread: a deadlock would block it forever, and the test still fails in time.
+    let (done, finished) = std::sync::mpsc::sync_channel(1);
     let scenario = std::thread::spawn(move || {
         run(async {
             let (pair, proxy) = Proxy::between(roadshow::Limits::default()).await;
             let clerk = pair.serve(Clerk::default);
-            Subscriber::ships_to(Some(clerk.clone()));
+            Subscriber::forward_to(Some(clerk.clone()));
             for round in 1..=5 {
                 assert_eq!(clerk.send(Add(1)).await, Ok(round));
                 proxy.go_down(Cut::Reset);
@@ -91,9 +91,11 @@ fn a_subscriber_of_the_log_may_send_to_the_very_peer_that_an_event_is_about() {
             pair.there.host.forget(pair.here.identity());
             pair.here.host.mark_peer_down(pair.there.identity(), "it was killed");
         });
-        done.send(Subscriber::ships_to(None)).unwrap();
+        done.send(Subscriber::forward_to(None)).unwrap();
     });
-    let events = is_done.recv_timeout(PATIENCE + Duration::from_secs(5)).expect("no lock holds the host up");
+    let events = finished
+        .recv_timeout(PATIENCE + Duration::from_secs(5))
+        .expect("no lock is held while an event is logged");
     scenario.join().unwrap();
-    assert!(events >= 10, "links came up and broke: {events} events");
+    assert!(events >= 10, "links opened and broke: {events} events");
 }

@@ -1,4 +1,4 @@
-//! Tasks: results, order, progress, one at a time or side by side, and where they run.
+//! Tasks: results, order, progress, concurrency, and placement.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -32,7 +32,7 @@ fn process() -> u32 {
     std::process::id()
 }
 
-/// Computes until a file is there; gives its process.
+/// Computes until a file exists; returns its process.
 #[roadshow::task]
 fn compute_until(file: PathBuf) -> u32 {
     compute(&file);
@@ -42,12 +42,12 @@ fn compute_until(file: PathBuf) -> u32 {
 fn compute(until: &std::path::Path) {
     let since = Instant::now();
     while !until.exists() {
-        assert!(since.elapsed() < PATIENCE, "a computation is ended in time");
+        assert!(since.elapsed() < PATIENCE, "the computation ends in time");
         std::thread::yield_now();
     }
 }
 
-/// How many functions run side by side, and how many did at most.
+/// Number of functions that run concurrently, and its maximum.
 #[derive(Debug)]
 struct Overlap {
     now: AtomicUsize,
@@ -73,34 +73,34 @@ impl Overlap {
 
 static ALONE: Overlap = Overlap::new();
 static TOGETHER: Overlap = Overlap::new();
-static THREE: Barrier = Barrier::new(3);
+static ALL_THREE: Barrier = Barrier::new(3);
 static BUSY: LazyLock<Gate> = LazyLock::new(Gate::default);
-static BEGUN: AtomicUsize = AtomicUsize::new(0);
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 #[roadshow::task]
 fn alone() {
     ALONE.during(|| (0..50).for_each(|_| std::thread::yield_now()));
 }
 
-/// Goes on when two others run beside it.
+/// Continues when two others run concurrently.
 #[roadshow::task(parallel = 3)]
 fn in_threes() {
     TOGETHER.during(|| {
-        THREE.wait();
+        ALL_THREE.wait();
     });
 }
 
 #[roadshow::task]
-fn be_busy() {
+fn block_task_thread() {
     BUSY.pass();
 }
 
 #[roadshow::task]
 fn begin() {
-    BEGUN.fetch_add(1, Ordering::SeqCst);
+    STARTED.fetch_add(1, Ordering::SeqCst);
 }
 
-/// A host that runs tasks, and one that sends it some.
+/// Starts a host that runs tasks, and one that sends them.
 async fn task_host() -> (TestHost, TestHost) {
     let (here, there) = (TestHost::start().await, Plan::of_tasks().start().await);
     here.knows(&there);
@@ -108,9 +108,9 @@ async fn task_host() -> (TestHost, TestHost) {
     (here, there)
 }
 
-/// Tells where it lives, or computes there.
+/// Actor that returns its process, or computes in it.
 #[derive(RemoteActor)]
-#[remote(handles(Where, Compute))]
+#[remote(handles(GetPid, Compute))]
 struct Resident;
 
 impl Actor for Resident {
@@ -128,12 +128,12 @@ impl Spawn for Resident {
 
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u32")]
-struct Where;
+struct GetPid;
 
-impl Handler<Where> for Resident {
+impl Handler<GetPid> for Resident {
     type Result = u32;
 
-    fn handle(&mut self, _: Where, _: &mut Context<Self>) -> u32 {
+    fn handle(&mut self, _: GetPid, _: &mut Context<Self>) -> u32 {
         std::process::id()
     }
 }
@@ -152,20 +152,20 @@ impl Handler<Compute> for Resident {
     }
 }
 
-/// A file that is not there yet, and no longer at the end.
-struct Signal(PathBuf);
+/// File that does not exist yet, and is removed at the end of its test.
+struct SignalFile(PathBuf);
 
-impl Signal {
+impl SignalFile {
     fn new(name: &str) -> Self {
         Self(std::env::temp_dir().join(format!("roadshow-{}-{name}", std::process::id())))
     }
 
-    fn give(&self) {
+    fn create(&self) {
         std::fs::write(&self.0, "").unwrap();
     }
 }
 
-impl Drop for Signal {
+impl Drop for SignalFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
@@ -177,21 +177,21 @@ fn a_task_gives_its_result() {
         let (here, _there) = task_host().await;
         assert_eq!(here.cluster.run(square::task(12)).await, Ok(144));
         assert_eq!(here.cluster.run(divide::task(12, 5)).await, Ok(2));
-        assert_eq!(square(3), 9, "it is a function still");
+        assert_eq!(square(3), 9, "it is still a function");
     });
 }
 
 #[test]
-fn results_of_many_tasks_come_in_the_tasks_order_and_progress_is_told() {
+fn results_of_many_tasks_keep_their_order_and_progress_is_reported() {
     const TASKS: u64 = 1000;
     run(async {
         let (here, _there) = task_host().await;
-        let mut heard = Vec::new();
+        let mut reported = Vec::new();
         let tasks = here.cluster.run_all((0..TASKS).map(square::task));
-        let squares = tasks.progress(|done, all| heard.push((done, all))).await.unwrap();
+        let squares = tasks.progress(|done, all| reported.push((done, all))).await.unwrap();
         assert!(squares.into_iter().eq((0..TASKS).map(|n| n * n)));
         let all = TASKS as usize;
-        assert!(heard.into_iter().eq((1..=all).map(|done| (done, all))));
+        assert!(reported.into_iter().eq((1..=all).map(|done| (done, all))));
         assert_eq!(here.cluster.run_all((0..0).map(square::task)).await, Ok(vec![]));
     });
 }
@@ -225,7 +225,7 @@ fn tasks_of_one_worker_run_one_at_a_time() {
 }
 
 #[test]
-fn tasks_that_may_run_side_by_side_do_so_up_to_their_number() {
+fn parallel_tasks_run_concurrently_up_to_their_limit() {
     run(async {
         let (here, _there) = task_host().await;
         let done = join_all((0..30).map(|_| async { here.cluster.run(in_threes::task()).await })).await;
@@ -235,23 +235,23 @@ fn tasks_that_may_run_side_by_side_do_so_up_to_their_number() {
 }
 
 #[test]
-fn the_result_of_a_short_task_leaves_before_a_long_one_begins() {
+fn the_result_of_a_short_task_is_sent_before_a_long_one_starts() {
     run(async {
         let (here, _there) = task_host().await;
-        let signal = Signal::new("behind-a-short-one");
-        // Both are there when the first begins.
+        let signal = SignalFile::new("behind-a-short-one");
+        // Both tasks are queued when the first starts.
         let (short, long) =
             (here.cluster.run(square::task(3)), here.cluster.run(compute_until::task(signal.0.clone())));
         let mut long = long.into_future();
         let (short, ()) = tokio::join!(short, async { assert!(poll_once(&mut long).await.is_pending()) });
         assert_eq!(short, Ok(9));
-        signal.give();
+        signal.create();
         assert!(long.await.is_ok());
     });
 }
 
 #[test]
-fn a_task_whose_time_is_up_before_its_turn_never_begins() {
+fn a_task_that_expires_in_the_queue_never_runs() {
     run(async {
         let (here, there) = task_host().await;
         let mut raw = Raw::connect(&there).await;
@@ -259,7 +259,13 @@ fn a_task_whose_time_is_up_before_its_turn_never_begins() {
             let (target, call) = (Target::TASKS, CallId(number));
             Frame::Call(Call { call, target, message, timeout_ms, low_watermark: None, body: body_of(&()) })
         };
-        raw.write_all([call(1, 0, be_busy::HASH), call(2, 1, begin::HASH), call(3, 0, process::HASH)]).await;
+        // One write, so that all three are queued before the first one blocks the thread.
+        raw.write_all([
+            call(1, 0, block_task_thread::HASH),
+            call(2, 1, begin::HASH),
+            call(3, 0, process::HASH),
+        ])
+        .await;
         BUSY.reached_by(1).await;
         let late = here.cluster.run(process::task()).timeout(Duration::from_millis(5)).await.unwrap_err();
         assert!(late.to_string().contains("timeout"), "{late}");
@@ -272,12 +278,12 @@ fn a_task_whose_time_is_up_before_its_turn_never_begins() {
             other => panic!("{other:?}"),
         }
         assert!(matches!(raw.read().await, Some(Frame::Reply(reply)) if reply.call == CallId(3)));
-        assert_eq!(BEGUN.load(Ordering::SeqCst), 0);
+        assert_eq!(STARTED.load(Ordering::SeqCst), 0);
     });
 }
 
 #[test]
-fn a_host_of_actors_runs_no_tasks_and_says_so() {
+fn a_host_without_a_task_service_rejects_tasks() {
     run(async {
         let (here, there) = (TestHost::start().await, TestHost::start().await);
         here.knows(&there);
@@ -302,7 +308,7 @@ fn tasks_and_actors_are_spread_over_all_worker_processes() {
         assert_eq!(ran, workers);
         let mut lived = HashSet::new();
         for _ in 0..2 {
-            lived.insert(cluster.spawn::<Resident>(()).await.unwrap().send(Where).await.unwrap());
+            lived.insert(cluster.spawn::<Resident>(()).await.unwrap().send(GetPid).await.unwrap());
         }
         assert_eq!(lived, workers);
         cluster.shutdown().await.unwrap();
@@ -310,29 +316,29 @@ fn tasks_and_actors_are_spread_over_all_worker_processes() {
 }
 
 #[test]
-fn actors_answer_while_a_task_computes_in_their_process_and_tasks_run_while_an_actor_does() {
+fn actors_answer_while_a_task_computes_and_tasks_run_while_an_actor_computes() {
     run(async {
         let cluster = Cluster::local(1).await.unwrap();
         let pid = cluster.workers()[0].pid;
         let resident = cluster.spawn::<Resident>(()).await.unwrap();
-        let [task_ends, actor_ends] = ["task-ends", "actor-ends"].map(Signal::new);
+        let [task_ends, actor_ends] = ["task-ends", "actor-ends"].map(SignalFile::new);
 
         let handle = cluster.handle();
         let computing = compute_until::task(task_ends.0.clone());
         let task = actix_rt::spawn(async move { handle.run(computing).await });
         until(|| cluster.snapshot().peers.iter().map(|peer| peer.calls_open).sum::<usize>() == 1).await;
         for _ in 0..100 {
-            assert_eq!(resident.send(Where).await, Ok(pid));
+            assert_eq!(resident.send(GetPid).await, Ok(pid));
         }
         assert!(!task.is_finished());
-        task_ends.give();
+        task_ends.create();
         assert_eq!(task.await.unwrap(), Ok(pid));
 
         let busy = resident.try_send(Compute { until: actor_ends.0.clone() }).unwrap();
         let all = cluster.run_all((0..100).map(square::task)).await.unwrap();
         assert_eq!(all.len(), 100);
         assert_eq!(cluster.snapshot().peers.iter().map(|peer| peer.calls_open).sum::<usize>(), 1);
-        actor_ends.give();
+        actor_ends.create();
         assert_eq!(busy.await, Ok(()));
         cluster.shutdown().await.unwrap();
     });

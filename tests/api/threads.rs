@@ -1,4 +1,4 @@
-//! What may move between threads and be shared by them, and a cluster on a runtime that is not actix's.
+//! `Send` and `Sync` of the public types, and a cluster on a runtime other than actix's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ fn send<T: Send + 'static>() {}
 
 fn send_and_sync<T: Send + Sync + 'static>() {}
 
-/// Takes a future as `tokio::spawn` on a runtime with many threads does.
+/// Takes a future like `tokio::spawn` on a multi-threaded runtime.
 fn spawnable<F: Future<Output: Send> + Send + 'static>(_: fn() -> F) {}
 
-/// Never called: that it compiles is all.
+/// Placeholder for a value; the test only has to compile.
 fn any<T>() -> T {
-    unreachable!("the future is never made")
+    unreachable!("the future is never created")
 }
 
 #[test]
-fn everything_public_can_be_shared_by_threads() {
+fn public_types_are_send_and_sync() {
     send_and_sync::<Cluster>();
     send_and_sync::<Arc<Cluster>>();
     send_and_sync::<ClusterBuilder>();
@@ -52,7 +52,7 @@ fn everything_public_can_be_shared_by_threads() {
 }
 
 #[test]
-fn every_error_can_be_shared_by_threads() {
+fn errors_are_send_and_sync() {
     send_and_sync::<Error>();
     send_and_sync::<ClusterError>();
     send_and_sync::<TokenRpcError>();
@@ -71,8 +71,8 @@ fn every_error_can_be_shared_by_threads() {
 }
 
 #[test]
-fn every_request_can_move_to_another_thread() {
-    // They hold messages, arguments and closures, which need not be `Sync`.
+fn requests_are_send() {
+    // Requests hold messages, arguments and closures, which need not be `Sync`.
     send::<Request<Add>>();
     send::<SpawnRequest<Clerk>>();
     send::<RunTask<Square>>();
@@ -80,7 +80,7 @@ fn every_request_can_move_to_another_thread() {
 }
 
 #[test]
-fn every_future_can_run_on_a_runtime_with_many_threads() {
+fn futures_can_run_on_a_multi_threaded_runtime() {
     spawnable(Cluster::init);
     spawnable(|| Cluster::local(1));
     spawnable(|| Cluster::in_process(1));
@@ -108,7 +108,7 @@ fn every_future_can_run_on_a_runtime_with_many_threads() {
     });
 }
 
-/// Runs on a thread with a plain tokio runtime, and no actix system.
+/// Runs a future on a thread with a plain tokio runtime and no actix system.
 fn on_plain_runtime<F: Future<Output: Send> + Send + 'static>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let thread = std::thread::spawn(move || {
@@ -140,6 +140,6 @@ fn a_cluster_of_processes_needs_no_actix_system_in_its_driver() {
 }
 
 #[test]
-fn a_cluster_within_the_process_needs_no_actix_system_in_its_driver() {
+fn an_in_process_cluster_needs_no_actix_system_in_its_driver() {
     on_plain_runtime(async { use_all(Cluster::in_process(2).await?).await }).unwrap();
 }

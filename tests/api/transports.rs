@@ -1,4 +1,4 @@
-//! What every transport does, by one suite for all; and the faults of the one in memory.
+//! One suite for all transports, and the faults of the in-memory transport.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -48,17 +48,17 @@ async fn memory_passes_the_suite_with_latency() {
     passes_the_suite(&network).await;
 }
 
-/// What the layers above rely on.
+/// Checks the properties that the layers above rely on.
 async fn passes_the_suite(transport: &dyn Transport) {
     bytes_arrive_in_order_both_ways(transport).await;
     a_writer_waits_for_a_slow_reader(transport).await;
-    a_link_moves_to_another_thread(transport).await;
-    an_end_of_writing_leaves_the_other_direction_open(transport).await;
-    a_dropped_end_is_seen_by_the_other(transport).await;
-    nobody_listening_is_a_refusal(transport).await;
-    many_links_live_side_by_side(transport).await;
+    a_link_can_move_to_another_thread(transport).await;
+    a_shutdown_of_one_direction_leaves_the_other_open(transport).await;
+    a_dropped_end_is_detected_by_the_other(transport).await;
+    connecting_without_a_listener_is_refused(transport).await;
+    many_links_are_independent(transport).await;
     a_dropped_accept_loses_no_link(transport).await;
-    a_dropped_connect_harms_no_other(transport).await;
+    a_dropped_connect_affects_no_other(transport).await;
 }
 
 async fn bytes_arrive_in_order_both_ways(transport: &dyn Transport) {
@@ -67,19 +67,19 @@ async fn bytes_arrive_in_order_both_ways(transport: &dyn Transport) {
     let exchange = |link: Box<dyn Link>, sent: Vec<u8>| async move {
         let (mut reader, mut writer) = link.into_split();
         let write = async move {
-            // Neither a power of two nor a divisor of anything.
+            // A length that matches no buffer size, so that writes end at arbitrary offsets.
             for part in sent.chunks(10_007) {
                 writer.write_all(part).await.unwrap();
             }
         };
-        let mut got = Vec::new();
-        let (read, ()) = join(reader.read_to_end(&mut got), write).await;
+        let mut received = Vec::new();
+        let (read, ()) = join(reader.read_to_end(&mut received), write).await;
         read.unwrap();
-        got
+        received
     };
     let exchanges = join(exchange(near, near_sends.clone()), exchange(far, far_sends.clone()));
-    let (near_got, far_got) = in_time(exchanges).await;
-    assert!(near_got == far_sends && far_got == near_sends);
+    let (near_received, far_received) = in_time(exchanges).await;
+    assert!(near_received == far_sends && far_received == near_sends);
 }
 
 async fn a_writer_waits_for_a_slow_reader(transport: &dyn Transport) {
@@ -89,18 +89,18 @@ async fn a_writer_waits_for_a_slow_reader(transport: &dyn Transport) {
     let mut written = 0;
     while let Poll::Ready(taken) = poll_once(&mut pin!(unconstrained(near.write(&part)))).await {
         written += taken.unwrap();
-        assert!(written < ENDLESS, "a writer that nobody reads from waits");
+        assert!(written < ENDLESS, "a writer without a reader waits");
     }
     let rest = async {
         near.write_all(&part).await.unwrap();
         near.shutdown().await.unwrap();
     };
-    let mut got = Vec::new();
-    let (read, ()) = in_time(join(far.read_to_end(&mut got), rest)).await;
+    let mut received = Vec::new();
+    let (read, ()) = in_time(join(far.read_to_end(&mut received), rest)).await;
     assert_eq!(read.unwrap(), written + part.len());
 }
 
-async fn a_link_moves_to_another_thread(transport: &dyn Transport) {
+async fn a_link_can_move_to_another_thread(transport: &dyn Transport) {
     let (mut near, mut far) = link(transport).await;
     near.write_all(b"before").await.unwrap();
     let mut before = [0; 6];
@@ -115,24 +115,24 @@ async fn a_link_moves_to_another_thread(transport: &dyn Transport) {
     let near = near.detach().unwrap().attach().unwrap();
     let (mut reader, mut writer) = near.into_split();
     let sent = pattern(300_000, 3);
-    let mut got = Vec::new();
+    let mut received = Vec::new();
     let write = async {
         writer.write_all(&sent).await.unwrap();
         writer.shutdown().await.unwrap();
     };
-    let (read, ()) = in_time(join(reader.read_to_end(&mut got), write)).await;
+    let (read, ()) = in_time(join(reader.read_to_end(&mut received), write)).await;
     read.unwrap();
-    assert!(got == sent && &before == b"before");
+    assert!(received == sent && &before == b"before");
     assert_eq!(there.join().unwrap(), sent.len() as u64);
 }
 
-async fn an_end_of_writing_leaves_the_other_direction_open(transport: &dyn Transport) {
+async fn a_shutdown_of_one_direction_leaves_the_other_open(transport: &dyn Transport) {
     let (mut near, mut far) = link(transport).await;
-    near.write_all(b"last words").await.unwrap();
+    near.write_all(b"last bytes").await.unwrap();
     near.shutdown().await.unwrap();
-    let mut heard = String::new();
-    in_time(far.read_to_string(&mut heard)).await.unwrap();
-    assert_eq!((heard.as_str(), far.read(&mut [0]).await.unwrap()), ("last words", 0));
+    let mut received = String::new();
+    in_time(far.read_to_string(&mut received)).await.unwrap();
+    assert_eq!((received.as_str(), far.read(&mut [0]).await.unwrap()), ("last bytes", 0));
     far.write_all(&[42]).await.unwrap();
     assert_eq!(in_time(near.read_u8()).await.unwrap(), 42);
     assert_eq!(near.write_all(&[1]).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
@@ -145,13 +145,13 @@ async fn an_end_of_writing_leaves_the_other_direction_open(transport: &dyn Trans
     assert_eq!(in_time(reader.read_u8()).await.unwrap(), 43);
 }
 
-async fn a_dropped_end_is_seen_by_the_other(transport: &dyn Transport) {
+async fn a_dropped_end_is_detected_by_the_other(transport: &dyn Transport) {
     let (near, mut far) = link(transport).await;
     drop(near);
     assert_eq!(in_time(far.read(&mut [0])).await.unwrap(), 0);
-    assert!(is_break(&in_time(fails_to_write(&mut *far)).await));
+    assert!(is_break(&in_time(write_until_error(&mut *far)).await));
 
-    // Something was left to read: that is no orderly end.
+    // Unread bytes make a close a reset, since the peer must not believe that they were read.
     let (mut near, mut far) = link(transport).await;
     far.write_all(&[1, 2]).await.unwrap();
     in_time(near.read_u8()).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_dropped_end_is_seen_by_the_other(transport: &dyn Transport) {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-async fn nobody_listening_is_a_refusal(transport: &dyn Transport) {
+async fn connecting_without_a_listener_is_refused(transport: &dyn Transport) {
     let listener = transport.listen(LOOPBACK).await.unwrap();
     let address = listener.address();
     assert_ne!(address.port(), 0);
@@ -173,7 +173,7 @@ async fn nobody_listening_is_a_refusal(transport: &dyn Transport) {
     assert_eq!(in_time(far.read_u8()).await.unwrap(), 1);
 }
 
-async fn many_links_live_side_by_side(transport: &dyn Transport) {
+async fn many_links_are_independent(transport: &dyn Transport) {
     const LINKS: u32 = 200;
     let mut listener = transport.listen(LOOPBACK).await.unwrap();
     let address = listener.address();
@@ -206,7 +206,7 @@ async fn a_dropped_accept_loses_no_link(transport: &dyn Transport) {
     assert_eq!(in_time(far.read_u8()).await.unwrap(), 5);
 }
 
-async fn a_dropped_connect_harms_no_other(transport: &dyn Transport) {
+async fn a_dropped_connect_affects_no_other(transport: &dyn Transport) {
     let mut listener = transport.listen(LOOPBACK).await.unwrap();
     for _ in 0..3 {
         drop(poll_once(&mut transport.connect(listener.address(), fresh_identity())).await);
@@ -218,14 +218,14 @@ async fn a_dropped_connect_harms_no_other(transport: &dyn Transport) {
     };
     let _near = in_time(connect).await;
     let serve = async {
-        // Those that were given up before are at their end.
+        // The connections that were dropped before reach their end.
         while listener.accept().await.unwrap().await.unwrap().read_u8().await.ok() != Some(6) {}
     };
     in_time(serve).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_and_dials_take_the_time_that_the_latency_says() {
+async fn bytes_and_dials_take_the_configured_latency() {
     let network = Memory::new(3);
     let mut listener = network.listen((TWO, 0).into()).await.unwrap();
     network.latency(SECOND..=2 * SECOND);
@@ -242,7 +242,7 @@ async fn bytes_and_dials_take_the_time_that_the_latency_says() {
     assert_within(took, SECOND..=2 * SECOND);
 }
 
-/// The order in which numbered pairs arrive that were written at once, each on its own link.
+/// Returns the order in which numbered pairs arrive that were written together, each on its own link.
 async fn arrivals(seed: u64) -> Vec<(u8, u8)> {
     let network = Memory::new(seed);
     network.latency(Duration::from_millis(1)..=SECOND);
@@ -250,27 +250,27 @@ async fn arrivals(seed: u64) -> Vec<(u8, u8)> {
     for _ in 0..20 {
         ends.push(link(&network).await);
     }
-    let (tell, mut told) = tokio::sync::mpsc::channel(64);
+    let (sender, mut received) = tokio::sync::mpsc::channel(64);
     for (number, (mut near, mut far)) in (0..).zip(ends) {
         near.write_all(&[0]).await.unwrap();
         near.write_all(&[1]).await.unwrap();
-        let tell = tell.clone();
+        let sender = sender.clone();
         tokio::spawn(async move {
             while let Ok(count) = far.read_u8().await {
-                tell.send((number, count)).await.unwrap();
+                sender.send((number, count)).await.unwrap();
             }
             drop(near);
         });
     }
     let mut order = Vec::new();
     while order.len() < 40 {
-        order.push(told.recv().await.unwrap());
+        order.push(received.recv().await.unwrap());
     }
     order
 }
 
 #[tokio::test(start_paused = true)]
-async fn links_overtake_each_other_as_the_seed_says_and_nothing_is_overtaken_within_one() {
+async fn the_seed_decides_the_order_of_links_and_bytes_within_a_link_keep_theirs() {
     let order = arrivals(1).await;
     assert_eq!(order, arrivals(1).await);
     assert_ne!(order, arrivals(2).await);
@@ -289,13 +289,13 @@ async fn a_cut_resets_the_links_between_two_addresses_and_no_others() {
     let (mut near, mut far) = link_to(&network.at(ONE), &mut *listener).await;
     let (mut other, mut untouched) = link_to(&network, &mut *listener).await;
     near.write_all(b"lost").await.unwrap();
-    let waits = async {
+    let waiting = async {
         let mut reading = pin!(near.read_u8());
         assert!(poll_once(&mut reading).await.is_pending());
         assert_eq!(network.cut(TWO, ONE), 1);
         reading.await.unwrap_err()
     };
-    assert_eq!(waits.await.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(waiting.await.kind(), ErrorKind::ConnectionReset);
     assert_eq!(far.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert_eq!(far.write(&[1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     other.write_all(&[1]).await.unwrap();
@@ -316,7 +316,7 @@ async fn a_partition_holds_one_direction_until_it_is_healed() {
     assert!(timeout(hour, far.read_exact(&mut held)).await.is_err());
     far.write_all(&[9]).await.unwrap();
     assert_eq!(near.read_u8().await.unwrap(), 9);
-    // Whoever dials waits, from either side, and gets through once there is a way.
+    // A dial from either side waits, and succeeds after the partition is healed.
     assert!(timeout(hour, network.at(ONE).connect(listener.address(), fresh_identity())).await.is_err());
     let (here, mut back) = (network.listen((ONE, 0).into()).await.unwrap(), network.at(TWO));
     let mut dial = back.connect(here.address(), fresh_identity());
@@ -330,25 +330,26 @@ async fn a_partition_holds_one_direction_until_it_is_healed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_host_is_not_seen_through_a_partition() {
+async fn the_end_of_a_host_is_not_detected_through_a_partition() {
     let network = Memory::new(6);
     let mut listener = network.listen((TWO, 0).into()).await.unwrap();
     let (near, mut far) = link_to(&network.at(ONE), &mut *listener).await;
     network.partition(ONE, TWO);
     drop(near);
     assert!(timeout(SECOND, far.read(&mut [0])).await.is_err());
-    assert!(timeout(SECOND, fails_to_write(&mut *far)).await.is_err(), "the writer's room ends, no more");
+    assert!(timeout(SECOND, write_until_error(&mut *far)).await.is_err(), "the writer only fills its buffer");
     network.heal_all();
     assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
-    assert!(is_break(&fails_to_write(&mut *far).await));
+    assert!(is_break(&write_until_error(&mut *far).await));
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_ends_that_wait_for_room_do_not_keep_each_other_awake() {
+async fn two_ends_that_wait_for_buffer_space_do_not_wake_each_other() {
     let network = Memory::new(7);
     let (near, far) = link(&network).await;
     network.latency(SECOND..=SECOND);
-    // Each reads when it cannot write, and neither reads what is there for the other's room.
+    // Each end reads only when it cannot write. Bytes in transit free no space yet, so both ends have to
+    // sleep.
     let busy = |link: Box<dyn Link>| async move {
         let (mut reader, mut writer) = link.into_split();
         let mut written = 0;
@@ -361,16 +362,16 @@ async fn two_ends_that_wait_for_room_do_not_keep_each_other_awake() {
             }
         }
     };
-    timeout(60 * SECOND, join(busy(near), busy(far))).await.expect("time passes");
+    timeout(60 * SECOND, join(busy(near), busy(far))).await.expect("the clock advances");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_is_refused_until_all_is_healed() {
+async fn a_refused_listener_is_unreachable_until_it_is_healed() {
     let network = Memory::new(7);
     let mut listener = network.listen((TWO, 0).into()).await.unwrap();
     network.refuse(listener.address());
-    let refused = network.connect(listener.address(), fresh_identity()).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let error = network.connect(listener.address(), fresh_identity()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     network.heal_all();
     link_to(&network, &mut *listener).await;
 }
@@ -393,7 +394,7 @@ fn hosts_call_each_other_over_memory_in_paused_time() {
         let (took, timed_out) = timed(clerk.send(Add(1)).timeout(3600 * SECOND)).await;
         assert!(timed_out.is_err() && took >= 3600 * SECOND);
         network.heal(ONE, TWO);
-        assert_eq!(clerk.send(Add(1)).await, Ok(3), "the call that timed out is cancelled before it begins");
+        assert_eq!(clerk.send(Add(1)).await, Ok(3), "the call that timed out is cancelled before it starts");
         here.abort();
         there.abort();
     });
@@ -423,13 +424,13 @@ async fn link_to(transport: &dyn Transport, listener: &mut dyn Listener) -> Ends
     (near.unwrap(), far.unwrap().await.unwrap())
 }
 
-/// Bytes of which none is where it would be after a loss.
+/// Returns bytes whose period fits no buffer size, so that a loss would shift them.
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8 ^ seed).collect()
 }
 
-/// Writes until that fails.
-async fn fails_to_write(link: &mut dyn Link) -> io::Error {
+/// Writes until a write fails.
+async fn write_until_error(link: &mut dyn Link) -> io::Error {
     loop {
         if let Err(error) = link.write_all(&[0; 1024]).await {
             return error;
@@ -443,7 +444,7 @@ fn is_break(error: &io::Error) -> bool {
 }
 
 async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it ends in time")
+    timeout(PATIENCE, future).await.expect("the operation ends in time")
 }
 
 async fn timed<F: IntoFuture>(future: F) -> (Duration, F::Output) {
@@ -454,7 +455,7 @@ async fn timed<F: IntoFuture>(future: F) -> (Duration, F::Output) {
 
 #[track_caller]
 fn assert_within(took: Duration, range: RangeInclusive<Duration>) {
-    // Each of a handful of timers may come a tick late.
+    // Each of several timers may fire one tick late.
     let range = *range.start()..=*range.end() + Duration::from_millis(10);
     assert!(range.contains(&took), "{took:?} is not in {range:?}");
 }

@@ -1,4 +1,4 @@
-//! Values on their way: what arrives is what was sent, or its sender is told why it cannot be.
+//! Values in messages: a value arrives unchanged, or its sender gets an error with the cause.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ impl Expression {
         (1..levels).fold(Self::Number(1), |inner, _| Self::Negated(inner.into()))
     }
 
-    /// Without recursion.
+    /// Counts the levels without recursion.
     fn levels(&self) -> usize {
         let mut levels = 1;
         let mut expression = self;
@@ -34,7 +34,7 @@ impl Expression {
     }
 }
 
-/// Without recursion, for which a test's thread has too little stack.
+/// Drops the levels without recursion: the stack of a test thread is too small for it.
 impl Drop for Expression {
     fn drop(&mut self) {
         let Self::Negated(inner) = self else { return };
@@ -63,7 +63,7 @@ struct Wide {
     rest: std::collections::BTreeMap<String, u128>,
 }
 
-/// Gives back what it gets.
+/// Defines tasks that return their argument.
 macro_rules! echo {
     ($($task:ident($ty:ty))*) => {$(
         #[roadshow::task]
@@ -84,13 +84,13 @@ echo! {
     float(f64)
 }
 
-/// An expression of as many levels.
+/// Returns an expression of this many levels.
 #[roadshow::task]
 fn grow(levels: usize) -> Expression {
     Expression::nested(levels)
 }
 
-/// A tree that arrives as an actor's arguments and in messages.
+/// Actor that receives a tree as its arguments and in messages.
 #[derive(RemoteActor)]
 #[remote(handles(Measure))]
 struct Tree(usize);
@@ -128,7 +128,7 @@ macro_rules! arrives {
 }
 
 #[test]
-fn value_arrives_as_it_was_sent() {
+fn value_arrives_unchanged() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         arrives!(cluster, options, vec![None, Some(None), Some(Some(()))]);
@@ -146,7 +146,7 @@ fn value_arrives_as_it_was_sent() {
 }
 
 #[test]
-fn value_that_cannot_arrive_is_an_error_at_its_sender() {
+fn value_that_cannot_be_encoded_is_an_error_at_its_sender() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         let not_utf_8 = PathBuf::from(OsString::from_vec(vec![0xe9]));
@@ -159,16 +159,16 @@ fn value_that_cannot_arrive_is_an_error_at_its_sender() {
 }
 
 #[track_caller]
-fn assert_unencodable(error: &TaskError, why: &str) {
+fn assert_unencodable(error: &TaskError, cause: &str) {
     let TaskError::NotDelivered { reason: NotDelivered::Unencodable { text }, .. } = error else {
         panic!("{error:?}")
     };
-    assert!(text.contains(why), "{text}");
+    assert!(text.contains(cause), "{text}");
 }
 
-/// A worker is a process here: one that overflowed its stack would end.
+/// The worker is a process here: a stack overflow would end it.
 #[test]
-fn value_that_is_too_deep_is_refused_on_every_way_and_no_process_ends() {
+fn value_that_is_too_deep_is_rejected_everywhere_and_ends_no_process() {
     run(async {
         const DEEP: usize = 60_000;
         let cluster = Cluster::local(1).await.unwrap();

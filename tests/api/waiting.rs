@@ -1,7 +1,7 @@
-//! Time: whatever has a timeout keeps it, whatever it waits for; what has none can be dropped.
+//! Timeouts: an operation with a timeout keeps it whatever it waits for; one without can be dropped.
 //!
-//! Nothing here ever goes on by itself: an operation that forgot its time would wait for as long as the
-//! test may last. The table of what takes time is in `docs/sending.md`.
+//! Nothing in these tests completes by itself: an operation that ignored its timeout would wait until the
+//! test fails. `docs/sending.md` has the table of operations.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -24,7 +24,7 @@ use crate::raw::Raw;
 
 const SOON: Duration = Duration::from_millis(10);
 
-/// Is spawned from much, and takes much.
+/// Actor with large arguments and large messages.
 #[derive(RemoteActor)]
 #[remote(handles(Much))]
 struct Glutton;
@@ -61,7 +61,7 @@ fn much() -> Payload {
     vec![1; 6 << 10].into()
 }
 
-/// Where everything goes; with nobody, everything waits for a place.
+/// Placement of everything on one host; without a host every placement stays pending.
 #[derive(Debug)]
 struct Everything {
     to: Option<HostUid>,
@@ -89,18 +89,18 @@ impl Placement for Everything {
     }
 }
 
-/// A host whose work goes to another that is known, and that takes no link: first for its connection, then
-/// for room for one large message at each target, everything waits.
-struct Waiting {
+/// Host whose work is placed on a known peer that accepts no link. Everything waits, first for the
+/// connection, and then for capacity: each target's queue takes one large message.
+struct StuckHost {
     site: TestHost,
     addr: RemoteAddr<Glutton>,
     _listener: TcpListener,
 }
 
-impl Waiting {
-    async fn for_a_link() -> Self {
-        let site = Plan { limits: patient(), ..Plan::default() }.start().await;
-        // It accepts no connection, and the kernel lets nobody wait for ever.
+impl StuckHost {
+    async fn without_a_link() -> Self {
+        let site = Plan { limits: wait_for_links(), ..Plan::default() }.start().await;
+        // The listener accepts no connection, so the dial never completes.
         let (listener, identity) = Raw::listen_for(&site).await;
         site.host.set_placement(Arc::new(Everything { to: Some(identity), tasks: Arc::default() }));
         let addr = site.cluster.bind(&Raw::addr_of(identity, 1));
@@ -108,8 +108,8 @@ impl Waiting {
     }
 }
 
-/// A first link is waited for as long as a test may last, and one message at a time has room.
-fn patient() -> Limits {
+/// Limits under which a first link is awaited longer than a test runs, and a queue takes one message.
+fn wait_for_links() -> Limits {
     limits(|limits| {
         limits.connect_timeout = 2 * PATIENCE;
         limits.handshake_timeout = 2 * PATIENCE;
@@ -117,50 +117,53 @@ fn patient() -> Limits {
     })
 }
 
-async fn gives_up<T: Debug, E: Debug>(what: &str, waits: impl IntoFuture<Output = Result<T, E>>) -> E {
-    match waits.await {
+async fn expect_error<T: Debug, E: Debug>(
+    what: &str,
+    operation: impl IntoFuture<Output = Result<T, E>>,
+) -> E {
+    match operation.await {
         Err(error) => error,
-        Ok(value) => panic!("{what} has ended, with {value:?}"),
+        Ok(value) => panic!("{what} has completed with {value:?}"),
     }
 }
 
-/// All that has a timeout, and what is said when that is over.
-async fn all_give_up(Waiting { site, addr, .. }: &Waiting) {
+/// Checks every operation with a timeout, and its error.
+async fn check_all_timeouts(StuckHost { site, addr, .. }: &StuckHost) {
     let expired = SendError::NotDelivered(NotDelivered::Expired);
     let recipient = addr.recipient::<Much>();
-    assert_eq!(gives_up("send", addr.send(Much(much())).timeout(SOON)).await, expired);
-    assert_eq!(gives_up("send", recipient.send(Much(much())).timeout(SOON)).await, expired);
+    assert_eq!(expect_error("send", addr.send(Much(much())).timeout(SOON)).await, expired);
+    assert_eq!(expect_error("send", recipient.send(Much(much())).timeout(SOON)).await, expired);
     let retried = addr.send(Much(much())).retry(Retry::default()).timeout(SOON);
-    assert_eq!(gives_up("send with retry", retried).await, expired);
-    let error = gives_up("spawn", site.cluster.spawn::<Glutton>(much()).timeout(SOON)).await;
+    assert_eq!(expect_error("send with retry", retried).await, expired);
+    let error = expect_error("spawn", site.cluster.spawn::<Glutton>(much()).timeout(SOON)).await;
     let is_expired = matches!(error, SpawnError::NotDelivered { reason: NotDelivered::Expired, .. });
     assert!(is_expired, "{error}");
-    let error = gives_up("run", site.cluster.run(measure::task(much())).timeout(SOON)).await;
+    let error = expect_error("run", site.cluster.run(measure::task(much())).timeout(SOON)).await;
     let is_expired = matches!(error, TaskError::NotDelivered { reason: NotDelivered::Expired, .. });
     assert!(is_expired, "{error}");
 }
 
-/// What has no timeout waits, and is withdrawn when it is dropped.
-async fn waits<T>(what: &str, operation: impl Future<Output = T>) {
-    assert!(timeout(SOON, operation).await.is_err(), "{what} has ended");
+/// Checks that an operation without a timeout is still waiting; dropping it cancels it.
+async fn expect_waiting<T>(what: &str, operation: impl Future<Output = T>) {
+    assert!(timeout(SOON, operation).await.is_err(), "{what} has completed");
 }
 
 #[test]
-fn whatever_has_a_timeout_keeps_it_while_it_waits_for_a_first_link() {
+fn operations_keep_their_timeout_while_they_wait_for_a_first_link() {
     run(async {
-        let waiting = Waiting::for_a_link().await;
-        all_give_up(&waiting).await;
-        let under_way = waiting.addr.try_send(Much(much())).unwrap().timeout(SOON);
-        assert!(gives_up("try_send", under_way).await.is_timeout());
-        assert_eq!(waiting.site.calls_open(), 0);
+        let stuck = StuckHost::without_a_link().await;
+        check_all_timeouts(&stuck).await;
+        let sent = stuck.addr.try_send(Much(much())).unwrap().timeout(SOON);
+        assert!(expect_error("try_send", sent).await.is_timeout());
+        assert_eq!(stuck.site.calls_open(), 0);
     });
 }
 
 #[test]
-fn whatever_has_a_timeout_keeps_it_while_it_waits_for_room() {
+fn operations_keep_their_timeout_while_they_wait_for_capacity() {
     run(async {
-        let waiting = Waiting::for_a_link().await;
-        let Waiting { site, addr, .. } = &waiting;
+        let stuck = StuckHost::without_a_link().await;
+        let StuckHost { site, addr, .. } = &stuck;
         let mut sent = Box::pin(addr.send(Much(much())));
         let mut spawned = site.cluster.spawn::<Glutton>(much()).into_future();
         let mut ran = site.cluster.run(measure::task(much())).into_future();
@@ -169,37 +172,37 @@ fn whatever_has_a_timeout_keeps_it_while_it_waits_for_room() {
         assert!(poll_once(&mut ran).await.is_pending());
         let full = addr.try_send(Much(much())).unwrap_err();
         assert!(matches!(full.reason, NotDelivered::Full { .. }), "{full}");
-        all_give_up(&waiting).await;
-        waits("tell", addr.tell(Much(much()))).await;
-        waits("tell", addr.recipient::<Much>().tell(Much(much()))).await;
+        check_all_timeouts(&stuck).await;
+        expect_waiting("tell", addr.tell(Much(much()))).await;
+        expect_waiting("tell", addr.recipient::<Much>().tell(Much(much()))).await;
         let tasks = (0..3).map(|_| measure::task(much()));
-        waits("run_all", site.cluster.run_all(tasks).into_future()).await;
-        assert_eq!(site.calls_open(), 3, "what was dropped has left nothing behind");
+        expect_waiting("run_all", site.cluster.run_all(tasks).into_future()).await;
+        assert_eq!(site.calls_open(), 3, "a dropped operation leaves nothing behind");
         assert_eq!(site.dead_letters(), 0);
     });
 }
 
 #[test]
-fn whatever_has_a_timeout_keeps_it_while_it_waits_for_a_place_or_for_the_head() {
+fn operations_keep_their_timeout_while_they_wait_for_placement_or_the_head() {
     run(async {
         let site = TestHost::start().await;
         site.host.set_placement(Arc::new(Everything { to: None, tasks: Arc::default() }));
-        let error = gives_up("spawn", site.cluster.spawn::<Glutton>(much()).timeout(SOON)).await;
+        let error = expect_error("spawn", site.cluster.spawn::<Glutton>(much()).timeout(SOON)).await;
         assert!(matches!(error, SpawnError::PlacementTimedOut { .. }), "{error}");
-        waits("spawn", site.cluster.spawn::<Glutton>(much()).into_future()).await;
-        waits("actor", site.cluster.actor::<Glutton>("name")).await;
-        waits("actor_in", site.cluster.actor_in::<Glutton>("namespace", "name")).await;
+        expect_waiting("spawn", site.cluster.spawn::<Glutton>(much()).into_future()).await;
+        expect_waiting("actor", site.cluster.actor::<Glutton>("name")).await;
+        expect_waiting("actor_in", site.cluster.actor_in::<Glutton>("namespace", "name")).await;
     });
 }
 
 #[test]
-fn a_stop_waits_and_is_withdrawn_with_its_future() {
+fn a_stop_waits_and_is_cancelled_with_its_future() {
     run(async {
-        let waiting = Waiting::for_a_link().await;
-        let mut stop = pin!(waiting.addr.stop());
-        waits("stop", stop.as_mut()).await;
-        assert_eq!(waiting.site.calls_open(), 1);
-        waits("stop", waiting.addr.stop()).await;
-        assert_eq!(waiting.site.calls_open(), 1);
+        let stuck = StuckHost::without_a_link().await;
+        let mut stop = pin!(stuck.addr.stop());
+        expect_waiting("stop", stop.as_mut()).await;
+        assert_eq!(stuck.site.calls_open(), 1);
+        expect_waiting("stop", stuck.addr.stop()).await;
+        assert_eq!(stuck.site.calls_open(), 1);
     });
 }

@@ -1,4 +1,4 @@
-//! Actors with wishes, in a local cluster: names, what they hold of their node, how long they live.
+//! Placement options of actors in a local cluster: names, resources, lifetimes.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use roadshow::{Cluster, FindError, Lifetime, PlacementError, Resources, SpawnErr
 use crate::cast::{Add, Clerk};
 use crate::hosts::run;
 
-/// Asks until it is so.
+/// Polls a condition until it is true.
 async fn until(mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         tokio::task::yield_now().await;
     }
 }
 
-/// Another type than the clerk.
+/// Second actor type.
 #[derive(RemoteActor)]
 #[remote(local)]
 struct Other;
@@ -26,16 +26,16 @@ impl Actor for Other {
     type Context = Context<Self>;
 }
 
-/// Spawns a clerk by name, from where it lives.
+/// Actor that spawns a named clerk from its own process.
 #[derive(RemoteActor)]
-#[remote(handles(Hire))]
-struct Chief(ClusterRef);
+#[remote(handles(SpawnNamed))]
+struct Manager(ClusterRef);
 
-impl Actor for Chief {
+impl Actor for Manager {
     type Context = Context<Self>;
 }
 
-impl Spawn for Chief {
+impl Spawn for Manager {
     type Args = ();
     type Error = Infallible;
 
@@ -46,31 +46,31 @@ impl Spawn for Chief {
 
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Option<RemoteAddr<Clerk>>")]
-struct Hire(String);
+struct SpawnNamed(String);
 
-impl Handler<Hire> for Chief {
+impl Handler<SpawnNamed> for Manager {
     type Result = ResponseFuture<Option<RemoteAddr<Clerk>>>;
 
-    fn handle(&mut self, Hire(name): Hire, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, SpawnNamed(name): SpawnNamed, _: &mut Context<Self>) -> Self::Result {
         let cluster = self.0.clone();
         Box::pin(async move { cluster.spawn::<Clerk>(()).name(name).await.ok() })
     }
 }
 
 #[test]
-fn what_an_actor_asks_for_adds_up_in_any_order() {
+fn resource_options_add_up_in_any_order() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         let gpu = || Resources::none().with("gpu", 2.0);
         let spawn = || cluster.spawn::<Clerk>(());
-        let refused = [
+        let rejected = [
             spawn().num_cpus(1.0).resources(gpu()).await,
             spawn().resources(gpu()).num_cpus(1.0).await,
             spawn().resources(Resources::none().with(Resources::CPU, 1.0)).resources(gpu()).await,
             spawn().num_cpus(7.0).resources(gpu().with(Resources::CPU, 1.0)).await,
         ];
-        for refused in refused.map(|spawned| spawned.unwrap_err().to_string()) {
-            assert!(refused.contains("cpu 1, gpu 2"), "{refused}");
+        for rejected in rejected.map(|spawned| spawned.unwrap_err().to_string()) {
+            assert!(rejected.contains("cpu 1, gpu 2"), "{rejected}");
         }
         cluster.shutdown().await.unwrap();
     });
@@ -95,7 +95,7 @@ fn actor_is_found_by_its_name_until_it_ends() {
         clerk.stop().await.unwrap();
         until(async || cluster.actor::<Clerk>("clerk").await.is_err()).await;
         let next = cluster.spawn::<Clerk>(()).name("clerk").await.unwrap();
-        assert_eq!(next.send(Add(2)).await.unwrap(), 2, "it begins anew");
+        assert_eq!(next.send(Add(2)).await.unwrap(), 2, "it is a new actor");
         cluster.shutdown().await.unwrap();
     });
 }
@@ -104,17 +104,17 @@ fn actor_is_found_by_its_name_until_it_ends() {
 fn actor_spawns_others_by_name_from_another_process() {
     run(async {
         let cluster = Cluster::local(2).await.unwrap();
-        let chief = cluster.spawn::<Chief>(()).await.unwrap();
-        let hired = chief.send(Hire("clerk".to_owned())).await.unwrap().unwrap();
-        assert_eq!(cluster.actor::<Clerk>("clerk").await.unwrap(), hired);
-        assert_eq!(chief.send(Hire("clerk".to_owned())).await.unwrap(), None, "the name is taken");
-        assert_eq!(hired.send(Add(3)).await.unwrap(), 3);
+        let manager = cluster.spawn::<Manager>(()).await.unwrap();
+        let spawned = manager.send(SpawnNamed("clerk".to_owned())).await.unwrap().unwrap();
+        assert_eq!(cluster.actor::<Clerk>("clerk").await.unwrap(), spawned);
+        assert_eq!(manager.send(SpawnNamed("clerk".to_owned())).await.unwrap(), None, "the name is taken");
+        assert_eq!(spawned.send(Add(3)).await.unwrap(), 3);
         cluster.shutdown().await.unwrap();
     });
 }
 
 #[test]
-fn actor_waits_for_what_another_holds_and_is_refused_what_nobody_has() {
+fn actor_waits_for_used_resources_and_is_rejected_for_missing_ones() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         let node = cluster.nodes().await.unwrap().remove(0);
@@ -125,11 +125,11 @@ fn actor_waits_for_what_another_holds_and_is_refused_what_nobody_has() {
         let late = asking.timeout(Duration::from_millis(20)).await.unwrap_err();
         assert!(matches!(late, SpawnError::PlacementTimedOut { .. }), "{late}");
         let (second, ()) = tokio::join!(async { cluster.spawn::<Clerk>(()).num_cpus(all).await }, async {
-            let waits = async || {
+            let expect_waiting = async || {
                 let actors = cluster.actors().await.unwrap();
                 actors.iter().any(|actor| actor.state == ActorState::PendingCreation && actor.cause.is_some())
             };
-            until(waits).await;
+            until(expect_waiting).await;
             first.stop().await.unwrap();
         });
         assert_eq!(second.unwrap().send(Add(1)).await.unwrap(), 1);
@@ -160,17 +160,17 @@ fn detached_actor_of_a_local_cluster_ends_with_it_and_can_be_killed() {
 }
 
 #[test]
-fn wish_about_a_name_that_is_not_given_is_refused() {
+fn name_options_without_a_name_are_rejected() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         for request in
             [cluster.spawn::<Clerk>(()).get_if_exists(), cluster.spawn::<Clerk>(()).namespace("shared")]
         {
-            let refused = request.await.unwrap_err();
-            let SpawnError::Placement { reason: PlacementError::Infeasible { .. }, .. } = &refused else {
-                panic!("{refused}")
+            let rejected = request.await.unwrap_err();
+            let SpawnError::Placement { reason: PlacementError::Infeasible { .. }, .. } = &rejected else {
+                panic!("{rejected}")
             };
-            assert!(refused.to_string().contains("give the actor one with name(..)"), "{refused}");
+            assert!(rejected.to_string().contains("give the actor one with name(..)"), "{rejected}");
         }
         cluster.shutdown().await.unwrap();
     });

@@ -1,4 +1,5 @@
-//! The lecture's program over processes: its defects, and its answers against those in sequence.
+//! The lecture's program over processes: its known defects, and its answers compared with the sequential
+//! ones.
 
 use std::num::NonZeroUsize;
 
@@ -14,7 +15,7 @@ use roadshow::words::{
 const COUNTINGS: [Counting; 2] = [Counting::List, Counting::Hash];
 const METHODS: [Method; 3] = [Method::TwoRound, Method::Exact, Method::Tput];
 
-/// A cluster of two processes and a coordinator, on this thread.
+/// Cluster of two processes, and a coordinator on this thread.
 struct Fixture {
     system: SystemRunner,
     cluster: Cluster,
@@ -50,7 +51,7 @@ impl Fixture {
         self.system.block_on(tasks(&self.cluster, words, parts(nodes), counting, method)).unwrap()
     }
 
-    /// Both ways over processes must find what the control finds in this one.
+    /// Compares actors and tasks over processes with slices in this process.
     #[track_caller]
     fn check(&self, words: &WordList, nodes: usize, counting: Counting, method: Method) -> Option<WordCount> {
         let expect = slices(words, parts(nodes), counting, method);
@@ -69,7 +70,7 @@ fn answer(word: &str, count: u64, first: u64) -> Option<WordCount> {
 }
 
 #[test]
-fn two_rounds_miss_what_wins_in_no_part_and_exact_finds_it() {
+fn two_rounds_miss_a_word_that_wins_in_no_part_and_exact_finds_it() {
     let fixture = Fixture::start();
     let words = tokenize("a a a x x, b b b x x, c c c x x, d d d x x").unwrap();
     for counting in COUNTINGS {
@@ -80,7 +81,7 @@ fn two_rounds_miss_what_wins_in_no_part_and_exact_finds_it() {
 }
 
 #[test]
-fn words_behind_the_last_whole_part_are_counted() {
+fn words_after_the_last_whole_part_are_counted() {
     let fixture = Fixture::start();
     let words = tokenize("a b c d a b c d z z z").unwrap();
     for method in METHODS {
@@ -89,7 +90,7 @@ fn words_behind_the_last_whole_part_are_counted() {
 }
 
 #[test]
-fn fewer_words_than_nodes_have_an_answer_and_none_have_none() {
+fn fewer_words_than_nodes_have_an_answer_and_no_words_have_none() {
     let fixture = Fixture::start();
     let words = tokenize("Oh -- no, no!").unwrap();
     for method in METHODS {
@@ -114,7 +115,7 @@ fn tie_goes_to_the_word_seen_first_whichever_node_answers_first() {
 }
 
 #[test]
-fn words_are_those_of_python_when_they_come_back_from_another_process() {
+fn words_from_another_process_are_those_of_python() {
     let fixture = Fixture::start();
     let words = tokenize("ΟΔΟΣ\u{1c}οδος ΟΔΟΣ'Α İ").unwrap();
     let expect = answer("οδος", 2, 0);
@@ -133,7 +134,7 @@ fn no_word_is_lost_for_any_length_and_number_of_nodes() {
     }
 }
 
-/// Every word that some Node has, in the order of the parts.
+/// Collects the words of all Nodes, in the order of the parts.
 async fn count_by_nodes(cluster: &ClusterRef, words: &WordList, nodes: usize) -> Vec<String> {
     let mut counted = Vec::new();
     for part in words.partition(parts(nodes)) {
@@ -161,24 +162,24 @@ fn node_answers_both_rounds_with_positions_in_the_whole_text() {
 }
 
 #[test]
-fn node_answers_three_rounds_with_what_each_asks_for() {
+fn node_answers_the_question_of_each_of_three_rounds() {
     let fixture = Fixture::start();
     let words = tokenize("x x x a b b c c a c d").unwrap();
     fixture.system.block_on(async {
         let part = words.slice(3..words.len());
         for counting in COUNTINGS {
             let node = fixture.cluster.spawn::<Node>((part.clone(), counting)).await.unwrap();
-            let told = |counts: &Counts| -> Vec<(String, u64, u64)> {
-                counts.iter().map(|(word, tally)| (word.to_owned(), tally.count, tally.first)).collect()
+            let tallies = |counts: &Counts| -> Vec<(String, u64, u64)> {
+                counts.iter().map(|(word, counted)| (word.to_owned(), counted.count, counted.first)).collect()
             };
-            let tell = |word: &str, count, first| (word.to_owned(), count, first);
+            let tally = |word: &str, count, first| (word.to_owned(), count, first);
             let best = node.send(BestWords(parts(1))).await.unwrap();
-            assert_eq!(told(&best), [tell("c", 3, 6)]);
+            assert_eq!(tallies(&best), [tally("c", 3, 6)]);
             let others = node.send(OtherWords { k: parts(1), at_least: 2 }).await.unwrap();
-            assert_eq!(told(&others), [tell("a", 2, 3), tell("b", 2, 4)]);
+            assert_eq!(tallies(&others), [tally("a", 2, 3), tally("b", 2, 4)]);
             let wanted = WordList::from_words(["d", "x"]).unwrap();
             let missing = node.send(CountWords(wanted)).await.unwrap();
-            assert_eq!(told(&missing), [tell("d", 1, 10)]);
+            assert_eq!(tallies(&missing), [tally("d", 1, 10)]);
             node.stop().await.unwrap();
         }
     });
@@ -196,7 +197,7 @@ fn top_words_by_actors_are_those_in_this_process() {
             let top = TopWords { words: words.clone(), nodes, k, counting };
             let top = fixture.system.block_on(fixture.coordinator.send(top)).unwrap().unwrap();
             prop_assert_eq!(&top, &top_words(&words, nodes, k, counting));
-            // In one part there is nothing to prune.
+            // With one part no key can be pruned.
             prop_assert_eq!(top, top_words(&words, parts(1), k, counting));
             Ok(())
         })

@@ -1,18 +1,18 @@
-//! Programs that call an actor of another one, and what they hear of its end.
+//! Calls to an actor of another job, and their errors when it ends.
 
 use std::time::{Duration, Instant};
 
 use roadshow::config::NODE_LEASE;
 
 use super::cast::Friend;
-use super::job::{Job, Order, Wish};
+use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
 use super::site::{Node, TestCluster};
 
-/// How soon a caller hears of the end, as long as the head is there, on a machine that has much else to do.
+/// Maximum time until a caller gets the error while the head runs, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A program with a detached actor, and another that has found it: itself, and an actor of its own.
+/// Job with a detached actor, and another job that calls it from its driver and from an actor.
 struct Neighbours {
     site: TestCluster,
     owner: Job,
@@ -25,22 +25,23 @@ const KEPT: &str = "kept";
 impl Neighbours {
     fn on(site: TestCluster, node: &Node) -> Self {
         let mut owner = Job::join(&site);
-        let wish = Wish { detached: true, namespace: Some(KEPT.to_owned()), ..Wish::on(node) };
-        owner.spawn(KEPT, Wish { name: Some(KEPT.to_owned()), ..wish });
+        let options =
+            SpawnOptions { detached: true, namespace: Some(KEPT.to_owned()), ..SpawnOptions::on(node) };
+        owner.spawn(KEPT, SpawnOptions { name: Some(KEPT.to_owned()), ..options });
         let mut other = Job::join(&site);
         other.does(Order::Find(KEPT.to_owned(), KEPT.to_owned(), Some(KEPT.to_owned())));
-        other.spawn("finder", Wish::on(&site.nodes[0]));
+        other.spawn("finder", SpawnOptions::on(&site.nodes[0]));
         assert_eq!(other.number(friend(Friend::Find(KEPT.to_owned(), KEPT.to_owned()))), 0);
         assert_eq!((other.add(KEPT, 1), other.number(friend(Friend::Add(1)))), (1, 2));
         let pid = owner.pid_of(KEPT).try_into().unwrap();
         Self { site, owner, other, pid }
     }
 
-    /// Calls that are under way when `kill` ends the actor's worker end within `limit`, and so do later ones.
+    /// Checks that calls in flight and later calls fail within `limit` after `kill` has ended the actor's worker.
     fn hear_of(&mut self, kill: impl FnOnce(&TestCluster), limit: Duration, cause: &str) {
         let pending =
             [self.other.begin(Order::Never(KEPT.to_owned())), self.other.begin(friend(Friend::Never))];
-        // What the actor answers now, it answers behind them.
+        // The mailbox is ordered: the reply to a later call shows that both handlers have begun.
         wait_for("both have begun", || (self.other.number(friend(Friend::Add(0))) == 2).then_some(()));
         self.other.add(KEPT, 0);
         kill(&self.site);
@@ -56,7 +57,7 @@ impl Neighbours {
         self.is_refused(cause);
     }
 
-    /// Whoever has the address learns at once that it leads nowhere.
+    /// Checks that calls to the dead actor's address fail immediately.
     fn is_refused(&mut self, cause: &str) {
         let begun = Instant::now();
         for order in [Order::Add(KEPT.to_owned(), 1), friend(Friend::Add(1))] {
@@ -77,7 +78,7 @@ fn friend(what: Friend) -> Order {
 }
 
 #[test]
-fn calls_to_another_job_s_actor_end_when_its_worker_is_killed() {
+fn calls_to_another_job_s_actor_fail_when_its_worker_is_killed() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
@@ -87,7 +88,7 @@ fn calls_to_another_job_s_actor_end_when_its_worker_is_killed() {
 }
 
 #[test]
-fn calls_to_another_job_s_actor_end_when_its_node_is_given_up() {
+fn calls_to_another_job_s_actor_fail_when_its_node_is_lost() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
@@ -96,7 +97,7 @@ fn calls_to_another_job_s_actor_end_when_its_node_is_given_up() {
 }
 
 #[test]
-fn an_end_that_a_head_has_slept_through_is_told_when_it_is_back() {
+fn calls_fail_after_the_head_restarts_if_the_worker_ended_meanwhile() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
@@ -104,14 +105,14 @@ fn an_end_that_a_head_has_slept_through_is_told_when_it_is_back() {
     let kill = |site: &TestCluster| {
         proc::kill(site.nodes[0].head());
         proc::kill(pid);
-        site.head_again();
+        site.restart_head();
     };
     all.hear_of(kill, NODE_LEASE + SOON, "its worker ended");
     all.finish();
 }
 
 #[test]
-fn an_address_that_was_not_used_since_the_end_is_refused_at_once() {
+fn address_that_was_unused_since_the_actor_ended_fails_immediately() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let node = site.nodes[0].clone();
     let mut all = Neighbours::on(site, &node);

@@ -1,4 +1,4 @@
-//! A small cluster for tests: what its head says, and what its agents have.
+//! Fake cluster for tests: canned replies of a head and its agents.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::cli::cluster_args::AdminConnector;
 use crate::cli::values::significant;
 use crate::error::CliResult;
 use crate::output::Output;
-use crate::output::rows::Row;
+use crate::output::rows::TableRow;
 
 fn list<T: DeserializeOwned>(value: Value) -> Vec<T> {
     serde_json::from_value(value).unwrap()
@@ -99,8 +99,8 @@ pub(crate) fn functions() -> Vec<TaskCount> {
     list(json!([{"name": "app::square", "queued": 2, "running": 1, "finished": 42, "failed": 1}]))
 }
 
-/// The part of a list that is asked for. A cursor is the number of rows before it.
-fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
+/// Page of a list, filtered and paged as the head does it. A cursor is the number of rows before it.
+fn page<T: TableRow>(all: Vec<T>, query: &Query) -> Page<T> {
     let passes = |row: &T| {
         let row = serde_json::to_value(row).unwrap();
         query.filters.iter().all(|filter| {
@@ -110,10 +110,10 @@ fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
             (field == value) == filter.is_equal
         })
     };
-    // In the order of the list: those that go on first, and the latest first.
+    // The order of the head's lists: entities that have not ended first, then the newest first.
     let mut rows: Vec<T> = all.into_iter().filter(passes).collect();
     rows.reverse();
-    rows.sort_by_key(Row::has_ended);
+    rows.sort_by_key(TableRow::has_ended);
     let before: usize = query.after.as_ref().map_or(0, |after| after.parse().unwrap());
     let mut rows = rows.split_off(before.min(rows.len()));
     let more = rows.len().saturating_sub(query.limit);
@@ -122,7 +122,7 @@ fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
     Page { rows, next, more: query.count.then_some(more as u64) }
 }
 
-pub(crate) fn waiting() -> Vec<PendingActor> {
+pub(crate) fn pending_actors() -> Vec<PendingActor> {
     list(json!([{"actor_id": ActorKey(3), "class": "app::Big", "job_id": JobId(1),
         "reason": "it needs gpu 1, of which no node has any left"}]))
 }
@@ -131,62 +131,64 @@ pub(crate) fn alert(with: &str, text: &str) -> Alert {
     serde_json::from_value(json!({"kind": with, "text": text})).unwrap()
 }
 
-/// A cluster of those, whose desks note what they are asked.
+/// Fake cluster that records every request.
 #[derive(Clone)]
-pub(crate) struct Cluster(Arc<Mutex<State>>);
+pub(crate) struct FakeCluster(Arc<Mutex<FakeClusterState>>);
 
-pub(crate) struct State {
-    pub(crate) asked: Vec<(AdminEndpoint, SocketAddr, AdminRequest)>,
-    /// What is answered about the jobs, one after the other; the last answer stays.
+pub(crate) struct FakeClusterState {
+    pub(crate) recorded: Vec<(AdminEndpoint, SocketAddr, AdminRequest)>,
+    /// Successive replies to job lists; the last one repeats.
     pub(crate) jobs: VecDeque<Vec<JobInfo>>,
     pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
-    /// How much of every executable is there.
+    /// Stored bytes of every executable.
     pub(crate) stored: u64,
     pub(crate) alerts: Vec<Alert>,
-    /// What is answered to whatever is to be done.
+    /// Reply to every request that changes something.
     pub(crate) done: AdminReply,
-    /// Whether its actors do not end when they are asked to.
-    pub(crate) computes: bool,
-    /// Whether the constructor of its living actor still runs.
-    pub(crate) constructs: bool,
+    /// Makes actors ignore a graceful kill, as one with a long computation does.
+    pub(crate) actors_are_busy: bool,
+    /// Keeps the constructor of the live actor running.
+    pub(crate) actors_are_constructing: bool,
     killed: Vec<ActorKey>,
 }
 
-impl State {
+impl FakeClusterState {
     fn actors(&self) -> Vec<ActorInfo> {
         let mut actors = actors();
         for actor in actors.iter_mut().filter(|actor| self.killed.contains(&actor.actor_id)) {
             actor.state = ActorState::Dead;
         }
-        for actor in actors.iter_mut().filter(|actor| self.constructs && actor.state == ActorState::Alive) {
+        for actor in
+            actors.iter_mut().filter(|actor| self.actors_are_constructing && actor.state == ActorState::Alive)
+        {
             actor.state = ActorState::PendingCreation;
         }
         actors
     }
 }
 
-impl Cluster {
+impl FakeCluster {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            asked: Vec::new(),
+        Self(Arc::new(Mutex::new(FakeClusterState {
+            recorded: Vec::new(),
             jobs: VecDeque::from([jobs()]),
             logs: Vec::new(),
             stored: 0,
             alerts: vec![alert("WORKER_STARTS", "job 00000002: its workers crash")],
             done: AdminReply::Done,
-            computes: false,
-            constructs: false,
+            actors_are_busy: false,
+            actors_are_constructing: false,
             killed: Vec::new(),
         })))
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, FakeClusterState> {
         self.0.lock().unwrap()
     }
 
-    /// What was asked, without where.
-    pub(crate) fn asked(&self) -> Vec<AdminRequest> {
-        self.state().asked.iter().map(|(_, _, request)| request.clone()).collect()
+    /// Recorded requests, without their destination.
+    pub(crate) fn requests(&self) -> Vec<AdminRequest> {
+        self.state().recorded.iter().map(|(_, _, request)| request.clone()).collect()
     }
 
     pub(crate) fn log(&self, at: SocketAddr, name: &str, (worker, job): (u64, u32), text: &str) {
@@ -200,7 +202,7 @@ impl Cluster {
         self.state().logs.push((at, file, text.to_owned()));
     }
 
-    /// Runs a command, and gives its outcome and what it wrote.
+    /// Runs a command, and returns its result and the text of both streams.
     pub(crate) async fn run(
         &self,
         command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> CliResult<()>,
@@ -212,7 +214,7 @@ impl Cluster {
     }
 }
 
-impl AdminConnector for Cluster {
+impl AdminConnector for FakeCluster {
     type Exchange = TestTransport;
 
     fn head_address(&self) -> SocketAddr {
@@ -221,27 +223,27 @@ impl AdminConnector for Cluster {
 
     async fn open(
         &self,
-        desk: AdminEndpoint,
+        endpoint: AdminEndpoint,
         address: SocketAddr,
     ) -> Result<Admin<TestTransport>, AdminError> {
-        Ok(Admin::new(TestTransport { cluster: self.clone(), desk, address }))
+        Ok(Admin::new(TestTransport { cluster: self.clone(), endpoint, address }))
     }
 }
 
-/// How many logs an agent tells at once.
+/// Log files in one reply of an agent; small, so that tests need several pages.
 const LOGS_LISTED: usize = 2;
 
-/// A connection to one of its desks.
+/// Connection to one process of the fake cluster.
 pub(crate) struct TestTransport {
-    cluster: Cluster,
-    desk: AdminEndpoint,
+    cluster: FakeCluster,
+    endpoint: AdminEndpoint,
     address: SocketAddr,
 }
 
 impl AdminTransport for TestTransport {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         let mut state = self.cluster.state();
-        state.asked.push((self.desk, self.address, request.clone()));
+        state.recorded.push((self.endpoint, self.address, request.clone()));
         let is_here = |(at, _, _): &&(SocketAddr, LogFile, String)| *at == self.address;
         Ok(match request {
             AdminRequest::List { of: Kind::Nodes, query } => AdminReply::Nodes(page(nodes(), &query)),
@@ -259,7 +261,7 @@ impl AdminTransport for TestTransport {
             AdminRequest::List { of: Kind::Tasks, query } => AdminReply::Tasks(page(tasks(), &query)),
             AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
             AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
-            AdminRequest::PendingActors => AdminReply::PendingActors { first: waiting(), count: 8 },
+            AdminRequest::PendingActors => AdminReply::PendingActors { first: pending_actors(), count: 8 },
             AdminRequest::Alerts => AdminReply::Alerts(state.alerts.clone()),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
@@ -287,7 +289,7 @@ impl AdminTransport for TestTransport {
                 };
                 AdminReply::Log { text: text[from..].to_owned(), offset: text.len() as u64 }
             }
-            AdminRequest::Kill { actor } if !state.computes => {
+            AdminRequest::Kill { actor } if !state.actors_are_busy => {
                 state.killed.push(actor);
                 state.done.clone()
             }
@@ -300,7 +302,7 @@ impl AdminTransport for TestTransport {
     }
 }
 
-/// Where the last lines of a text begin.
+/// Offset of the last lines of a text.
 fn tail(text: &str, lines: usize) -> usize {
     let starts: Vec<usize> = text
         .split_inclusive('\n')

@@ -1,10 +1,9 @@
-//! Host of a daemon, and the signals that stop the daemon.
+//! Host of a daemon.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::{DaemonError, failed};
 use crate::cluster::security::Token;
@@ -37,33 +36,4 @@ pub(super) async fn start_host(
     // until the daemon ends.
     host.expire_inbound_peers(INBOUND_PEER_EXPIRY);
     Ok(host)
-}
-
-/// SIGTERM and SIGINT of a daemon: a request to shut down gracefully.
-pub(super) struct ShutdownSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl ShutdownSignals {
-    /// Replaces the default action of both signals, which ends the process without cleanup.
-    pub(super) fn install() -> Result<Self, DaemonError> {
-        let handler = |kind, error| signal(kind).map_err(failed(error));
-        Ok(Self {
-            terminate: handler(SignalKind::terminate(), "cannot install a handler of SIGTERM")?,
-            interrupt: handler(SignalKind::interrupt(), "cannot install a handler of SIGINT")?,
-        })
-    }
-
-    /// Waits for the next signal, and returns its name. A signal since [`Self::install`] counts.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no signal.
-    pub(super) async fn recv(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

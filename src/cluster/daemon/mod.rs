@@ -9,6 +9,7 @@ mod job_users;
 mod logs;
 mod options;
 mod removal;
+mod signals;
 #[cfg(test)]
 pub(crate) mod test_ca;
 mod token_rpc_server;

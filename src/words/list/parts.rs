@@ -1,4 +1,4 @@
-//! A list of words on its way: from its parts, which may come from anywhere.
+//! Wire form of a word list, and the checks of one that arrives.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{BOUND, WordList, offsets, span};
 use crate::Payload;
 
-/// A list as it travels.
+/// Wire form of a [`WordList`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct Parts {
     pub(super) position: u64,
@@ -24,13 +24,13 @@ impl From<WordList> for Parts {
 impl TryFrom<Parts> for WordList {
     type Error = MalformedWordList;
 
-    /// Checks all that the methods rely on, since the parts may come from anywhere.
+    /// Checks everything that the methods rely on, since the sender may be faulty or hostile.
     fn try_from(parts: Parts) -> Result<Self, MalformedWordList> {
         let (text, bounds) = (Bytes::from(parts.text), Bytes::from(parts.bounds));
         if bounds.is_empty() || !bounds.len().is_multiple_of(BOUND) {
             return Err(MalformedWordList::Bounds);
         }
-        // To the end in any case: without a way out on the way the compiler compares many at once.
+        // Scans to the end even after a violation: without an early exit the compiler vectorises the loop.
         let (entries, _) = bounds.as_chunks::<BOUND>();
         let ascends = |pair: &[[u8; BOUND]]| u32::from_le_bytes(pair[0]) <= u32::from_le_bytes(pair[1]);
         if !entries.windows(2).fold(true, |sorted, pair| sorted & ascends(pair)) {
@@ -40,7 +40,7 @@ impl TryFrom<Parts> for WordList {
         if span.len() != text.len() {
             return Err(MalformedWordList::Length { bounds: span.len(), text: text.len() });
         }
-        // Between two bytes of ASCII a word may end anywhere.
+        // In ASCII text every offset is a character boundary, and the check for each word is skipped.
         if !text.is_ascii() {
             let string = std::str::from_utf8(&text)?;
             if let Some(at) = offsets(&bounds).find(|at| !string.is_char_boundary(at - span.start)) {
@@ -53,22 +53,22 @@ impl TryFrom<Parts> for WordList {
     }
 }
 
-/// Bytes from elsewhere are not a list of words.
+/// Error of decoding a word list from malformed bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MalformedWordList {
-    /// The bounds are not one entry more than words, of four bytes each.
+    /// The length of the bounds is not a positive multiple of four bytes.
     #[error("the bounds of the words are not a row of 32-bit entries")]
     Bounds,
-    /// A word would end before it starts.
+    /// A word would end before its start.
     #[error("the bounds of the words do not ascend")]
     Order,
-    /// The bounds speak of another amount of text than there is.
+    /// The bounds and the text differ in length.
     #[error("the bounds enclose {bounds} bytes, the text has {text}")]
     Length {
         /// Bytes between the first bound and the last.
         bounds: usize,
-        /// Bytes of the text.
+        /// Length of the text in bytes.
         text: usize,
     },
     /// The text is not UTF-8.
@@ -77,10 +77,10 @@ pub enum MalformedWordList {
     /// A word would start or end within a character.
     #[error("a bound at byte {at} cuts a character")]
     Character {
-        /// The place in the text.
+        /// Offset in the text, in bytes.
         at: usize,
     },
-    /// The words would lie beyond the end of any text.
+    /// The position of the last word would overflow.
     #[error("the position of the words is too high")]
     Position,
 }

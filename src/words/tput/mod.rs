@@ -1,29 +1,29 @@
-//! The exact k best of what is counted in parts, without sending all counts: TPUT.
+//! TPUT: the exact k best keys of counts held in parts, without sending all counts.
 //!
 //! Pei Cao and Zhe Wang, "Efficient Top-K Query Calculation in Distributed Networks", PODC 2004,
 //! <http://crypto.stanford.edu/~cao/topk.html>. The three phases of a uniform threshold, with m parts:
 //!
-//! | round | asked of a part | learned |
+//! | round | question to a part | result |
 //! |---|---|---|
-//! | 1 | its k best ([`Ranking::best`]) | the k-th highest sum so far, τ₁ ([`Threshold`]) |
-//! | 2 | its others with a count of at least ⌈τ₁/m⌉ ([`Ranking::rest`]) | τ₂, and who can reach it ([`Survivors`]) |
-//! | 3 | its tallies of the survivors that it has not told ([`Ranking::of`]) | the answer |
+//! | 1 | its k best keys ([`Ranking::best`]) | the k-th highest sum so far, τ₁ ([`Threshold`]) |
+//! | 2 | its other keys with a count of at least ⌈τ₁/m⌉ ([`Ranking::rest`]) | τ₂, and the keys that can reach it ([`Survivors`]) |
+//! | 3 | its tallies of survivors that it has not reported ([`Ranking::of`]) | the answer |
 //!
-//! [`Ranking`] is a part, [`Threshold`] and [`Survivors`] are the one who asks. How questions and
-//! answers travel is the caller's: [`top_k`] passes them by reference, and the actors and tasks of
+//! [`Ranking`] is a part; [`Threshold`] and [`Survivors`] are the asking side. The caller transports
+//! questions and answers: [`top_k`] passes them by reference, and the actors and tasks of
 //! [`words`](super) send them to other processes.
 //!
 //! Invariants, with the true k-th count t (both sums miss counts, so τ₁ ≤ τ₂ ≤ t):
-//! - A key that no part tells in two rounds is no answer, not even by a tie: it has at most
+//! - A key that no part reports in two rounds is no answer, not even by a tie. It has at most
 //!   ⌈τ₁/m⌉ - 1 in each part, which is less than τ₁/m, and so less than τ₁ over all.
-//! - A key is dropped only if what it may have at most is less than τ₂. One that ties with the k-th
-//!   may have t at least, and stays.
-//! - Every part that has a survivor tells its tally before the end, so count and first position are
-//!   those over all parts, and a tie is decided as if all had been merged.
-//! - No part tells a key twice: never are more tallies sent than the full merge sends.
+//! - A key is dropped only if its upper bound is less than τ₂. A key that ties with the k-th has an
+//!   upper bound of at least t, and stays.
+//! - Every part that has a survivor reports its tally before the end. So count and first position are
+//!   those over all parts, and ties are decided as in a full merge.
+//! - No part reports a key twice: the rounds never send more tallies than a full merge.
 //!
-//! The last is also how bad it can get. The gain comes from counts that are far from even, as those
-//! of words are; where all keys are about equally frequent, the threshold is low and most are sent.
+//! The last invariant is also the worst case. The gain comes from uneven counts, as those of words
+//! are. Where all keys are about equally frequent, the threshold is low and most tallies are sent.
 //!
 //! # Examples
 //!
@@ -50,9 +50,9 @@ use super::count::Tally;
 pub use ranking::Ranking;
 pub use rounds::{Survivors, Threshold};
 
-/// The k best over all parts, best first: fewer if there are not so many keys.
+/// Returns the k best keys over all parts, best first; fewer if there are fewer keys.
 ///
-/// Ranked by count; among equals by the first position over all parts, then by key.
+/// Keys are ranked by count; among equals by the first position over all parts, then by key.
 pub fn top_k<K>(k: NonZeroUsize, parts: &[Ranking<K>]) -> Vec<(K, Tally)>
 where
     K: Clone + Eq + Hash + Ord,

@@ -1,4 +1,4 @@
-//! Random partitions against the full merge, and the rounds one by one.
+//! Random partitions compared with the full merge, and the rounds one by one.
 
 use proptest::prelude::*;
 
@@ -14,14 +14,14 @@ fn tally(count: u64, first: u64) -> Tally {
     Tally { count, first }
 }
 
-/// All keys of all parts in one ranking.
+/// Merges all keys of all parts into one ranking, as the reference.
 fn full_merge<K: Clone + Ord>(k: NonZeroUsize, parts: &[Counted<K>]) -> Counted<K> {
     let mut total = std::collections::BTreeMap::<K, Tally>::new();
     for (key, tally) in parts.iter().flatten().filter(|(_, tally)| tally.count > 0) {
         total.entry(key.clone()).and_modify(|known| *known = known.join(*tally)).or_insert(*tally);
     }
     let mut all: Vec<_> = total.into_iter().collect();
-    // The sort is stable, so that keys in order stay so.
+    // The sort is stable: keys with equal tallies stay in ascending order.
     all.sort_by_key(|(_, tally)| (u64::MAX - tally.count, tally.first));
     all.truncate(k.get());
     all
@@ -31,8 +31,8 @@ fn ranked<K: Clone + Ord>(parts: &[Counted<K>]) -> Vec<Ranking<K>> {
     parts.iter().map(|part| Ranking::new(part.iter().cloned())).collect()
 }
 
-/// 1 to 9 parts of at most `keys` keys each, with counts that tie often or are far apart, and
-/// positions of which some are the same.
+/// Generates 1 to 9 parts of at most `keys` keys each. Counts tie often or are far apart, and some
+/// positions are equal.
 fn parts(keys: u8) -> impl Strategy<Value = Vec<Counted<u8>>> {
     let count = prop_oneof![4 => 0_u64..4, 2 => 0_u64..30, 1 => 1_000_u64..1_010, 1 => Just(u64::MAX)];
     let part = prop::collection::btree_map(0..keys, (count, 0_u64..12), 0..=usize::from(keys));
@@ -50,7 +50,7 @@ proptest! {
     }
 
     #[test]
-    fn parts_that_repeat_what_they_told_change_nothing(parts in parts(14), k in 1_usize..18) {
+    fn parts_that_repeat_a_key_change_nothing(parts in parts(14), k in 1_usize..18) {
         let k = some(k);
         let rankings = ranked(&parts);
         let threshold = Threshold::new(k, rankings.iter().map(|part| part.best(k)));
@@ -65,22 +65,22 @@ proptest! {
     }
 
     #[test]
-    fn no_part_tells_a_key_twice(parts in parts(14), k in 1_usize..18) {
+    fn no_part_reports_a_key_twice(parts in parts(14), k in 1_usize..18) {
         let k = some(k);
         let rankings = ranked(&parts);
-        let mut told: Vec<Vec<u8>> = vec![Vec::new(); parts.len()];
+        let mut reported: Vec<Vec<u8>> = vec![Vec::new(); parts.len()];
         let threshold = Threshold::new(k, rankings.iter().map(|part| part.best(k)));
         let at_least = threshold.at_least();
-        for (part, told) in rankings.iter().zip(&mut told) {
-            told.extend(part.best(k).chain(part.rest(k, at_least)).map(|(key, _)| *key));
+        for (part, reported) in rankings.iter().zip(&mut reported) {
+            reported.extend(part.best(k).chain(part.rest(k, at_least)).map(|(key, _)| *key));
         }
         let survivors = threshold.prune(rankings.iter().map(|part| part.rest(k, at_least)));
         for (part, keys) in survivors.questions() {
-            told[part].extend(keys.iter().map(|key| **key));
+            reported[part].extend(keys.iter().map(|key| **key));
         }
-        for mut told in told {
-            told.sort_unstable();
-            prop_assert!(told.is_sorted_by(|key, next| key < next), "{:?}", told);
+        for mut reported in reported {
+            reported.sort_unstable();
+            prop_assert!(reported.is_sorted_by(|key, next| key < next), "{:?}", reported);
         }
     }
 }
@@ -94,8 +94,8 @@ fn key_that_wins_in_no_part_wins() {
 
 #[test]
 fn tie_with_the_kth_goes_to_the_first_position_of_any_part() {
-    // The threshold is 4. After two rounds "late" has all its 10 and "early" has 7; the part where
-    // it comes first tells of it in the third.
+    // The threshold is 4. After two rounds "late" has all its 10 and "early" has 7; the part of its first
+    // position reports it in the third round.
     let parts = ranked(&[
         vec![("late", tally(10, 3))],
         vec![("early", tally(7, 20)), ("other", tally(5, 30))],
@@ -107,7 +107,7 @@ fn tie_with_the_kth_goes_to_the_first_position_of_any_part() {
 
 #[test]
 fn key_that_can_just_tie_is_asked_for_and_one_below_is_not() {
-    // What the first part has not told is at most 3, and the last part has told all.
+    // The first part has at most 3 of an unreported key, and the last part has reported all its keys.
     let parts = ranked(&[
         vec![("won", tally(10, 5)), ("ties", tally(3, 0)), ("below", tally(3, 1))],
         vec![("ties", tally(7, 20)), ("below", tally(6, 21)), ("won", tally(0, 22))],

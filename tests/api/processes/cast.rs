@@ -1,4 +1,4 @@
-//! The actor and the tasks that the tests about processes run.
+//! Actor and tasks of the tests about processes.
 
 use std::convert::Infallible;
 use std::hint::spin_loop;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix::{Arbiter, System};
 use roadshow::prelude::*;
 
-/// How long a handler or a task computes: longer than any test.
+/// Time that a handler or a task computes, longer than any test.
 const COMPUTES: Duration = Duration::from_secs(60);
 
 #[derive(RemoteActor)]
@@ -35,27 +35,27 @@ impl Spawn for Worker {
     }
 }
 
-/// How user code ends more than an actor.
+/// Means by which user code stops more than its actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, RemoteData)]
-pub(super) enum Stops {
+pub(super) enum StopTarget {
     System,
-    /// The system, when the actor has stopped.
-    SystemInTheEnd,
+    /// Stops the system after the actor has stopped.
+    SystemInStopped,
     Arbiter,
 }
 
-/// Has the actor do so.
+/// Lets the actor stop something.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
-pub(super) struct Stop(pub(super) Stops);
+pub(super) struct Stop(pub(super) StopTarget);
 
 impl Handler<Stop> for Worker {
     type Result = ();
     fn handle(&mut self, Stop(what): Stop, ctx: &mut Context<Self>) {
         match what {
-            Stops::System => System::current().stop(),
-            Stops::Arbiter => drop(Arbiter::current().stop()),
-            Stops::SystemInTheEnd => {
+            StopTarget::System => System::current().stop(),
+            StopTarget::Arbiter => drop(Arbiter::current().stop()),
+            StopTarget::SystemInStopped => {
                 self.0 = true;
                 ctx.stop();
             }
@@ -63,7 +63,7 @@ impl Handler<Stop> for Worker {
     }
 }
 
-/// Uses so many bytes of the stack.
+/// Uses this many bytes of the stack.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "usize")]
 pub(super) struct UseStack(pub(super) usize);
@@ -75,7 +75,7 @@ impl Handler<UseStack> for Worker {
     }
 }
 
-/// Asks for the process that the actor lives in.
+/// Asks for the process of the actor.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u32")]
 pub(super) struct Pid;
@@ -87,7 +87,7 @@ impl Handler<Pid> for Worker {
     }
 }
 
-/// Takes the actor's thread for a minute, after it has said so.
+/// Prints a line, and then blocks the actor's thread for a minute.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Compute;
@@ -100,7 +100,7 @@ impl Handler<Compute> for Worker {
     }
 }
 
-/// Has no answer; tells `began` that its handler has begun.
+/// Request that is never answered; sends `Began` when its handler starts.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Never {
@@ -121,7 +121,7 @@ impl Handler<Never> for Worker {
 #[rtype(result = "()")]
 pub(super) struct Began;
 
-/// Hears that a handler has begun.
+/// Actor that reports the start of a handler to its test.
 #[derive(RemoteActor)]
 #[remote(local, handles(Began))]
 pub(super) struct Listener(pub(super) tokio::sync::mpsc::Sender<()>);
@@ -137,66 +137,66 @@ impl Handler<Began> for Listener {
     }
 }
 
-/// Does it as a task; one task does nothing when its actor ends.
+/// Stops something from a task. A task has no actor that could stop, so `SystemInStopped` does nothing.
 #[roadshow::task]
-pub(super) fn stop(what: Stops) {
+pub(super) fn stop(what: StopTarget) {
     match what {
-        Stops::System => System::current().stop(),
-        Stops::Arbiter => drop(Arbiter::current().stop()),
-        Stops::SystemInTheEnd => {}
+        StopTarget::System => System::current().stop(),
+        StopTarget::Arbiter => drop(Arbiter::current().stop()),
+        StopTarget::SystemInStopped => {}
     }
 }
 
-/// Uses so many bytes of the stack of the thread of tasks.
+/// Uses this many bytes of the stack of the task thread.
 #[roadshow::task]
 pub(super) fn use_stack_in_turn(bytes: usize) -> usize {
     use_stack(bytes)
 }
 
-/// Uses so many bytes of the stack of a thread of the pool.
+/// Uses this many bytes of the stack of a pool thread.
 #[roadshow::task(parallel = 1)]
 pub(super) fn use_stack_in_pool(bytes: usize) -> usize {
     use_stack(bytes)
 }
 
-/// Goes so deep; gives how deep it was.
+/// Recurses until it has used `bytes` bytes of the stack; returns the bytes used.
 pub(super) fn use_stack(bytes: usize) -> usize {
-    fn place(of: &[u8; 1024]) -> usize {
+    fn address(of: &[u8; 1024]) -> usize {
         std::ptr::from_ref(of) as usize
     }
     #[inline(never)]
     fn deeper(top: usize, bytes: usize) -> usize {
         let frame = std::hint::black_box([1; 1024]);
-        let used = top.saturating_sub(place(&frame));
+        let used = top.saturating_sub(address(&frame));
         if used < bytes { std::hint::black_box(deeper(top, bytes)) } else { used }
     }
-    deeper(place(&std::hint::black_box([0; 1024])), bytes)
+    deeper(address(&std::hint::black_box([0; 1024])), bytes)
 }
 
-/// How a task starts a process that stays.
+/// Position of a started process in the process tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, RemoteData)]
 pub(super) enum Starts {
-    /// As a child.
+    /// Child of the worker.
     Child,
-    /// As the child of a shell, which stays as well.
+    /// Child of a shell, which stays as well.
     Grandchild,
-    /// As a child with a session of its own.
+    /// Child with a session of its own.
     Session,
-    /// As a daemon: with a session of its own, and with no parent left.
+    /// Daemon: in a session of its own, without a parent.
     Daemon,
-    /// As a child with a session of its own and an empty environment.
+    /// Child with a session of its own and an empty environment.
     Bare,
-    /// As a daemon with an empty environment.
+    /// Daemon with an empty environment.
     BareDaemon,
 }
 
-/// Starts a process that stays, and gives its number.
+/// Starts a process that stays, and returns its pid.
 #[roadshow::task]
 pub(super) fn start_a_sleep(how: Starts) -> u32 {
     start(how)
 }
 
-#[expect(clippy::zombie_processes, reason = "whoever starts it does not see its end: that is tested")]
+#[expect(clippy::zombie_processes, reason = "the test is that nothing waits for it")]
 pub(super) fn start(how: Starts) -> u32 {
     const STAYS: &str = "sh -c 'echo $$; exec sleep 98765'";
     let script = match how {
@@ -215,38 +215,38 @@ pub(super) fn start(how: Starts) -> u32 {
     line.trim().parse().unwrap()
 }
 
-/// A variable of the worker's environment.
+/// Returns a variable of the worker's environment.
 #[roadshow::task]
 pub(super) fn variable(name: String) -> Option<Vec<u8>> {
     std::env::var_os(name).map(OsStringExt::into_vec)
 }
 
-/// How many files the worker may have open.
+/// Returns the worker's limit of open files.
 #[roadshow::task]
 pub(super) fn open_files_max() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// The process that runs it.
+/// Returns the process that runs the task.
 #[roadshow::task]
 pub(super) fn pid() -> u32 {
     std::process::id()
 }
 
-/// Prints as if it were in the driver.
+/// Prints a line to the worker's standard output.
 #[roadshow::task]
 pub(super) fn print_a_line() {
     println!("a task prints");
 }
 
-/// Takes the thread of tasks for a minute, after it has said so.
+/// Prints a line, and then blocks the task thread for a minute.
 #[roadshow::task]
 pub(super) fn compute() {
     println!("a task computes");
     compute_for(COMPUTES);
 }
 
-/// Runs this executable as a program that happens to run below a worker; gives what it printed.
+/// Runs this executable as an ordinary program below a worker; returns its output.
 #[roadshow::task]
 pub(super) fn start_a_program() -> Result<String, String> {
     let inherited = std::env::var_os("ROADSHOW_WORKER").is_some();

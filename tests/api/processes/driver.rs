@@ -1,7 +1,7 @@
-//! This executable, started again as a driver that the test can end.
+//! Starts this executable again as a driver that the test can end.
 //!
-//! What it is to do is in an environment variable; without it the test named [`drive`] does nothing.
-//! It tells its test line by line on standard output what it does.
+//! An environment variable holds the driver's role; without it the test named [`drive`] does nothing. The
+//! driver reports to its test line by line on standard output.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -17,16 +17,16 @@ use rustix::process::Signal;
 
 use super::table::{self, all_end_within, wait_until};
 
-/// What a driver is to do.
+/// Environment variable with the role of a driver.
 const ROLE: &str = "ROADSHOW_TEST_ROLE";
 
-/// How long a step may take on a machine that has much else to do.
+/// Maximum time of a step on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long workers may outlive their driver.
+/// Maximum time that workers may outlive their driver.
 pub(super) const WORKERS_END_WITHIN: Duration = Duration::from_secs(2);
 
-/// Lines that nobody has read yet; a driver has a handful.
+/// Maximum number of unread lines; a driver prints about ten.
 const LINES_MAX: usize = 1000;
 
 const MARK: &str = "driver: ";
@@ -47,19 +47,19 @@ fn drive() {
     }
 }
 
-/// Tells the test something.
-pub(super) fn say(text: impl Display) {
-    // The harness may have begun a line.
+/// Reports something to the test.
+pub(super) fn report(text: impl Display) {
+    // The test harness may have printed the start of a line.
     println!("\n{MARK}{text}");
 }
 
-/// Waits until the test lets the driver go on, and has its links served meanwhile.
+/// Waits until the test lets the driver continue, while its links are served.
 pub(super) async fn await_go() {
     let read = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
     read.await.unwrap().unwrap();
 }
 
-/// A driver that runs. Dropping it ends it, and its workers if they are still there.
+/// Running driver. Dropping it ends it, and any workers that remain.
 pub(super) struct Driver {
     child: Child,
     stdout: Receiver<String>,
@@ -89,7 +89,7 @@ impl Driver {
         Self { child, stdout, stderr, workers: Vec::new() }
     }
 
-    /// A driver whose standard error nobody reads yet.
+    /// Starts a driver whose standard error is not read.
     pub(super) fn start_without_stderr(mut command: Command) -> (Self, Option<std::process::ChildStderr>) {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -98,7 +98,7 @@ impl Driver {
         (Self { child, stdout, stderr: sync_channel(1).1, workers: Vec::new() }, stderr)
     }
 
-    /// Lets a driver go on that waits in [`await_go`].
+    /// Lets a driver continue that waits in [`await_go`].
     pub(super) fn go(&mut self) {
         drop(self.child.stdin.take());
     }
@@ -107,34 +107,34 @@ impl Driver {
         self.child.id()
     }
 
-    /// What the driver says next.
+    /// Returns the next line that the driver reports.
     #[track_caller]
-    pub(super) fn hear(&self) -> String {
+    pub(super) fn next_report(&self) -> String {
         loop {
             let line = self.stdout.recv_timeout(PATIENCE).unwrap_or_else(|err| {
                 panic!("the driver says nothing: {err}; its errors: {:?}", self.errors_so_far())
             });
-            if let Some(said) = line.strip_prefix(MARK) {
-                return said.to_owned();
+            if let Some(report) = line.strip_prefix(MARK) {
+                return report.to_owned();
             }
         }
     }
 
-    /// Hears which processes the driver has started.
+    /// Receives the pids of the workers that the driver has started.
     #[track_caller]
-    pub(super) fn hear_workers(&mut self) {
-        let said = self.hear();
-        let pids = said.strip_prefix("workers").unwrap_or_else(|| panic!("no workers: {said}"));
+    pub(super) fn receive_workers(&mut self) {
+        let report = self.next_report();
+        let pids = report.strip_prefix("workers").unwrap_or_else(|| panic!("no workers: {report}"));
         self.workers = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     }
 
-    /// Waits until each of `texts` was a line of a worker's, at the driver's standard error, `times` times.
+    /// Waits until each of `texts` was printed `times` times by workers, at the driver's standard error.
     #[track_caller]
     pub(super) fn wait_for_error_lines(&self, texts: &[&str], times: usize) {
         let mut missing: Vec<&str> = texts.repeat(times);
         while !missing.is_empty() {
             let line = self.stderr.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("nobody prints {missing:?}"));
+            let line = line.unwrap_or_else(|_| panic!("no worker prints {missing:?}"));
             let (_, printed) = line.split_once(") ").unwrap_or_default();
             if let Some(at) = missing.iter().position(|text| *text == printed) {
                 missing.swap_remove(at);
@@ -167,7 +167,7 @@ impl Driver {
         status
     }
 
-    /// All that is left to read, once the driver and its workers have ended.
+    /// Returns all unread output, once the driver and its workers have ended.
     pub(super) fn output(&self) -> (Vec<String>, Vec<String>) {
         (self.stdout.iter().collect(), self.stderr.iter().collect())
     }
@@ -179,24 +179,24 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Those of a driver that has not told of them yet, too.
+        // Also the workers that the driver has not reported yet.
         self.workers.extend(table::children(self.pid()));
-        // Fails where it has ended, as it should have.
+        // An error means that the driver has ended already, as expected.
         let _ = self.child.kill();
         let _ = self.child.wait();
         for &pid in self.workers.iter().filter(|&&pid| table::runs(pid)) {
-            // It may end by itself meanwhile.
+            // The worker may end between the check and the signal.
             let _ = table::signal(pid, Signal::KILL);
         }
     }
 }
 
-/// The lines of a stream, read by a thread until its end.
+/// Returns the lines of a stream, which a thread reads to its end.
 fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, lines) = sync_channel(LINES_MAX);
+    let (sender, lines) = sync_channel(LINES_MAX);
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if tell.send(line).is_err() {
+            if sender.send(line).is_err() {
                 return;
             }
         }
@@ -204,7 +204,7 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-/// How a process ended: its code, or the signal that ended it.
+/// Returns the exit code of a process, or the signal that ended it.
 pub(super) fn code_or_signal(status: ExitStatus) -> Result<i32, i32> {
     status.code().ok_or_else(|| status.signal().unwrap())
 }

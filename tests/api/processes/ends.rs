@@ -1,4 +1,4 @@
-//! No process is left, however the driver ends.
+//! No process remains, however the driver ends.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use roadshow::prelude::*;
 use rustix::process::Signal;
 
 use super::cast::{Compute, Worker, compute};
-use super::driver::{Driver, await_go, code_or_signal, say};
+use super::driver::{Driver, await_go, code_or_signal, report};
 use super::table::{all_end_within, ignores};
 
 const WORKERS: usize = 2;
 
-/// How long a shutdown waits for tasks that compute for a minute.
+/// Drain timeout of a shutdown with tasks that compute for a minute.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// The driver: starts a cluster, keeps its workers busy if asked to, and ends.
+/// Driver: starts a cluster, keeps its workers busy if asked to, and ends.
 pub(super) async fn end(how: &str) {
     let (how, load) = how.split_once(' ').unwrap();
     let mut limits = Limits::default();
     limits.drain_timeout = DRAIN_TIMEOUT;
     let cluster = Cluster::builder().workers(WORKERS).limits(limits).start().await.unwrap();
     let pids: Vec<_> = cluster.workers().iter().map(|worker| worker.pid.to_string()).collect();
-    say(format_args!("workers {}", pids.join(" ")));
+    report(format_args!("workers {}", pids.join(" ")));
     if load == "busy" {
         for _ in 0..WORKERS {
             let actor = cluster.spawn::<Worker>(()).await.unwrap();
             actor.do_send(Compute);
         }
-        // Nobody waits for their results.
+        // The results are not awaited: the driver ends while the tasks run.
         for _ in 0..WORKERS {
             actix_rt::spawn(cluster.run(compute::task()).into_future());
         }
@@ -41,19 +41,19 @@ pub(super) async fn end(how: &str) {
         "exit" => std::process::exit(7),
         "abort" => std::process::abort(),
         "shutdown" => match cluster.shutdown().await {
-            Ok(()) => say("all ended"),
-            Err(error) => say(error),
+            Ok(()) => report("all ended"),
+            Err(error) => report(error),
         },
         "leak" => std::mem::forget(cluster),
         _ => panic!("no such end: {how}"),
     }
 }
 
-/// A driver whose workers wait, or compute in a handler and a task each.
+/// Starts a driver whose workers are idle, or compute in a handler and in a task each.
 #[track_caller]
 fn driver(how: &str, load: &str) -> Driver {
     let mut driver = Driver::start(Driver::command(&format!("end {how} {load}")));
-    driver.hear_workers();
+    driver.receive_workers();
     assert_eq!(driver.workers.len(), WORKERS);
     if load == "busy" {
         driver.wait_for_error_lines(&["a handler computes", "a task computes"], WORKERS);
@@ -82,7 +82,7 @@ fn no_worker_is_left_when_the_cluster_is_never_dropped() {
 
 #[test]
 fn no_worker_is_left_when_the_driver_panics() {
-    // The code of a test harness whose test failed.
+    // Exit code of a test harness with a failed test.
     check("panic", Driver::go, Ok(101));
 }
 
@@ -115,16 +115,16 @@ fn no_worker_is_left_when_the_driver_is_killed() {
 }
 
 #[test]
-fn no_worker_is_left_after_a_shutdown_which_tells_those_that_it_had_to_kill() {
+fn no_worker_is_left_after_a_shutdown_which_reports_the_workers_it_killed() {
     for load in ["idle", "busy"] {
         let mut driver = driver("shutdown", load);
         driver.go();
-        let said = driver.hear();
+        let report = driver.next_report();
         all_end_within(Duration::ZERO, &driver.workers);
         match load {
-            "idle" => assert_eq!(said, "all ended"),
+            "idle" => assert_eq!(report, "all ended"),
             _ => assert_eq!(
-                said,
+                report,
                 format!("worker processes {:?} did not end within 2s and were killed", driver.workers)
             ),
         }

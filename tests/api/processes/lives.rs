@@ -1,4 +1,4 @@
-//! What a worker is made of, and how a cluster lives and ends within its driver.
+//! The environment of a worker, and the lifecycle of a cluster within its driver.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,30 +8,30 @@ use actix::System;
 use roadshow::prelude::*;
 
 use super::cast::{Pid, Worker, pid, print_a_line, start_a_program};
-use super::driver::{Driver, await_go, say};
+use super::driver::{Driver, await_go, report};
 use super::table::{all_end_within, listens_at, loopback, runs, strings};
 
-/// How long an end may take that nothing holds up.
+/// Maximum time of a shutdown that waits for nothing.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 fn pids(cluster: &Cluster) -> Vec<u32> {
     cluster.workers().iter().map(|worker| worker.pid).collect()
 }
 
-/// The driver: has a task print, and says when the cluster comes and goes.
+/// Driver: lets a task print, and reports the start and the end of the cluster.
 pub(super) async fn print() {
-    say("starts");
+    report("starts");
     let cluster = Cluster::local(1).await.unwrap();
     cluster.run(print_a_line::task()).await.unwrap();
     cluster.spawn::<Worker>(()).await.unwrap().send(Pid).await.unwrap();
     await_go().await;
     cluster.shutdown().await.unwrap();
-    say("has ended");
+    report("has ended");
     std::process::exit(0);
 }
 
 #[test]
-fn standard_output_is_the_drivers_alone() {
+fn standard_output_belongs_to_the_driver_alone() {
     let mut command = Driver::command("print");
     command.env("ROADSHOW_LOG", "trace");
     let mut driver = Driver::start(command);
@@ -44,7 +44,7 @@ fn standard_output_is_the_drivers_alone() {
 }
 
 #[test]
-fn worker_has_no_secret_where_others_could_read_it() {
+fn worker_has_no_secret_in_its_arguments_and_environment() {
     let system = System::new();
     let cluster = system.block_on(Cluster::local(1)).unwrap();
     let ours: HashSet<_> = strings(std::process::id(), "environ").into_iter().collect();
@@ -52,17 +52,17 @@ fn worker_has_no_secret_where_others_could_read_it() {
         let arguments = ["roadshow-worker", "roadshow_worker", "--exact", "--nocapture", "--test-threads=1"];
         assert_eq!(strings(worker, "cmdline"), arguments);
         let mut added = strings(worker, "environ");
-        // What it inherits may be secret to others: it is not shown where this fails.
+        // Inherited variables may be secrets of the user, so a failure must not print them.
         added.retain(|variable| !ours.contains(variable));
         added.sort_unstable();
         let [mark, variable] = &added[..] else { panic!("{} variables were added", added.len()) };
         let value = variable.strip_prefix("ROADSHOW_WORKER=").unwrap();
-        // Numbers of processes and times; a secret of 32 bytes has no room.
+        // Pids and start times only; a secret of 32 bytes would not fit.
         assert!(
             value.len() < 32 && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b':'),
             "{value}"
         );
-        // By which what it starts is found, and nothing else: half as long as a secret.
+        // The mark by which the worker's descendants are found; half as long as a secret.
         let mark = mark.strip_prefix("ROADSHOW_STARTED_BY=").unwrap();
         assert_eq!(mark.len(), 32, "{mark}");
     }
@@ -85,7 +85,7 @@ fn worker_reads_nothing_and_listens_on_loopback_only() {
 #[test]
 fn driver_listens_nowhere() {
     let mut driver = Driver::start(Driver::command("end wait idle"));
-    driver.hear_workers();
+    driver.receive_workers();
     assert_eq!(listens_at(driver.pid()), [""; 0]);
     assert_eq!(listens_at(driver.workers[0]).len(), 2);
 }

@@ -1,4 +1,4 @@
-//! What workers of a local cluster print, and what of it is at the driver's terminal.
+//! Output of the workers of a local cluster, and its form at the driver's terminal.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use roadshow::prelude::*;
 
-use super::driver::{Driver, PATIENCE, say};
+use super::driver::{Driver, PATIENCE, report};
 use super::offspring::Sleeps;
 use super::table::runs;
 
-/// A task prints a piece of a progress bar, and then does nothing for so long.
+/// Pause after each step of the progress bar.
 const STEP: Duration = Duration::from_millis(10);
 
-/// How long a shutdown may take whose workers end at once.
+/// Maximum time of a shutdown whose workers end immediately.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(RemoteActor)]
@@ -49,7 +49,7 @@ impl Handler<Print> for Printer {
     }
 }
 
-/// Prints numbered lines in several pieces each, to both streams.
+/// Prints numbered lines to both streams; each line is written in several pieces.
 #[roadshow::task]
 fn print_lines(count: usize) {
     let pid = std::process::id();
@@ -66,7 +66,7 @@ fn print_bytes(count: usize) {
     }
 }
 
-/// Prints what is no ordinary line.
+/// Prints a very long line, invalid UTF-8, and a line without an end.
 #[roadshow::task]
 fn print_oddities() {
     println!("{}", "x".repeat(300_000));
@@ -77,12 +77,12 @@ fn print_oddities() {
 
 #[roadshow::task]
 fn crash() {
-    eprintln!("it goes wrong");
-    eprint!("last words");
+    eprintln!("about to crash");
+    eprint!("last output");
     std::process::abort();
 }
 
-/// Starts a daemon that is not found when its worker ends, and keeps the worker's standard error; its number.
+/// Starts a daemon that survives its worker and keeps the worker's standard error open; returns its pid.
 #[roadshow::task]
 fn start_a_sleeper() -> u32 {
     println!("a sleeper starts");
@@ -104,7 +104,7 @@ fn show_progress(steps: usize) {
     }
 }
 
-/// Asks for something, and goes on when there is a file.
+/// Prints a prompt without a line end, and continues when the file exists.
 #[roadshow::task]
 fn ask(path: PathBuf) {
     eprint!("your name? ");
@@ -112,16 +112,16 @@ fn ask(path: PathBuf) {
     while !path.exists() && begun.elapsed() < PATIENCE {
         thread::park_timeout(STEP);
     }
-    eprintln!("nobody");
+    eprintln!("default");
 }
 
 async fn shut_down(cluster: Cluster) {
     let begun = Instant::now();
     cluster.shutdown().await.unwrap();
-    say(format_args!("ended in time: {}", begun.elapsed() < ENDS_WITHIN));
+    report(format_args!("ended in time: {}", begun.elapsed() < ENDS_WITHIN));
 }
 
-/// The driver: has workers print, and ends at once.
+/// Driver: lets workers print, and ends immediately.
 pub(super) async fn drive(what: &str) {
     let (what, argument) = what.split_once(' ').unwrap_or((what, ""));
     let workers = if what == "lines" || what == "fold" { 4 } else { 1 };
@@ -132,11 +132,11 @@ pub(super) async fn drive(what: &str) {
         "oddities" => cluster.run(print_oddities::task()).await.unwrap(),
         "bytes" => {
             cluster.run(print_bytes::task(number())).await.unwrap();
-            say("all is printed");
+            report("all lines are printed");
         }
         "crash" => drop(cluster.run(crash::task()).await.unwrap_err()),
         "sleeper" => {
-            say(cluster.run(start_a_sleeper::task()).await.unwrap());
+            report(cluster.run(start_a_sleeper::task()).await.unwrap());
         }
         "progress" => cluster.run(show_progress::task(number())).await.unwrap(),
         "ask" => cluster.run(ask::task(argument.into())).await.unwrap(),
@@ -159,30 +159,30 @@ pub(super) async fn drive(what: &str) {
     std::process::exit(0);
 }
 
-/// A process that is ended with its test.
+/// Process that is killed when its test ends.
 struct Guarded(Child);
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // It has ended where all went well.
+        // An error means that the process has ended already, as expected.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// All that comes out of a stream, within a time.
+/// Returns all bytes of a stream, which must end in time.
 #[track_caller]
 fn all_of(mut stream: impl Read + Send + 'static) -> String {
-    let (tell, told) = sync_channel(1);
+    let (sender, result) = sync_channel(1);
     thread::spawn(move || {
         let mut bytes = Vec::new();
         let read = stream.read_to_end(&mut bytes);
-        tell.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned()))
+        sender.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned()))
     });
-    told.recv_timeout(PATIENCE).expect("it ends in time").unwrap()
+    result.recv_timeout(PATIENCE).expect("the stream ends in time").unwrap()
 }
 
-/// What is at the standard error of a driver that has done something and shut down.
+/// Runs a driver to its end and returns the lines of its standard error.
 #[track_caller]
 fn shown_by(what: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let mut command = Driver::command(&format!("output {what}"));
@@ -190,19 +190,19 @@ fn shown_by(what: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut driver = Guarded(command.spawn().unwrap());
     let shown = all_of(driver.0.stderr.take().unwrap());
-    let said = all_of(driver.0.stdout.take().unwrap());
-    assert!(driver.0.wait().unwrap().success(), "{said}\n{shown}");
-    assert!(what.starts_with("drop") || said.contains("ended in time: true"), "{said}");
+    let stdout = all_of(driver.0.stdout.take().unwrap());
+    assert!(driver.0.wait().unwrap().success(), "{stdout}\n{shown}");
+    assert!(what.starts_with("drop") || stdout.contains("ended in time: true"), "{stdout}");
     shown.lines().map(str::to_owned).collect()
 }
 
-/// A line without the name of its worker, which it must have; and the process.
+/// Splits a line into the worker's pid and the text; the line must have a label.
 #[track_caller]
-fn of_worker(line: &str) -> (u32, &str) {
+fn split_label(line: &str) -> (u32, &str) {
     let labelled = line.strip_prefix("(worker pid=").or_else(|| line.strip_prefix("(Printer pid="));
     let parts = labelled.and_then(|rest| rest.split_once(", node="));
     let parts = parts.and_then(|(pid, rest)| Some((pid, rest.split_once(") ")?)));
-    let Some((pid, (node, text))) = parts else { panic!("whose is {line:?}?") };
+    let Some((pid, (node, text))) = parts else { panic!("no label: {line:?}") };
     assert!(node.len() == 4 && node.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
     (pid.parse().unwrap(), text)
 }
@@ -212,10 +212,10 @@ fn lines_of_many_workers_are_whole_labelled_and_in_order() {
     let shown = shown_by("lines 2000", &[]);
     let mut next = BTreeMap::new();
     for line in &shown {
-        let (pid, text) = of_worker(line);
+        let (pid, text) = split_label(line);
         let (rest, stream) = text.rsplit_once('|').unwrap_or_else(|| panic!("torn: {line:?}"));
         let number = next.entry((pid, stream.to_owned())).or_insert(0);
-        // A worker may have had two of the tasks.
+        // A worker may have run two of the tasks.
         let i = *number % 2000;
         assert_eq!(rest, format!("w{pid}|{i}|{i}|{i}"), "{line}");
         *number += 1;
@@ -224,38 +224,38 @@ fn lines_of_many_workers_are_whole_labelled_and_in_order() {
 }
 
 #[test]
-fn what_is_no_ordinary_line_is_shown_as_well_as_can_be() {
+fn unusual_lines_are_shown_with_replaced_bytes() {
     let shown = shown_by("oddities", &[]);
-    let texts: Vec<_> = shown.iter().map(|line| of_worker(line).1).collect();
+    let texts: Vec<_> = shown.iter().map(|line| split_label(line).1).collect();
     assert_eq!(texts, [&"x".repeat(300_000), "\u{fffd}^@ is no text", "no end"]);
 }
 
 #[test]
-fn last_words_of_a_worker_that_crashes_are_shown() {
+fn last_output_of_a_crashed_worker_is_shown() {
     let shown = shown_by("crash", &[("ROADSHOW_LOG", "off")]);
-    let texts: Vec<_> = shown.iter().map(|line| of_worker(line).1).collect();
-    assert_eq!(texts, ["it goes wrong", "last words"]);
+    let texts: Vec<_> = shown.iter().map(|line| split_label(line).1).collect();
+    assert_eq!(texts, ["about to crash", "last output"]);
 }
 
 #[test]
-fn a_process_that_a_worker_has_left_behind_holds_up_no_shutdown() {
+fn a_process_that_outlives_its_worker_does_not_delay_the_shutdown() {
     let mut driver = Driver::start(Driver::command("output sleeper"));
-    let sleeper = Sleeps(vec![driver.hear().parse().unwrap()]);
-    assert_eq!(driver.hear(), "ended in time: true");
-    assert!(runs(sleeper.0[0]), "it is left behind");
+    let sleeper = Sleeps(vec![driver.next_report().parse().unwrap()]);
+    assert_eq!(driver.next_report(), "ended in time: true");
+    assert!(runs(sleeper.0[0]), "the process outlives its worker");
     assert!(driver.wait().success());
-    assert_eq!(of_worker(&driver.output().1[0]).1, "a sleeper starts");
+    assert_eq!(split_label(&driver.output().1[0]).1, "a sleeper starts");
 }
 
 #[test]
-fn what_was_printed_is_shown_also_when_the_cluster_is_dropped() {
+fn output_is_shown_even_if_the_cluster_is_dropped() {
     assert_eq!(shown_by("drop 10", &[]).len(), 20);
 }
 
 #[test]
-fn the_last_state_of_a_progress_bar_is_shown_while_it_changes() {
+fn a_progress_bar_is_shown_in_its_latest_state() {
     let shown = shown_by("progress 200", &[]);
-    let states: Vec<_> = shown.iter().map(|line| of_worker(line).1).collect();
+    let states: Vec<_> = shown.iter().map(|line| split_label(line).1).collect();
     assert!(states.len() > 2 && states.len() < 100, "{states:?}");
     assert_eq!(states.last(), Some(&"199 of 200"), "{states:?}");
     assert!(states.iter().all(|state| state.ends_with(" of 200") && !state.contains('^')), "{states:?}");
@@ -271,20 +271,21 @@ fn a_prompt_is_shown_before_its_line_ends() {
     std::fs::remove_file(&path).unwrap();
     assert!(ended.unwrap().success());
     let (_, shown) = driver.output();
-    assert_eq!(of_worker(&shown[0]).1, "your name? nobody");
+    assert_eq!(split_label(&shown[0]).1, "your name? default");
 }
 
 #[test]
-fn lines_are_folded_across_workers_and_never_within_one() {
-    let borders = |shown: &[String]| shown.iter().filter(|line| of_worker(line).1 == "+---+").count();
+fn lines_are_deduplicated_across_workers_and_never_within_one() {
+    let borders = |shown: &[String]| shown.iter().filter(|line| split_label(line).1 == "+---+").count();
     let ready = |shown: &[String]| {
-        let texts = shown.iter().map(|line| of_worker(line).1.to_owned());
+        let texts = shown.iter().map(|line| split_label(line).1.to_owned());
         texts.filter(|text| text.starts_with("ready")).collect::<Vec<_>>()
     };
     let shown = shown_by("fold", &[]);
     assert_eq!((borders(&shown), shown.len()), (3, 7), "{shown:?}");
     assert_eq!(ready(&shown), ["ready", "ready [repeated 3x across the cluster]"]);
-    // What lives in a worker is told on another way than what it prints.
+    // The label of an actor arrives over the control socket, not with the worker's output, so not every
+    // line has it.
     assert!(shown.iter().any(|line| line.starts_with("(Printer pid=")), "{shown:?}");
 
     let shown = shown_by("fold", &[("ROADSHOW_DEDUP_LOGS", "0")]);
@@ -292,21 +293,21 @@ fn lines_are_folded_across_workers_and_never_within_one() {
 }
 
 #[test]
-fn a_terminal_that_is_gone_stops_neither_driver_nor_workers() {
+fn a_closed_terminal_stops_neither_driver_nor_workers() {
     let mut command = Driver::command("output bytes 1000");
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut driver = Guarded(command.spawn().unwrap());
     drop(driver.0.stderr.take());
-    let said = all_of(driver.0.stdout.take().unwrap());
-    assert!(said.contains("all is printed") && said.contains("ended in time: true"), "{said}");
+    let stdout = all_of(driver.0.stdout.take().unwrap());
+    assert!(stdout.contains("all lines are printed") && stdout.contains("ended in time: true"), "{stdout}");
     assert!(driver.0.wait().unwrap().success());
 }
 
 #[test]
-fn a_terminal_that_does_not_read_stops_no_worker_and_is_told_what_it_has_missed() {
+fn a_terminal_that_does_not_read_stops_no_worker_and_gets_the_number_of_lost_lines() {
     const LINES: usize = 12_000;
     let mut driver = Driver::start_without_stderr(Driver::command(&format!("output bytes {LINES}")));
-    assert_eq!(driver.0.hear(), "all is printed");
+    assert_eq!(driver.0.next_report(), "all lines are printed");
     let shown = all_of(driver.1.take().unwrap());
     assert!(driver.0.wait().success());
     let (mut printed, mut lost) = (0, 0);
@@ -316,7 +317,7 @@ fn a_terminal_that_does_not_read_stops_no_worker_and_is_told_what_it_has_missed(
         match notice {
             Some((count, _)) => lost += count.parse::<usize>().unwrap(),
             None => {
-                assert_eq!(of_worker(line).1.len(), 999);
+                assert_eq!(split_label(line).1.len(), 999);
                 printed += 1;
             }
         }

@@ -1,4 +1,4 @@
-//! Processes that do nothing for a while live all the same.
+//! Processes that are suspended or busy for a while are not given up.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use rustix::process::Signal;
 use super::cast::{Pid, Worker};
 use super::table::{signal, wait_until};
 
-/// So short that many heartbeats are missed.
+/// Heartbeat timeout, short enough for a pause to miss many heartbeats.
 const LOST: Duration = Duration::from_millis(100);
 
-/// Many times as long as a link may be silent.
+/// Length of a pause: 20 times the heartbeat timeout.
 const PAUSE: Duration = Duration::from_secs(2);
 
 async fn start(workers: usize) -> Cluster {
@@ -28,7 +28,7 @@ fn links(cluster: &Cluster, host: roadshow::id::HostUid) -> u64 {
     peers.iter().find(|peer| peer.identity == host).map_or(0, |peer| peer.links)
 }
 
-/// Lets a stopped process go on, also when its test fails.
+/// Suspended process that is resumed on drop, also when its test fails.
 struct Stopped(u32);
 
 impl Stopped {
@@ -40,13 +40,13 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // It may have ended by now.
+        // An error means that the process has ended.
         let _ = signal(self.0, Signal::CONT);
     }
 }
 
 #[test]
-fn a_worker_that_is_stopped_is_known_to_be_and_answers_when_it_goes_on() {
+fn a_suspended_worker_is_reported_and_answers_after_it_is_resumed() {
     System::new().block_on(async {
         let cluster = start(2).await;
         let (one, other) =
@@ -63,7 +63,7 @@ fn a_worker_that_is_stopped_is_known_to_be_and_answers_when_it_goes_on() {
         let paused = Stopped::stop(pid);
         let waiting = one.try_send(Pid).unwrap();
         assert!(wait_until(PAUSE, || stopped(&cluster)));
-        // Its link is given up in vain, again and again; it is not.
+        // The driver replaces the worker's link again and again, but must not give up the worker.
         let since = Instant::now();
         while since.elapsed() < PAUSE {
             other.send(Pid).await.unwrap();
@@ -77,7 +77,7 @@ fn a_worker_that_is_stopped_is_known_to_be_and_answers_when_it_goes_on() {
 }
 
 #[test]
-fn a_driver_that_computes_keeps_its_links_and_its_workers() {
+fn a_busy_driver_keeps_its_links_and_its_workers() {
     System::new().block_on(async {
         let cluster = start(1).await;
         let worker = cluster.spawn::<Worker>(()).await.unwrap();

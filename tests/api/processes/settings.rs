@@ -1,4 +1,4 @@
-//! What is set for a cluster holds for its workers, or is refused.
+//! Settings of a cluster apply to its workers, or are rejected.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -10,14 +10,14 @@ use roadshow::transport::Memory;
 use roadshow::{ClusterError, InProcess};
 
 use super::cast::{UseStack, Worker, open_files_max, use_stack_in_pool, use_stack_in_turn, variable};
-use super::driver::{Driver, say};
+use super::driver::{Driver, report};
 
 const MIB: usize = 1 << 20;
 
-/// Bytes that are no text.
+/// Bytes that are not UTF-8.
 const CAFE: &[u8] = b"caf\xe9";
 
-/// Uses so much of the stack in a handler, in a task, and in a task of the pool.
+/// Uses this many bytes of the stack in a handler, in a task, and in a task of the pool.
 async fn use_stacks(cluster: &Cluster, bytes: usize) {
     let actor = cluster.spawn::<Worker>(()).await.unwrap();
     assert!(actor.send(UseStack(bytes)).await.unwrap() >= bytes);
@@ -25,32 +25,35 @@ async fn use_stacks(cluster: &Cluster, bytes: usize) {
     assert!(cluster.run(use_stack_in_pool::task(bytes)).await.unwrap() >= bytes);
 }
 
-/// The driver: says whether its workers have what it has.
+/// Driver: reports the limits of its workers.
 pub(super) async fn compare(how: &str) {
     match how.split_once(' ').unwrap_or((how, "")) {
         ("stack", bytes) => {
             let cluster = Cluster::init().await.unwrap();
             use_stacks(&cluster, bytes.parse().unwrap()).await;
             cluster.shutdown().await.unwrap();
-            say("the stacks are as large");
+            report("the stacks are large enough");
         }
         ("files", _) => match Cluster::init().await {
             Ok(cluster) => {
                 let workers = cluster.workers().len();
                 let ran = cluster.run_all((0..workers).map(|_| open_files_max::task())).await.unwrap();
                 cluster.shutdown().await.unwrap();
-                say(format_args!("{workers} workers, {:?} files at least", ran.into_iter().min().unwrap()));
+                report(format_args!(
+                    "{workers} workers, {:?} files at least",
+                    ran.into_iter().min().unwrap()
+                ));
             }
-            Err(error) => say(format_args!("{error:?}")),
+            Err(error) => report(format_args!("{error:?}")),
         },
         _ => panic!("no such comparison: {how}"),
     }
 }
 
-/// What a driver says that is started under limits of the shell.
+/// Returns the report of a driver that is started under limits of the shell.
 #[track_caller]
-fn said_under(limits: &str, role: &str, variables: &[(&str, &str)]) -> String {
-    // Of the shell the link names another file.
+fn report_under(limits: &str, role: &str, variables: &[(&str, &str)]) -> String {
+    // `/proc/self/exe` would name the shell in its own process.
     let driver = Driver::command_of(std::env::current_exe().unwrap(), role);
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]).arg(driver.get_program());
@@ -67,9 +70,9 @@ fn said_under(limits: &str, role: &str, variables: &[(&str, &str)]) -> String {
         variables.iter().find(|(it, _)| *it == "ROADSHOW_WORKERS").map_or("1", |it| it.1),
     );
     let mut driver = Driver::start(command);
-    let said = driver.hear();
+    let report = driver.next_report();
     assert!(driver.wait().success());
-    said
+    report
 }
 
 #[test]
@@ -81,11 +84,11 @@ fn handlers_and_tasks_have_the_stack_of_main() {
         }
     });
     let role = format!("compare stack {}", 40 * MIB);
-    assert_eq!(said_under("ulimit -Ss 49152", &role, &[]), "the stacks are as large");
+    assert_eq!(report_under("ulimit -Ss 49152", &role, &[]), "the stacks are large enough");
 }
 
 #[test]
-fn stack_is_as_large_as_the_program_or_the_environment_says() {
+fn program_and_environment_can_set_the_stack_size() {
     System::new().block_on(async {
         for builder in [Cluster::builder().local(), Cluster::builder().in_process(InProcess::Tcp)] {
             let cluster = builder.workers(1).stack_bytes(32 * MIB).start().await.unwrap();
@@ -93,28 +96,28 @@ fn stack_is_as_large_as_the_program_or_the_environment_says() {
             cluster.shutdown().await.unwrap();
         }
         for bytes in [0, usize::MAX] {
-            let refused = Cluster::builder().local().stack_bytes(bytes).start().await.unwrap_err();
-            assert!(matches!(refused, ClusterError::StackSize { .. }), "{refused}");
+            let rejected = Cluster::builder().local().stack_bytes(bytes).start().await.unwrap_err();
+            assert!(matches!(rejected, ClusterError::StackSize { .. }), "{rejected}");
         }
     });
     let (role, bytes) = (format!("compare stack {}", 24 * MIB), (32 * MIB).to_string());
     let set = [("ROADSHOW_STACK_BYTES", bytes.as_str())];
-    assert_eq!(said_under("true", &role, &set), "the stacks are as large");
+    assert_eq!(report_under("true", &role, &set), "the stacks are large enough");
 }
 
 #[test]
 fn many_workers_start_under_a_low_limit_of_open_files() {
     let set = [("ROADSHOW_WORKERS", "40")];
-    let said = said_under("ulimit -Sn 128", "compare files", &set);
+    let report = report_under("ulimit -Sn 128", "compare files", &set);
     let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    assert_eq!(said, format!("40 workers, {hard:?} files at least"));
+    assert_eq!(report, format!("40 workers, {hard:?} files at least"));
 }
 
 #[test]
 fn error_names_the_limit_of_open_files_that_was_reached() {
     let set = [("ROADSHOW_WORKERS", "40")];
-    let said = said_under("ulimit -n 48", "compare files", &set);
-    assert!(said.contains("this process may have 48 open") && said.contains("ulimit -Hn"), "{said}");
+    let report = report_under("ulimit -n 48", "compare files", &set);
+    assert!(report.contains("this process may have 48 open") && report.contains("ulimit -Hn"), "{report}");
 }
 
 #[test]
@@ -134,7 +137,7 @@ fn worker_processes_have_the_variables_that_the_program_gives_them() {
 }
 
 #[test]
-fn settings_that_exclude_each_other_are_refused_with_what_to_do() {
+fn conflicting_settings_are_rejected_with_the_remedy() {
     let memory = || InProcess::Memory(Memory::new(0));
     let builders = [
         Cluster::builder().address("127.0.0.1:1").local(),
@@ -145,31 +148,31 @@ fn settings_that_exclude_each_other_are_refused_with_what_to_do() {
     ];
     for builder in builders {
         let shown = format!("{builder:?}");
-        let refused = System::new().block_on(builder.start()).unwrap_err();
-        assert!(matches!(refused, ClusterError::Conflict { .. }), "{shown}: {refused}");
-        assert!(refused.to_string().contains("exclude each other: "), "{refused}");
+        let rejected = System::new().block_on(builder.start()).unwrap_err();
+        assert!(matches!(rejected, ClusterError::Conflict { .. }), "{shown}: {rejected}");
+        assert!(rejected.to_string().contains("exclude each other: "), "{rejected}");
     }
 }
 
 #[test]
-fn variables_that_no_worker_can_have_are_refused() {
-    let no_text = OsString::from("a\0b");
+fn invalid_and_reserved_variables_are_rejected() {
+    let with_nul = OsString::from("a\0b");
     for (name, value) in [
         ("", OsString::new()),
         ("A=B", OsString::new()),
-        ("A", no_text),
+        ("A", with_nul),
         ("ROADSHOW_WORKER", "1".into()),
         ("ROADSHOW_STARTED_BY", "1".into()),
         ("ROADSHOW_TOKEN", "rs1_aaaa".into()),
     ] {
         let builder = Cluster::builder().local().workers(1).env(name, value);
-        let refused = System::new().block_on(builder.start()).unwrap_err();
-        assert!(matches!(refused, ClusterError::Variable { .. }), "{name:?}: {refused}");
+        let rejected = System::new().block_on(builder.start()).unwrap_err();
+        assert!(matches!(rejected, ClusterError::Variable { .. }), "{name:?}: {rejected}");
     }
 }
 
 #[test]
-fn environment_that_is_no_text_is_refused_by_name() {
+fn variable_that_is_not_utf8_is_rejected_by_name() {
     for name in [
         "ROADSHOW_ADDRESS",
         "ROADSHOW_WORKERS",
@@ -180,17 +183,17 @@ fn environment_that_is_no_text_is_refused_by_name() {
         let mut command = Driver::command("start");
         command.env(name, OsStr::from_bytes(CAFE));
         let mut driver = Driver::start(command);
-        let said = driver.hear();
-        assert!(said.starts_with(name), "{said}");
+        let report = driver.next_report();
+        assert!(report.starts_with(name), "{report}");
         assert!(driver.wait().success());
     }
     for name in ["ROADSHOW_TOKEN", "ROADSHOW_TOKEN_FILE"] {
         let mut command = Driver::command("start");
         command.env("ROADSHOW_ADDRESS", "127.0.0.1:1").env(name, OsStr::from_bytes(CAFE));
         let mut driver = Driver::start(command);
-        let said = driver.hear();
+        let report = driver.next_report();
         let from = if name == "ROADSHOW_TOKEN" { name } else { "caf" };
-        assert!(said.starts_with(&format!("the token in {from}")), "{said}");
+        assert!(report.starts_with(&format!("the token in {from}")), "{report}");
         assert!(driver.wait().success());
     }
 }

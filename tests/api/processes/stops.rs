@@ -1,4 +1,4 @@
-//! User code that stops actix's system or arbiter ends its worker, or nothing; never half a worker.
+//! User code that stops actix's system ends the whole worker; stopping an arbiter ends nothing.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use actix::System;
 use roadshow::prelude::*;
 use tokio::sync::mpsc;
 
-use super::cast::{Began, Listener, Never, Pid, Stop, Stops, Worker, pid, stop};
+use super::cast::{Began, Listener, Never, Pid, Stop, StopTarget, Worker, pid, stop};
 use super::driver::PATIENCE;
 use super::table::wait_until;
 
 #[derive(Clone, Copy, Debug)]
-enum In {
+enum StopContext {
     Handler,
     Task,
 }
 
-async fn stops(cluster: &Cluster, actor: &RemoteAddr<Worker>, what: Stops, place: In) {
-    // Whether it is answered is a race with the end.
-    match place {
-        In::Handler => drop(actor.send(Stop(what)).await),
-        In::Task => drop(cluster.run(stop::task(what)).await),
+async fn stops(cluster: &Cluster, actor: &RemoteAddr<Worker>, what: StopTarget, context: StopContext) {
+    // The answer races with the end of the worker, so both outcomes are accepted.
+    match context {
+        StopContext::Handler => drop(actor.send(Stop(what)).await),
+        StopContext::Task => drop(cluster.run(stop::task(what)).await),
     }
 }
 
-/// Waits until the cluster knows of the end of one worker, and gives the cause.
+/// Waits until the cluster reports the end of a worker, and returns the cause.
 async fn cause(cluster: &Cluster) -> String {
     tokio::time::timeout(PATIENCE, async {
         loop {
@@ -35,29 +35,29 @@ async fn cause(cluster: &Cluster) -> String {
         }
     })
     .await
-    .expect("the cluster learns of the end")
+    .expect("the cluster detects the end")
 }
 
-async fn ends_with_its_system(cluster: Cluster, what: Stops, place: In) {
+async fn ends_with_its_system(cluster: Cluster, what: StopTarget, context: StopContext) {
     let stopping = cluster.spawn::<Worker>(()).await.unwrap();
-    let (tell, mut began) = mpsc::channel(1);
-    let listener = cluster.register(Listener(tell).start());
+    let (sender, mut began) = mpsc::channel(1);
+    let listener = cluster.register(Listener(sender).start());
     let other = cluster.spawn::<Worker>(()).await.unwrap();
-    if let In::Handler = place {
+    if let StopContext::Handler = context {
         assert_ne!(other.host(), stopping.host());
     }
     let pending = stopping.try_send(Never { began: listener.recipient::<Began>() }).unwrap();
     began.recv().await.unwrap();
 
-    stops(&cluster, &stopping, what, place).await;
+    stops(&cluster, &stopping, what, context).await;
     let cause = cause(&cluster).await;
-    assert!(cause.contains("System::current().stop()"), "{what:?} in a {place:?}: {cause}");
+    assert!(cause.contains("System::current().stop()"), "{what:?} in a {context:?}: {cause}");
     let ended = cluster.workers().into_iter().find(|worker| worker.ended.is_some()).unwrap();
     if ended.host == stopping.host() {
         let lost = tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap_err();
-        assert!(lost.is_outcome_unknown(), "{what:?} in a {place:?}: {lost}");
+        assert!(lost.is_outcome_unknown(), "{what:?} in a {context:?}: {lost}");
     }
-    // All that comes later goes to the worker that is left.
+    // Everything later is contextd on the remaining worker.
     for _ in 0..4 {
         let actor = cluster.spawn::<Worker>(()).await.unwrap();
         assert_ne!(actor.host(), ended.host);
@@ -67,9 +67,9 @@ async fn ends_with_its_system(cluster: Cluster, what: Stops, place: In) {
     cluster.shutdown().await.unwrap();
 }
 
-async fn goes_on_without_its_arbiter(cluster: Cluster, place: In) {
+async fn goes_on_without_its_arbiter(cluster: Cluster, context: StopContext) {
     let before = cluster.spawn::<Worker>(()).await.unwrap();
-    stops(&cluster, &before, Stops::Arbiter, place).await;
+    stops(&cluster, &before, StopTarget::Arbiter, context).await;
     for _ in 0..3 {
         before.send(Pid).await.unwrap();
         cluster.run(pid::task()).await.unwrap();
@@ -79,56 +79,56 @@ async fn goes_on_without_its_arbiter(cluster: Cluster, place: In) {
     cluster.shutdown().await.unwrap();
 }
 
-const WAYS: [(Stops, In); 3] =
-    [(Stops::System, In::Handler), (Stops::SystemInTheEnd, In::Handler), (Stops::System, In::Task)];
+const CASES: [(StopTarget, StopContext); 3] = [
+    (StopTarget::System, StopContext::Handler),
+    (StopTarget::SystemInStopped, StopContext::Handler),
+    (StopTarget::System, StopContext::Task),
+];
 
 #[test]
-fn worker_whose_system_is_stopped_ends_and_says_why() {
-    for (what, place) in WAYS {
+fn worker_whose_system_is_stopped_ends_and_reports_the_cause() {
+    for (what, context) in CASES {
         System::new().block_on(async {
-            ends_with_its_system(Cluster::local(2).await.unwrap(), what, place).await;
+            ends_with_its_system(Cluster::local(2).await.unwrap(), what, context).await;
         });
     }
 }
 
 #[test]
-fn worker_within_this_process_whose_system_is_stopped_ends_alone_and_says_why() {
-    for (what, place) in WAYS {
+fn in_process_worker_whose_system_is_stopped_ends_alone_and_reports_the_cause() {
+    for (what, context) in CASES {
         System::new().block_on(async {
-            ends_with_its_system(Cluster::in_process(2).await.unwrap(), what, place).await;
+            ends_with_its_system(Cluster::in_process(2).await.unwrap(), what, context).await;
         });
     }
 }
 
 #[test]
-fn stopping_an_arbiter_stops_nothing_of_its_worker() {
-    for place in [In::Handler, In::Task] {
+fn stopping_an_arbiter_does_not_affect_its_worker() {
+    for context in [StopContext::Handler, StopContext::Task] {
         System::new().block_on(async {
-            goes_on_without_its_arbiter(Cluster::local(1).await.unwrap(), place).await;
-            goes_on_without_its_arbiter(Cluster::in_process(1).await.unwrap(), place).await;
+            goes_on_without_its_arbiter(Cluster::local(1).await.unwrap(), context).await;
+            goes_on_without_its_arbiter(Cluster::in_process(1).await.unwrap(), context).await;
         });
     }
 }
 
 #[test]
-fn cluster_whose_only_worker_has_stopped_itself_says_so() {
+fn cluster_whose_only_worker_stopped_itself_reports_the_cause() {
     System::new().block_on(async {
         let cluster = Cluster::local(1).await.unwrap();
         let actor = cluster.spawn::<Worker>(()).await.unwrap();
         let worker = cluster.workers()[0].pid;
-        stops(&cluster, &actor, Stops::System, In::Handler).await;
+        stops(&cluster, &actor, StopTarget::System, StopContext::Handler).await;
         let known = actix_rt::task::spawn_blocking({
             let actor = actor.clone();
             move || wait_until(PATIENCE, || !actor.connected())
         });
-        assert!(known.await.unwrap(), "the driver does not learn of the end");
-        let refused = actor.send(Pid).await.unwrap_err().to_string();
-        assert!(
-            refused.contains(&worker.to_string()) && refused.contains("System::current().stop()"),
-            "{refused}"
-        );
-        let refused = cluster.run(pid::task()).await.unwrap_err();
-        assert!(matches!(refused, TaskError::NoWorker { .. }), "{refused}");
+        assert!(known.await.unwrap(), "the driver does not detect the end");
+        let error = actor.send(Pid).await.unwrap_err().to_string();
+        assert!(error.contains(&worker.to_string()) && error.contains("System::current().stop()"), "{error}");
+        let error = cluster.run(pid::task()).await.unwrap_err();
+        assert!(matches!(error, TaskError::NoWorker { .. }), "{error}");
         cluster.shutdown().await.unwrap();
     });
 }

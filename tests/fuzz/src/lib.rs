@@ -1,4 +1,4 @@
-//! What the fuzz targets share: reading an input as a script or a stream, and measuring memory.
+//! Shared parts of the fuzz targets: reading an input as a script or a stream, and measuring memory.
 
 mod memory;
 mod script;

@@ -1,50 +1,50 @@
-//! An input as a row of choices.
+//! Reads an input as a series of choices.
 
-/// The bytes of an input, taken from the front; when they are used up, zeros come.
+/// Bytes of an input, taken from the front; zeros follow after the end.
 ///
-/// Every choice takes a fixed number of bytes, so that an input with a byte changed, or with a part
-/// of it repeated, still makes much the same choices.
+/// Every choice takes a fixed number of bytes. So an input with a changed byte or a repeated part still
+/// makes mostly the same choices, and mutations of the fuzzer stay meaningful.
 #[derive(Clone, Debug)]
 pub struct Script<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Script<'a> {
-    /// The script that an input is.
+    /// Creates the script of an input.
     #[must_use]
     pub const fn new(input: &'a [u8]) -> Self {
         Self { rest: input }
     }
 
-    /// Whether nothing is left.
+    /// Returns true if no input is left.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// The next byte.
+    /// Takes the next byte.
     pub fn byte(&mut self) -> u8 {
         self.bytes(1).first().copied().unwrap_or(0)
     }
 
-    /// The next two bytes.
+    /// Takes the next two bytes.
     pub fn short(&mut self) -> u16 {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    /// One of so many, by the next byte.
+    /// Chooses a number below `count` by the next byte.
     pub fn one_of(&mut self, count: usize) -> usize {
         usize::from(self.byte()) % count.max(1)
     }
 
-    /// The next `count` bytes, or as many as are left.
+    /// Takes the next `count` bytes, or all that are left.
     pub fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (bytes, rest) = self.rest.split_at(count.min(self.rest.len()));
         self.rest = rest;
         bytes
     }
 
-    /// All that is left.
+    /// Takes all that is left.
     pub fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)
     }

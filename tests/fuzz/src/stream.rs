@@ -1,4 +1,4 @@
-//! A stream as a codec reads it.
+//! Decodes a stream in pieces, as a codec reads it.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use roadshow::wire::{
 };
 use tokio_util::codec::Decoder;
 
-/// What became of a stream.
+/// Outcome of decoding a stream.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// The frames up to the first error or the end.
+    /// Frames before the first error or the end.
     pub frames: Vec<Frame>,
-    /// Why there are no more, if the stream is wrong.
+    /// Error of a malformed stream.
     pub err: Option<WireError>,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Decoded {
     }
 }
 
-/// Decodes a stream that comes in pieces of so many bytes, one of them at least.
+/// Decodes a stream that arrives in pieces of `piece_bytes` bytes, one frame at a time.
 #[must_use]
 pub fn decode_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -> Decoded {
     let mut codec = codec.clone();
@@ -47,7 +47,7 @@ pub fn decode_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -
     }
 }
 
-/// The same, all frames of a piece at once, as a link reads them.
+/// Decodes a stream like [`decode_in_pieces`], but all frames of a piece in one step, as a link reads them.
 #[must_use]
 pub fn drain_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -> Decoded {
     let mut drained = Drained::default();

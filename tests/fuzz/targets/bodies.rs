@@ -1,6 +1,6 @@
-//! Values of a peer: bodies decoded as types like a user's, and as this crate's own.
+//! Values of a peer: bodies decoded as types like a user's, and as the crate's own types.
 //!
-//! Input: one byte that chooses the type, two for the number of attachments, then the body.
+//! Input: one byte for the type, two for the number of attachments, then the body.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 
-// The names by which the bootstrap's own file finds what it needs.
+// `worker.rs` is compiled as a module of this target and finds its imports by these names.
 use roadshow::{config, id, transport, wire};
 
 mod cluster {
@@ -33,13 +33,14 @@ mod cluster {
 #[expect(dead_code, reason = "the target reads, and writes nothing")]
 mod bootstrap;
 
-/// Above every body that an input makes: what is decoded here must be encodable again.
+/// Maximum length of an encoded body, above every body that an input makes: a decoded value must be
+/// encodable again.
 const BODY_BYTES_MAX: usize = 1 << 24;
 
-/// What serde reserves at most for the elements that a sequence or a map announces.
+/// Maximum bytes that serde reserves for the announced elements of one sequence or map.
 const RESERVED_BYTES_MAX: usize = 1 << 20;
 
-/// How deeply a body may be nested, and one: each level may announce many elements.
+/// Maximum nesting of a body plus one: each level may announce many elements.
 const DEEP: usize = 129;
 
 fuzz_target!(|input: &[u8]| {
@@ -77,7 +78,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The body of a frame that ends with these bytes, if they can be one.
+/// Decodes the body of a Tell frame that ends with these bytes, if they are valid.
 fn body_of(attachments: u16, bytes: &[u8]) -> Option<Body> {
     let frame_bytes = TELL_HEADER_BYTES + bytes.len();
     let mut frame = BytesMut::with_capacity(frame_bytes);
@@ -94,7 +95,8 @@ fn body_of(attachments: u16, bytes: &[u8]) -> Option<Body> {
     }
 }
 
-/// Decodes a value, which costs memory in proportion; its encoding decodes to the same again.
+/// Decodes a value with memory in proportion to its body, and checks that its encoding decodes to the same
+/// value.
 fn check<T: Serialize + DeserializeOwned>(body: &Body, levels: usize) -> Option<T> {
     let (value, peak) = peak_of(|| wire::decode::<T>(body));
     let fair = levels * RESERVED_BYTES_MAX + 256 * body.len() + 4096;
@@ -103,7 +105,7 @@ fn check<T: Serialize + DeserializeOwned>(body: &Body, levels: usize) -> Option<
     let first = encoded(&value);
     let again: T = wire::decode(&first).expect("what was encoded here decodes");
     let second = encoded(&again);
-    // The order of a hash map is its own.
+    // The iteration order of a hash map is random, so only the length of its encoding is compared.
     assert_eq!(second.len(), first.len());
     assert!(std::any::type_name::<T>().contains("HashMap") || second == first, "it changes on its way");
     Some(value)
@@ -142,10 +144,10 @@ fn check_counts(body: &Body) {
     assert_eq!(wire::decode::<Counts>(&encoded(&counts)).expect("as above"), counts);
 }
 
-/// What this executable declares: the messages of the word count.
+/// Registry of this executable: the messages of the word count.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::collect().expect("no names collide"));
 
-/// What a peer may say that its executable declares.
+/// Compares the schema table of a peer with the table of this executable.
 fn check_table(body: &Body) {
     let Some(theirs) = check::<SchemaTable>(body, 4) else { return };
     let (differing, peak) = peak_of(|| REGISTRY.compare(&theirs));
@@ -160,7 +162,7 @@ fn check_table(body: &Body) {
     assert_eq!(again, theirs);
 }
 
-/// What a worker and its driver say to each other before they have a link.
+/// Decodes the messages that a worker and its driver exchange before they have a link.
 fn check_bootstrap(bytes: &[u8]) {
     let (report, peak) = peak_of(|| bootstrap::read::<bootstrap::Report>(bytes));
     assert!(peak <= (256 << 10) + 16 * bytes.len(), "{peak} bytes are held for {}", bytes.len());
@@ -175,7 +177,7 @@ fn check_bootstrap(bytes: &[u8]) {
     }
 }
 
-/// A message as users write them: numbers, texts, options, defaults and payloads.
+/// Message as users write them: numbers, texts, options, defaults and payloads.
 #[derive(Serialize, Deserialize)]
 struct Order {
     number: u64,
@@ -192,7 +194,7 @@ struct Order {
     more: Vec<Payload>,
 }
 
-/// Every kind of variant.
+/// Enum with every kind of variant.
 #[derive(Serialize, Deserialize)]
 enum Shape {
     Unit,
@@ -201,7 +203,7 @@ enum Shape {
     Named { x: i32, inner: Option<Box<Self>> },
 }
 
-/// Buffered by serde before it is known what it is.
+/// Enum that serde buffers before it knows the variant.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Untagged {
@@ -212,7 +214,7 @@ enum Untagged {
     Nested(BTreeMap<String, Self>),
 }
 
-/// Buffered too, for the sake of its tag.
+/// Enum that serde buffers to find its tag.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Tagged {
@@ -221,7 +223,7 @@ enum Tagged {
     Wrapped { inner: Box<Self> },
 }
 
-/// A map that collects what the named fields leave.
+/// Map that collects the fields without a name of their own.
 #[derive(Serialize, Deserialize)]
 struct Flat {
     id: u32,
@@ -229,7 +231,7 @@ struct Flat {
     rest: BTreeMap<String, Payload>,
 }
 
-/// As deep as its bytes say.
+/// Tree whose depth the body controls.
 #[derive(Serialize, Deserialize)]
 struct Tree(Vec<Self>);
 
@@ -242,11 +244,11 @@ enum Expression {
     Let { name: String, value: Box<Self>, within: Option<Box<Self>> },
 }
 
-/// Recursion through what takes no bytes.
+/// Recursion through an option, which takes no bytes.
 #[derive(Serialize, Deserialize)]
 struct Count(Option<Box<Self>>);
 
-/// Recursion through what takes no bytes, without an end.
+/// Endless recursion that takes no bytes.
 #[derive(Serialize, Deserialize)]
 struct Endless(Box<Self>);
 
@@ -256,7 +258,7 @@ struct Linked {
     next: Option<Box<Self>>,
 }
 
-/// Recursion through the content beside a tag.
+/// Recursion through the content next to a tag.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", content = "content")]
 enum Adjacent {
@@ -265,7 +267,7 @@ enum Adjacent {
     Two(Option<Option<()>>, Box<Self>),
 }
 
-/// Recursion through what the named fields leave.
+/// Recursion through a flattened map.
 #[derive(Serialize, Deserialize)]
 struct FlatTree {
     id: u32,
@@ -273,7 +275,7 @@ struct FlatTree {
     rest: BTreeMap<String, Self>,
 }
 
-/// A value that is made from the input, and must be equal after the way.
+/// Value made from the input; it must be equal after encoding and decoding.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 enum Made {
     Unit,
@@ -362,7 +364,7 @@ fn address(script: &mut Script<'_>) -> IpAddr {
     }
 }
 
-/// A NaN is equal to nothing.
+/// Replaces NaN, which is equal to nothing.
 fn finite(value: f32) -> f32 {
     if value.is_nan() { 0.0 } else { value }
 }
@@ -372,7 +374,7 @@ fn finite_wide(bits: u64) -> f64 {
     if value.is_nan() { 0.0 } else { value }
 }
 
-/// A value arrives as it was sent, or is refused at its sender for what serde cannot read.
+/// Checks that a value arrives unchanged, or that its sender rejects it as unreadable for serde.
 fn check_made(bytes: &[u8]) {
     let made = Made::read(&mut Script::new(bytes), 40);
     match wire::encode_message(&made, BODY_BYTES_MAX, |body| Body {

@@ -1,6 +1,6 @@
-//! What a peer can send: the codec of an established link over arbitrary bytes in arbitrary pieces.
+//! Frames of a peer: the codec of an established link over arbitrary bytes in arbitrary pieces.
 //!
-//! Input: two bytes, which choose the lengths of the pieces, then the stream.
+//! Input: two bytes for the length of the pieces, then the stream.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use roadshow::wire::{Failure, Frame, FrameCodec, PREFIX_BYTES};
 use roadshow_fuzz::{Script, decode_in_pieces, drain_in_pieces, peak_of};
 use tokio_util::codec::{Decoder, Encoder};
 
-/// Low enough that an input can be over it.
+/// Maximum length of a frame in bytes; low enough that an input can exceed it.
 const FRAME_BYTES_MAX: usize = 2048;
 
 fuzz_target!(|input: &[u8]| {
@@ -21,11 +21,11 @@ fuzz_target!(|input: &[u8]| {
     let stream = script.rest();
     let whole = decode_in_pieces(&codec, stream, stream.len().max(1));
     let (in_pieces, peak) = peak_of(|| decode_in_pieces(&codec, stream, usize::from(pieces) + 1));
-    assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces decide nothing");
+    assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces do not change the frames");
     let drained = drain_in_pieces(&codec, stream, usize::from(pieces) + 1);
-    assert_eq!(drained.to_string(), whole.to_string(), "nor does how many are read at once");
-    // An attachment takes four bytes on the wire and some sixty while its frame is read; the shortest
-    // frame is a prefix, and stands in a list that grows twofold.
+    assert_eq!(drained.to_string(), whole.to_string(), "draining gives the same frames");
+    // An attachment takes 4 bytes on the wire and about 60 while its frame is read. The shortest frame is a
+    // prefix, and is stored in a list whose capacity doubles.
     let frame_bytes = 3 * size_of::<Frame>().div_ceil(PREFIX_BYTES);
     let fair = (64 + frame_bytes) * stream.len() + 4 * FRAME_BYTES_MAX + 4096;
     assert!(peak <= fair, "{peak} bytes are held for a stream of {}", stream.len());
@@ -47,22 +47,22 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The same bytes by themselves, as they are when they came in chunks.
+/// Parses the bytes of one frame alone, as they are after reassembly of chunks.
 fn check_parsed(read: &[u8], frame: &Frame) {
     let parse = |bytes: &[u8]| Frame::parse(BytesMut::from(bytes), FRAME_BYTES_MAX);
     assert_eq!(parse(read).expect("as it was decoded"), *frame);
     parse(&read[..read.len() - 1]).expect_err("it is not whole");
-    parse(&[read, &[0]].concat()).expect_err("something is behind it");
+    parse(&[read, &[0]].concat()).expect_err("bytes follow it");
     Frame::parse(BytesMut::from(read), read.len() - 1).expect_err("it is over the limit");
 }
 
-/// A failure is a value, which has more than one form as bytes: its own form comes back.
+/// Checks that a failure decodes to the value that was encoded. Several encodings have the same value.
 fn check_failure(failure: Failure) {
     let Failure { call, failure } = failure;
     let sent = Failure { call, failure: failure.truncated_to(FAILURE_TEXT_CHARS_MAX) };
     let mut codec = FrameCodec::established(FRAME_BYTES_MAX + 1024);
     let mut stream = BytesMut::new();
-    codec.encode(Frame::Failure(sent.clone()), &mut stream).expect("its own form is hardly longer");
+    codec.encode(Frame::Failure(sent.clone()), &mut stream).expect("its own encoding is hardly longer");
     let read = codec.decode(&mut stream).expect("it was written here");
     assert_eq!(read, Some(Frame::Failure(sent)));
     assert!(stream.is_empty());

@@ -1,10 +1,10 @@
-//! Handshakes with somebody in between, who has everything but the secret.
+//! Handshakes with an attacker in the middle who knows everything except the secret.
 //!
-//! Host A dials host B twice, B dials A once, and each of them accepts twice. Input: the terms and the
-//! patience of each end, then steps, in which the one in between hands a frame that was sent to
-//! anybody, as it is or changed, sends frames of its own, or lets time pass. Whatever it does, nobody
-//! takes a peer for one that it is not, or for one that said something else of itself. Only where the
-//! listener is in the session is said without a proof, in the welcome.
+//! Host A dials host B twice, B dials A once, and each of them accepts twice. Input: the parameters and the
+//! timeout of each end, then steps. In a step the attacker delivers a recorded frame unchanged or modified,
+//! sends bytes of its own, or lets time advance. Whatever the attacker does, no end accepts a peer with a
+//! wrong identity or with parameters that the peer did not send. Only the listener's position in the
+//! session is unproven, since the welcome carries no proof.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ use tokio_util::codec::{Decoder, Encoder};
 const A: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(1) };
 const B: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(1) };
 
-/// The sides that dial, and what each wants.
+/// Dialling ends, each with its attempt.
 const DIALLERS: [(HostUid, DialAttempt); 3] = [
     (
         A,
@@ -44,7 +44,7 @@ const FRESH: Resume = Resume { generation: 0, epoch: 0, peer_generation: 0, rece
 const LATER: Resume = Resume { generation: 2, epoch: 1, peer_generation: 3, received: 7 };
 const LISTENERS: [HostUid; 4] = [B, B, A, A];
 
-/// How many frames the one in between remembers.
+/// Maximum number of frames that the attacker records.
 const SEEN_MAX: usize = 64;
 
 fuzz_target!(|input: &[u8]| {
@@ -55,16 +55,16 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// One end of a connection that the one in between holds the other end of.
+/// One end of a connection whose other end is the attacker.
 struct End {
     me: HostUid,
-    /// What it wants: of a dialler alone.
+    /// Attempt of a dialler; `None` for a listener.
     dials: Option<DialAttempt>,
     terms: SessionParameters,
     handshake: Handshake,
-    /// Whether the peer has said something that is in order.
+    /// Set after the first valid frame of the peer.
     is_answered: bool,
-    /// Whom it takes the peer for, from when it does.
+    /// Identity that the peer has proven.
     peer: Option<ProvenPeer>,
     admitted: bool,
     over: bool,
@@ -73,7 +73,7 @@ struct End {
 struct World {
     now: Instant,
     ends: Vec<End>,
-    /// The frames that have been sent, as bytes.
+    /// Encoded frames that the ends have sent.
     seen: Vec<BytesMut>,
 }
 
@@ -83,7 +83,7 @@ impl World {
         let mut ends = Vec::new();
         let mut config = |me| {
             let terms = SessionParameters {
-                // Some are too low.
+                // Some values are below the minimum, and must be rejected.
                 frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX as u64 - 16 + u64::from(script.short()),
                 outgoing_bytes_max: script.byte().into(),
                 window_bytes: WINDOW_BYTES_MIN as u64 - 16 + u64::from(script.short()),
@@ -120,7 +120,7 @@ impl World {
                 self.deliver(to, frame);
             }
             4 => {
-                // The same with some bytes changed.
+                // Also modified copies of recorded frames.
                 let mut frame = self.seen_frame(script);
                 for _ in 0..=script.one_of(4) {
                     let (at, by) = (script.one_of(frame.len()), script.byte());
@@ -159,7 +159,7 @@ impl World {
             Err(err) => {
                 assert!(late || !matches!(err, HandshakeError::TimedOut));
                 if let HandshakeError::Refused { proven, .. } = err {
-                    assert_eq!(proven, end.is_answered, "only who proved itself first is believed");
+                    assert_eq!(proven, end.is_answered, "only a refusal of an answering peer is proven");
                 }
                 end.over = !late || end.over;
             }
@@ -179,7 +179,7 @@ impl World {
         self.transmit(to);
     }
 
-    /// The host's decision about a peer that has proved itself, which it takes at most once.
+    /// Applies the host's decision about a proven peer, at most once for each end.
     fn decide(&mut self, at: usize, decision: u8) {
         let end = &mut self.ends[at];
         if end.dials.is_some() || end.over {
@@ -198,13 +198,13 @@ impl World {
         self.transmit(at);
     }
 
-    /// What `end` has to say is seen by the one in between, and by nobody else.
+    /// Records the outgoing frames of an end. Only the attacker sees them.
     fn transmit(&mut self, at: usize) {
         let mut codec = FrameCodec::handshake();
         while let Some(frame) = self.ends[at].handshake.poll_transmit() {
             let mut bytes = BytesMut::new();
             codec.encode(frame.clone(), &mut bytes).expect("its own frames keep the limit");
-            let read = codec.decode(&mut bytes.clone()).expect("they are in order").expect("and whole");
+            let read = codec.decode(&mut bytes.clone()).expect("they are valid").expect("and complete");
             assert_eq!(read.kind(), frame.kind());
             if self.seen.len() < SEEN_MAX {
                 self.seen.push(bytes);
@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    /// Whom `end` takes for its peer is one who took part in this very handshake.
+    /// Checks that the proven peer of an end on_alloc part in this very handshake.
     fn check(&self, at: usize, peer: ProvenPeer) {
         let end = &self.ends[at];
         assert!(peer.terms.frame_bytes_max >= HANDSHAKE_FRAME_BYTES_MAX as u64);
@@ -229,7 +229,7 @@ impl World {
                 let said = Some(attempt_of(end.me, &peer));
                 let mut diallers =
                     self.ends.iter().filter(|other| other.me == peer.identity && other.dials == said);
-                let dialler = diallers.next().expect("nobody else knows the secret");
+                let dialler = diallers.next().expect("only a dialler knows the secret");
                 assert_eq!(dialler.terms, peer.terms);
                 let same = self.ends.iter().filter(|other| {
                     let same = |other: ProvenPeer| said == Some(attempt_of(end.me, &other));
@@ -241,7 +241,7 @@ impl World {
     }
 }
 
-/// What a peer wants, or is to have wanted, of `to`.
+/// Returns the attempt that a peer has proven towards `to`.
 fn attempt_of(to: HostUid, peer: &ProvenPeer) -> DialAttempt {
     let ProvenPeer { purpose, link, replaces, resume, .. } = *peer;
     DialAttempt { to, purpose, link, replaces, resume }

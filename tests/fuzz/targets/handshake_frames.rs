@@ -1,6 +1,6 @@
-//! What a stranger can send: the handshake's codec over arbitrary bytes in arbitrary pieces.
+//! Frames of an unauthenticated peer: the handshake codec over arbitrary bytes in arbitrary pieces.
 //!
-//! Input: one byte that chooses the lengths of the pieces, then the stream.
+//! Input: one byte for the length of the pieces, then the stream.
 
 #![no_main]
 
@@ -10,10 +10,10 @@ use roadshow::config::HANDSHAKE_FRAME_BYTES_MAX;
 use roadshow::wire::{Frame, FrameCodec, PREFIX_BYTES, VERSION};
 use roadshow_fuzz::{Script, decode_in_pieces, peak_of};
 
-/// Where the purpose stands in a hello.
+/// Offset of the purpose in a hello, in bytes.
 const PURPOSE_AT: usize = 62;
 
-/// Where the fields of a hello end that every version has.
+/// End of the hello's fields that every version has, in bytes.
 const COMMON_END: usize = 95;
 
 fuzz_target!(|input: &[u8]| {
@@ -23,8 +23,8 @@ fuzz_target!(|input: &[u8]| {
     let whole = decode_in_pieces(&FrameCodec::handshake(), stream, stream.len().max(1));
     let (in_pieces, peak) =
         peak_of(|| decode_in_pieces(&FrameCodec::handshake(), stream, usize::from(pieces) + 1));
-    assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces decide nothing");
-    // The shortest frame is hardly more than a prefix, and stands in a list that grows twofold.
+    assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces do not change the frames");
+    // The shortest frame is little more than a prefix, and is stored in a list whose capacity doubles.
     let frame_bytes = 3 * size_of::<Frame>().div_ceil(PREFIX_BYTES);
     let fair = (8 + frame_bytes) * stream.len() + 4 * HANDSHAKE_FRAME_BYTES_MAX + 4096;
     assert!(peak <= fair, "{peak} bytes are held for a stream of {}", stream.len());
@@ -37,7 +37,7 @@ fuzz_target!(|input: &[u8]| {
         let (read, rest) = stream.split_at(length);
         stream = rest;
         if is_of_a_later_version(&frame) {
-            // Only the fields that every version has are read; what follows is left out, and so is a
+            // Of a later version only the common fields are decoded. The rest is left out, and so is a
             // purpose that this version does not know.
             if read[PURPOSE_AT] > 1 {
                 written[PURPOSE_AT] = read[PURPOSE_AT];

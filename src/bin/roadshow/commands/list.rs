@@ -1,4 +1,4 @@
-//! `roadshow list`: the nodes, actors, tasks, jobs or workers of a cluster.
+//! `roadshow list`: nodes, actors, tasks, jobs or workers of a cluster.
 
 use std::num::NonZero;
 
@@ -7,49 +7,51 @@ use roadshow::config::LIST_ROWS_MAX;
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
-use crate::cli::values::Filter;
+use crate::cli::values::FilterArg;
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
-use crate::output::rows::Row;
-use crate::output::table::Table;
+use crate::output::rows::TableRow;
+use crate::output::table::TextTable;
 
-/// How many rows a table has, unless it is said otherwise.
+/// Default maximum number of rows of a table.
 const ROWS: NonZero<usize> = NonZero::new(100).unwrap();
 
 /// Lists the nodes, actors, tasks, jobs or workers of a cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLE)]
-pub(crate) struct Arguments {
-    /// What to list.
+pub(crate) struct ListArgs {
+    /// Kind of entity to list.
     #[arg(value_enum)]
-    kind: Kind,
-    /// Only those of which this holds; may be given again for more conditions.
+    kind: ListKind,
+    /// Show only the rows that meet this condition; give it again for more conditions.
     #[arg(long, value_name = "KEY=VALUE|KEY!=VALUE")]
-    filter: Vec<Filter>,
-    /// How many to show at most: rather those that go on than those that have ended, and rather the latest.
-    /// 100 in a table, all in JSON by default. A note on the standard error says what is left out.
+    filter: Vec<FilterArg>,
+    /// Maximum number of rows [default: 100 in a table, unlimited with --json]
+    ///
+    /// Entities that have not ended come first, and the newest first. A note on standard error reports how many rows were
+    /// left out.
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
-    /// Go on with what the list before left out: the cursor that its note names.
+    /// Continue an earlier list at the cursor from its note.
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 const EXAMPLE: &str = "\
 Example:
   roadshow list actors --filter state=ALIVE --filter class=app::Counter
 
-Keys are the fields of --json but resources, available, labels and usage; _id may be left out, as in job=3.
-Ids may be given without the zeros before them. The head filters, and sends no more rows than are shown.";
+Keys are the fields of --json except resources, available, labels and usage. The suffix _id may be omitted, as in
+job=3, and so may the leading zeros of an id. The head filters the rows before it sends them.";
 
-/// What a cluster consists of.
+/// Kind of entity in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
+pub(crate) enum ListKind {
     #[value(alias = "node")]
     Nodes,
     #[value(alias = "actor")]
@@ -62,7 +64,7 @@ pub(crate) enum Kind {
     Workers,
 }
 
-impl Kind {
+impl ListKind {
     const fn table(self) -> admin::Kind {
         match self {
             Self::Nodes => admin::Kind::Nodes,
@@ -74,13 +76,17 @@ impl Kind {
     }
 }
 
-impl Arguments {
-    /// `roadshow job list`.
-    pub(crate) const fn of_jobs(reach: ClusterArgs, limit: Option<NonZero<usize>>, json: bool) -> Self {
-        Self { kind: Kind::Jobs, filter: Vec::new(), limit, after: None, json, reach }
+impl ListArgs {
+    /// Arguments of `roadshow job list`.
+    pub(crate) const fn of_jobs(
+        cluster_args: ClusterArgs,
+        limit: Option<NonZero<usize>>,
+        json: bool,
+    ) -> Self {
+        Self { kind: ListKind::Jobs, filter: Vec::new(), limit, after: None, json, cluster_args }
     }
 
-    /// What clap cannot check, since it depends on two arguments.
+    /// Checks the filters against the kind, which clap cannot do for two dependent arguments.
     pub(crate) fn check(&self) -> CliResult<()> {
         let checked = self.query(1).check(self.kind.table());
         checked.map_err(|error| CliError::usage(error, "see `roadshow list --help`"))
@@ -93,23 +99,23 @@ impl Arguments {
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &ListArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     match arguments.kind {
-        Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
-        Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
-        Kind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
-        Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
-        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+        ListKind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
+        ListKind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
+        ListKind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
+        ListKind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
+        ListKind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
     }
 }
 
-async fn show<T: Row, E: AdminTransport>(
+async fn show<T: TableRow, E: AdminTransport>(
     head: &mut Admin<E>,
-    arguments: &Arguments,
+    arguments: &ListArgs,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
@@ -117,7 +123,7 @@ async fn show<T: Row, E: AdminTransport>(
     let mut rows: Vec<T> = Vec::new();
     let more = loop {
         query.limit = limit.get() - rows.len();
-        // What is behind the last page alone; those before it have others behind them.
+        // Counting costs the head a scan of the whole list, so only the request for the last page asks for it.
         query.count = query.limit <= LIST_ROWS_MAX;
         let page = head.page::<T>(query.clone()).await?;
         rows.extend(page.rows);
@@ -130,10 +136,10 @@ async fn show<T: Row, E: AdminTransport>(
     if arguments.json {
         output.json(&rows)?;
     } else if rows.is_empty() {
-        let such = if arguments.filter.is_empty() { "" } else { " such" };
-        output.print(&format!("There is no{such} {}.\n", T::NOUN))?;
+        let matching = if arguments.filter.is_empty() { "" } else { " matching" };
+        output.print(&format!("There is no{matching} {}.\n", T::NOUN))?;
     } else {
-        let mut table = Table::new(T::HEADERS);
+        let mut table = TextTable::new(T::HEADERS);
         rows.iter().for_each(|row| table.push(row.cells()));
         output.print(&table.to_string())?;
     }
@@ -143,14 +149,14 @@ async fn show<T: Row, E: AdminTransport>(
     Ok(())
 }
 
-/// What is said of rows that are not shown.
-fn left_out(shown: usize, more: u64, cursor: &str, arguments: &Arguments) -> String {
-    let next = format!("--after {cursor} shows the next ones");
+/// Note about rows that were left out.
+fn left_out(shown: usize, more: u64, cursor: &str, arguments: &ListArgs) -> String {
+    let next = format!("--after {cursor} shows the next rows");
     if arguments.after.is_some() {
-        return format!("{shown} are shown, and {more} more are behind them; {next}");
+        return format!("{shown} rows shown, {more} more follow; {next}");
     }
     let all = shown as u64 + more;
-    format!("{shown} of {all} are shown; --limit {all} shows all, {next}")
+    format!("{shown} of {all} rows shown; --limit {all} shows all, {next}")
 }
 
 #[cfg(test)]
@@ -160,30 +166,30 @@ mod tests {
 
     use super::*;
     use crate::exit;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
-    fn arguments(kind: Kind, filter: &[&str], json: bool) -> Arguments {
-        Arguments {
+    fn arguments(kind: ListKind, filter: &[&str], json: bool) -> ListArgs {
+        ListArgs {
             kind,
             filter: filter.iter().map(|filter| filter.parse().unwrap()).collect(),
             limit: None,
             after: None,
             json,
-            reach: ClusterArgs { address: None, token_file: None },
+            cluster_args: ClusterArgs { address: None, token_file: None },
         }
     }
 
-    async fn listed(arguments: Arguments) -> (String, String) {
-        let cluster = Cluster::new();
+    async fn listed(arguments: ListArgs) -> (String, String) {
+        let cluster = FakeCluster::new();
         let (outcome, out, err) =
-            cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         (out, err)
     }
 
     #[tokio::test]
-    async fn nodes_are_a_table_that_fits_a_terminal() {
-        let (out, err) = listed(arguments(Kind::Nodes, &[], false)).await;
+    async fn table_of_nodes_fits_a_terminal() {
+        let (out, err) = listed(arguments(ListKind::Nodes, &[], false)).await;
         let expected = "\
 NODE              STATE     ADDRESS         HEAD  CPU    WORKERS  ACTORS  NAME
 a1b2000000000001  ALIVE     10.0.0.5:6379   yes   0.5/4        4       1  head
@@ -195,7 +201,7 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
 
     #[tokio::test]
     async fn json_is_an_array_of_objects() {
-        let (out, _) = listed(arguments(Kind::Nodes, &["state=alive"], true)).await;
+        let (out, _) = listed(arguments(ListKind::Nodes, &["state=alive"], true)).await;
         let nodes: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(nodes.as_array().unwrap().len(), 1);
         let node = &nodes[0];
@@ -209,10 +215,10 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
     #[tokio::test]
     async fn every_kind_has_its_table() {
         for (kind, header, cell) in [
-            (Kind::Actors, "ACTOR", "Counter"),
-            (Kind::Tasks, "FUNCTION", "square"),
-            (Kind::Jobs, "JOB", "./count book.txt"),
-            (Kind::Workers, "WORKER", "STARTING"),
+            (ListKind::Actors, "ACTOR", "Counter"),
+            (ListKind::Tasks, "FUNCTION", "square"),
+            (ListKind::Jobs, "JOB", "./count book.txt"),
+            (ListKind::Workers, "WORKER", "STARTING"),
         ] {
             let (out, _) = listed(arguments(kind, &[], false)).await;
             assert!(out.starts_with(header) && out.contains(cell), "{out}");
@@ -220,24 +226,24 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
     }
 
     #[tokio::test]
-    async fn what_is_left_out_is_said() {
-        let some = Arguments { limit: NonZero::new(1), ..arguments(Kind::Nodes, &[], true) };
+    async fn omitted_rows_are_reported() {
+        let some = ListArgs { limit: NonZero::new(1), ..arguments(ListKind::Nodes, &[], true) };
         let (out, err) = listed(some).await;
         assert_eq!(serde_json::from_str::<Vec<Value>>(&out).unwrap().len(), 1);
-        assert_eq!(err, "1 of 3 are shown; --limit 3 shows all, --after 1 shows the next ones\n");
+        assert_eq!(err, "1 of 3 rows shown; --limit 3 shows all, --after 1 shows the next rows\n");
 
-        let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], false)).await;
-        assert_eq!(out, "There is no such job.\n");
-        let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], true)).await;
+        let (out, _) = listed(arguments(ListKind::Jobs, &["state=RUNNING"], false)).await;
+        assert_eq!(out, "There is no matching job.\n");
+        let (out, _) = listed(arguments(ListKind::Jobs, &["state=RUNNING"], true)).await;
         assert_eq!(out, "[]\n");
     }
 
     #[tokio::test]
-    async fn pages_go_on_where_the_one_before_ended() {
-        let page = |after: Option<&str>| Arguments {
+    async fn page_continues_where_the_previous_one_ended() {
+        let page = |after: Option<&str>| ListArgs {
             limit: NonZero::new(2),
             after: after.map(str::to_owned),
-            ..arguments(Kind::Nodes, &[], true)
+            ..arguments(ListKind::Nodes, &[], true)
         };
         let shown = |out: &str| -> Vec<String> {
             let rows: Vec<Value> = serde_json::from_str(out).unwrap();
@@ -245,28 +251,29 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
         };
         let (out, err) = listed(page(None)).await;
         assert_eq!(shown(&out), ["head", "other"]);
-        assert_eq!(err, "2 of 3 are shown; --limit 3 shows all, --after 2 shows the next ones\n");
+        assert_eq!(err, "2 of 3 rows shown; --limit 3 shows all, --after 2 shows the next rows\n");
         let (out, err) = listed(page(Some("2"))).await;
         assert_eq!((shown(&out), err.as_str()), (vec!["other".to_owned()], ""));
     }
 
     #[tokio::test]
-    async fn the_head_filters_and_sends_what_is_shown() {
-        let cluster = Cluster::new();
-        let arguments = arguments(Kind::Actors, &["state=alive", "job!=2"], false);
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+    async fn head_filters_and_sends_only_the_rows_shown() {
+        let cluster = FakeCluster::new();
+        let arguments = arguments(ListKind::Actors, &["state=alive", "job!=2"], false);
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         assert!(out.contains("counter") && !out.contains("old"), "{out}");
-        let [AdminRequest::List { of: admin::Kind::Actors, query }] = &cluster.asked()[..] else {
-            panic!("{:?}", cluster.asked());
+        let [AdminRequest::List { of: admin::Kind::Actors, query }] = &cluster.requests()[..] else {
+            panic!("{:?}", cluster.requests());
         };
         assert_eq!((query.filters.len(), query.limit, query.count), (2, 100, true));
     }
 
     #[test]
-    fn a_filter_needs_a_key_that_rows_have() {
-        assert_eq!(arguments(Kind::Nodes, &["state=dead", "node!=a1"], false).check(), Ok(()));
-        let refused = arguments(Kind::Nodes, &["class=x"], false).check().unwrap_err();
+    fn filter_needs_a_key_of_the_kind() {
+        assert_eq!(arguments(ListKind::Nodes, &["state=dead", "node!=a1"], false).check(), Ok(()));
+        let refused = arguments(ListKind::Nodes, &["class=x"], false).check().unwrap_err();
         assert_eq!(refused.code, exit::USAGE);
         assert!(refused.to_string().contains("node_id, state"), "{refused}");
     }

@@ -42,8 +42,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{DaemonError, failed};
-use super::host::{ShutdownSignals, start_host};
+use super::host::start_host;
 use super::options::{AgentOptions, AgentReady};
+use super::signals::ShutdownSignals;
 use crate::cluster::daemon::agent::store::ExecutableStore;
 use crate::cluster::daemon::handoff::HeadSocket;
 use crate::cluster::daemon::logs::daemon_log;

@@ -27,9 +27,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
 use super::error::{DaemonError, failed};
-use super::host::{ShutdownSignals, start_host};
+use super::host::start_host;
 use super::options::{HeadOptions, HeadReady};
+use super::signals::ShutdownSignals;
 use crate::cluster::control_plane::state::{Action, Event, Settings};
 use crate::cluster::control_service::{ActionExecutor, ControlPlane, Persistence};
 use crate::cluster::daemon::head::ca::CertificateAuthority;
@@ -43,9 +48,6 @@ use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, HostUid};
 use crate::transport::{Credentials, Role, Routed};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 
 use inbound::InboundConnections;
 use outbox::Outbox;

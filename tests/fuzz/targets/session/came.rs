@@ -1,4 +1,4 @@
-//! What has come from the peer of a session, and what its handlers owe.
+//! Model of the frames that a session received, and of the answers that its handlers owe.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +11,16 @@ use roadshow::wire::{Body, CallFailure, Chunk, Frame, Reply};
 
 use super::message::{Number, is_intact, number_of};
 
-/// A call that a handler has.
+/// Call that a handler works on.
 #[derive(Debug)]
-pub(crate) struct Handling {
+pub(crate) struct RunningCall {
     pub(crate) call: CallId,
     pub(crate) number: Number,
-    /// Until it is given back.
-    claim: Option<CreditCharge>,
+    /// Charge of the call until it is released.
+    charge: Option<CreditCharge>,
 }
 
-/// How a call was answered whose handler ran.
+/// Answer of a handler that ran.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Reply(Body),
@@ -28,8 +28,8 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// Whether the caller may be told of it with that failure.
-    pub(crate) fn may_be_told_as(&self, failure: &CallFailure) -> bool {
+    /// Tests if the caller may receive `failure` for this answer.
+    pub(crate) fn may_be_reported_as(&self, failure: &CallFailure) -> bool {
         match (self, failure) {
             (Self::NoReply, CallFailure::NoReply) => true,
             (Self::Reply(body), CallFailure::ReplyTooLarge { size, limit }) => {
@@ -40,45 +40,45 @@ impl Answer {
     }
 }
 
-/// All of it.
+/// Model of everything received from the peer.
 #[derive(Debug, Default)]
-pub(crate) struct Came {
-    /// Whether the peer is known to keep the protocol.
+pub(crate) struct Received {
+    /// Set if the peer is known to keep the protocol.
     strict: bool,
-    /// The calls and tells that have come, in their order.
+    /// Calls and tells received, in order.
     pub(crate) seen: Vec<(Target, Number)>,
-    /// Of the calls whose handlers ran.
+    /// Answers of the calls whose handlers ran.
     pub(crate) answers: BTreeMap<Number, Answer>,
-    /// Of the calls that are with a handler, or were and it ran.
+    /// Calls whose handlers run or ran.
     taken: BTreeSet<Number>,
-    handling: Vec<Handling>,
-    /// Of tells that are not handled.
+    running: Vec<RunningCall>,
+    /// Charges of tells that are not handled yet.
     unhandled: Vec<CreditCharge>,
-    /// The peer's calls that it waits for.
+    /// Calls that the peer waits for.
     owed: BTreeSet<CallId>,
-    /// Those that it has cancelled, and that are not answered.
+    /// Calls that the peer has cancelled and that have no answer.
     cancelled: BTreeSet<CallId>,
-    /// What is left of the claims of this life of the session.
+    /// Sum of the charges of the current epoch that are not released, in bytes.
     accepted: u64,
-    life: u32,
-    /// How many numbered frames have come.
+    epoch: u32,
+    /// Number of sequenced frames received.
     received: u64,
-    /// The frames that come in chunks.
+    /// Frames received in part, by the number of their message.
     unfinished: BTreeMap<u64, BytesMut>,
-    /// The peer's table of types, if it was told in this life.
+    /// Schema table of the peer, if it was received in this epoch.
     pub(crate) table: Option<Body>,
     pub(crate) peer_closing: bool,
 }
 
-/// How many messages and events wait, calls that are owed an end, and cancelled ones.
+/// Numbers of queued messages and events, of owed calls, and of cancelled calls.
 pub(crate) type Counts = [usize; 3];
 
-impl Came {
+impl Received {
     pub(crate) fn new(strict: bool) -> Self {
         Self { strict, ..Self::default() }
     }
 
-    /// The session has taken a frame, by which the counts came to be others.
+    /// Updates the model by a frame that the session has accepted, with its counters before and after.
     pub(crate) fn frame(&mut self, frame: Frame, before: Counts, after: Counts) {
         self.received += u64::from(frame.is_sequenced());
         let frame = match frame {
@@ -89,7 +89,7 @@ impl Came {
             Some(Frame::Call(call)) if after[1] > before[1] => {
                 self.owed.insert(call.call);
                 if after[0] == before[0] {
-                    // Its handler has it already.
+                    // The reused call id belongs to a call whose handler already runs.
                     self.cancelled.remove(&call.call);
                 }
             }
@@ -116,17 +116,17 @@ impl Came {
         Some(Frame::parse(whole, usize::MAX).expect("the session has read it"))
     }
 
-    /// Takes what the session tells of the peer's doings; gives back the rest.
+    /// Handles an event about the peer, and returns any other event.
     pub(crate) fn event<T>(&mut self, event: Event<T>) -> Option<Event<T>> {
         match event {
             Event::Cancelled { call } => {
-                assert!(self.handling.iter().any(|handling| handling.call == call), "it was handed over");
+                assert!(self.running.iter().any(|running| running.call == call), "it was handed over");
             }
             Event::Schemas { body } => {
-                assert!(self.table.replace(body).is_none(), "a table is told once");
+                assert!(self.table.replace(body).is_none(), "a table is sent once");
             }
             Event::PeerClosing { .. } => {
-                assert!(!self.peer_closing, "a peer leaves once");
+                assert!(!self.peer_closing, "a peer says goodbye once");
                 self.peer_closing = true;
             }
             event => return Some(event),
@@ -134,25 +134,28 @@ impl Came {
         None
     }
 
-    /// Takes a message that was handed over.
+    /// Records a message handed to its actor.
     fn message(&mut self, target: Target, message: &Inbound) {
-        assert!(!self.peer_closing, "nothing comes after a goodbye");
-        let claim = message.charge().expect("a message takes some of its window");
-        let claim =
-            CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
-        self.accept(target, claim);
+        assert!(!self.peer_closing, "no message follows a goodbye");
+        let charge = message.charge().expect("every message is charged to its window");
+        let charge = CreditCharge {
+            target: charge.target(),
+            bytes: charge.bytes().get(),
+            epoch: charge.session_epoch(),
+        };
+        self.accept(target, charge);
         let number = self.see(target, &message.body);
-        let Some(call) = message.call() else { return self.unhandled.push(claim) };
+        let Some(call) = message.call() else { return self.unhandled.push(charge) };
         let number = number.unwrap_or(0);
         if self.strict {
             assert!(self.taken.insert(number), "call {number} has a handler, or had one");
         }
-        self.handling.push(Handling { call, number, claim: Some(claim) });
+        self.running.push(RunningCall { call, number, charge: Some(charge) });
     }
 
-    fn accept(&mut self, target: Target, claim: CreditCharge) {
-        assert_eq!((claim.target, claim.epoch), (target, self.life));
-        self.accepted += claim.bytes;
+    fn accept(&mut self, target: Target, charge: CreditCharge) {
+        assert_eq!((charge.target, charge.epoch), (target, self.epoch));
+        self.accepted += charge.bytes;
     }
 
     fn see(&mut self, target: Target, body: &Body) -> Option<Number> {
@@ -162,62 +165,62 @@ impl Came {
         number
     }
 
-    /// How many calls have handlers.
+    /// Returns the number of calls with a running handler.
     pub(crate) fn handlers(&self) -> usize {
-        self.handling.len()
+        self.running.len()
     }
 
-    /// Takes a call from its handler, with what it has still to give back.
-    pub(crate) fn finish(&mut self, which: usize) -> (Handling, Option<CreditCharge>) {
-        let mut handling = self.handling.swap_remove(which);
-        let claim = handling.claim.take();
-        (handling, claim)
+    /// Takes a call from its handler, with its charge if it is not released.
+    pub(crate) fn finish(&mut self, which: usize) -> (RunningCall, Option<CreditCharge>) {
+        let mut running = self.running.swap_remove(which);
+        let charge = running.charge.take();
+        (running, charge)
     }
 
-    /// A handler has answered. Says whether the peer waits for it.
-    pub(crate) fn answered(&mut self, handling: &Handling, answer: Option<Answer>) -> bool {
+    /// Records the answer of a handler, and returns true if the peer waits for it.
+    pub(crate) fn answered(&mut self, running: &RunningCall, answer: Option<Answer>) -> bool {
         match answer {
-            Some(answer) if self.strict => drop(self.answers.insert(handling.number, answer)),
+            Some(answer) if self.strict => drop(self.answers.insert(running.number, answer)),
             Some(_) => {}
-            None => drop(self.taken.remove(&handling.number)),
+            None => drop(self.taken.remove(&running.number)),
         }
-        self.owed.remove(&handling.call) || {
-            self.cancelled.remove(&handling.call);
+        self.owed.remove(&running.call) || {
+            self.cancelled.remove(&running.call);
             false
         }
     }
 
-    /// A claim that is not given back yet: of a handler, or of a tell.
-    pub(crate) fn begin(&mut self, which: usize) -> Option<CreditCharge> {
-        let claims = self.handling.iter().filter(|handling| handling.claim.is_some()).count();
-        let which = which % (claims + self.unhandled.len()).max(1);
-        if which < claims {
-            let handling = self.handling.iter_mut().filter(|handling| handling.claim.is_some()).nth(which)?;
-            return handling.claim.take();
+    /// Takes a charge that is not released, of a handler or of a tell.
+    pub(crate) fn take_charge(&mut self, which: usize) -> Option<CreditCharge> {
+        let charges = self.running.iter().filter(|running| running.charge.is_some()).count();
+        let which = which % (charges + self.unhandled.len()).max(1);
+        if which < charges {
+            let running = self.running.iter_mut().filter(|running| running.charge.is_some()).nth(which)?;
+            return running.charge.take();
         }
-        (!self.unhandled.is_empty()).then(|| self.unhandled.remove(which - claims))
+        (!self.unhandled.is_empty()).then(|| self.unhandled.remove(which - charges))
     }
 
-    /// A claim is given back.
-    pub(crate) fn gave_back(&mut self, claim: CreditCharge) {
-        if claim.epoch == self.life {
-            self.accepted -= claim.bytes;
+    /// Records the release of a charge.
+    pub(crate) fn on_free(&mut self, charge: CreditCharge) {
+        if charge.epoch == self.epoch {
+            self.accepted -= charge.bytes;
         }
     }
 
-    /// The session was reset: nothing of it is owed any more. Handlers go on, and those of cancelled
-    /// calls may still learn of it.
+    /// Resets the model with the session: no call is owed any more. Handlers keep running, and those of
+    /// cancelled calls may still receive the cancellation.
     pub(crate) fn reset(&mut self) {
         self.owed.clear();
         self.unfinished.clear();
         self.accepted = 0;
-        self.life += 1;
+        self.epoch += 1;
         self.table = None;
         self.peer_closing = false;
     }
 
-    /// A frame came that was refused.
-    pub(crate) fn refused(&mut self, received: u64) {
+    /// Records a rejected frame.
+    pub(crate) fn on_rejected(&mut self, received: u64) {
         assert!(received - self.received <= 1);
         self.received = received;
     }
@@ -228,16 +231,16 @@ impl Came {
         assert_eq!(self.accepted, accepted);
     }
 
-    /// Whether all that came is handled and answered.
+    /// Returns true if every message received is handled and answered.
     pub(crate) fn is_done(&self) -> bool {
-        self.handling.is_empty()
+        self.running.is_empty()
             && self.unhandled.is_empty()
             && self.owed.is_empty()
             && self.cancelled.is_empty()
     }
 }
 
-impl InboundSink for Came {
+impl InboundSink for Received {
     fn messages(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
         run.for_each(|message| self.message(target, &message));
     }

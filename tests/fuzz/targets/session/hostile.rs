@@ -1,5 +1,5 @@
-//! One session whose peer sends whatever it likes, as long as it decodes, and says what it likes of
-//! itself and of where it is.
+//! One session whose peer sends any frame that decodes, with arbitrary parameters and an arbitrary
+//! position.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,62 +16,62 @@ use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
 
 use super::message::{MESSAGE, Number, TARGETS};
-use super::side::Side;
+use super::side::Endpoint;
 
-/// What a step may cost in memory, whatever it does: room for small frames, and what the target notes.
+/// Memory that one step may use, in bytes: capacity for small frames, and the records of this target.
 const STEP_BYTES: usize = 1024;
 
-/// What there is of everything to begin with: tables, and a first buffer for small frames.
+/// Memory that a session has from the start, in bytes: tables, and a first buffer for small frames.
 const BASE_BYTES: usize = 256 << 10;
 
-/// How often a byte of a message may be held: by both sides of this target, and while buffers grow.
+/// Maximum copies of a message's bytes: on both sides of this target, and while buffers grow.
 const TIMES_HELD: usize = 16;
 
-/// How often a byte of a frame may be: the shortest frames make entries in tables.
+/// Maximum memory for each byte of a frame: the shortest frames make entries in tables.
 const FRAME_TIMES_HELD: usize = 64;
 
-/// Runs the script's steps, and ends the session. Says how many bytes it may have held.
+/// Runs the script's steps, ends the session, and returns the bytes that the session may have held.
 pub(crate) fn run(script: &mut Script<'_>) -> usize {
     let now = Instant::now();
-    let side = Side::new(script, false);
+    let side = Endpoint::new(script, false);
     let mut world =
-        World { now, side, peer: Peer::default(), last: 0, steps: 0, came_bytes: 0, waited_bytes: 0 };
+        World { now, side, peer: Peer::default(), last: 0, steps: 0, received_bytes: 0, queued_bytes: 0 };
     world.attach(script);
     while !script.is_over() {
         world.step(script);
         world.side.check();
     }
-    world.lose(WriteCertainty::Exact);
+    world.disconnect(WriteCertainty::Exact);
     world.side.reset(&DisconnectReason::Closed);
     world.side.check();
     BASE_BYTES
         + STEP_BYTES * world.steps
-        + TIMES_HELD * (world.side.said_bytes + world.waited_bytes)
-        + FRAME_TIMES_HELD * world.came_bytes
+        + TIMES_HELD * (world.side.message_bytes + world.queued_bytes)
+        + FRAME_TIMES_HELD * world.received_bytes
 }
 
 struct World {
     now: Instant,
-    side: Side,
+    side: Endpoint,
     peer: Peer,
     last: Number,
     steps: usize,
-    /// The bytes of all frames that came.
-    came_bytes: usize,
-    /// The most that waited to be written or to be acknowledged.
-    waited_bytes: usize,
+    /// Total length of the frames received, in bytes.
+    received_bytes: usize,
+    /// Maximum of the bytes waiting to be written or acknowledged.
+    queued_bytes: usize,
 }
 
-/// What the peer would know if it kept the protocol, so that it can break it by little.
+/// State of a peer that kept the protocol, as the base for small violations.
 #[derive(Default)]
 struct Peer {
     terms: Option<SessionParameters>,
     epoch: u32,
-    /// How many numbered frames it has read.
+    /// Number of sequenced frames read.
     read: u64,
-    /// What the messages that it has read take of its windows.
+    /// Credit used by the messages read, by their target, in bytes.
     charged: BTreeMap<Target, u64>,
-    /// What it has yet to send of a frame in chunks.
+    /// Rest of a frame that is sent in chunks.
     unsent: Bytes,
 }
 
@@ -85,20 +85,20 @@ impl World {
                 self.peer.read(&mut self.side);
             }
             7..=10 => {
-                let words = 1 + script.one_of(4);
-                let frames = (0..words).map(|_| self.peer.word(script)).collect();
+                let count = 1 + script.one_of(4);
+                let frames = (0..count).map(|_| self.peer.plausible_frame(script)).collect();
                 self.receive(frames);
             }
             11..=12 => self.receive(frames(script)),
             13 => {
                 self.now += Duration::from_micros(200 * u64::from(script.byte()));
-                self.side.pass(self.now);
+                self.side.advance(self.now);
             }
             14 => match script.byte() {
-                0..48 => self.lose(WriteCertainty::Exact),
-                48..96 => self.lose(WriteCertainty::AtMost),
+                0..48 => self.disconnect(WriteCertainty::Exact),
+                48..96 => self.disconnect(WriteCertainty::AtMost),
                 96..112 => {
-                    self.lose(WriteCertainty::AtMost);
+                    self.disconnect(WriteCertainty::AtMost);
                     self.side.reset(&DisconnectReason::Closed);
                 }
                 112..128 => self.side.fail_queued(),
@@ -107,7 +107,7 @@ impl World {
             _ => self.attach(script),
         }
         let waits = self.side.session.outgoing_bytes() + self.side.session.parked_bytes();
-        self.waited_bytes = self.waited_bytes.max(waits);
+        self.queued_bytes = self.queued_bytes.max(waits);
     }
 
     fn receive(&mut self, frames: Vec<Frame>) {
@@ -115,10 +115,10 @@ impl World {
             return;
         }
         for frame in &frames {
-            self.came_bytes += frame.put(&mut BytesMut::new());
+            self.received_bytes += frame.put(&mut BytesMut::new());
         }
         if let Err(err) = self.side.receive(self.now, frames) {
-            self.lose(WriteCertainty::Exact);
+            self.disconnect(WriteCertainty::Exact);
             self.side.reset(&DisconnectReason::Protocol(err.to_string()));
         }
     }
@@ -131,7 +131,7 @@ impl World {
         let resume = self.peer.resume(script);
         let is_stale = self.side.session.is_stale(resume);
         if is_stale && script.byte() < 128 {
-            // A listener refuses it; a dialler has no choice.
+            // A listener rejects a stale position, but a dialler has to take what the welcome says.
             return;
         }
         if self.side.attach(&terms, resume).is_ok() {
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    fn lose(&mut self, known: WriteCertainty) {
+    fn disconnect(&mut self, known: WriteCertainty) {
         if self.side.attached {
             self.side.detach(known);
         }
@@ -147,7 +147,7 @@ impl World {
 }
 
 impl Peer {
-    /// Terms that are always the same, or others.
+    /// Returns mostly the same parameters, sometimes arbitrary ones.
     fn terms(&self, script: &mut Script<'_>) -> SessionParameters {
         if let (Some(terms), 0..192) = (self.terms, script.byte()) {
             return terms;
@@ -164,7 +164,7 @@ impl Peer {
         }
     }
 
-    /// Where it is, about there, or anywhere.
+    /// Returns the true position, one near it, or an arbitrary one.
     fn resume(&self, script: &mut Script<'_>) -> Resume {
         let (how, by) = (script.byte(), u64::from(script.byte()));
         let Self { epoch, read, .. } = *self;
@@ -190,11 +190,11 @@ impl Peer {
         self.unsent = Bytes::new();
     }
 
-    /// Reads all that has been written, which is in order.
-    fn read(&mut self, side: &mut Side) {
+    /// Reads all that has been written, which must be valid.
+    fn read(&mut self, side: &mut Endpoint) {
         let mut codec = FrameCodec::established(usize::MAX);
         let window = self.terms.map_or(0, |terms| terms.window_bytes);
-        while let Some(frame) = codec.decode(&mut side.pipe).expect("what a session writes is in order") {
+        while let Some(frame) = codec.decode(&mut side.pipe).expect("what a session writes is valid") {
             self.read = self.read.wrapping_add(frame.is_sequenced().into());
             let (target, frame_bytes) = match &frame {
                 Frame::Call(call) => (call.target, call.frame_bytes()),
@@ -206,8 +206,8 @@ impl Peer {
         }
     }
 
-    /// A frame that may well be in order.
-    fn word(&mut self, script: &mut Script<'_>) -> Frame {
+    /// Returns a frame that is probably valid.
+    fn plausible_frame(&mut self, script: &mut Script<'_>) -> Frame {
         let (kind, which, how) = (script.byte(), script.byte(), script.byte());
         let call = CallId(u64::from(which % 16));
         let target = match which / 16 {
@@ -217,13 +217,13 @@ impl Peer {
         let body = || Body { message: [0, 0, 0, how][..].into(), attachments: Box::default() };
         match kind % 16 {
             0 | 1 => {
-                let floor = (how > 64).then_some(CallId(u64::from(how % 16)));
+                let low_watermark = (how > 64).then_some(CallId(u64::from(how % 16)));
                 Frame::Call(Call {
                     call,
                     target,
                     message: MESSAGE,
                     timeout_ms: 0,
-                    low_watermark: floor,
+                    low_watermark,
                     body: body(),
                 })
             }
@@ -251,7 +251,7 @@ impl Peer {
         }
     }
 
-    /// The next piece of a frame that is sent in chunks, or something like it.
+    /// Returns the next chunk of a frame, or a similar one.
     fn chunk(&mut self, script: &mut Script<'_>) -> Chunk {
         let (message, how, count) = (script.byte(), script.byte(), usize::from(script.byte()));
         let begins = self.unsent.is_empty();
@@ -281,7 +281,7 @@ impl Peer {
         let whole_bytes = self.unsent.len();
         let bytes = self.unsent.split_to(whole_bytes.min(count << (how % 9)));
         Chunk {
-            // Mostly the same, or no frame would ever be whole.
+            // Mostly the same number: chunks of different messages would never complete a frame.
             message: if message < 224 { 0 } else { message.into() },
             first: (begins != (how == 255)).then_some(whole_bytes as u32),
             last: self.unsent.is_empty() && how < 240,
@@ -291,7 +291,7 @@ impl Peer {
     }
 }
 
-/// What decodes of some bytes of the script, which are given the length that they have.
+/// Decodes some bytes of the script, with a correct length in front.
 fn frames(script: &mut Script<'_>) -> Vec<Frame> {
     let length = script.byte();
     let bytes = script.bytes(length.into());

@@ -1,4 +1,4 @@
-//! Two sessions that keep the protocol, and the links between them, which come and go.
+//! Two sessions that keep the protocol, and the links between them, which break and reconnect.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
 
 use super::message::Number;
-use super::side::Side;
+use super::side::Endpoint;
 
-/// Runs the script's steps, and lets everything come to its end.
+/// Runs the script's steps, and then lets both sessions become idle.
 pub(crate) fn run(script: &mut Script<'_>) {
-    let sides = [Side::new(script, true), Side::new(script, true)];
+    let sides = [Endpoint::new(script, true), Endpoint::new(script, true)];
     let mut world = World::new(sides);
     world.dial(0);
     world.welcome();
@@ -26,15 +26,15 @@ pub(crate) fn run(script: &mut Script<'_>) {
 
 struct World {
     now: Instant,
-    sides: [Side; 2],
-    /// The link that each side has, as far as it knows; 0 is none.
+    sides: [Endpoint; 2],
+    /// Number of the link that each side believes to have; 0 is none.
     links: [u32; 2],
-    /// The link to which the bytes belong that each side has written.
+    /// Number of the link to which each side's written bytes belong.
     pipes: [u32; 2],
     last_link: u32,
-    /// What a listener has answered to a dialler that has not read it.
+    /// Welcome of a listener that the dialler has not read.
     welcome: Option<Welcome>,
-    /// What each side said last when it dialled, and how many resets there had been.
+    /// Last hello of each side, and the number of resets before it.
     hellos: [Option<(Resume, u32)>; 2],
     last: Number,
     epoch: u32,
@@ -47,7 +47,7 @@ struct Welcome {
 }
 
 impl World {
-    fn new(sides: [Side; 2]) -> Self {
+    fn new(sides: [Endpoint; 2]) -> Self {
         Self {
             now: Instant::now(),
             sides,
@@ -73,7 +73,7 @@ impl World {
                 let frames = usize::from(script.byte());
                 self.read(side, if frames < 128 { usize::MAX } else { frames % 8 });
             }
-            11 => self.pass(Duration::from_micros(200 * u64::from(script.byte()))),
+            11 => self.advance(Duration::from_micros(200 * u64::from(script.byte()))),
             12 => {
                 self.dial(side);
                 if script.byte() < 192 {
@@ -81,10 +81,10 @@ impl World {
                 }
             }
             13 => self.welcome(),
-            // Not at every such step, or nothing would live for long.
+            // A break at every such step would leave no link long enough to carry anything.
             14 => match script.byte() {
                 0..64 => self.cut(script),
-                64..96 => self.lose(side, WriteCertainty::Exact),
+                64..96 => self.disconnect(side, WriteCertainty::Exact),
                 _ => {}
             },
             _ => match script.byte() {
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// The peer of `side` reads so many frames that `side` has written. Says whether there were any.
+    /// Reads up to `frames` frames that `side` has written, and returns true if there were any.
     fn read(&mut self, side: usize, frames: usize) -> bool {
         if self.links[1 - side] == 0 || self.links[1 - side] != self.pipes[side] {
             return false;
@@ -111,10 +111,10 @@ impl World {
         any
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         self.now += time;
         for side in &mut self.sides {
-            side.pass(self.now);
+            side.advance(self.now);
         }
     }
 
@@ -122,39 +122,39 @@ impl World {
         self.links[0] == self.links[1] && self.links[0] > 0
     }
 
-    /// A side that has no link, or knows that it is dead, dials; the other takes the link.
+    /// Dials from a side that has no link or knows that it is broken; the other side accepts.
     fn dial(&mut self, dialler: usize) {
         if self.is_joined() {
             return;
         }
-        self.lose(dialler, WriteCertainty::Exact);
+        self.disconnect(dialler, WriteCertainty::Exact);
         let hello = self.sides[dialler].session.resume();
         self.hellos[dialler] = Some((hello, self.epoch));
         assert!(!self.sides[1 - dialler].session.is_stale(hello), "{hello:?} is true");
         self.take(dialler, hello);
     }
 
-    /// Something that a side has said long ago, when it dialled, arrives only now.
+    /// Delivers an earlier hello late.
     fn late_hello(&mut self, dialler: usize) {
         let Some((hello, epoch)) = self.hellos[dialler] else { return };
         if epoch == self.epoch && !self.sides[1 - dialler].session.is_stale(hello) {
             self.take(dialler, hello);
-            // The dialler does not know this attempt any more.
+            // The dialler has given up this attempt, and its welcome is ignored.
             self.welcome = None;
         }
     }
 
-    /// The listener takes a link.
+    /// Accepts a link at the listener.
     fn take(&mut self, dialler: usize, hello: Resume) {
         let listener = 1 - dialler;
-        self.lose(listener, WriteCertainty::AtMost);
+        self.disconnect(listener, WriteCertainty::AtMost);
         self.last_link += 1;
         self.attach(listener, self.last_link, hello);
         let resume = self.sides[listener].session.resume();
         self.welcome = Some(Welcome { dialler, link: self.last_link, resume });
     }
 
-    /// The dialler reads the welcome, if there is one. The listener may be gone by then.
+    /// Delivers the welcome to the dialler, if there is one. The listener may have another link by then.
     fn welcome(&mut self) {
         let Some(Welcome { dialler, link, resume }) = self.welcome.take() else { return };
         self.attach(dialler, link, resume);
@@ -166,62 +166,62 @@ impl World {
         (self.links[side], self.pipes[side]) = (link, link);
     }
 
-    /// A side sees that its link is gone, if it has one.
-    fn lose(&mut self, side: usize, known: WriteCertainty) {
+    /// Reports the loss of a side's link, if it has one.
+    fn disconnect(&mut self, side: usize, known: WriteCertainty) {
         if std::mem::take(&mut self.links[side]) > 0 {
             self.sides[side].detach(known);
         }
     }
 
     fn cut(&mut self, script: &mut Script<'_>) {
-        let unsure = [script.byte(), script.byte()].map(|bytes| 16 * usize::from(bytes));
-        for (side, bytes) in unsure.into_iter().enumerate() {
-            // The last that the writer does before it is heard of no more.
-            self.sides[side].write_untold(bytes);
+        let unreported = [script.byte(), script.byte()].map(|bytes| 16 * usize::from(bytes));
+        for (side, bytes) in unreported.into_iter().enumerate() {
+            // The writer wrote these bytes, but the link breaks before it reports them to the session.
+            self.sides[side].write_unreported(bytes);
             if bytes > 0 {
                 self.read(side, usize::MAX);
             }
         }
-        for (side, bytes) in unsure.into_iter().enumerate() {
-            self.lose(side, if bytes == 0 { WriteCertainty::Exact } else { WriteCertainty::AtMost });
+        for (side, bytes) in unreported.into_iter().enumerate() {
+            self.disconnect(side, if bytes == 0 { WriteCertainty::Exact } else { WriteCertainty::AtMost });
         }
     }
 
-    /// A side has evidence that the other is gone.
+    /// Resets a side that has evidence of the peer's end.
     fn reset(&mut self, side: usize) {
-        self.lose(side, WriteCertainty::AtMost);
+        self.disconnect(side, WriteCertainty::AtMost);
         self.welcome.take_if(|welcome| welcome.dialler == side);
         self.epoch += 1;
         self.sides[side].reset(&DisconnectReason::Closed);
     }
 
     fn check(&self) {
-        self.sides.iter().for_each(Side::check);
+        self.sides.iter().for_each(Endpoint::check);
         for (side, peer) in self.pairs() {
             let in_step = side.peer_epoch == Some(peer.session.resume().epoch)
                 && peer.peer_epoch == Some(side.session.resume().epoch);
             let taken = peer.session.accepted_bytes() + peer.session.owed_bytes();
-            assert!(!in_step || side.session.charged_bytes() >= taken, "what is taken on is charged");
+            assert!(!in_step || side.session.charged_bytes() >= taken, "accepted bytes are charged");
         }
     }
 
-    fn pairs(&self) -> [(&Side, &Side); 2] {
+    fn pairs(&self) -> [(&Endpoint, &Endpoint); 2] {
         [(&self.sides[0], &self.sides[1]), (&self.sides[1], &self.sides[0])]
     }
 
-    /// Lets everything that can still happen happen, and looks at what has become of it.
+    /// Lets everything finish, and compares both sides.
     fn settle(&mut self) {
         if !self.is_joined() {
             self.dial(0);
             self.welcome();
         }
-        self.come_to_rest();
-        let somebody_leaves = self.sides.iter().any(|side| side.leaving);
+        self.run_until_idle();
+        let any_closing = self.sides.iter().any(|side| side.closing);
         for (side, peer) in self.pairs() {
-            if somebody_leaves {
+            if any_closing {
                 assert!(
-                    !side.leaving || side.came.peer_closing || peer.came.peer_closing,
-                    "a goodbye is said"
+                    !side.closing || side.received.peer_closing || peer.received.peer_closing,
+                    "a goodbye arrives"
                 );
             } else {
                 side.check_at_rest();
@@ -229,22 +229,22 @@ impl World {
                 let limit = side.limits.frame_bytes_max.min(peer.limits.frame_bytes_max);
                 let table = peer.table.as_ref().filter(|table| PREFIX_BYTES + table.len() <= limit);
                 assert_eq!(
-                    side.came.table.as_ref().map(|body| &body.message[..]),
+                    side.received.table.as_ref().map(|body| &body.message[..]),
                     table.map(|table| &table[..])
                 );
             }
         }
-        if somebody_leaves {
+        if any_closing {
             for side in [0, 1] {
                 self.reset(side);
             }
         }
         for (side, peer) in self.pairs() {
-            side.made.check(&peer.came, self.epoch == 0);
+            side.sent.check(&peer.received, self.epoch == 0);
         }
     }
 
-    fn come_to_rest(&mut self) {
+    fn run_until_idle(&mut self) {
         loop {
             self.check();
             let mut any = false;
@@ -256,8 +256,8 @@ impl World {
             if any {
                 continue;
             }
-            // Acknowledgements that were due go out.
-            self.pass(ACK_DELAY);
+            // Delayed acknowledgements become due.
+            self.advance(ACK_DELAY);
             if !self.sides.iter().any(|side| side.session.has_outgoing()) {
                 return;
             }

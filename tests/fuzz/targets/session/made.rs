@@ -1,4 +1,4 @@
-//! What the user of a session made of calls and tells, and what became of them.
+//! Model of the calls and tells that the user of a session sent, and of their outcomes.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use roadshow::id::{CallId, Target};
 use roadshow::session::{CallError, DisconnectReason, Retryable};
 use roadshow::wire::Body;
 
-use super::came::{Answer, Came};
+use super::came::{Answer, Received};
 use super::message::{Number, TARGETS};
 
-/// One attempt at a call, which is also its ticket.
+/// One attempt at a call; it is also the ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Attempt {
     pub(crate) number: Number,
-    /// How often the call was made before.
+    /// Number of earlier attempts at the call.
     pub(crate) nth: u32,
 }
 
-/// How an attempt ended.
+/// Outcome of an attempt.
 #[derive(Debug)]
 pub(crate) enum End {
     Replied(Body),
@@ -26,74 +26,74 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Whether it ended because the session did.
+    /// Returns true if the attempt ended with its session.
     pub(crate) fn is_loss(&self) -> bool {
         matches!(self, Self::Failed(CallError::NotDelivered(_) | CallError::OutcomeUnknown(_)))
     }
 }
 
-/// An attempt that the session has taken.
+/// Attempt that the session has accepted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Made {
+pub(crate) struct AcceptedCall {
     pub(crate) call: CallId,
     pub(crate) target: Target,
 }
 
-/// All of it.
+/// Model of everything sent by the user.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    pub(crate) calls: BTreeMap<Attempt, Made>,
+pub(crate) struct Sent {
+    pub(crate) calls: BTreeMap<Attempt, AcceptedCall>,
     pub(crate) ends: BTreeMap<Attempt, End>,
-    /// The calls that may be made again, with the last attempt under each number that the session gave.
-    repeatable: BTreeMap<CallId, Attempt>,
+    /// Retryable calls, each with its last attempt, by the call id from the session.
+    retryable: BTreeMap<CallId, Attempt>,
     pub(crate) tells: BTreeMap<Number, Target>,
     pub(crate) dead_letters: u64,
-    /// The highest number that the session has given a call.
+    /// Highest call id that the session has used.
     last_call: u64,
 }
 
-impl Ledger {
-    /// The session has taken a call.
-    pub(crate) fn made(&mut self, attempt: Attempt, repeat: Retryable, made: Made) {
-        let again = match repeat {
-            Retryable::Again(call) if self.may_be_made(call) => Some(call),
+impl Sent {
+    /// Records a call that the session has accepted.
+    pub(crate) fn on_accepted(&mut self, attempt: Attempt, retry: Retryable, accepted: AcceptedCall) {
+        let again = match retry {
+            Retryable::Again(call) if self.may_be_retried(call) => Some(call),
             _ => None,
         };
         if let Some(call) = again {
-            assert_eq!(made.call, call, "a call keeps its number");
+            assert_eq!(accepted.call, call, "a call keeps its number");
         } else {
-            assert!(made.call.0 > self.last_call, "numbers are not used again");
-            self.last_call = made.call.0;
+            assert!(accepted.call.0 > self.last_call, "numbers are not used again");
+            self.last_call = accepted.call.0;
         }
-        if repeat != Retryable::Never {
-            self.repeatable.insert(made.call, attempt);
+        if retry != Retryable::Never {
+            self.retryable.insert(accepted.call, attempt);
         }
-        assert!(self.calls.insert(attempt, made).is_none(), "{attempt:?} is made once");
+        assert!(self.calls.insert(attempt, accepted).is_none(), "{attempt:?} is made once");
     }
 
-    /// Whether a call may be made again under that number.
-    fn may_be_made(&self, call: CallId) -> bool {
-        self.repeatable.get(&call).is_some_and(|last| self.ends.contains_key(last))
+    /// Tests if a call may be retried under this id.
+    fn may_be_retried(&self, call: CallId) -> bool {
+        self.retryable.get(&call).is_some_and(|last| self.ends.contains_key(last))
     }
 
-    /// One of the calls that may be made again, and the last attempt at it.
-    pub(crate) fn repeatable(&self, which: u8) -> Option<(CallId, Attempt)> {
-        let which = usize::from(which) % self.repeatable.len().max(1);
-        self.repeatable.iter().nth(which).map(|(call, last)| (*call, *last))
+    /// Returns a retryable call and its last attempt.
+    pub(crate) fn retryable(&self, which: u8) -> Option<(CallId, Attempt)> {
+        let which = usize::from(which) % self.retryable.len().max(1);
+        self.retryable.iter().nth(which).map(|(call, last)| (*call, *last))
     }
 
-    /// A number under which no call may be made again: it was given, or will be, or never will.
-    pub(crate) fn not_repeatable(&self, which: u64) -> CallId {
+    /// Returns an id under which no call may be retried: a used one, a future one, or one that never comes.
+    pub(crate) fn not_retryable(&self, which: u64) -> CallId {
         let call = CallId(self.last_call.saturating_sub(4) + which % 8);
-        if self.repeatable.contains_key(&call) { CallId(u64::MAX) } else { call }
+        if self.retryable.contains_key(&call) { CallId(u64::MAX) } else { call }
     }
 
-    /// A call will not be made again.
-    pub(crate) fn end_repeats(&mut self, call: CallId) {
-        self.repeatable.remove(&call);
+    /// Records that a call will not be retried.
+    pub(crate) fn end_retries_of(&mut self, call: CallId) {
+        self.retryable.remove(&call);
     }
 
-    /// One of the attempts whose number is no other attempt's by now.
+    /// Returns an attempt whose call id belongs to no later attempt.
     pub(crate) fn attempt(&self, which: u8) -> Option<(Attempt, CallId)> {
         let which = usize::from(which) % self.calls.len().max(1);
         let (attempt, made) = self.calls.iter().nth(which)?;
@@ -103,7 +103,7 @@ impl Ledger {
         is_last.then_some((*attempt, made.call))
     }
 
-    /// An attempt has ended.
+    /// Records the outcome of an attempt.
     pub(crate) fn end(&mut self, attempt: Attempt, end: End) {
         assert!(self.calls.contains_key(&attempt), "{attempt:?} was never accepted");
         let text = format!("{end:?}");
@@ -111,26 +111,26 @@ impl Ledger {
         assert!(before.is_none(), "{attempt:?} ends twice: {before:?}, {text}");
     }
 
-    /// How many attempts have not ended.
+    /// Returns the number of attempts without an outcome.
     pub(crate) fn open(&self) -> usize {
         self.calls.len() - self.ends.len()
     }
 
-    /// A further attempt at a call.
+    /// Returns a further attempt at a call.
     pub(crate) fn next_attempt(&self, number: Number) -> Attempt {
         let last = self.last_attempt(number);
         Attempt { number, nth: last.map_or(0, |(last, _)| last.nth + 1) }
     }
 
-    /// The last attempt at a call.
-    fn last_attempt(&self, number: Number) -> Option<(Attempt, Made)> {
+    /// Returns the last attempt at a call.
+    fn last_attempt(&self, number: Number) -> Option<(Attempt, AcceptedCall)> {
         let mut made = self.calls.range(Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX });
         made.next_back().map(|(attempt, made)| (*attempt, *made))
     }
 
-    /// Compares, when everything has come to its end, with what has come to the peer. `lossless` if
-    /// links alone have broken, and nobody has left.
-    pub(crate) fn check(&self, peer: &Came, lossless: bool) {
+    /// Compares the final state with what the peer received. `lossless` if only links broke and neither
+    /// side closed.
+    pub(crate) fn check(&self, peer: &Received, lossless: bool) {
         for attempt in self.calls.keys() {
             match self.ends.get(attempt).expect("every call that was accepted ends") {
                 End::Replied(body) => {
@@ -141,14 +141,17 @@ impl Ledger {
             }
         }
         self.check_order(peer);
-        let told = peer.seen.iter().filter(|(_, number)| self.tells.contains_key(number)).count() as u64;
-        assert!(told + self.dead_letters <= self.tells.len() as u64, "no delivered tell is a dead letter");
+        let delivered = peer.seen.iter().filter(|(_, number)| self.tells.contains_key(number)).count() as u64;
+        assert!(
+            delivered + self.dead_letters <= self.tells.len() as u64,
+            "no delivered tell is a dead letter"
+        );
         if lossless {
-            assert_eq!(told + self.dead_letters, self.tells.len() as u64, "a break loses nothing");
+            assert_eq!(delivered + self.dead_letters, self.tells.len() as u64, "a broken link loses nothing");
         }
     }
 
-    fn check_failed(&self, attempt: Attempt, failed: &CallError, peer: &Came, lossless: bool) {
+    fn check_failed(&self, attempt: Attempt, failed: &CallError, peer: &Received, lossless: bool) {
         let again = Attempt { nth: attempt.nth + 1, ..attempt };
         let is_only = attempt.nth == 0 && !self.calls.contains_key(&again);
         let answer = peer.answers.get(&attempt.number);
@@ -156,7 +159,7 @@ impl Ledger {
         match failed {
             CallError::Remote(failure) if failure.handler_ran() => {
                 assert!(
-                    answer.is_some_and(|answer| answer.may_be_told_as(failure)),
+                    answer.is_some_and(|answer| answer.may_be_reported_as(failure)),
                     "{attempt:?}: {failure}"
                 );
             }
@@ -171,11 +174,11 @@ impl Ledger {
         let unreachable = matches!(failed, CallError::NotDelivered(DisconnectReason::Unreachable(_)));
         let lost =
             matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_)) && !unreachable;
-        assert!(!lossless || !lost, "{attempt:?}: {failed}, and links only broke");
+        assert!(!lossless || !lost, "{attempt:?}: {failed}, although only links broke");
     }
 
-    /// What was sent to one actor comes in order and once, but for calls that are made again.
-    fn check_order(&self, peer: &Came) {
+    /// Checks that each actor received its messages once and in order, except for retried calls.
+    fn check_order(&self, peer: &Received) {
         for target in TARGETS {
             let once = |number: &Number| match self.last_attempt(*number) {
                 Some((Attempt { nth: 0, .. }, made)) => {
@@ -184,7 +187,7 @@ impl Ledger {
                 }
                 Some(_) => false,
                 None => {
-                    assert_eq!(self.tells.get(number), Some(&target), "nothing comes that was not sent");
+                    assert_eq!(self.tells.get(number), Some(&target), "only sent messages arrive");
                     true
                 }
             };

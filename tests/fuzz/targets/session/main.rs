@@ -1,7 +1,7 @@
-//! Sessions under arbitrary programs of what their users, their links and the clock may do.
+//! Sessions under arbitrary sequences of actions of their users, their links and the clock.
 //!
-//! Input: one byte that chooses between two sessions that are joined by links and one session whose
-//! peer sends whatever it likes, then the limits, then the steps.
+//! Input: one byte that chooses between two sessions joined by links and one session with a hostile peer,
+//! then the limits, then the steps.
 
 #![no_main]
 
@@ -22,6 +22,6 @@ fuzz_target!(|input: &[u8]| {
         joined::run(&mut script);
     } else {
         let (fair, peak) = peak_of(|| hostile::run(&mut script));
-        assert!(peak <= fair, "{peak} bytes are held, and {fair} are fair");
+        assert!(peak <= fair, "{peak} bytes are held, the limit is {fair}");
     }
 });

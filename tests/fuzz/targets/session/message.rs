@@ -1,15 +1,14 @@
-//! What these programs send: messages that begin with their number, and whose other bytes follow from
-//! it.
+//! Messages of the fuzzed sessions; each begins with its number, and the number determines its other bytes.
 
 use bytes::Bytes;
 use roadshow::id::{ActorId, ActorIncarnation, Target, TypeHash};
 use roadshow::wire::{Body, Encoded};
 use roadshow_fuzz::Script;
 
-/// The number of a call or a tell. A call that is made again keeps it.
+/// Number of a call or a tell. A retried call keeps it.
 pub(crate) type Number = u32;
 
-/// The actors that are called and told something.
+/// Actors that receive the calls and tells.
 pub(crate) const TARGETS: [Target; 3] = [
     Target::HOST,
     Target { actor: ActorId(9), incarnation: ActorIncarnation(1) },
@@ -18,16 +17,16 @@ pub(crate) const TARGETS: [Target; 3] = [
 
 pub(crate) const MESSAGE: TypeHash = TypeHash(11);
 
-/// The longest frame in one piece here: short, so that little makes several.
+/// Maximum length of a frame in one piece, in bytes. It is short, so that small inputs make several chunks.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
 
-/// The longest part of a message.
+/// Maximum length of a part of a message, in bytes.
 const PART_BYTES_MAX: usize = 3 * CHUNK_BYTES;
 
-/// Where a message's bytes begin in the pattern, by its number.
+/// Period of the byte pattern; a message's number modulo this is its offset in the pattern.
 const PERIOD: usize = 251;
 
-/// Whence the bytes of all messages are.
+/// Source of the bytes of all messages.
 static PATTERN: [u8; PERIOD + PART_BYTES_MAX] = {
     let mut pattern = [0; PERIOD + PART_BYTES_MAX];
     let mut at = 0;
@@ -38,7 +37,7 @@ static PATTERN: [u8; PERIOD + PART_BYTES_MAX] = {
     pattern
 };
 
-/// A message, ready to be sent.
+/// Message ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Message {
     bytes: Vec<u8>,
@@ -46,15 +45,15 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// The message of that number, of some length; or the reply to the call of that number.
+    /// Creates the message with this number, or the reply to the call with this number.
     ///
-    /// Most are short. Few are cut into chunks, and none while `large_left` is used up.
+    /// Most are short. Few are long enough for chunks, and none once `large_left` is 0.
     pub(crate) fn new(number: Number, large_left: &mut u32, script: &mut Script<'_>) -> Self {
         let (kind, length) = (script.byte(), usize::from(script.byte()));
         let part = |length: usize| Bytes::from_static(&pattern_of(number)[..length]);
         let (length, attachments) = match kind % 32 {
             0 | 1 => (length, vec![part(length), Bytes::new()]),
-            // From some length on they are written where they lie.
+            // Attachments above a minimum length are written from their own buffer, without a copy.
             2 | 3 => (4, vec![part(80 * length)]),
             4..=7 if *large_left > 0 => {
                 *large_left -= 1;
@@ -76,18 +75,18 @@ impl Message {
         Encoded { message: &self.bytes, attachments: &self.attachments }
     }
 
-    /// As it is to come to the peer.
+    /// Returns the body that the peer must receive.
     pub(crate) fn into_body(self) -> Body {
         Body { message: self.bytes.into(), attachments: self.attachments.into() }
     }
 }
 
-/// The number with which a message begins.
+/// Returns the number at the start of a message.
 pub(crate) fn number_of(body: &Body) -> Option<Number> {
     body.message.first_chunk().map(|number| Number::from_be_bytes(*number))
 }
 
-/// Whether a message is as its number says.
+/// Checks that all bytes of a message match its number.
 pub(crate) fn is_intact(body: &Body) -> bool {
     number_of(body).is_some_and(|number| {
         let pattern = pattern_of(number);

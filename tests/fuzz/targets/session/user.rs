@@ -1,4 +1,4 @@
-//! What the user of a session does.
+//! Actions of the user of a session.
 
 use std::time::{Duration, Instant};
 
@@ -11,33 +11,33 @@ use roadshow::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
 use super::came::Answer;
-use super::made::{Attempt, End, Made};
+use super::made::{AcceptedCall, Attempt, End};
 use super::message::{MESSAGE, Message, Number, TARGETS};
-use super::side::Side;
+use super::side::Endpoint;
 
-/// What a session has before a message is given to it.
+/// State of a session before a message is sent.
 #[derive(Debug)]
 struct Waiting {
     calls: usize,
     outgoing: usize,
     parked: usize,
     has_room: bool,
-    /// What the message counts beside its frame while it is queued.
+    /// Bytes charged for a queued message in addition to its frame.
     overhead: usize,
 }
 
-impl Side {
-    /// Does one of the things that a session's user, or its writer, may do at any time.
+impl Endpoint {
+    /// Performs one action that a session's user or its writer may do at any time.
     pub(crate) fn act(&mut self, now: Instant, number: Number, script: &mut Script<'_>) {
         match script.one_of(20) {
             0..=3 => self.call(now, number, script),
-            4 => self.call_again(now, script),
+            4 => self.retry_call(now, script),
             5..=7 => self.tell(number, script),
             8..=11 => self.answer(script),
             12..=13 => self.begin(script.byte().into()),
             14 => self.forget(script),
-            15 => self.end_repeats(script),
-            16 => self.leave(script),
+            15 => self.end_retries_of(script),
+            16 => self.close(script),
             _ => {
                 self.write(script.short().into());
             }
@@ -46,28 +46,28 @@ impl Side {
 
     fn call(&mut self, now: Instant, number: Number, script: &mut Script<'_>) {
         let target = TARGETS[script.one_of(TARGETS.len())];
-        let repeat = match script.byte() {
+        let retry = match script.byte() {
             how if how.is_multiple_of(2) => Retryable::First,
-            // Of a call that may not be, which makes it a new one.
-            how @ 192.. if !self.strict => Retryable::Again(self.made.not_repeatable(how.into())),
+            // A retry of a call that is not retryable counts as a new call.
+            how @ 192.. if !self.strict => Retryable::Again(self.sent.not_retryable(how.into())),
             _ => Retryable::Never,
         };
-        self.attempt(now, Attempt { number, nth: 0 }, target, repeat, script);
+        self.attempt(now, Attempt { number, nth: 0 }, target, retry, script);
     }
 
-    fn call_again(&mut self, now: Instant, script: &mut Script<'_>) {
-        let Some((call, last)) = self.made.repeatable(script.byte()) else { return };
-        let may_be_made = match self.made.ends.get(&last) {
-            Some(end) => end.is_loss() || self.wild,
-            // It is a new call.
+    fn retry_call(&mut self, now: Instant, script: &mut Script<'_>) {
+        let Some((call, last)) = self.sent.retryable(script.byte()) else { return };
+        let may_be_retried = match self.sent.ends.get(&last) {
+            Some(end) => end.is_loss() || self.retries_any,
+            // The earlier attempt has no outcome yet, so this counts as a new call.
             None => !self.strict,
         };
-        if may_be_made {
+        if may_be_retried {
             let target = match script.byte() {
-                other @ 224.. if self.wild => TARGETS[usize::from(other) % TARGETS.len()],
-                _ => self.made.calls[&last].target,
+                other @ 224.. if self.retries_any => TARGETS[usize::from(other) % TARGETS.len()],
+                _ => self.sent.calls[&last].target,
             };
-            self.attempt(now, self.made.next_attempt(last.number), target, Retryable::Again(call), script);
+            self.attempt(now, self.sent.next_attempt(last.number), target, Retryable::Again(call), script);
         }
     }
 
@@ -76,26 +76,31 @@ impl Side {
         now: Instant,
         attempt: Attempt,
         target: Target,
-        repeat: Retryable,
+        retry: Retryable,
         script: &mut Script<'_>,
     ) {
         let deadline = match script.byte() {
             timeout @ 1..=100 => Some(now + Duration::from_micros(300 * u64::from(timeout))),
-            // Longer than a frame can say.
+            // Longer than the timeout field of a frame can hold.
             101 => Some(now + Duration::from_secs(1 << 33)),
             _ => None,
         };
         let message = self.message(attempt.number, script);
-        let floor = (repeat != Retryable::Never).then_some(CallId(0));
-        let header =
-            CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, low_watermark: floor };
+        let low_watermark = (retry != Retryable::Never).then_some(CallId(0));
+        let header = CallHeader {
+            call: CallId(0),
+            target,
+            message: MESSAGE,
+            timeout_ms: 0,
+            low_watermark: low_watermark,
+        };
         let frame_bytes = header.frame_bytes(message.as_encoded());
         let before = self.waiting(target, frame_bytes, true);
         let Self { path, session, .. } = self;
-        match path.call(session, now, target, MESSAGE, deadline, repeat, message.as_encoded()) {
+        match path.call(session, now, target, MESSAGE, deadline, retry, message.as_encoded()) {
             Ok((call, ticket)) => {
                 assert!(self.open.insert(ticket, attempt).is_none(), "a slot has one call");
-                self.made.made(attempt, repeat, Made { call, target });
+                self.sent.on_accepted(attempt, retry, AcceptedCall { call, target });
                 self.check_accepted(frame_bytes, &before);
                 assert!(before.calls < self.limits.calls_open_max);
             }
@@ -110,7 +115,7 @@ impl Side {
         let before = self.waiting(target, frame_bytes, false);
         match self.session.tell(target, MESSAGE, message.as_encoded()) {
             Ok(()) => {
-                self.made.tells.insert(number, target);
+                self.sent.tells.insert(number, target);
                 self.check_accepted(frame_bytes, &before);
             }
             Err(rejected) => self.check_rejected(&rejected, frame_bytes, &before),
@@ -119,7 +124,7 @@ impl Side {
 
     fn message(&mut self, number: Number, script: &mut Script<'_>) -> Message {
         let message = Message::new(number, &mut self.large_left, script);
-        self.said_bytes += message.as_encoded().len();
+        self.message_bytes += message.as_encoded().len();
         message
     }
 
@@ -147,12 +152,12 @@ impl Side {
         };
         assert!(waiting == 0 || waiting + taken <= self.limits.outgoing_bytes_max, "{before:?}");
         assert!(before.has_room && frame_bytes <= self.limits.frame_bytes_max);
-        assert!(!self.leaving && !self.came.peer_closing);
+        assert!(!self.closing && !self.received.peer_closing);
     }
 
     fn check_rejected(&self, rejected: &Rejected, frame_bytes: usize, before: &Waiting) {
         let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
-        assert_eq!(now, (before.outgoing, before.parked), "what is rejected takes no room");
+        assert_eq!(now, (before.outgoing, before.parked), "a rejected message takes no capacity");
         match *rejected {
             Rejected::Full { size, waiting, limit } => {
                 assert!(!before.has_room && size == frame_bytes);
@@ -160,25 +165,25 @@ impl Side {
                 assert!((is_of_calls && waiting >= limit) || (waiting > 0 && waiting + size > limit));
             }
             Rejected::TooLarge { size, limit } => assert!(size == frame_bytes && size > limit),
-            Rejected::Closing => assert!(self.leaving || self.came.peer_closing),
+            Rejected::Closing => assert!(self.closing || self.received.peer_closing),
             _ => {}
         }
     }
 
     fn answer(&mut self, script: &mut Script<'_>) {
-        let (how, which) = (script.byte(), script.one_of(self.came.handlers()));
-        if self.came.handlers() > 0 {
+        let (how, which) = (script.byte(), script.one_of(self.received.handlers()));
+        if self.received.handlers() > 0 {
             self.answer_one(how, which, script);
         } else {
             let call = CallId(u64::MAX - u64::from(how));
-            assert!(!self.session.fail(call, &CallFailure::NoReply), "it never came");
+            assert!(!self.session.fail(call, &CallFailure::NoReply), "it was never received");
         }
     }
 
     fn answer_one(&mut self, how: u8, which: usize, script: &mut Script<'_>) {
-        let (handling, claim) = self.came.finish(which);
-        self.give_back(claim);
-        let (call, number) = (handling.call, handling.number);
+        let (running, charge) = self.received.finish(which);
+        self.release(charge);
+        let (call, number) = (running.call, running.number);
         let (answered, answer) = match how % 8 {
             0 => {
                 let text = "ä".repeat(usize::from(how) * FAILURE_TEXT_CHARS_MAX / 128);
@@ -192,65 +197,65 @@ impl Side {
                 (answered, Some(Answer::Reply(reply.into_body())))
             }
         };
-        let owed = self.came.answered(&handling, answer);
+        let owed = self.received.answered(&running, answer);
         assert_eq!(answered, owed, "call {number}");
         assert!(!self.strict || !self.session.fail(call, &CallFailure::NoReply), "call {number} is answered");
     }
 
-    /// Answers all that has come, and gives all claims back. Says whether there was any.
+    /// Answers all calls and releases all charges; returns true if there were any.
     pub(crate) fn answer_all(&mut self) -> bool {
         let mut any = false;
-        while self.came.handlers() > 0 {
+        while self.received.handlers() > 0 {
             any = true;
             self.answer_one(2, 0, &mut Script::new(&[u8::MAX]));
         }
-        while let Some(claim) = self.came.begin(0) {
+        while let Some(charge) = self.received.take_charge(0) {
             any = true;
-            self.give_back(Some(claim));
+            self.release(Some(charge));
         }
         any
     }
 
-    /// A handler begins, or what it was told is dropped.
+    /// Releases a charge: a handler starts, or its message is dropped.
     fn begin(&mut self, which: usize) {
-        let claim = self.came.begin(which);
-        self.give_back(claim);
+        let charge = self.received.take_charge(which);
+        self.release(charge);
     }
 
-    fn give_back(&mut self, claim: Option<CreditCharge>) {
-        let Some(claim) = claim else { return };
-        let told = self.session.release_credit(claim);
-        self.came.gave_back(claim);
-        assert!(!told || !self.attached || self.session.has_outgoing());
+    fn release(&mut self, charge: Option<CreditCharge>) {
+        let Some(charge) = charge else { return };
+        let credit_due = self.session.release_credit(charge);
+        self.received.on_free(charge);
+        assert!(!credit_due || !self.attached || self.session.has_outgoing());
     }
 
     fn forget(&mut self, script: &mut Script<'_>) {
-        let Some((attempt, call)) = self.made.attempt(script.byte()) else { return };
+        let Some((attempt, call)) = self.sent.attempt(script.byte()) else { return };
         match self.path.forget(&mut self.session, call) {
             Some(ticket) => {
                 assert_eq!(self.open.remove(&ticket), Some(attempt));
-                self.made.end(attempt, End::Forgotten);
+                self.sent.end(attempt, End::Forgotten);
             }
-            None => assert!(self.made.ends.contains_key(&attempt), "{attempt:?} was open"),
+            None => assert!(self.sent.ends.contains_key(&attempt), "{attempt:?} was open"),
         }
     }
 
-    /// A call that has ended will not be made again.
-    fn end_repeats(&mut self, script: &mut Script<'_>) {
-        let Some((call, last)) = self.made.repeatable(script.byte()) else { return };
-        if !self.strict || self.made.ends.contains_key(&last) {
+    /// Ends the retries of a call that has an outcome.
+    fn end_retries_of(&mut self, script: &mut Script<'_>) {
+        let Some((call, last)) = self.sent.retryable(script.byte()) else { return };
+        if !self.strict || self.sent.ends.contains_key(&last) {
             self.session.end_retries(call);
-            self.made.end_repeats(call);
+            self.sent.end_retries_of(call);
         }
     }
 
-    fn leave(&mut self, script: &mut Script<'_>) {
-        // Rarely, since it is the end of most that can happen.
+    fn close(&mut self, script: &mut Script<'_>) {
+        // Rare, since most actions are impossible after it.
         match script.byte() {
             0..=7 => self.session.drain(&"ö".repeat(300)),
             8..=11 => self.session.finish("done"),
             _ => return,
         }
-        self.leaving = true;
+        self.closing = true;
     }
 }

@@ -1,4 +1,11 @@
-//! A start that stays in the foreground, for supervisors and containers.
+//! `start --block`: supervises the daemons in the foreground, for supervisors and containers.
+//!
+//! | event | result of the command |
+//! |---|---|
+//! | SIGINT or SIGTERM | stops the node gracefully, exit code 0 |
+//! | head and agent end with 0 (`roadshow stop`) | exit code 0 |
+//! | head fails | exit code 1; agent and workers keep running |
+//! | agent fails | stops the head, exit code 1 |
 
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
@@ -6,22 +13,22 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use tokio::sync::oneshot;
 
-use super::{Signals, Started};
+use super::{Signals, StartedNode};
 use crate::commands::stop::{StopOptions, stop};
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
 use crate::session::{Role, Session};
 
-/// How long daemons have when the command is asked to end.
+/// Time for daemons to stop gracefully before they are killed.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for a signal or the end of a daemon.
 pub(super) async fn run_foreground(
-    started: Started,
+    started: StartedNode,
     signals: &mut Signals,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let Started { session, mut children, .. } = started;
+    let StartedNode { session, mut children, .. } = started;
     let mut daemons = watched(&session)?;
     while !daemons.is_empty() {
         let ended = select_all(daemons.iter_mut().map(|(_, ended)| ended));
@@ -37,7 +44,7 @@ pub(super) async fn run_foreground(
         let status =
             children.iter_mut().find(|(other, _)| *other == role).and_then(|(_, child)| child.wait().ok());
         match (role, status) {
-            // Somebody ends the node in order: its agent is about to follow.
+            // `roadshow stop` is stopping the node: the agent follows, and the loop waits for it.
             (Role::Head, Some(status)) if status.success() => {}
             (Role::Head, status) => return Err(head_ended(status)),
             (Role::Agent, status) => {
@@ -53,14 +60,14 @@ pub(super) async fn run_foreground(
 fn watched(session: &Session) -> CliResult<Vec<(Role, oneshot::Receiver<()>)>> {
     let fails =
         |error| CliError::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` ends them");
-    let living = session.live_processes().into_iter();
-    let held = living.filter_map(|record| Some((record.role, record.open()?)));
-    held.map(|(role, process)| Ok((role, process.watch().map_err(fails)?))).collect()
+    let live = session.live_processes().into_iter();
+    let locked = live.filter_map(|record| Some((record.role, record.open()?)));
+    locked.map(|(role, process)| Ok((role, process.watch().map_err(fails)?))).collect()
 }
 
 fn reap(children: &mut [(Role, Child)]) {
     for (_, child) in children {
-        // All have ended; one that has not is no reason to stay.
+        // Only collects zombies. All daemons have ended; one that has not must not block the command.
         let _ = child.try_wait();
     }
 }
@@ -103,7 +110,7 @@ mod tests {
         let session = Session { dir: scratch.0.join("session"), node: node(1, &pids) };
         std::fs::create_dir(&session.dir).unwrap();
         session.save().unwrap();
-        let started = Started {
+        let started = StartedNode {
             session: session.clone(),
             token: "t".parse().unwrap(),
             restarted: false,
@@ -124,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_dies_leaves_its_agent_running() {
+    async fn failed_head_leaves_its_agent_running() {
         let (outcome, lives) =
             stayed(&[(Role::Head, "sleep 0.1; kill -KILL $$"), (Role::Agent, "exec sleep 1000")]).await;
         let failure = outcome.unwrap_err().to_string();
@@ -133,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_ends_takes_its_head_along() {
+    async fn failed_agent_stops_its_head() {
         let (outcome, lives) =
             stayed(&[(Role::Head, "exec sleep 1000"), (Role::Agent, "sleep 0.1; exit 3")]).await;
         let failure = outcome.unwrap_err().to_string();
@@ -142,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_in_order_is_a_success() {
+    async fn graceful_end_of_both_daemons_is_a_success() {
         let (outcome, lives) = stayed(&[(Role::Head, "sleep 0.1"), (Role::Agent, "sleep 0.2")]).await;
         assert_eq!((outcome, lives), (Ok(()), false));
     }
