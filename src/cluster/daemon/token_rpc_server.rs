@@ -207,6 +207,7 @@ impl<S: TokenService> TokenRpcServer<S> {
         binding: &[u8],
     ) -> Result<OwnedSemaphorePermit, (AuthRefusal, RefusalReason)> {
         let AuthRequest { version: theirs, proof } = request;
+        // Before the proof, whose form may differ between versions.
         if theirs != VERSION {
             return Err((AuthRefusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
         }

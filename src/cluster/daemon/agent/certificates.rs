@@ -16,6 +16,7 @@ use crate::transport::Credentials;
 impl Agent {
     /// Has the head certify a worker.
     pub(super) async fn sign(&self, job: JobId, hosts: [HostUid; 2]) -> Result<Credentials, String> {
+        // The key is created here and goes to the worker; the head sees only the request.
         let request = CertificateRequest::new().map_err(|error| error.to_string())?;
         let head = self.head().ok_or("the head is not known")?;
         let asked = NodeRequest::SignCertificate {

@@ -13,7 +13,7 @@ const EVENT_BATCH_MAX: usize = 512;
 
 /// Queue of unacknowledged events.
 ///
-/// It needs no bound: its length is that of the actor starts and ends since the head was lost, and a rejoin replaces
+/// It needs no bound: its length is that of the actor starts and ends since the head was lost. A rejoin replaces
 /// most of them by a report of the current state ([`EventQueue::clear`]).
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
@@ -58,8 +58,8 @@ impl EventQueue {
         }
     }
 
-    /// Drops the events that a join report contains. Ends of drivers and actors stay, since a report lists only what
-    /// runs: the head may have placed an actor that has started and ended since.
+    /// Drops the events that a join report contains. Ends of drivers and actors stay, since a report lists only
+    /// what runs. The head may have placed an actor that has started and ended since.
     pub(super) fn clear(&self) {
         let is_end = |event: &NodeEvent| {
             matches!(

@@ -1,7 +1,7 @@
 //! Agent: the daemon of a node. It owns the node's port, and runs the workers and drivers that the head assigns.
 //!
-//! Its acceptor routes every connection of the port to the agent's own host, its token RPC server, a worker, or the
-//! head if that runs on this node. The agent is a member of the cluster while it runs, and rejoins whenever the head
+//! Its acceptor routes every connection of the port: to the agent's own host, its token RPC server, a worker, or
+//! the head on this node. The agent is a member of the cluster while it runs, and rejoins whenever the head
 //! restarts; its workers continue meanwhile. When the agent ends, its workers end.
 //!
 //! ```text

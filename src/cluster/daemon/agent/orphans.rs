@@ -2,7 +2,7 @@
 //!
 //! Processes that a worker has started end with it: they are found by their mark or their parents (see
 //! [`descendants`](crate::cluster::launch::descendants)). A process that has made its own session, cleared its
-//! environment and lost its parents has neither, but it is still a child of the agent, which is a subreaper. Its job is
+//! environment and lost its parents has neither. It is still a child of the agent, which is a subreaper. Its job is
 //! unknown, so it ends with the last of the jobs that ran here when it was first seen.
 
 use std::collections::{BTreeMap, BTreeSet};

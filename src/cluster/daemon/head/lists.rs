@@ -1,7 +1,7 @@
 //! Lists and counts of the head.
 //!
-//! Each search holds the lock of the state for a slice of the table, then yields: a list of a million actors
-//! must not delay heartbeats and placements.
+//! Each search holds the lock of the state for a slice of the table, then yields. A list of a million actors must
+//! not delay heartbeats and placements.
 
 use super::Head;
 use super::admin_service::failed;

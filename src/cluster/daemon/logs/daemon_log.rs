@@ -60,6 +60,7 @@ impl<T: Fn(&File)> DaemonLog<T> {
                 log
             }
         };
+        // The writer rotates within `append`, and counts its rotations.
         let before = log.count();
         // An error drops the writer, so the next event opens the file again: the disk may have space by then.
         log.append(event)?;

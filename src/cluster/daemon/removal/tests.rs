@@ -10,7 +10,8 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::*;
 use crate::cluster::test_dir::TestDir;
 
-/// Directory for many levels, in memory if possible: on a disk each level costs a block and an inode, and a busy disk
+/// Directory for many levels, in memory if possible. On a disk each level costs a block and an inode, and a busy
+/// disk
 /// needs a minute for 20,000. Dropping it does not use the code under test.
 struct DeepDir(PathBuf);
 

@@ -1,5 +1,5 @@
-//! Assignment of an account to a job. The search for a free uid is slow on a machine with many processes or temporary
-//! files, so it runs without the lock of the accounts' table.
+//! Assignment of an account to a job. The search for a free uid is slow on a machine with many processes or
+//! temporary files. It runs without the lock of the accounts' table.
 //!
 //! No uid is assigned twice, and none with leftovers:
 //!
@@ -23,12 +23,12 @@ use crate::cluster::model::JobId;
 
 /// Assignment in progress. Until it is dropped, no other thread assigns an account to the job.
 #[derive(Debug)]
-pub(super) struct Assignment<'a> {
+pub(super) struct AccountAssignment<'a> {
     shared: &'a Arc<AccountsShared>,
     job: JobId,
 }
 
-impl<'a> Assignment<'a> {
+impl<'a> AccountAssignment<'a> {
     pub(super) fn begin(shared: &'a Arc<AccountsShared>, table: &mut AccountTable, job: JobId) -> Self {
         table.pending.insert(job, None);
         Self { shared, job }
@@ -94,7 +94,7 @@ impl<'a> Assignment<'a> {
     }
 }
 
-impl Drop for Assignment<'_> {
+impl Drop for AccountAssignment<'_> {
     fn drop(&mut self) {
         self.shared.lock().pending.remove(&self.job);
         self.shared.changed.notify_all();

@@ -43,7 +43,7 @@ use crate::cluster::model::JobId;
 use crate::cluster::protocol::Variables;
 use crate::config::WORKER_UID_TIMEOUT;
 
-use assignment::Assignment;
+use assignment::AccountAssignment;
 use leftovers::Leftovers;
 use lock::UidLock;
 
@@ -163,7 +163,7 @@ impl Accounts {
                     None => AccountError::Ending { job },
                 },
                 None => {
-                    let assignment = Assignment::begin(shared, &mut table, job);
+                    let assignment = AccountAssignment::begin(shared, &mut table, job);
                     drop(table);
                     let assigned = assignment.finish();
                     table = shared.lock();
@@ -174,6 +174,7 @@ impl Accounts {
                     }
                 }
             };
+            // The end of another account may free a uid, or end the earlier processes of this job.
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(error);
