@@ -155,6 +155,7 @@ impl Head {
         let submitted =
             Arc::clone(&self.control).ask(|ticket| ControlEvent::JobSubmitted { ticket, facts }).await;
         match submitted {
+            // The command uses the id from now on, so the id must survive a restart of the head.
             Ok(Answer::Job { job, .. }) => match self.persist_job(job).await {
                 Ok(()) => AdminReply::Submitted { job, node: node.id(), address: node.address },
                 Err(error) => denied(error),

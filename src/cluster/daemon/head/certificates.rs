@@ -80,6 +80,7 @@ impl Head {
             return NodeReply::Unknown;
         }
         let node = NodeId(agent.host.0);
+        // The node is the caller's own, and not one that the request names.
         let claims = Claims { role: Role::Driver, hosts, job: Some(job), node: Some(node) };
         let checked = claims.check_claimable().map_err(|error| error.to_string());
         let checked = checked.and_then(|()| self.control.read(|state| check_submitted(state, &claims)));
@@ -105,6 +106,7 @@ fn check_submitted(state: &ClusterState, claims: &Claims) -> Result<(), String> 
         return Err("a submitted driver is certified for its job".to_owned());
     };
     let facts = state.job_facts(*job).filter(|_| state.job_state(*job).is_some_and(JobState::is_open));
+    // Only a submitted job has a `runs_on`: without the first condition an absent node would match all others.
     let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
         return Err(format!("the driver of job {job} does not run on this node"));
     };
@@ -134,7 +136,7 @@ fn check_unclaimed(
         let is_own = presented.is_some_and(|presented| presented.role_of(*host) == Some(claims.role));
         if holder != *host || !is_own {
             return Err(format!(
-                "host {} belongs to another process of the cluster, which lives; start anew, so that another is drawn",
+                "host {} belongs to another process of the cluster, which is alive; restart this process to draw another id",
                 host.host
             ));
         }
@@ -246,9 +248,9 @@ mod tests {
         Known { state, agent, driver, caller, worker: [one, other] }
     }
 
-    fn certificate(realm: &TestCa, claims: &Claims) -> Certificate {
+    fn certificate(ca: &TestCa, claims: &Claims) -> Certificate {
         let request = CertificateRequest::new().unwrap();
-        let chain = realm.authority.issue(request.csr(), claims).unwrap();
+        let chain = ca.authority.issue(request.csr(), claims).unwrap();
         Certificate::verified(chain[0].clone().into())
     }
 

@@ -38,6 +38,7 @@ impl InboundConnections {
                 }
             }
             tokio::time::sleep(delay).await;
+            // Short at first: the agent listens moments after the head is ready.
             delay = (2 * delay).min(CONNECT_PAUSE_MAX);
         }
     }

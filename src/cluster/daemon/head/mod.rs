@@ -93,7 +93,7 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let (store, records) = StateStore::open(&options.state_dir.join("head.redb"))
         .await
         .map_err(failed("the head's database, head.redb in the state directory, cannot be opened"))?;
-    let incarnation = incarnation::begin(&store, &records, fresh_identity().incarnation).await;
+    let incarnation = incarnation::choose(&store, &records, fresh_identity().incarnation).await;
     let identity = HostUid { host: HostId::HEAD, incarnation };
 
     // 3. Host and control plane. Nothing can connect yet: the host gets its connections from the inbound loop,
@@ -181,6 +181,7 @@ async fn renew_loop(head: Arc<Head>, credentials: Credentials, claims: Claims) {
 /// Sends clock ticks to the state, which has no clock of its own.
 async fn tick(head: Arc<Head>) {
     let mut ticks = tokio::time::interval(TICK_EVERY);
+    // A head that was suspended must not catch up with a burst of ticks.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -193,6 +194,7 @@ async fn report_store_health(head: Arc<Head>) {
     let (mut progress, mut last_alert, mut last_watermarks) = (head.store.progress(), None, None);
     loop {
         let (error, watermarks) = {
+            // The guard is dropped before `apply`: the writer thread would wait for it.
             let progress = progress.borrow_and_update();
             (progress.last_error.clone(), progress.watermarks)
         };

@@ -88,6 +88,7 @@ impl Head {
                     return NodeReply::Failed { text: "an agent can join only for itself".to_owned() };
                 }
                 let node = report.facts.id();
+                // Single workers are rejected and not the report, else the node could never join.
                 report.workers.retain(|worker| self.accepts_worker_report(node, worker));
                 if let Some(earlier) = self.outbox().set_agent(report.facts.id(), from) {
                     self.host.forget(earlier);
@@ -103,6 +104,7 @@ impl Head {
                 self.sign_driver(from, job, hosts, &request)
             }
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
+            // `Unknown` makes the agent rejoin, with its whole state in both directions.
             NodeRequest::Heartbeat { .. } if self.outbox().take_lagging(from) => NodeReply::Unknown,
             NodeRequest::Heartbeat { usage, .. } => {
                 self.outbox().set_usage(NodeId(from.host.0), usage);
@@ -111,6 +113,7 @@ impl Head {
             }
             NodeRequest::Events { events, .. } => {
                 let node = NodeId(from.host.0);
+                // An invalid event does not fail the batch: the agent would send the same batch again for ever.
                 for event in events {
                     match self.control.read(|state| certificates::check_event(state, node, &event)) {
                         Ok(()) => self.apply_node_event(node, event),
