@@ -1,10 +1,10 @@
-//! Programs that have the crate under another name, and none of the crates that it is built on.
+//! Programs that have the crate under another name, and none of its dependencies.
 
 use std::path::{Path, PathBuf};
 
 use crate::{externs, rustc};
 
-/// Compiles a crate that knows `externs` and nothing else.
+/// Compiles a crate that can only use `externs`.
 #[track_caller]
 fn compile(source: &str, kind: &str, externs: &[String]) {
     let output = rustc()
@@ -36,7 +36,7 @@ fn a_program_may_have_the_crate_from_another_that_exports_it() {
         .output()
         .expect("a test has a compiler beside it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Its own dependencies are found, and not by name.
+    // The crate's dependencies are in the search path, but not known by name.
     let found = externs.into_iter().filter(|argument| argument.starts_with("-L"));
     let knows: Vec<_> = found.chain([format!("--extern=company={}", company.display())]).collect();
     compile("of_company.rs", "bin", &knows);

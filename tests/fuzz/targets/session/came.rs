@@ -202,7 +202,7 @@ impl Received {
     }
 
     /// Records the release of a charge.
-    pub(crate) fn on_free(&mut self, charge: CreditCharge) {
+    pub(crate) fn on_released(&mut self, charge: CreditCharge) {
         if charge.epoch == self.epoch {
             self.accepted -= charge.bytes;
         }
