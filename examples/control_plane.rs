@@ -168,11 +168,11 @@ fn lists_and_joins(cluster: &mut ControlPlaneBench, nodes: u64, actors: u32) {
     let mut page = Cost::of_up_to(LISTS);
     let listings: Vec<_> = (0..LISTS).map(|_| page.of(|| cluster.list(100))).collect();
     page.print("100 actors listed, and the others counted", 1);
-    let mut steps: Vec<_> = listings.iter().map(|listing| listing.longest_look).collect();
-    steps.sort_unstable();
-    let [median, longest] = [steps.len() / 2, steps.len() - 1].map(|at| steps[at].as_micros());
-    let (count, bytes) = (listings[0].looks, listings[0].bytes);
-    println!("    in {count} steps, the longest {median} us ({longest} us at most), {bytes} bytes sent");
+    let mut slices: Vec<_> = listings.iter().map(|listing| listing.longest_slice).collect();
+    slices.sort_unstable();
+    let [median, longest] = [slices.len() / 2, slices.len() - 1].map(|at| slices[at].as_micros());
+    let (count, bytes) = (listings[0].slices, listings[0].bytes);
+    println!("    in {count} slices, the longest {median} us ({longest} us at most), {bytes} bytes sent");
 
     let mut joins = Cost::of_up_to(JOINS);
     let sent: usize = (0..JOINS).map(|join| joins.of(|| cluster.join(nodes + join, actors))).sum();

@@ -1,6 +1,6 @@
-//! Every limit of the message layer, as a named constant with its reason.
+//! Limits of the message layer and of clusters, each a named constant with its reason.
 //!
-//! [`Limits`] carries those that a program may set; its default is the constants.
+//! [`Limits`] holds those that a program may set. Its default is the constants.
 
 mod cluster;
 
@@ -10,350 +10,371 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::*;
 
-/// The longest frame after the handshake, in bytes, header included.
+// Limits on the path of a message, and where a sender or a peer waits:
+//
+//     sender ─▶ queue of the actor ─▶ send buffer ─▶ socket ─▶ read ─▶ actor's queue ─▶ handler
+//               SEND_QUEUE_BYTES_MAX  OUTGOING_        │       READ_    WINDOW_BYTES     BATCH_*
+//               (credit is used up)   BYTES_MAX        │       BUDGET_  (not handled)
+//                                     (unacked)        │       BYTES
+//                              CHUNK_BYTES, CHUNK_BURST_BYTES
+//
+// A receiver never stops reading its socket: acknowledgements and credit must not wait behind
+// messages. Memory is therefore bounded by the windows, and not by TCP's flow control.
+
+/// Longest frame after the handshake, in bytes, header included.
 ///
-/// Large enough for the word list of a long book in one message, small enough that
-/// a few hundred peers that each announce one cannot exhaust a machine.
+/// The word list of a long book fits into one message. A few hundred peers that each announce such a
+/// frame cannot exhaust a machine.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
-/// The longest frame before a peer has proved itself, in bytes.
+/// Longest frame before a peer is authenticated, in bytes.
 ///
-/// The longest handshake frame is a refusal with its reason, at most some 300 bytes.
+/// The longest handshake frame is a refusal with its reason, about 300 bytes.
 pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 512;
 
-/// How long a peer may take for the whole handshake.
+/// Timeout of the whole handshake.
 ///
-/// Four messages: two round trips for the host that dials, one for the host that accepts. Five seconds are
-/// enough for a link around the world under loss, and bound the resources that a silent peer can hold.
+/// The handshake takes two round trips on the dialling host and one on the accepting host. Five seconds
+/// suffice for an intercontinental link with packet loss, and bound the resources that a silent peer can
+/// hold.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Handshakes that a listener has open at once; for one more, the oldest is given up.
+/// Maximum number of open handshakes of a listener; one more cancels the oldest.
 ///
-/// With 512 bytes each they cost less than a megabyte, however slow the peers are.
+/// At 512 bytes each they take less than a megabyte, however slow the peers are.
 pub const HANDSHAKES_OPEN_MAX: usize = 256;
 
-/// How long to wait when the operating system has no room for another connection.
+/// Pause of the accept loop after the operating system failed to accept a connection.
+///
+/// The usual cause is a lack of file descriptors, which an immediate retry would meet again.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// How long one attempt to connect may take.
+/// Timeout of one attempt to connect.
 ///
-/// A first link is tried for as long, and the dial of a peer that listens nowhere is awaited for as long.
+/// It also bounds the time for a first link, and the wait for a peer without a known address to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many bytes may be on their way to one host: not written, or not acknowledged.
+/// Maximum bytes in flight to one host: unwritten or unacknowledged.
 ///
-/// Enough to keep a fast network busy while the writing thread is descheduled for some
-/// tens of milliseconds; a sender beyond it waits, or gets its message back. As many bytes may
-/// wait besides for the credit of the actors that they are for.
+/// It keeps a fast network busy while the writing thread is descheduled for tens of milliseconds. A
+/// sender beyond it waits, or gets its message back. The same number of bytes may wait separately for the
+/// credit of the receiving actors.
 pub const OUTGOING_BYTES_MAX: usize = 64 << 20;
 
-/// How many bytes of messages that are not handled yet one actor takes from each peer.
+/// Credit of one actor for each peer, in bytes of unhandled messages.
 ///
-/// Some thousand small messages: enough that an actor never waits for its next message while a
-/// link is some milliseconds long, and so few that a slow actor costs its host next to nothing.
+/// Some thousand small messages. With a link delay of a few milliseconds an actor never waits for its
+/// next message, and a slow actor costs its host little memory.
 pub const WINDOW_BYTES: usize = 1 << 20;
 
-/// The least window: with less than this a small message would wait for the one before it.
+/// Smallest credit window, in bytes; with less, a small message would wait for the previous one.
 pub const WINDOW_BYTES_MIN: usize = 1 << 10;
 
-/// What a message costs of a window beside its frame's bytes: what it takes in memory decoded,
-/// in the actor's mailbox, however small it is.
+/// Bytes that a message is charged in addition to its frame.
+///
+/// They stand for the decoded message in the actor's mailbox, however small it is.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
-/// How many bytes may wait at a sender for the credit of one actor, what is kept beside each message
-/// included.
+/// Maximum bytes queued at a sender for the credit of one actor, bookkeeping included.
 ///
-/// Several windows, so that a burst is taken without waiting; a fraction of what may wait in all,
-/// so that one actor that handles nothing leaves room for the others.
+/// Several windows, so that a burst is queued without waiting. It is a fraction of the total, so that one
+/// actor that handles nothing leaves capacity for the others.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
 
-/// What a queued one-way message counts beside its frame: an entry of 24 bytes in a deque that may have
-/// grown to twice its length, and its share of the unused end of a block.
+/// Bytes that a queued one-way message is charged in addition to its frame.
+///
+/// An entry of 24 bytes in a deque of up to twice its length, and a share of the unused end of a block.
 pub const QUEUED_OVERHEAD_BYTES: usize = 64;
 
-/// What a queued call counts beside its frame: what a one-way message counts, an entry in an index by
-/// number, the open call, and the slot of its reply.
+/// Bytes that a queued call is charged in addition to its frame.
+///
+/// The overhead of a one-way message, an index entry, the open call and its reply slot.
 pub const QUEUED_CALL_OVERHEAD_BYTES: usize = 320;
 
-/// What the queue of an actor counts while any message is in it, however small.
+/// Bytes that an actor's queue is charged while it holds any message, however small.
 ///
-/// A queue is a box, the first places of two deques, and the first block of frames. With its entry in the
-/// table of flows, one small message takes about 800 bytes.
+/// A queue is a box, the first entries of two deques and the first block of frames. With its entry in the
+/// flow table, one small message takes about 800 bytes.
 pub const QUEUE_OVERHEAD_BYTES: usize = 640;
 
-/// How long room is reserved for a waiter that was woken and does not take it.
+/// Time for which capacity is reserved for a woken waiter that has not taken it.
 ///
-/// A waiter on a busy thread comes to it in less. One whose future is held and not polled must not keep
-/// the room from others, or a task that holds one and awaits another would wait for ever.
+/// A waiter on a busy thread runs within that time. A future that is held and not polled must not block
+/// others: a task that holds one and awaits another would deadlock.
 pub const RESERVED_FOR: Duration = Duration::from_millis(20);
 
-/// How many bytes wait for the credit of one actor before `tell` waits, too.
+/// Bytes queued for the credit of one actor at which `tell` begins to wait.
 ///
-/// Some hundred small messages are there when credit comes; whoever can wait gains nothing by adding to
-/// them.
+/// Some hundred small messages are ready when credit arrives. A longer queue gains nothing for a sender
+/// that can wait.
 pub const TELL_BACKPRESSURE_BYTES: usize = 16 << 10;
 
-/// Calls that one session has open at most; a further one waits until one has ended.
+/// Maximum number of open calls of a session; a further call waits for one to end.
 ///
-/// Each takes some 200 bytes here and there, so a million is a few hundred megabytes.
+/// A call takes about 200 bytes on each side, so a million takes a few hundred megabytes.
 pub const CALLS_OPEN_MAX: usize = 1 << 20;
 
-/// The longest frame that is written in one piece; longer ones are cut into chunks of as much, with
-/// what a chunk has before its bytes.
+/// Longest frame that is written in one piece, in bytes; longer frames are split into chunks of this
+/// size.
 ///
-/// A frame in one piece is read into memory of its own, where its payloads stay; chunks have to be put
-/// together, which costs a copy. A mebibyte with what goes along with it is in one piece. At ten
-/// gigabits a second that takes a millisecond, no more than what a kernel's buffers hold: so long does
-/// a small message to another actor wait for a large one.
+/// A frame in one piece is read into its own buffer, where its payloads stay. Chunks have to be
+/// reassembled, which costs a copy. A payload of one mebibyte still fits into one piece with its header.
+/// At 10 Gbit/s such a frame takes a millisecond, no more than the kernel's buffers hold: that is the
+/// delay of a small message to another actor behind a large one.
 pub const CHUNK_BYTES: usize = (1 << 20) + (64 << 10);
 
-/// The shortest chunk that can be asked for: half of it is content at least, and a failure is in one
-/// piece.
+/// Smallest configurable chunk, in bytes.
+///
+/// At least half of such a chunk is content, and a failure reply fits into one piece.
 pub const CHUNK_BYTES_MIN: usize = 4 << 10;
 
-/// The longest chunk that can be asked for.
+/// Largest configurable chunk, in bytes.
 ///
-/// The send buffer keeps the length of a frame in 32 bits, and the longest frame has one bit more.
+/// The send buffer stores the length of a frame in 32 bits, and the longest frame needs one bit more.
 pub const CHUNK_BYTES_MAX: usize = 1 << 30;
 
-/// Frames in chunks that one direction of a link has under way at once; others wait their turn.
+/// Maximum number of concurrent chunked frames in one direction of a link; others are queued.
 ///
-/// The receiver holds as many unfinished ones, so the number bounds what it has to hold.
+/// The receiver reassembles as many frames concurrently, so the number bounds its memory.
 pub const CHUNKED_SENDS_MAX: usize = 16;
 
-/// How many bytes of chunks are handed to the writer at once.
+/// Maximum bytes of chunks that the writer takes in one batch.
 ///
-/// What it has taken goes out in order: the more, the longer the way for what comes after; the
-/// less, the more system calls.
+/// The writer sends in order. Larger batches delay the frames behind them, smaller ones cost more system
+/// calls.
 pub const CHUNK_BURST_BYTES: usize = 256 << 10;
 
-/// After so many bytes at most a receiver says what it has; after a quarter of the sender's budget
-/// if that is less.
+/// Unacknowledged bytes that force an ACK, or a quarter of the sender's budget if that is less.
 pub const ACK_BYTES: usize = 64 << 10;
 
-/// After so long at most a receiver says what it has.
+/// Maximum delay of an ACK.
 ///
-/// Long enough that most acknowledgements travel with a reply, short enough that what is kept for
-/// sending again is little.
+/// Most ACKs then share a write with a reply, while the sender retains little data for retransmission.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
-/// An acknowledgement travels with what is written anyway once a frame has come so long after the last
-/// one that was acknowledged before, or a quarter of [`ACK_BYTES`] has come.
+/// Minimum time between two piggybacked ACKs, unless a quarter of [`ACK_BYTES`] has been received.
 ///
-/// With each batch it would be a frame and a piece more to write and to read, for a call alone both ways.
+/// An ACK in each batch would cost every single call one extra frame and one extra buffer in both
+/// directions.
 pub const ACK_PIGGYBACK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How many bytes of replies are kept, for each peer, in case their calls are repeated.
+/// Maximum bytes of replies in the dedup cache, for each peer.
 ///
-/// Beyond it the oldest are dropped, and a repeated call of theirs learns that its reply is lost.
+/// Beyond it the oldest replies are dropped, and a retry of such a call fails because its reply is lost.
 pub const DEDUP_CACHE_BYTES_MAX: usize = 16 << 20;
 
-/// What a kept reply counts beside its bytes: its entry in a tree and in a queue, and the handle of its
-/// buffer.
+/// Bytes that a cached reply is charged in addition to its content.
+///
+/// They cover its entries in a tree and a queue, and the handle of its buffer.
 pub const KEPT_REPLY_OVERHEAD_BYTES: usize = 128;
 
-/// How many ends of calls are kept, for each peer, in case the calls are repeated.
+/// Maximum number of call outcomes in the dedup cache, for each peer.
 ///
-/// A call that stays open keeps the ends of all later ones; this is how many may pass it before the
-/// oldest of them is dropped.
+/// An open call retains the outcomes of all later calls. At most this many calls may complete before the
+/// oldest outcome is dropped.
 pub const DEDUP_CACHE_ENTRIES_MAX: usize = 64 << 10;
 
-/// How long after the first failed attempt to restore a link the next is made; it doubles from
-/// attempt to attempt.
+/// Delay of the second attempt to restore a link; the delay doubles with each attempt.
 pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
 
-/// How long two attempts to restore a link lie apart at most.
+/// Maximum delay between two attempts to restore a link.
 ///
-/// A peer that is reachable again is found within that time; an attempt costs a few packets.
+/// A peer that becomes reachable is found within that time. An attempt costs a few packets.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 
-/// Time for which a dial that has reached the peer makes this host refuse the peer's own dial.
+/// Time for which a dial that has authenticated the peer makes this host refuse the peer's own dial.
 ///
-/// A host whose dial was refused for that waits for the other's for as long. The welcome follows the
-/// proof after one round trip.
+/// A host whose dial was refused for that reason waits as long for the other's dial. The welcome follows
+/// the proof after one round trip.
 pub const CROSSED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many refused connections in a row end a session with a host of this machine.
+/// Consecutive refused connections that end a session with a host on this machine.
 ///
-/// They lie 10 and 20 milliseconds apart: whoever watches the process knows by then how it ended, and
-/// callers hear that rather than of a refused connection.
+/// The attempts are 10 and 20 ms apart. In that time the parent of the process reports its exit, so that
+/// callers get that cause instead of a refused connection.
 pub const REFUSED_CONNECTS_MAX: u32 = 3;
 
-/// How often the side that dialled a link asks whether the other is there.
+/// Interval of the heartbeats that the dialling side of a link sends.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The longest time between two heartbeats, and after which a link is given up: as good as never.
+/// Maximum heartbeat interval and timeout; effectively never.
 ///
-/// Longer ones could not be added to an instant.
+/// Longer durations could overflow an instant.
 pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// A link whose peer has been silent for so long is cut and made anew.
+/// Silence of a peer after which its link is cut and restored.
 ///
-/// Three heartbeats: one may be lost in a short outage without the link paying for it. It has to be
-/// longer than the time between two of them.
+/// Three heartbeat intervals: a link survives the loss of one heartbeat in a short outage. The timeout
+/// must be longer than the interval.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// From this size on a payload is queued by handle and written where it lies, not copied.
+/// Smallest payload that is queued by handle and written from its own buffer, in bytes.
 ///
-/// A copy of 16 KiB costs about a microsecond, as much as one more element of a vectored write.
+/// A copy of 16 KiB takes about a microsecond, as much as one more element of a vectored write.
 pub const ZERO_COPY_BYTES_MIN: usize = 16 << 10;
 
-/// How many attachments one message may carry beside its MessagePack part.
+/// Maximum number of attachments of a message, in addition to its MessagePack part.
 ///
 /// The frame header counts them in 16 bits.
 pub const ATTACHMENTS_MAX: usize = u16::MAX as usize;
 
-/// How many levels of values within values a message may have.
+/// Maximum nesting depth of the values in a message.
 ///
-/// Each takes some kilobytes of stack in a debug build, on either side. Threads of handlers and tasks have
-/// [`STACK_BYTES_MIN`] at least unless the program asks for less, and I/O threads two megabytes.
+/// A level takes some kilobytes of stack in a debug build, on both sides. Threads of handlers and tasks
+/// have at least [`STACK_BYTES_MIN`] unless the program sets less, and I/O threads have two megabytes.
 pub const MESSAGE_DEPTH_MAX: usize = 128;
 
-/// How long a host that shuts down waits for open calls and unwritten bytes.
+/// Time that a shutdown waits for open calls and unwritten bytes.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a last word may take: the goodbye to a peer that has not drained, and the last
-/// acknowledgement to one that leaves.
+/// Timeout of the last frame on a link: the goodbye to a peer that has not drained, or the last ACK to a
+/// closing peer.
 ///
-/// A link that is not stuck takes it at once.
+/// A link that is not stuck accepts it immediately.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How many bytes one read of a socket asks for at least.
+/// Minimum buffer of one read of a socket, in bytes.
 pub const READ_BYTES: usize = 64 << 10;
 
-/// How many bytes one direction of a link in memory holds that nobody has read.
+/// Maximum unread bytes in one direction of a link in memory.
 ///
-/// The window of a TCP without scaling: small, so that tests meet backpressure.
+/// It equals the window of TCP without scaling, which is small enough for tests to exercise backpressure.
 pub const MEMORY_LINK_BYTES_MAX: usize = 64 << 10;
 
-/// So many messages of a peer an actor handles at least before the answers so far leave, if as many wait.
+/// Minimum number of messages from a peer that an actor handles before replies are sent, if as many are
+/// queued.
 ///
-/// So many answers are worth a system call here and one there.
+/// Sixteen replies outweigh one system call on each side.
 pub const BATCH_MESSAGES_MIN: usize = 16;
 
-/// So many messages of a peer an actor handles at most before the answers so far leave.
+/// Maximum number of messages from a peer that an actor handles before replies are sent.
 pub const BATCH_MESSAGES_MAX: usize = 256;
 
-/// The same where the peer runs on the same core, and could do nothing with them yet.
+/// [`BATCH_MESSAGES_MAX`] for a peer on the same core.
+///
+/// The peer cannot process replies while this host occupies the core.
 pub const BATCH_MESSAGES_SAME_CORE: usize = 1024;
 
-/// After so many bytes that a link has read the actors have their turn, though there may be more to read: the
-/// other side is to have the first answers, and make the next messages, while the rest is read.
+/// Bytes that a link reads before actors run, even if more input is available.
+///
+/// The peer then gets the first replies, and prepares its next messages, while the rest is read.
 pub const READ_BUDGET_BYTES: usize = 128 << 10;
 
-/// The same where the peer runs on the same core, and could do nothing with the answers yet: four large
-/// messages are answered by one write and wake the other side once. It is tens of thousands of small ones.
+/// [`READ_BUDGET_BYTES`] for a peer on the same core.
+///
+/// The peer cannot process replies while this host occupies the core. Four large messages are answered by
+/// one write that wakes the peer once. The budget is tens of thousands of small messages.
 pub const READ_BUDGET_BYTES_SAME_CORE: usize = 1 << 20;
 
-/// So many looks in a row have to find the peer on this core, before turns are as long as on a shared one.
+/// Consecutive samples that must find the peer on this core before the larger budgets apply.
 ///
-/// One may be wrong, a quarter of them where much is sent and little comes.
+/// A single sample may be wrong; a quarter of them are if a link sends much and receives little.
 pub const SAME_CORE_SAMPLES_MIN: u32 = 4;
 
-/// Time after which a request that is polled again within one synchronous handler or task has failed.
+/// Time after which a request fails that is polled again within one synchronous handler or task.
 ///
-/// Such a handler blocks the thread that would read the answer. Handlers that poll what they keep, and return,
-/// are through with it long before; whoever made the mistake waits no longer than for a slow answer.
+/// Such a handler blocks the thread that would read its reply. Handlers that poll stored futures and
+/// return finish long before. A program with this mistake waits no longer than for a slow reply.
 pub const BLOCKED_AFTER: Duration = Duration::from_millis(50);
 
-/// After so long an actor's answers leave, and other actors of its thread have their turn.
+/// Time budget of one actor before its replies are sent and other actors of its thread run.
 ///
-/// It is looked at the clock after 1, 2, 4 and 8 messages and after every 16, so a turn takes at most
-/// twice as long as this, or 16 messages longer.
+/// The clock is checked after 1, 2, 4 and 8 messages and then every 16. An actor may overrun the budget
+/// by a factor of two, or by 16 messages.
 pub const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
 
-/// Links in memory that a listener has not accepted yet; a dial beyond them waits.
+/// Maximum number of unaccepted links in memory of a listener; a further dial waits.
 ///
-/// What tokio asks of the operating system for a TCP listener.
+/// It equals the backlog that tokio requests for a TCP listener.
 pub const MEMORY_BACKLOG_MAX: usize = 1024;
 
-/// How many bytes of a thread's encoding buffer are kept between two messages.
+/// Bytes of a thread's encode buffer that are retained between two messages.
 ///
 /// One large message must not pin its size on every thread that ever sent one.
 pub const ENCODE_BUFFER_RETAINED_BYTES: usize = 1 << 20;
 
-/// How many characters of a failure's text travel to the caller.
+/// Maximum number of characters of a failure text on the wire.
 ///
-/// Enough for a panic's message and its place; a panic must not be able to send a book.
+/// A panic message with its source location fits, and a panic cannot send megabytes.
 pub const FAILURE_TEXT_CHARS_MAX: usize = 4096;
 
-/// Tasks under way for each host when many are run at once, to begin with.
+/// Initial number of tasks in flight for each host of a bulk run.
 ///
-/// One runs and the next is there when it ends; more would queue behind a long one while other
-/// hosts have nothing to do.
+/// One runs while the next is queued behind it. More would queue behind a long task while other hosts are
+/// idle.
 pub const TASKS_IN_FLIGHT_MIN: usize = 2;
 
-/// Tasks under way for each host at most, when they turn out to be short.
+/// Maximum number of tasks in flight for each host, reached with short tasks.
 pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 
-/// A task that comes back sooner than this is short: the way there and back weighs as much.
+/// Round trip below which a task counts as short, since communication then dominates its cost.
 pub const SHORT_TASK_MAX: Duration = Duration::from_millis(1);
 
-/// So many tasks of one function in a row have to be short before the next is expected to be, too, and
-/// the results wait for it.
+/// Consecutive short tasks of one function after which the next is expected to be short, and results are
+/// batched.
 pub const SHORT_TASK_STREAK_MIN: u32 = 8;
 
-/// How long short tasks of one function run one behind the other before their results leave.
+/// Time for which short tasks of one function run back to back before their results are sent.
 ///
-/// The results of some hundred empty tasks go out at once. They are late by that, and by the task
-/// behind them if it turns out to be longer than those before it.
+/// The results of some hundred empty tasks leave in one write. A result is delayed by this time, and by
+/// one longer task behind it.
 pub const TASK_BATCH_TIME: Duration = Duration::from_micros(50);
 
-/// Workers of a local cluster at most.
+/// Maximum number of workers of a local cluster.
 ///
-/// Each is a process of several threads; a number beyond it is a slip of the pen on any machine.
+/// Each is a process of several threads. A larger number is a typing error on any machine.
 pub const WORKERS_MAX: usize = 1024;
 
-/// How long a worker process may take from its start until it can be called.
+/// Time from the start of a worker process until it accepts calls.
 ///
-/// It takes some ten milliseconds; the rest is for a machine that swaps or starts hundreds.
+/// It usually takes ten milliseconds. The rest is for a machine that swaps or starts hundreds of workers.
 pub const WORKER_START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a worker may take to end after it was asked to, before it is killed.
+/// Time that a worker may take to exit after a request to stop, before it is killed.
 pub const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A bug that a simulation plants in its hosts, to see that it finds it. No program has one.
+/// Bug that a simulation injects into its hosts to prove that it is detected; no program has one.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedBug {
-    /// One frame more is taken for acknowledged than was.
+    /// An additional frame than received is acknowledged.
     EarlyAck,
-    /// A call that is cancelled before its actor has it keeps its part of the window.
+    /// A call that is cancelled before its actor takes it keeps its credit charge.
     LostCredit,
-    /// What a session had under way when it was dropped is written to the next link.
+    /// Frames that were in flight when a session was dropped are written to the next link.
     ResendAfterClose,
-    /// A host that forgets another begins its next session with it in the generation of the first.
+    /// A host that removes a peer begins the next session with it in the first generation.
     LostGeneration,
-    /// A stop overtakes the messages that wait for the actor.
+    /// A stop overtakes the queued messages of the actor.
     OvertakingStop,
 }
 
-/// The limits of one host that a program may set.
+/// Limits of one host that a program may set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The longest frame, in bytes, header included; from 512 to 4 GiB. See [`FRAME_BYTES_MAX`].
+    /// Longest frame in bytes, header included, from 512 to 4 GiB; see [`FRAME_BYTES_MAX`].
     pub frame_bytes_max: usize,
-    /// How many bytes may be on their way to one host; see [`OUTGOING_BYTES_MAX`].
+    /// Maximum bytes in flight to one host; see [`OUTGOING_BYTES_MAX`].
     pub outgoing_bytes_max: usize,
-    /// How many bytes of unhandled messages an actor takes from each peer; see [`WINDOW_BYTES`].
+    /// Credit of an actor for each peer, in bytes of unhandled messages; see [`WINDOW_BYTES`].
     pub window_bytes: usize,
-    /// How many bytes may wait here for the credit of one actor; see [`SEND_QUEUE_BYTES_MAX`].
+    /// Maximum bytes queued for the credit of one actor; see [`SEND_QUEUE_BYTES_MAX`].
     pub send_queue_bytes_max: usize,
-    /// The longest frame that is written in one piece, from 4 KiB to 1 GiB; see [`CHUNK_BYTES`].
+    /// Longest frame in bytes that is written in one piece, from 4 KiB to 1 GiB; see [`CHUNK_BYTES`].
     pub chunk_bytes: usize,
-    /// How long a peer may take for the handshake; see [`HANDSHAKE_TIMEOUT`].
+    /// Timeout of a handshake; see [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
-    /// Handshakes open at once; see [`HANDSHAKES_OPEN_MAX`].
+    /// Maximum number of open handshakes; see [`HANDSHAKES_OPEN_MAX`].
     pub handshakes_open_max: usize,
-    /// How long one attempt to connect may take; see [`CONNECT_TIMEOUT`].
+    /// Timeout of one attempt to connect; see [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
-    /// How often the side that dialled a link asks for the other; see [`HEARTBEAT_INTERVAL`].
+    /// Interval of the heartbeats that the dialling side sends; see [`HEARTBEAT_INTERVAL`].
     pub heartbeat_interval: Duration,
-    /// After how long a silence a link is made anew, twice [`heartbeat_interval`](Self::heartbeat_interval)
-    /// at least; see [`HEARTBEAT_TIMEOUT`].
+    /// Silence after which a link is restored, at least twice
+    /// [`heartbeat_interval`](Self::heartbeat_interval); see [`HEARTBEAT_TIMEOUT`].
     pub heartbeat_timeout: Duration,
-    /// How long a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
+    /// Time that a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
     pub drain_timeout: Duration,
     #[doc(hidden)]
     #[serde(skip)]

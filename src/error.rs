@@ -10,13 +10,13 @@ use crate::observe::Chain;
 use crate::remote::{FindError, SpawnError};
 use crate::task::TaskError;
 
-/// Any error of this library; each of its parts converts into it with `?`.
+/// Any error of this library; the specific errors convert into it with `?`.
 ///
-/// Its `Debug` form is its text with its causes: that is what a `main` prints that returns it.
+/// Its `Debug` output is its text with its causes, since that is what a `main` that returns it prints.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A cluster cannot start, or did not end in order.
+    /// A cluster cannot start, or did not shut down gracefully.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// An actor was not spawned.
@@ -25,10 +25,10 @@ pub enum Error {
     /// An actor was not found by its name.
     #[error(transparent)]
     Find(#[from] FindError),
-    /// The cluster's control plane did not give what was asked for.
+    /// The cluster's control plane refused a request.
     #[error(transparent)]
     Place(#[from] PlacementError),
-    /// A call has no answer.
+    /// A call has no reply.
     #[error(transparent)]
     Send(#[from] SendError),
     /// A task has no result.

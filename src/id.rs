@@ -1,13 +1,13 @@
-//! Identities: who a host is, which of its lives is meant, which actor, which call.
+//! Identities of hosts, actors, calls and links.
 //!
-//! All of them are plain numbers in newtypes, so that none can stand in for another.
-//! Nothing here knows how they are sent or looked up.
+//! All are numbers in newtypes, so that one kind cannot be mistaken for another. This module does not
+//! know how they are sent or looked up.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-macro_rules! number {
+macro_rules! define_id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $shown:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,61 +28,61 @@ macro_rules! number {
     };
 }
 
-number! {
-    /// One host: drawn at random when the host is made, or given by the cluster.
+define_id! {
+    /// Host id: random, or assigned by the cluster.
     HostId(u64), "{:016x}"
 }
-number! {
-    /// One life of a host. A host that starts again under its id has another incarnation.
+define_id! {
+    /// Incarnation of a host. A host that restarts under its id has another incarnation.
     Incarnation(u64), "{:x}"
 }
-number! {
-    /// One actor of a host. Never given twice in one incarnation of the host.
+define_id! {
+    /// Actor id within a host. It is never reused in one incarnation of the host.
     ///
-    /// [`ActorId::HOST`] is the host itself: what it spawns and stops is asked of it, and what it runs as
-    /// tasks of [`ActorId::TASKS`].
+    /// [`ActorId::HOST`] is the host itself, which spawns and stops actors. Tasks are calls to
+    /// [`ActorId::TASKS`].
     ActorId(u64), "{}"
 }
-number! {
-    /// One life of an actor: a restarted actor keeps its id and gets the next incarnation.
+define_id! {
+    /// Incarnation of an actor: a restarted actor would keep its id and get the next one.
     ActorIncarnation(u32), "{}"
 }
-number! {
-    /// One call, unique among the calls that its sender has open on one session.
+define_id! {
+    /// Call id, unique among the open calls of its sender on one session.
     CallId(u64), "{}"
 }
-number! {
-    /// One attempt to connect, drawn at random by the side that dials. Zero is no link.
+define_id! {
+    /// Id of an attempt to connect, drawn at random by the dialling side. Zero means no link.
     LinkId(u64), "{:016x}"
 }
-number! {
-    /// The stable 64-bit hash of the name of an actor type, a message type or a task.
+define_id! {
+    /// Stable 64-bit hash of the name of an actor type, a message type or a task.
     TypeHash(u64), "{:016x}"
 }
 
 impl HostId {
-    /// The head of a cluster of nodes. All other hosts have ids that are drawn at random.
+    /// Head of a cluster of nodes. All other hosts have random ids.
     pub const HEAD: Self = Self(1);
 }
 
 impl ActorId {
     /// The host itself.
     pub const HOST: Self = Self(0);
-    /// The tasks of a host, which stand for an actor of their own: what they take on at once is no
-    /// concern of what else the host is asked for.
+    /// Tasks of a host, which have a flow of their own: queued tasks do not delay other calls to the
+    /// host.
     pub const TASKS: Self = Self(u64::MAX);
 }
 
 impl LinkId {
-    /// No link at all.
+    /// Absence of a link.
     pub const NONE: Self = Self(0);
 }
 
 impl TypeHash {
-    /// Hashes a name with 64-bit FNV-1a, at compile time where the name is a constant.
+    /// Hashes a name with 64-bit FNV-1a, at compile time if the name is a constant.
     ///
-    /// FNV-1a is public domain, by Fowler, Noll and Vo; it is stable across builds and machines,
-    /// which the standard library's hashers are not.
+    /// FNV-1a is in the public domain, by Fowler, Noll and Vo. It is stable across builds and machines,
+    /// unlike the standard library's hashers.
     ///
     /// # Examples
     ///
@@ -97,6 +97,7 @@ impl TypeHash {
         let bytes = name.as_bytes();
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut at = 0;
+        // `for` loops are not allowed in a const fn.
         while at < bytes.len() {
             hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
             at += 1;
@@ -105,18 +106,20 @@ impl TypeHash {
     }
 }
 
-/// A host in one of its lives.
+/// Host in one of its incarnations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HostUid {
-    /// The host.
+    /// Host id.
     pub host: HostId,
-    /// Its life.
+    /// Incarnation of the host.
     pub incarnation: Incarnation,
 }
 
 impl HostUid {
-    /// No value of fewer bytes has an identity in it, in whatever form: a host's number is random, of 64
-    /// bits, and an incarnation counts microseconds since 1970.
+    /// Smallest encoding of a value that contains a host identity, in bytes.
+    ///
+    /// The id is random with 64 bits and the incarnation counts microseconds since 1970, so neither has a
+    /// short encoding.
     pub const ENCODED_BYTES_MIN: usize = 12;
 }
 
@@ -126,18 +129,18 @@ impl fmt::Display for HostUid {
     }
 }
 
-/// An actor of a host that is known already, in one of the actor's lives.
+/// Actor of a given host, in one of its incarnations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Target {
-    /// The actor.
+    /// Actor id.
     pub actor: ActorId,
-    /// Its life.
+    /// Incarnation of the actor.
     pub incarnation: ActorIncarnation,
 }
 
 impl Target {
     /// The host itself.
     pub const HOST: Self = Self { actor: ActorId::HOST, incarnation: ActorIncarnation(0) };
-    /// The tasks of a host.
+    /// Tasks of a host.
     pub const TASKS: Self = Self { actor: ActorId::TASKS, incarnation: ActorIncarnation(0) };
 }

@@ -1,7 +1,7 @@
 //! Actix actors and plain functions that run in other processes, on this machine or on many, from one program.
 //!
-//! The cluster is a set of worker processes of this machine, or, where `ROADSHOW_ADDRESS` names one, the
-//! machines that the command `roadshow` (feature `cli`) has put together.
+//! By default the cluster is a set of worker processes on this machine. With `ROADSHOW_ADDRESS` it is a cluster
+//! of nodes, which the command `roadshow` (feature `cli`) has started on several machines.
 //!
 //! Start with [`Cluster`], mark an actor with the derive of [`RemoteActor`] or a function with
 //! [`macro@task`], and hold actors by [`RemoteAddr`]:
@@ -47,16 +47,16 @@
 //! }
 //! ```
 //!
-//! # What an actor may ask for
+//! # Constraints of an actor
 //!
-//! [`Cluster::spawn`](ClusterRef::spawn) gives a [`SpawnRequest`], which takes a name, [`Resources`], a
-//! [`Strategy`], a node or a [`Lifetime`]; [`ClusterRef::actor`] finds a named actor.
+//! [`Cluster::spawn`](ClusterRef::spawn) returns a [`SpawnRequest`], which takes a name, [`Resources`], a
+//! [`Strategy`], a node or a [`Lifetime`]. [`ClusterRef::actor`] finds a named actor.
 //!
 //! # Errors
 //!
-//! Each operation has an enum of its own: [`ClusterError`] to start or join, [`SpawnError`] and
+//! Each operation has its own enum: [`ClusterError`] to start or join, [`SpawnError`] and
 //! [`PlacementError`] to spawn, [`FindError`] to find, [`SendError`] to send, [`TaskError`] to run.
-//! [`Error`] takes those of starting, spawning, sending and tasks with `?`.
+//! All of them convert into [`Error`] with `?`.
 //!
 //! # The layers, from the bytes up
 //!
@@ -76,18 +76,17 @@
 //! | [`observe`] | what can be seen of a running host |
 //! | [`words`] | the application that all this grew from: the most frequent word of a book |
 //!
-//! `wire` and `session` do no input or output and read no clock; `docs/architecture.md` has the
-//! invariants, `docs/protocol.md` every byte, `docs/semantics.md` what is promised and what is not,
-//! `docs/operations.md` how a cluster is run.
-
+//! `wire` and `session` do no input or output and read no clock. `docs/architecture.md` has the invariants,
+//! `docs/protocol.md` the frame layouts, `docs/semantics.md` the guarantees, and `docs/operations.md` the
+//! operation of a cluster; `docs/README.md` is an index of all pages.
 //!
-//! # Under another name
+//! # Use under another name
 //!
-//! Where the dependency has another name in `Cargo.toml`, or another crate re-exports this one, each macro is
-//! told by `crate = path`, as serde's are: `#[roadshow::task(crate = rs)]`, `#[roadshow::main(crate = rs)]`, and
-//! `#[remote(crate = rs)]` on what derives. [`actix`] and [`serde`] are re-exported for programs that do not
-//! depend on them: `#[serde(crate = "rs::serde")]` is serde's own attribute, and `#[remote(result = u64)]` on a
-//! message stands for actix's derive of `Message` and its `#[rtype(..)]`.
+//! If the dependency has another name in `Cargo.toml`, or another crate re-exports this one, each macro takes
+//! `crate = path`, as in serde: `#[roadshow::task(crate = rs)]`, `#[roadshow::main(crate = rs)]`, and
+//! `#[remote(crate = rs)]` for the derive macros. [`actix`] and [`serde`] are re-exported for programs that do
+//! not depend on them. `#[serde(crate = "rs::serde")]` is serde's own attribute. `#[remote(result = u64)]` on a
+//! message replaces actix's derive of `Message` and its `#[rtype(..)]`.
 
 extern crate self as roadshow;
 
@@ -132,7 +131,7 @@ pub use spec::{Lifetime, NodeId, Resources, Strategy};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use wire::{Payload, payload};
 
-/// What most programs need: `use roadshow::prelude::*;`.
+/// Imports for most programs: `use roadshow::prelude::*;`.
 pub mod prelude {
     pub use actix::prelude::{
         Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
@@ -146,10 +145,10 @@ pub mod prelude {
     };
 }
 
-/// Takes over a test executable that was started as a worker.
+/// Enters the worker loop in a test executable that was started as a worker.
 ///
-/// Put it once into each test executable whose tests start a cluster. It expands to one test, which
-/// does nothing unless the executable runs as a worker.
+/// Each test executable whose tests start a cluster needs it once. It expands to one test, which does
+/// nothing unless the executable runs as a worker.
 ///
 /// ```
 /// # mod tests {
@@ -172,14 +171,13 @@ macro_rules! worker_test {
 
 /// Runs a function in each worker process before anything else.
 ///
-/// This is the place for what a program sets up for a whole process, such as where its events go. Put it
-/// into any module; several run in the order of their modules and lines. It takes a function or a closure
-/// without arguments. Workers run it before any task or actor, on a thread of its own, outside of a runtime;
-/// the driver does not run it, nor do workers that are threads ([`Cluster::in_process`]). A panic in it is
-/// the error that the cluster's start returns.
+/// It is meant for process-wide settings of a program, such as its `tracing` subscriber. It takes a function
+/// or a closure without arguments, in any module; several run in the order of their modules and lines.
+/// Workers run it before any task or actor, on a separate thread outside of a runtime. The driver does not
+/// run it, nor do workers that are threads ([`Cluster::in_process`]). A panic in it becomes the error of the
+/// cluster's start.
 ///
-/// A worker in which it installs no subscriber of `tracing` has the library's, which `ROADSHOW_LOG`
-/// controls.
+/// If it installs no `tracing` subscriber, the worker has the library's, which `ROADSHOW_LOG` controls.
 ///
 /// # Examples
 ///
@@ -188,7 +186,7 @@ macro_rules! worker_test {
 ///
 /// #[roadshow::main]
 /// async fn main() -> Result<(), roadshow::Error> {
-///     // The driver's own, before or after its cluster starts.
+///     // The driver's own subscriber, before or after its cluster starts.
 ///     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
 ///     let cluster = roadshow::Cluster::init().await?;
 ///     Ok(cluster.shutdown().await?)
@@ -203,7 +201,7 @@ macro_rules! worker_setup {
     };
 }
 
-/// What the macros' expansions name. Not for programs.
+/// Items that the macros' expansions name; not for programs.
 #[doc(hidden)]
 pub mod __private {
     pub use actix;
@@ -216,15 +214,17 @@ pub mod __private {
     pub use crate::registry::{response, schema};
     pub use crate::remote::SpawnRegistration;
 
-    /// Runs a `main`: as a task, since whatever wakes the future that `block_on` itself polls costs a
-    /// look at the operating system's events before it is polled.
+    /// Runs a `main` as a task.
+    ///
+    /// A wake-up of the future that `block_on` itself polls costs a poll of the operating system's events first.
     pub fn block_on<F: Future<Output: 'static> + 'static>(main: F) -> F::Output {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 let system = actix_rt::System::with_tokio_rt(|| runtime);
                 match system.block_on(async { actix_rt::spawn(main).await }) {
                     Ok(output) => output,
-                    // Nobody aborts it.
+                    // The task is never aborted, so the error is a panic of `main`.
+                    // Resumed on this thread, so that the process exits as after any panic of `main`.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 }
             }
@@ -236,4 +236,17 @@ pub mod __private {
             }
         }
     }
+}
+
+/// The Rust code of the pages, which `cargo test` compiles and runs as it stands there.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/handbook.md")]
+    mod handbook {}
+    #[doc = include_str!("../docs/migration.md")]
+    mod migration {}
+    #[doc = include_str!("../docs/programs.md")]
+    mod programs {}
 }

@@ -1,30 +1,30 @@
-//! Locks under which no other people's code runs: no handler, no destructor of a program's values, no
-//! subscriber of the log.
+//! Locks under which no foreign code runs: no handler, no destructor of a program's values, no log
+//! subscriber.
 //!
-//! Such code may send a message, and a lock that this thread holds would stop it for good. In debug builds each
-//! thread counts the locks that it holds, for the tests to compare with zero wherever such code runs; in release
-//! builds these are the standard library's locks and nothing else. A lock that a panic has poisoned is taken all
-//! the same: what it guards is changed in steps that do not panic.
+//! Such code may send a message, and would deadlock on a lock that its own thread holds. In debug builds
+//! each thread counts the locks that it holds, and tests compare the count with zero wherever foreign
+//! code runs. In release builds these are the standard library's locks. Poisoning is ignored: the guarded
+//! state is changed in steps that do not panic.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{self, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
-/// A mutex of the library.
+/// Mutex of the library.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
-/// A reader-writer lock of the library.
+/// Reader-writer lock of the library.
 #[derive(Debug, Default)]
 pub(crate) struct RwLock<T>(sync::RwLock<T>);
 
-/// A lock that is held.
+/// Guard of a held lock.
 #[derive(Debug)]
 pub(crate) struct Guard<G> {
     guard: G,
-    _held: Held,
+    _held: HeldCount,
 }
 
-/// A mutex that is held.
+/// Guard of a held mutex.
 pub(crate) type Locked<'a, T> = Guard<MutexGuard<'a, T>>;
 
 impl<T> Mutex<T> {
@@ -34,6 +34,7 @@ impl<T> Mutex<T> {
 
     #[inline(always)]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
+        // Guarded state is changed in steps that do not panic, so poisoning carries no information.
         Guard::new(self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -57,7 +58,7 @@ impl<T> RwLock<T> {
 impl<G> Guard<G> {
     #[inline(always)]
     fn new(guard: G) -> Self {
-        Self { guard, _held: Held::count() }
+        Self { guard, _held: HeldCount::count() }
     }
 }
 
@@ -77,14 +78,14 @@ impl<G: DerefMut> DerefMut for Guard<G> {
     }
 }
 
-/// How many locks of the library this thread holds, in a debug build.
+/// Number of the library's locks that this thread holds, in a debug build.
 #[cfg(debug_assertions)]
 #[must_use]
 pub fn held() -> usize {
     HELD.get()
 }
 
-/// No locks are counted in a release build.
+/// Always zero: a release build does not count locks.
 #[cfg(not(debug_assertions))]
 #[must_use]
 pub fn held() -> usize {
@@ -96,21 +97,22 @@ thread_local! {
     static HELD: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// That a lock is counted; in a release build nothing.
+/// Count of one held lock; empty in a release build.
 #[derive(Debug)]
-struct Held;
+struct HeldCount;
 
-impl Held {
+impl HeldCount {
     #[inline(always)]
     fn count() -> Self {
         #[cfg(debug_assertions)]
+        // Thread-local, so counting needs no synchronization.
         HELD.set(HELD.get() + 1);
         Self
     }
 }
 
 #[cfg(debug_assertions)]
-impl Drop for Held {
+impl Drop for HeldCount {
     fn drop(&mut self) {
         HELD.set(HELD.get() - 1);
     }
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn locks_that_are_held_are_counted() {
+    fn held_locks_are_counted() {
         let (mutex, lock) = (Mutex::new(1), RwLock::new(2));
         assert_eq!(held(), 0);
         let mut locked = mutex.lock();

@@ -1,6 +1,6 @@
-//! What an actor that is to be spawned may ask for, and the names of what a cluster consists of.
+//! Specification of an actor to spawn, and the ids of a cluster's objects.
 //!
-//! Plain data and no rule: what is made of it is the cluster's.
+//! Plain data without rules: the cluster interprets it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{HostUid, Target};
 
-macro_rules! key {
+macro_rules! define_id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $shown:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,7 @@ macro_rules! key {
 
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                // As text, since numbers in JSON lose precision above 2^53.
                 if serializer.is_human_readable() {
                     serializer.collect_str(self)
                 } else {
@@ -48,25 +49,26 @@ macro_rules! key {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let key = deserializer.deserialize_any(KeyVisitor)?;
-                <$inner>::try_from(key).map(Self).map_err(serde::de::Error::custom)
+                // Self-describing formats only: JSON has the text, MessagePack the number.
+                let id = deserializer.deserialize_any(IdVisitor)?;
+                <$inner>::try_from(id).map(Self).map_err(serde::de::Error::custom)
             }
         }
     };
 }
 
-/// Reads a key in either form: as the number that it is, or as hexadecimal text.
-struct KeyVisitor;
+/// Deserializer of an id from either form: the number, or its hexadecimal text.
+struct IdVisitor;
 
-impl serde::de::Visitor<'_> for KeyVisitor {
+impl serde::de::Visitor<'_> for IdVisitor {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a number, or its hexadecimal digits as text")
     }
 
-    fn visit_u64<E: serde::de::Error>(self, key: u64) -> Result<u64, E> {
-        Ok(key)
+    fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<u64, E> {
+        Ok(id)
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
@@ -74,38 +76,38 @@ impl serde::de::Visitor<'_> for KeyVisitor {
     }
 }
 
-key! {
-    /// A node: one machine of the cluster, or one agent where several share a machine. It is also the id
-    /// of the agent's host.
+define_id! {
+    /// Node id: a machine of the cluster, or an agent where several share a machine. It is also the id of
+    /// the agent's host.
     NodeId(u64), "{:016x}"
 }
-key! {
-    /// A job: one driver's work. Counted from 1 by the head, and never given twice by a cluster.
+define_id! {
+    /// Job id: the work of one driver. The head counts jobs from 1 and never reuses an id.
     JobId(u32), "{:08x}"
 }
-key! {
-    /// A worker process. Given by the head when it has one started.
+define_id! {
+    /// Worker id: a worker process. The head assigns it when it requests the start.
     WorkerId(u64), "{:016x}"
 }
-key! {
-    /// An actor of the cluster, from the moment that somebody asked for it. Never given twice.
+define_id! {
+    /// Actor id in the cluster, assigned with the first request for the actor and never reused.
     ActorKey(u64), "{:016x}"
 }
 
-/// An amount of a resource, in ten-thousandths: half a GPU can be asked for.
+/// Amount of a resource in ten-thousandths, so that fractions such as half a GPU are possible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "f64", into = "f64")]
 pub struct Quantity(pub u64);
 
 impl Quantity {
-    /// How many parts make up one.
+    /// Number of parts in one unit.
     pub const ONE: u64 = 10_000;
 }
 
 impl From<f64> for Quantity {
-    /// Negative amounts and what is no number become nothing.
+    /// Negative amounts and NaN become zero.
     fn from(amount: f64) -> Self {
-        // A cast from a float saturates.
+        // A cast from a float saturates, and maps NaN to zero.
         Self((amount * Self::ONE as f64).round() as u64)
     }
 }
@@ -122,26 +124,27 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// Amounts of logical resources by name: `cpu`, `memory` in bytes, and whatever else a node is said to have.
+/// Amounts of logical resources by name: `cpu`, `memory` in bytes, and any others that nodes are
+/// configured with.
 ///
-/// They are counted and not enforced: a node admits work as long as the amounts last.
+/// They are accounted and not enforced: a node admits work while the amounts last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Resources(pub BTreeMap<String, Quantity>);
 
 impl Resources {
-    /// The name of processors, in cores.
+    /// Name of the CPU resource, in cores.
     pub const CPU: &'static str = "cpu";
-    /// The name of memory, in bytes.
+    /// Name of the memory resource, in bytes.
     pub const MEMORY: &'static str = "memory";
 
-    /// None at all.
+    /// Creates an empty set.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// These, and so much of one more.
+    /// Adds an amount of a resource, which replaces an earlier one.
     #[must_use]
     pub fn with(mut self, name: &str, amount: f64) -> Self {
         self.0.insert(name.to_owned(), Quantity::from(amount));
@@ -161,68 +164,67 @@ impl fmt::Display for Resources {
     }
 }
 
-/// Names and values that say what a node is, such as `zone=a`.
+/// Names and values that describe a node, such as `zone=a`.
 pub type Labels = BTreeMap<String, String>;
 
-/// How work is laid out over the nodes that can take it.
+/// Strategy that distributes work over the eligible nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Strategy {
-    /// Nodes take turns.
+    /// Eligible nodes take turns.
     #[default]
     Spread,
-    /// The first node that still has room, so that others stay free.
+    /// The first node with capacity, so that others stay free.
     Pack,
 }
 
-/// How long an actor lives.
+/// Lifetime of an actor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Lifetime {
-    /// No longer than the job that asked for it.
+    /// Ends with the job that spawned the actor.
     #[default]
     Job,
-    /// Until it stops or is killed.
+    /// Lasts until the actor stops or is killed.
     Detached,
 }
 
-/// What an actor is to be, and where it may live.
+/// Type and constraints of an actor to spawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActorSpec {
-    /// The name of its type.
+    /// Name of the actor's type.
     pub class: String,
-    /// The name by which others find it, if it has one.
+    /// Name by which others find the actor, if it has one.
     pub name: Option<String>,
-    /// Names are unique within a namespace.
+    /// Namespace, in which names are unique.
     pub namespace: String,
-    /// What it holds of its node as long as it lives.
+    /// Resources that the actor holds of its node during its lifetime.
     pub resources: Resources,
-    /// How nodes are picked.
+    /// Strategy that selects the node.
     pub strategy: Strategy,
-    /// The one node that it may live on.
+    /// Required node, if any.
     pub node: Option<NodeId>,
-    /// What its node has to be labelled with.
+    /// Required labels of the node.
     pub labels: Labels,
-    /// How long it lives.
+    /// Lifetime of the actor.
     pub lifetime: Lifetime,
-    /// Whether the living actor of that name will do.
+    /// Return the live actor with the name instead of a new one.
     pub get_if_exists: bool,
 }
 
 impl ActorSpec {
-    /// Whether the control plane has to know the actor also when it has ended and was started again: it has
-    /// a name, or a life of its own, or something of its node.
+    /// True if a restarted head must know the actor: it has a name, is detached, or holds resources.
     pub(crate) fn is_durable(&self) -> bool {
         let takes_any = self.resources.0.values().any(|amount| amount.0 > 0);
         self.name.is_some() || self.lifetime == Lifetime::Detached || takes_any
     }
 }
 
-/// Where an actor lives: its host, and the actor there.
+/// Location of an actor: its host and its target there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ActorLocation {
-    /// The host.
+    /// Host of the actor.
     pub host: HostUid,
-    /// The actor on it.
+    /// Actor on the host.
     pub target: Target,
 }

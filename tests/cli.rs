@@ -47,7 +47,7 @@ fn is_ratio(ratio: f64, of: f64, by: f64) {
     assert!((ratio - of / by).abs() <= ratio * 1e-9, "{ratio} is not {of} / {by}");
 }
 
-/// Runs with arguments that make no sense, and gives what is said about them.
+/// Runs invalid arguments, and returns the error output.
 #[track_caller]
 fn refused(arguments: &[&str]) -> String {
     let output = roadshow(arguments);
@@ -80,7 +80,7 @@ fn every_figure_stands_beside_its_limit() {
 }
 
 #[test]
-fn a_table_says_how_it_was_measured_and_has_what_was_asked_for() {
+fn table_states_its_conditions_and_has_only_the_filtered_figures() {
     let pinned = ["microbenchmark", "--seconds", "0.01", "--filter", "in_flight_64", "--pin", "one-core"];
     let output = roadshow(&pinned);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -92,7 +92,7 @@ fn a_table_says_how_it_was_measured_and_has_what_was_asked_for() {
 }
 
 #[test]
-fn a_filter_without_figures_lists_their_names() {
+fn filter_without_matches_lists_all_figures() {
     let said = refused(&["microbenchmark", "--filter", "nothing"]);
     for name in FIGURES {
         assert!(said.contains(name), "{said}");
@@ -100,7 +100,7 @@ fn a_filter_without_figures_lists_their_names() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_refused() {
+fn invalid_arguments_are_refused() {
     for seconds in ["0", "-1", "nan", "inf", "1e300", "soon"] {
         let said = refused(&["microbenchmark", "--seconds", seconds]);
         assert!(said.contains("a number of seconds above zero"), "{seconds}: {said}");
@@ -111,7 +111,7 @@ fn arguments_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn what_cannot_be_measured_ends_with_one_line() {
+fn failed_output_ends_with_one_line_of_error() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_roadshow"));
     program.args(["microbenchmark", "--seconds", "0.01", "--filter", "call_round_trip"]).stdout(full);
@@ -122,16 +122,16 @@ fn what_cannot_be_measured_ends_with_one_line() {
 }
 
 #[test]
-fn the_version_is_the_library_s() {
+fn version_is_that_of_the_library() {
     let output = roadshow(&["--version"]);
     assert!(output.status.success());
     assert_eq!(text(&output.stdout).trim_end(), concat!("roadshow ", env!("CARGO_PKG_VERSION")));
 }
 
-/// A user of whom nothing runs, with directories that are removed at the end.
-struct Newcomer(PathBuf);
+/// User without processes, with empty directories that are removed on drop.
+struct NewUser(PathBuf);
 
-impl Newcomer {
+impl NewUser {
     fn new(name: &str) -> Self {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("the target directory can be written to");
@@ -145,7 +145,7 @@ impl Newcomer {
         program
     }
 
-    /// Runs a command that fails; gives its code and the one line that it says.
+    /// Runs a command that fails, and returns its exit code and its one line of error.
     #[track_caller]
     fn fails(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.command(arguments).output().expect("the command was built");
@@ -157,13 +157,13 @@ impl Newcomer {
     }
 }
 
-impl Drop for Newcomer {
+impl Drop for NewUser {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-const QUESTIONS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 14] = [
     &["status"],
     &["list", "nodes"],
     &["get", "node", "1"],
@@ -181,26 +181,26 @@ const QUESTIONS: [&[&str]; 14] = [
 ];
 
 #[test]
-fn without_a_cluster_every_question_ends_with_3_and_without_a_token_with_4() {
-    let newcomer = Newcomer::new("questions");
-    for question in QUESTIONS {
-        let (code, said) = newcomer.fails(question);
-        assert_eq!(code, 3, "{question:?}: {said}");
+fn commands_end_with_3_without_a_cluster_and_with_4_without_a_token() {
+    let user = NewUser::new("commands");
+    for command in COMMANDS {
+        let (code, said) = user.fails(command);
+        assert_eq!(code, 3, "{command:?}: {said}");
         assert!(said.contains("roadshow start --head"), "{said}");
-        // Options stand before what is behind `--`.
-        let mut with_address = question.to_vec();
-        let at = question.iter().position(|word| *word == "--").unwrap_or(question.len());
+        // Options must stand before `--`.
+        let mut with_address = command.to_vec();
+        let at = command.iter().position(|word| *word == "--").unwrap_or(command.len());
         with_address.insert(at, "--address=127.0.0.1:1");
-        let (code, said) = newcomer.fails(&with_address);
-        assert_eq!(code, 4, "{question:?}: {said}");
+        let (code, said) = user.fails(&with_address);
+        assert_eq!(code, 4, "{command:?}: {said}");
         assert!(said.contains("ROADSHOW_TOKEN"), "{said}");
     }
-    assert_eq!(newcomer.fails(&["start", "--address=127.0.0.1:1"]).0, 4);
+    assert_eq!(user.fails(&["start", "--address=127.0.0.1:1"]).0, 4);
 }
 
 #[test]
 fn values_are_checked_before_any_work() {
-    let newcomer = Newcomer::new("values");
+    let user = NewUser::new("values");
     for (arguments, says) in [
         (&["start"][..], "--head"),
         (&["start", "--head", "--address=127.0.0.1:1"], "cannot be used with"),
@@ -226,36 +226,36 @@ fn values_are_checked_before_any_work() {
         (&["job", "submit", "--env=ROADSHOW_TOKEN=x", "--", "x"], "Roadshow's own"),
         (&["get", "node"], "ID"),
     ] {
-        let (code, said) = newcomer.fails(arguments);
+        let (code, said) = user.fails(arguments);
         assert_eq!(code, 2, "{arguments:?}: {said}");
         assert!(said.contains(says), "{arguments:?}: {said}");
     }
-    assert_eq!(std::fs::read_dir(&newcomer.0).unwrap().count(), 0, "something was begun");
+    assert_eq!(std::fs::read_dir(&user.0).unwrap().count(), 0, "files were created");
 }
 
 #[test]
-fn the_environment_s_values_are_checked_too() {
-    let newcomer = Newcomer::new("environment");
-    let output = newcomer.command(&["status"]).env("ROADSHOW_ADDRESS", "nowhere").output().unwrap();
+fn values_of_the_environment_are_checked() {
+    let user = NewUser::new("environment");
+    let output = user.command(&["status"]).env("ROADSHOW_ADDRESS", "nowhere").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).starts_with("error: ROADSHOW_ADDRESS is \"nowhere\""));
-    let mut program = newcomer.command(&["status", "--address=127.0.0.1:1"]);
+    let mut program = user.command(&["status", "--address=127.0.0.1:1"]);
     let output = program.env("ROADSHOW_TOKEN", "two words").output().unwrap();
     assert_eq!(output.status.code(), Some(4));
 }
 
 #[test]
-fn a_token_on_the_command_line_is_warned_of() {
-    let newcomer = Newcomer::new("warned");
-    let output = newcomer.command(&["start", "--address=127.0.0.1:1", "--token=nonsense"]).output().unwrap();
+fn token_on_the_command_line_causes_a_warning() {
+    let user = NewUser::new("warned");
+    let output = user.command(&["start", "--address=127.0.0.1:1", "--token=nonsense"]).output().unwrap();
     assert_ne!(output.status.code(), Some(0));
     assert!(text(&output.stderr).starts_with("warning: every user of this machine can read --token"));
 }
 
 #[test]
-fn an_empty_standard_input_is_no_token() {
-    let newcomer = Newcomer::new("input");
-    let mut program = newcomer.command(&["status", "--address=127.0.0.1:1", "--token-file=-"]);
+fn empty_standard_input_is_no_token() {
+    let user = NewUser::new("input");
+    let mut program = user.command(&["status", "--address=127.0.0.1:1", "--token-file=-"]);
     let mut child = program.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     let output = child.wait_with_output().unwrap();
@@ -264,22 +264,22 @@ fn an_empty_standard_input_is_no_token() {
 }
 
 #[test]
-fn there_may_be_nothing_to_stop() {
-    let newcomer = Newcomer::new("nothing");
-    let output = newcomer.command(&["stop"]).output().unwrap();
+fn stop_succeeds_when_nothing_runs() {
+    let user = NewUser::new("nothing");
+    let output = user.command(&["stop"]).output().unwrap();
     assert!(output.status.success());
     assert_eq!(text(&output.stdout), "No Roadshow process of yours runs on this machine.\n");
-    let output = newcomer.command(&["stop", "--force", "--json"]).output().unwrap();
+    let output = user.command(&["stop", "--force", "--json"]).output().unwrap();
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "[]\n"));
-    let (code, _) = newcomer.fails(&["stop", "--session-dir", newcomer.0.to_str().unwrap()]);
+    let (code, _) = user.fails(&["stop", "--session-dir", user.0.to_str().unwrap()]);
     assert_eq!(code, 5);
 }
 
 #[test]
-fn help_explains_with_an_example_and_says_that_there_is_no_dashboard() {
+fn help_has_examples_and_says_that_dashboard_options_have_no_effect() {
     let help = roadshow(&["start", "--help"]);
     assert!(help.status.success());
-    for part in ["Examples", "roadshow start --head", "there is no dashboard yet", "{\"gpu\": 1}"] {
+    for part in ["Examples", "roadshow start --head", "Ray; has no effect", "{\"gpu\": 1}"] {
         assert!(text(&help.stdout).contains(part), "{}", text(&help.stdout));
     }
     let help = roadshow(&["--help"]);

@@ -5,6 +5,10 @@
 
 #[path = "tidy/errors.rs"]
 mod errors;
+#[path = "tidy/pages.rs"]
+mod pages;
+#[path = "tidy/parts.rs"]
+mod parts;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/waits.rs"]
@@ -107,7 +111,7 @@ fn the_page_lists_every_operation_that_takes_time() {
     let files = all_rust_files().into_iter();
     let files = files.filter(|file| waits::FOLDERS.iter().any(|folder| file.starts_with(folder)));
     let operations = files.flat_map(|file| waits::operations(&read(&file))).collect();
-    complain(waits::complaints(&read("docs/semantics.md"), &operations));
+    complain(waits::complaints(&read("docs/sending.md"), &operations));
 }
 
 #[test]

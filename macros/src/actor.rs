@@ -43,9 +43,9 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// Says what to do about another context than `Context<Self>`, ahead of the compiler's own errors.
+/// Reports a context other than `Context<Self>` with a remedy, ahead of the compiler's own errors.
 ///
-/// An equality of types, which is what `RemoteActor` needs, cannot carry a text; a trait can.
+/// `RemoteActor` needs an equality of types, which cannot carry a text; a trait can.
 fn require_context(krate: &TokenStream, actor: &Ident) -> TokenStream {
     quote_spanned! {generated_at(actor.span())=>
         const _: () = {
@@ -67,7 +67,7 @@ fn require_context(krate: &TokenStream, actor: &Ident) -> TokenStream {
     }
 }
 
-/// Registers that the actor can be spawned from afar; an error points at the actor's name.
+/// Registers the actor for remote spawning; an error points at the actor's name.
 fn spawn(krate: &TokenStream, actor: &Ident) -> TokenStream {
     quote_spanned! {generated_at(actor.span())=>
         #krate::__private::inventory::submit! {
@@ -76,7 +76,7 @@ fn spawn(krate: &TokenStream, actor: &Ident) -> TokenStream {
     }
 }
 
-/// Delivers one message; an error points at the message in the list.
+/// Implements the delivery of one message; an error points at the message in the list.
 fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
     let span = generated_at(message.span());
     let (actor, message) = (ident_at(actor, message.span()), as_generated(message));
@@ -92,7 +92,7 @@ fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
                 delivery: #krate::__private::Delivery<#message>,
                 ctx: &mut <Self as #krate::__private::actix::Actor>::Context,
             ) {
-                // Method lookup takes the first of these that fits the handler's concrete result type.
+                // Method lookup selects the first of these that fits the handler's concrete result type.
                 use #krate::__private::response::{ActFutureForm as _, FutureForm as _, OtherForm as _, ValueForm as _};
                 delivery.run(self, ctx, |response, responder, ctx| {
                     let form = #krate::__private::response::ResponseKind::<
@@ -100,6 +100,7 @@ fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
                         #message,
                         <Self as #krate::__private::actix::Handler<#message>>::Result,
                     >::new();
+                    // Four references: method lookup removes one for each less specific trait.
                     (&&&&form).respond(response, responder, ctx);
                 });
             }

@@ -1,4 +1,4 @@
-//! `#[derive(RemoteData)]`: a type's name and its shape as written.
+//! Derive macro `RemoteData`: a type's name and its shape as written.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -15,7 +15,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let schema = schema(input)?;
     let ident = &input.ident;
     let krate = &crate_path(options.krate.as_ref());
-    // Types of two functions may share it: their schemas are compared together.
+    // Types in two functions may share a name; their schemas are then compared as a set.
     let name = options.name.as_ref().map_or_else(|| path_of(ident), ToTokens::to_token_stream);
     let parts = nested::parts(krate, types(input));
     Ok(quote! {
@@ -28,8 +28,9 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// The shape, down to what changes the bytes: order, names, types, and what serde was told.
+/// Shape of a type with everything that changes its bytes: order, names, types, and serde's attributes.
 pub(crate) fn schema(input: &DeriveInput) -> Result<String> {
+    // serde drops the `r#` of a raw identifier as well.
     let ident = input.ident.unraw();
     let attributes = serde_attributes(&input.attrs);
     match &input.data {
@@ -42,7 +43,7 @@ pub(crate) fn schema(input: &DeriveInput) -> Result<String> {
     }
 }
 
-/// The types of all fields.
+/// Types of all fields.
 pub(crate) fn types(input: &DeriveInput) -> impl Iterator<Item = &Type> {
     let fields: Vec<&Fields> = match &input.data {
         Data::Struct(data) => vec![&data.fields],
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_serde_was_told_is_part_of_the_shape_and_docs_are_not() {
+    fn serde_attributes_are_part_of_the_shape_and_docs_are_not() {
         check(
             &parse_quote! {
                 /// Documented.

@@ -1,4 +1,4 @@
-//! `#[main]`.
+//! Attribute `#[main]`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,7 +8,7 @@ use syn::{ItemFn, Path, Result};
 use crate::options::read_crate;
 use crate::tokens::{Mistakes, as_generated, crate_path};
 
-/// The entry, or the errors and an empty function in its place.
+/// Expands to the entry, or to the errors and an empty function.
 pub(crate) fn expand(options: &TokenStream, function: &ItemFn) -> TokenStream {
     check(options, function).map_or_else(
         |error| {
@@ -37,7 +37,7 @@ fn check(options: &TokenStream, function: &ItemFn) -> Result<Option<Path>> {
     mistakes.or(krate)
 }
 
-/// The one option: where the crate is.
+/// Reads the only option: the path of the crate.
 fn read(options: &TokenStream) -> Result<Option<Path>> {
     let mut krate = None;
     let parser = syn::meta::parser(|meta| {
@@ -50,9 +50,10 @@ fn read(options: &TokenStream) -> Result<Option<Path>> {
     Ok(krate)
 }
 
-/// The user's function, nested in a plain one of its name that diverts workers first.
+/// Nests the user's function in a plain one of its name, which runs workers first.
 ///
-/// Nesting keeps the signature, so that the compiler's messages about the result stay the user's.
+/// Nesting preserves the signature, so that the compiler's errors about the result point at the user's
+/// code.
 fn generate(krate: &TokenStream, function: &ItemFn) -> TokenStream {
     let ItemFn { attrs, vis, sig, block } = function;
     let (ident, output) = (&sig.ident, &sig.output);
@@ -61,6 +62,7 @@ fn generate(krate: &TokenStream, function: &ItemFn) -> TokenStream {
         #(#attrs)*
         #vis fn #ident() #output {
             #inner #block
+            // Before the body, since a worker must not run any code of the user's `main`.
             #krate::run_if_worker();
             #krate::__private::block_on(#ident())
         }
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_reported_at_once() {
+    fn all_mistakes_are_reported_together() {
         let refused = refusals(
             &quote!(threads),
             &parse_quote!(

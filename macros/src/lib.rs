@@ -1,11 +1,11 @@
-//! The derive and attribute macros of roadshow; use them through the crate `roadshow`.
+//! Derive and attribute macros of roadshow; use them through the crate `roadshow`.
 //!
-//! Each macro has a file of its own: parse, check, generate. A check that fails points at the token
-//! to change and says what to write instead. What is generated names everything by a path from `::roadshow`,
-//! or from where `crate = path` says that the crate is; it contains no `unsafe`, and registers itself, so that
-//! a worker knows what its driver knows without a list kept by hand.
+//! Each macro has a file: parse, check, generate. A failed check points at the token to change and says
+//! what to write instead. Generated code names everything by a path from `::roadshow`, or from the path
+//! in `crate = path`. It contains no `unsafe`, and registers itself, so that a worker has the
+//! registrations of its driver without a manual list.
 //!
-//! Not here: what the generated code does. That is `roadshow`'s module `registry`.
+//! The behaviour of the generated code is in `roadshow`'s module `registry`.
 
 mod actor;
 mod data;
@@ -26,14 +26,15 @@ use syn::{DeriveInput, Error, ItemFn, Result, parse_macro_input};
 /// The actor keeps its own `Actor` and `Handler` impls, with `Context<Self>` as its context.
 /// `#[remote(..)]` on the type takes:
 ///
-/// - `handles(A, B)`: the messages that may come from afar, each by its path. Each derives
+/// - `handles(A, B)`: the messages that the actor handles remotely, by path. Each derives
 ///   [`RemoteMessage`](macro@RemoteMessage), and the actor has an ordinary `Handler` for it.
-/// - `name = ".."`: the name that both sides know the actor by, instead of its module path.
-/// - `local`: this actor is never spawned from afar, and needs no `Spawn`. It can still be reached.
-/// - `crate = path`: where the crate `roadshow` is, if it has another name or comes from another crate.
+/// - `name = ".."`: the name by which both sides know the actor, instead of its module path.
+/// - `local`: the actor is never spawned remotely, and needs no `Spawn`. It is still reachable.
+/// - `crate = path`: the path of the crate `roadshow`, if it has another name or is re-exported.
 ///
-/// The name of an actor in the body of a function has its line and column, as in `app::{12:5}::Counter`: several
-/// functions may have actors, messages and tasks of one name. Equal sources give equal names.
+/// The name of an actor in the body of a function includes its line and column, as in
+/// `app::{12:5}::Counter`, since several functions may have actors, messages and tasks of one name. Equal
+/// sources have equal names.
 ///
 /// # Examples
 ///
@@ -81,16 +82,19 @@ pub fn remote_actor(input: TokenStream) -> TokenStream {
     derive(input, actor::derive)
 }
 
-/// Lets an actix message travel to an actor of another process.
+/// Makes an actix message sendable to an actor of another process.
 ///
-/// The message and its result are serializable. `#[remote(name = "..")]` replaces the name that both
-/// sides know the message by, which is its module path otherwise, with line and column in the body of a
-/// function. `#[remote(result = u64)]` stands for actix's derive of `Message` and its `#[rtype(..)]`, in programs
-/// without a dependency on actix. `#[remote(crate = path)]` says where the crate `roadshow` is.
+/// The message and its result must be serializable. The options are:
 ///
-/// It also records the message as written, with its result's type. Differently built executables
-/// compare that, and the types named in there that derive [`RemoteData`](macro@RemoteData), before
-/// they exchange the message; the trait says what that covers.
+/// - `#[remote(name = "..")]` replaces the name by which both sides know the message. The default is its
+///   module path, with line and column in the body of a function.
+/// - `#[remote(result = u64)]` replaces actix's derive of `Message` and its `#[rtype(..)]`, in programs
+///   without a dependency on actix.
+/// - `#[remote(crate = path)]` sets the path of the crate `roadshow`.
+///
+/// It also records the message as written, with its result's type. Differently built executables compare
+/// these records, and those of the named types that derive [`RemoteData`](macro@RemoteData), before they
+/// exchange the message. The documentation of the trait has the details.
 ///
 /// # Examples
 ///
@@ -114,13 +118,13 @@ pub fn remote_message(input: TokenStream) -> TokenStream {
 
 /// Records the name and the shape of a type that is part of messages.
 ///
-/// The shape is the source as written, without white space: fields and variants in their order, their
-/// types, and serde's attributes. It becomes part of the fingerprint of every message that contains
-/// the type, as do the types named in it that derive `RemoteData`, too. What stands behind any other
-/// name, and what a hand-written `Serialize` or `Deserialize` does, is not seen.
+/// The shape is the source as written, without white space: fields and variants in order, their types,
+/// and serde's attributes. It becomes part of the fingerprint of every message that contains the type, as
+/// do the types named in it that derive `RemoteData`. It does not cover other types behind a name, nor
+/// the code of a hand-written `Serialize` or `Deserialize`.
 ///
-/// `#[remote(name = "..")]` replaces the module path as its name, `#[remote(crate = path)]` says where the crate
-/// `roadshow` is.
+/// `#[remote(name = "..")]` replaces the module path as its name, and `#[remote(crate = path)]` sets the
+/// path of the crate `roadshow`.
 ///
 /// # Examples
 ///
@@ -142,19 +146,20 @@ pub fn remote_data(input: TokenStream) -> TokenStream {
     derive(input, data::derive)
 }
 
-/// Lets a plain function run in another process.
+/// Makes a plain function callable in another process.
 ///
-/// The function stays as it is and can be called as before. Beside it stands a type of the same name,
-/// whose `task` takes the same arguments and returns the call as a value, to be run by a cluster.
-/// Arguments and result are owned, serializable types; there may be 16 arguments. Differently built
-/// executables compare their types as they do a message's.
+/// The function stays as it is and can be called as before. The macro adds a type of the same name, whose
+/// `task` takes the same arguments and returns the call as a value, for a cluster to run. Arguments and
+/// result are owned, serializable types, with at most 16 arguments. Differently built executables compare
+/// their types as they do a message's.
 ///
-/// - `parallel = n` lets up to n of them run side by side in one worker; one at a time otherwise.
-/// - `name = ".."` replaces the module path as the name that both sides know it by. That of a task in the body
-///   of a function has its line and column, as in `app::{12:5}::work`.
-/// - `type = Type` names the type beside the function. Where a module has the name of its task, `use
-///   square::square;` can bring only the function beside the module; with `type = SquareTask` it does.
-/// - `crate = path` says where the crate `roadshow` is.
+/// - `parallel = n` lets up to n calls run concurrently in one worker; the default is one at a time.
+/// - `name = ".."` replaces the module path as the name by which both sides know it. The default name of
+///   a task in the body of a function includes its line and column, as in `app::{12:5}::work`.
+/// - `type = Type` sets the name of the added type. If a module has the name of its task, `use
+///   square::square;` would import a second `square`; with `type = SquareTask` it imports only the
+///   function.
+/// - `crate = path` sets the path of the crate `roadshow`.
 ///
 /// # Examples
 ///
@@ -176,10 +181,10 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     })
 }
 
-/// Makes an `async fn main` the entry of a program whose workers are processes of the same program.
+/// Makes an `async fn main` the entry of a program whose workers are processes of the same executable.
 ///
-/// A process that was started as a worker serves, and never reaches the function's body; the driver
-/// runs the body on an actix system. `#[roadshow::main(crate = path)]` says where the crate `roadshow` is.
+/// A worker process enters the worker loop and never reaches the function's body. The driver runs the
+/// body on an actix system. `#[roadshow::main(crate = path)]` sets the path of the crate `roadshow`.
 ///
 /// # Examples
 ///
@@ -202,7 +207,7 @@ fn derive(input: TokenStream, generate: fn(&DeriveInput) -> Result<proc_macro2::
     generate(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
-/// The attributes' items: functions, or the item as it was and why that is wrong.
+/// Applies an attribute to a function, or reports the wrong item and keeps it unchanged.
 fn on_function(
     item: TokenStream,
     otherwise: &str,
@@ -212,6 +217,7 @@ fn on_function(
         Ok(function) => expand(&function).into(),
         Err(error) => {
             let mut tokens = TokenStream::from(Error::new(error.span(), otherwise).into_compile_error());
+            // The item is kept, so that its absence causes no further errors.
             tokens.extend(item);
             tokens
         }

@@ -1,4 +1,4 @@
-//! `#[derive(RemoteMessage)]`.
+//! Derive macro `RemoteMessage`.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
@@ -17,13 +17,14 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let ident = &input.ident;
     let krate = &crate_path(options.krate.as_ref());
     let Naming { name, marker } = Naming::of("message", options.name.as_ref(), ident, ident);
-    // The compiler reports a result that cannot travel at the impl: let that be where the result is named.
+    // The compiler reports an unserializable result at the impl, so the span is that of the result.
     let rtype = rtype(input);
     if let (Some(given), Some(_)) = (&options.result, rtype) {
         let text = "the result is given twice: `#[rtype(..)]` is for actix's derive of `Message`, \
                     and `result = Type` is instead of it";
         return Err(Error::new_spanned(given, text));
     }
+    // An error about the result should point at the place where the user wrote it.
     let span = match (&options.result, rtype) {
         (Some(given), _) => given.span(),
         (None, Some(attribute)) => attribute.bracket_token.span.join(),
@@ -45,7 +46,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// actix's own trait, for a program that has no dependency `actix` to derive it from.
+/// Implements actix's own trait, for a program without a dependency `actix` to derive it from.
 fn message(krate: &TokenStream, ident: &Ident, result: &Type) -> TokenStream {
     let result = as_generated(result);
     quote! {
@@ -56,8 +57,9 @@ fn message(krate: &TokenStream, ident: &Ident, result: &Type) -> TokenStream {
     }
 }
 
-/// The message as written, and its result. Without the attribute, actix's `Message` was implemented
-/// by hand, and the result is not to be seen here.
+/// The message as written, and its result.
+///
+/// Without the attribute, actix's `Message` is implemented by hand and the result is unknown here.
 fn schema(input: &DeriveInput, result: Option<&Type>) -> Result<String> {
     let result = result.map(|ty| format!(" -> {}", compact(ty.to_token_stream())));
     Ok(data::schema(input)? + &result.unwrap_or_default())
@@ -67,16 +69,18 @@ fn rtype(input: &DeriveInput) -> Option<&Attribute> {
     input.attrs.iter().find(|attribute| attribute.path().is_ident("rtype"))
 }
 
-/// The type in actix's attribute; nothing if actix will complain of it.
+/// Result type in actix's attribute; `None` if actix will report an error for it.
 fn result_type(rtype: &Attribute) -> Option<Type> {
     rtype.parse_args().map(|ResultType(ty)| ty).ok()
 }
 
-/// What actix takes: `result = ".."`, `result = Type`, and either without `result =`.
+/// Result in each form that actix accepts: `result = ".."`, `result = Type`, and either without `result
+/// =`.
 struct ResultType(Type);
 
 impl Parse for ResultType {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
+        // The key is not checked: actix's derive reports a wrong one.
         if input.peek2(Token![=]) {
             input.parse::<Ident>()?;
             input.parse::<Token![=]>()?;
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_found_in_every_form_that_actix_takes() {
+    fn a_result_is_found_in_every_form_that_actix_accepts() {
         check(
             &parse_quote!(
                 #[rtype(result = "u8")]

@@ -1,8 +1,8 @@
-//! The types that a declaration names, each of which is asked for its own schema.
+//! Schemas of the types that a declaration names.
 //!
-//! Only the compiler knows which of them have one. So the macro generates a question for every path
-//! that stands where a type does, at any depth, and the module `registry::schema` of `roadshow` has
-//! the answers.
+//! Only the compiler knows which of them have a schema. The macro therefore generates a query for every
+//! path in the position of a type, at any depth, which the module `registry::schema` of `roadshow`
+//! resolves.
 
 use std::collections::HashSet;
 
@@ -14,32 +14,34 @@ use syn::{Expr, GenericArgument, Type, TypePath};
 
 use crate::tokens::{as_generated, compact, generated_at};
 
-/// The function `collect_schemas` of the traits that have a schema; nothing if there is no type to ask.
+/// Generates the function `collect_schemas` of a trait with a schema; nothing if there is no type to
+/// query.
 pub(crate) fn parts<'a>(krate: &TokenStream, types: impl IntoIterator<Item = &'a Type>) -> TokenStream {
     let mut named = Named::default();
     types.into_iter().for_each(|ty| named.visit_type(ty));
     if named.paths.is_empty() {
         return TokenStream::new();
     }
-    let questions = named.paths.into_iter().map(|path| question(krate, path));
+    // Types without a schema are queried, too: only the compiler can tell them apart.
+    let queries = named.paths.into_iter().map(|path| query(krate, path));
     quote! {
         fn collect_schemas(parts: &mut #krate::__private::schema::SchemaCollector) {
             use #krate::__private::schema::{Described as _, Opaque as _};
-            #(#questions)*
+            #(#queries)*
         }
     }
 }
 
-/// An error points at the type.
-fn question(krate: &TokenStream, path: &TypePath) -> TokenStream {
+/// Generates the query for a type; an error points at the type.
+fn query(krate: &TokenStream, path: &TypePath) -> TokenStream {
     let ty = as_generated(path);
     quote_spanned!(generated_at(path.span())=>
-        // Method lookup takes `Described` if it can, and else adds a reference for `Opaque`.
+        // Method lookup selects `Described` if it applies, and adds a reference for `Opaque` otherwise.
         (&#krate::__private::schema::Probe::<#ty>::new()).describe(parts);
     )
 }
 
-/// The paths that name types, each once.
+/// Collector of the paths that name types, without duplicates.
 #[derive(Default)]
 struct Named<'ast> {
     written: HashSet<String>,
@@ -49,7 +51,7 @@ struct Named<'ast> {
 impl<'ast> Visit<'ast> for Named<'ast> {
     fn visit_type(&mut self, ty: &'ast Type) {
         match ty {
-            // Values of these do not travel, and their lifetimes may be known within them only.
+            // Values of these are not serializable, and their lifetimes may be known only within them.
             Type::TraitObject(_) | Type::BareFn(_) | Type::ImplTrait(_) => return,
             Type::Path(path) if self.written.insert(compact(path.to_token_stream())) => self.paths.push(path),
             _ => {}
@@ -63,12 +65,14 @@ impl<'ast> Visit<'ast> for Named<'ast> {
         }
     }
 
-    /// The length of an array is no type, whatever is in there.
+    /// Skips expressions: the length of an array is not a type, whatever it contains.
     fn visit_expr(&mut self, _: &'ast Expr) {}
 }
 
-/// Whether an argument has to be taken for a constant, by its capitals. `ROWS` could be a type as well,
-/// against all custom; but to ask a constant is an error, and a type not asked is only not compared.
+/// True if an argument must be treated as a constant, because of its capitals.
+///
+/// `ROWS` could be a type, against all convention. But a query for a constant is a compile error, while a
+/// type without a query is only not compared.
 fn is_constant(argument: &GenericArgument) -> bool {
     let GenericArgument::Type(Type::Path(TypePath { qself: None, path })) = argument else {
         return false;
@@ -103,12 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_asked_once() {
+    fn a_type_is_queried_once() {
         check(&parse_quote!((Item, Vec<Item>, Vec<Item>)), &["Item", "Vec<Item>"]);
     }
 
     #[test]
-    fn what_is_no_type_or_does_not_travel_is_not_asked() {
+    fn constants_and_unserializable_types_are_not_queried() {
         check(&parse_quote!(Matrix<f64, ROWS, { COLUMNS }, 3>), &["Matrix<f64,ROWS,{COLUMNS},3>", "f64"]);
         check(&parse_quote!([A; size_of::<B>() as usize]), &["A"]);
         check(
@@ -119,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declaration_without_types_has_no_question() {
+    fn a_declaration_without_types_has_no_query() {
         let krate = quote!(::roadshow);
         assert!(parts(&krate, []).is_empty());
         assert!(parts(&krate, [&parse_quote!(())]).is_empty());

@@ -1,4 +1,4 @@
-//! What `#[remote(..)]` on a type may say, and what every remote type has to be.
+//! Options of `#[remote(..)]` on a type, and the requirements on every remote type.
 
 use quote::ToTokens;
 use syn::meta::ParseNestedMeta;
@@ -7,7 +7,7 @@ use syn::{Attribute, DeriveInput, Error, LitStr, Meta, Path, Result, Token, Type
 
 use crate::tokens::{Mistakes, compact};
 
-/// What kind of type derives; it decides which options there are.
+/// Kind of the deriving type, which determines the valid options.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Actor,
@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     Data,
 }
 
-/// The options of one type.
+/// Options of a type.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
@@ -26,10 +26,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the options of `input`, and refuses types that cannot be remote.
+    /// Reads the options of `input`, and rejects types that cannot be remote.
     pub(crate) fn of(input: &DeriveInput, kind: Kind) -> Result<Self> {
         let mut mistakes = Mistakes::default();
-        mistakes.keep(refuse_generics(input));
+        mistakes.keep(reject_generics(input));
         let mut options = Self::default();
         for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("remote")) {
             mistakes.keep(options.read(attribute, kind));
@@ -84,6 +84,7 @@ impl Options {
         let content;
         syn::parenthesized!(content in meta.input);
         for message in content.parse_terminated(Path::parse, Token![,])? {
+            // Compared as written, since names are not resolved yet.
             let written = |message: &Path| compact(message.to_token_stream());
             if self.handles.iter().any(|listed| written(listed) == written(&message)) {
                 return Err(Error::new_spanned(
@@ -97,10 +98,11 @@ impl Options {
     }
 }
 
-/// Reads `crate = path`, once. The path may be a string, as serde has it.
+/// Reads `crate = path`, at most once. The path may be a string, as in serde.
 pub(crate) fn read_crate(meta: &ParseNestedMeta<'_>, krate: &mut Option<Path>) -> Result<()> {
     let value = meta.value()?;
     let given = if value.peek(LitStr) {
+        // Module style: a crate path has no generic arguments.
         value.parse::<LitStr>().and_then(|given| given.parse_with(Path::parse_mod_style))
     } else {
         value.call(Path::parse_mod_style)
@@ -114,7 +116,7 @@ pub(crate) fn read_crate(meta: &ParseNestedMeta<'_>, krate: &mut Option<Path>) -
     }
 }
 
-/// Reads `name = ".."`, once.
+/// Reads `name = ".."`, at most once.
 pub(crate) fn read_name(meta: &ParseNestedMeta<'_>, name: &mut Option<LitStr>) -> Result<()> {
     let given: LitStr = meta.value()?.parse()?;
     if name.is_some() {
@@ -130,7 +132,7 @@ pub(crate) fn read_name(meta: &ParseNestedMeta<'_>, name: &mut Option<LitStr>) -
     Ok(())
 }
 
-fn refuse_generics(input: &DeriveInput) -> Result<()> {
+fn reject_generics(input: &DeriveInput) -> Result<()> {
     if input.generics.params.is_empty() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `#[task]`.
+//! Attribute `#[task]`.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -12,10 +12,10 @@ use crate::nested;
 use crate::options::{read_crate, read_name};
 use crate::tokens::{Mistakes, as_generated, compact, crate_path, generated_at, ident_at};
 
-/// How many arguments a task can have: serde's implementations for tuples end here.
+/// Maximum number of arguments of a task: serde implements tuples up to this length.
 const ARGUMENTS_MAX: usize = 16;
 
-/// The function and the type beside it, or the function and the errors.
+/// Expands to the function and its task type, or to the function and the errors.
 pub(crate) fn expand(options: TokenStream, function: &ItemFn) -> TokenStream {
     let generated = check(options, &function.sig).map(|options| generate(&options, function));
     let generated = generated.unwrap_or_else(Error::into_compile_error);
@@ -26,7 +26,7 @@ pub(crate) fn expand(options: TokenStream, function: &ItemFn) -> TokenStream {
 struct Options {
     name: Option<LitStr>,
     parallel: Option<LitInt>,
-    /// The type beside the function, where it is not to have the function's name.
+    /// Name of the task type, if it differs from the function's.
     ty: Option<Ident>,
     krate: Option<Path>,
 }
@@ -78,6 +78,7 @@ fn check(options: TokenStream, signature: &Signature) -> Result<Options> {
     let options = mistakes.keep(Options::read(options));
     check_kind(signature, &mut mistakes);
     check_arguments(signature, &mut mistakes);
+    // A type with another name cannot conflict with the module.
     if options.as_ref().is_some_and(|options| options.ty.is_none()) {
         check_import(&signature.ident, &mut mistakes);
     }
@@ -102,6 +103,7 @@ fn check_kind(signature: &Signature, mistakes: &mut Mistakes) {
             .at(token, "a worker cannot keep an unsafe function's conditions: wrap it in a safe function");
     }
     let lifetimes = signature.generics.lifetimes().count();
+    // Lifetimes alone have a more specific remedy than other generics.
     if lifetimes > 0 && lifetimes == signature.generics.params.len() {
         let text =
             "a task borrows nothing, since its arguments travel: remove the lifetime and take owned types";
@@ -116,9 +118,9 @@ fn check_kind(signature: &Signature, mistakes: &mut Mistakes) {
     }
 }
 
-/// The compiler itself says no more than that a name is defined twice.
+/// Reports a conflicting import with its remedy; the compiler reports only a duplicate name.
 fn check_import(ident: &Ident, mistakes: &mut Mistakes) {
-    if !import::doubles_module(ident) {
+    if !import::conflicts_with_module(ident) {
         return;
     }
     let text = format!(
@@ -156,7 +158,7 @@ fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) {
     }
 }
 
-/// Finds the types that have no owner or no name, and so cannot be rebuilt elsewhere.
+/// Visitor that reports types without an owner or a name, which cannot be rebuilt elsewhere.
 struct Borrows<'a> {
     mistakes: &'a mut Mistakes,
     text: &'static str,
@@ -176,9 +178,10 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
     let signature = &function.sig;
     let krate = &crate_path(options.krate.as_ref());
     let function_ident = ident_at(&signature.ident, signature.ident.span());
-    // In another namespace than the function, so that one `use` brings both.
+    // In another namespace than the function, so that one `use` imports both.
     let ident = options.ty.as_ref().map_or_else(|| function_ident.clone(), |ty| ident_at(ty, ty.span()));
     let vis = as_generated(&function.vis);
+    // The type must exist in the same builds as the function.
     let cfgs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     let cfgs = cfgs.map(as_generated).collect::<TokenStream>();
     let Naming { name, marker } = Naming::of("task", options.name.as_ref(), &ident, &signature.ident);
@@ -188,7 +191,7 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
         None => quote!(::core::option::Option::None),
     };
     let (names, types): (Vec<_>, Vec<_>) = arguments(signature).unzip();
-    // An argument that cannot travel is reported at the list of arguments.
+    // An unserializable argument is reported at the list of arguments.
     let args = quote_spanned!(generated_at(signature.paren_token.span.join())=> (#(#types,)*));
     let output = match &signature.output {
         ReturnType::Default => quote!(()),
@@ -198,9 +201,10 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
     let parts = nested::parts(krate, named_types(signature));
     let unpacked =
         (0..names.len()).map(|n| format_ident!("argument_{n}", span = proc_macro2::Span::mixed_site()));
+    // Their hygiene keeps them from shadowing the function that is called below.
     let unpacked = unpacked.collect::<Vec<_>>();
-    let doc = format!("The task [`{function_ident}()`]: what a cluster runs in another process.");
-    let task_doc = format!("A call of [`{function_ident}()`] with these arguments, for a cluster to run.");
+    let doc = format!("Task of [`{function_ident}()`], which a cluster runs in another process.");
+    let task_doc = format!("Call of [`{function_ident}()`] with these arguments, for a cluster to run.");
     quote! {
         #marker
         #cfgs
@@ -235,7 +239,7 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
     }
 }
 
-/// What has to be the same on both sides: the types, in their order.
+/// Signature that must be equal on both sides: the types, in order.
 fn schema(signature: &Signature) -> String {
     let arguments = argument_types(signature).map(|ty| compact(ty.to_token_stream()));
     let output = match &signature.output {
@@ -245,7 +249,7 @@ fn schema(signature: &Signature) -> String {
     format!("fn({})->{output}", arguments.collect::<Vec<_>>().join(","))
 }
 
-/// The types of the arguments, and of the result.
+/// Types of the arguments and of the result.
 fn named_types(signature: &Signature) -> impl Iterator<Item = &Type> {
     let output = match &signature.output {
         ReturnType::Default => None,
@@ -261,7 +265,7 @@ fn argument_types(signature: &Signature) -> impl Iterator<Item = &Type> {
     })
 }
 
-/// Each argument's name, the user's where there is one, and its type.
+/// Name and type of each argument; the name is the user's if there is one.
 fn arguments(signature: &Signature) -> impl Iterator<Item = (Ident, TokenStream)> {
     let typed = signature.inputs.iter().filter_map(|argument| match argument {
         FnArg::Typed(typed) => Some(typed),
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn types_of_arguments_and_result_are_the_schema_and_names_are_not() {
+    fn the_schema_has_the_types_of_arguments_and_result_and_no_names() {
         check(
             &parse_quote!(fn add(mut a: u64, (b, _): (u8, Vec<String>)) -> u64),
             "fn(u64,(u8,Vec<String>))->u64",
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn types_of_arguments_and_result_are_asked_for_their_own_schema() {
+    fn types_of_arguments_and_result_are_queried_for_their_schemas() {
         let signature = parse_quote!(fn add(a: A, b: Vec<B>) -> C);
         let types = named_types(&signature).map(|ty| compact(ty.to_token_stream()));
         assert_eq!(types.collect::<Vec<_>>(), ["A", "Vec<B>", "C"]);

@@ -1,8 +1,8 @@
 //! Roles that may call each service of a cluster.
 //!
-//! Every service that a process of a cluster offers asks here first. What a caller of the right role may say
-//! of which job, node or actor is checked where its request is understood: `certify::check_event` for events of
-//! nodes, `control::check_sender` for requests to the control plane, the head's services for drivers.
+//! Every service that a process of a cluster offers checks its caller here first. The service itself then checks
+//! what the caller may say of which job, node or actor: `check_event` of the head for events of nodes,
+//! `check_sender` of the control service for requests to the control plane, the head's services for drivers.
 
 use super::control_service::CONTROL;
 use super::model::JobId;
@@ -15,7 +15,7 @@ use crate::registry::Inbound;
 use crate::transport::Role;
 use crate::wire::CallFailure;
 
-/// Each service, and who may call it.
+/// Services of the cluster, each with the roles that may call it.
 const CALLERS: [(TypeHash, &[Role]); 10] = [
     (CONTROL, &[Role::Driver, Role::Worker]),
     (NODE, &[Role::Agent]),
@@ -29,12 +29,11 @@ const CALLERS: [(TypeHash, &[Role]); 10] = [
     (MEMBERSHIP, &[Role::Driver, Role::Agent]),
 ];
 
-/// Whether a call of a service comes from a process that may make it; else how it is refused. A service that is
-/// not here is not refused.
+/// Rejects a call of a service by a process whose role may not make it. Services that are not listed are open.
 ///
-/// Links that stay on this machine have no certificates: only processes of one user know the secret there.
+/// Links that stay on this machine have no certificates: only processes of one user know their secret.
 pub(super) fn check(host: &Host, service: TypeHash, inbound: &Inbound) -> Result<(), CallFailure> {
-    // Spawns and tasks come this way, too: they look for no peer.
+    // Spawns and tasks take this path too. They return here, before the look-up of the peer costs a lock.
     let Some(allowed) = callers(service) else { return Ok(()) };
     check_known(host, inbound.from()).map_err(|text| CallFailure::Refused { text })?;
     match host.role_of(inbound.from()) {
@@ -43,8 +42,8 @@ pub(super) fn check(host: &Host, service: TypeHash, inbound: &Inbound) -> Result
     }
 }
 
-/// Whether a driver may speak of a job. One that its node's agent has enrolled may speak of one job alone, that of its
-/// certificate; one with the token of any.
+/// Rejects a driver that speaks for a job it may not speak for. A driver that enrolled through its node's agent is
+/// bound to the job of its certificate; one with the token may speak for any job.
 pub(super) fn check_job(host: &Host, driver: HostUid, job: JobId) -> Result<(), String> {
     check_known(host, driver)?;
     let has = |name: &str| host.is_certified(driver, name) == Some(true);
@@ -54,8 +53,8 @@ pub(super) fn check_job(host: &Host, driver: HostUid, job: JobId) -> Result<(), 
     }
 }
 
-/// Refuses a caller that this host no longer knows. Its certificate went with its link, and without one it would
-/// pass for a process of this machine.
+/// Rejects a caller that this host no longer knows. Its certificate went with its link, and a caller without a
+/// certificate would pass for a process of this machine.
 pub(super) fn check_known(host: &Host, from: HostUid) -> Result<(), String> {
     match from == host.identity() || host.peer(from).is_ok() {
         true => Ok(()),
@@ -63,7 +62,7 @@ pub(super) fn check_known(host: &Host, from: HostUid) -> Result<(), String> {
     }
 }
 
-/// The roles that may call a service, if it is one of the cluster's.
+/// Roles that may call a service; `None` if it is not one of the cluster's.
 fn callers(service: TypeHash) -> Option<&'static [Role]> {
     CALLERS.iter().find(|(known, _)| *known == service).map(|(_, allowed)| *allowed)
 }
@@ -86,7 +85,7 @@ mod tests {
     const ROLES: [Role; 4] = [Role::Head, Role::Agent, Role::Worker, Role::Driver];
 
     #[test]
-    fn every_other_role_is_refused() {
+    fn every_role_that_is_not_listed_is_rejected() {
         for (service, allowed) in CALLERS {
             for role in ROLES {
                 let may_call = check_role(callers(service).unwrap(), role).is_ok();

@@ -1,4 +1,4 @@
-//! Pauses between attempts, such as those to find the head.
+//! Back-off between attempts, such as those to find the head.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::config::{REJOIN_BACKOFF_MAX, REJOIN_DELAY_MIN};
 use crate::host::random_u64;
 
-/// Paces attempts: the distance between the starts of two doubles up to a limit. A random half of it is left out, so
-/// that the members of a cluster do not come back together.
+/// Pacing of attempts: the interval between two starts doubles up to a limit. Each interval is shortened by a random
+/// part of up to half, so that the members of a cluster do not rejoin together.
 #[derive(Debug)]
 pub(super) struct Backoff {
     delay: Duration,
@@ -17,17 +17,17 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Paces attempts to find the head. The first begins now.
+    /// Back-off between attempts to find the head; the first attempt starts now.
     pub(super) fn new() -> Self {
         Self::between(REJOIN_DELAY_MIN, REJOIN_BACKOFF_MAX)
     }
 
-    /// Paces attempts with other delays. The first begins now.
+    /// Back-off with other limits; the first attempt starts now.
     pub(super) fn between(delay: Duration, delay_max: Duration) -> Self {
         Self { delay, delay_max, begun: Instant::now() }
     }
 
-    /// Waits until the next attempt is due. One that has taken long already costs no further wait.
+    /// Waits until the next attempt is due; returns immediately if the last one took longer than the interval.
     ///
     /// # Cancel safety
     ///
@@ -36,6 +36,7 @@ impl Backoff {
         let half = self.delay / 2;
         let jitter =
             half.mul_f64(f64::from(u32::try_from(random_u64() >> 32).unwrap_or(0)) / f64::from(u32::MAX));
+        // Measured from the start of the last attempt, so a slow attempt counts as part of the pause.
         tokio::time::sleep_until(self.begun + half + jitter).await;
         self.begun = Instant::now();
         self.delay = (2 * self.delay).min(self.delay_max);
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_are_spread_and_one_that_took_long_is_followed_at_once() {
+    async fn attempts_are_spread_and_a_slow_one_is_followed_immediately() {
         let (mut backoff, mut gaps) = (Backoff::new(), Vec::new());
         for _ in 0..40 {
             let before = Instant::now();

@@ -10,13 +10,13 @@ use super::local::{self, LocalOptions};
 use super::output::DEDUP_VARIABLE;
 use super::protocol::is_secret;
 use super::worker::stack;
-use super::{Cluster, InProcess, Workers, open_files};
+use super::{Backend, Cluster, InProcess, open_files};
 use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::protocol::Variables;
 use crate::config::{Limits, WORKERS_MAX};
 use crate::observe::log;
 
-/// Settings of a cluster to be started.
+/// Settings for starting or joining a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterBuilder {
     workers: Option<usize>,
@@ -31,74 +31,74 @@ pub struct ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// Joins the cluster whose head is at `host:port`, whatever the environment says.
+    /// Joins the cluster whose head is at `host:port`, and ignores the environment.
     ///
-    /// All addresses that a name stands for are tried. With [`local`](Self::local),
-    /// [`in_process`](Self::in_process) or [`workers`](Self::workers) it is an error: they start a cluster here.
+    /// All addresses that the name resolves to are tried. Together with [`local`](Self::local),
+    /// [`in_process`](Self::in_process) or [`workers`](Self::workers), which start a cluster here, it is an error.
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
         self
     }
 
-    /// Gives the worker processes a variable of their environment.
+    /// Adds a variable to the environment of the worker processes.
     ///
-    /// On a cluster's nodes they have nothing of the driver's environment but what is said here; in a local
-    /// cluster they have all of it, and this beside it. The later value of a name counts. Workers within this
-    /// process share its environment, so [`in_process`](Self::in_process) with this is an error.
+    /// On the nodes of a cluster, workers inherit nothing from the driver's environment but these variables. In a
+    /// local cluster they inherit all of it and get these in addition. The last value of a name wins. Workers
+    /// within this process share its environment, so [`in_process`](Self::in_process) with this is an error.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// The namespace of the job's names, to share them with other jobs; by default a job has its own.
+    /// Sets the namespace of the job's names, to share them with other jobs. By default a job has its own.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
     }
 
-    /// Whether equal lines that several workers print are shown once and then counted; they are by default.
+    /// Turns the folding of equal output lines of several workers on or off; on by default.
     ///
-    /// It counts before `ROADSHOW_DEDUP_LOGS`. Lines of one worker are never folded against each other. With
-    /// [`in_process`](Self::in_process) it changes nothing: workers within this process print themselves.
+    /// It takes precedence over `ROADSHOW_DEDUP_LOGS`. Equal lines of one worker are all shown. With
+    /// [`in_process`](Self::in_process) it has no effect: workers within this process print for themselves.
     #[must_use]
     pub fn dedup_logs(mut self, dedup: bool) -> Self {
         self.dedup_logs = Some(dedup);
         self
     }
 
-    /// Starts a local cluster of worker processes, whatever the environment says.
+    /// Starts a local cluster of worker processes, and ignores the environment.
     ///
-    /// With [`in_process`](Self::in_process) it is an error: workers are the one or the other.
+    /// With [`in_process`](Self::in_process) it is an error: workers are either processes or threads.
     #[must_use]
     pub fn local(mut self) -> Self {
         self.local = true;
         self
     }
 
-    /// How many workers to start in a local cluster; one a core by default.
+    /// Sets the number of workers of a local cluster; one a core by default.
     ///
-    /// A program that joins because `ROADSHOW_ADDRESS` says so has the workers of the cluster's nodes, which are
-    /// as many as their operators say.
+    /// A program that joins a cluster through `ROADSHOW_ADDRESS` uses the workers of the nodes, whose number their
+    /// operators set.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// The limits of every host of the cluster.
+    /// Sets the limits of the hosts of the driver and of its workers; head and agents keep the defaults.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The stack of each thread that runs handlers or tasks, in bytes, on nodes, too.
+    /// Sets the stack size, in bytes, of each thread that runs handlers or tasks, on nodes too.
     ///
-    /// By default `ROADSHOW_STACK_BYTES`; without it as much as the main thread of this program has, and at
-    /// least 8 MiB. Memory is taken as far as a stack is used, not before.
+    /// The default is `ROADSHOW_STACK_BYTES`; without it the stack size of this program's main thread, at least
+    /// 8 MiB. The kernel commits memory only as the stack grows.
     #[must_use]
     pub fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = Some(bytes);
@@ -112,27 +112,28 @@ impl ClusterBuilder {
         self
     }
 
-    /// Starts it.
+    /// Starts or joins the cluster.
     ///
     /// # Errors
     ///
     /// As [`Cluster::init`], and [`ClusterError::Conflict`], [`ClusterError::Variable`] or
-    /// [`ClusterError::StackSize`] for settings that cannot be.
+    /// [`ClusterError::StackSize`] for settings that are invalid.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the workers that were started.
     pub async fn start(self) -> Result<Cluster, ClusterError> {
         self.check()?;
-        // Those who read them later take one that is no text for one that is not set.
+        // Their readers treat a value that is not UTF-8 as unset. Here it is an error that the user sees.
         [log::VARIABLE, DEDUP_VARIABLE].into_iter().try_for_each(|name| driver::variable(name).map(drop))?;
+        // Before anything is started: worker processes inherit the limit.
         open_files::raise_limit();
         let stack_bytes = stack::bytes(self.stack_bytes)?;
         if let Some(address) = self.address_to_join()? {
             let Self { limits, environment, namespace, dedup_logs, .. } = self;
             let options = JoinOptions { address, limits, environment, namespace, dedup_logs, stack_bytes };
             let (handle, remote) = driver::join(options).await?;
-            return Ok(Cluster { handle, workers: Workers::Remote(remote) });
+            return Ok(Cluster { handle, backend: Backend::Remote(remote) });
         }
         let workers = match self.workers {
             Some(0) => return Err(ClusterError::NoWorkers),
@@ -146,10 +147,10 @@ impl ClusterBuilder {
         let options =
             LocalOptions { workers, limits, environment, namespace, in_process, stack_bytes, dedup_logs };
         let (handle, local) = local::start(options).await?;
-        Ok(Cluster { handle, workers: Workers::Local(local) })
+        Ok(Cluster { handle, backend: Backend::Local(local) })
     }
 
-    /// Whether all that was said can be done.
+    /// Rejects settings that contradict each other.
     fn check(&self) -> Result<(), ClusterError> {
         let local = [
             (self.local, ".local()"),
@@ -173,8 +174,8 @@ impl ClusterBuilder {
         self.environment.iter().try_for_each(|(name, value)| check_variable(name, value))
     }
 
-    /// The cluster to join, if it is not to be a local one: what the program says counts before what the
-    /// environment does.
+    /// Address of the cluster to join; `None` for a local cluster. The program's settings take precedence over the
+    /// environment.
     fn address_to_join(&self) -> Result<Option<String>, ClusterError> {
         match &self.address {
             Some(address) => Ok(Some(address.clone())),
@@ -184,7 +185,7 @@ impl ClusterBuilder {
     }
 }
 
-/// Whether a process can have a variable, and a worker may.
+/// Rejects a variable that no process can have, or that Roadshow sets itself.
 fn check_variable(name: &OsStr, value: &OsStr) -> Result<(), ClusterError> {
     let refused = |why| Err(ClusterError::Variable { name: name.to_string_lossy().into_owned(), why });
     let bytes = name.as_bytes();
@@ -194,6 +195,8 @@ fn check_variable(name: &OsStr, value: &OsStr) -> Result<(), ClusterError> {
     if value.as_bytes().contains(&0) {
         return refused("a value has no zero byte in it");
     }
+    // Workers need no token, and must not pass one on. A wrong role or mark would make a worker run `main`, or hide its
+    // descendants from the process that ends them.
     let owned = |text: &str| is_secret(text) || [WORKER_VARIABLE, MARK_VARIABLE].contains(&text);
     match name.to_str().is_some_and(owned) {
         true => refused("it is Roadshow's own, which gives it to the processes that need it"),
@@ -201,9 +204,10 @@ fn check_variable(name: &OsStr, value: &OsStr) -> Result<(), ClusterError> {
     }
 }
 
-/// How many workers the environment asks for.
+/// Number of workers that the environment requests; one a core by default.
 fn default_workers() -> Result<usize, ClusterError> {
     let value = std::env::var_os("ROADSHOW_WORKERS").unwrap_or_default();
+    // Empty counts as unset: scripts pass variables on that they were not given.
     if value.is_empty() {
         return Ok(std::thread::available_parallelism().map_or(1, Into::into));
     }

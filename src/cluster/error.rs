@@ -1,4 +1,4 @@
-//! Why a cluster cannot start, or did not end in order.
+//! Errors of starting and of ending a cluster.
 
 use std::fmt;
 use std::io;
@@ -15,198 +15,199 @@ use crate::id::HostUid;
 use crate::observe::Chain;
 use crate::transport::explained;
 
-/// Why a cluster cannot start, or did not end in order.
+/// Failure to start a cluster, or to end it gracefully.
 ///
-/// Its `Debug` form is its text with its causes: that is what `main` and `unwrap` print, and where a newcomer
-/// learns what to do next.
+/// `Debug` shows the text with its causes, since `main` and `unwrap` print that, and it names the next step.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ClusterError {
-    /// A cluster of no workers was asked for.
+    /// Zero workers were requested.
     #[error("a cluster needs at least one worker; ask for one or more")]
     NoWorkers,
-    /// More workers were asked for than one machine can be meant to have.
+    /// More workers were requested than the limit allows.
     #[error(
         "{asked} workers were asked for, and the limit is {limit}; ask for about as many as there are cores"
     )]
     TooManyWorkers {
-        /// How many.
+        /// Requested number.
         asked: usize,
-        /// The limit.
+        /// Largest number.
         limit: usize,
     },
-    /// `ROADSHOW_WORKERS` is no number of workers.
+    /// `ROADSHOW_WORKERS` is not a number of workers.
     #[error(
         "ROADSHOW_WORKERS is {value:?}; set it to a number of worker processes from 1 to {WORKERS_MAX}, or unset it"
     )]
     WorkersSetting {
-        /// Its value.
+        /// Value of the variable.
         value: String,
     },
     /// Two settings exclude each other.
     #[error("{first} and {second} exclude each other: {next}")]
     Conflict {
-        /// The one.
+        /// First setting.
         first: &'static str,
-        /// The other.
+        /// Second setting.
         second: &'static str,
-        /// What to do.
+        /// Next step.
         next: &'static str,
     },
-    /// Workers cannot have a variable of that name or value in their environment.
+    /// The workers' environment cannot have a variable of this name or value.
     #[error("the workers' environment cannot have the variable {name:?}: {why}")]
     Variable {
-        /// Its name.
+        /// Name of the variable.
         name: String,
-        /// Why.
+        /// Reason.
         why: &'static str,
     },
-    /// The size of the stack cannot be used.
+    /// The stack size is out of range or not a number.
     #[error(
         "{from} asks for a stack of {value:?} bytes; ask for a number of bytes from {STACK_BYTES_LEAST} to \
          {STACK_BYTES_MAX}"
     )]
     StackSize {
-        /// Where it was given.
+        /// Setting or variable that holds the value.
         from: &'static str,
-        /// As it was given.
+        /// Value as given.
         value: String,
     },
-    /// A variable of this program's environment cannot be understood.
+    /// An environment variable of this program is malformed.
     #[error("{variable} is {value:?}, which {why}; set it anew, or unset it")]
     Environment {
-        /// Its name.
+        /// Name of the variable.
         variable: &'static str,
-        /// Its value, as far as it is text.
+        /// Value; bytes that are not UTF-8 are replaced.
         value: String,
-        /// What is wrong with it.
+        /// Reason.
         why: &'static str,
     },
-    /// The address of a cluster's head cannot be used.
+    /// The address of the cluster's head is malformed or does not resolve.
     #[error(
         "{address:?} is no address of a cluster: {why}; give host:port, as `roadshow start --head` printed it"
     )]
     Address {
-        /// As it was given.
+        /// Address as given.
         address: String,
-        /// What is wrong with it.
+        /// Reason.
         why: String,
     },
-    /// Nothing says what lets this program into the cluster.
+    /// No token for the cluster was found.
     #[error(
         "no token for the cluster at {address}; set ROADSHOW_TOKEN to what `roadshow start --head` printed, or \
          ROADSHOW_TOKEN_FILE to a file that has it"
     )]
     NoToken {
-        /// Where the head is.
+        /// Address of the head.
         address: SocketAddr,
     },
-    /// A node that runs jobs as other users has let this program in once, as its job's driver.
+    /// A node that runs jobs as other users has already admitted this program once, as its job's driver.
     #[error(
-        "this program was submitted to a node that runs jobs as other users, which gives its first cluster alone a place;          join no second one, and start no program that joins, or set ROADSHOW_TOKEN_FILE to a file with the token"
+        "this program was submitted to a node that runs jobs as other users, which admits it to its first cluster \
+         only; join no second cluster, and start no program that joins one, or set ROADSHOW_TOKEN_FILE to a file with \
+         the token"
     )]
     OneCluster,
-    /// The token cannot be used.
+    /// The token is malformed or cannot be read.
     #[error("the token in {from}: {why}")]
     Token {
-        /// Where it was found.
+        /// Variable or file that holds the token.
         from: String,
-        /// What is wrong with it.
+        /// Reason.
         why: String,
     },
-    /// The head does not take this program, or cannot be reached.
+    /// The head rejects this program, or cannot be reached.
     #[error(transparent)]
     Enrol(#[from] TokenRpcError),
-    /// The head did not take the job.
+    /// The head did not accept the job.
     #[error("the cluster at {address} did not take the job: {why}")]
     Head {
-        /// Where the head is.
+        /// Address of the head.
         address: String,
-        /// Why.
+        /// Reason.
         why: String,
     },
-    /// The cluster has no node that takes work.
+    /// The cluster has no node that accepts work.
     #[error(
         "the cluster at {address} has no node that takes work; start one with `roadshow start --address={address}`"
     )]
     NoNodes {
-        /// Where the head is.
+        /// Address of the head.
         address: SocketAddr,
     },
     /// No node of the cluster can run this program.
     #[error("no node of the cluster can run this program: {why}")]
     NotProvisioned {
-        /// Why one of them cannot.
+        /// Reason, for one of the nodes.
         why: String,
     },
-    /// This program's own executable cannot be read, to be sent along.
+    /// This program's own executable cannot be read, so it cannot be sent to the nodes.
     #[error(transparent)]
     Executable(#[from] ExecutableError),
     /// The program would run its own `main` again in every worker.
     #[error(
-        "this program has no entry point for workers; put #[roadshow::main] on main, call roadshow::run_if_worker() first in it, \
-         or put roadshow::worker_test!() beside tests"
+        "this program has no entry point for workers; put #[roadshow::main] on main, call roadshow::run_if_worker() \
+         first in it, or put roadshow::worker_test!() beside tests"
     )]
     NoWorkerEntry,
-    /// What the program has each worker do first has panicked.
+    /// A set-up function of the program panicked in a worker.
     #[error("the worker_setup! in line {line} of {module} panicked: {text}")]
     Setup {
-        /// The module that has registered it.
+        /// Module that registered the function.
         module: &'static str,
-        /// Where in its file.
+        /// Line of the registration.
         line: u32,
-        /// The panic.
+        /// Panic message.
         text: String,
     },
-    /// A worker cannot be started.
+    /// The operating system did not start a worker process.
     #[error("cannot start a worker process")]
     Start {
-        /// The operating system's words, and the limit that was reached.
+        /// Error of the operating system, with the limit that was reached.
         source: io::Error,
     },
-    /// A worker ended, or failed, before it could be called.
+    /// A worker process ended or failed before it was ready.
     #[error("worker process {pid} did not get ready: {cause}")]
     Worker {
-        /// The process.
+        /// Process id.
         pid: u32,
-        /// How it ended, or what it reported.
+        /// Exit status, or the worker's own report.
         cause: String,
     },
-    /// A worker did not get ready in time.
+    /// A worker process was not ready in time.
     #[error("worker process {pid} was not ready within {limit:?}")]
     WorkerStartTimeout {
-        /// The process.
+        /// Process id.
         pid: u32,
-        /// How long it had.
+        /// Time limit.
         limit: Duration,
     },
     /// The driver's own host cannot start.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// A worker cannot be told about the others.
-    #[error("worker process {pid} cannot be told about the cluster")]
+    /// A worker could not be sent the list of the cluster's members.
+    #[error("worker process {pid} could not be sent the cluster's members")]
     Introduce {
-        /// The process.
+        /// Process id.
         pid: u32,
-        /// Why.
+        /// Reason.
         source: SendError,
     },
-    /// Workers did not end in time after they were asked to.
+    /// Worker processes did not end in time after a stop request.
     #[error("worker processes {pids:?} did not end within {limit:?} and were killed")]
     WorkerKilled {
-        /// The processes.
+        /// Process ids.
         pids: Vec<u32>,
-        /// How long they had.
+        /// Time limit.
         limit: Duration,
     },
-    /// Workers that are threads of this process did not end in time after they were asked to.
+    /// Worker threads of this process did not end in time after a stop request.
     #[error(
         "workers {hosts:?} did not end within {limit:?}: a handler or task still computes; their threads end after it"
     )]
     WorkerBusy {
-        /// The hosts of their actors.
+        /// Hosts of the workers' actors.
         hosts: Vec<HostUid>,
-        /// How long they had.
+        /// Time limit.
         limit: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! What this machine is, as far as a cluster cares.
+//! Resources and load of this machine.
 
 use std::path::Path;
 
@@ -6,36 +6,37 @@ use super::model::Resources;
 #[cfg(feature = "cli")]
 use super::model::Usage;
 
-/// Its name.
+/// Host name of this machine.
 pub(super) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// How many processors this process may use.
+/// Number of processors that this process may use.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-/// What it has for work: processors and memory, unless others are given.
+/// Resources of this machine: processors and memory, with the given values instead of the measured ones.
 pub(super) fn resources(cpus: Option<f64>, memory: Option<u64>) -> Resources {
     let cpus = cpus.unwrap_or_else(|| cores() as f64);
     let memory = memory.unwrap_or_else(memory_bytes);
     Resources::none().with(Resources::CPU, cpus).with(Resources::MEMORY, memory as f64)
 }
 
-/// All of its memory, or what the control groups of this process leave of it.
+/// Memory of this machine in bytes, or the limit of this process's control groups if that is lower.
 pub(super) fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     let all = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit.max(1)));
     group_limit(Path::new(GROUPS)).map_or(all, |limit| limit.min(all))
 }
 
-/// Where the control groups are mounted.
+/// Mount point of the control groups.
 pub(super) const GROUPS: &str = "/sys/fs/cgroup";
 
-/// The smallest limit of the groups of this process and of those that they are in: each limits all below it.
+/// Smallest memory limit of this process's control groups and their ancestors; each limits everything below it.
 ///
-/// Of version 1 the memory has groups of its own; where both versions are mounted, either may have the limit.
+/// In version 1 the memory controller has a hierarchy of its own. Where both versions are mounted, either may hold
+/// the limit.
 fn group_limit(mounted: &Path) -> Option<u64> {
     let list = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let limits = [
@@ -46,19 +47,21 @@ fn group_limit(mounted: &Path) -> Option<u64> {
 }
 
 fn limit_of(mounted: &Path, group: &str, file: &str) -> Option<u64> {
+    // A file that holds `max` does not parse, and counts as no limit.
     texts_of(mounted, group, file).filter_map(|text| text.trim().parse().ok()).min()
 }
 
-/// What a file says of a group and of those that it is in, the own first.
+/// Contents of a file in a group and its ancestors, the group first.
 ///
-/// A container may see its group as the root of what is mounted, and by another name in its list.
+/// In a container the listed path may be that of the host and not exist here. Its ancestor `/`, the container's own
+/// group, does.
 fn texts_of(mounted: &Path, group: &str, file: &str) -> impl Iterator<Item = String> {
     Path::new(group).ancestors().filter_map(move |group| {
         std::fs::read_to_string(mounted.join(group.strip_prefix("/").ok()?).join(file)).ok()
     })
 }
 
-/// The memory's control group of version 1 in a list such as `/proc/self/cgroup`: `4:memory:/docker/1f`.
+/// Path of the version 1 memory group in a list such as `/proc/self/cgroup`: `4:memory:/docker/1f`.
 fn group_v1(list: &str) -> Option<String> {
     list.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -67,13 +70,14 @@ fn group_v1(list: &str) -> Option<String> {
     })
 }
 
-/// The control group in a list such as `/proc/self/cgroup`.
+/// Path of the version 2 group in a list such as `/proc/self/cgroup`.
 fn group(list: &str) -> Option<String> {
     list.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// What a file of version 2 and one of version 1 say of the memory's control group in a list such as
-/// `/proc/self/cgroup`, or of the nearest group around it that has the file.
+/// Contents of a file of version 2 and of one of version 1, each from the nearest group that has it.
+///
+/// The search starts at the memory group of a list such as `/proc/self/cgroup`, and goes on with its ancestors.
 #[cfg(feature = "cli")]
 pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> impl Iterator<Item = String> {
     let texts = [
@@ -83,7 +87,7 @@ pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> imp
     texts.into_iter().flatten()
 }
 
-/// What this machine is at, and these processes on it.
+/// Load of this machine, and the memory of these processes on it.
 #[cfg(feature = "cli")]
 pub(super) fn usage(pids: impl Iterator<Item = u32>) -> Usage {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -112,23 +116,23 @@ mod tests {
     use crate::cluster::test_dir::TestDir;
 
     #[test]
-    fn memory_is_limited_by_the_own_group_and_by_those_that_it_is_in() {
-        let scratch = TestDir::new();
-        let unit = scratch.join("slice/unit");
+    fn memory_limit_is_the_smallest_of_the_group_and_its_ancestors() {
+        let dir = TestDir::new();
+        let unit = dir.join("slice/unit");
         std::fs::create_dir_all(&unit).unwrap();
         let limit = |own: &str, slice: &str| {
             std::fs::write(unit.join("memory.max"), own).unwrap();
-            std::fs::write(scratch.join("slice/memory.max"), slice).unwrap();
-            limit_of(scratch.path(), "/slice/unit", "memory.max")
+            std::fs::write(dir.join("slice/memory.max"), slice).unwrap();
+            limit_of(dir.path(), "/slice/unit", "memory.max")
         };
         assert_eq!(limit("4096\n", "max\n"), Some(4096));
         assert_eq!(limit("max\n", "8192\n"), Some(8192));
         assert_eq!(limit("4096\n", "1024\n"), Some(1024));
         assert_eq!(limit("max\n", "max\n"), None);
-        // A container is the root of what it sees, and so is a group outside of that.
-        std::fs::write(scratch.join("memory.max"), "77\n").unwrap();
+        // In a container the mount point is the root, and the listed path lies outside of it.
+        std::fs::write(dir.join("memory.max"), "77\n").unwrap();
         assert_eq!(
-            ["/", "/../other"].map(|group| limit_of(scratch.path(), group, "memory.max")),
+            ["/", "/../other"].map(|group| limit_of(dir.path(), group, "memory.max")),
             [Some(77), Some(77)]
         );
         assert_eq!(group("1:cpu:/x\n0::/slice/unit\n"), Some("/slice/unit".to_owned()));
@@ -137,23 +141,23 @@ mod tests {
 
     #[test]
     fn memory_is_limited_by_groups_of_version_1_too() {
-        let scratch = TestDir::new();
-        let container = scratch.join("docker/1f");
+        let dir = TestDir::new();
+        let container = dir.join("docker/1f");
         std::fs::create_dir_all(&container).unwrap();
         let list = "5:cpu,cpuacct:/docker/1f\n4:hugetlb,memory:/docker/1f\n1:name=systemd:/x:y\n0::/\n";
         assert_eq!(group_v1(list), Some("/docker/1f".to_owned()));
         assert_eq!(group_v1("1:name=memory:/x\n0::/slice/unit\n"), None);
-        let limit = || limit_of(scratch.path(), "/docker/1f", "memory.limit_in_bytes");
+        let limit = || limit_of(dir.path(), "/docker/1f", "memory.limit_in_bytes");
         assert_eq!(limit(), None);
-        // Without a limit there is a number that no machine has.
-        std::fs::write(scratch.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        // An unlimited group of version 1 holds the largest page-aligned number.
+        std::fs::write(dir.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
         assert_eq!(limit(), Some(9_223_372_036_854_771_712));
         std::fs::write(container.join("memory.limit_in_bytes"), "4096\n").unwrap();
         assert_eq!(limit(), Some(4096));
     }
 
     #[test]
-    fn machine_knows_what_it_is_at() {
+    fn usage_covers_the_machine_and_the_given_processes() {
         let own = usage(std::iter::once(std::process::id()));
         assert!(own.workers_memory_bytes > 0 && own.memory_bytes >= own.workers_memory_bytes, "{own:?}");
         assert_eq!(usage(std::iter::empty()).workers_memory_bytes, 0);

@@ -1,7 +1,6 @@
-//! The thread that runs no user code.
+//! I/O thread of a process; it runs no user code.
 //!
-//! It accepts, dials, shakes hands, keeps deadlines and answers heartbeats, whatever the threads with
-//! handlers on them compute.
+//! It accepts, dials, shakes hands, keeps deadlines and answers heartbeats while handlers compute on other threads.
 
 use std::io;
 use std::sync::mpsc::sync_channel;
@@ -11,10 +10,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// How long the end of the thread waits for pooled tasks that still run.
+/// Time that the end of the thread waits for blocking tasks of its pool that still run.
 const POOL_SHUTDOWN_TIMEOUT: Duration = Duration::ZERO;
 
-/// A tokio runtime on a thread of its own, until it is dropped.
+/// Tokio runtime on a thread of its own, until it is dropped.
 #[derive(Debug)]
 pub(super) struct IoThread {
     handle: Handle,
@@ -22,11 +21,11 @@ pub(super) struct IoThread {
 }
 
 impl IoThread {
-    /// Starts the thread. Tasks in its pool have a stack of `pool_stack_bytes` each.
+    /// Starts the thread. Threads of the runtime's blocking pool have stacks of `pool_stack_bytes`.
     pub(super) fn start(pool_stack_bytes: usize) -> io::Result<Self> {
         let (end, ended) = oneshot::channel::<()>();
         let (hand_out, started) = sync_channel(1);
-        // The runtime lives and dies on its own thread: it must not be dropped within another one.
+        // The runtime is created and dropped on its own thread: tokio panics if one is dropped inside another.
         thread::Builder::new().name("roadshow-io".to_owned()).spawn(move || {
             let mut builder = Builder::new_current_thread();
             let runtime = match builder.enable_all().thread_stack_size(pool_stack_bytes).build() {
@@ -34,8 +33,9 @@ impl IoThread {
                 Err(error) => return drop(hand_out.send(Err(error))),
             };
             drop(hand_out.send(Ok(runtime.handle().clone())));
-            // Dropping the sender is the signal.
+            // `IoThread` never sends; dropping its sender ends the thread.
             let _ = runtime.block_on(ended);
+            // Tasks of the pool may be blocked in user code for good: they are not waited for.
             runtime.shutdown_timeout(POOL_SHUTDOWN_TIMEOUT);
         })?;
         let handle = started.recv().map_err(io::Error::other)??;

@@ -1,8 +1,8 @@
-//! Lists, told in parts: what is asked for, and what one reply has.
+//! Paged lists of the head's tables: queries, filters, pages and counts.
 //!
-//! A list has those that go on, the latest first, and then those that have ended, the latest end first. A
-//! page is a part of it, with the cursor of the place behind it. A row that changes between two pages may
-//! stand in both, or in the one that it has left by then: a list is no snapshot.
+//! A list contains the open rows, newest first, and then the ended rows, latest end first. A page is a part
+//! of the list plus a cursor to continue from. A list is not a snapshot: a row that changes between two pages
+//! may appear in both of them, or only in its earlier state.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -16,29 +16,29 @@ use super::model::{
 };
 use crate::config::{LIST_FILTERS_MAX, LIST_ROWS_MAX};
 
-/// A table of the head.
+/// Table of the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// The nodes.
+    /// Nodes of the cluster.
     Nodes,
-    /// The jobs.
+    /// Jobs of the cluster.
     Jobs,
-    /// The actors.
+    /// Actors of all jobs.
     Actors,
-    /// The workers.
+    /// Workers of all jobs.
     Workers,
-    /// The tasks, by function and worker.
+    /// Tasks, by function and worker.
     Tasks,
 }
 
-/// What a field of a row is, by which rows can be filtered.
+/// Type of a row's field, which decides how a filter value is parsed and compared.
 #[derive(Clone, Copy, Debug)]
 enum KeyKind {
     Id,
     Number,
     Flag,
     Text,
-    /// One of these words.
+    /// Fixed set of names.
     Word(&'static [&'static str]),
 }
 
@@ -118,58 +118,63 @@ impl Kind {
         }
     }
 
-    /// The fields by which its rows can be filtered. `_id` may be left out of a key.
+    /// Names of the fields that rows can be filtered by. The suffix `_id` of a key is optional.
     pub fn keys(self) -> impl Iterator<Item = &'static str> {
         self.forms().iter().map(|(key, _)| *key)
     }
 }
 
-/// A field that each row must have, or must not have.
+/// Condition on one field of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// The field.
+    /// Name of the field.
     pub key: String,
-    /// Its value, as JSON shows it; case and the zeros before an id do not count. `none` is no value.
+    /// Expected value, as JSON shows it.
+    ///
+    /// Case and the leading zeros of an id are ignored. `none` matches a field without a value.
     pub value: String,
-    /// Whether it must be that, or must be another.
+    /// True for `key=value`, false for `key!=value`.
     pub is_equal: bool,
 }
 
-/// What is asked for of a table.
+/// Query of one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
-    /// What holds of every row; at most [`LIST_FILTERS_MAX`].
+    /// Conditions that every row must meet; at most [`LIST_FILTERS_MAX`].
     pub filters: Vec<Filter>,
-    /// Only what may be meant by this: an id, a beginning of ids, or a name. It needs no filters and has no
-    /// pages.
+    /// Reference that rows must match: an id, a prefix of ids, or a name.
+    ///
+    /// Such a query takes no filters and returns a single page.
     pub called: Option<String>,
-    /// Rows at most. A page has no more than [`LIST_ROWS_MAX`], and
-    /// [`LIST_BYTES_MAX`](crate::config::LIST_BYTES_MAX), but always one if there is one.
+    /// Maximum number of rows.
+    ///
+    /// A page has at most [`LIST_ROWS_MAX`] rows and [`LIST_BYTES_MAX`](crate::config::LIST_BYTES_MAX) bytes,
+    /// but at least one row if any matches.
     pub limit: usize,
-    /// The cursor of the page before.
+    /// Cursor from the previous page; `None` for the first page.
     pub after: Option<String>,
-    /// Whether the rows behind the page are to be counted, for which all of them are looked at.
+    /// Requests the number of rows after the page, at the cost of a scan of the whole table.
     pub count: bool,
 }
 
 impl Query {
-    /// All that may be meant by a text.
+    /// Query for the rows that a reference may mean.
     #[must_use]
     pub fn called(text: &str) -> Self {
         Self { called: Some(text.to_owned()), limit: LIST_ROWS_MAX, ..Self::default() }
     }
 
-    /// As many rows as a page has, of those that pass filters.
+    /// Query for the first page of the rows that pass the filters.
     #[must_use]
     pub const fn filtered(filters: Vec<Filter>) -> Self {
         Self { filters, called: None, limit: LIST_ROWS_MAX, after: None, count: false }
     }
 
-    /// Checks the filters against what rows have.
+    /// Checks the filters against the fields of a table.
     ///
     /// # Errors
     ///
-    /// [`QueryError`] says which filter cannot be.
+    /// [`QueryError`] names the filter that is invalid.
     pub fn check(&self, kind: Kind) -> Result<(), QueryError> {
         self.conditions(kind).map(drop)
     }
@@ -182,75 +187,75 @@ impl Query {
     }
 }
 
-/// A part of a list.
+/// Page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page<T> {
-    /// In the order of the list.
+    /// Rows, in the order of the list.
     pub rows: Vec<T>,
-    /// Where the list goes on, if it does.
+    /// Cursor of the next page; `None` on the last.
     pub next: Option<String>,
-    /// Rows behind these, if they were counted.
+    /// Number of matching rows after this page, if the query requested it.
     pub more: Option<u64>,
 }
 
-/// What was counted of a table.
+/// Counts of a table, grouped by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts<T> {
-    /// In the order of their names; at most [`SUMMARY_ROWS_MAX`](crate::config::SUMMARY_ROWS_MAX).
+    /// Groups, sorted by name; at most [`SUMMARY_ROWS_MAX`](crate::config::SUMMARY_ROWS_MAX).
     pub rows: Vec<T>,
-    /// How many were left out.
+    /// Number of groups that were left out.
     pub more: u64,
 }
 
-/// A query cannot be answered.
+/// Error of an invalid query.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// No row has such a field, or it cannot be compared.
+    /// The table has no such field, or the field cannot be filtered by.
     #[error("a filter has the key {key:?}; the keys are {keys}")]
     Key {
-        /// The filter's.
+        /// Key of the filter.
         key: String,
-        /// Those that there are.
+        /// Keys that the table has.
         keys: String,
     },
-    /// The field never has such a value.
+    /// The field can never have the value.
     #[error("a filter has {key}={value:?}, and {key} is {form}")]
     Value {
-        /// The field.
+        /// Name of the field.
         key: &'static str,
-        /// The filter's value.
+        /// Value of the filter.
         value: String,
-        /// What values it has.
+        /// Description of the values that the field can have.
         form: String,
     },
-    /// There are too many.
-    #[error("there are {filters} filters, and at most {LIST_FILTERS_MAX} can be had")]
+    /// The query has too many filters.
+    #[error("{filters} filters are too many: at most {LIST_FILTERS_MAX} are allowed")]
     TooMany {
-        /// How many.
+        /// Number of filters in the query.
         filters: usize,
     },
-    /// The cursor is none of this head's lists.
-    #[error("{cursor:?} is no place in this list; take it from the note below the page before")]
+    /// The cursor was not produced by a list of this head.
+    #[error("{cursor:?} is not a cursor of this list; use the one printed below the previous page")]
     Cursor {
-        /// It.
+        /// Cursor of the query.
         cursor: String,
     },
 }
 
-/// A filter that was checked.
+/// Validated filter, with its value parsed for every type of field.
 #[derive(Clone, Debug)]
 pub(in crate::cluster) struct Condition {
     pub(in crate::cluster) key: &'static str,
     text: String,
-    /// The same as a number.
+    /// Value parsed as a decimal number, if it is one.
     number: Option<i64>,
-    /// The same as an id.
+    /// Value parsed as a hexadecimal id, if it is one.
     id: Option<u64>,
     is_equal: bool,
 }
 
-/// A field of a row.
+/// Value of a row's field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cluster) enum Value<'a> {
     Nothing,
@@ -314,7 +319,7 @@ impl Condition {
         matches!(self.text.as_str(), "" | "none" | "null")
     }
 
-    /// Whether it holds of a row with that field.
+    /// Checks whether a row with this field passes.
     pub(in crate::cluster) fn holds(&self, field: &Value<'_>) -> bool {
         let is = match field {
             Value::Nothing => self.is_nothing(),
@@ -328,30 +333,32 @@ impl Condition {
     }
 }
 
-/// The number that hexadecimal digits write.
+/// Parses hexadecimal digits.
 pub(in crate::cluster) fn hexadecimal(text: &str) -> Option<u64> {
     let are_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     are_digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// A row of a table.
+/// Row of a table.
 pub trait Row: Sized {
-    /// The table.
+    /// Table of the row.
     const KIND: Kind;
 
-    /// What tells it from all other rows of its table.
+    /// Key that identifies a row within its table.
     type Key: Hash + Eq;
 
-    /// Its key.
+    /// Key of this row.
     fn key(&self) -> Self::Key;
 
-    /// Brings rows that came in the order of a list into that in which people read them: those that go on
-    /// first, the latest last, then those that have ended, the latest last.
+    /// Sorts rows from list order into display order.
+    ///
+    /// Display order shows the open rows first and then the ended rows, the latest last in both groups.
     fn arrange(rows: &mut [Self]);
 }
 
-/// The rows of some pages in the order in which people read them. Of a row that stands in two the earlier
-/// state is kept.
+/// Merges pages into display order.
+///
+/// A row that two pages contain appears once, in the state of the earlier page.
 #[must_use]
 pub fn joined<T: Row>(pages: Vec<T>) -> Vec<T> {
     let mut had = HashSet::with_capacity(pages.len());
@@ -361,10 +368,10 @@ pub fn joined<T: Row>(pages: Vec<T>) -> Vec<T> {
     rows
 }
 
-/// Reverses those that go on, and those that have ended.
+/// Reverses the open rows and the ended rows separately.
 fn reverse<T>(rows: &mut [T], has_ended: impl Fn(&T) -> bool) {
     rows.reverse();
-    // A stable sort: what goes on first.
+    // The sort is stable: it moves the open rows to the front and keeps the reversed order in both groups.
     rows.sort_by_key(|row| has_ended(row));
 }
 

@@ -1,4 +1,14 @@
-//! Who is in the cluster, and whose turn it is.
+//! Membership view of one process: the live workers, the route to the head, and the choice of a worker.
+//!
+//! | question | answered by |
+//! |---|---|
+//! | worker of an actor without constraints, local cluster | round robin ([`Membership::next_for_actor`]) |
+//! | worker of any other actor | the control plane ([`place`]) |
+//! | worker of a task | least tasks in flight from this process ([`Placement::place_task`]) |
+//! | location of a named actor, cause of a worker's end | the control plane ([`find`], [`host_exit_cause`]) |
+//!
+//! Changes come as [`MembershipUpdate`]s: those of the workers from the driver, those of the head from the node's
+//! agent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
@@ -18,31 +28,33 @@ use crate::lock::{Guard, RwLock};
 use crate::registry::{Inbound, decode};
 use crate::spec::{ActorLocation, Lifetime};
 
-/// The workers that are left, as one process knows them.
+/// Live workers of the cluster, as one process knows them.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     workers: RwLock<Vec<MemberEntry>>,
     head: HeadRoute,
+    /// Round-robin counters; they only grow, and wrap around.
     next_actor_worker: AtomicUsize,
     next_task_worker: AtomicUsize,
 }
 
+/// Live worker.
 #[derive(Debug)]
 struct MemberEntry {
     member: WorkerAddress,
-    /// Tasks that this process has under way there.
+    /// Tasks of this process in flight on the worker.
     tasks: Arc<AtomicUsize>,
 }
 
 impl Membership {
-    /// Those of a process that has the control plane itself.
+    /// Membership of a process that runs the control plane itself.
     pub(super) fn with_head(head: HeadHandle, job: JobId) -> Self {
         let access = HeadConnection { head, job, places_all: false };
         let head = HeadRoute { access: Arc::new(RwLock::new(Some(access))), ..HeadRoute::default() };
         Self { head, ..Self::default() }
     }
 
-    /// Takes up a change, for the members and for the hosts of this process.
+    /// Applies an update to the view and to the peers of this process's host.
     pub(super) fn apply(&self, change: &MembershipUpdate, host: &Host) {
         match change {
             MembershipUpdate::Snapshot { members, head } => {
@@ -51,13 +63,13 @@ impl Membership {
             }
             MembershipUpdate::Joined(member) => {
                 add_peers(member, host);
-                let mut seats = self.seats_mut();
-                if seats.iter().all(|seated| seated.member != *member) {
-                    seats.push(MemberEntry { member: *member, tasks: Arc::default() });
+                let mut entries = self.entries_mut();
+                if entries.iter().all(|entry| entry.member != *member) {
+                    entries.push(MemberEntry { member: *member, tasks: Arc::default() });
                 }
             }
             MembershipUpdate::Left { member, cause } => {
-                self.seats_mut().retain(|seated| seated.member != *member);
+                self.entries_mut().retain(|entry| entry.member != *member);
                 host.mark_peer_down(member.actors, cause);
                 host.mark_peer_down(member.tasks, cause);
             }
@@ -66,32 +78,36 @@ impl Membership {
         }
     }
 
-    fn set_head(&self, is: &HeadInfo, host: &Host) {
-        let is_here = |access: &HeadConnection| matches!(access.head, HeadHandle::Local(_));
-        if self.head.access.read().as_ref().is_some_and(is_here) {
+    fn set_head(&self, info: &HeadInfo, host: &Host) {
+        let is_local = |access: &HeadConnection| matches!(access.head, HeadHandle::Local(_));
+        // In a local cluster the driver is the head. Its own update must not replace the direct handle by a
+        // network route to itself.
+        if self.head.access.read().as_ref().is_some_and(is_local) {
             return;
         }
         let access = HeadConnection {
-            head: HeadHandle::Remote(is.head),
-            job: is.job,
-            places_all: is.tracks_all_actors,
+            head: HeadHandle::Remote(info.head),
+            job: info.job,
+            places_all: info.tracks_all_actors,
         };
         *self.head.access.write() = Some(access);
-        // After that: questions to the earlier life fail now, and are asked again of the present one.
-        if let Some(at) = is.at {
-            host.supersede(is.head, at);
+        // Only now: this fails the requests to the head's previous incarnation, and their retries must find the
+        // new one.
+        if let Some(at) = info.at {
+            host.supersede(info.head, at);
         }
     }
 
     fn set(&self, members: &[WorkerAddress], host: &Host) {
+        // Peers first. Once an entry is visible, a placement may choose it and dial it.
         for member in members {
             add_peers(member, host);
         }
-        let seats = members.iter().map(|&member| MemberEntry { member, tasks: Arc::default() }).collect();
-        *self.seats_mut() = seats;
+        let entries = members.iter().map(|&member| MemberEntry { member, tasks: Arc::default() }).collect();
+        *self.entries_mut() = entries;
     }
 
-    /// The membership service of a worker's host.
+    /// Membership service: applies an update that the driver or the agent sent.
     pub(super) fn serve(&self, host: &Host, inbound: Inbound) {
         let (body, _, mut responder) = inbound.into_parts::<()>();
         match decode::<MembershipUpdate>(&body) {
@@ -104,28 +120,28 @@ impl Membership {
         }
     }
 
-    /// The workers that are left.
+    /// Addresses of the live workers.
     pub(super) fn list(&self) -> Vec<WorkerAddress> {
-        self.seats().iter().map(|seated| seated.member).collect()
+        self.entries().iter().map(|entry| entry.member).collect()
     }
 
-    fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<MemberEntry>>> {
+    fn entries(&self) -> Guard<RwLockReadGuard<'_, Vec<MemberEntry>>> {
         self.workers.read()
     }
 
-    fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<MemberEntry>>> {
+    fn entries_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<MemberEntry>>> {
         self.workers.write()
     }
 
-    /// The next worker's turn.
+    /// Next worker in round-robin order.
     fn next_for_actor(&self) -> Result<Assignment, PlacementError> {
-        let seats = self.seats();
-        let turn = self.next_actor_worker.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len());
-        let turn = turn.ok_or(PlacementError::NoWorker)?;
-        Ok(Assignment { host: seats[turn].member.actors, actor: None, alive: None })
+        let entries = self.entries();
+        let index = self.next_actor_worker.fetch_add(1, Ordering::Relaxed).checked_rem(entries.len());
+        let index = index.ok_or(PlacementError::NoWorker)?;
+        Ok(Assignment { host: entries[index].member.actors, actor: None, alive: None })
     }
 
-    /// Asks the head something.
+    /// Sends the head a request.
     pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlacementError> {
         answer(self.head.access()?.head.ask(host.clone(), request).await)
     }
@@ -135,7 +151,7 @@ impl Membership {
     }
 }
 
-/// Makes the hosts of a worker known.
+/// Adds the hosts of a worker to this host's peers.
 fn add_peers(member: &WorkerAddress, host: &Host) {
     for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
         if identity != host.identity() {
@@ -144,57 +160,64 @@ fn add_peers(member: &WorkerAddress, host: &Host) {
     }
 }
 
-/// Asks the head for a place, and makes the worker known where it is.
-async fn place(way: HeadRoute, host: Host, spec: ActorSpec) -> Result<Assignment, PlacementError> {
-    // A head that has heard of a name has given it, though nobody knows.
+/// Requests an assignment from the head, and adds the assigned worker to this host's peers.
+async fn place(route: HeadRoute, host: Host, spec: ActorSpec) -> Result<Assignment, PlacementError> {
+    // A repeated request may find that its first attempt was carried out and its reply was lost. A name that the
+    // first attempt took would then be refused as taken, so such a request is sent once.
     let may_repeat = spec.name.is_none() || spec.get_if_exists;
-    let asked = Arc::clone(&way.next_request_id);
-    let number = || asked.fetch_add(1, Ordering::Relaxed);
+    let request_ids = Arc::clone(&route.next_request_id);
+    let number = || request_ids.fetch_add(1, Ordering::Relaxed);
     let place = |job| ControlRequest::Place { job, spec: spec.clone(), number: number() };
-    match way.ask(host.clone(), place, may_repeat).await? {
+    match route.ask(host.clone(), place, may_repeat).await? {
         Answer::Placed { actor, member, alive } => {
             add_peers(&member, &host);
             let at = alive.unwrap_or(ActorLocation { host: member.actors, target: Target::HOST });
             Ok(Assignment { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
         }
-        _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
+        _ => Err(PlacementError::Head { text: "it sent an unexpected answer".to_owned() }),
     }
 }
 
+/// Looks up a named actor at the head; returns its class and location.
 async fn find(
-    way: HeadRoute,
+    route: HeadRoute,
     host: Host,
     namespace: Option<String>,
     name: String,
 ) -> Result<(String, ActorLocation), PlacementError> {
     let find = |job| ControlRequest::Find { job, namespace: namespace.clone(), name: name.clone() };
-    match way.ask(host.clone(), find, true).await? {
+    match route.ask(host.clone(), find, true).await? {
         Answer::Found { class, at, member, .. } => {
             add_peers(&member, &host);
             Ok((class, at))
         }
-        _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
+        _ => Err(PlacementError::Head { text: "it sent an unexpected answer".to_owned() }),
     }
 }
 
-/// Asks the head how a worker has ended, if it has. One that is away does not say; it is asked again later.
-async fn host_exit_cause(way: HeadRoute, host: Host, of: HostUid) -> Option<String> {
-    let asking = way.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
-    match tokio::time::timeout(HEAD_RPC_TIMEOUT, asking).await {
+/// Cause of a worker's end, from the head; `None` if it lives or the head does not answer. The caller asks again.
+async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<String> {
+    let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
+    match tokio::time::timeout(HEAD_RPC_TIMEOUT, request).await {
         Ok(Ok(Answer::End(end))) => end,
         _ => None,
     }
 }
 
 impl Placement for Membership {
-    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> PlacementResult {
-        if wishes.is_none() && !self.places_all() {
+    fn place_actor(
+        &self,
+        host: &Host,
+        class: &'static str,
+        constraints: Option<&ActorSpec>,
+    ) -> PlacementResult {
+        if constraints.is_none() && !self.places_all() {
             return PlacementResult::Now(self.next_for_actor());
         }
-        let wishes = wishes.cloned().unwrap_or_default();
-        let mut spec = ActorSpec { class: class.to_owned(), ..wishes };
+        let constraints = constraints.cloned().unwrap_or_default();
+        let mut spec = ActorSpec { class: class.to_owned(), ..constraints };
         if !self.places_all() {
-            // A local cluster ends with its driver, and all that is in it.
+            // A local cluster ends with its driver, so no actor in it can outlive the job.
             spec.lifetime = Lifetime::Job;
         }
         PlacementResult::Later(Box::pin(place(self.head.clone(), host.clone(), spec)))
@@ -210,12 +233,13 @@ impl Placement for Membership {
         let (host, why) = (host.clone(), why.to_owned());
         let io = host.io().clone();
         io.spawn(async move {
-            // A head that cannot be told learns of it when the job ends.
+            // If the head is unreachable, the reservation is released when the job ends.
             let _ = access.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
         });
     }
 
-    /// In a local cluster the driver tells everybody. A head that has gone is another matter than a worker.
+    /// In a local cluster the driver reports ended workers to every process, so there is nothing to ask. The end of
+    /// the head is not the end of a worker.
     fn host_exit_cause(&self, host: &Host, of: HostUid) -> HostStatusFuture {
         if of.host == HostId::HEAD || !self.places_all() {
             return Box::pin(std::future::ready(None));
@@ -223,17 +247,21 @@ impl Placement for Membership {
         Box::pin(host_exit_cause(self.head.clone(), host.clone(), of))
     }
 
-    /// The worker with the fewest tasks of this process under way; those that have as few take turns.
+    /// Worker with the fewest tasks of this process in flight; workers with equally few take turns.
+    ///
+    /// Tasks of other processes are not known here; counting its own ones costs no message.
     fn place_task(&self) -> Option<TaskSlot> {
-        let seats = self.seats();
-        let turn = self.next_task_worker.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len())?;
-        let (before, after) = seats.split_at(turn);
-        let seated = after.iter().chain(before).min_by_key(|seated| seated.tasks.load(Ordering::Relaxed))?;
-        Some(TaskSlot::take(seated.member.tasks, Arc::clone(&seated.tasks)))
+        let entries = self.entries();
+        let start = self.next_task_worker.fetch_add(1, Ordering::Relaxed).checked_rem(entries.len())?;
+        // `min_by_key` returns the first minimum, so the scan starts at another worker each time. Otherwise tasks
+        // that run one after another would all run on the first worker.
+        let (before, after) = entries.split_at(start);
+        let entry = after.iter().chain(before).min_by_key(|entry| entry.tasks.load(Ordering::Relaxed))?;
+        Some(TaskSlot::take(entry.member.tasks, Arc::clone(&entry.tasks)))
     }
 
     fn task_hosts(&self) -> usize {
-        self.seats().len()
+        self.entries().len()
     }
 }
 
@@ -247,7 +275,7 @@ mod tests {
     fn members(count: u64) -> Membership {
         let identity = |host| HostUid { host: HostId(host), incarnation: Incarnation(1) };
         let at = SocketAddr::from(([127, 0, 0, 1], 1));
-        let seats = (0..count).map(|n| MemberEntry {
+        let entries = (0..count).map(|n| MemberEntry {
             member: WorkerAddress {
                 actors: identity(n),
                 actors_at: at,
@@ -256,18 +284,18 @@ mod tests {
             },
             tasks: Arc::default(),
         });
-        Membership { workers: RwLock::new(seats.collect()), ..Membership::default() }
+        Membership { workers: RwLock::new(entries.collect()), ..Membership::default() }
     }
 
     #[test]
-    fn actors_go_to_the_workers_in_turn() {
+    fn actors_are_placed_round_robin() {
         let members = members(3);
         let hosts: Vec<_> = (0..6).map(|_| members.next_for_actor().unwrap().host.host.0).collect();
         assert_eq!(hosts, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
-    fn a_task_goes_to_the_worker_with_the_fewest() {
+    fn a_task_is_placed_on_the_worker_with_the_fewest() {
         let members = members(2);
         let first = members.place_task().unwrap();
         let second = members.place_task().unwrap();

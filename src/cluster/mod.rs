@@ -1,16 +1,16 @@
-//! Where a program runs: a cluster of nodes, or the worker processes that a driver starts itself.
+//! Clusters: a cluster of nodes, or worker processes that a driver starts on its own machine.
 //!
-//! In a local cluster the driver starts workers of its own executable and tells all of them about each
-//! other. A worker has two hosts: one for actors, and one for tasks with a thread of its own. Secrets
-//! travel over a socket pair that only the two processes hold; the same pair is the worker's lifeline: when
-//! the driver ends, by whatever cause, the operating system closes it and the worker ends, too. For tests
-//! the workers may be threads of the driver's process instead ([`Cluster::in_process`]).
+//! In a local cluster the driver starts workers of its own executable and sends each the list of all. A worker has
+//! two hosts: one for actors, and one for tasks on a thread of its own. Secrets travel over a socket pair that only
+//! the two processes hold. The same pair is the worker's control socket: when the driver ends, for whatever cause,
+//! the kernel closes it and the worker ends too. For tests the workers may be threads of the driver's process
+//! ([`Cluster::in_process`]).
 //!
-//! In a cluster of nodes ([`model`] has the words) a `head` decides and an `agent` on each node starts the
-//! workers; the `driver` side joins and sends its executable along. The decisions are those of `state`, in
-//! which a local cluster places its actors with wishes, too.
+//! In a cluster of nodes a `head` places actors and an `agent` on each node starts the workers; the `driver` side
+//! joins and ships its executable. `control_plane::state` makes the decisions, also for a local cluster that places
+//! actors with constraints. [`model`] defines the terms.
 //!
-//! Owns processes, membership and placement. Knows nothing of messages beyond what hosts offer.
+//! This module owns processes, membership and placement. It knows messages only through the interface of hosts.
 
 #![cfg_attr(
     not(feature = "cli"),
@@ -18,7 +18,7 @@
         dead_code,
         unreachable_pub,
         unused_imports,
-        reason = "without the command the daemons are absent, and what they alone use is not"
+        reason = "without the command the daemons are absent, and some items exist only for them"
     )
 )]
 
@@ -77,16 +77,16 @@ use listing::{Page, Query, Row, joined};
 use local::LocalCluster;
 use model::{ActorInfo, ActorKey, NodeInfo};
 
-/// The cluster that this program drives; dropping it ends the workers.
+/// Cluster that this program drives; dropping it ends the workers.
 ///
 /// It derefs to [`ClusterRef`], which has `spawn`, `run` and the rest.
 pub struct Cluster {
     handle: ClusterRef,
-    workers: Workers,
+    backend: Backend,
 }
 
-/// What runs the workers.
-enum Workers {
+/// Workers of a cluster, by the process that starts them.
+enum Backend {
     Local(LocalCluster),
     Remote(RemoteCluster),
 }
@@ -110,7 +110,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError`] if there are to be none, or they cannot be started.
+    /// [`ClusterError`] if `workers` is zero, or the workers cannot be started.
     ///
     /// # Cancel safety
     ///
@@ -121,13 +121,13 @@ impl Cluster {
 
     /// Starts a cluster of `workers` within this process, over a network in memory: for tests.
     ///
-    /// It differs from [`Cluster::local`] only in where the workers live: two threads each, for
-    /// actors and for tasks. Messages between them are encoded and pass a link. Nothing needs to be
-    /// diverted; the process's globals are everybody's.
+    /// It differs from [`Cluster::local`] only in where the workers run: two threads each, for actors and for
+    /// tasks. Messages between them are encoded and pass a link. The program needs no worker entry point, and all
+    /// workers share the process's globals.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`] if there are to be none, or they cannot be started.
+    /// [`ClusterError`] if `workers` is zero, or the workers cannot be started.
     ///
     /// # Cancel safety
     ///
@@ -155,29 +155,29 @@ impl Cluster {
         Self::builder().workers(workers).in_process(InProcess::Memory(Memory::new(0))).start().await
     }
 
-    /// A cluster with other settings.
+    /// Builder of a cluster with other settings.
     #[must_use]
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::default()
     }
 
-    /// A reference to the cluster, to be handed to actors.
+    /// Reference to the cluster, to pass to actors.
     #[must_use]
     pub fn handle(&self) -> ClusterRef {
         self.handle.clone()
     }
 
-    /// The workers that were started. A local cluster spawns actors on them in this order; on a cluster of nodes
-    /// the head chooses.
+    /// Workers that were started. A local cluster spawns actors on them in this order; on a cluster of nodes the
+    /// head chooses.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        match &self.workers {
-            Workers::Local(local) => local.workers(),
-            Workers::Remote(remote) => remote.workers(),
+        match &self.backend {
+            Backend::Local(local) => local.workers(),
+            Backend::Remote(remote) => remote.workers(),
         }
     }
 
-    /// The nodes of the cluster; a local cluster is one.
+    /// Nodes of the cluster; a local cluster is one node.
     ///
     /// # Errors
     ///
@@ -194,8 +194,8 @@ impl Cluster {
         .await
     }
 
-    /// The actors that the cluster keeps account of, of all jobs: in a cluster of nodes all that were
-    /// spawned, in a local one those that were spawned with wishes.
+    /// Actors that the cluster tracks, of all jobs. A cluster of nodes tracks every actor, a local one those that
+    /// were spawned with constraints.
     ///
     /// # Errors
     ///
@@ -212,15 +212,16 @@ impl Cluster {
         .await
     }
 
-    /// All rows of a table, page by page.
+    /// Collects all rows of a table, page by page.
     async fn list<T: Row>(
         &self,
         request: fn(Query) -> ControlRequest,
         page: fn(Answer) -> Option<Page<T>>,
     ) -> Result<Vec<T>, PlacementError> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
+        // A reply is limited in size: each page names the cursor of the next.
         loop {
-            let other = || PlacementError::Head { text: "it gave another answer".to_owned() };
+            let other = || PlacementError::Head { text: "it sent an unexpected answer".to_owned() };
             let page = page(self.ask(request(query.clone())).await?).ok_or_else(other)?;
             rows.extend(page.rows);
             query.after = page.next;
@@ -230,10 +231,10 @@ impl Cluster {
         }
     }
 
-    /// Stops an actor of any job, behind the messages that it has by then.
+    /// Stops an actor of any job, after the messages that it has received by then.
     ///
-    /// Messages on their way from other hosts may fail as not delivered:
-    /// [`RemoteAddr::stop`](crate::RemoteAddr::stop) comes behind those of its own host.
+    /// Messages in flight from other hosts may fail as not delivered.
+    /// [`RemoteAddr::stop`](crate::RemoteAddr::stop) instead takes effect after those of its own host.
     ///
     /// # Errors
     ///
@@ -242,46 +243,48 @@ impl Cluster {
     ///
     /// # Cancel safety
     ///
-    /// Dropped after its first poll the actor may end or not.
+    /// If the future is dropped after its first poll, the actor may end or not.
     pub async fn kill(&self, actor: ActorKey) -> Result<(), PlacementError> {
         self.ask(ControlRequest::Kill { actor }).await.map(drop)
     }
 
     async fn ask(&self, request: ControlRequest) -> Result<Answer, PlacementError> {
-        let members = match &self.workers {
-            Workers::Local(local) => local.members(),
-            Workers::Remote(remote) => remote.members(),
+        let members = match &self.backend {
+            Backend::Local(local) => local.members(),
+            Backend::Remote(remote) => remote.members(),
         };
         members.ask(&self.handle.host, request).await
     }
 
-    /// Ends this program's part of the cluster: waits for open calls and closes all sessions.
+    /// Shuts this program's part of the cluster down: waits for open calls and closes all sessions.
     ///
-    /// A local cluster ends with all of its workers, for which this waits. On a cluster of nodes the job ends: the
-    /// head and the agents end its workers, for which this does not wait, and the cluster remains.
+    /// A local cluster ends with all of its workers; this waits for their end. On a cluster of nodes the job ends:
+    /// the head and the agents end its workers in the background, and the cluster remains.
     ///
-    /// When it returns, the terminal shows what workers printed before their last results, unless the
-    /// terminal does not read.
+    /// When it returns, the terminal shows what workers printed before their last results, unless the terminal
+    /// does not read.
     ///
     /// # Errors
     ///
-    /// [`ClusterError::WorkerKilled`] if a worker did not end by itself in time and was killed;
-    /// [`ClusterError::WorkerBusy`] if it is in this process, where it cannot be killed.
+    /// [`ClusterError::WorkerKilled`] if a worker did not end in time and was killed;
+    /// [`ClusterError::WorkerBusy`] if it is a thread of this process, which cannot be killed.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future kills the workers.
     pub async fn shutdown(mut self) -> Result<(), ClusterError> {
+        // Before the workers: calls in flight still need them, and answers still need this host.
         self.handle.host.shutdown("the driver has ended").await;
-        match &mut self.workers {
-            Workers::Local(local) => local.stop().await,
-            Workers::Remote(remote) => remote.stop().await,
+        match &mut self.backend {
+            Backend::Local(local) => local.stop().await,
+            Backend::Remote(remote) => remote.stop().await,
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // Before the workers are dropped: open calls fail now, and not when their links break.
         self.handle.host.abort();
     }
 }

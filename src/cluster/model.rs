@@ -1,7 +1,7 @@
-//! What a cluster consists of, as plain data: what the head keeps, agents report and people see.
+//! Plain data of the cluster model: nodes, jobs, workers, actors and tasks.
 //!
-//! Owns the words (node, job, worker, actor) and their states. Knows no process, no socket and no rule:
-//! those are in `state`, `schedule` and the processes' own modules.
+//! The head persists these types, agents report them and the CLI prints them. This module owns the types and
+//! their states. It does no input or output and makes no decision: the rules are in `control_plane`.
 
 mod node_report;
 mod state_names;
@@ -19,355 +19,354 @@ pub use crate::spec::{
     WorkerId,
 };
 
-/// A worker, as others reach it: its two hosts, and where they are.
+/// Addresses of a worker's two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WorkerAddress {
-    /// The host of its actors.
+    /// Identity of the host that runs the worker's actors.
     pub actors: HostUid,
-    /// Where that is reached.
+    /// Socket address of the actor host.
     pub actors_at: SocketAddr,
-    /// The host of its tasks.
+    /// Identity of the host that runs the worker's tasks.
     pub tasks: HostUid,
-    /// Where that is reached.
+    /// Socket address of the task host.
     pub tasks_at: SocketAddr,
 }
 
-/// What a node says of itself when it joins.
+/// Description of a node that its agent sends when it joins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDescriptor {
-    /// The agent's host; its id is the node's.
+    /// Identity of the agent's host; the host id is also the node id.
     pub agent: HostUid,
-    /// Where all hosts of the node are reached.
+    /// Socket address that all hosts of the node share.
     pub address: SocketAddr,
-    /// What the machine is called.
+    /// Hostname of the machine.
     pub hostname: String,
-    /// The agent's process.
+    /// Process id of the agent.
     pub pid: u32,
-    /// Whether the head runs on it.
+    /// True for the node that the head runs on.
     pub is_head: bool,
-    /// What it has for work.
+    /// Resources that the node offers to actors.
     pub resources: Resources,
-    /// What it is labelled with.
+    /// Labels of the node, by name.
     pub labels: Labels,
-    /// How many workers it runs for each job; none if it takes no work.
+    /// Worker processes that the node runs for each job; 0 on a node that runs no jobs.
     pub workers: u32,
-    /// What its executables must be built for, such as `x86_64-linux-gnu`.
+    /// Platform that executables must be built for, such as `x86_64-linux-gnu`.
     pub platform: String,
-    /// Where its files are.
+    /// Directory of the node's session files.
     pub session_dir: String,
 }
 
 impl NodeDescriptor {
-    /// The node's id.
+    /// Id of the node.
     #[must_use]
     pub fn id(&self) -> NodeId {
         NodeId(self.agent.host.0)
     }
 }
 
-/// What a driver says of its job.
+/// Description of a job that its driver sends when it connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobDescriptor {
-    /// The program and its arguments.
+    /// Program and arguments of the driver.
     pub entrypoint: String,
-    /// The machine that the driver runs on.
+    /// Hostname of the machine that the driver runs on.
     pub hostname: String,
-    /// The driver's process; 0 before it runs.
+    /// Process id of the driver; 0 before it runs.
     pub pid: u32,
-    /// The driver's host that the head hears from; none before it runs.
+    /// Host of the driver that talks to the head; `None` before the driver runs.
     pub driver: Option<HostUid>,
-    /// The driver's host that its messages come from.
+    /// Host of the driver that sends the user's messages.
     pub user_host: Option<HostUid>,
-    /// The namespace of its names.
+    /// Namespace in which the job's actors are named.
     pub namespace: String,
-    /// The node whose agent runs the driver, if the job was submitted.
+    /// Node whose agent runs the driver of a submitted job; `None` for a driver that the user started.
     pub runs_on: Option<NodeId>,
 }
 
 impl JobDescriptor {
-    /// Cuts what is only shown to what the head keeps.
+    /// Truncates the texts that are only displayed to the length that the head stores.
     pub(in crate::cluster) fn bound(&mut self) {
         cut(&mut self.entrypoint, JOB_TEXT_BYTES_MAX);
         cut(&mut self.hostname, JOB_TEXT_BYTES_MAX);
     }
 }
 
-/// Cuts a text at the last character that fits.
+/// Truncates a text at the last character boundary that fits.
 pub(in crate::cluster) fn cut(text: &mut String, bytes_max: usize) {
     let end = (0..=bytes_max.min(text.len())).rfind(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap_or(0));
 }
 
-/// What has become of a node.
+/// State of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum NodeState {
-    /// It works.
+    /// Joined, and accepts new work.
     Alive,
-    /// It works, and takes nothing new.
+    /// Joined, and accepts no new work; its jobs run on.
     Draining,
-    /// It was there when the head ended, and is not back since the head was started again.
+    /// Alive when the previous incarnation of the head stopped, and has not rejoined since.
     Rejoining,
-    /// It has left, or was not heard of for too long.
+    /// Left the cluster, or its lease expired.
     Dead,
 }
 
-/// What has become of a job.
+/// State of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum JobState {
-    /// Submitted; its driver was not started yet.
+    /// Submitted; the driver has not started.
     Pending,
-    /// Its driver runs.
+    /// The driver runs.
     Running,
-    /// Ended because somebody stopped it.
+    /// Stopped by request.
     Stopped,
-    /// Its driver has ended in order.
+    /// The driver exited successfully.
     Succeeded,
-    /// Its driver has failed, or is gone.
+    /// The driver failed, or was lost.
     Failed,
 }
 
 impl JobState {
-    /// Whether it goes on.
+    /// True until the job has ended.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Running)
     }
 }
 
-/// What has become of an actor.
+/// State of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ActorState {
-    /// Asked for; it waits for a place, or is being made there.
+    /// Requested: waits for a node, or is being created on one.
     PendingCreation,
-    /// It lives.
+    /// Created, and handles messages.
     Alive,
-    /// It is being made anew after a failure.
+    /// Being created again after a failure.
     Restarting,
-    /// It has ended.
+    /// Ended, or failed to start.
     Dead,
 }
 
-/// What has become of a worker.
+/// State of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkerState {
-    /// Its agent is to start it.
+    /// Requested from the agent; not ready.
     Starting,
-    /// It works.
+    /// Ready for actors and tasks.
     Alive,
-    /// A signal has stopped its process (SIGSTOP); it works when that is continued.
+    /// Its process is stopped by a signal (SIGSTOP) until SIGCONT.
     Suspended,
-    /// It has ended.
+    /// Ended, or failed to start.
     Dead,
 }
 
-/// How many tasks of one function are in which state.
+/// Number of tasks of one function, by state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCount {
-    /// The function.
+    /// Name of the function.
     pub name: String,
-    /// Accepted, and not begun.
+    /// Tasks accepted and not started.
     pub queued: u64,
-    /// Under way.
+    /// Tasks that run.
     pub running: u64,
-    /// Ended with a result.
+    /// Tasks that returned a result.
     pub finished: u64,
-    /// Ended by a panic, or could not begin.
+    /// Tasks that panicked or could not start.
     pub failed: u64,
 }
 
-/// How many actors of one class are in which state.
+/// Number of actors of one class, by state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
-    /// The name of the type.
+    /// Type name of the actors.
     pub class: String,
-    /// Asked for, and not begun.
+    /// Actors that are requested and not created.
     pub pending_creation: u64,
-    /// Alive.
+    /// Actors that are alive.
     pub alive: u64,
-    /// Being made anew.
+    /// Actors that are being created again.
     pub restarting: u64,
-    /// Ended; only as far as they are remembered.
+    /// Dead actors that the head still lists.
     pub dead: u64,
 }
 
-/// What a machine is at, by its own account.
+/// Resource usage of a machine, as its agent measures it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Usage {
-    /// How many processes ran or waited for a processor lately: the load average over a minute.
+    /// Load average over one minute: processes that run or wait for a CPU.
     pub load: f64,
-    /// The machine's memory that is in use, in bytes.
+    /// Memory of the machine in use, in bytes.
     pub memory_bytes: u64,
-    /// What of that the node's workers have resident, in bytes.
+    /// Resident memory of the node's workers, in bytes; part of `memory_bytes`.
     pub workers_memory_bytes: u64,
 }
 
-/// A node, as people see it.
+/// Row of the node list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NodeInfo {
-    /// The node.
+    /// Id of the node.
     pub node_id: NodeId,
-    /// What has become of it.
+    /// State of the node.
     pub state: NodeState,
-    /// Where it is reached.
+    /// Socket address of the node.
     pub address: SocketAddr,
-    /// What the machine is called.
+    /// Hostname of the machine.
     pub hostname: String,
-    /// The agent's process.
+    /// Process id of the agent.
     pub pid: u32,
-    /// Whether the head runs on it.
+    /// True for the node that the head runs on.
     pub is_head: bool,
-    /// All that it has.
+    /// Resources that the node offers.
     pub resources: Resources,
-    /// What of that is not taken.
+    /// Part of `resources` that no actor holds.
     pub available: Resources,
-    /// What it is labelled with.
+    /// Labels of the node, by name.
     pub labels: Labels,
-    /// How many worker processes run on it.
+    /// Number of worker processes on the node.
     pub workers: usize,
-    /// How many actors live on it.
+    /// Number of alive actors on the node.
     pub actors: usize,
-    /// Where its files are.
+    /// Directory of the node's session files.
     pub session_dir: String,
-    /// When it joined, in milliseconds since 1970.
+    /// Time of the join, in milliseconds since 1970.
     pub started_ms: u64,
-    /// Why it is dead, if it is.
+    /// Reason for the death of a dead node.
     pub cause: Option<String>,
-    /// What its machine is at, as far as it has said.
+    /// Latest usage that the agent reported; `None` before the first report.
     #[serde(default)]
     pub usage: Option<Usage>,
 }
 
-/// A job, as people see it.
+/// Row of the job list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct JobInfo {
-    /// The job.
+    /// Id of the job.
     pub job_id: JobId,
-    /// What has become of it.
+    /// State of the job.
     pub state: JobState,
-    /// The program and its arguments.
+    /// Program and arguments of the driver.
     pub entrypoint: String,
-    /// The machine that the driver runs on.
+    /// Hostname of the machine that the driver runs on.
     pub hostname: String,
-    /// The driver's process; 0 before it runs.
+    /// Process id of the driver; 0 before it runs.
     pub pid: u32,
-    /// The node whose agent runs the driver, if the job was submitted.
+    /// Node whose agent runs the driver of a submitted job.
     pub runs_on: Option<NodeId>,
-    /// When it began, in milliseconds since 1970.
+    /// Start of the job, in milliseconds since 1970.
     pub started_ms: u64,
-    /// When it ended, if it has.
+    /// End of the job, in milliseconds since 1970.
     pub ended_ms: Option<u64>,
-    /// What its driver ended with, if that is known: its exit code, or 128 and the number of the signal that
-    /// ended it.
+    /// Exit code of the driver, or 128 plus the number of the signal that killed it; `None` if not known.
     pub exit_code: Option<i32>,
-    /// How it ended, in words.
+    /// Explanation of how the job ended.
     pub message: Option<String>,
 }
 
-/// An actor, as people see it.
+/// Row of the actor list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ActorInfo {
-    /// The actor.
+    /// Id of the actor.
     pub actor_id: ActorKey,
-    /// The name of its type.
+    /// Type name of the actor.
     pub class: String,
-    /// What has become of it.
+    /// State of the actor.
     pub state: ActorState,
-    /// The job that asked for it.
+    /// Job that requested the actor.
     pub job_id: JobId,
-    /// Its name, if it has one.
+    /// Name of the actor, if it has one.
     pub name: Option<String>,
-    /// The namespace of its name.
+    /// Namespace of the name.
     pub namespace: String,
-    /// How long it lives.
+    /// Lifetime of the actor: that of its job, or detached.
     pub lifetime: Lifetime,
-    /// What it holds of its node.
+    /// Resources that the actor holds on its node.
     pub resources: Resources,
-    /// The node that it lives on.
+    /// Node of the actor, once it is assigned to one.
     pub node_id: Option<NodeId>,
-    /// The worker that it lives in.
+    /// Worker of the actor, once it is assigned to one.
     pub worker_id: Option<WorkerId>,
-    /// That worker's process.
+    /// Process id of that worker.
     pub pid: Option<u32>,
-    /// Why it still waits, or how it ended.
+    /// Reason why the actor is pending, or how it ended.
     pub cause: Option<String>,
 }
 
-/// A worker, as people see it.
+/// Row of the worker list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerSummary {
-    /// The worker.
+    /// Id of the worker.
     pub worker_id: WorkerId,
-    /// What has become of it.
+    /// State of the worker.
     pub state: WorkerState,
-    /// The job that it works for.
+    /// Job of the worker.
     pub job_id: JobId,
-    /// The node that it runs on.
+    /// Node of the worker.
     pub node_id: NodeId,
-    /// Its process; 0 before it runs.
+    /// Process id of the worker; 0 before it runs.
     pub pid: u32,
-    /// How many actors live in it.
+    /// Number of alive actors in the worker.
     pub actors: usize,
-    /// The one detached actor that it is for, if so.
+    /// Detached actor that the worker is dedicated to, if any.
     pub detached: Option<ActorKey>,
-    /// How it ended, if it has.
+    /// Explanation of how the worker ended.
     pub cause: Option<String>,
 }
 
-/// The tasks of one function on one worker, as people see them.
+/// Row of the task list: the tasks of one function on one worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskInfo {
-    /// The job that they are of.
+    /// Job of the tasks.
     pub job_id: JobId,
-    /// The worker.
+    /// Worker that runs the tasks.
     pub worker_id: WorkerId,
-    /// The node that it runs on.
+    /// Node of the worker.
     pub node_id: NodeId,
-    /// How many are in which state.
+    /// Number of tasks, by state.
     #[serde(flatten)]
     pub count: TaskCount,
 }
 
-/// Something that an operator should see to.
+/// Condition that needs an operator's attention.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// What is in trouble.
+    /// Kind of the condition.
     pub kind: AlertKind,
-    /// What is wrong, and what helps.
+    /// Explanation, with the step that resolves the condition.
     pub text: String,
 }
 
-/// What may be in trouble.
+/// Kind of an [`Alert`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum AlertKind {
-    /// The head cannot keep its state, and takes nothing new.
+    /// The head cannot persist its state and refuses requests that need it to.
     HeadState,
-    /// A job's workers on a node: they crash, or cannot be started.
+    /// Workers of a job crash, or cannot be started, on some node.
     WorkerStarts,
-    /// A worker whose process a signal has stopped.
+    /// A signal has stopped the process of a worker.
     SuspendedWorker,
 }
 
-/// An actor that waits for a place.
+/// Actor that waits for a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingActor {
-    /// The actor.
+    /// Id of the actor.
     pub actor_id: ActorKey,
-    /// The name of its type.
+    /// Type name of the actor.
     pub class: String,
-    /// The job that asked for it.
+    /// Job that requested the actor.
     pub job_id: JobId,
-    /// Why it waits.
+    /// Reason why no node has been assigned.
     pub reason: String,
 }

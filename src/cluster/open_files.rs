@@ -1,4 +1,4 @@
-//! The limit of open files: raised once, and named where it is reached.
+//! Limit of open files of this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -6,9 +6,8 @@ use crate::observe::log;
 
 /// Raises the soft limit of this process to the hard one.
 ///
-/// The soft limit is 1,024 on most machines, for programs that use `select(2)`. Each worker takes some ten
-/// files of its parent, and one for each other worker that it talks to. Processes that this one starts have the
-/// same limit.
+/// The soft limit is 1,024 on most machines, for the sake of programs that use `select(2)`. Each worker takes about
+/// ten descriptors of its parent, and one for each worker it talks to. Child processes inherit the limit.
 pub(super) fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

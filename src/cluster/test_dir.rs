@@ -1,9 +1,9 @@
-//! A directory for one test, which goes with it.
+//! Temporary directory of one test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// An empty directory. Dropping it removes it, also when the test fails.
+/// Empty directory, removed on drop, also when the test fails.
 #[derive(Debug)]
 pub(crate) struct TestDir(PathBuf);
 
@@ -12,7 +12,7 @@ impl TestDir {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("roadshow-scratch-{}-{number}", std::process::id()));
-        // One of that name is left over from a process that was killed.
+        // A killed process may have left one of this name behind: process ids are reused.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Self(path)

@@ -4,21 +4,21 @@ use std::net::SocketAddr;
 
 use crate::id::HostUid;
 
-/// A worker.
+/// Worker of a cluster, as returned by [`Cluster::workers`](crate::Cluster::workers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
-    /// The host of its actors.
+    /// Host of its actors.
     pub host: HostUid,
-    /// The host of its tasks.
+    /// Host of its tasks.
     pub tasks: HostUid,
-    /// Its process: this one for a worker within it.
+    /// Process id; for a worker within this process, its own.
     pub pid: u32,
-    /// Where the host of its actors listens.
+    /// Address at which the host of its actors listens.
     pub address: SocketAddr,
-    /// How it ended, if it has.
+    /// Cause of its end; `None` while it runs.
     pub ended: Option<String>,
-    /// Its process is stopped, by SIGSTOP or a debugger: it lives, and answers when it is continued. Always false
-    /// on a cluster of nodes, where `roadshow status` shows it.
+    /// Its process is stopped by SIGSTOP or a debugger; it answers when it is continued. Always false on a cluster
+    /// of nodes, where `roadshow status` shows it.
     pub stopped: bool,
 }

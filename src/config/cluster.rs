@@ -1,193 +1,198 @@
-//! The limits of a cluster of nodes: its trust, its desks, its leases, its files.
+//! Limits of a cluster of nodes: certificates, token RPC, leases, logs and executables.
 
 use std::time::Duration;
 
-/// How long a process's certificate is valid from when it was issued.
+/// Validity of a process's certificate, from its issue.
 ///
-/// A lost key is of use for no longer, since nothing is ever revoked; and a head may be away for most of a
-/// day before its cluster is hurt.
+/// It bounds the use of a stolen key, since there is no revocation. A head may be down for most of a day
+/// before certificates expire.
 pub const CERTIFICATE_VALID: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// After so long at most a process asks for its next certificate.
+/// Maximum age of a certificate before the process requests the next one.
 ///
-/// A third of its life, and then of what is left of it: several attempts can fail before the old one has expired.
+/// A third of the validity, and then a third of the remainder: several attempts can fail before it
+/// expires.
 pub const CERTIFICATE_RENEW_FRACTION: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// The shortest time between two attempts to get the next certificate.
+/// Minimum time between two requests for the next certificate.
 pub const CERTIFICATE_RENEWAL_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How far before its issue a certificate is valid: so much may clocks of one cluster differ.
+/// Time by which a certificate's validity precedes its issue, to tolerate clock skew in a cluster.
 pub const CERTIFICATE_SKEW: Duration = Duration::from_secs(60 * 60);
 
-/// How long a cluster's authority is valid. It lives as long as its cluster; nobody renews it.
+/// Validity of a cluster's CA certificate. It lasts as long as the cluster and is never renewed.
 pub const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// Hosts that one certificate is for at most.
+/// Maximum number of hosts in one certificate.
 ///
-/// A worker has two, all others have one; the rest is room. Each is two names in the certificate.
+/// A worker has two hosts, all other processes have one; the rest is spare. A host takes two names in the
+/// certificate.
 pub const CERTIFIED_HOSTS_MAX: usize = 16;
 
-/// The longest request at a desk before its sender has proved that it knows the secret, in bytes.
+/// Longest request of a token RPC client before it is authenticated, in bytes.
 ///
-/// A proof has some fifty.
+/// A proof takes about fifty.
 pub const TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX: usize = 4 << 10;
 
-/// The longest request at a desk, in bytes: a mebibyte of an executable, and what goes with it.
+/// Longest request of an authenticated token RPC client, in bytes: a mebibyte of an executable with its
+/// header.
 pub const TOKEN_RPC_REQUEST_BYTES_MAX: usize = 2 << 20;
 
-/// The longest reply of a desk, in bytes.
+/// Longest token RPC reply, in bytes.
 ///
-/// A list of some hundred thousand actors.
+/// A list of some hundred thousand actors fits.
 pub const TOKEN_RPC_REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// Rows of a list in one reply.
+/// Maximum number of rows of a list in one reply.
 ///
-/// More than a terminal shows, and a millisecond's work for the head.
+/// That is more than a terminal shows, and a millisecond of work for the head.
 pub const LIST_ROWS_MAX: usize = 1000;
 
-/// Bytes of the rows of a list in one reply, beyond which no further row is added.
+/// Bytes of list rows in one reply, beyond which no further row is added.
 ///
-/// Rows have some hundred bytes and some thousand at most, so it is the rows that are bounded as a rule.
+/// A row has some hundred bytes, at most some thousand, so [`LIST_ROWS_MAX`] usually applies first.
 pub const LIST_BYTES_MAX: usize = 4 << 20;
 
-/// Rows of a table that are looked at under the head's lock, for one request, before others have their turn.
+/// Table rows that one request scans under the head's lock before other requests run.
 ///
-/// A row costs some 10 ns to count, some 100 ns to compare with filters and a microsecond to list: that is a
-/// millisecond at most, with [`LIST_ROWS_MAX`] rows that are listed.
+/// A row costs about 10 ns to count, 100 ns to match against filters and a microsecond to list. With
+/// [`LIST_ROWS_MAX`] listed rows that is a millisecond at most.
 pub const LIST_SLICE_ROWS: usize = 4096;
 
-/// Filters of one request for a list.
+/// Maximum number of filters in one list request.
 pub const LIST_FILTERS_MAX: usize = 16;
 
-/// Rows that are told of those whose ids begin with a text, and of as many for each other meaning of it.
+/// Maximum number of rows returned for an ambiguous id prefix, for each kind of id.
 ///
-/// One that is clear is one; of several, people are shown three.
+/// An unambiguous prefix has one match. Of several, the user interface shows three.
 pub const LIST_MEANT_MAX: usize = 4;
 
-/// Classes of actors, or functions of tasks, that are counted in one reply. Those behind them, in the order of
-/// their names, are left out and counted.
+/// Maximum number of actor classes or task functions in one summary reply.
 ///
-/// Programs have some tens. With names of [`ACTOR_NAME_BYTES_MAX`] they are 6 MB.
+/// The rest, in order of name, is omitted and counted. Programs have tens. With names of
+/// [`ACTOR_NAME_BYTES_MAX`] bytes the reply takes 6 MB.
 pub const SUMMARY_ROWS_MAX: usize = 10_000;
 
-/// Actors that wait for a place of which the reasons are told.
+/// Maximum number of pending actors whose reasons are reported; the others are counted.
 ///
-/// What there is to see is seen by then, and the others are counted.
+/// The reasons repeat long before.
 pub const WAITING_TOLD_MAX: usize = 100;
 
-/// Connections that a desk has open at once of those who have proved themselves; one more is refused.
+/// Maximum number of authenticated token RPC connections; one more is refused.
 ///
-/// Each is an operator's tool at work, or a process that enrols, which takes some milliseconds.
+/// Each is an operator's command, or a process that enrols for some milliseconds.
 pub const TOKEN_RPC_CONNECTIONS_MAX: usize = 256;
 
-/// A connection on which nothing is asked for so long is closed.
+/// Time without a request after which a token RPC connection is closed.
 ///
-/// Longer than any tool pauses between two requests.
+/// No client pauses as long between two requests.
 pub const TOKEN_RPC_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connections that wait at a node for a host, a desk or a process to take them; one more is closed.
+/// Maximum number of accepted connections that await a host, the token RPC server or a process; one more
+/// is closed.
 ///
-/// Whoever takes them needs microseconds for each.
+/// The receiver takes microseconds for each.
 pub const HANDOFF_QUEUE_MAX: usize = 64;
 
-/// How long a process may take to accept a connection that its node passes on; then it is closed.
+/// Timeout of the handoff of a connection to another process; the connection is then closed.
 ///
-/// One that runs needs microseconds, and one that is stopped takes none. Whoever dialled would give up
-/// soon after, and tries again.
+/// A running process takes microseconds, a stopped one never accepts it. The dialling side would soon
+/// time out and retry.
 pub const HANDOFF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many bytes of what a process is told over its lifeline may be on their way.
+/// Send buffer of a worker's control socket, in bytes.
 ///
-/// The system counts a connection with about a kilobyte: some sixty, before more of them wait here. All
-/// processes of a user have one bound on files that are on their way, so a stopped one must not use it up.
+/// The kernel charges about a kilobyte for a passed connection, so about sixty fit before more are queued
+/// here. All processes of a user share one limit on file descriptors in flight, which a stopped process
+/// must not exhaust.
 pub const CONTROL_SOCKET_BUFFER_BYTES: usize = 32 << 10;
 
-/// How long a host of a cluster keeps what it has open with one that came by itself and is away.
+/// Time for which a host keeps the session of a disconnected peer whose address it does not know.
 ///
-/// Several times the leases: whoever is away for longer is dead by then.
+/// It is several lease times, so a peer that is away for longer has been declared dead.
 pub const INBOUND_PEER_EXPIRY: Duration = Duration::from_secs(60);
 
-/// How often agents and drivers say to the head that they are there.
+/// Interval in which agents and drivers renew their leases at the head.
 ///
-/// Several times in the time after which they are taken for gone, so that one that is late is no death.
+/// A fraction of the lease time, so that one late renewal does not count as a death.
 pub const LEASE_RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the head, or a member that it tells something, may take for an answer.
+/// Timeout of a request to the head, and of a command from the head to a member.
 ///
-/// All of them answer from memory; behind this the other side is looked for anew.
+/// Both sides reply from memory. After the timeout the sender reconnects.
 pub const HEAD_RPC_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a node that starts looks for its head.
+/// Time for which a starting node tries to reach its head.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a node that ends waits for the head to hear of it.
+/// Time for which a stopping node waits until the head has received its leave message.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// First distance between the starts of two attempts to find a head that is away. It doubles each time.
+/// Initial interval between two attempts to reach an unreachable head. It doubles with each attempt.
 pub const REJOIN_DELAY_MIN: Duration = Duration::from_millis(10);
 
-/// Longest distance between the starts of two attempts to find a head that is away.
+/// Maximum interval between two attempts to reach an unreachable head.
 ///
-/// Short, since after an outage a member is back within it; long enough that thousands of members are a load
-/// that the head's node can bear.
+/// It bounds the time until a member rejoins after an outage. The head's node can bear the load of
+/// thousands of members that retry at this rate.
 pub const REJOIN_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes of output that wait for a driver's terminal. A piece that is larger waits alone.
+/// Maximum bytes of output queued for a driver's terminal. A larger piece is queued alone.
 ///
-/// Some seconds of what a person can follow, and as much as a slow terminal shows in a moment.
+/// It is several seconds of what a person can read, and what a slow terminal shows in a moment.
 pub const OUTPUT_WAITING_BYTES_MAX: u32 = 4 << 20;
 
-/// Pieces of output that wait for a driver's terminal, however short they are; a piece is one read of a pipe.
+/// Maximum number of pieces of output queued for a driver's terminal; a piece is one read of a pipe.
 pub const TERMINAL_QUEUE_MAX: usize = 64;
 
-/// Pieces of output that wait to be labelled and folded, which takes microseconds.
+/// Maximum number of pieces of output that await labels and deduplication, which take microseconds.
 pub const OUTPUT_UNFOLDED_MAX: usize = 16;
 
-/// How long a local cluster's workers wait for a terminal that takes nothing, before lines are dropped.
+/// Time for which workers of a local cluster wait for a stuck terminal before lines are dropped.
 ///
-/// A terminal that is slow takes something in that time, and then nothing is dropped.
+/// A slow terminal accepts some output in that time, and nothing is dropped.
 pub const OUTPUT_STALL_MAX: Duration = Duration::from_secs(1);
 
-/// How long a shutdown waits until what workers have printed is on the terminal.
+/// Time for which a shutdown waits until the workers' output is on the terminal.
 ///
-/// Agents answer in milliseconds; only a terminal that does not read takes longer.
+/// Agents reply in milliseconds. Only a terminal that does not read takes longer.
 pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of that time agents may take to send the last lines.
+/// Part of [`OUTPUT_FLUSH_TIMEOUT`] that agents may take to send the last lines.
 ///
-/// The terminal has the rest to itself: a node that is silent costs no line that the driver has.
+/// The terminal has the rest: a silent node does not cost lines that the driver already has.
 pub const OUTPUT_AGENTS_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long an agent waits until the last lines of a job's workers are with the driver.
+/// Time for which an agent waits until the driver has the last lines of a job's workers.
 ///
-/// It answers before its driver gives it up.
+/// It is shorter than the driver's own wait, so that the agent's reply arrives before that ends.
 pub const OUTPUT_SENT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The same for a cluster that is dropped, which holds up the thread that drops it.
+/// [`OUTPUT_FLUSH_TIMEOUT`] for a cluster that is dropped, since the drop blocks its thread.
 pub const OUTPUT_DROP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The longest line of a local cluster's worker, in bytes; a longer one is broken into several.
+/// Longest line of a local cluster's worker, in bytes; a longer one is split.
 ///
-/// A document of JSON fits. Each stream of a worker has a buffer of that size while it prints such a line.
+/// A JSON document fits. Each stream of a worker has a buffer of that size while it prints such a line.
 pub const OUTPUT_LINE_BYTES_MAX: usize = 1 << 20;
 
-/// How often a worker tells how many tasks it has run.
+/// Interval in which a worker reports its task counts.
 pub const TASK_STATS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long the driver of a submitted job may take to end after it was asked to.
+/// Time that the driver of a submitted job may take to exit after a request to stop.
 pub const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Orders to one agent, or news for one driver, that wait for their turn; a member that is further
-/// behind misses some.
+/// Maximum number of commands queued for one agent, or of job events for one driver; beyond it a member
+/// misses some and has to rejoin.
 pub const COMMAND_QUEUE_MAX: usize = 4096;
 
-/// News and lines of output that wait for a driver to take them.
+/// Maximum number of job events queued in a driver.
 pub const JOB_EVENT_QUEUE_MAX: usize = 1024;
 
-/// How long an agent may take to write a piece of an executable.
+/// Time that an agent may take to write one piece of an executable.
 pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Nodes that a driver sends its executable to at the same time.
+/// Maximum number of nodes to which a driver uploads its executable concurrently.
 ///
 /// The others fetch it from nodes that have it. With two, one slow node delays no other.
 pub const EXECUTABLES_SENT_AT_ONCE: usize = 2;
@@ -217,310 +222,336 @@ pub const EXECUTABLE_BUSY_DELAY_MAX: Duration = Duration::from_secs(2);
 /// Programs of other drivers have the source's places until then: at 10 Mbit/s two such take 30 MiB in that time.
 pub const EXECUTABLE_BUSY_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Time for which a driver that starts looks for a node that has its executable, before it sends any copy.
+/// Time for which a starting driver looks for a node that has its executable, before it uploads any copy.
 ///
-/// Nodes answer from memory, or read a large file once. One that is silent holds up the start for no longer.
+/// Nodes reply from memory, or read a large file once. A silent node delays the start no longer than
+/// this.
 pub const EXECUTABLE_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Nodes that one driver has fetch its executable from the same node at the same time.
+/// Maximum number of nodes that fetch one driver's executable from the same node concurrently.
 ///
-/// With two the number of nodes that have it triples in each round, and a round takes two transfers.
+/// With two, the number of nodes that have it triples in each round of two transfers.
 pub const EXECUTABLE_FETCHES_PER_NODE: usize = 2;
 
-/// Nodes from which a node tries to fetch an executable before the driver sends it.
+/// Maximum number of nodes from which a node tries to fetch an executable before the driver uploads it.
 ///
-/// Each may cost a node [`EXECUTABLE_FETCH_TIMEOUT`].
+/// Each attempt may cost [`EXECUTABLE_FETCH_TIMEOUT`].
 pub const EXECUTABLE_SOURCES_TRIED_MAX: usize = 3;
 
-/// Fetches by different nodes that may fail at a node before no other is told to fetch there.
+/// Failed fetches by different nodes after which a node no longer serves as a source.
 ///
-/// One failure may be due to the node that fetched.
+/// A single failure may be due to the fetching node.
 pub const EXECUTABLE_SOURCE_FAILURES_MAX: usize = 2;
 
-/// Time for one piece of an executable that a node fetches from another.
+/// Timeout of one piece of an executable that a node fetches from another.
 ///
-/// Over a link of 10 Mbit/s that two nodes share a piece takes less than two seconds. From a slower node it comes
-/// no sooner than from the driver.
+/// Over a link of 10 Mbit/s that two nodes share, a piece takes less than two seconds. A slower source is
+/// no faster than the driver.
 pub const EXECUTABLE_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time for which a node fetches pieces before it reports to the driver, which then has it go on.
+/// Time for which a node fetches pieces before it reports to the driver, which then lets it continue.
 ///
-/// With [`EXECUTABLE_FETCH_TIMEOUT`] for the last piece well below [`EXECUTABLE_TIMEOUT`].
+/// With [`EXECUTABLE_FETCH_TIMEOUT`] for the last piece it stays well below [`EXECUTABLE_TIMEOUT`].
 pub const EXECUTABLE_FETCH_TURN: Duration = Duration::from_secs(5);
 
-/// Executables that a node fetches from others at the same time; each has a piece in memory.
+/// Maximum number of executables that a node fetches concurrently; each has one piece in memory.
 pub const EXECUTABLE_FETCHES_MAX: usize = 16;
 
-/// Nodes that a node serves executables to at the same time; each has a piece in memory.
+/// Maximum number of nodes that a node serves executables to concurrently; each has one piece in memory.
 ///
-/// More than one driver asks of it: two such, of different programs, find room.
+/// It is twice [`EXECUTABLE_FETCHES_PER_NODE`], enough for two drivers with different programs.
 pub const EXECUTABLE_PEERS_SERVED_MAX: usize = 4;
 
-/// Time without a request after which a node loses its place.
+/// Time without a request after which a fetching node loses its slot.
 ///
-/// Between two pieces it writes the first, and may report to its driver.
+/// Between two pieces it writes the first one, and may report to its driver.
 pub const EXECUTABLE_PEER_IDLE: Duration = Duration::from_secs(10);
 
-/// The largest executable that a node takes.
+/// Largest executable that a node accepts, in bytes.
 ///
-/// A large program with all of its debugging symbols has some hundred megabytes.
+/// A large program with full debug symbols has some hundred megabytes.
 pub const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
 
-/// How many bytes of executables a node keeps, with those that are still on their way.
+/// Maximum bytes of executables that a node stores, incomplete uploads included.
 ///
-/// Some ten large ones and hundreds of small ones: who runs yesterday's program again need not send it.
+/// Some ten large ones, or hundreds of small ones, so that yesterday's program need not be uploaded
+/// again.
 pub const EXECUTABLES_BYTES_MAX: u64 = 4 << 30;
 
-/// How many executables a node keeps at most, however small they are: it looks through all of them for
-/// the one to give up.
+/// Maximum number of executables that a node stores, however small.
+///
+/// The eviction scans all of them.
 pub const EXECUTABLES_MAX: usize = 256;
 
-/// How many uids a node may have for its jobs.
+/// Maximum number of uids that a node may use for its jobs.
 ///
-/// As many as a container of Linux usually has. All of them may be looked at for one that is free.
+/// It is the usual number in a Linux container. The search for a free uid may scan all of them.
 pub const WORKER_UIDS_MAX: u32 = 65_536;
 
-/// How long a new job waits for a uid, while processes of a job that is over are being ended.
+/// Time for which a new job waits for a uid while the processes of an ended job are killed.
 ///
-/// That takes milliseconds. Whoever sends the job's executable waits for longer.
+/// The kill takes milliseconds. The upload of the executable has a longer timeout.
 pub const WORKER_UID_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many bytes of an executable travel in one message.
+/// Bytes of an executable in one message.
 ///
-/// In one piece on the wire, and a millisecond's work for the node that writes it.
+/// The message is one piece on the wire, and a millisecond of work for the node that writes it.
 pub const EXECUTABLE_CHUNK_BYTES: usize = 1 << 20;
 
-/// After so long without another byte, an executable on its way may be given up for want of room.
+/// Time without progress after which an incomplete upload may be evicted to free space.
 ///
-/// Longer than it takes a driver to come back after its link broke.
+/// It is longer than a driver takes to reconnect after its link broke.
 pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// How long a log may get before it is put aside and another is begun, in bytes.
+/// Size at which a log file is rotated, in bytes.
 ///
-/// An editor opens it, and a hundred workers with all that they keep fill some gigabytes.
+/// An editor can open it, and a hundred workers with all retained files fill some gigabytes.
 pub const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// How many logs of each stream are kept beside the one that is written.
+/// Number of rotated log files that are kept for each stream.
 pub const LOG_FILES_KEPT: u64 = 3;
 
-/// How often a node looks whether it keeps too much of them.
+/// Interval in which a node applies the retention of its log files.
 pub const LOG_RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many bytes of logs a node keeps of processes that have ended.
+/// Maximum bytes of logs of ended processes that a node keeps.
 pub const LOGS_BYTES_MAX: u64 = 4 << 30;
 
-/// How many files of logs a node keeps of processes that have ended.
+/// Maximum number of log files of ended processes that a node keeps.
 ///
-/// A directory of so many is listed in some ten milliseconds. They are those of an hour in which a job with
-/// 64 workers that print starts each minute.
+/// A directory of this size is listed in about ten milliseconds. One job a minute, with 64 printing
+/// workers each, fills it in an hour.
 pub const LOGS_FILES_MAX: usize = 10_000;
 
-/// How many logs of a node are told at once: some megabytes at most, with the longest of names.
+/// Maximum number of log files that a node lists in one reply: some megabytes with the longest names.
 pub const LOGS_LISTED_MAX: usize = 10_000;
 
-/// The longest line that goes to the driver's terminal, in bytes; the rest of it is in the log alone.
+/// Longest line on the driver's terminal, in bytes; the rest of it is in the log alone.
 ///
-/// Some hundred lines of a terminal: more of it nobody reads there.
+/// That fills some hundred lines of a terminal, more than can be read there.
 pub const LOG_LINE_BYTES_MAX: usize = 16 << 10;
 
-/// A line that has no end after that time is shown as it stands, and again as often as it has changed.
+/// Time after which an unterminated line is shown as it is, and again whenever it has changed.
 ///
-/// A reader sees the state of a progress bar within a second; a line that is printed in several pieces is
-/// complete long before.
+/// A progress bar is current within a second. A line that is printed in several pieces is complete long
+/// before.
 pub const LOG_UNFINISHED_AFTER: Duration = Duration::from_millis(600);
 
-/// How much of a line without an end is shown, in bytes: the last of it.
+/// Maximum bytes of an unterminated line that are shown, taken from its end.
 ///
 /// Prompts and progress bars are short.
 pub const LOG_UNFINISHED_BYTES_MAX: usize = 1 << 10;
 
-/// How many bytes of a process's output are read at once: what a pipe holds.
+// Path of a worker's output, with the limit of each queue. A full queue stops the reads, so that the
+// process blocks on its pipe. After LOG_STALL_MAX its output is dropped and counted instead.
+//
+//     pipe ─▶ read (LOG_READ_BYTES) ─┬─▶ LOG_READS_QUEUED_MAX ─▶ log file
+//                                    └─▶ LOG_LINES_QUEUED_MAX ─▶ driver
+//     driver: OUTPUT_UNFOLDED_MAX ─▶ dedup ─▶ TERMINAL_QUEUE_MAX ─▶ terminal
+
+/// Bytes of a process's output that one read takes: the capacity of a pipe.
 pub const LOG_READ_BYTES: usize = 64 << 10;
 
-/// How many reads of one stream may wait for the disk: a megabyte, at most.
+/// Maximum number of reads of one stream queued for the disk: one megabyte.
 pub const LOG_READS_QUEUED_MAX: usize = 16;
 
-/// How many reads' lines of one process may wait for whoever shows them.
+/// Maximum number of reads whose lines are queued for display, for each process.
 ///
-/// While they wait, what the process prints gathers in its pipe and comes in fewer, larger reads.
+/// While they are queued, output collects in the pipe and arrives in fewer, larger reads.
 pub const LOG_LINES_QUEUED_MAX: usize = 64;
 
-/// How long a process that prints may be held up by a slow disk, or by whoever shows its lines, before
-/// what it prints is dropped and counted.
+/// Time for which a slow disk or display may block a printing process, before its output is dropped and
+/// counted.
 ///
 /// A burst passes within that time.
 pub const LOG_STALL_MAX: Duration = Duration::from_millis(100);
 
-/// How long output is awaited after its process has ended, when a process that it has started still
-/// holds the pipe.
+/// Time for which output is read after its process has exited, while a child of it still holds the pipe.
 pub const LOG_GRACE: Duration = Duration::from_millis(250);
 
-/// How much output is read after that time, as long as more is there: all that a pipe can hold.
+/// Maximum bytes that are read after [`LOG_GRACE`] while more is available: the largest capacity of a
+/// pipe.
 pub const LOG_FLUSH_BYTES_MAX: usize = 1 << 20;
 
-/// How many bytes of a log are read at once by those who look at it.
+/// Bytes of a log that a reader gets in one reply.
 pub const LOG_PART_BYTES_MAX: usize = 1 << 20;
 
-/// Lines of several processes with the same text within that time are shown once, and then counted.
+/// Time window in which equal lines of several processes are shown once, and then counted.
 pub const LOG_DEDUP_WINDOW: Duration = Duration::from_secs(5);
 
-/// The longest line that is folded, in bytes; a longer one is always shown.
+/// Longest line that is deduplicated, in bytes; a longer one is always shown.
 ///
-/// Long lines of several processes are seldom equal, and remembered texts take 4 MiB at most.
+/// Long lines of several processes are rarely equal. The stored texts take 4 MiB at most.
 pub const FOLDED_LINE_BYTES_MAX: usize = 4 << 10;
 
-/// How many different texts are remembered, so that they are shown once.
+/// Maximum number of distinct texts that the log dedup stores.
 ///
 /// A program that prints more of them in a few seconds repeats little.
 pub const LOG_DEDUP_ENTRIES_MAX: usize = 1024;
 
-/// How many counts are kept of those texts, one for each process that has printed the text.
+/// Maximum number of counts that the log dedup stores, one for each process and text.
 ///
-/// Some hundred processes that print the same hundred texts; it is a megabyte.
+/// Some hundred processes that print the same hundred texts take a megabyte.
 pub const FOLDED_COUNTS_MAX: usize = 1 << 15;
 
-/// Outage that costs a node or a driver nothing.
+// Times of the lease protocol. Each must be well below the next, or a delay becomes a death:
+//
+//     TICK_EVERY = LEASE_RENEW_INTERVAL = REJOIN_BACKOFF_MAX    1 s
+//     HEAD_RPC_TIMEOUT                                          2 s
+//     CLOCK_GAP_MAX = LEASE_GRACE                               3 s
+//     NODE_LEASE = JOB_LEASE                                   10 s
+//     NODE_LEASE + LEASE_GRACE: death of a silent member       13 s
+//     INBOUND_PEER_EXPIRY: its session is dropped              60 s
+//     RETURN_MAX: end of the wait after a start of the head   120 s
+
+/// Lease of a node: an outage of up to this time has no consequence for it.
 ///
-/// Several beats of its agent: a busy machine may miss some. It is how long the actors of a machine that
-/// has lost power stay in their callers' way, with [`LEASE_GRACE`].
+/// Several renewals of its agent, since a busy machine may miss some. With [`LEASE_GRACE`] it is the time
+/// in which callers wait for the actors of a machine that lost power.
 pub const NODE_LEASE: Duration = Duration::from_secs(10);
 
-/// Time that the head waits for a member beyond its lease: the last beat may have come [`LEASE_RENEW_INTERVAL`] before
-/// an outage, and the first one after it comes within [`REJOIN_BACKOFF_MAX`] and the round trips of a new link.
+/// Time beyond a lease that the head waits for a member.
+///
+/// The last renewal may precede an outage by [`LEASE_RENEW_INTERVAL`]. The first one after it arrives
+/// within [`REJOIN_BACKOFF_MAX`] and the round trips of a new link.
 pub const LEASE_GRACE: Duration = Duration::from_secs(3);
 
-/// Longest time after a start of the head in which it gives up no member, as long as others come back.
+/// Maximum time after a start of the head in which it declares no member dead, while others rejoin.
 pub const RETURN_MAX: Duration = Duration::from_secs(120);
 
-/// The lease of a driver. A thread that runs no user code beats for it.
+/// Lease of a driver. A thread that runs no user code renews it.
 pub const JOB_LEASE: Duration = NODE_LEASE;
 
-/// How long after its submission a job fails if nobody has had its driver started.
+/// Time after its submission in which a job's driver must be started, or the job fails.
 ///
-/// The executable is with the node by then, so only two requests lie between; whoever makes none has ended.
+/// The node has the executable by then, so only two requests are missing. A submitter that sends neither
+/// has exited.
 pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
 
-/// How long after the end of its job a detached actor may take to begin.
+/// Time after the end of its job in which a detached actor may start.
 ///
-/// Whoever spawned it may know that it has begun, and end, before its node has said so. A second is plenty
-/// for that, and a place that nobody took up is kept for no longer than this.
+/// The spawning process may exit as soon as the actor runs, before the node has reported it to the head.
+/// A second is plenty for that report. An unused assignment is kept no longer than this.
 pub const START_LEASE: Duration = Duration::from_secs(10);
 
-/// How often the control plane is to be told that time has passed, as long as somebody holds a lease.
+/// Interval of the control plane's ticks while any lease is held.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
 
-/// When the control plane was told nothing for so long, it was not running: the silence was its own, and
-/// leases last that much longer.
+/// Gap between two events of the control plane from which it concludes that it was suspended.
 ///
-/// Several ticks, which a loaded machine may delay.
+/// The silence was then its own, and leases are extended by the gap. It is several ticks, which a loaded
+/// machine may delay.
 pub const CLOCK_GAP_MAX: Duration = Duration::from_secs(3);
 
-/// Later placements after which a node is reserved for an actor that waits for room.
+/// Later placements after which a node is reserved for a pending actor.
 ///
-/// Small actors pass a large one while room for it gathers by chance; more than this many show that it does
-/// not.
+/// Small actors may overtake a large one while capacity for it could become free by chance. More than
+/// this many show that it does not.
 pub const RESERVE_AFTER_PASSED: u64 = 100;
 
-/// Wait after which a node is reserved for an actor, however few have passed it.
+/// Wait after which a node is reserved for a pending actor, however few have overtaken it.
 pub const RESERVE_AFTER: Duration = Duration::from_secs(10);
 
-/// Longest time for which a node is reserved for an actor.
+/// Maximum time for which a node is reserved for an actor.
 ///
-/// What is free of the node is used by none meanwhile. Most actors that end at all end in that time; those
-/// that do not may be what the waiting actor's program waits for.
+/// The node's free capacity is unused meanwhile. Most actors that end do so within that time. The others
+/// may be waiting for the program of the pending actor, so a longer reservation could not help.
 pub const RESERVATION_MAX: Duration = Duration::from_secs(60);
 
-/// Rest between two reservations for the same actor: at least half of the time a node takes all that fits.
+/// Pause between two reservations for the same actor: a node accepts all work for at least half of the
+/// time.
 pub const RESERVE_AGAIN_AFTER: Duration = RESERVATION_MAX;
 
-/// Nodes that are reserved at the same time, and as many searches for one after each event.
+/// Maximum number of concurrent reservations, and of searches for one after each event.
 ///
-/// A search looks at each node that could ever take the actor.
+/// A search scans each node that could ever take the actor.
 pub const RESERVATIONS_MAX: usize = 64;
 
-/// How many ended jobs are kept for lists, and as many dead nodes, workers and actors; the oldest are
-/// forgotten.
+/// Maximum number of ended jobs kept for lists, and of dead nodes, workers and actors each; the oldest
+/// are deleted.
 ///
-/// What somebody looks for after a bad night, in less than a megabyte.
+/// They cover the events of a bad night in less than a megabyte.
 pub const HISTORY_MAX: usize = 1000;
 
-/// So many workers in a row that never worked are enough: no more are started for that job on that node,
-/// nor for that detached actor.
+/// Consecutive failed worker starts after which a node starts no more for a job, or for a detached actor.
 ///
-/// An executable that does not start here does not start the fourth time.
+/// An executable that did not start three times does not start the fourth time.
 pub const WORKER_STARTS_FAILED_MAX: u32 = 3;
 
-/// A worker that ends within so long of getting ready has crashed at its start, and is no reason to start
-/// the next at once.
+/// Uptime below which the exit of a worker counts as a crash at start, which delays the next start.
 ///
-/// A program that is broken breaks in its first calls, and one that lives for so long costs little to start.
+/// A broken program fails in its first calls, and a worker that runs for longer costs little to restart.
 pub const WORKER_STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a node waits with a job's next worker when two in a row have crashed at their start; twice as
-/// long after each further one.
+/// Delay of a job's next worker after two consecutive crashes at start; it doubles with each further one.
 pub const WORKER_RESTART_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The longest such wait.
+/// Maximum delay of a job's next worker.
 ///
-/// A start every minute is no load, and a fault that has passed is not waited out for longer.
+/// One start a minute is no load, and a job recovers within a minute of the fault's end.
 pub const WORKER_RESTART_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// Numbers of jobs that are given between two writes of the bound to the head's disk.
+/// Number of job ids allocated between two writes of the watermark to the head's disk.
 ///
-/// A head that starts anew skips up to two such blocks, so that no number is given twice even if the last
-/// write was lost. A new job waits for the disk in any case; a block bounds a burst of them.
+/// A restarted head skips up to two such blocks, so that no id is reused even if the last write was lost.
+/// A new job waits for the disk in any case; the block bounds a burst.
 pub const JOB_ID_BLOCK: u32 = 100;
-/// Numbers of workers between two writes, as [`JOB_ID_BLOCK`]. A worker's start does not wait for the
-/// disk: a block is more than processes start while a disk takes nothing.
+/// Number of worker ids allocated between two writes, as [`JOB_ID_BLOCK`].
+///
+/// A worker's start does not wait for the disk: more processes than a block cannot start while the disk
+/// is stuck.
 pub const WORKER_ID_BLOCK: u64 = 100_000;
-/// Numbers of actors between two writes, as [`JOB_ID_BLOCK`]: seconds of the fastest spawning, so that a
-/// slow commit delays none.
+/// Number of actor ids allocated between two writes, as [`JOB_ID_BLOCK`].
+///
+/// They last for seconds of the fastest spawning, so that a slow commit delays no actor.
 pub const ACTOR_ID_BLOCK: u64 = 1_000_000;
 
-/// How many bytes the name of an actor, of its type and of its namespace may have.
+/// Maximum bytes of an actor's name, of its type's name and of its namespace.
 ///
-/// They stand in tables and in one line of a terminal.
+/// They appear in tables and in one line of a terminal.
 pub const ACTOR_NAME_BYTES_MAX: usize = 512;
 
-/// How many resources, and how many labels, an actor may ask for.
+/// Maximum number of resources, and of labels, that an actor may request.
 pub const ACTOR_CONSTRAINTS_MAX: usize = 64;
 
-/// Names of actor types that the head remembers. What has another name is listed under the last one.
+/// Maximum number of actor types that the head tracks by name. Further types are listed under the last
+/// one.
 pub const CLASSES_MAX: usize = 1 << 16;
 
-/// Names of tasks that the head counts for one worker.
+/// Maximum number of task functions that the head counts by name for one worker.
 pub const TASK_NAMES_MAX: usize = 1 << 12;
 
-/// Bytes that the head keeps of a job's command line, and of each other text about a job.
+/// Maximum bytes of a job's command line, and of each other text about a job.
 pub const JOB_TEXT_BYTES_MAX: usize = 4096;
 
-/// The smallest default stack of a thread that runs handlers or tasks: what `main` has on most machines.
+/// Smallest default stack of a thread that runs handlers or tasks, in bytes: that of `main` on most
+/// machines.
 ///
-/// A stack is address space; memory is taken as far as it is used.
+/// A stack reserves address space; memory is allocated as it is used.
 pub const STACK_BYTES_MIN: usize = 8 << 20;
 
-/// The stack of such a thread where that of `main` has no limit.
+/// Stack of such a thread if that of `main` is unlimited, in bytes.
 ///
-/// Eight times the usual, and a thousand workers still fit a machine's address space.
+/// It is eight times the usual, and a thousand workers still fit into the address space of a machine.
 pub const STACK_BYTES_UNLIMITED: usize = 64 << 20;
 
-/// The smallest stack that may be asked for: the library's own frames, and some of the program's.
+/// Smallest configurable stack, in bytes: the library's own frames and some of the program's.
 pub const STACK_BYTES_LEAST: usize = 256 << 10;
 
-/// The largest stack that may be asked for.
+/// Largest configurable stack, in bytes.
 ///
-/// A larger value is a mistaken unit: such stacks do not fit the address space.
+/// A larger value is a mistake in the unit: such stacks do not fit into the address space.
 pub const STACK_BYTES_MAX: usize = match usize::BITS {
     64.. => 64 << 30,
     _ => 1 << 30,
 };
 
-/// How long the end of a worker waits for the end of what it has started, which was killed.
+/// Time for which the exit of a worker waits for the exit of its killed descendants.
 ///
-/// It takes milliseconds; only a process that is stuck in the kernel takes longer.
+/// The kernel takes milliseconds, except for a process in uninterruptible sleep.
 pub const OFFSPRING_END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long one address of a name may be silent before the next is tried beside it.
+/// Time after which the next address of a name is tried in parallel to a silent one.
 ///
-/// As RFC 8305 has it: longer than most ways are, and no wait that a person notices.
+/// The value follows RFC 8305: longer than most round trips, and too short for a person to notice.
 pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);

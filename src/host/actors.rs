@@ -1,4 +1,4 @@
-//! The actors of this host that can be reached from afar.
+//! Table of the remote actors of a host.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
@@ -11,7 +11,7 @@ use crate::lock::{Guard, RwLock};
 use crate::registry::{ErasedMailbox, HostContext, Mailbox, RemoteActor};
 use crate::wire::CallFailure;
 
-/// All of them. Ids are never given twice.
+/// Remote actors of a host by id. Ids are never reused.
 #[derive(Default)]
 pub(crate) struct Actors {
     entries: RwLock<Entries>,
@@ -21,15 +21,17 @@ pub(crate) struct Actors {
 #[derive(Default)]
 struct Entries {
     live: FxHashMap<ActorId, Arc<dyn ErasedMailbox>>,
-    /// How many there are when it is time to look for those that ended unseen.
+    /// Number of entries at which ended actors are removed.
     sweep_at: usize,
 }
 
 impl Entries {
-    /// Forgets actors that ended unseen: those that were started elsewhere and only served here.
+    /// Removes actors that have ended without notice: those that were started elsewhere and only
+    /// registered here.
     ///
-    /// It waits for as many new ones as were left over, so an entry is looked at a few times at most. What it
-    /// gives is to be dropped without the lock: an address is dropped with it, and may be an actor's last.
+    /// It runs when the table has doubled, so that each entry is checked a few times on average. The
+    /// caller drops the returned mailboxes without the lock: each holds an address, which may be an
+    /// actor's last.
     #[must_use]
     fn sweep(&mut self) -> Vec<Arc<dyn ErasedMailbox>> {
         let ended: Vec<_> =
@@ -40,12 +42,13 @@ impl Entries {
     }
 }
 
-/// Every actor here is in its first life: a restart, which would begin another, is not built yet.
+/// Incarnation of every actor, since there are no restarts yet.
 const FIRST_INCARNATION: ActorIncarnation = ActorIncarnation(0);
 
 impl Actors {
-    /// An id that no actor of this host has had.
+    /// Reserves an id that no actor of this host has had.
     pub(crate) fn reserve(&self) -> Target {
+        // From 1, since id 0 is the host itself.
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         Target { actor: ActorId(id), incarnation: FIRST_INCARNATION }
     }
@@ -55,43 +58,46 @@ impl Actors {
         &self,
         target: Target,
         addr: Addr<A>,
-        surroundings: Arc<dyn HostContext>,
+        host_context: Arc<dyn HostContext>,
     ) {
-        let mailbox = Mailbox::new(addr, target.incarnation, surroundings);
+        let mailbox = Mailbox::new(addr, target.incarnation, host_context);
         let mut entries = self.write();
-        let is_time = entries.live.len() >= entries.sweep_at;
-        let ended = if is_time { entries.sweep() } else { Vec::new() };
+        let is_due = entries.live.len() >= entries.sweep_at;
+        let ended = if is_due { entries.sweep() } else { Vec::new() };
+        // Dropped below without the lock, as an address may be an actor's last.
         let before = entries.live.insert(target.actor, mailbox);
         drop(entries);
         drop((ended, before));
     }
 
-    /// The actor has ended, or shall no longer be reached.
+    /// Removes an actor that has ended, or is no longer reachable.
     pub(crate) fn remove(&self, target: Target) {
-        // The mailbox holds an address, whose drop may run more than this lock should see.
+        // The mailbox holds an address, whose drop may run foreign code, so it happens outside of the
+        // lock.
         let mailbox = self.write().live.remove(&target.actor);
         drop(mailbox);
     }
 
-    /// Forgets all actors.
+    /// Removes all actors.
     pub(crate) fn clear(&self) {
         let entries = std::mem::take(&mut self.write().live);
         drop(entries);
     }
 
-    /// The actor, or why there is none.
+    /// The actor's mailbox, or the reason why there is none.
     pub(crate) fn find(&self, target: Target) -> Result<Arc<dyn ErasedMailbox>, CallFailure> {
         match self.read().live.get(&target.actor) {
             Some(mailbox) if mailbox.incarnation() == target.incarnation && mailbox.is_connected() => {
                 Ok(Arc::clone(mailbox))
             }
             Some(_) => Err(CallFailure::ActorStopped),
+            // Ids are assigned in order and never reused, so this actor existed once.
             None if target.actor.0 <= self.last.load(Ordering::Relaxed) => Err(CallFailure::ActorStopped),
             None => Err(CallFailure::NoSuchActor),
         }
     }
 
-    /// How many live.
+    /// Number of live actors.
     pub(crate) fn len(&self) -> usize {
         self.read().live.values().filter(|mailbox| mailbox.is_connected()).count()
     }

@@ -1,12 +1,14 @@
-//! Waiting for an answer on the very thread that has to read it.
+//! Detection of a wait on the very thread that has to end it.
 //!
-//! The links of a host with actors or tasks are read on the thread of its actors or tasks. A synchronous
-//! handler that blocks there, as by `futures::executor::block_on`, waits for ever, and so does every other
-//! actor of the thread. This is found out where the wait is polled: while the handler runs, it is not ready,
-//! and polled again after a while that no handler which returns soon reaches. An I/O thread sees to the
-//! second poll.
+//! The links of a host are read on the thread of its actors or tasks. A synchronous handler that blocks
+//! there, for example in `futures::executor::block_on`, deadlocks together with all other actors of the
+//! thread. The poll of the wait detects it:
 //!
-//! One poll alone shows nothing: a handler may poll what it keeps, and return.
+//! ```text
+//!   first poll in the handler ── pending ──▶ an I/O thread wakes the task after BLOCKED_AFTER
+//!   next poll  in the same call of the handler, BLOCKED_AFTER later ──▶ deadlock
+//! ```
+//! A single poll proves nothing, since a handler may poll a stored future and return.
 
 use std::future::Future;
 use std::num::NonZeroU64;
@@ -19,31 +21,33 @@ use super::Host;
 use crate::config::BLOCKED_AFTER;
 use crate::registry::synchronous;
 
-/// The thread that waits is the one that has to read the answer.
+/// The waiting thread is the one that has to end the wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlock;
 
-/// What is known of a wait: the synchronous call that it was first polled in, and when.
+/// Probe of one wait: the synchronous call that first polled it, and the time.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting(Option<(NonZeroU64, Instant)>);
+pub(crate) struct WaitProbe(Option<(NonZeroU64, Instant)>);
 
-impl Waiting {
-    /// Whether a wait that is not ready never will be; to be asked when it was polled.
+impl WaitProbe {
+    /// True if a pending wait can never end; called after each poll that is not ready.
     #[inline]
     pub(crate) fn is_deadlock(&mut self, host: &Host, task: &Context<'_>) -> bool {
-        synchronous::running().is_some_and(|call| self.look(host, call, task))
+        synchronous::running().is_some_and(|call| self.check(host, call, task))
     }
 
     #[cold]
-    fn look(&mut self, host: &Host, call: NonZeroU64, task: &Context<'_>) -> bool {
+    fn check(&mut self, host: &Host, call: NonZeroU64, task: &Context<'_>) -> bool {
+        // Another thread drives the links, so the reply can still arrive.
         if host.shared.thread.get() != Some(&thread::current().id()) {
             return false;
         }
         match self.0 {
-            Some((known, since)) if known == call => since.elapsed() >= BLOCKED_AFTER,
+            Some((first_call, since)) if first_call == call => since.elapsed() >= BLOCKED_AFTER,
             _ => {
                 self.0 = Some((call, Instant::now()));
                 let waker = task.waker().clone();
+                // A timer of this thread would not fire while the handler blocks it.
                 host.io().spawn(async move {
                     tokio::time::sleep(BLOCKED_AFTER).await;
                     waker.wake();
@@ -54,19 +58,20 @@ impl Waiting {
     }
 }
 
-/// Waits, but not for ever on the thread that has to see to the end of the wait.
+/// Waits for `future`, unless this is the thread that has to complete it.
 pub(crate) fn unless_deadlock<F: Future + Unpin>(host: &Host, future: F) -> UnlessDeadlock<'_, F> {
-    UnlessDeadlock { host, future, waiting: Waiting::default() }
+    UnlessDeadlock { host, future, waiting: WaitProbe::default() }
 }
 
-/// Future of [`unless_deadlock`]. It is written by hand because the future of an `async fn` keeps a moved
-/// argument twice.
+/// Future of [`unless_deadlock`].
+///
+/// It is written by hand, since the future of an `async fn` stores a moved argument twice.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
 pub(crate) struct UnlessDeadlock<'a, F> {
     host: &'a Host,
     future: F,
-    waiting: Waiting,
+    waiting: WaitProbe,
 }
 
 impl<F: Future + Unpin> Future for UnlessDeadlock<'_, F> {

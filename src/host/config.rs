@@ -1,4 +1,4 @@
-//! What a host is made from, and why it cannot start.
+//! Configuration of a host, and the errors of its start.
 
 use std::fmt;
 use std::io;
@@ -15,26 +15,26 @@ use crate::registry::{Inbound, RegistryError};
 use crate::session::Secret;
 use crate::transport::Transport;
 
-/// What calls to a host itself do, by the hash of the asked service's name.
+/// Handler of calls to the host itself, by the hash of the service's name.
 pub type HostServices = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
 
-/// What a host is made from.
+/// Configuration of a host.
 pub struct HostConfig {
-    /// Who it is.
+    /// Host id and incarnation.
     pub identity: HostUid,
-    /// What every member of the cluster knows.
+    /// Secret shared by all members of the cluster.
     pub secret: Secret,
-    /// Its limits.
+    /// Limits of the host.
     pub limits: Limits,
-    /// How it reaches others.
+    /// Transport to other hosts.
     pub transport: Arc<dyn Transport>,
-    /// Where it listens; `None` for a host that only dials.
+    /// Address to listen on; `None` for a host that only dials.
     pub listen: Option<SocketAddr>,
-    /// Accepts, dials, shakes hands, serves pulses and keeps deadlines: a runtime that runs no handler.
+    /// Runtime for accepting, dialling, handshakes, heartbeats and deadlines; it runs no handlers.
     pub io: Handle,
-    /// Serves links, and so hosts spawned actors.
+    /// Executor that drives links, and therefore runs spawned actors.
     pub executor: Executor,
-    /// What calls to the host itself do.
+    /// Handler of calls to the host itself.
     pub services: HostServices,
 }
 
@@ -49,19 +49,19 @@ impl fmt::Debug for HostConfig {
     }
 }
 
-/// A host cannot start.
+/// Error of a host's start.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// Types of this executable cannot be told apart.
+    /// Types of this executable collide.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The address cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// Address that was requested.
         address: SocketAddr,
-        /// The operating system's words.
+        /// Error of the operating system.
         source: io::Error,
     },
 }

@@ -1,8 +1,8 @@
-//! How links come about: accepting, dialling, and the handshake that either must pass.
+//! Setup of links: accept, dial, and the handshake of both.
 //!
-//! All of it runs on the process's I/O thread, never on one that runs handlers, so that a peer is
-//! admitted or refused in time whatever the actors compute. Nothing but handshake frames is parsed
-//! until a peer has proved that it knows the cluster's secret.
+//! All of it runs on the process's I/O thread, never on one that runs handlers, so that busy actors delay
+//! no handshake. Only handshake frames are parsed until a peer has proved that it knows the cluster's
+//! secret.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::heartbeat::{HEARTBEAT_FRAME_BYTES_MAX, LinkMonitor};
 use super::link_driver::LinkDriver;
 use super::peer::{FailureVerdict, LinkGuard, Peer};
 use super::unauthenticated::UnauthenticatedConnections;
-use super::{Shared, random_nonce};
+use super::{HostShared, random_nonce};
 use crate::config::ACCEPT_BACKOFF;
 use crate::id::{HostUid, LinkId};
 use crate::observe::{Chain, log};
@@ -28,29 +28,33 @@ use crate::session::{
 use crate::transport::{Certificate, FrameReader, Incoming, Link, Listener, ReadError, Role, explained};
 use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, SessionParameters};
 
-/// How long a refusal may take to be written: the peer need not read it.
+/// Timeout for writing a refusal, which the peer need not read.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Accepts links until the host closes, or nobody has it any more.
+/// Accept loop; it ends when the host closes or is dropped.
 pub(super) async fn accept(
-    host: Weak<Shared>,
+    host: Weak<HostShared>,
     closing: CancellationToken,
     open_max: usize,
     mut listener: Box<dyn Listener>,
 ) {
-    let mut strangers = UnauthenticatedConnections::default();
+    let mut unauthenticated = UnauthenticatedConnections::default();
     loop {
         let accepted = tokio::select! {
+            // A closing host must not accept a connection that is ready, too.
             biased;
             () = closing.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(arrival) => {
+            Ok(incoming) => {
+                // Held for this connection only, so that the loop does not keep a dropped host.
                 let Some(host) = host.upgrade() else { break };
-                let (source, refusals) = (arrival.source, Arc::clone(&host));
-                if let Err(crowded) = strangers.spawn(source, open_max, accept_handshake(host, arrival)) {
-                    refusals.refusals.record(&crowded);
+                let (source, rejections) = (incoming.source, Arc::clone(&host));
+                if let Err(over_limit) =
+                    unauthenticated.spawn(source, open_max, accept_handshake(host, incoming))
+                {
+                    rejections.rejections.record(&over_limit);
                 }
             }
             Err(error) => {
@@ -62,117 +66,123 @@ pub(super) async fn accept(
     }
 }
 
-/// Shakes hands with whoever connected.
-async fn accept_handshake(host: Arc<Shared>, arrival: Incoming) {
+/// Runs the handshake of an accepted connection.
+async fn accept_handshake(host: Arc<HostShared>, incoming: Incoming) {
     let handshake = Handshake::accept(now(), config(&host), random_nonce());
     let established = tokio::select! {
         biased;
         () = host.closed.cancelled() => return,
-        established = tokio::time::timeout_at(handshake.deadline().into(), arrival) => established,
+        // The deadline also covers TLS, in which a silent peer could hold the connection as well.
+        established = tokio::time::timeout_at(handshake.deadline().into(), incoming) => established,
     };
     let link = match established {
         Ok(Ok(link)) => link,
-        Ok(Err(error)) => return host.refusals.record(&Chain(&error)),
-        Err(_) => return host.refusals.record(&handshake.timed_out()),
+        Ok(Err(error)) => return host.rejections.record(&Chain(&error)),
+        Err(_) => return host.rejections.record(&handshake.timed_out()),
     };
-    let mut shaking = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
+    let mut pending = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
     let outcome = tokio::select! {
         biased;
         () = host.closed.cancelled() => return,
-        outcome = shaking.authenticate(|| true) => outcome,
+        outcome = pending.authenticate(|| true) => outcome,
     };
     let proven = match outcome {
         Ok(proven) => proven,
         Err(error) => {
-            host.refusals.record(&Chain(&error));
+            host.rejections.record(&Chain(&error));
+            // The handshake itself succeeded, so it has no refusal to send yet.
             if matches!(error, HandshakeIoError::Certificate { .. }) {
-                shaking.handshake.refuse(Refusal::Certificate, &error.to_string());
+                pending.handshake.refuse(Refusal::Certificate, &error.to_string());
             }
-            return shaking.write_refusal().await;
+            return pending.write_refusal().await;
         }
     };
-    let taken = match proven.purpose {
-        Purpose::Link => accept_link(&host, &proven, &mut shaking).await,
-        Purpose::Heartbeat => accept_heartbeat(&host, &proven, &mut shaking).await,
+    let accepted = match proven.purpose {
+        Purpose::Link => accept_link(&host, &proven, &mut pending).await,
+        Purpose::Heartbeat => accept_heartbeat(&host, &proven, &mut pending).await,
     };
-    match taken {
-        Ok(Some(Accepted::Link(lease))) => shaking.hand_over(&host, lease),
+    match accepted {
+        Ok(Some(Accepted::Link(guard))) => pending.hand_over(&host, guard),
         Ok(Some(Accepted::Heartbeat(watched))) => {
-            // Not here: this task counts as a handshake that is open.
-            tokio::spawn(watched.echo_heartbeats(shaking.into_frames(HEARTBEAT_FRAME_BYTES_MAX)));
+            // In a task of its own: this one counts as an open handshake.
+            tokio::spawn(watched.echo_heartbeats(pending.into_frames(HEARTBEAT_FRAME_BYTES_MAX)));
         }
         Ok(None) => {}
         Err((reason, text)) => {
             log::debug!(peer = %proven.identity, ?reason, text, "refused a proven peer");
-            shaking.handshake.refuse(reason, &text);
-            shaking.write_refusal().await;
+            pending.handshake.refuse(reason, &text);
+            pending.write_refusal().await;
         }
     }
 }
 
-/// What a proven peer gets. Nothing if its link broke before it heard of that.
+/// Outcome of an accepted handshake; `None` in its place if the link broke before the welcome.
 enum Accepted {
     Link(LinkGuard),
     Heartbeat(LinkMonitor),
 }
 
 async fn accept_link(
-    host: &Arc<Shared>,
+    host: &Arc<HostShared>,
     proven: &ProvenPeer,
-    shaking: &mut PendingHandshake,
+    pending: &mut PendingHandshake,
 ) -> Result<Option<Accepted>, (Refusal, String)> {
-    let certificate = shaking.certificate(proven.identity);
-    let (lease, resume) = host.peers.of(host, proven.identity)?.accept_link(proven, certificate)?;
-    shaking.handshake.admit(resume);
-    Ok(match shaking.write().await {
-        Ok(()) => Some(Accepted::Link(lease)),
+    let certificate = pending.certificate(proven.identity);
+    let (guard, resume) = host.peers.of(host, proven.identity)?.accept_link(proven, certificate)?;
+    pending.handshake.admit(resume);
+    Ok(match pending.write().await {
+        Ok(()) => Some(Accepted::Link(guard)),
         Err(error) => {
-            lease.end(DisconnectReason::Io(error.to_string()));
+            guard.end(DisconnectReason::Io(error.to_string()));
             None
         }
     })
 }
 
 async fn accept_heartbeat(
-    host: &Arc<Shared>,
+    host: &Arc<HostShared>,
     proven: &ProvenPeer,
-    shaking: &mut PendingHandshake,
+    pending: &mut PendingHandshake,
 ) -> Result<Option<Accepted>, (Refusal, String)> {
     let peer = host.peers.get(proven.identity.host);
     let up =
+        // A heartbeat belongs to one link. Refused as stale, the peer drops a link that no longer
+        // exists here.
         peer.as_ref().filter(|peer| peer.identity() == proven.identity).and_then(|it| it.link(proven.link));
     let (Some(peer), Some(up)) = (peer, up) else {
         return Err((Refusal::Stale, "there is no such link".into()));
     };
-    shaking.handshake.admit(Resume::default());
-    let welcomed = shaking.write().await.is_ok();
+    // A heartbeat connection carries no session.
+    pending.handshake.admit(Resume::default());
+    let welcomed = pending.write().await.is_ok();
     Ok(welcomed.then(|| Accepted::Heartbeat(LinkMonitor::new(host, &peer, &up))))
 }
 
-/// One attempt to reach a peer.
+/// Single attempt to connect to a peer.
 #[derive(Debug)]
 pub(super) struct Dial {
     pub(super) peer: Arc<Peer>,
     pub(super) attempt: LinkId,
     pub(super) address: SocketAddr,
-    /// How long to wait first.
+    /// Delay before the attempt.
     pub(super) delay: Duration,
 }
 
-/// Why a dial came to nothing.
+/// Reason for a failed dial.
 enum DialError {
-    /// The peer's own dial is under way, and wins.
+    /// The peer's own dial wins.
     Crossed,
-    /// It is not wanted any more.
+    /// The dial is no longer current.
     Abandoned,
     Lost(DisconnectReason, FailureVerdict),
 }
 
 impl Dial {
-    /// Dials, and raises the link or reports the failure to the peer's state.
+    /// Dials, and brings up the link or reports the failure to the peer's state.
     ///
-    /// While it waits it does not keep the host: one that nobody has any more tries no further.
-    pub(super) async fn run(self, host: Weak<Shared>, abandon: CancellationToken) {
+    /// During the delay it holds no strong reference to the host, so that a dropped host makes no further
+    /// attempts.
+    pub(super) async fn run(self, host: Weak<HostShared>, cancel: CancellationToken) {
         let dialing = async {
             if !self.delay.is_zero() {
                 tokio::time::sleep(self.delay).await;
@@ -183,24 +193,24 @@ impl Dial {
         };
         let dialed = tokio::select! {
             biased;
-            () = abandon.cancelled() => return,
+            () = cancel.cancelled() => return,
             dialed = dialing => dialed,
         };
         let Some((host, outcome)) = dialed else { return };
         match outcome {
-            Ok((shaking, proven)) => {
-                let certificate = shaking.certificate(proven.identity);
-                if let Some(lease) = self.peer.on_connected(&proven, certificate) {
-                    shaking.hand_over(&host, lease);
+            Ok((pending, proven)) => {
+                let certificate = pending.certificate(proven.identity);
+                if let Some(guard) = self.peer.on_connected(&proven, certificate) {
+                    pending.hand_over(&host, guard);
                 }
             }
             Err(DialError::Crossed) => self.peer.on_simultaneous_open(self.attempt),
             Err(DialError::Abandoned) => {}
-            Err(DialError::Lost(loss, evidence)) => self.peer.on_connect_failed(self.attempt, loss, evidence),
+            Err(DialError::Lost(loss, verdict)) => self.peer.on_connect_failed(self.attempt, loss, verdict),
         }
     }
 
-    async fn dial(&self, host: &Shared) -> Result<(PendingHandshake, ProvenPeer), DialError> {
+    async fn dial(&self, host: &HostShared) -> Result<(PendingHandshake, ProvenPeer), DialError> {
         let Some((replaces, resume)) = self.peer.begin_dial(self.attempt) else {
             return Err(DialError::Abandoned);
         };
@@ -213,49 +223,51 @@ impl Dial {
             ConnectError::Refused { reason, proven, why } => {
                 DialError::Lost(DisconnectReason::Unreachable(why), classify_refusal(reason, proven))
             }
-            ConnectError::Unreachable(why, evidence) => {
-                DialError::Lost(DisconnectReason::Unreachable(why), evidence)
+            ConnectError::Unreachable(why, verdict) => {
+                DialError::Lost(DisconnectReason::Unreachable(why), verdict)
             }
         })
     }
 }
 
-/// Why a host could not be reached.
+/// Reason for a failed connection to a host.
 #[derive(Debug)]
 pub(super) enum ConnectError {
-    /// Whoever listens refused, and may have proved itself before.
+    /// The acceptor refused, possibly after it was authenticated.
     Refused {
         reason: Refusal,
         proven: bool,
         why: String,
     },
     Unreachable(String, FailureVerdict),
-    /// It was there, and is not wanted any more.
+    /// The acceptor was reached, and the dial is no longer current.
     Abandoned,
 }
 
-/// Connects and shakes hands. `reached` is told when the host has proved itself, before this one does, and says
-/// whether to go on.
+/// Connects and runs the handshake.
+///
+/// `reached` runs when the acceptor is authenticated, before this side proves its identity, and returns
+/// false to stop.
 pub(super) async fn connect(
-    host: &Shared,
+    host: &HostShared,
     address: SocketAddr,
     attempt: DialAttempt,
     reached: impl FnMut() -> bool + Send,
 ) -> Result<(PendingHandshake, ProvenPeer), ConnectError> {
-    let unreachable =
-        |why: String, evidence| ConnectError::Unreachable(format!("{address}: {why}"), evidence);
+    // The address is part of every reason, since a host may have had several.
+    let unreachable = |why: String, verdict| ConnectError::Unreachable(format!("{address}: {why}"), verdict);
     let limit = host.limits.connect_timeout;
     let link = tokio::time::timeout(limit, host.transport.connect(address, attempt.to))
         .await
         .map_err(|_| unreachable(format!("no connection within {limit:?}"), FailureVerdict::None))?
         .map_err(|error| {
-            let evidence = classify_io_error(host, address, &error);
-            unreachable(explained(error).to_string(), evidence)
+            let verdict = classify_io_error(host, address, &error);
+            unreachable(explained(error).to_string(), verdict)
         })?;
     let handshake = Handshake::connect(now(), config(host), attempt, random_nonce());
-    let mut shaking = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
-    match shaking.authenticate(reached).await {
-        Ok(proven) => Ok((shaking, proven)),
+    let mut pending = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
+    match pending.authenticate(reached).await {
+        Ok(proven) => Ok((pending, proven)),
         Err(HandshakeIoError::Abandoned) => Err(ConnectError::Abandoned),
         Err(HandshakeIoError::Handshake(error @ HandshakeError::Refused { reason, proven, .. })) => {
             Err(ConnectError::Refused { reason, proven, why: format!("{address}: {}", Chain(&error)) })
@@ -264,13 +276,13 @@ pub(super) async fn connect(
     }
 }
 
-/// What a connection that could not be made says about the peer.
-fn classify_io_error(host: &Shared, address: SocketAddr, error: &io::Error) -> FailureVerdict {
+/// Verdict about a peer from a failed connection.
+fn classify_io_error(host: &HostShared, address: SocketAddr, error: &io::Error) -> FailureVerdict {
     match error.kind() {
         io::ErrorKind::ConnectionRefused if host.transport.refusal_means_host_down(address) => {
             FailureVerdict::HostDown
         }
-        // One side does not take the other's certificate.
+        // TLS reports a rejected certificate of either side as invalid data.
         io::ErrorKind::InvalidData => FailureVerdict::Rejected,
         _ => FailureVerdict::None,
     }
@@ -278,17 +290,19 @@ fn classify_io_error(host: &Shared, address: SocketAddr, error: &io::Error) -> F
 
 fn classify_refusal(reason: Refusal, proven: bool) -> FailureVerdict {
     match reason {
+        // Temporary conditions.
         Refusal::SimultaneousOpen | Refusal::Busy | Refusal::Stale => FailureVerdict::None,
+        // Only an authenticated peer can end a session. Otherwise any process on the port could do so.
         Refusal::Closing | Refusal::WrongHost if proven => FailureVerdict::SessionEnded,
         _ => FailureVerdict::Rejected,
     }
 }
 
-/// What a handshake that came to nothing says about the peer.
+/// Verdict about a peer from a failed handshake.
 fn classify_handshake_error(error: &HandshakeIoError) -> FailureVerdict {
     match error {
         HandshakeIoError::Handshake(HandshakeError::TimedOut) => FailureVerdict::None,
-        // The link was there, and then the other side did not take this one's certificate.
+        // The connection was established before the peer rejected this side's certificate.
         HandshakeIoError::Read(ReadError::Io(error)) | HandshakeIoError::Write(error)
             if error.kind() == io::ErrorKind::InvalidData =>
         {
@@ -305,7 +319,7 @@ fn classify_handshake_error(error: &HandshakeIoError) -> FailureVerdict {
     }
 }
 
-/// A link whose peer has yet to prove itself.
+/// Link whose peer is not authenticated yet.
 pub(super) struct PendingHandshake {
     handshake: Handshake,
     frames: FrameReader<Box<dyn Link>>,
@@ -319,7 +333,7 @@ enum HandshakeIoError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Write(#[from] io::Error),
-    /// The peer knows the secret, and its certificate is that of another.
+    /// The peer knows the secret, but has the certificate of another host.
     #[error("the link's certificate is not for host {host}; a host needs one of its own")]
     Certificate { host: HostUid },
     #[error("the link is not wanted any more")]
@@ -327,8 +341,10 @@ enum HandshakeIoError {
 }
 
 impl PendingHandshake {
-    /// Runs the handshake to the point where the peer is proven: as acceptor before its decision,
-    /// as initiator after the peer's. `goes_on` is asked between the peer's first frame and this side's next.
+    /// Runs the handshake until the peer is authenticated: the acceptor up to its decision, the initiator
+    /// through the peer's.
+    ///
+    /// `goes_on` runs between the peer's first frame and this side's next one.
     async fn authenticate(
         &mut self,
         goes_on: impl FnMut() -> bool + Send,
@@ -346,7 +362,7 @@ impl PendingHandshake {
         Ok(proven)
     }
 
-    /// The certificate of a link that has one, and what it says that its host is.
+    /// Role and certificate of a link that has one.
     fn certificate(&self, host: HostUid) -> Option<(Role, Certificate)> {
         let certificate = self.link().certificate()?;
         Some((certificate.role_of(host)?, certificate.clone()))
@@ -381,32 +397,33 @@ impl PendingHandshake {
         link.flush().await
     }
 
-    /// Writes the reason of a refusal, if the handshake has one; the peer need not stay to read it.
+    /// Writes the refusal of the handshake, if any; the peer need not read it.
     async fn write_refusal(&mut self) {
-        let farewell = async {
+        let refusal = async {
             self.write().await?;
             self.frames.get_mut().shutdown().await
         };
         // The connection ends in either case.
-        let _ = tokio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
+        let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refusal).await;
     }
 
-    /// The link, for frames behind the handshake.
+    /// The link, for frames after the handshake.
     pub(super) fn into_frames(self, frame_bytes_max: usize) -> FrameReader<Box<dyn Link>> {
         let (link, leftover) = self.frames.into_parts();
         FrameReader::established(link, frame_bytes_max, leftover)
     }
 
-    /// Moves the link to the thread that serves it.
-    fn hand_over(self, host: &Shared, lease: LinkGuard) {
+    /// Moves the link to the thread that drives it.
+    fn hand_over(self, host: &HostShared, guard: LinkGuard) {
         let (link, leftover) = self.frames.into_parts();
+        // The socket is registered with this thread's reactor, and moves to another one.
         match link.detach() {
             Ok(link) => {
                 let frame_bytes_max = host.limits.frame_bytes_max;
-                // Where that thread has ended, the lease is dropped, and that ends the link.
-                host.executor.spawn(LinkDriver { lease, link, leftover, frame_bytes_max }.run());
+                // If that thread has ended, the guard is dropped, which ends the link.
+                host.executor.spawn(LinkDriver { guard, link, leftover, frame_bytes_max }.run());
             }
-            Err(error) => lease.end(DisconnectReason::Io(error.to_string())),
+            Err(error) => guard.end(DisconnectReason::Io(error.to_string())),
         }
     }
 }
@@ -415,7 +432,7 @@ fn put(frame: Frame, bytes: &mut BytesMut) -> io::Result<()> {
     FrameCodec::handshake().encode(frame, bytes).map_err(io::Error::other)
 }
 
-fn config(host: &Shared) -> HandshakeConfig {
+fn config(host: &HostShared) -> HandshakeConfig {
     HandshakeConfig {
         local: host.identity,
         secret: host.secret.clone(),

@@ -1,13 +1,14 @@
-//! Which host is decoding just now: the addresses in a message bind to it.
+//! Host that is decoding on this thread: addresses in a message bind to it.
 
 use std::sync::Weak;
 
 use scoped_tls::scoped_thread_local;
 
-use super::{Host, Shared};
+use super::{Host, HostShared};
 use crate::config::InjectedBug;
 use crate::registry::{DecodeScope, HostContext};
 
+// Thread-local, since serde passes no context to `Deserialize`.
 scoped_thread_local!(static CURRENT: Host);
 
 /// Makes `host` the current one while `work` runs.
@@ -15,25 +16,26 @@ pub(crate) fn within<R>(host: &Host, work: impl FnOnce() -> R) -> R {
     CURRENT.set(host, work)
 }
 
-/// The host that is decoding on this thread.
+/// Host that is decoding on this thread, if any.
 pub(crate) fn current() -> Option<Host> {
     CURRENT.is_set().then(|| CURRENT.with(Clone::clone))
 }
 
-/// A host's scope as actors that it keeps reachable need it: without keeping the host.
-pub(super) struct WeakHostContext(pub(super) Weak<Shared>);
+/// Decode context for the mailboxes of a host. It is weak, since the host owns the mailboxes.
+pub(super) struct WeakHostContext(pub(super) Weak<HostShared>);
 
 impl HostContext for WeakHostContext {
     fn with_host(&self, work: &mut dyn FnMut(&dyn DecodeScope)) {
+        // Upgraded once for a whole drain, not for each message.
         work(&HostDecodeScope(self.0.upgrade().map(|shared| Host { shared })));
     }
 
-    fn planted(&self) -> Option<InjectedBug> {
+    fn injected_bug(&self) -> Option<InjectedBug> {
         self.0.upgrade()?.limits.injected_bug
     }
 }
 
-/// The same during a turn of an actor; nothing if the host has ended.
+/// Decode scope of one drain; without a host once that has ended.
 struct HostDecodeScope(Option<Host>);
 
 impl DecodeScope for HostDecodeScope {

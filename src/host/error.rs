@@ -1,8 +1,8 @@
-//! What a caller learns when a message did not do its work.
+//! Errors that a caller gets when a message was not handled successfully.
 //!
-//! The first question of every caller is whether it may send the message again, so that is how the
-//! errors are parted: [`NotDelivered`] (no handler saw it: safe), [`OutcomeUnknown`] (a handler may
-//! have run), and a panic's text (a handler ran and failed).
+//! Callers mainly need to know whether they may send the message again, so the errors are split by that:
+//! [`NotDelivered`] (no handler ran: safe), [`OutcomeUnknown`] (a handler may have run), and a panic's
+//! text (a handler ran and failed).
 
 use thiserror::Error;
 
@@ -10,25 +10,25 @@ use crate::id::HostUid;
 use crate::session::{CallError, DisconnectReason, Rejected};
 use crate::wire::{CallFailure, EncodeError};
 
-/// Why a call has no answer.
+/// Reason why a call has no reply.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No handler saw the message: sending it again is safe.
+    /// No handler ran: sending the message again is safe.
     #[error("not delivered: {0}")]
     NotDelivered(NotDelivered),
-    /// A handler may have run, and its answer did not arrive.
+    /// A handler may have run, and its reply did not arrive.
     #[error("outcome unknown: {0}")]
     OutcomeUnknown(OutcomeUnknown),
     /// The handler ran and panicked; its actor has stopped.
     #[error("the handler panicked: {text}")]
     Panicked {
-        /// The panic's text and place.
+        /// Text and source location of the panic.
         text: String,
     },
 }
 
-// The reason is part of the text, and no source beside it.
+// The reason is part of the text, so it is not also a `source`, which would print it twice.
 impl From<NotDelivered> for SendError {
     fn from(reason: NotDelivered) -> Self {
         Self::NotDelivered(reason)
@@ -42,25 +42,25 @@ impl From<OutcomeUnknown> for SendError {
 }
 
 impl SendError {
-    /// That the caller waits on the thread that has to see to the end of the wait.
+    /// Deadlock of a caller on the thread that has to end its wait.
     #[cold]
     pub(crate) fn deadlock(sent: bool) -> Self {
         if sent { OutcomeUnknown::Deadlock.into() } else { NotDelivered::Deadlock.into() }
     }
 
-    /// Whether no handler saw the message, so that sending it again is safe.
+    /// True if no handler ran, so that sending the message again is safe.
     #[must_use]
     pub fn is_not_delivered(&self) -> bool {
         matches!(self, Self::NotDelivered(_))
     }
 
-    /// Whether a handler may have run without the caller having its answer.
+    /// True if a handler may have run and the caller has no reply.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::OutcomeUnknown(_))
     }
 
-    /// Whether the caller's own timeout ended the call.
+    /// True if the caller's own timeout ended the call.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(
@@ -70,127 +70,127 @@ impl SendError {
     }
 }
 
-/// No handler saw the message: sending it again is safe.
+/// No handler ran: sending the message again is safe.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotDelivered {
     /// The address was decoded outside of a cluster's messages.
     #[error("the address is bound to no cluster; bind it with `cluster.bind(address)`")]
     Unbound,
-    /// The address names a host that is no member of this cluster.
+    /// The address refers to a host that is not a member of this cluster.
     #[error(
-        "host {host} is no member of this cluster; the address is of another cluster or of an earlier run"
+        "host {host} is not a member of this cluster; the address is from another cluster or from an earlier run"
     )]
     UnknownHost {
-        /// The host.
+        /// Host of the address.
         host: HostUid,
     },
-    /// The address is of an earlier life of the host.
+    /// The address refers to an earlier incarnation of the host.
     #[error(
-        "host {host} has restarted since the address was made, or its clock was set back; ask for a new address"
+        "host {host} has restarted since the address was created, or its clock was set back; get a new address"
     )]
     StaleHost {
-        /// The host in the life that the address means.
+        /// Host and incarnation of the address.
         host: HostUid,
     },
     /// The host cannot be reached.
     #[error("host {host} cannot be reached: {reason}")]
     Unreachable {
-        /// The host.
+        /// Host of the address.
         host: HostUid,
-        /// Why.
+        /// Reason of the disconnect.
         reason: DisconnectReason,
     },
-    /// Too much waits already: to be written to the host, or for the actor to handle what it has.
+    /// The send queue of the host or of the actor is full.
     #[error(
-        "{waiting} bytes wait for the host or the actor, and the limit is {limit}; use `tell` or `send`, \
-         which wait for room, or raise `Limits::outgoing_bytes_max` or `Limits::parked_bytes_max`"
+        "{waiting} bytes are queued for the host or the actor, and the limit is {limit}; use `tell` or `send`, \
+         which wait for capacity, or raise `Limits::outgoing_bytes_max` or `Limits::send_queue_bytes_max`"
     )]
     Full {
-        /// The message's frame, in bytes.
+        /// Size of the message's frame, in bytes.
         size: usize,
-        /// Bytes that wait.
+        /// Queued bytes.
         waiting: usize,
-        /// The limit, in bytes.
+        /// Limit, in bytes.
         limit: usize,
     },
-    /// The mailbox of the actor, which lives on this very host, is full.
+    /// The mailbox of an actor on this host is full.
     #[error("the actor's mailbox is full; use `send`, or send later")]
     MailboxFull,
-    /// The message is larger than a frame may be.
+    /// The message is larger than the longest frame.
     #[error(
         "the message has {size} bytes and the limit is {limit}; \
          send it in parts, or raise `Limits::frame_bytes_max` on both sides"
     )]
     TooLarge {
-        /// The message, in bytes.
+        /// Size of the message, in bytes.
         size: usize,
-        /// The limit, in bytes.
+        /// Limit, in bytes.
         limit: usize,
     },
     /// The message cannot be encoded.
     #[error("the message cannot be encoded: {text}")]
     Unencodable {
-        /// The serializer's words.
+        /// Error text of the serializer.
         text: String,
     },
     /// This host, or the receiving one, is shutting down.
     #[error("the host is shutting down")]
     Closing,
     /// The host never had such an actor.
-    #[error("the host has no such actor; the address is of another run")]
+    #[error("the host has no such actor; the address is from another run")]
     NoSuchActor,
     /// The actor has stopped.
     #[error("the actor has stopped; spawn another")]
     ActorStopped,
     /// The actor does not list the message.
     #[error(
-        "{actor} does not take {message}; list it in `#[remote(handles(..))]` and build both sides from one source"
+        "{actor} does not handle {message}; list it in `#[remote(handles(..))]` and build both sides from one source"
     )]
     NotHandled {
-        /// The actor's type.
+        /// Type of the actor.
         actor: String,
-        /// The message's type.
+        /// Type of the message.
         message: String,
     },
     /// The two executables declare the message differently.
     #[error("{text}; build both sides from one source")]
     Mismatch {
-        /// The message, and the lines of its declaration that differ.
+        /// Name of the message, and the differences between the declarations.
         text: String,
     },
     /// The receiver could not decode the message.
     #[error("the receiver cannot decode the message: {text}; build both sides from one source")]
     Undecodable {
-        /// The deserializer's words.
+        /// Error text of the deserializer.
         text: String,
     },
-    /// The thread that waits is the one that would have to see to the end of the wait.
+    /// The waiting thread is the one that would have to end the wait.
     #[error(
-        "a synchronous handler or task waits for room on the very thread that has to make it; return a future \
+        "a synchronous handler or task waits for capacity on the very thread that has to free it; return a future \
          from the handler (`ResponseFuture`), or run the task on a thread of its own \
          (`#[roadshow::task(parallel = n)]`)"
     )]
     Deadlock,
-    /// The caller's timeout passed before a handler began.
-    #[error("the timeout passed before the handler began")]
+    /// The caller's timeout passed before a handler started.
+    #[error("the timeout passed before the handler started")]
     Expired,
-    /// The receiver declined, in its own words.
+    /// The receiver refused the message, with its own text.
     #[error("{text}")]
     Refused {
-        /// The receiver's words.
+        /// Text from the receiver.
         text: String,
     },
 }
 
-/// A handler may have run, and its answer did not arrive.
+/// A handler may have run, and its reply did not arrive.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OutcomeUnknown {
     /// The caller's timeout passed.
     #[error("no answer within the timeout")]
     TimedOut,
-    /// The thread that waits is the one that would have to read the answer.
+    /// The waiting thread is the one that would have to read the reply.
     #[error(
         "a synchronous handler or task waits for the answer on the very thread that has to read it; return a \
          future from the handler (`ResponseFuture`), or run the task on a thread of its own \
@@ -200,48 +200,48 @@ pub enum OutcomeUnknown {
     /// The session ended, or the host died, after the message was written.
     #[error("host {host} left before it answered: {reason}")]
     LinkLost {
-        /// The host.
+        /// Host of the receiver.
         host: HostUid,
-        /// Why.
+        /// Reason of the disconnect.
         reason: DisconnectReason,
     },
-    /// The handler began, and the actor stopped or dropped the answer.
+    /// The handler started, and the actor stopped or dropped the reply.
     ///
-    /// Or the answer was given, and is no longer kept for the call that came again.
+    /// Also the outcome of a retried call whose reply was evicted from the dedup cache.
     #[error("the actor stopped, or dropped the answer, after the handler began")]
     NoReply,
-    /// The handler ran; its answer is larger than a frame may be.
+    /// The handler ran; its reply is larger than the longest frame.
     #[error(
         "the handler ran, but its answer has {size} bytes and the limit is {limit}; raise `Limits::frame_bytes_max` on both sides"
     )]
     ReplyTooLarge {
-        /// The answer, in bytes.
+        /// Size of the reply, in bytes.
         size: u64,
-        /// The limit, in bytes.
+        /// Limit, in bytes.
         limit: u64,
     },
-    /// The handler ran; its answer cannot be encoded.
+    /// The handler ran; its reply cannot be encoded.
     #[error("the handler ran, but its answer cannot be encoded: {text}")]
     ReplyUnencodable {
-        /// The serializer's words.
+        /// Error text of the serializer.
         text: String,
     },
-    /// The handler ran; its answer cannot be decoded here.
+    /// The handler ran; its reply cannot be decoded here.
     #[error("the handler ran, but its answer cannot be decoded: {text}; build both sides from one source")]
     ReplyUndecodable {
-        /// The deserializer's words.
+        /// Error text of the deserializer.
         text: String,
     },
     /// An earlier attempt of a retried call may have run, and the last one was refused.
-    #[error("an earlier attempt may have done its work, and the last one failed: {text}")]
+    #[error("an earlier attempt may have run, and the last one failed: {text}")]
     Other {
-        /// The receiver's words.
+        /// Text from the receiver.
         text: String,
     },
 }
 
 impl NotDelivered {
-    /// A message that the session would not queue.
+    /// Error of a message that the session did not queue.
     pub(crate) fn from_rejection(host: HostUid, rejected: Rejected) -> Self {
         match rejected {
             Rejected::Forgotten => Self::Unreachable { host, reason: DisconnectReason::Forgotten },
@@ -262,13 +262,15 @@ impl From<EncodeError> for NotDelivered {
 }
 
 impl SendError {
-    /// A call that the session ended; `host` is the one it went to.
+    /// Error of a call to `host` that the session has ended.
     pub(crate) fn failed(host: HostUid, failed: CallError) -> Self {
         match failed {
             CallError::Remote(failure) => failure.into(),
+            // This host shuts down, which is not a failure of the peer.
             CallError::NotDelivered(DisconnectReason::Shutdown) => NotDelivered::Closing.into(),
             CallError::NotDelivered(reason) => NotDelivered::Unreachable { host, reason }.into(),
             CallError::OutcomeUnknown(reason) => OutcomeUnknown::LinkLost { host, reason }.into(),
+            // Unwritten, so no handler can have started.
             CallError::TimedOut { written: false } => NotDelivered::Expired.into(),
             CallError::TimedOut { written: true } => OutcomeUnknown::TimedOut.into(),
         }

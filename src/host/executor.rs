@@ -1,4 +1,4 @@
-//! The thread that serves a host's links.
+//! Thread that drives a host's links.
 
 use std::fmt;
 use std::future::Future;
@@ -11,31 +11,31 @@ use tokio::sync::mpsc;
 
 use crate::transport::BoxFuture;
 
-/// Where a host's links are read and written.
+/// Executor of the tasks that drive a host's links.
 ///
-/// A link on the arbiter of the actors it serves saves each message a wake-up between threads.
+/// A link on the arbiter of its actors saves each message a wake-up of another thread.
 #[derive(Clone, Debug)]
 pub enum Executor {
-    /// The thread of an actix arbiter.
+    /// Thread of an actix arbiter.
     Arbiter(ArbiterHandle),
-    /// A tokio runtime, for a program that runs no actix system.
+    /// Tokio runtime, for a program without an actix system.
     Runtime(Handle),
-    /// A thread with a tokio `LocalSet`, for as long as the [`Spawning`] made with it runs there.
+    /// Thread with a tokio `LocalSet`, while the [`Spawning`] created with it runs there.
     Local(LocalExecutor),
 }
 
-/// The way to a thread with a `LocalSet` that does not depend on its arbiter.
+/// Handle to a thread with a `LocalSet` that does not depend on its arbiter.
 ///
 /// User code on that thread may stop the arbiter: `Arbiter::current().stop()` is a public function.
 #[derive(Clone)]
 pub struct LocalExecutor(mpsc::UnboundedSender<BoxFuture<'static, ()>>);
 
-/// Spawns on its own thread what a [`LocalExecutor`] is given.
+/// Receiving half of a [`LocalExecutor`], which spawns the futures on its own thread.
 #[derive(Debug)]
 pub struct Spawning(mpsc::UnboundedReceiver<BoxFuture<'static, ()>>);
 
 impl Spawning {
-    /// Spawns what comes, until no executor is left that could give more.
+    /// Spawns received futures until all handles are dropped.
     ///
     /// # Panics
     ///
@@ -43,7 +43,7 @@ impl Spawning {
     ///
     /// # Cancel safety
     ///
-    /// What was given and not spawned is dropped with the future.
+    /// Futures that were received and not spawned are dropped with this one.
     pub async fn run(mut self) {
         while let Some(future) = self.0.recv().await {
             drop(tokio::task::spawn_local(future));
@@ -58,36 +58,37 @@ impl fmt::Debug for LocalExecutor {
 }
 
 impl Executor {
-    /// An executor for the thread that will run the second part.
+    /// Creates an executor for the thread that will run the second part.
     #[must_use]
     pub fn local() -> (Self, Spawning) {
         #[expect(
             clippy::disallowed_methods,
-            reason = "as an arbiter's own queue: it holds one future a link or queue of tasks, which are bounded"
+            reason = "like an arbiter's own queue, it holds one future for each link or task queue, which are bounded"
         )]
-        let (give, take) = mpsc::unbounded_channel();
-        (Self::Local(LocalExecutor(give)), Spawning(take))
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self::Local(LocalExecutor(sender)), Spawning(receiver))
     }
 
-    /// The arbiter of this thread if it has one, else `runtime`.
+    /// Arbiter of this thread, or `runtime` if there is none.
     #[must_use]
     pub fn here_or(runtime: &Handle) -> Self {
         actix_rt::Arbiter::try_current().map_or_else(|| Self::Runtime(runtime.clone()), Self::Arbiter)
     }
 
-    /// The thread that serves links, once it has told; never, where a runtime's threads take turns.
+    /// Id of the thread, set once it has run; never set for a runtime, whose threads alternate.
     pub(super) fn thread(&self) -> Arc<OnceLock<ThreadId>> {
-        let known = Arc::<OnceLock<_>>::default();
+        let id = Arc::<OnceLock<_>>::default();
+        // Tasks of a runtime move between threads, so it has no single id.
         if !matches!(self, Self::Runtime(_)) {
-            let told = Arc::clone(&known);
+            let reported = Arc::clone(&id);
             self.spawn(async move {
-                told.get_or_init(|| thread::current().id());
+                reported.get_or_init(|| thread::current().id());
             });
         }
-        known
+        id
     }
 
-    /// Runs a future there, or drops it if the thread has ended.
+    /// Runs a future on the thread, or drops it if the thread has ended.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         match self {
             Self::Arbiter(arbiter) => {
@@ -97,7 +98,7 @@ impl Executor {
                 runtime.spawn(future);
             }
             Self::Local(LocalExecutor(thread)) => {
-                // Where the thread has ended the future is dropped.
+                // A thread that has ended drops the future.
                 let _ = thread.send(Box::pin(future));
             }
         }

@@ -1,10 +1,10 @@
-//! Whether the other side of a link lives: asked and answered on threads that run no handler.
+//! Liveness of a link's peer, checked on threads that run no handlers.
 //!
 //! A link is read on the thread of its host's actors, so silence on it may only mean that a handler
-//! computes. The side that dialled the link therefore opens a second one for heartbeats, which both
-//! sides serve on their I/O threads. A link of whose peer nothing was heard for
-//! [`Limits::heartbeat_timeout`](crate::config::Limits::heartbeat_timeout) is cut, and made anew: that is
-//! no verdict on the peer, only on the way to it.
+//! computes. The dialling side therefore opens a second connection for heartbeats, which both sides serve
+//! on their I/O threads. A link whose peer is silent for
+//! [`Limits::heartbeat_timeout`](crate::config::Limits::heartbeat_timeout) is cut and restored. That is a
+//! verdict about the network path, not about the peer.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use super::Shared;
+use super::HostShared;
 use super::connect::{self, ConnectError};
 use super::peer::{ActiveLink, Peer};
 use crate::id::LinkId;
@@ -25,10 +25,10 @@ use crate::transport::expiry::wait_until;
 use crate::transport::{FrameReader, Link, ReadError};
 use crate::wire::{Frame, Heartbeat, Purpose, Refusal, Resume};
 
-/// Nothing but heartbeats comes on a pulse.
+/// Longest frame of a heartbeat connection, in bytes; only heartbeats are valid on it.
 pub(super) const HEARTBEAT_FRAME_BYTES_MAX: usize = 64;
 
-/// A link, and whose it is.
+/// Link and its peer, as the heartbeat tasks see them.
 #[derive(Clone)]
 pub(super) struct LinkMonitor {
     pub(super) peer: Arc<Peer>,
@@ -38,7 +38,7 @@ pub(super) struct LinkMonitor {
 }
 
 impl LinkMonitor {
-    pub(super) fn new(host: &Shared, peer: &Arc<Peer>, up: &Arc<ActiveLink>) -> Self {
+    pub(super) fn new(host: &HostShared, peer: &Arc<Peer>, up: &Arc<ActiveLink>) -> Self {
         Self {
             peer: Arc::clone(peer),
             up: Arc::clone(up),
@@ -47,12 +47,13 @@ impl LinkMonitor {
         }
     }
 
-    /// Cuts the link when nothing was heard for too long, or what the peer has shown for itself has ended.
+    /// Cuts the link after silence, or when the peer's certificate expires.
     pub(super) async fn watch(self, expires: Option<SystemTime>) {
-        // The first heartbeat comes after a while.
+        // The first heartbeat is sent only after an interval.
         self.up.touch(Instant::now() + self.interval);
         let silence = async {
             loop {
+                // Computed after each sleep, during which a sign of life may have arrived.
                 let silent_at = self.up.heard() + self.timeout;
                 if silent_at <= Instant::now() {
                     return;
@@ -71,30 +72,32 @@ impl LinkMonitor {
         }
     }
 
-    /// Asks the peer, over a link of its own, until the one it is for is gone. To be called by the
-    /// side that dialled.
+    /// Sends heartbeats over a connection of their own while the link is up; runs on the dialling side.
     pub(super) async fn send_heartbeats(self, address: SocketAddr) {
         let asking = async {
             loop {
                 tokio::time::sleep(self.interval).await;
                 match self.open(address).await {
                     Ok(mut frames) => while self.exchange(&mut frames).await.is_ok() {},
-                    // Before it has proved itself anybody may say so.
+                    // An unauthenticated host must not be able to end a link.
                     Err(ConnectError::Refused { reason: Refusal::Stale, proven: true, .. }) => return,
-                    // It is tried again; when that has failed for long enough the link is cut.
-                    Err(error) => log::debug!(peer = %self.peer.identity(), ?error, "no pulse"),
+                    // Retried; if it keeps failing, the silence cuts the link.
+                    Err(error) => {
+                        log::debug!(peer = %self.peer.identity(), ?error, "cannot open a heartbeat connection")
+                    }
                 }
             }
         };
+        // The loop ends only if the authenticated peer does not have the link.
         if self.while_up(asking).await.is_some() {
-            let text = "the peer has the link no more".to_owned();
+            let text = "the peer no longer has the link".to_owned();
             self.peer.force_disconnect(self.up.id(), &DisconnectReason::Io(text));
         }
     }
 
     async fn open(&self, address: SocketAddr) -> Result<FrameReader<Box<dyn Link>>, ConnectError> {
         let Some(host) = self.peer.host() else {
-            let why = "this host is gone".into();
+            let why = "this host has ended".into();
             return Err(ConnectError::Refused { reason: Refusal::Closing, proven: false, why });
         };
         let attempt = DialAttempt {
@@ -102,13 +105,14 @@ impl LinkMonitor {
             purpose: Purpose::Heartbeat,
             link: self.up.id(),
             replaces: LinkId::NONE,
+            // A heartbeat connection carries no session.
             resume: Resume::default(),
         };
-        let (shaking, _) = connect::connect(&host.shared, address, attempt, || true).await?;
-        Ok(shaking.into_frames(HEARTBEAT_FRAME_BYTES_MAX))
+        let (pending, _) = connect::connect(&host.shared, address, attempt, || true).await?;
+        Ok(pending.into_frames(HEARTBEAT_FRAME_BYTES_MAX))
     }
 
-    /// Asks once, and rests.
+    /// Exchanges one heartbeat, and waits for the interval.
     async fn exchange(&self, frames: &mut FrameReader<Box<dyn Link>>) -> Result<(), ReadError> {
         send_heartbeat(frames).await?;
         self.receive_heartbeat(frames).await?;
@@ -116,7 +120,7 @@ impl LinkMonitor {
         Ok(())
     }
 
-    /// Answers the peer's heartbeats as long as they come, and no later pulse takes the place of this.
+    /// Echoes the peer's heartbeats until the connection ends or a later one replaces it.
     pub(super) async fn echo_heartbeats(self, mut frames: FrameReader<Box<dyn Link>>) {
         let ended = self.up.replace_heartbeat();
         let answering = async {
@@ -141,7 +145,7 @@ impl LinkMonitor {
         }
     }
 
-    /// What a future gives, unless the link ends before.
+    /// Output of a future, or `None` if the link ends first.
     async fn while_up<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -151,7 +155,7 @@ impl LinkMonitor {
     }
 }
 
-/// Waits until a certificate has ended.
+/// Waits until a certificate expires.
 async fn wait_expiry(expires: Option<SystemTime>) {
     match expires {
         Some(expires) => wait_until(expires).await,

@@ -1,6 +1,6 @@
-//! One link at work: frames in, frames out, until it breaks.
+//! Driver of a link: reads, dispatches and writes frames until the link ends.
 //!
-//! One task a link, on the host's executor: it reads, hands over what came, and writes what waits.
+//! A link has one task on the host's executor, so that reader and writer need no synchronization.
 
 use std::io;
 use std::sync::Arc;
@@ -20,125 +20,132 @@ use crate::session::{DisconnectReason, Event, WriteBatch};
 use crate::transport::{DetachedLink, FrameReader, LinkReader};
 use crate::wire::CallFailure;
 
-/// Writes of a link in a row after which its reader has a turn, though there is more to write.
+/// Consecutive writes of a link after which its reader runs, even if there is more output.
 ///
-/// While other threads queue messages and the socket takes all, the writer alone would use up what tokio lets a
-/// task do in one turn, which is 128 such operations: answers and acknowledgements would lie unread.
+/// While other threads queue messages and the socket accepts everything, the writer alone would use up
+/// the task's budget in tokio, which is 128 operations. Replies and acknowledgements would stay unread.
 const WRITES_PER_TURN: u32 = 16;
 
-/// So often it is looked which core the peer runs on: it costs a system call.
+/// Reads between two samples of the peer's CPU core; each sample costs a system call.
 const READS_PER_CORE_SAMPLE: u32 = 16;
 
-/// A proven link on its way to the thread that serves it.
+/// Link of an authenticated peer, ready to be driven.
 #[derive(Debug)]
 pub(super) struct LinkDriver {
-    pub(super) lease: LinkGuard,
+    pub(super) guard: LinkGuard,
     pub(super) link: Box<dyn DetachedLink>,
-    /// What the handshake read beyond its own frames.
+    /// Bytes that the handshake has read beyond its own frames.
     pub(super) leftover: BytesMut,
     pub(super) frame_bytes_max: usize,
 }
 
 impl LinkDriver {
-    /// Serves the link until it ends, and says so to the peer's state.
+    /// Drives the link until it ends, and reports the reason to the peer's state.
     pub(super) async fn run(self) {
-        let Self { lease, link, leftover, frame_bytes_max } = self;
-        let LinkGuard { peer, up } = &lease;
+        let Self { guard, link, leftover, frame_bytes_max } = self;
+        let LinkGuard { peer, up } = &guard;
         let loss = match link.attach() {
             Err(error) => DisconnectReason::Io(error.to_string()),
             Ok(link) => {
                 let (reader, writer) = link.into_split();
                 let frames = FrameReader::established(reader, frame_bytes_max, leftover);
-                let outgoing = Outgoing { peer, up };
+                let outgoing = SessionOutput { peer, up };
                 tokio::select! {
                     biased;
                     () = up.closed.cancelled() => DisconnectReason::Shutdown,
-                    // Before reading, which may use up all of the task's turn. It gives way to reading itself.
+                    // Polled before the reader, which may use up the task's budget. The writer itself
+                    // yields.
                     error = write(&outgoing, writer) => DisconnectReason::Io(error.to_string()),
                     loss = read(peer, up, frames) => loss,
                 }
             }
         };
-        lease.end(loss);
+        guard.end(loss);
     }
 }
 
 async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkReader>) -> DisconnectReason {
     let mut inbox = ReceivedBatch::default();
-    let (mut since_turn, mut reads) = (0, 0_u32);
+    let (mut since_yield, mut reads) = (0, 0_u32);
     loop {
         if reads.is_multiple_of(READS_PER_CORE_SAMPLE) {
             peer.sample_core(frames.get_ref().shares_core());
         }
         reads = reads.wrapping_add(1);
         let received = peer.receive(up, &mut frames, &mut inbox);
+        // Before the messages are dispatched: callers on other threads continue while handlers run
+        // here.
         inbox.wakers.drain(..).for_each(Waker::wake);
-        // What came before the fault is valid, and is handed over.
-        let left = dispatch(peer, &mut inbox);
+        // Frames before the fault are valid, and are dispatched.
+        let peer_closed = dispatch(peer, &mut inbox);
         peer.notify_progress();
         if let Some(loss) = received.err() {
             return loss;
         }
-        if let Some(left) = left {
-            // It waits for the word that all of it has come.
+        if let Some(peer_closed) = peer_closed {
+            // A closing peer waits for the acknowledgement of its last frames.
             let _ = tokio::time::timeout(GOODBYE_TIMEOUT, peer.written(up)).await;
-            return left;
+            return peer_closed;
         }
-        if since_turn >= peer.read_budget_bytes() {
-            since_turn = 0;
+        if since_yield >= peer.read_budget_bytes() {
+            since_yield = 0;
             tokio::task::yield_now().await;
         }
         match frames.fill().await {
-            Ok(bytes) => since_turn += bytes,
+            Ok(bytes) => since_yield += bytes,
             Err(error) => return disconnect_reason(&error),
         }
     }
 }
 
-/// Passes on what frames asked for. Says so if the peer has taken its leave.
+/// Dispatches received messages; returns the reason if the peer has closed.
 fn dispatch(peer: &Arc<Peer>, inbox: &mut ReceivedBatch) -> Option<DisconnectReason> {
     if inbox.is_empty() {
         return None;
     }
     let Some(host) = peer.host() else { return Some(DisconnectReason::Shutdown) };
+    // Destinations are cached for one read only: an actor may stop before the next one.
     let mut route = Dispatcher { host: &host, peer, last: None, peer_closed: None };
+    // Entered once for all messages of the read, since entering the scope is not free.
     decode_context::within(&host, || inbox.dispatch_all(&mut route));
     route.peer_closed
 }
 
-/// The way of what was read together to its actors.
+/// Dispatcher of one read's messages to their actors.
 struct Dispatcher<'a> {
     host: &'a Host,
     peer: &'a Peer,
-    /// Where the last messages went: the next often go there, too.
+    /// Destination of the previous batch, which is mostly that of the next one, too.
     last: Option<((Target, TypeHash), Destination)>,
     peer_closed: Option<DisconnectReason>,
 }
 
 impl InboundSink for Dispatcher<'_> {
-    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch) {
+    fn messages(&mut self, to: (Target, TypeHash), messages: MessageBatch) {
         if let Some((last, destination)) = &self.last
             && *last == to
         {
-            return destination.deliver(run);
+            return destination.deliver(messages);
         }
         let (target, message) = to;
+        // A destination is cached only after this check, so cached ones need no check.
         if let Some(text) = self.peer.schema_mismatch(message) {
-            return run.for_each(|inbound| inbound.fail(&CallFailure::Mismatch { text: text.to_owned() }));
+            return messages
+                .for_each(|inbound| inbound.fail(&CallFailure::Mismatch { text: text.to_owned() }));
         }
         match self.host.find(target, message) {
             Ok(Some(destination)) => {
-                destination.deliver(run);
+                destination.deliver(messages);
                 self.last = Some((to, destination));
             }
-            // A panic of user code on the way costs that message and not the link.
-            Ok(None) => run.for_each(|inbound| {
+            // A panic in a host service fails its message, and the link goes on.
+            Ok(None) => messages.for_each(|inbound| {
                 if let Err(text) = panics::catch(|| self.host.deliver(target, message, inbound)) {
                     let message = self.host.registry().name_of(message);
                     log::warn!(message, text, "a delivery panicked");
                 }
             }),
-            Err(failure) => run.for_each(|inbound| inbound.fail(&failure)),
+            Err(failure) => messages.for_each(|inbound| inbound.fail(&failure)),
         }
     }
 
@@ -148,31 +155,31 @@ impl InboundSink for Dispatcher<'_> {
             Event::DeadLetters { count } => self.host.shared.count_dead_letters(count),
             Event::Cancelled { call } => self.peer.cancelled(call),
             Event::PeerClosing { reason } => self.peer_closed = Some(DisconnectReason::PeerClosed { reason }),
-            // Messages come in runs, and these have their callers by now.
+            // Messages arrive through `messages`, and outcomes are stored in their slots by now.
             Event::Call { .. } | Event::Tell { .. } | Event::Replied { .. } | Event::Failed { .. } => {}
         }
     }
 }
 
-/// Where a link's writer gets its bytes.
-trait Source {
-    /// Takes everything that waits to be written.
+/// WriteSource of a link's outgoing bytes, replaced in tests.
+trait WriteSource {
+    /// Takes all outgoing bytes.
     fn take(&self, batch: &mut WriteBatch);
 
-    /// So many bytes more are with the kernel. Says whether there is more to take.
+    /// Records that `bytes` more are in the kernel; returns true if there is more output.
     fn wrote(&self, bytes: usize) -> bool;
 
-    /// Waits until there may be something to take.
+    /// Waits until there may be output.
     async fn more(&self);
 }
 
-/// What the session has for a link.
-struct Outgoing<'a> {
+/// SessionOutput bytes of a peer's session.
+struct SessionOutput<'a> {
     peer: &'a Peer,
     up: &'a ActiveLink,
 }
 
-impl Source for Outgoing<'_> {
+impl WriteSource for SessionOutput<'_> {
     fn take(&self, batch: &mut WriteBatch) {
         self.peer.take_outgoing(self.up, batch);
     }
@@ -186,7 +193,7 @@ impl Source for Outgoing<'_> {
     }
 }
 
-async fn write(source: &impl Source, mut writer: impl AsyncWrite + Unpin) -> io::Error {
+async fn write(source: &impl WriteSource, mut writer: impl AsyncWrite + Unpin) -> io::Error {
     let (mut batch, mut writes) = (WriteBatch::default(), 0);
     loop {
         source.take(&mut batch);
@@ -201,20 +208,22 @@ async fn write(source: &impl Source, mut writer: impl AsyncWrite + Unpin) -> io:
     }
 }
 
-/// Writes all of a batch. Says whether there is more to take by then.
+/// Writes a whole batch; returns true if there is more output by then.
 async fn write_batch(
-    source: &impl Source,
+    source: &impl WriteSource,
     writer: &mut (impl AsyncWrite + Unpin),
     batch: &mut WriteBatch,
     writes: &mut u32,
 ) -> io::Result<bool> {
     let mut more = false;
     while batch.has_remaining() {
+        // The reader is polled only when this future returns pending.
         if *writes == WRITES_PER_TURN {
             *writes = 0;
             tokio::task::yield_now().await;
         }
         *writes += 1;
+        // A single contiguous piece needs no vectored write.
         let written = if batch.chunk().len() == batch.remaining() {
             let written = writer.write(batch.chunk()).await?;
             batch.advance(written);
@@ -241,13 +250,13 @@ mod tests {
 
     use super::*;
 
-    /// A source that other threads fill as fast as it is emptied.
+    /// WriteSource that other threads fill as fast as it is emptied.
     #[derive(Default)]
     struct Full {
         writes: Cell<u32>,
     }
 
-    impl Source for Full {
+    impl WriteSource for Full {
         fn take(&self, batch: &mut WriteBatch) {
             batch.push(bytes::Bytes::from_static(b"frame"));
         }
@@ -260,7 +269,7 @@ mod tests {
         async fn more(&self) {}
     }
 
-    /// A socket that takes all, as tokio's do: each write counts for the task's turn.
+    /// Socket that accepts everything and, like tokio's, charges each write to the task's budget.
     struct Socket;
 
     impl AsyncWrite for Socket {
@@ -279,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_read_also_while_there_is_always_more_to_write() {
+    fn a_link_is_read_even_if_there_is_always_more_to_write() {
         const READS: u32 = 100;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let local = tokio::task::LocalSet::new();
@@ -294,7 +303,7 @@ mod tests {
                 tokio::select! {
                     biased;
                     error = write(&source, Socket) => panic!("{error}"),
-                    // By then the writer is to have stood in the way no longer than its turns are.
+                    // By then the writer must have run for no more than its turns between the reads.
                     () = reading => {}
                     () = async {
                         while source.writes.get() < 100_000 {

@@ -1,4 +1,4 @@
-//! A host that calls itself: its own services, asked by an actor that runs on it.
+//! Calls of a host to its own services, made by actors that run on it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::HostShared;
 use crate::config::BATCH_MESSAGES_MAX;
 use crate::id::{CallId, HostUid};
 use crate::lock::Mutex;
@@ -16,11 +16,11 @@ use crate::observe::log;
 use crate::registry::{CreditCharge, Inbound, ReplyPath};
 use crate::wire::{Body, CallFailure, Encoded};
 
-type Answer = Result<Body, CallFailure>;
+type LoopbackReply = Result<Body, CallFailure>;
 
-/// The answer of a call that a host made to itself.
+/// Reply to a call that a host made to itself.
 #[derive(Debug)]
-pub(crate) struct Loopback(oneshot::Receiver<Answer>);
+pub(crate) struct Loopback(oneshot::Receiver<LoopbackReply>);
 
 impl Loopback {
     pub(super) fn new(
@@ -31,15 +31,17 @@ impl Loopback {
     ) -> (Inbound, Self) {
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(LocalReplyPath { host, body_bytes_max, reply: Mutex::new(Some(reply)) });
+        // Each reply path serves a single call, so the id is arbitrary.
         (Inbound::new(caller, Some(CallId(0)), deadline, owned(body), None), Self(answer))
     }
 }
 
 impl Future for Loopback {
-    type Output = Answer;
+    type Output = LoopbackReply;
 
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<LoopbackReply> {
         let answer = ready!(Pin::new(&mut self.0).poll(task));
+        // Without a reply, the executor has dropped the call.
         Poll::Ready(answer.unwrap_or(Err(CallFailure::Closing)))
     }
 }
@@ -47,14 +49,14 @@ impl Future for Loopback {
 struct LocalReplyPath {
     host: HostUid,
     body_bytes_max: usize,
-    reply: Mutex<Option<oneshot::Sender<Answer>>>,
+    reply: Mutex<Option<oneshot::Sender<LoopbackReply>>>,
 }
 
 impl LocalReplyPath {
-    fn answer(&self, answer: Answer) {
+    fn answer(&self, answer: LoopbackReply) {
         let reply = self.reply.lock().take();
         if let Some(reply) = reply {
-            // A caller that no longer waits needs no answer.
+            // The caller may have cancelled.
             drop(reply.send(answer));
         }
     }
@@ -73,11 +75,11 @@ impl ReplyPath for LocalReplyPath {
         BATCH_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<&CreditCharge>) {
+    fn reply(&self, _call: CallId, body: Encoded<'_>, _charge: Option<&CreditCharge>) {
         self.answer(Ok(owned(body)));
     }
 
-    fn fail(&self, _call: CallId, failure: &CallFailure, _claim: Option<CreditCharge>) {
+    fn fail(&self, _call: CallId, failure: &CallFailure, _charge: Option<CreditCharge>) {
         self.answer(Err(failure.clone()));
     }
 
@@ -89,7 +91,7 @@ impl ReplyPath for LocalReplyPath {
         false
     }
 
-    fn release_credit(&self, _claim: CreditCharge) {}
+    fn release_credit(&self, _charge: CreditCharge) {}
 
     fn dead_letter(&self, _why: &CallFailure) {}
 }
@@ -98,8 +100,8 @@ fn owned(body: Encoded<'_>) -> Body {
     Body { message: body.message.into(), attachments: body.attachments.into() }
 }
 
-/// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
-impl ReplyPath for Shared {
+/// Reply path of one-way messages from a host to itself: nothing is encoded, nothing is answered.
+impl ReplyPath for HostShared {
     fn host(&self) -> HostUid {
         self.identity
     }
@@ -112,9 +114,9 @@ impl ReplyPath for Shared {
         BATCH_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<&CreditCharge>) {}
+    fn reply(&self, _call: CallId, _body: Encoded<'_>, _charge: Option<&CreditCharge>) {}
 
-    fn fail(&self, _call: CallId, _failure: &CallFailure, _claim: Option<CreditCharge>) {}
+    fn fail(&self, _call: CallId, _failure: &CallFailure, _charge: Option<CreditCharge>) {}
 
     fn is_cancelled(&self, _call: CallId) -> bool {
         false
@@ -124,7 +126,7 @@ impl ReplyPath for Shared {
         false
     }
 
-    fn release_credit(&self, _claim: CreditCharge) {}
+    fn release_credit(&self, _charge: CreditCharge) {}
 
     fn dead_letter(&self, why: &CallFailure) {
         log::debug!(?why, "a one-way message was not delivered");

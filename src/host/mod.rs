@@ -1,13 +1,13 @@
-//! The part of a process that keeps its actors reachable and speaks the protocol.
+//! The part of a process that makes its actors reachable and speaks the protocol.
 //!
-//! A [`Host`] is a value: a process may have several (a worker has one for actors and one for
-//! tasks), and a test may have many. It owns the table of reachable actors, the table of peers,
-//! and the tasks that serve links; it dispatches what comes in, and connects on demand, with one
-//! link and its pulse for each pair of hosts. What a call to the host itself does (spawning,
-//! stopping, tasks) is given to it from above as a [`HostServices`].
+//! A [`Host`] is a value. A process may have several (a worker has one for actors and one for tasks), and
+//! a test may have many. It owns the table of reachable actors, the table of peers, and the tasks that
+//! drive links. It dispatches received messages and connects on demand, with one link and its heartbeat
+//! connection for each pair of hosts. The layers above supply the host's own services (spawning,
+//! stopping, tasks) as a [`HostServices`].
 //!
-//! Invariants: one session a peer, whatever becomes of its links; user code never runs under a
-//! peer's lock; an address is dialled only if the cluster introduced it.
+//! Invariants: a peer has one session, whatever happens to its links; user code never runs under a peer's
+//! lock; the host dials only addresses that the cluster has added.
 
 mod actors;
 pub(crate) mod blocked;
@@ -77,11 +77,11 @@ use unauthenticated::RejectionLog;
 /// It runs until [`Host::shutdown`] or [`Host::abort`]; actors that hold addresses keep it alive.
 #[derive(Clone)]
 pub struct Host {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<HostShared>,
 }
 
-/// What the clones of a host share with its tasks.
-pub(crate) struct Shared {
+/// State that the clones of a host share with its tasks.
+pub(crate) struct HostShared {
     identity: HostUid,
     secret: Secret,
     limits: Limits,
@@ -89,21 +89,21 @@ pub(crate) struct Shared {
     address: Option<SocketAddr>,
     io: Handle,
     executor: Executor,
-    /// The thread that serves the links, if it is always the same.
+    /// Thread that drives the links, if there is a single one.
     thread: Arc<OnceLock<ThreadId>>,
-    calls: HostServices,
+    services: HostServices,
     registry: Registry,
     actors: Actors,
     peers: Peers,
     placement: OnceLock<Arc<dyn Placement>>,
     lifecycle: OnceLock<Arc<dyn LifecycleObserver>>,
     dead_letters: AtomicU64,
-    refusals: RejectionLog,
-    /// Whether the host shuts down, and takes up with nobody new.
+    rejections: RejectionLog,
+    /// Set once the host shuts down; it accepts no new peers then.
     draining: AtomicBool,
-    /// Cancelled when the host takes no further links.
+    /// Cancelled when the host accepts no further links.
     closed: CancellationToken,
-    /// What the actors here decode their messages in.
+    /// Context in which the actors of this host decode their messages.
     actor_context: Arc<dyn HostContext>,
 }
 
@@ -112,20 +112,23 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`HostError`] if the executable's types collide, or the address cannot be bound.
+    /// [`HostError`] if the executable's types collide, or if the address cannot be bound.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing bound.
     pub async fn start(config: HostConfig) -> Result<Self, HostError> {
+        // Before any actor runs: the calls of an actor that panics take its text from the hook.
         panics::install_hook();
         let registry = Registry::collect()?;
         let listener = match config.listen {
             None => None,
             Some(address) => Some(Self::listen(&config, address).await?),
         };
-        let heartbeat_every = config.limits.heartbeat_interval.min(HEARTBEAT_INTERVAL_MAX);
-        let shared = Arc::new_cyclic(|shared| Shared {
+        let heartbeat_interval = config.limits.heartbeat_interval.min(HEARTBEAT_INTERVAL_MAX);
+        // Cyclic, since the context of the actors refers back to the host. The reference is weak: the
+        // host owns the actors.
+        let shared = Arc::new_cyclic(|shared| HostShared {
             identity: config.identity,
             secret: config.secret,
             limits: Limits {
@@ -136,12 +139,12 @@ impl Host {
                     .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
                 window_bytes: config.limits.window_bytes.max(WINDOW_BYTES_MIN),
                 chunk_bytes: config.limits.chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
-                heartbeat_interval: heartbeat_every,
-                // A link is not to be given up before the second heartbeat could have come.
+                heartbeat_interval,
+                // Shorter than two intervals, the timeout would expire before the second heartbeat.
                 heartbeat_timeout: config
                     .limits
                     .heartbeat_timeout
-                    .clamp(2 * heartbeat_every, 2 * HEARTBEAT_INTERVAL_MAX),
+                    .clamp(2 * heartbeat_interval, 2 * HEARTBEAT_INTERVAL_MAX),
                 ..config.limits
             },
             transport: config.transport,
@@ -149,26 +152,27 @@ impl Host {
             io: config.io,
             thread: config.executor.thread(),
             executor: config.executor,
-            calls: config.services,
+            services: config.services,
             registry,
             actors: Actors::default(),
             peers: Peers::default(),
             placement: OnceLock::new(),
             lifecycle: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
-            refusals: RejectionLog::default(),
+            rejections: RejectionLog::default(),
             draining: AtomicBool::new(false),
             closed: CancellationToken::new(),
             actor_context: Arc::new(decode_context::WeakHostContext(Weak::clone(shared))),
         });
         if let Some(listener) = listener {
+            // A strong reference in the accept loop would keep a dropped host alive.
             let (host, closing) = (Arc::downgrade(&shared), shared.closed.clone());
             shared.io.spawn(connect::accept(host, closing, shared.limits.handshakes_open_max, listener));
         }
         Ok(Self { shared })
     }
 
-    /// Binds on the I/O thread, whose reactor the listener belongs to.
+    /// Binds the listener on the I/O thread, whose reactor it belongs to.
     async fn listen(
         config: &HostConfig,
         address: SocketAddr,
@@ -180,73 +184,75 @@ impl Host {
             .map_err(|source| HostError::Listen { address, source })
     }
 
-    /// Who it is.
+    /// Id and incarnation of the host.
     #[must_use]
     pub fn identity(&self) -> HostUid {
         self.shared.identity
     }
 
-    /// Where it listens.
+    /// Address of the listener, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.shared.address
     }
 
-    /// Its limits.
+    /// Limits of the host, as adjusted at the start.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
     }
 
-    /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`, also what waits
-    /// at addresses of one that was forgotten.
+    /// Marks a host as down on reliable evidence, for the reason `cause`.
+    ///
+    /// Everything open with it fails now, including messages at addresses of a removed peer.
     pub fn mark_peer_down(&self, identity: HostUid, cause: &str) {
         if let Some(peer) = self.shared.peers.held(identity) {
             peer.close(DisconnectReason::HostDown(cause.to_owned()));
         }
     }
 
-    /// Gives up the link to a host and dials it anew, on evidence that the host is there and the link is not:
-    /// TCP would notice late, after its next retransmission. Nothing is lost, the session goes on.
+    /// Drops the link to a host and dials immediately, on evidence that the host is up and the link is
+    /// dead.
+    ///
+    /// TCP would notice only after its next retransmission. Nothing is lost, since the session resumes.
     pub fn redial(&self, identity: HostUid) {
         if let Ok(peer) = self.peer(identity) {
             peer.redial();
         }
     }
 
-    /// What another host is, by the certificate of the link that it has now or had last; `None` if it had
-    /// none, or the link was one without certificates.
+    /// Role of another host by the certificate of its current or last link; `None` without a certificate.
     #[must_use]
     pub fn role_of(&self, identity: HostUid) -> Option<Role> {
         self.peer(identity).ok()?.role()
     }
 
-    /// Whether the certificate of the link that another host has now, or had last, has this name; `None` if
-    /// there is no certificate.
+    /// True if the certificate of another host's current or last link contains the name; `None` without
+    /// one.
     #[must_use]
     pub fn is_certified(&self, identity: HostUid, name: &str) -> Option<bool> {
         self.peer(identity).ok()?.is_certified(name)
     }
 
-    /// Says where new actors and tasks go; the first word stands.
+    /// Sets the placement of new actors and tasks; a later call has no effect.
     pub fn set_placement(&self, placement: Arc<dyn Placement>) {
-        // A host belongs to one cluster for life.
+        // A host belongs to a single cluster for its lifetime.
         let _ = self.shared.placement.set(placement);
     }
 
-    /// Where new actors and tasks go, once the cluster has said so.
+    /// Placement of new actors and tasks, once it is set.
     #[must_use]
     pub fn placement(&self) -> Option<Arc<dyn Placement>> {
         self.shared.placement.get().cloned()
     }
 
-    /// Says who hears of the lives of actors; the first word stands.
-    pub fn set_lifecycle_observer(&self, lives: Arc<dyn LifecycleObserver>) {
-        // As for the placement.
-        let _ = self.shared.lifecycle.set(lives);
+    /// Sets the observer of actors' lifecycles; a later call has no effect.
+    pub fn set_lifecycle_observer(&self, observer: Arc<dyn LifecycleObserver>) {
+        // A host belongs to a single cluster for its lifetime.
+        let _ = self.shared.lifecycle.set(observer);
     }
 
-    /// What can be seen of it now.
+    /// Snapshot of the host's counters and peers.
     #[must_use]
     pub fn snapshot(&self) -> HostSnapshot {
         HostSnapshot {
@@ -257,42 +263,48 @@ impl Host {
         }
     }
 
-    /// Ends the host: takes nothing new, lets open calls end and queued bytes leave within
-    /// [`Limits::drain_timeout`], says goodbye to its peers, and drops its actors.
+    /// Shuts the host down gracefully.
+    ///
+    /// It accepts nothing new, lets open calls end and queued bytes be written within
+    /// [`Limits::drain_timeout`], sends goodbyes, and drops its actors.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the host taking nothing new; [`Host::abort`] ends it.
+    /// Dropping the future leaves a host that accepts nothing new; [`Host::abort`] ends it.
     pub async fn shutdown(&self, reason: &str) {
+        // Before the list of peers is taken: a peer that is added later would not be drained.
         self.shared.draining.store(true, Ordering::Relaxed);
         let peers = self.shared.peers.all();
         for peer in &peers {
             peer.drain(reason);
         }
-        let farewells = join_all(peers.iter().map(|peer| async {
+        // All peers are draining before the first wait, so that none gets new messages meanwhile.
+        let goodbyes = join_all(peers.iter().map(|peer| async {
             peer.drained().await;
             peer.send_goodbye(reason).await;
         }));
-        if timeout(self.shared.limits.drain_timeout, farewells).await.is_err() {
-            log::warn!("calls were still open when the host shut down; they fail as outcome unknown");
+        if timeout(self.shared.limits.drain_timeout, goodbyes).await.is_err() {
+            log::warn!("calls were still open at the end of the shutdown; they fail as outcome unknown");
             let goodbyes = join_all(peers.iter().map(|peer| peer.send_goodbye(reason)));
-            // Whoever does not take it sees the link end.
+            // A peer that does not receive the goodbye sees the link end.
             let _ = timeout(GOODBYE_TIMEOUT, goodbyes).await;
         }
         self.abort();
     }
 
-    /// Ends the host at once: open calls fail, links break, actors are dropped.
+    /// Ends the host immediately: open calls fail, links break, actors are dropped.
     pub fn abort(&self) {
         self.shared.closed.cancel();
+        // Removed peers are included, since messages may wait at addresses that still hold them.
         for peer in self.shared.peers.all_held() {
             peer.close(DisconnectReason::Shutdown);
         }
+        // After the peers are closed: messages that dropped actors send fail instead of being queued.
         self.shared.actors.clear();
     }
 }
 
-/// What the layers above build on.
+/// Interface for the layers above.
 impl Host {
     pub(crate) fn registry(&self) -> &Registry {
         &self.shared.registry
@@ -307,12 +319,12 @@ impl Host {
         self.shared.actors.insert(target, addr, Arc::clone(&self.shared.actor_context));
     }
 
-    /// This host as the origin of a message to itself.
+    /// This host as the reply path of messages to itself.
     pub(crate) fn as_reply_path(&self) -> Arc<dyn ReplyPath> {
         Arc::clone(&self.shared) as _
     }
 
-    /// The peer that an address means.
+    /// The peer that an address refers to.
     pub(crate) fn peer(&self, identity: HostUid) -> Result<Arc<Peer>, NotDelivered> {
         match self.shared.peers.get(identity.host) {
             None => Err(NotDelivered::UnknownHost { host: identity }),
@@ -321,22 +333,24 @@ impl Host {
         }
     }
 
-    /// Hands a message that came in to its actor, or to the host's own services.
+    /// Delivers a received message to its actor, or to the host's own services.
     pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
         match self.find(target, message) {
             Ok(Some(to)) => to.deliver(inbound.into()),
-            Ok(None) => (self.shared.calls)(self, message, inbound),
+            Ok(None) => (self.shared.services)(self, message, inbound),
+            // The reply path sends the failure, or counts a one-way message as a dead letter.
             Err(failure) => inbound.fail(&failure),
         }
     }
 
-    /// The actor that takes such a message; `None` for the host's own services.
+    /// Destination of a message; `None` for the host's own services.
     fn find(&self, target: Target, message: TypeHash) -> Result<Option<Destination>, CallFailure> {
         if matches!(target.actor, ActorId::HOST | ActorId::TASKS) {
             return Ok(None);
         }
         let mailbox = self.shared.actors.find(target)?;
         let Some(handler) = self.shared.registry.handler(mailbox.kind(), message) else {
+            // No actor lists the stop, which every type handles.
             if message == STOP {
                 return Ok(Some(Destination { mailbox, deliver: registry::stop }));
             }
@@ -346,13 +360,13 @@ impl Host {
         Ok(Some(Destination { mailbox, deliver: handler.deliver }))
     }
 
-    /// The runtime that runs no handler.
+    /// I/O runtime, which runs no handlers.
     pub(crate) fn io(&self) -> &Handle {
         &self.shared.io
     }
 
-    /// Who hears of the lives of actors, if anybody.
-    pub(crate) fn lives(&self) -> Option<&Arc<dyn LifecycleObserver>> {
+    /// Observer of actors' lifecycles, if set.
+    pub(crate) fn lifecycle_observer(&self) -> Option<&Arc<dyn LifecycleObserver>> {
         self.shared.lifecycle.get()
     }
 
@@ -360,12 +374,12 @@ impl Host {
         self.shared.count_dead_letters(1);
     }
 
-    /// Runs a future on the thread that serves this host's links.
+    /// Runs a future on the thread that drives this host's links.
     pub(crate) fn execute(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.shared.executor.spawn(future);
     }
 
-    /// Calls one of this host's own services, on the thread that serves its links.
+    /// Calls one of this host's own services, on the thread that drives its links.
     pub(crate) fn call_self(
         &self,
         service: TypeHash,
@@ -375,33 +389,34 @@ impl Host {
         let (inbound, answer) =
             Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);
         let host = self.clone();
-        // Where the executor has ended the call is dropped, and that answers it.
+        // If the executor has ended, the call is dropped, which sends its failure.
         self.execute(async move {
+            // The arguments may contain addresses, which bind to this host.
             decode_context::within(&host, || host.deliver(Target::HOST, service, inbound));
         });
         answer
     }
 }
 
-impl Shared {
+impl HostShared {
     fn count_dead_letters(&self, count: u64) {
         self.dead_letters.fetch_add(count, Ordering::Relaxed);
     }
 }
 
-/// Where a message goes: the actor, and how one of its type is put into the actor's mailbox.
+/// Destination of a message: the actor, and the function that queues its type of message there.
 struct Destination {
     mailbox: Arc<dyn ErasedMailbox>,
     deliver: Deliver,
 }
 
 impl Destination {
-    fn deliver(&self, run: MessageBatch) {
-        (self.deliver)(&*self.mailbox, run);
+    fn deliver(&self, messages: MessageBatch) {
+        (self.deliver)(&*self.mailbox, messages);
     }
 }
 
-impl Drop for Shared {
+impl Drop for HostShared {
     fn drop(&mut self) {
         self.closed.cancel();
     }
@@ -424,10 +439,12 @@ impl PartialEq for Host {
 
 impl Eq for Host {}
 
-/// An identity for a host that nobody has given one: random, and alive since now.
+/// Creates an identity for a host without an assigned one: a random id, and the current time as
+/// incarnation.
 #[must_use]
 pub fn fresh_identity() -> HostUid {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    // Microseconds keep the incarnations of quick restarts in order.
     let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
     HostUid { host: HostId(random_u64()), incarnation: Incarnation(micros) }
 }
@@ -442,7 +459,7 @@ fn random_nonce() -> [u8; 32] {
     nonce
 }
 
-/// The moment that is so far from now.
+/// The instant after `timeout`; `None` if it is too far away to represent.
 pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
     tokio::time::Instant::now().into_std().checked_add(timeout)
 }

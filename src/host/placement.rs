@@ -1,5 +1,5 @@
-//! The little that a host must know of its cluster: where new work may go, who hears what
-//! became of it, and who knows what became of others.
+//! Cluster services that a host depends on: placement, lifecycle notifications, and status queries about
+//! other hosts.
 
 use std::fmt;
 use std::future::Future;
@@ -13,37 +13,37 @@ use super::Host;
 use crate::id::{HostUid, Target};
 use crate::spec::{ActorKey, ActorLocation, ActorSpec};
 
-/// Picks hosts for new actors and tasks; the cluster implements it.
+/// Selects hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
-    /// A host for one more actor of that type, which may have wishes.
-    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> PlacementResult;
+    /// Selects a host for a new actor of type `class`, subject to the constraints in `spec`.
+    fn place_actor(&self, host: &Host, class: &'static str, spec: Option<&ActorSpec>) -> PlacementResult;
 
-    /// The living actor of that name. The namespace is that of the job if none is given.
+    /// Finds the live actor with a name. The default namespace is that of the job.
     fn find_actor(&self, _host: &Host, _namespace: Option<&str>, name: &str) -> LookupFuture {
         let text = format!("no actor is called {name:?}: this cluster has no names");
         Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
     }
 
-    /// Hears that an actor which was given a place has not come to life there.
+    /// Reports that an actor with an assignment was not started there.
     fn spawn_failed(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
-    /// How a host has ended that cannot be reached, if the cluster knows that it has.
+    /// Exit cause of an unreachable host, if the cluster knows that it has exited.
     fn host_exit_cause(&self, _host: &Host, _of: HostUid) -> HostStatusFuture {
         Box::pin(std::future::ready(None))
     }
 
-    /// A host for one more task; `None` if there is none left.
+    /// Selects a host for a task; `None` if there is none left.
     fn place_task(&self) -> Option<TaskSlot>;
 
-    /// How many hosts run tasks.
+    /// Number of hosts that run tasks.
     fn task_hosts(&self) -> usize;
 }
 
-/// An answer that is there, or will be.
+/// Result of a placement request, immediate or pending.
 pub enum PlacementResult {
-    /// It is there.
+    /// The result itself.
     Now(Result<Assignment, PlacementError>),
-    /// It has to be waited for; dropping it withdraws the question.
+    /// Future of the result; dropping it cancels the request.
     Later(Pin<Box<dyn Future<Output = Result<Assignment, PlacementError>> + Send>>),
 }
 
@@ -56,99 +56,100 @@ impl fmt::Debug for PlacementResult {
     }
 }
 
-/// A living actor: the name of its type, and where it is.
+/// Future of a lookup by name: the actor's type and its location.
 pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocation), PlacementError>> + Send>>;
 
-/// How a host has ended, if that is known.
+/// Future of a host's exit cause, `None` if unknown.
 pub type HostStatusFuture = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
-/// Where an actor may be made.
+/// Assignment of an actor to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// The host.
+    /// Host that will run the actor.
     pub host: HostUid,
-    /// What the cluster calls the actor, if it keeps account of it.
+    /// Cluster-wide id of the actor, if the cluster tracks it.
     pub actor: Option<ActorKey>,
-    /// The actor, if there is one already that will do.
+    /// Existing actor that satisfies the request, if any.
     pub alive: Option<Target>,
 }
 
-/// Why there is no place for an actor, or no such actor.
+/// Reason why an actor was not placed or not found.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PlacementError {
     /// No worker is left.
     #[error("no worker is left in the cluster")]
     NoWorker,
-    /// No node of the cluster can ever take it.
+    /// No node of the cluster can ever run the actor.
     #[error("{text}")]
     Infeasible {
-        /// What was asked for, and what the cluster has.
+        /// Requested resources, and those of the cluster.
         text: String,
     },
-    /// A living actor has the name.
+    /// A live actor has the name.
     #[error("{text}")]
     NameTaken {
-        /// Who.
+        /// Actor that has the name.
         text: String,
     },
-    /// No living actor has the name, or what was named is not there.
+    /// No live actor has the name, or the requested object does not exist.
     #[error("{text}")]
     Unknown {
-        /// What is not there.
+        /// Description of the missing object.
         text: String,
     },
-    /// The job is over.
+    /// The job has ended.
     #[error("{text}")]
     JobEnded {
-        /// How it ended.
+        /// Description of its end.
         text: String,
     },
-    /// The head of the cluster cannot keep anything new: its disk is full, for one.
+    /// The head of the cluster cannot persist new state, for example on a full disk.
     #[error("{text}")]
     NotPersisted {
-        /// Why, and what helps.
+        /// Reason and remedy.
         text: String,
     },
-    /// The head of the cluster did not answer.
+    /// The head of the cluster did not reply.
     #[error("the cluster's head does not answer: {text}")]
     Head {
-        /// Why.
+        /// Reason.
         text: String,
     },
 }
 
-/// Hears of the lives of actors that the cluster keeps account of, and of its tasks.
+/// Observer of the lifecycles of actors that the cluster tracks, and of tasks.
 pub trait LifecycleObserver: Send + Sync + fmt::Debug {
-    /// One has come to life.
+    /// Reports that an actor has started.
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation);
 
-    /// One has ended.
+    /// Reports that an actor has stopped.
     fn actor_stopped(&self, actor: ActorKey, cause: &str);
 
-    /// One of a type is about to begin that the cluster keeps no account of.
+    /// Reports the type of an actor that is about to start and that the cluster does not track.
     fn named(&self, _class: &'static str) {}
 
-    /// So many tasks of a function are queued, run, have ended with a result, and without one.
+    /// Reports the task counts of a function: queued, running, finished with a result, and failed.
     fn tasks(&self, _function: String, _counts: [u64; 4]) {}
 
-    /// Waits a moment until all of it was told.
+    /// Waits briefly until all reports are sent.
     fn flush(&self) {}
 }
 
-/// A task's place on a host, counted while it is held.
+/// Reserved task slot on a host, counted until it is dropped.
 #[derive(Debug)]
 pub struct TaskSlot {
-    /// The host.
+    /// Host that runs the task.
     pub host: HostUid,
     in_use: Arc<AtomicUsize>,
 }
 
 impl TaskSlot {
-    /// Takes a place on `host`, whose places taken are counted in `taken`.
-    pub fn take(host: HostUid, taken: Arc<AtomicUsize>) -> Self {
-        taken.fetch_add(1, Ordering::Relaxed);
-        Self { host, in_use: taken }
+    /// Takes a slot on `host`, whose slots in use are counted in `in_use`.
+    pub fn take(host: HostUid, in_use: Arc<AtomicUsize>) -> Self {
+        // Relaxed: the counter only guides the choice of a host, and guards no memory.
+        in_use.fetch_add(1, Ordering::Relaxed);
+        Self { host, in_use }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What has come over a link and is not handed over yet.
+//! Messages and events that were received over a link and are not dispatched yet.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use crate::registry::{CreditCharge, Inbound, MessageBatch, ReplyPath};
 use crate::session::{self, Event, Events};
 use crate::wire;
 
-/// Messages and other events in their order. Callers have their answers already, and are to be woken.
+/// Received messages and events in order, and the wakers of callers whose replies are stored.
 #[derive(Default)]
 pub(super) struct ReceivedBatch {
     entries: Vec<Received>,
     pub(super) wakers: Vec<Waker>,
 }
 
-/// What came next.
+/// Entry of a received batch.
 enum Received {
-    /// Messages to one actor and of one type.
-    Run((Target, TypeHash), MessageBatch),
+    /// Messages of the same type for the same actor.
+    Messages((Target, TypeHash), MessageBatch),
     Event(Event<SlotId>),
 }
 
-/// Consumer of an inbox.
+/// Receiver of dispatched messages and events.
 #[doc(hidden)]
 pub trait InboundSink {
-    /// Takes messages.
-    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch);
-    /// Takes another event.
+    /// Accepts messages for an actor.
+    fn messages(&mut self, to: (Target, TypeHash), messages: MessageBatch);
+    /// Accepts any other event.
     fn event(&mut self, event: Event<SlotId>);
 }
 
@@ -39,22 +39,23 @@ impl ReceivedBatch {
         self.entries.is_empty()
     }
 
-    /// Messages and events that are not handed over yet.
+    /// Number of messages and events that are not dispatched.
     pub(super) fn len(&self) -> usize {
-        let lengths = self.entries.iter().map(|came| match came {
-            Received::Run(_, run) => run.len(),
+        let lengths = self.entries.iter().map(|entry| match entry {
+            Received::Messages(_, messages) => messages.len(),
             Received::Event(_) => 1,
         });
         lengths.sum()
     }
 
-    /// Hands over all that has come.
+    /// Dispatches all entries.
     pub(super) fn dispatch_all(&mut self, to: &mut impl InboundSink) {
-        for came in self.entries.drain(..) {
-            match came {
-                // All of them may have been withdrawn.
-                Received::Run(_, run) if run.is_empty() => {}
-                Received::Run(address, run) => to.run(address, run),
+        // Drained in place: the vector keeps its capacity for the next read.
+        for entry in self.entries.drain(..) {
+            match entry {
+                // Each call in the batch may have been cancelled.
+                Received::Messages(_, messages) if messages.is_empty() => {}
+                Received::Messages(address, messages) => to.messages(address, messages),
                 Received::Event(event) => to.event(event),
             }
         }
@@ -68,32 +69,36 @@ impl ReceivedBatch {
         to: (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl wire::IncomingBody,
-        claim: session::CreditCharge,
+        charge: session::CreditCharge,
     ) {
-        let claim = to_charge(claim);
+        let charge = to_charge(charge);
         let (body, mixed) = match self.entries.last_mut() {
-            Some(Received::Run(address, run)) if *address == to => {
-                match run.push(call, deadline, body, claim) {
+            Some(Received::Messages(address, messages)) if *address == to => {
+                match messages.push(call, deadline, body, charge) {
                     Ok(()) => return,
-                    Err(body) => (body, !run.is_full()),
+                    // Refused and not full means that the kinds differ. The next batch is then mixed
+                    // from the start: alternating kinds would otherwise end up in batches of one
+                    // message.
+                    Err(body) => (body, !messages.is_full()),
                 }
             }
             _ => (body, false),
         };
-        let run = MessageBatch::new(Arc::clone(peer) as _, call, deadline, body, claim, mixed);
-        self.entries.push(Received::Run(to, run));
+        let messages = MessageBatch::new(Arc::clone(peer) as _, call, deadline, body, charge, mixed);
+        self.entries.push(Received::Messages(to, messages));
     }
 
-    /// Takes a call out again. Its run may be empty then.
+    /// Removes a cancelled call, which may leave its batch empty.
     fn remove(&mut self, call: CallId) -> Option<(Target, Inbound)> {
-        self.entries.iter_mut().rev().find_map(|came| match came {
-            Received::Run((target, _), run) => Some((*target, run.remove(call)?)),
+        // Backwards: a caller that cancels mostly does so soon after its call.
+        self.entries.iter_mut().rev().find_map(|entry| match entry {
+            Received::Messages((target, _), messages) => Some((*target, messages.remove(call)?)),
             Received::Event(_) => None,
         })
     }
 }
 
-/// The events of a peer's session on their way to the inbox, and to callers.
+/// Sink of a session's events: messages go to the received batch, outcomes to the reply slots.
 pub(super) struct SessionSink<'a, O = Peer> {
     pub(super) peer: &'a Arc<O>,
     pub(super) answers: &'a mut ReplySlots,
@@ -108,17 +113,17 @@ impl<O: ReplyPath + 'static> Events<SlotId> for SessionSink<'_, O> {
         to: (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl wire::IncomingBody,
-        claim: session::CreditCharge,
+        charge: session::CreditCharge,
     ) {
-        self.inbox.add(self.peer, Some(call), to, deadline, body, claim);
+        self.inbox.add(self.peer, Some(call), to, deadline, body, charge);
     }
 
     #[inline(always)]
-    fn tell(&mut self, to: (Target, TypeHash), body: impl wire::IncomingBody, claim: session::CreditCharge) {
-        self.inbox.add(self.peer, None, to, None, body, claim);
+    fn tell(&mut self, to: (Target, TypeHash), body: impl wire::IncomingBody, charge: session::CreditCharge) {
+        self.inbox.add(self.peer, None, to, None, body, charge);
     }
 
-    /// An outcome goes to its caller at once, while the lock is held in any case.
+    /// Stores an outcome in its slot right here, since the lock is held anyway.
     fn push(&mut self, event: Event<SlotId>) {
         if let Some(event) = self.answers.take_event(event, &mut self.inbox.wakers) {
             self.inbox.entries.push(Received::Event(event));
@@ -127,23 +132,23 @@ impl<O: ReplyPath + 'static> Events<SlotId> for SessionSink<'_, O> {
 
     fn cancel_undelivered(&mut self, call: CallId) -> Option<session::CreditCharge> {
         let (target, message) = self.inbox.remove(call)?;
-        let (bytes, life) =
-            message.claim().map_or((0, 0), |claim| (claim.bytes().get(), claim.session_epoch()));
-        Some(session::CreditCharge { target, bytes, epoch: life })
+        let (bytes, epoch) =
+            message.charge().map_or((0, 0), |charge| (charge.bytes().get(), charge.session_epoch()));
+        Some(session::CreditCharge { target, bytes, epoch })
     }
 }
 
-/// What a message takes, as its actor's host gives it back.
+/// Converts the session's charge into the form that the actor's side releases.
 #[inline(always)]
-fn to_charge(claim: session::CreditCharge) -> Option<CreditCharge> {
-    NonZeroU64::new(claim.bytes).map(|bytes| CreditCharge::new(claim.target, claim.epoch, bytes))
+fn to_charge(charge: session::CreditCharge) -> Option<CreditCharge> {
+    NonZeroU64::new(charge.bytes).map(|bytes| CreditCharge::new(charge.target, charge.epoch, bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::peer::DetachedOrigin;
+    use super::super::peer::DetachedReplyPath;
     use super::*;
     use crate::id::{ActorId, ActorIncarnation};
     use crate::wire::{Body, ShortSlice};
@@ -166,33 +171,40 @@ mod tests {
         }
     }
 
-    /// Adds a message with that number, which is also what it takes of its actor's window.
+    /// Adds a message with a number, which is also its credit charge.
     fn add(inbox: &mut ReceivedBatch, actor: u64, number: u64, kind: Kind) {
         let (to, call) = (to(actor), kind.is_call().then_some(CallId(number)));
-        let claim = session::CreditCharge { target: to.0, bytes: number, epoch: 3 };
+        let charge = session::CreditCharge { target: to.0, bytes: number, epoch: 3 };
         let bytes = number.to_be_bytes();
         match kind {
             Kind::ShortCall | Kind::ShortTell => {
-                inbox.add(&Arc::new(DetachedOrigin), call, to, None, ShortSlice::new(&bytes).unwrap(), claim);
+                inbox.add(
+                    &Arc::new(DetachedReplyPath),
+                    call,
+                    to,
+                    None,
+                    ShortSlice::new(&bytes).unwrap(),
+                    charge,
+                );
             }
             Kind::LongCall | Kind::LongTell => {
                 let body = Body { message: (&bytes[..]).into(), ..Body::empty() };
-                inbox.add(&Arc::new(DetachedOrigin), call, to, None, body, claim);
+                inbox.add(&Arc::new(DetachedReplyPath), call, to, None, body, charge);
             }
         }
     }
 
-    /// What was handed over: each run as its actor and the numbers, and the number of a cancelled call.
+    /// Dispatched entries: each batch as its actor and numbers, and the number of a cancelled call.
     #[derive(Debug, Default, PartialEq)]
-    struct Seen(Vec<(u64, Vec<u64>)>);
+    struct Dispatched(Vec<(u64, Vec<u64>)>);
 
-    impl InboundSink for Seen {
-        fn run(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
-            let numbers = run.map(|message| {
-                let claim = message.claim().unwrap();
-                let number = claim.bytes().get();
+    impl InboundSink for Dispatched {
+        fn messages(&mut self, (target, _): (Target, TypeHash), messages: MessageBatch) {
+            let numbers = messages.map(|message| {
+                let charge = message.charge().unwrap();
+                let number = charge.bytes().get();
                 assert!(message.call().is_none_or(|call| call == CallId(number)));
-                assert_eq!((claim.target(), claim.session_epoch()), (target, 3));
+                assert_eq!((charge.target(), charge.session_epoch()), (target, 3));
                 assert_eq!(*message.body.message, number.to_be_bytes());
                 number
             });
@@ -205,8 +217,8 @@ mod tests {
         }
     }
 
-    fn handed_over(inbox: &mut ReceivedBatch) -> Vec<(u64, Vec<u64>)> {
-        let mut seen = Seen::default();
+    fn dispatched(inbox: &mut ReceivedBatch) -> Vec<(u64, Vec<u64>)> {
+        let mut seen = Dispatched::default();
         inbox.dispatch_all(&mut seen);
         assert!(inbox.is_empty());
         seen.0
@@ -214,11 +226,11 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        /// So many messages of a kind to an actor.
+        /// A number of messages of a kind to an actor.
         Messages(u64, Kind, u64),
         Event,
-        Withdraw(usize),
-        HandOver,
+        Cancel(usize),
+        Dispatch,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -228,18 +240,18 @@ mod tests {
             8 => (1_u64..4, kind, prop_oneof![3 => Just(1_u64), 1 => 1_u64..150])
                 .prop_map(|(actor, kind, count)| Step::Messages(actor, kind, count)),
             1 => Just(Step::Event),
-            3 => any::<usize>().prop_map(Step::Withdraw),
-            1 => Just(Step::HandOver),
+            3 => any::<usize>().prop_map(Step::Cancel),
+            1 => Just(Step::Dispatch),
         ]
     }
 
     proptest! {
         #[test]
-        fn what_came_is_handed_over_in_its_order_but_for_what_was_withdrawn(
+        fn messages_are_dispatched_in_order_except_for_cancelled_calls(
             steps in prop::collection::vec(step(), 0..100),
         ) {
             let (mut inbox, mut expected, mut number) = (ReceivedBatch::default(), Vec::new(), 0);
-            for step in steps.into_iter().chain([Step::HandOver]) {
+            for step in steps.into_iter().chain([Step::Dispatch]) {
                 let mut next = || {
                     number += 1;
                     number
@@ -257,23 +269,23 @@ mod tests {
                         inbox.entries.push(Received::Event(Event::Cancelled { call: CallId(number) }));
                         expected.push((0, number, false));
                     }
-                    Step::Withdraw(which) => {
+                    Step::Cancel(which) => {
                         let calls = expected.iter().filter(|(_, _, is_call)| *is_call);
                         let Some(at) = which.checked_rem(calls.clone().count()) else { continue };
                         let (actor, number, _) = *calls.clone().nth(at).unwrap();
                         let (target, message) = inbox.remove(CallId(number)).unwrap();
                         prop_assert_eq!((target, message.call()), (to(actor).0, Some(CallId(number))));
-                        prop_assert_eq!(message.claim().unwrap().bytes().get(), number);
+                        prop_assert_eq!(message.charge().unwrap().bytes().get(), number);
                         prop_assert!(inbox.remove(CallId(number)).is_none());
-                        expected.retain(|(_, came, _)| *came != number);
+                        expected.retain(|(_, sent, _)| *sent != number);
                     }
-                    Step::HandOver => {
-                        let runs = handed_over(&mut inbox);
-                        prop_assert!(runs.iter().all(|(_, numbers)| (1..=64).contains(&numbers.len())));
-                        let came = runs.iter().flat_map(|(actor, all)| all.iter().map(|number| (*actor, *number)));
+                    Step::Dispatch => {
+                        let batches = dispatched(&mut inbox);
+                        prop_assert!(batches.iter().all(|(_, numbers)| (1..=64).contains(&numbers.len())));
+                        let received = batches.iter().flat_map(|(actor, all)| all.iter().map(|number| (*actor, *number)));
                         let expected = std::mem::take(&mut expected).into_iter();
                         let expected: Vec<_> = expected.map(|(actor, number, _)| (actor, number)).collect();
-                        prop_assert_eq!(came.collect::<Vec<_>>(), expected);
+                        prop_assert_eq!(received.collect::<Vec<_>>(), expected);
                     }
                 }
             }
@@ -281,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_kept_and_runs_have_an_end() {
+    fn order_is_kept_and_batches_are_bounded() {
         for kind in [Kind::ShortCall, Kind::LongTell] {
             let mut inbox = ReceivedBatch::default();
             (1..=70).for_each(|number| add(&mut inbox, 1, number, kind));
@@ -295,12 +307,12 @@ mod tests {
                 (0, vec![9]),
                 (2, vec![72]),
             ];
-            assert_eq!(handed_over(&mut inbox), expected);
+            assert_eq!(dispatched(&mut inbox), expected);
         }
     }
 
     #[test]
-    fn a_call_that_is_withdrawn_is_not_handed_over() {
+    fn a_cancelled_call_is_not_dispatched() {
         let mut inbox = ReceivedBatch::default();
         for (actor, number) in [(1, 1), (1, 2), (2, 3), (1, 4), (1, 5)] {
             add(&mut inbox, actor, number, Kind::ShortCall);
@@ -313,6 +325,6 @@ mod tests {
         }
         assert!(inbox.remove(CallId(3)).is_none());
         add(&mut inbox, 1, 6, Kind::ShortCall);
-        assert_eq!(handed_over(&mut inbox), [(1, vec![1]), (1, vec![4, 6])]);
+        assert_eq!(dispatched(&mut inbox), [(1, vec![1]), (1, vec![4, 6])]);
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that have proved nothing yet: places for them, and a log of those that were refused.
+//! Unauthenticated connections: limits on their number, and a rate-limited log of rejections.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -13,59 +13,70 @@ use tokio::time::Instant;
 use crate::lock::Mutex;
 use crate::observe::log;
 
-/// Connections that have proved nothing yet, oldest first. Dropping it closes all of them.
+/// Unauthenticated connections, oldest first. Dropping it closes all of them.
 ///
-/// Places go by source, so that one machine cannot shut the others out. A source has half of them, and its
-/// newcomers take the places of its own connections only once those have had time for a handshake: a flood
-/// costs an accept each, and few handshakes. Where all places are taken, the source that has most of them
-/// loses its oldest. This machine's own address has no share: as many processes may dial as there are cores.
+/// Limits apply by source, so that one machine cannot lock out the others:
+///
+/// - A source gets half of the slots. A further connection replaces the oldest of that source if it is at
+///   least [`GIVES_WAY_AFTER`] old, and is rejected otherwise. A flood then costs an accept for each
+///   connection, and few handshakes.
+/// - If all slots are taken, the source with the most connections loses its oldest.
+/// - Loopback has no limit by source, since as many processes may dial as there are cores.
 #[derive(Debug, Default)]
-pub(crate) struct UnauthenticatedConnections(VecDeque<Stranger>);
+pub(crate) struct UnauthenticatedConnections(VecDeque<UnauthenticatedConnection>);
 
 #[derive(Debug)]
-struct Stranger {
+struct UnauthenticatedConnection {
     source: Option<IpAddr>,
     since: Instant,
     task: AbortHandle,
 }
 
-/// Age at which a connection gives way to another one of its source. A handshake takes a few round trips.
+/// Age at which a connection may be replaced by another of its source. A handshake takes a few round
+/// trips.
 const GIVES_WAY_AFTER: Duration = Duration::from_secs(1);
 
-/// A source has too many connections that have proved nothing.
+/// A source has reached its limit of unauthenticated connections.
 #[derive(Debug, thiserror::Error)]
-#[error("{source_ip} has {open} connections that have proved nothing")]
-pub(crate) struct Crowded {
+#[error("{source_ip} has {open} unauthenticated connections, which is its limit")]
+pub(crate) struct OverLimit {
     source_ip: IpAddr,
     open: usize,
 }
 
 impl UnauthenticatedConnections {
-    /// Lets a connection from `source` in, if that is known, and attends to it on this runtime.
+    /// Admits a connection from `source`, if that is known, and runs its handshake on this runtime.
     pub(crate) fn spawn(
         &mut self,
         source: Option<IpAddr>,
         open_max: usize,
         to: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), Crowded> {
+    ) -> Result<(), OverLimit> {
         let source = source.map(network_of);
-        self.make_room(source, open_max.max(1))?;
-        self.0.push_back(Stranger { source, since: Instant::now(), task: tokio::spawn(to).abort_handle() });
+        // With a limit of zero no connection could ever be accepted.
+        self.free_slot(source, open_max.max(1))?;
+        self.0.push_back(UnauthenticatedConnection {
+            source,
+            since: Instant::now(),
+            task: tokio::spawn(to).abort_handle(),
+        });
         Ok(())
     }
 
-    fn make_room(&mut self, source: Option<IpAddr>, open_max: usize) -> Result<(), Crowded> {
+    fn free_slot(&mut self, source: Option<IpAddr>, open_max: usize) -> Result<(), OverLimit> {
         let share = open_max.div_ceil(2);
+        // No limit applies below half of the slots, which skips the scans.
         if self.0.len() < share {
             return Ok(());
         }
-        self.0.retain(|stranger| !stranger.task.is_finished());
+        // Finished handshakes keep their entries until a slot is needed.
+        self.0.retain(|connection| !connection.task.is_finished());
         if let Some(source_ip) = source.filter(|source| !source.is_loopback()) {
-            let open = self.0.iter().filter(|stranger| stranger.source == source).count();
-            let oldest = self.0.iter().position(|stranger| stranger.source == source);
+            let open = self.0.iter().filter(|connection| connection.source == source).count();
+            let oldest = self.0.iter().position(|connection| connection.source == source);
             if let Some(oldest) = oldest.filter(|_| open >= share) {
                 if self.0[oldest].since.elapsed() < GIVES_WAY_AFTER {
-                    return Err(Crowded { source_ip, open });
+                    return Err(OverLimit { source_ip, open });
                 }
                 self.close(oldest);
             }
@@ -76,22 +87,22 @@ impl UnauthenticatedConnections {
         Ok(())
     }
 
-    /// The oldest connection of the source that has most; of the one that came first, if several have.
+    /// Index of the oldest connection of the source with the most; of equal sources, that of the oldest.
     fn oldest_of_most(&self) -> usize {
         let mut counts = FxHashMap::<_, usize>::default();
-        self.0.iter().for_each(|stranger| *counts.entry(stranger.source).or_default() += 1);
+        self.0.iter().for_each(|connection| *counts.entry(connection.source).or_default() += 1);
         let most = counts.values().max();
-        self.0.iter().position(|stranger| counts.get(&stranger.source) == most).unwrap_or(0)
+        self.0.iter().position(|connection| counts.get(&connection.source) == most).unwrap_or(0)
     }
 
     fn close(&mut self, at: usize) {
-        if let Some(stranger) = self.0.remove(at) {
-            stranger.task.abort();
+        if let Some(connection) = self.0.remove(at) {
+            connection.task.abort();
         }
     }
 }
 
-/// The network that a machine can have addresses of: IPv6 gives each a /64.
+/// Network that a single machine can have addresses of: a /64 for IPv6, the address itself for IPv4.
 fn network_of(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -101,35 +112,35 @@ fn network_of(source: IpAddr) -> IpAddr {
 
 impl Drop for UnauthenticatedConnections {
     fn drop(&mut self) {
-        self.0.iter().for_each(|stranger| stranger.task.abort());
+        self.0.iter().for_each(|connection| connection.task.abort());
     }
 }
 
-/// Shortest time between two log lines about refusals: a flood of connections must not fill the log.
+/// Minimum interval between two log lines about rejections, so that a flood does not fill the log.
 const REJECTION_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The connections that were refused and not told of yet.
+/// Rejected connections that are not logged yet, and the time of the last log line.
 #[derive(Debug, Default)]
 pub(crate) struct RejectionLog(Mutex<(u64, Option<Instant>)>);
 
 impl RejectionLog {
-    /// Counts one, and tells of it and of those before it, but not too often.
+    /// Counts a rejection, and logs all of them if the last line is old enough.
     pub(crate) fn record(&self, error: &dyn Display) {
         if let Some(connections) = self.count() {
-            log::warn!(connections, %error, "refused; the error is the last one's");
+            log::warn!(connections, %error, "rejected connections; the error is that of the last one");
         }
     }
 
-    /// Counts one; gives how many are to be told of, if they are by now.
+    /// Counts a rejection; returns the number of unlogged ones if a line is due.
     fn count(&self) -> Option<u64> {
         let mut guard = self.0.lock();
-        let (untold, told) = &mut *guard;
-        *untold += 1;
-        if told.is_some_and(|told| told.elapsed() < REJECTION_LOG_INTERVAL) {
+        let (unlogged, logged_at) = &mut *guard;
+        *unlogged += 1;
+        if logged_at.is_some_and(|at| at.elapsed() < REJECTION_LOG_INTERVAL) {
             return None;
         }
-        *told = Some(Instant::now());
-        Some(std::mem::take(untold))
+        *logged_at = Some(Instant::now());
+        Some(std::mem::take(unlogged))
     }
 }
 
@@ -143,18 +154,18 @@ mod tests {
         Some(IpAddr::from([198, 51, 100, of]))
     }
 
-    /// Lets one in that never ends by itself; gives what ends when it is closed.
-    fn attend(
-        strangers: &mut UnauthenticatedConnections,
+    /// Admits a connection that never ends by itself; the returned receiver resolves when it is closed.
+    fn admit(
+        connections: &mut UnauthenticatedConnections,
         from: Option<IpAddr>,
         open_max: usize,
-    ) -> Result<tokio::sync::oneshot::Receiver<()>, Crowded> {
+    ) -> Result<tokio::sync::oneshot::Receiver<()>, OverLimit> {
         let (open, closed) = tokio::sync::oneshot::channel();
         let lingers = async move {
             let _open = open;
             std::future::pending().await
         };
-        strangers.spawn(from, open_max, lingers).map(|()| closed)
+        connections.spawn(from, open_max, lingers).map(|()| closed)
     }
 
     async fn is_open(closed: &mut tokio::sync::oneshot::Receiver<()>) -> bool {
@@ -164,40 +175,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_from_one_source_closes_no_connection_of_another() {
-        let mut strangers = UnauthenticatedConnections::default();
-        let mut honest = attend(&mut strangers, source(1), 8).unwrap();
-        let mut refused = 0;
+        let mut connections = UnauthenticatedConnections::default();
+        let mut legitimate = admit(&mut connections, source(1), 8).unwrap();
+        let mut rejected = 0;
         for _ in 0..10_000 {
             tokio::time::advance(Duration::from_micros(100)).await;
-            refused += usize::from(attend(&mut strangers, Some(FLOOD), 8).is_err());
+            rejected += usize::from(admit(&mut connections, Some(FLOOD), 8).is_err());
         }
-        // A second of it: the first four, and one when the oldest of those was old enough.
-        assert!((9990..=9996).contains(&refused), "{refused}");
-        assert!(is_open(&mut honest).await);
-        let mut others: Vec<_> = (2..6).map(|of| attend(&mut strangers, source(of), 8).unwrap()).collect();
+        // In a second of the flood: the first four, and one each time the oldest of those is old enough.
+        assert!((9990..=9996).contains(&rejected), "{rejected}");
+        assert!(is_open(&mut legitimate).await);
+        let mut others: Vec<_> = (2..6).map(|of| admit(&mut connections, source(of), 8).unwrap()).collect();
         for other in &mut others {
             assert!(is_open(other).await);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_source_with_most_connections_loses_its_oldest_and_a_proven_one_takes_no_place() {
-        let mut strangers = UnauthenticatedConnections::default();
-        let mut own: Vec<_> = (0..3).map(|_| attend(&mut strangers, source(1), 4).ok()).collect();
-        assert!(own.pop().unwrap().is_none(), "a source has half of the places");
+    async fn the_source_with_most_connections_loses_its_oldest_and_finished_ones_take_no_slot() {
+        let mut connections = UnauthenticatedConnections::default();
+        let mut own: Vec<_> = (0..3).map(|_| admit(&mut connections, source(1), 4).ok()).collect();
+        assert!(own.pop().unwrap().is_none(), "a source has half of the slots");
         let local = Some(IpAddr::from([127, 0, 0, 1]));
-        let mut locals: Vec<_> = (0..6).map(|_| attend(&mut strangers, local, 4).unwrap()).collect();
+        let mut locals: Vec<_> = (0..6).map(|_| admit(&mut connections, local, 4).unwrap()).collect();
         let mut open = Vec::new();
         for one in &mut locals {
             open.push(is_open(one).await);
         }
-        // The first that came when all places were taken cost the source that had two its oldest, as many.
+        // With all slots taken, the first local one costs the other source its oldest, since it had as
+        // many.
         assert_eq!(open.iter().filter(|open| **open).count(), 3, "{open:?}");
         assert!(open[4] && open[5]);
         for (which, one) in own.iter_mut().flatten().enumerate() {
             assert_eq!(is_open(one).await, which == 1);
         }
-        assert_eq!(strangers.0.len(), 4);
+        assert_eq!(connections.0.len(), 4);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! An error with its causes, as one line.
+//! Error with its causes on one line.
 
 use std::error::Error;
 use std::fmt;
 
-/// Shows an error and what [`source`](Error::source) gives, down to the first cause.
+/// Displays an error and each [`source`](Error::source), down to the first cause.
 ///
-/// The text of an error of this crate does not repeat its source's: logs and reports, which are text alone,
+/// The text of an error of this crate does not repeat its source. Logs and reports, which are plain text,
 /// show the chain.
 ///
 /// # Examples

@@ -1,8 +1,9 @@
-//! Where the library's own events go.
+//! Output of the library's own events.
 //!
-//! A driver's subscriber is the program's: nothing here installs one in it. Where it has none, the library's
-//! events alone are printed, each through a subscriber that is the thread's for just that event ([`emit`]).
-//! Workers and daemons have no other program in them, and get a subscriber of the whole process.
+//! In a driver the subscriber is the program's, and nothing here installs one. If it has none, the
+//! library's events alone are printed, each through a subscriber that is set for the thread during that
+//! event ([`emit`]). Workers and daemons belong to the library, and get a subscriber for the whole
+//! process.
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
@@ -14,14 +15,15 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 
-/// The variable that says what is logged: a level (`debug`), or levels by target (`roadshow=debug,info`).
+/// Environment variable with the log filter: a level (`debug`), or levels by target
+/// (`roadshow=debug,info`).
 pub(crate) const VARIABLE: &str = "ROADSHOW_LOG";
 
-/// Prints a driver's events while its program has no subscriber.
+/// Subscriber for a driver's events while its program has none.
 static FALLBACK: OnceLock<Dispatch> = OnceLock::new();
 
-/// Has a daemon log to standard error what `ROADSHOW_LOG` asks for, warnings by default, unless a subscriber
-/// was set before.
+/// Logs a daemon's events to standard error as `ROADSHOW_LOG` selects, by default warnings, unless a
+/// subscriber is set.
 #[cfg(feature = "cli")]
 pub(crate) fn init() {
     if !dispatcher::has_been_set() {
@@ -29,34 +31,36 @@ pub(crate) fn init() {
     }
 }
 
-/// Has a worker log to standard error what `ROADSHOW_LOG` asks for, as daemons do. Its lines are labelled
-/// where they are shown.
+/// Logs a worker's events to standard error as [`init`] does, without labels, which are added where the
+/// lines are shown.
 pub(crate) fn init_labelled() {
     if !dispatcher::has_been_set() {
         install(stderr(false));
     }
 }
 
-/// As [`init`], to wherever `write` writes: it gets an event at a time.
+/// Logs a daemon's events through `write`, which gets one event for each call.
 #[cfg(feature = "cli")]
 pub(crate) fn init_with(write: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static) {
     install(subscriber(false, true, write));
 }
 
-/// Has the library's events of a driver printed as those of a daemon are, as long as its program has no subscriber.
+/// Prints the library's events in a driver as a daemon does, while its program has no subscriber.
 pub(crate) fn fall_back() {
     if dispatcher::has_been_set() || FALLBACK.get().is_some() {
         return;
     }
-    let (fallback, unclear) = stderr(true);
+    let (fallback, invalid) = stderr(true);
     if FALLBACK.set(fallback).is_ok() {
-        emit(|| complain(unclear.as_ref()));
+        // After the fallback is set, so that the warning is printed through it.
+        emit(|| warn_invalid(invalid.as_ref()));
     }
 }
 
-/// Emits an event of the library, to the subscriber that there is or else to what [`fall_back`] has set.
+/// Emits an event of the library to the current subscriber, or else to the fallback of [`fall_back`].
 pub(crate) fn emit(event: impl FnOnce()) {
     match FALLBACK.get() {
+        // Checked for each event, since the program may set its subscriber at any time.
         Some(fallback) if dispatcher::get_default(|current| current.is::<NoSubscriber>()) => {
             dispatcher::with_default(fallback, event);
         }
@@ -64,32 +68,32 @@ pub(crate) fn emit(event: impl FnOnce()) {
     }
 }
 
-/// As `tracing::debug!`, also in a driver that has no subscriber.
+/// Emits a `tracing::debug!` event, also in a driver without a subscriber.
 macro_rules! log_debug {
     ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::debug!($($event)*)) };
 }
 
-/// As `tracing::info!`, also in a driver that has no subscriber.
+/// Emits a `tracing::info!` event, also in a driver without a subscriber.
 macro_rules! log_info {
     ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::info!($($event)*)) };
 }
 
-/// As `tracing::warn!`, also in a driver that has no subscriber.
+/// Emits a `tracing::warn!` event, also in a driver without a subscriber.
 macro_rules! log_warn {
     ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::warn!($($event)*)) };
 }
 
-/// As `tracing::error!`, also in a driver that has no subscriber.
+/// Emits a `tracing::error!` event, also in a driver without a subscriber.
 macro_rules! log_error {
     ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::error!($($event)*)) };
 }
 
 pub(crate) use {log_debug as debug, log_error as error, log_info as info, log_warn as warn};
 
-/// A value of the variable that is not understood, and why.
-type Unclear = Option<(String, String)>;
+/// Invalid value of the variable, and the error.
+type InvalidValue = Option<(String, String)>;
 
-fn stderr(is_numbered: bool) -> (Dispatch, Unclear) {
+fn stderr(is_numbered: bool) -> (Dispatch, InvalidValue) {
     subscriber(io::stderr().is_terminal(), is_numbered, |event| io::stderr().write_all(event))
 }
 
@@ -97,56 +101,54 @@ fn subscriber(
     is_terminal: bool,
     is_numbered: bool,
     write: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
-) -> (Dispatch, Unclear) {
+) -> (Dispatch, InvalidValue) {
     let write = Arc::new(write);
-    let (filter, unclear) = filter(std::env::var_os(VARIABLE).as_deref());
+    let (filter, invalid) = filter(std::env::var_os(VARIABLE).as_deref());
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(move || Line { write: Arc::clone(&write), is_numbered })
+        .with_writer(move || EventWriter { write: Arc::clone(&write), is_numbered })
         .with_ansi(is_terminal)
         .with_filter(filter);
-    (Dispatch::new(tracing_subscriber::registry().with(layer)), unclear)
+    (Dispatch::new(tracing_subscriber::registry().with(layer)), invalid)
 }
 
-/// What is logged, as the variable's value asks.
-fn filter(asked: Option<&OsStr>) -> (Targets, Unclear) {
-    let Some(asked) = asked else { return (quiet(), None) };
-    let parsed = match asked.to_str() {
+/// Filter for the variable's value.
+fn filter(value: Option<&OsStr>) -> (Targets, InvalidValue) {
+    let Some(value) = value else { return (quiet(), None) };
+    let parsed = match value.to_str() {
         Some(text) => text.parse::<Targets>().map_err(|error| error.to_string()),
         None => Err("it is not text".to_owned()),
     };
     match parsed {
         Ok(filter) => (filter, None),
-        Err(why) => (quiet(), Some((asked.to_string_lossy().into_owned(), why))),
+        Err(why) => (quiet(), Some((value.to_string_lossy().into_owned(), why))),
     }
 }
 
-fn install((subscriber, unclear): (Dispatch, Unclear)) {
-    // Another one counts where the program has set it.
+fn install((subscriber, invalid): (Dispatch, InvalidValue)) {
+    // Setting fails if the program has set its own subscriber, which takes precedence.
     if dispatcher::set_global_default(subscriber).is_ok() {
-        complain(unclear.as_ref());
+        warn_invalid(invalid.as_ref());
     }
 }
 
-fn complain(unclear: Option<&(String, String)>) {
-    if let Some((value, error)) = unclear {
-        tracing::warn!(
-            value,
-            error,
-            "{VARIABLE} is not understood; set it to `debug` or `roadshow=debug,info`"
-        );
+fn warn_invalid(invalid: Option<&(String, String)>) {
+    if let Some((value, error)) = invalid {
+        tracing::warn!(value, error, "{VARIABLE} is invalid; set it to `debug` or `roadshow=debug,info`");
     }
 }
 
-/// Writes the process's number before each event where several share a standard error. An event comes as
-/// one write.
-struct Line<W> {
+/// Writer that puts the process id before each event, for processes that share a standard error.
+///
+/// tracing-subscriber writes an event in a single call, so lines of several processes do not mix.
+struct EventWriter<W> {
     write: Arc<W>,
     is_numbered: bool,
 }
 
-impl<W: Fn(&[u8]) -> io::Result<()>> Write for Line<W> {
+impl<W: Fn(&[u8]) -> io::Result<()>> Write for EventWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let number = if self.is_numbered { format!("[{}] ", std::process::id()) } else { String::new() };
+        // A single write, so that lines of several processes do not mix.
         (self.write)(&[number.as_bytes(), event].concat())?;
         Ok(event.len())
     }
@@ -167,11 +169,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_is_not_understood_is_complained_about_also_where_it_is_no_text() {
-        let unclear = |value: &[u8]| filter(Some(OsStr::from_bytes(value))).1;
+    fn an_invalid_filter_is_reported_even_if_it_is_not_utf8() {
+        let invalid = |value: &[u8]| filter(Some(OsStr::from_bytes(value))).1;
         assert_eq!(filter(None).1, None);
-        assert_eq!(unclear(b"roadshow=debug,info"), None);
-        assert!(unclear(b"roadshow=loud").is_some());
-        assert_eq!(unclear(b"caf\xe9"), Some(("caf\u{fffd}".to_owned(), "it is not text".to_owned())));
+        assert_eq!(invalid(b"roadshow=debug,info"), None);
+        assert!(invalid(b"roadshow=loud").is_some());
+        assert_eq!(invalid(b"caf\xe9"), Some(("caf\u{fffd}".to_owned(), "it is not text".to_owned())));
     }
 }

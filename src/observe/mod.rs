@@ -1,4 +1,4 @@
-//! What can be seen of a running host: plain data, copied out.
+//! Snapshots of a running host: plain data, copied out.
 
 mod chain;
 pub(crate) mod log;
@@ -7,45 +7,45 @@ use crate::id::HostUid;
 
 pub use chain::Chain;
 
-/// One host at one moment.
+/// Snapshot of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostSnapshot {
-    /// The host.
+    /// Id and incarnation of the host.
     pub identity: HostUid,
-    /// Actors that can be reached from afar.
+    /// Number of live remote actors.
     pub actors: usize,
-    /// One-way messages that no handler saw, sent by this host or received by it.
+    /// Number of one-way messages that reached no handler, sent or received by this host.
     pub dead_letters: u64,
-    /// The hosts it knows.
+    /// Snapshots of the known peers.
     pub peers: Vec<PeerSnapshot>,
 }
 
-/// One peer of a host at one moment.
+/// Snapshot of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerSnapshot {
-    /// The peer.
+    /// Id and incarnation of the peer.
     pub identity: HostUid,
-    /// Whether a link to it is up.
+    /// A link to the peer is up.
     pub linked: bool,
-    /// How many links to it there have been.
+    /// Number of links so far.
     pub links: u64,
-    /// Calls sent to it that have no answer yet.
+    /// Number of calls to the peer without a reply.
     pub calls_open: usize,
-    /// Calls from it that have no answer yet.
+    /// Number of calls from the peer without a reply.
     pub calls_accepted: usize,
-    /// Bytes on their way to it: not written, or not acknowledged.
+    /// Bytes in flight to the peer: unwritten or unacknowledged.
     pub outgoing_bytes: usize,
-    /// Those of them that are not written.
+    /// Unwritten part of [`outgoing_bytes`](Self::outgoing_bytes).
     pub unwritten_bytes: usize,
-    /// Bytes of messages that wait here for the credit of its actors, or for a link.
+    /// Bytes queued here for the credit of the peer's actors, or for a link.
     pub parked_bytes: usize,
-    /// Bytes of the windows of its actors that messages from here take, as far as is known here.
+    /// Bytes that messages from here are charged to the windows of the peer's actors, as far as known.
     pub charged_bytes: u64,
-    /// Bytes of the windows of this host's actors that its messages take: accepted, not handled.
+    /// Bytes that the peer's messages are charged to the windows of this host's actors: accepted, not
+    /// handled.
     pub accepted_bytes: u64,
-    /// Bytes of the windows of this host's actors that are free again, and that it has yet to be
-    /// told of.
+    /// Bytes of released credit that have not been reported to the peer.
     pub owed_bytes: u64,
 }

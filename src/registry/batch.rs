@@ -1,4 +1,4 @@
-//! Messages on their way to an actor, as they came one behind the other.
+//! Batch of received messages from one host for one actor, in order.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,20 +10,29 @@ use super::{CreditCharge, Inbound, ReplyPath, Responder};
 use crate::id::CallId;
 use crate::wire::{Encoded, IncomingBody, ShortBytes};
 
-/// So many messages are handed over at once: the actor may be at the first of them by then, on another
-/// thread.
+/// Maximum number of messages in a batch.
+///
+/// Batches are dispatched while later frames are decoded, so that an actor on another thread starts
+/// early.
 const MESSAGES_MAX: usize = 64;
 
-/// For how many short messages a run has room, one step after the other. They are so small that a message
-/// waits in no more memory, about, than its sender is charged for.
+/// Capacity steps of a batch of short messages.
+///
+/// They keep the memory of a queued message close to what its sender is charged for.
 const CAPACITY_STEPS: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
 
-/// Messages for one actor that came from one host, one behind the other.
+/// Batch of messages from one host for one actor.
 ///
-/// Messages of few bytes wait in a row of seven words each: they are written once and read once on their
-/// way, by whichever threads. Where there are others among them all wait as they are ([`Inbound`]).
+/// Messages with short bodies are entries of 56 bytes in one vector:
+///
+/// ```text
+///   word   0      1            2..3       4..6
+///          call   credit       deadline   body (ShortBytes, at most 23 bytes)
+/// ```
+/// They are written once and read once, on whichever thread. A batch with any other message holds all of
+/// them as [`Inbound`].
 pub struct MessageBatch {
-    origin: Arc<dyn ReplyPath>,
+    reply_path: Arc<dyn ReplyPath>,
     messages: Messages,
 }
 
@@ -32,22 +41,22 @@ enum Messages {
     Mixed(VecDeque<Inbound>),
 }
 
-/// Calls of few bytes, or else tells.
+/// Calls or one-way messages with short bodies, never both.
 struct ShortMessages {
     calls: bool,
-    /// The claim of the first; all are to the same window.
-    claim: Option<CreditCharge>,
+    /// Credit charge of the first message; all are charged to the same window.
+    charge: Option<CreditCharge>,
     messages: Vec<ShortMessage>,
-    /// How many are gone already.
+    /// Number of entries that were taken.
     consumed: usize,
 }
 
-/// A message of few bytes.
+/// Message with a short body.
 #[derive(Clone, Copy)]
 struct ShortMessage {
-    /// The caller's number for it; of no meaning for a tell.
+    /// The caller's id of the call; meaningless for a one-way message.
     call: CallId,
-    /// What it takes of its actor's window.
+    /// Bytes charged to the actor's window; 0 without a charge.
     charge_bytes: u64,
     deadline: Option<Instant>,
     body: ShortBytes,
@@ -56,120 +65,135 @@ struct ShortMessage {
 const _: () = assert!(size_of::<ShortMessage>() == 7 * size_of::<u64>(), "a short message is seven words");
 
 impl MessageBatch {
-    /// Begins with this message; `mixed` if there were others of another kind just before it.
+    /// Creates a batch of one message; `mixed` if the previous batch of the read was mixed.
     #[inline(never)]
     pub fn new(
-        origin: Arc<dyn ReplyPath>,
+        reply_path: Arc<dyn ReplyPath>,
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: Option<CreditCharge>,
+        charge: Option<CreditCharge>,
         mixed: bool,
     ) -> Self {
         match body.as_short() {
-            Some(few) if !mixed => {
-                let mut row = Vec::with_capacity(CAPACITY_STEPS[0]);
-                row.push(ShortMessage::new(call, deadline, few.into(), claim));
-                let short = ShortMessages { calls: call.is_some(), claim, messages: row, consumed: 0 };
-                Self { origin, messages: Messages::Short(short) }
+            // Short messages are stored in place only if no other kind interrupts them.
+            Some(short_body) if !mixed => {
+                // Under low load a batch has a single message.
+                let mut messages = Vec::with_capacity(CAPACITY_STEPS[0]);
+                messages.push(ShortMessage::new(call, deadline, short_body.into(), charge));
+                let short = ShortMessages { calls: call.is_some(), charge, messages: messages, consumed: 0 };
+                Self { reply_path, messages: Messages::Short(short) }
             }
-            _ => Inbound::new(origin, call, deadline, body.into(), claim).into(),
+            // Long bodies have their own buffers, so packing them gains nothing.
+            _ => Inbound::new(reply_path, call, deadline, body.into(), charge).into(),
         }
     }
 
-    /// Adds a message to the same actor from the same host, in the same life of the session.
+    /// Adds a message for the same actor, from the same host in the same session epoch.
     ///
     /// # Errors
     ///
-    /// Its body, if the run [is full](Self::is_full) or the message of another kind: then the next run begins.
+    /// The body, if the batch [is full](Self::is_full) or the message of another kind. The caller then
+    /// starts the next batch.
     #[inline(always)]
     pub fn push<B: IncomingBody>(
         &mut self,
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: B,
-        claim: Option<CreditCharge>,
+        charge: Option<CreditCharge>,
     ) -> Result<(), B> {
         match &mut self.messages {
             Messages::Short(short) => {
-                let Some(few) = body.as_short() else { return Err(body) };
-                let alike = short.calls == call.is_some() && short.claim.is_some() == claim.is_some();
+                // The caller starts a mixed batch with this body.
+                let Some(short_body) = body.as_short() else { return Err(body) };
+                // Flags and window are stored once for the batch, so all of its messages must agree in
+                // them.
+                let alike = short.calls == call.is_some() && short.charge.is_some() == charge.is_some();
                 if !alike || short.messages.len() >= MESSAGES_MAX {
                     return Err(body);
                 }
                 if short.messages.len() == short.messages.capacity() {
                     grow(&mut short.messages);
                 }
-                short.messages.push(ShortMessage::new(call, deadline, few.into(), claim));
+                short.messages.push(ShortMessage::new(call, deadline, short_body.into(), charge));
             }
-            Messages::Mixed(row) => {
-                if row.len() >= MESSAGES_MAX {
+            Messages::Mixed(messages) => {
+                if messages.len() >= MESSAGES_MAX {
                     return Err(body);
                 }
-                row.push_back(Inbound::new(Arc::clone(&self.origin), call, deadline, body.into(), claim));
+                messages.push_back(Inbound::new(
+                    Arc::clone(&self.reply_path),
+                    call,
+                    deadline,
+                    body.into(),
+                    charge,
+                ));
             }
         }
         Ok(())
     }
 
-    /// Whether no further message is taken, of whatever kind.
+    /// True if no further message fits, of any kind.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.len() >= MESSAGES_MAX
     }
 
-    /// Takes a call out again.
+    /// Removes a cancelled call.
     pub fn remove(&mut self, call: CallId) -> Option<Inbound> {
         match &mut self.messages {
             Messages::Short(short) => {
-                let is_it = |waiting: &ShortMessage| waiting.call == call;
+                let is_it = |entry: &ShortMessage| entry.call == call;
                 let at = short
                     .messages
                     .iter()
                     .rposition(is_it)
+                    // One-way messages have id 0, which must not match a call.
                     .filter(|at| short.calls && *at >= short.consumed)?;
                 let removed = short.messages.remove(at);
-                Some(short.inbound(&self.origin, removed))
+                Some(short.inbound(&self.reply_path, removed))
             }
-            Messages::Mixed(row) => row.remove(row.iter().rposition(|message| message.call() == Some(call))?),
+            Messages::Mixed(messages) => {
+                messages.remove(messages.iter().rposition(|message| message.call() == Some(call))?)
+            }
         }
     }
 
-    /// How many messages are left.
+    /// Number of remaining messages.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
         match &self.messages {
             Messages::Short(short) => short.messages.len() - short.consumed,
-            Messages::Mixed(row) => row.len(),
+            Messages::Mixed(messages) => messages.len(),
         }
     }
 
-    /// Whether no message is left.
+    /// True if no message remains.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many of so many messages that wait, of which these are the first, are handled in one turn.
+    /// Number of `waiting` messages, including these, that one drain handles.
     pub(super) fn batch_size(&self, waiting: usize) -> usize {
-        self.origin.batch_size(waiting)
+        self.reply_path.batch_size(waiting)
     }
 
-    /// The body of the next message.
+    /// Body of the next message.
     #[inline(always)]
     pub(super) fn front(&self) -> Option<Encoded<'_>> {
         match &self.messages {
-            Messages::Short(ShortMessages { messages: row, consumed: gone, .. }) => {
-                row.get(*gone).map(|short| Encoded { message: &short.body, attachments: &[] })
+            Messages::Short(ShortMessages { messages, consumed, .. }) => {
+                messages.get(*consumed).map(|short| Encoded { message: &short.body, attachments: &[] })
             }
-            Messages::Mixed(row) => row.front().map(|message| message.body.as_encoded()),
+            Messages::Mixed(messages) => messages.front().map(|message| message.body.as_encoded()),
         }
     }
 
-    /// Takes the next message, whose body is of no use any more: until when its caller waits, and the duty
-    /// to answer.
+    /// Takes the next message after its body was decoded: its deadline and its responder.
     #[inline(always)]
     pub(super) fn pop<R>(&mut self) -> Option<(Option<Instant>, Responder<R>)> {
         match &mut self.messages {
@@ -177,11 +201,11 @@ impl MessageBatch {
                 let ShortMessage { call, charge_bytes, deadline, .. } =
                     *short.messages.get(short.consumed)?;
                 short.consumed += 1;
-                let (call, claim) = (short.calls.then_some(call), short.claim(charge_bytes));
-                Some((deadline, Responder::remote(Arc::clone(&self.origin), call, claim)))
+                let (call, charge) = (short.calls.then_some(call), short.charge(charge_bytes));
+                Some((deadline, Responder::remote(Arc::clone(&self.reply_path), call, charge)))
             }
-            Messages::Mixed(row) => {
-                let (_, deadline, responder) = row.pop_front()?.into_parts();
+            Messages::Mixed(messages) => {
+                let (_, deadline, responder) = messages.pop_front()?.into_parts();
                 Some((deadline, responder))
             }
         }
@@ -194,33 +218,33 @@ impl ShortMessage {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: ShortBytes,
-        claim: Option<CreditCharge>,
+        charge: Option<CreditCharge>,
     ) -> Self {
-        let charge_bytes = claim.map_or(0, |claim| claim.bytes().get());
+        let charge_bytes = charge.map_or(0, |charge| charge.bytes().get());
         Self { call: call.unwrap_or(CallId(0)), charge_bytes, deadline, body }
     }
 }
 
 impl ShortMessages {
     #[inline(always)]
-    fn claim(&self, bytes: u64) -> Option<CreditCharge> {
-        Some(self.claim?.with_bytes(NonZeroU64::new(bytes)?))
+    fn charge(&self, bytes: u64) -> Option<CreditCharge> {
+        Some(self.charge?.with_bytes(NonZeroU64::new(bytes)?))
     }
 
-    fn inbound(&self, origin: &Arc<dyn ReplyPath>, short: ShortMessage) -> Inbound {
+    fn inbound(&self, reply_path: &Arc<dyn ReplyPath>, short: ShortMessage) -> Inbound {
         let ShortMessage { call, charge_bytes, deadline, body } = short;
-        let (call, claim) = (self.calls.then_some(call), self.claim(charge_bytes));
-        Inbound::new(Arc::clone(origin), call, deadline, body.into(), claim)
+        let (call, charge) = (self.calls.then_some(call), self.charge(charge_bytes));
+        Inbound::new(Arc::clone(reply_path), call, deadline, body.into(), charge)
     }
 }
 
 #[inline(never)]
-fn grow(row: &mut Vec<ShortMessage>) {
-    let room = CAPACITY_STEPS.into_iter().find(|room| *room > row.len()).unwrap_or(MESSAGES_MAX);
-    row.reserve_exact(room - row.len());
+fn grow(messages: &mut Vec<ShortMessage>) {
+    let capacity = CAPACITY_STEPS.into_iter().find(|step| *step > messages.len()).unwrap_or(MESSAGES_MAX);
+    messages.reserve_exact(capacity - messages.len());
 }
 
-/// The messages as they are, for whoever refuses them or is no actor.
+/// Messages as full values, for a rejection or a host service.
 impl Iterator for MessageBatch {
     type Item = Inbound;
 
@@ -229,9 +253,9 @@ impl Iterator for MessageBatch {
             Messages::Short(short) => {
                 let next = *short.messages.get(short.consumed)?;
                 short.consumed += 1;
-                Some(short.inbound(&self.origin, next))
+                Some(short.inbound(&self.reply_path, next))
             }
-            Messages::Mixed(row) => row.pop_front(),
+            Messages::Mixed(messages) => messages.pop_front(),
         }
     }
 
@@ -240,16 +264,16 @@ impl Iterator for MessageBatch {
     }
 }
 
-/// A message by itself.
+/// Batch of a single message.
 impl From<Inbound> for MessageBatch {
     fn from(inbound: Inbound) -> Self {
-        let origin = Arc::clone(inbound.origin());
-        Self { origin, messages: Messages::Mixed([inbound].into()) }
+        let reply_path = Arc::clone(inbound.reply_path());
+        Self { reply_path, messages: Messages::Mixed([inbound].into()) }
     }
 }
 
 impl fmt::Debug for MessageBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").field("messages", &self.len()).finish_non_exhaustive()
+        f.debug_struct("MessageBatch").field("messages", &self.len()).finish_non_exhaustive()
     }
 }

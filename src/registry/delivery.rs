@@ -1,4 +1,4 @@
-//! A message on its last step: from a link or a local sender into the actor's own handler.
+//! Delivery of a message from a link or a local sender to the actor's handler.
 
 use std::any::Any;
 use std::fmt;
@@ -16,14 +16,14 @@ use super::{
 use crate::id::{HostUid, TypeHash};
 use crate::wire::{self, CallFailure, Encoded};
 
-/// What the host tells an actor beside its messages.
+/// Message from the host to an actor, beside the user's messages.
 #[derive(Debug)]
 pub enum ControlMessage {
-    /// Stop after the messages that came before; the asker hears when stopping begins.
+    /// Stops the actor behind earlier messages; the requester gets a reply when stopping begins.
     Stop(Responder<()>),
-    /// Die of the panic of a future that ran beside the actor, with this text.
+    /// Ends the actor with the panic of a future that ran beside it.
     Panic(String),
-    /// See to the messages that have come from afar.
+    /// Drains the queue of remote messages.
     Drain(DrainRequest),
 }
 
@@ -32,7 +32,7 @@ impl Message for ControlMessage {
 }
 
 impl ControlMessage {
-    /// Does it; called by the generated handler.
+    /// Executes the request; called by the generated handler.
     pub fn apply<A: RemoteActor>(self, actor: &mut A, ctx: &mut A::Context) {
         match self {
             Self::Stop(mut responder) => {
@@ -41,16 +41,16 @@ impl ControlMessage {
                 responder.answer(());
             }
             Self::Panic(text) => panics::resume(text),
-            Self::Drain(turn) => turn.take(actor, ctx),
+            Self::Drain(request) => request.take(actor, ctx),
         }
     }
 }
 
-/// A message in an actor's mailbox, with who waits for its answer.
+/// Message in an actor's mailbox, with the responder for its reply.
 ///
-/// The derive of `RemoteActor` implements `Handler<Delivery<M>>` for the user's own type, where the
-/// concrete result type of its `Handler<M>` is known: an answer that is there when `handle` returns
-/// is encoded on the spot, without a channel and without a task.
+/// The derive of `RemoteActor` implements `Handler<Delivery<M>>` for the user's own type, which knows the
+/// concrete result type of its `Handler<M>`. A reply that is available when `handle` returns is encoded
+/// immediately, without a channel and without a task.
 pub struct Delivery<M: RemoteMessage> {
     message: M,
     deadline: Option<Instant>,
@@ -62,21 +62,21 @@ impl<M: RemoteMessage> Message for Delivery<M> {
 }
 
 impl<M: RemoteMessage> Delivery<M> {
-    /// A message for a mailbox.
+    /// Creates a message for a mailbox.
     pub fn new(message: M, deadline: Option<Instant>, responder: Responder<M::Result>) -> Self {
         Self { message, deadline, responder }
     }
 
-    /// The message itself, when no mailbox took it; the duty to answer is lifted.
+    /// The message itself, when no mailbox accepted it; the obligation to reply is discarded.
     pub fn into_message(self) -> M {
         self.responder.disarm();
         self.message
     }
 
-    /// Runs the handler and hands its response to `respond`; called by the generated handler.
+    /// Runs the handler and passes its response to `respond`; called by the generated handler.
     ///
-    /// A message whose deadline has passed, or whose caller waits no longer, is not handled. A panic
-    /// in the handler fails this call with its text and goes on through the actor, which ends.
+    /// A message is skipped if its deadline has passed or its caller has cancelled. A panic in the
+    /// handler fails this call with its text, and then ends the actor.
     #[inline]
     pub fn run<A: Handles<M>>(
         mut self,
@@ -90,7 +90,8 @@ impl<M: RemoteMessage> Delivery<M> {
         self.responder.start();
         let message = self.message;
         match synchronous::call(|| panics::catch(|| actor.handle(message, ctx))) {
-            // By reference: most answers are there, and to move the responder would cost more than they do.
+            // By reference: most replies are immediate, and moving the responder would cost more than
+            // they do.
             Ok(response) => respond(response, &mut self.responder, ctx),
             Err(text) => {
                 self.responder.fail(CallFailure::Panicked { text: text.clone() });
@@ -106,65 +107,68 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
     }
 }
 
-/// Puts messages into the mailbox of an `A`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, run: MessageBatch) {
+/// Queues messages in the mailbox of an `A`.
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, messages: MessageBatch) {
     match mailbox(to) {
-        Some(mailbox) => mailbox.deliver(handle::<A, M>, run),
+        Some(mailbox) => mailbox.deliver(handle::<A, M>, messages),
         // Two actor types share a name, and this one does not handle the message.
-        None => run.for_each(|inbound| {
+        None => messages.for_each(|inbound| {
             inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() });
         }),
     }
 }
 
-/// The message that stops any actor: a call in the flow of the actor, so that it comes last.
+/// Message that stops any actor. It travels in the actor's flow, behind all earlier messages.
 pub(crate) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
 
-/// Puts stops into an actor's mailbox, behind the messages that came before.
-pub(crate) fn stop(to: &dyn ErasedMailbox, run: MessageBatch) {
-    run.for_each(|inbound| {
+/// Queues stops in an actor's mailbox, behind earlier messages.
+pub(crate) fn stop(to: &dyn ErasedMailbox, messages: MessageBatch) {
+    messages.for_each(|inbound| {
         let (_, _, responder) = inbound.into_parts();
         to.control(ControlMessage::Stop(responder));
     });
 }
 
-/// Decodes the next message of a run and has the actor handle it.
+/// Decodes the next message of a batch and runs its handler.
 fn handle<A: Handles<M>, M: RemoteMessage>(
     actor: &mut A,
     ctx: &mut A::Context,
-    run: &mut MessageBatch,
-    decoding: &dyn DecodeScope,
+    messages: &mut MessageBatch,
+    scope: &dyn DecodeScope,
 ) {
-    let Some(body) = run.front() else { return };
+    let Some(body) = messages.front() else { return };
+    // A body shorter than an encoded host id cannot contain an address, and entering the scope is
+    // not free.
     let decoded = match body.message.len() < HostUid::ENCODED_BYTES_MIN {
         true => decode(body),
-        false => decode_in_context(decoding, run),
+        false => decode_in_context(scope, messages),
     };
-    // From here on it is the responder that sees to an answer, whatever the handler does.
-    let Some((deadline, responder)) = run.pop() else { return };
+    // From here on the responder ensures a reply, whatever the handler does.
+    let Some((deadline, responder)) = messages.pop() else { return };
     match decoded {
         Ok(message) => {
+            // The generated handler, which knows the concrete type of the result.
             Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);
         }
         Err(failure) => responder.fail(failure),
     }
 }
 
-/// Decodes the next message of a run, which may have addresses in it.
+/// Decodes the next message of a batch in a scope to which its addresses bind.
 fn decode_in_context<M: RemoteMessage>(
-    decoding: &dyn DecodeScope,
-    run: &MessageBatch,
+    scope: &dyn DecodeScope,
+    messages: &MessageBatch,
 ) -> Result<M, CallFailure> {
     let mut decoded = Err(CallFailure::NoReply);
-    decoding.within(&mut || {
-        if let Some(body) = run.front() {
+    scope.within(&mut || {
+        if let Some(body) = messages.front() {
             decoded = decode(body);
         }
     });
     decoded
 }
 
-/// Moves the delivery in `slot` into the mailbox of an `A`; it stays there if that is not possible.
+/// Moves the delivery in `slot` into the mailbox of an `A`; on failure it stays in the slot.
 pub(super) fn deliver_local<A: Handles<M>, M: RemoteMessage>(
     to: &dyn ErasedMailbox,
     slot: &mut dyn Any,
@@ -174,6 +178,7 @@ pub(super) fn deliver_local<A: Handles<M>, M: RemoteMessage>(
         return Err(MailboxError::Closed);
     };
     let Some(delivery) = slot.take() else { return Ok(()) };
+    // As in actix, `do_send` ignores the limit of the mailbox.
     if !only_if_room {
         mailbox.addr().do_send(delivery);
         return Ok(());
@@ -192,7 +197,7 @@ fn mailbox<A: RemoteActor>(to: &dyn ErasedMailbox) -> Option<&Mailbox<A>> {
     (to as &dyn Any).downcast_ref()
 }
 
-/// Decodes a task's arguments, runs it and answers. Says whether there was a result.
+/// Decodes a task's arguments, runs it and replies; returns true if it had a result.
 pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
     let (body, deadline, mut responder) = inbound.into_parts::<F::Output>();
     let ran = || {
@@ -200,8 +205,10 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
             return Err(CallFailure::Expired);
         }
         let args = decode(&body)?;
+        // The body may hold a large read buffer, which the task does not need.
         drop(body);
         responder.start();
+        // A task may run for long, and its credit would block other calls of the sender.
         responder.release_credit();
         synchronous::call(|| panics::catch(|| F::call(args))).map_err(|text| CallFailure::Panicked { text })
     };
@@ -217,7 +224,7 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
     }
 }
 
-/// Decodes what a peer sent; a panic in a type's own `Deserialize` is the sender's failure, not ours.
+/// Decodes bytes of a peer; a panic in a type's `Deserialize` counts as the sender's error.
 ///
 /// # Errors
 ///

@@ -1,12 +1,20 @@
-//! What has come for an actor from other hosts, in its order, beside actix's own mailbox.
+//! MailboxQueue of remote messages for one actor, beside actix's own mailbox.
 //!
-//! actix allocates an envelope and a place in a queue for each message, and wakes the actor. Here the
-//! messages of a read wait together, still encoded, and one envelope calls the actor to all of them.
-//! In its turn each is decoded and handled as if it had come alone: behind a handler that makes the
-//! actor wait or stop, the rest waits for another turn, which comes when actix takes messages again.
+//! actix allocates an envelope and a queue node for each message, and wakes the actor. Here the messages
+//! of one read are queued together, still encoded, and a single envelope makes the actor drain them:
 //!
-//! Invariant: where a message waits there is a [`Turn`], in the actor's mailbox or under way. One that
-//! the actor cannot take any more, since it has ended, refuses what waits: nothing hangs.
+//! ```text
+//!   link task ──push──▶ MailboxQueue: [ Messages | Control | Messages ]
+//!        │                                 ▲ drain        │
+//!        └──ControlMessage::Drain──▶ actix mailbox ──▶ actor's thread
+//! ```
+//! Only a message in actix's mailbox gets access to the actor and its context, so a drain needs that
+//! control message. Each message is then decoded and handled as if it had arrived alone. If a handler
+//! makes the actor wait or stop, the rest stays queued for another drain, which runs when actix processes
+//! messages again.
+//!
+//! Invariant: a non-empty queue has one [`DrainRequest`], which is in actix's mailbox or running. A
+//! request that is dropped because the actor has stopped rejects the queue, so no caller hangs.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -23,164 +31,186 @@ use crate::id::{ActorIncarnation, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::wire::CallFailure;
 
-/// After every so many messages of a turn it is looked at the clock, and a few times before the first.
+/// Number of messages handled between two checks of the drain budget's clock.
+///
+/// The first checks come after 1, 2, 4 and 8 messages.
 const MESSAGES_PER_CLOCK_READ: usize = 16;
 
-/// Capacity that a queue keeps when nothing waits in it.
+/// Maximum capacity of an empty queue; a larger one is freed.
 const KEPT_MAX: usize = 64;
 
-/// What takes the next message of a run, decodes it in its surroundings, and hands it to its handler.
+/// Function that takes the next message of a batch, decodes it and passes it to its handler.
 pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut MessageBatch, &dyn DecodeScope);
 
-/// What an actor lives in.
+/// Host of an actor, as far as the actor's mailbox depends on it.
 pub trait HostContext: Send + Sync {
-    /// Runs `work`, a turn of the actor, which may decode there.
+    /// Runs `work`, which drains the actor's queue and may decode in the given scope.
     fn with_host(&self, work: &mut dyn FnMut(&dyn DecodeScope));
     #[doc(hidden)]
-    fn planted(&self) -> Option<InjectedBug> {
+    fn injected_bug(&self) -> Option<InjectedBug> {
         None
     }
 }
 
-/// Where messages are decoded: the addresses in them bind to it.
+/// Scope in which messages are decoded; addresses in them bind to its host.
 pub trait DecodeScope {
-    /// Runs `work` there.
+    /// Runs `work` in the scope.
     fn within(&self, work: &mut dyn FnMut());
 }
 
-/// An actor that can be reached from afar, whatever its type.
+/// Mailbox of a remote actor, independent of the actor's type.
 pub trait ErasedMailbox: Any + Send + Sync {
-    /// The hash of its type's name.
+    /// Hash of the actor type's name.
     fn kind(&self) -> TypeHash;
-    /// Its type's name.
+    /// Name of the actor's type.
     fn name(&self) -> &'static str;
-    /// Which life of the actor it is.
+    /// Incarnation of the actor.
     fn incarnation(&self) -> ActorIncarnation;
-    /// Whether it still takes messages.
+    /// True while the actor accepts messages.
     fn is_connected(&self) -> bool;
-    /// Has it do something behind the messages that have come from other hosts.
+    /// Queues a control message behind the remote messages received so far.
     fn control(&self, control: ControlMessage);
-    /// Stops it behind the messages that were sent to it on its own host.
+    /// Stops the actor behind the messages that its own host has sent it.
     fn stop(&self, responder: Responder<()>);
 }
 
-/// The way to an actor of type `A`.
+/// Mailbox of an actor of type `A`.
 pub struct Mailbox<A: RemoteActor> {
-    /// Itself, for the turns that it asks for.
+    /// Reference to itself, for its drain requests.
     me: Weak<Self>,
     addr: Addr<A>,
     incarnation: ActorIncarnation,
-    surroundings: Arc<dyn HostContext>,
-    queue: Mutex<Queue<A>>,
+    host_context: Arc<dyn HostContext>,
+    queue: Mutex<MailboxQueue<A>>,
 }
 
-struct Queue<A: RemoteActor> {
-    waiting: VecDeque<Item<A>>,
-    /// Whether there is a [`Turn`].
+struct MailboxQueue<A: RemoteActor> {
+    waiting: VecDeque<QueueEntry<A>>,
+    /// A [`DrainRequest`] exists.
     drain_scheduled: bool,
 }
 
-enum Item<A: RemoteActor> {
-    /// Messages, at least one, and what hands them to their handler.
-    Run(Handle<A>, MessageBatch),
+impl<A: RemoteActor> MailboxQueue<A> {
+    /// Moves the entries into `to`, which is empty; returns false if there are none.
+    ///
+    /// The two deques change places, so that both keep their capacity.
+    fn take(&mut self, to: &mut VecDeque<QueueEntry<A>>) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut self.waiting, to);
+        true
+    }
+
+    /// Puts unhandled entries back, ahead of the entries that arrived meanwhile.
+    fn put_back(&mut self, from: &mut VecDeque<QueueEntry<A>>) {
+        from.append(&mut self.waiting);
+        std::mem::swap(&mut self.waiting, from);
+    }
+}
+
+enum QueueEntry<A: RemoteActor> {
+    /// At least one message, and the function that handles the next one.
+    Messages(Handle<A>, MessageBatch),
     Control(ControlMessage),
 }
 
 impl<A: RemoteActor> Mailbox<A> {
-    /// A mailbox of the actor behind `addr`.
+    /// Creates a mailbox of the actor behind `addr`.
     pub fn new(
         addr: Addr<A>,
         incarnation: ActorIncarnation,
-        surroundings: Arc<dyn HostContext>,
+        host_context: Arc<dyn HostContext>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             addr,
             incarnation,
-            surroundings,
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), drain_scheduled: false }),
+            host_context,
+            queue: Mutex::new(MailboxQueue { waiting: VecDeque::new(), drain_scheduled: false }),
         })
     }
 
-    /// actix's own way to the actor.
+    /// actix's own address of the actor.
     pub(super) fn addr(&self) -> &Addr<A> {
         &self.addr
     }
 
-    /// Takes messages in.
-    pub(super) fn deliver(&self, handle: Handle<A>, run: MessageBatch) {
-        self.push(Item::Run(handle, run));
+    /// Queues messages.
+    pub(super) fn deliver(&self, handle: Handle<A>, messages: MessageBatch) {
+        self.push(QueueEntry::Messages(handle, messages));
     }
 
-    fn push(&self, item: Item<A>) {
+    fn push(&self, item: QueueEntry<A>) {
         let mut queue = self.lock();
         queue.waiting.push_back(item);
         if !std::mem::replace(&mut queue.drain_scheduled, true) {
+            // Unlocked first: a closed actix mailbox drops the request, which locks the queue to
+            // reject it.
             drop(queue);
             self.schedule_drain();
         }
     }
 
-    /// Asks for a turn. In a mailbox that has closed it is dropped, and refuses what waits.
+    /// Sends a drain request. A closed mailbox drops it, which rejects the queue.
     fn schedule_drain(&self) {
-        // Whoever calls this holds it.
+        // The caller holds a strong reference, so this succeeds.
         if let Some(me) = self.me.upgrade() {
+            // Ignores the limit of actix's mailbox: there is at most one such request for each actor.
             self.addr.do_send(ControlMessage::Drain(DrainRequest(Some(me))));
         }
     }
 
-    /// Hands the actor everything that has come, as long as it takes messages.
+    /// Handles the queued messages while the actor accepts them.
     fn drain(&self, actor: &mut A, ctx: &mut A::Context) {
-        self.surroundings.with_host(&mut |decoding| self.drain_queue(actor, ctx, decoding));
+        self.host_context.with_host(&mut |scope| self.drain_queue(actor, ctx, scope));
     }
 
-    fn drain_queue(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn DecodeScope) {
-        let mut batch = Batch { mailbox: self, items: VecDeque::new() };
-        let mut length = None;
+    fn drain_queue(&self, actor: &mut A, ctx: &mut A::Context, scope: &dyn DecodeScope) {
+        let mut batch = DrainGuard { mailbox: self, items: VecDeque::new() };
+        let mut budget = None;
         loop {
             {
                 let mut queue = self.lock();
-                if queue.waiting.is_empty() {
+                if !queue.take(&mut batch.items) {
+                    // Cleared under the lock: a message that is pushed later schedules the next drain.
                     queue.drain_scheduled = false;
                     if batch.items.capacity() <= KEPT_MAX {
                         queue.waiting = std::mem::take(&mut batch.items);
                     }
                     return;
                 }
-                std::mem::swap(&mut queue.waiting, &mut batch.items);
             }
-            let length = length.get_or_insert_with(|| BatchBudget::for_queue(&batch.items));
+            let budget = budget.get_or_insert_with(|| BatchBudget::for_queue(&batch.items));
             while !ctx.waiting() {
                 match batch.items.front_mut() {
-                    Some(Item::Run(handle, run)) => {
-                        handle(actor, ctx, run, decoding);
-                        if run.is_empty() {
+                    Some(QueueEntry::Messages(handle, messages)) => {
+                        handle(actor, ctx, messages, scope);
+                        if messages.is_empty() {
                             batch.items.pop_front();
                         }
                     }
-                    Some(Item::Control(_)) => {
-                        if let Some(Item::Control(control)) = batch.items.pop_front() {
+                    Some(QueueEntry::Control(_)) => {
+                        if let Some(QueueEntry::Control(control)) = batch.items.pop_front() {
                             control.apply(actor, ctx);
                         }
                     }
                     None => break,
                 }
-                if length.is_exhausted() && !batch.items.is_empty() && !ctx.waiting() {
-                    // Others of this thread have their turn: the link writes the answers so far.
+                if budget.is_exhausted() && !batch.items.is_empty() && !ctx.waiting() {
+                    // Makes actix return to the executor, so that the link writes the replies so far
+                    // and other actors of this thread run.
                     ctx.wait(wrap_future(tokio::task::yield_now()));
                 }
             }
             if !batch.items.is_empty() {
-                let mut queue = self.lock();
-                batch.items.append(&mut queue.waiting);
-                std::mem::swap(&mut queue.waiting, &mut batch.items);
-                drop(queue);
+                self.lock().put_back(&mut batch.items);
                 return self.schedule_drain();
             }
         }
     }
 
-    /// Refuses what waits: there will be no turn.
+    /// Rejects all queued messages, since no drain will follow.
     fn reject_all(&self) {
         let waiting = {
             let mut queue = self.lock();
@@ -192,7 +222,7 @@ impl<A: RemoteActor> Mailbox<A> {
         }
     }
 
-    fn lock(&self) -> Locked<'_, Queue<A>> {
+    fn lock(&self) -> Locked<'_, MailboxQueue<A>> {
         self.queue.lock()
     }
 }
@@ -215,15 +245,15 @@ impl<A: RemoteActor> ErasedMailbox for Mailbox<A> {
     }
 
     fn control(&self, control: ControlMessage) {
-        if self.surroundings.planted() == Some(InjectedBug::OvertakingStop) {
-            self.lock().waiting.push_front(Item::Control(control));
+        if self.host_context.injected_bug() == Some(InjectedBug::OvertakingStop) {
+            self.lock().waiting.push_front(QueueEntry::Control(control));
             return self.schedule_drain();
         }
-        self.push(Item::Control(control));
+        self.push(QueueEntry::Control(control));
     }
 
     fn stop(&self, responder: Responder<()>) {
-        // Messages of this host are in actix's own mailbox: a turn may be ahead of them.
+        // Messages of this host are in actix's own mailbox, where a drain request may be ahead of them.
         self.addr.do_send(ControlMessage::Stop(responder));
     }
 }
@@ -234,52 +264,57 @@ impl<A: RemoteActor> fmt::Debug for Mailbox<A> {
     }
 }
 
-impl<A: RemoteActor> Item<A> {
+impl<A: RemoteActor> QueueEntry<A> {
     fn len(&self) -> usize {
         match self {
-            Self::Run(_, run) => run.len(),
+            Self::Messages(_, messages) => messages.len(),
             Self::Control(_) => 1,
         }
     }
 
     fn reject_all(self) {
         match self {
-            Self::Run(_, run) => run.for_each(|inbound| inbound.fail(&CallFailure::ActorStopped)),
-            // Dropped, it says so itself.
+            Self::Messages(_, messages) => {
+                messages.for_each(|inbound| inbound.fail(&CallFailure::ActorStopped))
+            }
+            // Its responder reports the stop when it is dropped.
             Self::Control(_) => {}
         }
     }
 }
 
-/// How long a turn is.
+/// Budget of one drain, in messages and time.
 struct BatchBudget {
-    /// So many messages at most.
+    /// Maximum number of messages.
     most: usize,
     handled: usize,
-    /// None as long as it is one message, which is no turn that has to end.
-    began: Option<Instant>,
+    /// Start of the drain; unset for a single message, which spares it the clock.
+    started_at: Option<Instant>,
 }
 
 impl BatchBudget {
-    /// Messages of several peers have as many as the first of them has.
-    fn for_queue<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
-        let waiting = items.iter().map(Item::len).sum();
+    /// Budget for a non-empty queue. The peer of its first messages decides, since batches of several
+    /// peers are rare.
+    fn for_queue<A: RemoteActor>(items: &VecDeque<QueueEntry<A>>) -> Self {
+        let waiting = items.iter().map(QueueEntry::len).sum();
+        // The budget depends on the peer: replies to a peer on the same core may wait longer.
         let most = match items.front() {
-            Some(Item::Run(_, run)) => run.batch_size(waiting),
-            Some(Item::Control(_)) | None => BATCH_MESSAGES_MAX,
+            Some(QueueEntry::Messages(_, messages)) => messages.batch_size(waiting),
+            Some(QueueEntry::Control(_)) | None => BATCH_MESSAGES_MAX,
         };
-        Self { most, handled: 0, began: (waiting > 1).then(Instant::now) }
+        Self { most, handled: 0, started_at: (waiting > 1).then(Instant::now) }
     }
 
-    /// Counts a message that was handled; says whether it is to be the last.
+    /// Counts a handled message; returns true if the drain must end.
     #[inline]
     fn is_exhausted(&mut self) -> bool {
         self.handled += 1;
-        let looks = self.handled.is_multiple_of(MESSAGES_PER_CLOCK_READ)
+        let check_clock = self.handled.is_multiple_of(MESSAGES_PER_CLOCK_READ)
             || self.handled < MESSAGES_PER_CLOCK_READ && self.handled.is_power_of_two();
-        if looks && (self.began.is_some() || self.handled > 1) {
+        if check_clock && (self.started_at.is_some() || self.handled > 1) {
             let now = Instant::now();
-            if now.duration_since(*self.began.get_or_insert(now)) >= BATCH_TIME_MAX {
+            if now.duration_since(*self.started_at.get_or_insert(now)) >= BATCH_TIME_MAX {
+                // Exhausts the budget for the rest of this drain.
                 self.most = 0;
             }
         }
@@ -287,14 +322,15 @@ impl BatchBudget {
     }
 }
 
-/// What an actor is at. A panic of its handler leaves the rest here, to be refused.
-struct Batch<'a, A: RemoteActor> {
+/// Entries that are being handled. A handler's panic leaves the rest here, and the drop rejects it.
+struct DrainGuard<'a, A: RemoteActor> {
     mailbox: &'a Mailbox<A>,
-    items: VecDeque<Item<A>>,
+    items: VecDeque<QueueEntry<A>>,
 }
 
-impl<A: RemoteActor> Drop for Batch<'_, A> {
+impl<A: RemoteActor> Drop for DrainGuard<'_, A> {
     fn drop(&mut self) {
+        // Without a panic all entries were handled or put back.
         if !std::thread::panicking() {
             return;
         }
@@ -305,10 +341,10 @@ impl<A: RemoteActor> Drop for Batch<'_, A> {
     }
 }
 
-/// An actor's turn at its messages from afar.
+/// Request to drain the queue of remote messages. Dropping it unhandled rejects the queue.
 pub struct DrainRequest(Option<Arc<dyn AnyMailbox>>);
 
-/// A [`Mailbox`], whatever its actor's type.
+/// [`Mailbox`] of any actor type, for a request that travels in an untyped control message.
 trait AnyMailbox: Any + Send + Sync {
     fn reject_all(&self);
 }
@@ -321,8 +357,9 @@ impl<A: RemoteActor> AnyMailbox for Mailbox<A> {
 
 impl DrainRequest {
     pub(super) fn take<A: RemoteActor>(mut self, actor: &mut A, ctx: &mut A::Context) {
+        // Emptied, so that the drop does not reject the queue.
         let Some(mailbox) = self.0.take() else { return };
-        // It asked its own actor for the turn, so it is of that type.
+        // The mailbox sent the request to its own actor, so the types match.
         match (Arc::clone(&mailbox) as Arc<dyn Any + Send + Sync>).downcast::<Mailbox<A>>() {
             Ok(mailbox) => mailbox.drain(actor, ctx),
             Err(_) => mailbox.reject_all(),
@@ -340,6 +377,6 @@ impl Drop for DrainRequest {
 
 impl fmt::Debug for DrainRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Turn")
+        f.write_str("DrainRequest")
     }
 }

@@ -1,12 +1,12 @@
-//! From a message's bytes to a handler: which types can travel, and how each is delivered.
+//! Registry of remote message types and tasks, and delivery from bytes to a handler.
 //!
-//! The macros register every (actor, message) pair and every task at link time (crate
-//! `inventory`), so that nothing is registered by hand and a worker knows what its driver knows.
-//! [`Registry::collect`] gathers them once a host and refuses names that collide.
+//! The macros register every (actor, message) pair and every task at link time (crate `inventory`).
+//! Nothing is registered by hand, and a worker has the same registrations as its driver.
+//! [`Registry::collect`] gathers them once for each host and rejects colliding names.
 //!
-//! Owns the traits that the macros implement, the generated delivery, the duty to answer, and how two
-//! executables declare the same message differently.
-//! Knows neither links nor hosts: an answer leaves through [`ReplyPath`].
+//! Owns the traits that the macros implement, the generated delivery, the obligation to reply, and the
+//! comparison of declarations between two executables.
+//! Knows neither links nor hosts: a reply leaves through [`ReplyPath`].
 
 mod batch;
 mod delivery;
@@ -39,28 +39,27 @@ pub use schema_table::SchemaTable;
 use schema::SchemaCollector;
 use schema_table::Declaration;
 
-/// A message that can travel to an actor of another process.
+/// Message that can be sent to an actor of another process.
 ///
 /// Derive it beside actix's `Message`; the message and its result must be serializable.
 ///
-/// Two executables that are built from different sources compare how they declare their messages. One
-/// that they declare differently is refused as
-/// [`NotDelivered::Mismatch`](crate::NotDelivered::Mismatch), and all others go on. What is compared
-/// is the *fingerprint*:
+/// Two executables that are built from different sources compare their declarations of messages. A
+/// message with different declarations is refused as
+/// [`NotDelivered::Mismatch`](crate::NotDelivered::Mismatch), and all others work. The comparison covers
+/// the *fingerprint*:
 ///
-/// - [`SCHEMA`](Self::SCHEMA): the names and types of the message's fields or variants and the type
-///   of its result, as they are written, and serde's attributes.
-/// - The same of each type named in there that derives [`RemoteData`], also within `Vec<..>`, tuples
-///   and the like, and of each that is named in those.
+/// - [`SCHEMA`](Self::SCHEMA): the names and types of the message's fields or variants and the type of
+///   its result, as written in the source, and serde's attributes.
+/// - The same for each type named in there that derives [`RemoteData`], also within `Vec<..>`, tuples and
+///   the like, and recursively for the types that those name.
 ///
-/// It does not see nested types that do not derive `RemoteData`, what a hand-written `Serialize` or
-/// `Deserialize` does, or the type behind an alias that is written otherwise: `type Cents = u64` can
-/// become `u32` and the fingerprint stays. An argument of a type that is written in capitals alone,
-/// as in `Matrix<ROWS>`, is taken for a constant and not looked into.
+/// It does not cover nested types that do not derive `RemoteData`, the code of a hand-written `Serialize`
+/// or `Deserialize`, or the type behind an alias: if `type Cents = u64` becomes `u32`, the fingerprint
+/// stays. A type argument in capitals alone, as in `Matrix<ROWS>`, is treated as a constant.
 ///
 /// # Examples
 ///
-/// An implementation by hand needs no more than the name. Then nothing is compared:
+/// An implementation by hand needs only the name. Nothing is compared then:
 ///
 /// ```
 /// use roadshow::prelude::*;
@@ -74,19 +73,19 @@ use schema_table::Declaration;
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot travel: it is no remote message",
+    message = "`{Self}` cannot be sent to another process: it is not a remote message",
     note = "derive it: `#[derive(Message, RemoteMessage, Serialize, Deserialize)]` with `#[rtype(result = \"..\")]`"
 )]
 pub trait RemoteMessage:
     Message<Result: Serialize + DeserializeOwned + Send + 'static> + Serialize + DeserializeOwned + Send + 'static
 {
-    /// The name that both sides know the message by: its path, or what `#[remote(name = "..")]` says.
+    /// Name by which both sides know the message: its path, or the value of `#[remote(name = "..")]`.
     const NAME: &'static str;
-    /// The hash of the name, which travels.
+    /// Hash of the name, which is sent.
     const HASH: TypeHash = TypeHash::of(Self::NAME);
-    /// The message and its result as written in the source; empty if that is not known.
+    /// The message and its result as written in the source; empty if unknown.
     ///
-    /// What is not known is not compared.
+    /// An unknown schema is not compared.
     const SCHEMA: &'static str = "";
 
     /// Adds the schemas of the types that it names.
@@ -94,45 +93,45 @@ pub trait RemoteMessage:
     fn collect_schemas(_parts: &mut SchemaCollector) {}
 }
 
-/// An actor that can be reached from another process.
+/// Actor that can be reached from another process.
 ///
 /// Derive it and list the messages: `#[derive(RemoteActor)] #[remote(handles(Add, Total))]`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no remote actor",
+    message = "`{Self}` is not a remote actor",
     note = "derive it and list its messages: `#[derive(RemoteActor)] #[remote(handles(..))]`"
 )]
 pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<ControlMessage> {
-    /// The name that both sides know the actor type by.
+    /// Name by which both sides know the actor type.
     const NAME: &'static str;
-    /// The hash of the name, which travels.
+    /// Hash of the name, which is sent.
     const HASH: TypeHash = TypeHash::of(Self::NAME);
 }
 
-/// Says that an actor answers a message from afar; implemented by the derive of `RemoteActor`.
+/// Marks a message that an actor handles remotely; implemented by the derive of `RemoteActor`.
 #[diagnostic::on_unimplemented(
-    message = "actor `{Self}` does not take message `{M}` from afar",
+    message = "actor `{Self}` does not handle message `{M}` remotely",
     note = "list it: `#[remote(handles({M}))]` on `{Self}`, and implement `Handler<{M}>`"
 )]
 pub trait Handles<M: RemoteMessage>: RemoteActor + Handler<M> + Handler<Delivery<M>> {}
 
-/// A message that actor `A` takes from afar: the same as [`Handles`], said of the message.
+/// Message that actor `A` handles remotely: [`Handles`] with the roles reversed.
 ///
-/// What sends is bounded by this and not by `A: Handles<M>`, which would let the compiler conclude
-/// the message from the actor's list, and complain of anything but what is missing in it.
+/// Senders are bounded by this and not by `A: Handles<M>`. That bound would let the compiler infer the
+/// message from the actor's list, and report errors about anything but the missing entry.
 pub trait HandledBy<A>: RemoteMessage {}
 
 impl<A: Handles<M>, M: RemoteMessage> HandledBy<A> for M {}
 
-/// A data type inside messages whose name and shape both sides should agree on.
+/// Data type inside messages, whose name and shape both sides should agree on.
 ///
 /// Derive it for nested types. A message's fingerprint, which two executables compare (see
-/// [`RemoteMessage`]), then covers this type, too: its name, its fields or variants with their types as
-/// written, serde's attributes, and each type named in there that derives `RemoteData`. To begin or
-/// cease to derive it changes the fingerprint.
+/// [`RemoteMessage`]), then covers this type: its name, its fields or variants with their types as
+/// written, serde's attributes, and each type named in there that derives `RemoteData`. Adding or
+/// removing the derive changes the fingerprint.
 pub trait RemoteData {
-    /// The type's name.
+    /// Name of the type.
     const NAME: &'static str;
-    /// The type's fields or variants as written in the source.
+    /// Fields or variants as written in the source.
     const SCHEMA: &'static str;
 
     /// Adds the schemas of the types that it names.
@@ -140,23 +139,23 @@ pub trait RemoteData {
     fn collect_schemas(_parts: &mut SchemaCollector) {}
 }
 
-/// A function that can run in another process; implemented by `#[roadshow::task]`.
+/// Function that can run in another process; implemented by `#[roadshow::task]`.
 ///
-/// Two executables compare the types of its arguments and of its result as they do a message's: see
-/// [`RemoteMessage`] for what that covers and what not. The arguments' names, the attribute's options
-/// and what the function does take no part.
+/// Two executables compare the types of its arguments and its result like those of a message; see
+/// [`RemoteMessage`] for the details. The arguments' names, the attribute's options and the function's
+/// body are not compared.
 pub trait TaskFn: 'static {
-    /// The arguments, as a tuple.
+    /// Arguments, as a tuple.
     type Args: Serialize + DeserializeOwned + Send + 'static;
-    /// What it returns.
+    /// Return type.
     type Output: Serialize + DeserializeOwned + Send + 'static;
-    /// The name that both sides know the function by.
+    /// Name by which both sides know the function.
     const NAME: &'static str;
-    /// The hash of the name, which travels.
+    /// Hash of the name, which is sent.
     const HASH: TypeHash = TypeHash::of(Self::NAME);
-    /// How many run side by side in one worker; `None` runs them one at a time with all other tasks.
+    /// Number of concurrent calls in one worker; `None` runs them one at a time with all other tasks.
     const PARALLEL: Option<usize>;
-    /// The types of the arguments and of the result as written in the source; empty if not known.
+    /// Types of the arguments and the result as written in the source; empty if unknown.
     const SCHEMA: &'static str = "";
 
     /// Adds the schemas of the types that it names.
@@ -167,28 +166,31 @@ pub trait TaskFn: 'static {
     fn call(args: Self::Args) -> Self::Output;
 }
 
-/// Puts messages into the [`Mailbox`] of an actor.
+/// Function that queues messages in the [`Mailbox`] of an actor.
 pub type Deliver = fn(&dyn ErasedMailbox, MessageBatch);
 
-/// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into actix's mailbox of an actor. With
-/// `true` only if that has room: else it stays in the slot.
+/// Function that moves the [`Delivery`] in a slot (an `Option<Delivery<M>>`) into an actor's actix
+/// mailbox.
+///
+/// With `true` it does so only if the mailbox has capacity, and leaves the delivery in the slot
+/// otherwise.
 pub type DeliverLocal = fn(&dyn ErasedMailbox, &mut dyn Any, bool) -> Result<(), MailboxError>;
 
-/// Why a mailbox did not take a message.
+/// Reason why a mailbox did not accept a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MailboxError {
-    /// It has no room now.
+    /// The mailbox is full.
     #[error("the mailbox is full")]
     Full,
-    /// Its actor has stopped.
+    /// The actor has stopped.
     #[error("the actor has stopped")]
     Closed,
 }
 
-/// Decodes a task's arguments, runs it and answers; says whether there was a result.
-type RunTask = fn(Inbound) -> bool;
+/// Function that decodes a task's arguments, runs it and replies; returns true if it had a result.
+type TaskRunner = fn(Inbound) -> bool;
 
-/// One thing that the macros register.
+/// Registration by one of the macros.
 #[derive(Clone, Copy)]
 pub struct Registration(RegistrationKind);
 
@@ -199,27 +201,28 @@ enum RegistrationKind {
     Task { name: &'static str, task: TaskEntry, declare: Declare },
 }
 
-/// Says how a message or a task is declared.
+/// Function that returns the declaration of a message or a task.
 type Declare = fn() -> Declaration;
 
-/// How one message type reaches one actor type.
+/// Delivery of one message type to one actor type.
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerEntry {
-    /// From another host: encoded.
+    /// Delivers encoded messages from another host.
     pub deliver: Deliver,
-    /// From the same host: as it is.
-    pub put: DeliverLocal,
+    /// Delivers a message from the same host as it is.
+    pub deliver_local: DeliverLocal,
 }
 
-/// A registered task.
+/// Registered task.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskEntry {
-    /// Runs it.
-    pub run: RunTask,
-    /// See [`TaskFn::PARALLEL`].
+    /// Runs the task.
+    pub run: TaskRunner,
+    /// Number of concurrent calls; see [`TaskFn::PARALLEL`].
     pub parallel: Option<usize>,
 }
 
+// Collected at link time: a worker runs the same executable, and so has the same entries.
 inventory::collect!(Registration);
 
 impl Registration {
@@ -229,11 +232,13 @@ impl Registration {
         Self(RegistrationKind::Actor { name: A::NAME })
     }
 
-    /// Registers that `A` takes `M` from afar.
+    /// Registers that `A` handles `M` remotely.
     #[must_use]
     pub const fn handler<A: Handles<M>, M: RemoteMessage>() -> Self {
-        let handler =
-            HandlerEntry { deliver: delivery::deliver::<A, M>, put: delivery::deliver_local::<A, M> };
+        let handler = HandlerEntry {
+            deliver: delivery::deliver::<A, M>,
+            deliver_local: delivery::deliver_local::<A, M>,
+        };
         let declare = Declaration::of_message::<M>;
         Self(RegistrationKind::Handler { actor: A::NAME, message: M::NAME, handler, declare })
     }
@@ -256,7 +261,7 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// What this executable can be asked for.
+/// Remote actors, messages and tasks of this executable.
 #[derive(Debug, Default)]
 pub struct Registry {
     actors: FxHashSet<TypeHash>,
@@ -267,7 +272,7 @@ pub struct Registry {
     digest: u64,
 }
 
-/// Two registrations cannot be told apart.
+/// Collision of two registrations.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -277,24 +282,24 @@ pub enum RegistryError {
          or #[roadshow::task(name = \"..\")] for a task"
     )]
     Collision {
-        /// One name.
+        /// First name.
         one: &'static str,
-        /// The other.
+        /// Second name.
         other: &'static str,
     },
-    /// One name stands for two registrations.
+    /// Two registrations have the same name.
     #[error(
         "{name:?} is registered twice; give one of the two another name with #[remote(name = \"..\")], \
          or #[roadshow::task(name = \"..\")] for a task"
     )]
     Duplicate {
-        /// The name, or `message for actor`.
+        /// Name, or `message for actor`.
         name: String,
     },
 }
 
 impl Registry {
-    /// Gathers what the macros of this executable registered.
+    /// Collects the registrations of this executable.
     ///
     /// # Errors
     ///
@@ -308,6 +313,7 @@ impl Registry {
         for registration in registrations {
             registry.add(registration)?;
         }
+        // Computed once, since each handshake compares it.
         registry.digest = registry.table.digest();
         Ok(registry)
     }
@@ -334,42 +340,42 @@ impl Registry {
 
     fn name(&mut self, name: &'static str) -> Result<TypeHash, RegistryError> {
         let hash = TypeHash::of(name);
+        // Names are sent as hashes, so two names with one hash would deliver to the wrong handler.
         match *self.names.entry(hash).or_insert(name) {
             known if known == name => Ok(hash),
             known => Err(RegistryError::Collision { one: known, other: name }),
         }
     }
 
-    /// How `message` reaches `actor`; `None` if the actor does not list it.
+    /// Delivery of `message` to `actor`; `None` if the actor does not list it.
     #[must_use]
     pub fn handler(&self, actor: TypeHash, message: TypeHash) -> Option<HandlerEntry> {
         self.handlers.get(&(actor, message)).copied()
     }
 
-    /// The task of that name.
+    /// Task with that name.
     #[must_use]
     pub fn task(&self, name: TypeHash) -> Option<TaskEntry> {
         self.tasks.get(&name).copied()
     }
 
-    /// Everything that can be asked for, with how it is declared.
+    /// All messages and tasks with their declarations.
     #[must_use]
     pub fn table(&self) -> &SchemaTable {
         &self.table
     }
 
-    /// The table's hash, the same for the same table on every machine.
+    /// Hash of the table, equal for equal tables on every machine.
     ///
-    /// Hosts with one digest declare everything alike, and need not compare.
+    /// Hosts with equal digests have equal declarations, and skip the comparison.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// The messages and tasks that both executables have and declare differently, each with a text
-    /// for the caller, in which `theirs` is the sender's table.
+    /// Messages and tasks of both executables whose declarations differ, each with a text for the caller.
     ///
-    /// A text is short whatever the other table says.
+    /// `theirs` is the table of the sender. A text is short, whatever that table contains.
     #[must_use]
     pub fn compare(&self, theirs: &SchemaTable) -> FxHashMap<TypeHash, String> {
         let differences = self.table.differences(theirs).map(|(name, difference)| {
@@ -380,7 +386,7 @@ impl Registry {
         differences.collect()
     }
 
-    /// The name behind a hash, or the hash where this executable does not know it.
+    /// Name behind a hash, or the hash if this executable does not know it.
     #[must_use]
     pub fn name_of(&self, hash: TypeHash) -> String {
         self.names.get(&hash).map_or_else(|| format!("type {hash}"), ToString::to_string)
@@ -397,7 +403,7 @@ mod tests {
     }
 
     fn handler(actor: &'static str, message: &'static str) -> Registration {
-        let handler = HandlerEntry { deliver: |_, _| {}, put: |_, _, _| Ok(()) };
+        let handler = HandlerEntry { deliver: |_, _| {}, deliver_local: |_, _, _| Ok(()) };
         Registration(RegistrationKind::Handler { actor, message, handler, declare: Declaration::default })
     }
 
@@ -410,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_registered_twice_is_refused() {
+    fn a_duplicate_name_is_rejected() {
         let twice = Registry::of([task("t"), task("t")]).unwrap_err();
         assert_eq!(twice, RegistryError::Duplicate { name: "task t".into() });
         let twice = Registry::of([handler("a", "m"), handler("a", "m")]).unwrap_err();
@@ -418,14 +424,14 @@ mod tests {
     }
 
     #[test]
-    fn two_actor_types_of_one_name_are_refused() {
+    fn two_actor_types_with_one_name_are_rejected() {
         let actor = Registration(RegistrationKind::Actor { name: "a" });
         let twice = Registry::of([actor, actor]).unwrap_err();
         assert_eq!(twice, RegistryError::Duplicate { name: "actor a".into() });
     }
 
     #[test]
-    fn what_two_executables_declare_differently_is_told_by_its_hash() {
+    fn differing_declarations_are_reported_by_their_hash() {
         struct Here;
         struct There;
 
@@ -457,9 +463,9 @@ mod tests {
         let here = Registry::of([Registration::task::<Here>()].into_iter().chain(same)).unwrap();
         let there = Registry::of([handler("a", "m"), Registration::task::<There>()]).unwrap();
         assert_ne!(here.digest(), there.digest());
-        let told = "task `t` is declared differently: \
+        let text = "task `t` is declared differently: \
                     `fn()->u64` at the receiver, `fn()->u32` at the sender";
-        assert_eq!(here.compare(there.table()), [(TypeHash::of("t"), told.to_owned())].into_iter().collect());
+        assert_eq!(here.compare(there.table()), [(TypeHash::of("t"), text.to_owned())].into_iter().collect());
         assert!(here.compare(here.table()).is_empty());
     }
 
@@ -471,8 +477,8 @@ mod tests {
     }
 
     #[test]
-    fn two_names_with_one_hash_are_refused() {
-        // No two names with one FNV-1a hash are at hand: plant the collision in the table of names.
+    fn two_names_with_one_hash_are_rejected() {
+        // No two names with the same FNV-1a hash are known, so the test injects the collision.
         let mut registry = Registry::default();
         registry.names.insert(TypeHash::of("t"), "other");
         let error = registry.add(task("t")).unwrap_err();

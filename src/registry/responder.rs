@@ -1,4 +1,4 @@
-//! Where a message came from, and the duty to answer it exactly once.
+//! Received messages, and the obligation to reply to each exactly once.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -14,130 +14,134 @@ use super::panics;
 use crate::id::{ActorId, ActorIncarnation, CallId, HostUid, Target};
 use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
 
-/// Where a message came from, as far as its receiver needs to know.
+/// Path of a reply back to the sender of a message.
 pub trait ReplyPath: Send + Sync {
-    /// The host that it came from.
+    /// Host that sent the message.
     fn host(&self) -> HostUid;
-    /// How many bytes an answer's body may have.
+    /// Maximum bytes of a reply's body.
     fn body_bytes_max(&self) -> usize;
-    /// How many of so many messages that wait are handled before the answers so far leave.
+    /// Number of the `waiting` messages that are handled before replies are sent.
     fn batch_size(&self, waiting: usize) -> usize;
-    /// Sends the answer of a call, and gives back what it still took of its actor's window.
-    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&CreditCharge>);
-    /// Sends why a call has no answer, and gives back what it still took of its actor's window.
-    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<CreditCharge>);
-    /// Whether the caller is known to wait no longer.
+    /// Sends the reply of a call, and releases the credit that it still holds.
+    fn reply(&self, call: CallId, body: Encoded<'_>, charge: Option<&CreditCharge>);
+    /// Sends the failure of a call, and releases the credit that it still holds.
+    fn fail(&self, call: CallId, failure: &CallFailure, charge: Option<CreditCharge>);
+    /// True if the caller is known to have cancelled the call.
     fn is_cancelled(&self, call: CallId) -> bool;
-    /// As [`ReplyPath::is_cancelled`]; if not so yet, the waker is woken when it comes to be. Each call
-    /// has one waker, and is done with when it is answered.
+    /// Registers a waker for the cancellation; returns true if the call is cancelled already.
+    ///
+    /// Each call has one waker, which is dropped with the reply.
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool;
-    /// A message is handled, or dropped: what it took of its actor's window is free again.
-    fn release_credit(&self, claim: CreditCharge);
-    /// Counts a one-way message that no handler saw.
+    /// Releases the credit of a message that was handled or dropped.
+    fn release_credit(&self, charge: CreditCharge);
+    /// Counts a one-way message that reached no handler.
     fn dead_letter(&self, why: &CallFailure);
 }
 
-/// What a message from another host takes of its actor's window there.
+/// Bytes that a remote message is charged to its actor's credit window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreditCharge {
     actor: ActorId,
-    /// Which life of the actor, and below that which of the session: a message is moved in whole words, and
-    /// a word is to be read as it was written.
+    /// The actor's incarnation in the upper half, and the session's epoch in the lower.
+    ///
+    /// Packed by hand: the charge is copied in whole words, and reading part of a word that was just
+    /// written as a whole, or the reverse, stalls the CPU's store forwarding.
     epochs: u64,
     bytes: NonZeroU64,
 }
 
 impl CreditCharge {
-    /// So many bytes of an actor's window, in that life of the session.
+    /// Creates a charge of `bytes` to an actor's window, in that epoch of the session.
     #[must_use]
-    pub fn new(target: Target, life: u32, bytes: NonZeroU64) -> Self {
-        let lives = u64::from(target.incarnation.0) << 32 | u64::from(life);
-        Self { actor: target.actor, epochs: lives, bytes }
+    pub fn new(target: Target, epoch: u32, bytes: NonZeroU64) -> Self {
+        let epochs = u64::from(target.incarnation.0) << 32 | u64::from(epoch);
+        Self { actor: target.actor, epochs, bytes }
     }
 
-    /// Whose window it is.
+    /// Actor whose window is charged.
     #[must_use]
     pub fn target(self) -> Target {
         Target { actor: self.actor, incarnation: ActorIncarnation((self.epochs >> 32) as u32) }
     }
 
-    /// The same for another message to that actor.
+    /// Charge of another message to the same window.
     #[must_use]
     pub fn with_bytes(self, bytes: NonZeroU64) -> Self {
         Self { bytes, ..self }
     }
 
-    /// The life of the session that the message came over.
+    /// Epoch of the session that received the message.
     #[must_use]
     pub fn session_epoch(self) -> u32 {
         self.epochs as u32
     }
 
-    /// Bytes of the window.
+    /// Charged bytes.
     #[must_use]
     pub fn bytes(self) -> NonZeroU64 {
         self.bytes
     }
 }
 
-/// A message as it came in, still encoded.
+/// Received message, still encoded.
 pub struct Inbound {
-    /// The message.
+    /// Encoded message.
     pub body: Body,
-    /// When the caller stops waiting, if it said so.
+    /// Time when the caller stops waiting, if it has a deadline.
     pub deadline: Option<Instant>,
-    origin: Arc<dyn ReplyPath>,
+    reply_path: Arc<dyn ReplyPath>,
     call: Option<CallId>,
-    claim: Option<CreditCharge>,
+    charge: Option<CreditCharge>,
 }
 
 impl Inbound {
-    /// A message from `origin`; one-way without a call. One from this very host takes nothing of a window.
+    /// Creates a message from `reply_path`, one-way without a call. A message from this host itself has no
+    /// charge.
     pub fn new(
-        origin: Arc<dyn ReplyPath>,
+        reply_path: Arc<dyn ReplyPath>,
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: Body,
-        claim: Option<CreditCharge>,
+        charge: Option<CreditCharge>,
     ) -> Self {
-        Self { body, deadline, origin, call, claim }
+        Self { body, deadline, reply_path, call, charge }
     }
 
-    /// The message's body, and who waits for the answer.
+    /// Splits the message into body, deadline and responder.
     #[inline]
     pub fn into_parts<R>(self) -> (Body, Option<Instant>, Responder<R>) {
-        (self.body, self.deadline, Responder::remote(self.origin, self.call, self.claim))
+        (self.body, self.deadline, Responder::remote(self.reply_path, self.call, self.charge))
     }
 
-    /// The caller's number for it; none for a one-way message.
+    /// The caller's id of the call; `None` for a one-way message.
     pub fn call(&self) -> Option<CallId> {
         self.call
     }
 
-    /// Where it came from.
-    pub(super) fn origin(&self) -> &Arc<dyn ReplyPath> {
-        &self.origin
+    /// Path of the reply.
+    pub(super) fn reply_path(&self) -> &Arc<dyn ReplyPath> {
+        &self.reply_path
     }
 
-    /// What it takes of its actor's window.
-    pub fn claim(&self) -> Option<CreditCharge> {
-        self.claim
+    /// Credit that the message holds.
+    pub fn charge(&self) -> Option<CreditCharge> {
+        self.charge
     }
 
-    /// The host that it came from.
+    /// Host that sent the message.
     pub fn from(&self) -> HostUid {
-        self.origin.host()
+        self.reply_path.host()
     }
 
-    /// Refuses the message.
+    /// Rejects the message.
     pub fn fail(self, failure: &CallFailure) {
         if let Some(call) = self.call {
-            return self.origin.fail(call, failure, self.claim);
+            return self.reply_path.fail(call, failure, self.charge);
         }
-        if let Some(claim) = self.claim {
-            self.origin.release_credit(claim);
+        if let Some(charge) = self.charge {
+            self.reply_path.release_credit(charge);
         }
-        self.origin.dead_letter(failure);
+        self.reply_path.dead_letter(failure);
     }
 }
 
@@ -150,20 +154,23 @@ impl fmt::Debug for Inbound {
     }
 }
 
-/// A message that takes less of a window than this keeps nobody from sending while it is handled.
-const SMALL_CLAIM_BYTES: u64 = 4 << 10;
+/// Charge in bytes up to which credit is released together with the reply.
+///
+/// So small a charge does not block other senders while the message is handled, and its credit needs no
+/// frame of its own.
+const SMALL_CHARGE_BYTES: u64 = 4 << 10;
 
-/// How an answer reaches a caller on the same host: as the value itself.
+/// Sender of a reply to a caller on the same host, which gets the value itself.
 pub type LocalReply<R> = oneshot::Sender<Result<R, CallFailure>>;
 
-/// The duty to answer one message once; dropped unanswered, it says why there is no answer.
+/// Obligation to reply to one message once; dropped without a reply, it sends the reason.
 pub struct Responder<R> {
     to: Option<ReplyTo<R>>,
     started: bool,
-    /// Whether the caller's origin has a waker of ours.
+    /// The reply path holds a waker of this responder.
     cancel_waker_set: bool,
-    /// What the message takes of a window, until it is released, or answered.
-    claim: Option<CreditCharge>,
+    /// Credit that the message holds until it is released or answered.
+    charge: Option<CreditCharge>,
 }
 
 enum ReplyTo<R> {
@@ -173,66 +180,68 @@ enum ReplyTo<R> {
 }
 
 impl<R> Responder<R> {
-    /// Answers a caller on another host; nobody without a call.
+    /// Replies to a caller on another host, or discards the reply of a one-way message.
     #[inline(always)]
     pub(super) fn remote(
-        origin: Arc<dyn ReplyPath>,
+        reply_path: Arc<dyn ReplyPath>,
         call: Option<CallId>,
-        claim: Option<CreditCharge>,
+        charge: Option<CreditCharge>,
     ) -> Self {
         let to = match call {
-            Some(call) => ReplyTo::Remote(origin, call),
-            None => ReplyTo::None(origin),
+            Some(call) => ReplyTo::Remote(reply_path, call),
+            None => ReplyTo::None(reply_path),
         };
-        Self { to: Some(to), started: false, cancel_waker_set: false, claim }
+        Self { to: Some(to), started: false, cancel_waker_set: false, charge }
     }
 
-    /// Answers a caller on the same host.
+    /// Replies to a caller on the same host.
     #[must_use]
     pub fn local(reply: LocalReply<R>) -> Self {
-        Self { to: Some(ReplyTo::Local(reply)), started: false, cancel_waker_set: false, claim: None }
+        Self { to: Some(ReplyTo::Local(reply)), started: false, cancel_waker_set: false, charge: None }
     }
 
-    /// Answers nobody: a one-way message from the same host.
+    /// Discards the reply, for a one-way message from the same host.
     #[must_use]
-    pub fn nobody(origin: Arc<dyn ReplyPath>) -> Self {
-        Self { to: Some(ReplyTo::None(origin)), started: false, cancel_waker_set: false, claim: None }
+    pub fn discard(reply_path: Arc<dyn ReplyPath>) -> Self {
+        Self { to: Some(ReplyTo::None(reply_path)), started: false, cancel_waker_set: false, charge: None }
     }
 
-    /// Notes that the handler runs now: from here on the outcome is the handler's.
+    /// Marks the start of the handler, which determines the outcome from now on.
     ///
-    /// What a small call takes of its actor's window is given back with its answer, if the handler
-    /// answers at once; whoever keeps the responder for longer is to [`release_credit`](Self::release_credit) it.
+    /// The credit of a small call is released with its reply, if that is immediate. A responder that is
+    /// kept for longer must [release](Self::release_credit) it.
     #[inline]
     pub fn start(&mut self) {
         self.started = true;
-        let small = self.claim.is_some_and(|claim| claim.bytes().get() < SMALL_CLAIM_BYTES);
+        let small = self.charge.is_some_and(|charge| charge.bytes().get() < SMALL_CHARGE_BYTES);
+        // Releasing credit together with the reply saves a lock, but delays other messages of the
+        // sender.
         if !(small && matches!(self.to, Some(ReplyTo::Remote(..)))) {
             self.release_credit();
         }
     }
 
-    /// Gives back what the message takes of its actor's window: another may come in its place.
+    /// Releases the credit that the message holds, so that the sender can send another.
     pub fn release_credit(&mut self) {
-        if let (Some(claim), Some(ReplyTo::Remote(origin, _) | ReplyTo::None(origin))) =
-            (self.claim.take(), &self.to)
+        if let (Some(charge), Some(ReplyTo::Remote(reply_path, _) | ReplyTo::None(reply_path))) =
+            (self.charge.take(), &self.to)
         {
-            origin.release_credit(claim);
+            reply_path.release_credit(charge);
         }
     }
 
-    /// Whether the caller is known to wait no longer: it gave up, or dropped the future.
+    /// True if the caller is known to have cancelled the call or dropped its future.
     #[must_use]
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         match &self.to {
-            Some(ReplyTo::Remote(origin, call)) => origin.is_cancelled(*call),
+            Some(ReplyTo::Remote(reply_path, call)) => reply_path.is_cancelled(*call),
             Some(ReplyTo::Local(reply)) => reply.is_closed(),
             Some(ReplyTo::None(_)) | None => false,
         }
     }
 
-    /// Whether the message need not be handled: its deadline has passed, or nobody waits any more.
+    /// True if the message need not be handled, since it was cancelled or its deadline has passed.
     #[must_use]
     #[inline]
     pub fn is_expired_or_cancelled(&self, deadline: Option<Instant>) -> bool {
@@ -240,85 +249,89 @@ impl<R> Responder<R> {
             || self.is_cancelled()
     }
 
-    /// Is ready once the caller is known to wait no longer. To be polled by one task only.
+    /// Is ready once the caller is known to have cancelled; only one task may poll it.
     pub fn poll_cancelled(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        let abandoned = match &mut self.to {
+        let cancelled = match &mut self.to {
             Some(ReplyTo::Local(reply)) => return reply.poll_closed(task),
-            Some(ReplyTo::Remote(origin, call)) if !self.cancel_waker_set => {
+            // A single task polls a responder, so its waker is registered once.
+            Some(ReplyTo::Remote(reply_path, call)) if !self.cancel_waker_set => {
                 self.cancel_waker_set = true;
-                origin.wake_when_cancelled(*call, task.waker())
+                reply_path.wake_when_cancelled(*call, task.waker())
             }
             _ => self.is_cancelled(),
         };
-        if abandoned { Poll::Ready(()) } else { Poll::Pending }
+        if cancelled { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The duty, to be seen to elsewhere; nothing is left of it here.
+    /// Moves the obligation out; none remains here.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        let Self { to, started, cancel_waker_set: watched, claim } = self;
-        Self { to: to.take(), started: *started, cancel_waker_set: *watched, claim: claim.take() }
+        let Self { to, started, cancel_waker_set, charge } = self;
+        Self { to: to.take(), started: *started, cancel_waker_set: *cancel_waker_set, charge: charge.take() }
     }
 
-    /// Lifts the duty: the message goes back to its sender.
+    /// Discards the obligation of a message that goes back to its sender.
     pub fn disarm(mut self) {
         self.to = None;
     }
 
-    /// Says that there will be no answer.
+    /// Sends a failure in place of a reply.
     pub fn fail(mut self, failure: CallFailure) {
         self.finish_with(failure);
     }
 
     fn finish_with(&mut self, failure: CallFailure) {
-        let claim = match self.to {
-            Some(ReplyTo::Remote(..)) => self.claim.take(),
+        // The failure below releases the credit under the same lock.
+        let charge = match self.to {
+            Some(ReplyTo::Remote(..)) => self.charge.take(),
             _ => None,
         };
         self.release_credit();
         match self.to.take() {
             None => {}
-            // A one-way message whose handler ran was delivered, whatever became of the handler.
-            Some(ReplyTo::None(origin)) if !failure.handler_ran() => origin.dead_letter(&failure),
+            // A one-way message whose handler ran counts as delivered, even if the handler failed.
+            Some(ReplyTo::None(reply_path)) if !failure.handler_ran() => reply_path.dead_letter(&failure),
             Some(ReplyTo::None(_)) => {}
-            Some(ReplyTo::Remote(origin, call)) => origin.fail(call, &failure, claim),
+            Some(ReplyTo::Remote(reply_path, call)) => reply_path.fail(call, &failure, charge),
+            // A caller that has dropped its future needs no failure.
             Some(ReplyTo::Local(reply)) => drop(reply.send(Err(failure))),
         }
     }
 }
 
 impl<R: Serialize + DeserializeOwned> Responder<R> {
-    /// Answers; the value is encoded here, on the handler's thread.
+    /// Sends the reply, which is encoded on the handler's thread.
     ///
-    /// A panic in the value's `Serialize` fails the call as an answer that cannot be encoded: the
-    /// handler is through by then, and its actor lives on.
+    /// A panic in the value's `Serialize` fails the call as a reply that cannot be encoded. The handler
+    /// has returned by then, so its actor continues.
     #[inline]
     pub fn answer(mut self, value: R) {
         self.answer_in_place(value);
     }
 
-    /// As [`answer`](Self::answer), for who holds the duty by reference; nothing is left of it.
+    /// [`answer`](Self::answer) by reference, which avoids a move; no obligation remains.
     #[inline]
     pub fn answer_in_place(&mut self, value: R) {
         match self.to.take() {
             None => {}
-            Some(ReplyTo::None(origin)) => {
-                if let Some(claim) = self.claim.take() {
-                    origin.release_credit(claim);
+            Some(ReplyTo::None(reply_path)) => {
+                if let Some(charge) = self.charge.take() {
+                    reply_path.release_credit(charge);
                 }
             }
             Some(ReplyTo::Local(reply)) => drop(reply.send(Ok(value))),
-            Some(ReplyTo::Remote(origin, call)) => {
-                let (limit, claim) = (origin.body_bytes_max(), self.claim.as_ref());
+            Some(ReplyTo::Remote(reply_path, call)) => {
+                let (limit, charge) = (reply_path.body_bytes_max(), self.charge.as_ref());
                 let mut replied = false;
                 let reply = |body: Encoded<'_>| {
-                    origin.reply(call, body, claim);
+                    reply_path.reply(call, body, charge);
                     replied = true;
                 };
+                // `Serialize` is user code, which may panic after any number of bytes.
                 let encoded = panics::catch(|| wire::encode_message(&value, limit, reply));
-                // The owner of an attachment may panic when that is dropped: the answer is out by then.
+                // Dropping an attachment may panic, and the reply has been sent by then.
                 if replied {
-                    self.claim = None;
+                    self.charge = None;
                     return;
                 }
                 let failure = match encoded {
@@ -326,7 +339,7 @@ impl<R: Serialize + DeserializeOwned> Responder<R> {
                     Ok(Err(error)) => unencodable(error),
                     Err(text) => CallFailure::ReplyUnencodable { text },
                 };
-                origin.fail(call, &failure, self.claim.take());
+                reply_path.fail(call, &failure, self.charge.take());
             }
         }
     }
@@ -358,7 +371,7 @@ impl<R> fmt::Debug for Responder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = match &self.to {
             None => "answered",
-            Some(ReplyTo::None(_)) => "nobody",
+            Some(ReplyTo::None(_)) => "none",
             Some(ReplyTo::Remote(..)) => "another host",
             Some(ReplyTo::Local(_)) => "this host",
         };

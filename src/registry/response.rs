@@ -1,11 +1,13 @@
-//! How each form of a handler's result becomes an answer.
+//! Conversion of each kind of handler result into a reply.
 //!
-//! actix handlers return plain values, `ResponseFuture`, `ResponseActFuture`, or anything else with
-//! a `MessageResponse`. The generated delivery knows which, and picks the trait here by the number
-//! of references that method lookup has to add or remove (autoref-based specialisation, after
-//! David Tolnay): the most specific form is tried first. The futures are driven here, so that a
-//! panic in them is caught; the other forms answer through actix's own channel, and what cannot be
-//! wrapped (`AtomicResponse`) fails its call when the channel is dropped.
+//! actix handlers return plain values, `ResponseFuture`, `ResponseActFuture`, or any other
+//! `MessageResponse`. The generated delivery knows the concrete type. It selects a trait here by the
+//! number of references that method lookup has to add or remove (autoref-based specialisation, after
+//! David Tolnay), the most specific kind first.
+//!
+//! Futures are polled here, so that a panic in them is caught. Other kinds reply through actix's own
+//! channel. A response that cannot be wrapped (`AtomicResponse`) fails its call when the channel is
+//! dropped.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -23,12 +25,12 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::{ControlMessage, RemoteActor, RemoteMessage, Responder, panics};
 use crate::wire::CallFailure;
 
-/// The form of the result `R` of actor `A`'s handler for `M`.
+/// Selector for the result `R` of actor `A`'s handler for `M`.
 #[derive(Debug)]
 pub struct ResponseKind<A, M, R>(PhantomData<fn(A, M, R)>);
 
 impl<A, M, R> ResponseKind<A, M, R> {
-    /// The form.
+    /// Creates the selector.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "only generated code makes one")]
     pub fn new() -> Self {
@@ -36,27 +38,27 @@ impl<A, M, R> ResponseKind<A, M, R> {
     }
 }
 
-/// A `ResponseActFuture`: driven in the actor's context.
+/// A `ResponseActFuture`, polled in the actor's context.
 pub trait ActFutureForm<A: Actor, M: RemoteMessage, R> {
-    /// Answers with what the future yields.
+    /// Replies with the output of the future.
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
-/// A `ResponseFuture`: driven beside the actor, as actix does.
+/// A `ResponseFuture`, polled beside the actor as in actix.
 pub trait FutureForm<A: Actor, M: RemoteMessage, R> {
-    /// Answers with what the future yields.
+    /// Replies with the output of the future.
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
-/// The message's result itself: answered at once.
+/// The message's result itself, sent immediately.
 pub trait ValueForm<A: Actor, M: RemoteMessage, R> {
-    /// Answers.
+    /// Replies with the value.
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
-/// Every other form of actix.
+/// Any other response type of actix.
 pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
-    /// Answers when the response does.
+    /// Replies when the response does.
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
@@ -72,6 +74,7 @@ where
         responder: &mut Responder<M::Result>,
         ctx: &mut Context<A>,
     ) {
+        // The future may run for long after the handler returned, and must not hold credit meanwhile.
         responder.release_credit();
         ctx.spawn(ActorFutureResponse { future, responder: Some(responder.take()) });
     }
@@ -89,6 +92,7 @@ where
         ctx: &mut Context<A>,
     ) {
         responder.release_credit();
+        // Outside of the actor's context, so that the actor handles other messages meanwhile.
         actix_rt::spawn(SpawnedResponse { future, responder: Some(responder.take()), actor: ctx.address() });
     }
 }
@@ -117,29 +121,33 @@ where
             panics::resume(text);
         }
         let mut waiting = ChannelResponse { answered, responder: Some(responder.take()) };
+        // Many responses reply within `handle`, and then need no future.
         if !waiting.is_settled() {
             ctx.spawn(waiting);
         }
     }
 }
 
-/// Polls a handler's future and answers; `Err` with the text once it has panicked.
+/// Polls a handler's future and replies; `Err` with the text once it has panicked.
 ///
-/// It is also ready, without an answer, once nobody waits for one: the future is to be dropped then.
+/// It is also ready, without a reply, once the caller has cancelled. The future is dropped then.
 fn poll_response<T: Serialize + DeserializeOwned>(
     responder: &mut Option<Responder<T>>,
     task: &mut TaskContext<'_>,
     poll: impl FnOnce(&mut TaskContext<'_>) -> Poll<T>,
 ) -> Poll<Result<(), String>> {
-    let waiting = responder.as_mut().expect("a future is not polled after it was ready");
+    let pending = responder.as_mut().expect("a future is not polled after it was ready");
     let mut polled = Ok(Poll::Pending);
-    if !waiting.is_cancelled() {
+    // Before the poll: the future of a cancelled call is dropped without running further.
+    if !pending.is_cancelled() {
         polled = panics::catch(|| poll(task));
         if let Ok(Poll::Pending) = polled {
-            ready!(waiting.poll_cancelled(task));
+            // Registers the waker: a cancellation drops the future without waiting for its next
+            // wake-up.
+            ready!(pending.poll_cancelled(task));
         }
     }
-    let responder = responder.take().expect("it was there just now");
+    let responder = responder.take().expect("it was used above");
     Poll::Ready(match polled {
         Ok(Poll::Ready(value)) => {
             responder.answer(value);
@@ -204,23 +212,24 @@ where
         let outcome =
             ready!(poll_response(&mut this.responder, task, |task| this.future.as_mut().poll(task)));
         if let Err(text) = outcome {
+            // The future is not part of the actor, so the panic is forwarded to end it.
             this.actor.do_send(ControlMessage::Panic(text));
         }
         Poll::Ready(())
     }
 }
 
-/// Waits in the actor's context for an answer that comes through actix's own channel.
+/// Waits in the actor's context for a reply through actix's own channel.
 ///
-/// It lives in the context so that it is dropped with the actor, also while a panic unwinds:
-/// the responder then knows the panic's text.
+/// The context drops it with the actor, also while a panic unwinds, so that the responder knows the
+/// panic's text.
 struct ChannelResponse<T: Serialize + DeserializeOwned> {
     answered: oneshot::Receiver<T>,
     responder: Option<Responder<T>>,
 }
 
 impl<T: Serialize + DeserializeOwned> ChannelResponse<T> {
-    /// Looks whether the answer is there, or can never come, and passes it on.
+    /// Forwards the reply if it has arrived, or can no longer arrive; returns false otherwise.
     fn is_settled(&mut self) -> bool {
         match self.answered.try_recv() {
             Ok(value) => {
@@ -231,6 +240,7 @@ impl<T: Serialize + DeserializeOwned> ChannelResponse<T> {
             }
             Err(TryRecvError::Empty) => false,
             Err(TryRecvError::Closed) => {
+                // The dropped responder reports a missing reply, or the panic that is unwinding.
                 drop(self.responder.take());
                 true
             }
@@ -257,7 +267,7 @@ where
 
 impl<T: Serialize + DeserializeOwned> Drop for ChannelResponse<T> {
     fn drop(&mut self) {
-        // The response may have answered and stopped the actor in one step.
+        // One handler may have both replied and stopped the actor.
         self.is_settled();
     }
 }

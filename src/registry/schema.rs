@@ -1,11 +1,11 @@
-//! What a declaration consists of: its own schema, and those of the types that it names.
+//! Collection of the schemas that a declaration consists of: its own, and those of the types it names.
 //!
-//! The macros write down the types that a message, its result or a task names. Which of them have a
-//! schema is known only to the compiler, so each is asked through a [`Probe`]: method lookup takes
-//! [`Described`] for a type that is [`RemoteData`], and [`Opaque`] for any other (autoref-based
-//! specialisation, after David Tolnay).
+//! The macros record the types that a message, its result or a task names. Only the compiler knows which
+//! of them have a schema, so each is queried through a [`Probe`]: method lookup selects [`Described`] for
+//! a type that is [`RemoteData`], and [`Opaque`] for any other (autoref-based specialisation, after David
+//! Tolnay).
 //!
-//! Owns the collecting. What is done with the schemas is [`SchemaTable`](super::SchemaTable)'s.
+//! [`SchemaTable`](super::SchemaTable) compares the collected schemas.
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,21 +16,21 @@ use rustc_hash::FxHashSet;
 
 use super::RemoteData;
 
-/// Schemas under one name: a single one, unless several types share the name.
+/// SchemaSet under one name: a single one, unless several types share the name.
 ///
-/// They do where `#[remote(name = "..")]` says so, and types of two functions' bodies do.
-pub(super) type Schemas = BTreeSet<String>;
+/// Types share a name by `#[remote(name = "..")]`, or if they are declared in two functions' bodies.
+pub(super) type SchemaSet = BTreeSet<String>;
 
-/// The schemas of the types that a declaration names, by the types' names.
+/// SchemaSet of the types that a declaration names, by name.
 #[derive(Debug, Default)]
 pub struct SchemaCollector {
     seen: FxHashSet<TypeId>,
-    pub(super) schemas: BTreeMap<String, Schemas>,
+    pub(super) schemas: BTreeMap<String, SchemaSet>,
 }
 
 impl SchemaCollector {
     fn add<T: RemoteData + ?Sized + 'static>(&mut self) {
-        // A type may contain itself.
+        // A type may contain itself, and the recursion must end.
         if self.seen.insert(TypeId::of::<T>()) {
             self.schemas.entry(T::NAME.to_owned()).or_default().insert(T::SCHEMA.to_owned());
             T::collect_schemas(self);
@@ -38,11 +38,11 @@ impl SchemaCollector {
     }
 }
 
-/// Stands for the type `T`, of which there need be no value.
+/// Placeholder for the type `T`, which needs no value.
 pub struct Probe<T: ?Sized>(PhantomData<fn(&T)>);
 
 impl<T: ?Sized> Probe<T> {
-    /// The probe.
+    /// Creates the probe.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "only generated code makes one")]
     pub const fn new() -> Self {
@@ -56,13 +56,13 @@ impl<T: ?Sized> fmt::Debug for Probe<T> {
     }
 }
 
-/// A type with a schema.
+/// Type with a schema.
 pub trait Described {
     /// Adds the type, and the types that it names.
     fn describe(&self, parts: &mut SchemaCollector);
 }
 
-/// A type without one: its name, which stands in the schema of what contains it, is all there is.
+/// Type without a schema; the schema of its container still has its name.
 pub trait Opaque {
     /// Adds nothing.
     fn describe(&self, parts: &mut SchemaCollector);
@@ -74,6 +74,7 @@ impl<T: RemoteData + ?Sized + 'static> Described for Probe<T> {
     }
 }
 
+// For a reference, so that method lookup tries `Described` first.
 impl<T: ?Sized> Opaque for &Probe<T> {
     fn describe(&self, _parts: &mut SchemaCollector) {}
 }
@@ -82,8 +83,8 @@ impl<T: ?Sized> Opaque for &Probe<T> {
 mod tests {
     use super::*;
 
-    /// As it is generated.
-    macro_rules! ask {
+    /// Query in the form that the macros generate.
+    macro_rules! query {
         ($ty:ty, $parts:expr) => {
             (&Probe::<$ty>::new()).describe($parts);
         };
@@ -96,7 +97,7 @@ mod tests {
         const SCHEMA: &'static str = "struct Leaf";
     }
 
-    /// Two that name each other.
+    /// Two types that name each other.
     struct Left;
     struct Right;
 
@@ -105,7 +106,7 @@ mod tests {
         const SCHEMA: &'static str = "struct Left(Right)";
 
         fn collect_schemas(parts: &mut SchemaCollector) {
-            ask!(Right, parts);
+            query!(Right, parts);
         }
     }
 
@@ -114,8 +115,8 @@ mod tests {
         const SCHEMA: &'static str = "struct Right(Left,Leaf)";
 
         fn collect_schemas(parts: &mut SchemaCollector) {
-            ask!(Left, parts);
-            ask!(Leaf, parts);
+            query!(Left, parts);
+            query!(Leaf, parts);
         }
     }
 
@@ -128,17 +129,17 @@ mod tests {
     #[test]
     fn only_types_with_a_schema_add_theirs() {
         let mut parts = SchemaCollector::default();
-        ask!(Vec<Leaf>, &mut parts);
-        ask!(str, &mut parts);
+        query!(Vec<Leaf>, &mut parts);
+        query!(str, &mut parts);
         check(&parts, &[]);
-        ask!(Leaf, &mut parts);
+        query!(Leaf, &mut parts);
         check(&parts, &[("Leaf", &["struct Leaf"])]);
     }
 
     #[test]
     fn types_that_contain_each_other_are_added_once_and_share_a_name() {
         let mut parts = SchemaCollector::default();
-        ask!(Left, &mut parts);
+        query!(Left, &mut parts);
         check(
             &parts,
             &[("Leaf", &["struct Leaf"]), ("Pair", &["struct Left(Right)", "struct Right(Left,Leaf)"])],

@@ -1,41 +1,41 @@
-//! All that an executable declares, and how it differs from what another executable does.
+//! Declarations of an executable's messages and tasks, and their differences from another executable's.
 //!
-//! The table of a peer is what the peer says: it may be of any size and contents, and what is shown
-//! of it is short and has no control characters.
+//! The table of a peer is untrusted: it may have any size and content. Texts that quote it are short and
+//! free of control characters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{SchemaCollector, Schemas};
+use super::schema::{SchemaCollector, SchemaSet};
 use super::{RemoteMessage, TaskFn};
 use crate::id::TypeHash;
 
-/// How many differences of one message are shown: whoever sees these knows where to look.
+/// Maximum number of differences shown for one message; they suffice to find the cause.
 const DIFFERENCES_MAX: usize = 5;
 
-/// How many characters of a schema are shown.
+/// Maximum number of characters of a schema that are shown.
 const EXCERPT_CHARS_MAX: usize = 200;
 
-/// How many of them come before the first difference, if the schema is longer.
+/// Number of those characters before the first difference, in a schema that is longer.
 const EXCERPT_CHARS_BEFORE: usize = 60;
 
-/// The messages and tasks of an executable by their names, each with its schema.
+/// Messages and tasks of an executable by name, each with its schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SchemaTable(BTreeMap<String, Declaration>);
 
-/// How a message or a task is declared.
+/// Declaration of a message or a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Declaration {
-    /// Its own schema; none if it is not known.
-    own: Schemas,
-    /// The schemas of the types that it names, by their names.
-    parts: BTreeMap<String, Schemas>,
+    /// Its own schemas; empty if unknown.
+    own: SchemaSet,
+    /// SchemaSet of the types that it names, by name.
+    parts: BTreeMap<String, SchemaSet>,
 }
 
 impl SchemaTable {
-    /// Adds a declaration; to the one of that name, if there is one.
+    /// Adds a declaration, merged into one of the same name.
     pub(super) fn add(&mut self, name: &str, declared: Declaration) {
         let known = self.0.entry(name.to_owned()).or_default();
         known.own.extend(declared.own);
@@ -44,10 +44,10 @@ impl SchemaTable {
         }
     }
 
-    /// A hash of all of it, the same for the same table on every machine.
+    /// Hash of the whole table, equal for equal tables on every machine.
     pub(super) fn digest(&self) -> u64 {
         let mut text = String::new();
-        // A mark behind each piece, so that no two tables are one text.
+        // A mark after each piece keeps different tables from producing the same text.
         let mut push = |mark: char, piece: &str| {
             text.push_str(piece);
             text.push(mark);
@@ -63,7 +63,7 @@ impl SchemaTable {
         TypeHash::of(&text).0
     }
 
-    /// What stands in both tables and differs: its name, and how it does in words.
+    /// Declarations in both tables that differ: their names, and the differences as text.
     pub(super) fn differences<'a>(&'a self, theirs: &'a Self) -> impl Iterator<Item = (&'a str, String)> {
         self.0.iter().filter_map(|(name, declaration)| {
             let difference = declaration.difference(theirs.0.get(name)?)?;
@@ -88,13 +88,14 @@ impl Declaration {
         Self { own: own.into_iter().collect(), parts: parts.schemas }
     }
 
-    /// How a message that the other side sends differs from what is expected here; `None` if it does
-    /// not, as far as is known.
+    /// Difference between this declaration and the sender's; `None` if they agree or one is unknown.
     fn difference(&self, theirs: &Self) -> Option<String> {
+        // An unknown schema matches everything, since no difference can be shown.
         if self.own.is_empty() || theirs.own.is_empty() {
             return None;
         }
         let own = [(String::new(), Some(&self.own), Some(&theirs.own))];
+        // Types of both sides: one may be declared on one side only.
         let names: BTreeSet<_> = self.parts.keys().chain(theirs.parts.keys()).collect();
         let parts = names.into_iter().map(|name| {
             (format!("`{}` is ", excerpt(name, 0)), self.parts.get(name), theirs.parts.get(name))
@@ -112,24 +113,25 @@ impl Declaration {
     }
 }
 
-/// Both sides, each named by its part in the message's way: who reads this may be on either.
-fn diff_excerpt(here: Option<&Schemas>, there: Option<&Schemas>) -> String {
-    let text = |schemas: Option<&Schemas>| {
+/// Text with both sides, each named by its role, since the reader may be on either.
+fn diff_excerpt(here: Option<&SchemaSet>, there: Option<&SchemaSet>) -> String {
+    let text = |schemas: Option<&SchemaSet>| {
         schemas.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" or ")
     };
     let (receiver, sender) = (text(here), text(there));
     let alike = receiver.chars().zip(sender.chars()).take_while(|(one, other)| one == other).count();
-    let show = |declared: Option<&Schemas>, text: &str| match declared {
+    let show = |declared: Option<&SchemaSet>, text: &str| match declared {
         Some(_) => format!("`{}`", excerpt(text, alike)),
         None => "not declared".to_owned(),
     };
     format!("{} at the receiver, {} at the sender", show(here, &receiver), show(there, &sender))
 }
 
-/// What of a text is shown: all of it, or the surroundings of its character number `at`.
+/// Excerpt of a text: all of it, or the part around character `at`.
 fn excerpt(text: &str, at: usize) -> String {
     let is_long = text.chars().nth(EXCERPT_CHARS_MAX).is_some();
     let start = if is_long { at.saturating_sub(EXCERPT_CHARS_BEFORE) } else { 0 };
+    // A terminal or log viewer would interpret control characters.
     let mut rest = text.chars().skip(start).map(|c| if c.is_control() { '\u{fffd}' } else { c });
     let mut excerpt = if start > 0 { "..".to_owned() } else { String::new() };
     excerpt.extend(rest.by_ref().take(EXCERPT_CHARS_MAX));
@@ -145,7 +147,7 @@ mod tests {
     use crate::registry::decode;
     use crate::wire::{self, Body};
 
-    /// A table with one message, of these schemas: its own, and each part's with its name.
+    /// Table with one message: its own schema, and the schema of each named type.
     fn table(own: &str, parts: &[(&str, &str)]) -> SchemaTable {
         let parts = parts.iter().map(|(name, schema)| (name.to_string(), [schema.to_string()].into()));
         let own = Some(own.to_owned()).filter(|own| !own.is_empty());
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_shown() {
+    fn only_differing_declarations_are_shown() {
         check(
             &table("struct M(u64)", &[("P", "struct P"), ("Q", "struct Q")]),
             &table("struct M(u32)", &[("P", "struct P"), ("Q", "struct Q")]),
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_schema_is_shown_where_it_differs() {
+    fn a_long_schema_is_shown_around_its_difference() {
         let fields = "a:u8,".repeat(1000);
         let here = table(&format!("struct M{{{fields}x:u8,{fields}}}"), &[]);
         let there = table(&format!("struct M{{{fields}y:u8,{fields}}}"), &[]);
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_makes_up_is_shown_in_bounds_and_without_control_characters() {
+    fn a_hostile_table_is_shown_in_bounds_and_without_control_characters() {
         let here = table("struct M", &[]);
         let names: Vec<_> = (0..1000).map(|n| format!("{n:04}\u{1b}[2J{}", "ä".repeat(10_000))).collect();
         let schema = "\n".repeat(10_000);
@@ -228,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_of_a_table_is_the_same_for_ever() {
+    fn the_digest_of_a_table_is_stable_across_releases() {
         assert_eq!(SchemaTable::default().digest(), 0xcbf2_9ce4_8422_2325);
         assert_eq!(table("struct M(P)", &[("P", "struct P")]).digest(), 0x4e6b_39c7_1138_5858);
     }
 
     #[test]
-    fn a_table_travels() {
+    fn a_table_round_trips_and_garbage_is_rejected() {
         let table = table("struct M(P)", &[("P", "struct P")]);
         let body = wire::encode(&table, usize::MAX, |body| Body {
             message: body.message.into(),

@@ -1,4 +1,4 @@
-//! The address of an actor, typed.
+//! Typed address of an actor.
 
 use std::fmt;
 use std::future::Future;
@@ -16,16 +16,17 @@ use crate::id::{ActorId, HostUid, Target};
 use crate::registry::{HandledBy, RemoteActor};
 use crate::spec::ActorLocation;
 
-/// The address of an actor, wherever in the cluster it lives.
+/// Address of an actor on any host of the cluster.
 ///
-/// It is what `Addr` is in actix, and may travel inside messages: one that is decoded from a
-/// message is bound to the receiver's host. One that is decoded elsewhere (from a file, say) is
-/// unbound until [`ClusterRef::bind`](crate::ClusterRef::bind), and sends nothing before.
+/// It corresponds to actix's `Addr`, and may be sent inside messages. An address that is decoded from a
+/// message is bound to the receiver's host. One that is decoded elsewhere (from a file, say) is unbound
+/// until [`ClusterRef::bind`](crate::ClusterRef::bind), and sends nothing before.
 ///
-/// Messages from one host to one actor are handled in the order in which they were sent. To an
-/// actor on this very host a message moves as it is; to any other it is serialized.
+/// Messages from one host to one actor are handled in the order in which they were sent. To an actor on
+/// the same host a message is moved; to any other it is serialized.
 pub struct RemoteAddr<A> {
     address: Address,
+    // A function type, so that the address is `Send` and `Sync` for every actor type.
     actor: PhantomData<fn() -> A>,
 }
 
@@ -42,11 +43,11 @@ impl<A: RemoteActor> RemoteAddr<A> {
         &self.address
     }
 
-    /// Sends a message and waits for the answer.
+    /// Sends a message and waits for the reply.
     ///
     /// # Errors
     ///
-    /// The request gives a [`SendError`], which tells whether the message may be sent again.
+    /// The request returns a [`SendError`], which says whether the message may be sent again.
     ///
     /// # Cancel safety
     ///
@@ -55,43 +56,44 @@ impl<A: RemoteActor> RemoteAddr<A> {
         self.address.send(message)
     }
 
-    /// Sends a message one way, waiting for room if there is none, and for its task's next turn if that has
-    /// used up tokio's budget for this one.
+    /// Sends a one-way message, and waits while the queue is full.
     ///
-    /// Once it returns, the message is queued, in order behind those before it, and lost only with
-    /// the session. What becomes of it is not reported: if the actor has stopped it is a dead letter.
+    /// It also yields when the task's budget of tokio is used up. Once it returns, the message is queued
+    /// in order and is lost only with the session. The outcome is not reported: if the actor has stopped,
+    /// the message is a dead letter.
     ///
     /// # Errors
     ///
-    /// [`NotDelivered`] if it cannot be put on its way at all.
+    /// [`NotDelivered`] if the message cannot be queued at all.
     ///
     /// # Cancel safety
     ///
     /// A future dropped before it is ready has sent nothing.
-    #[must_use = "a message is told when the future is awaited"]
+    #[must_use = "the message is sent when the future is awaited"]
     pub fn tell<M: HandledBy<A>>(
         &self,
         message: M,
     ) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<A, M> {
+        // Cloned, so that the future does not borrow the address.
         let address = self.address.clone();
         async move { address.tell(message).await }
     }
 
-    /// Sends a message one way and never waits.
+    /// Sends a one-way message without waiting.
     ///
-    /// Where actix's `do_send` grows the mailbox without bound, this one has budgets, for what is on
-    /// its way to the host and for what waits for the actor: beyond them the message is a dead letter.
+    /// actix's `do_send` grows the mailbox without bound. This one has limits for the bytes in flight to
+    /// the host and for those queued for the actor; beyond them the message is a dead letter.
     pub fn do_send<M: HandledBy<A>>(&self, message: M) {
         self.address.do_send(message);
     }
 
-    /// Sends a message now or gives it back.
+    /// Sends a message immediately, or returns it.
     ///
-    /// The request that it returns is under way already; awaiting it gives the answer.
+    /// The returned request is queued already; awaiting it returns the reply.
     ///
     /// # Errors
     ///
-    /// [`TrySendError`] with the message, if it cannot be queued at once.
+    /// [`TrySendError`] with the message, if it cannot be queued immediately.
     #[inline(always)]
     pub fn try_send<M: HandledBy<A>>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         self.address.try_send(message)
@@ -99,14 +101,14 @@ impl<A: RemoteActor> RemoteAddr<A> {
 
     /// Stops the actor behind everything that this host has sent to it before.
     ///
-    /// That is each `do_send` and `tell` that has returned, and each `send` that was polled. The stop
-    /// waits for room and credit as a message does. Returns when the actor comes to it, as to
-    /// `ctx.stop()`; messages behind it fail as not delivered. An actor that has stopped already is no
+    /// That includes each `do_send` and `tell` that has returned, and each `send` that was polled. The
+    /// stop waits for capacity and credit as a message does. It returns when the actor processes it, like
+    /// `ctx.stop()`; later messages fail as not delivered. An actor that has already stopped is not an
     /// error.
     ///
     /// # Errors
     ///
-    /// [`SendError`] if the host cannot be told.
+    /// [`SendError`] if the host cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -116,27 +118,28 @@ impl<A: RemoteActor> RemoteAddr<A> {
         async move { stop_on_host(address.here()?, address.location).await }
     }
 
-    /// `false` once this host knows that the actor or its host is gone, and for an unbound address.
+    /// Returns `false` once this host knows that the actor or its host is down, and for an unbound
+    /// address.
     ///
-    /// It asks nobody: an actor that has stopped may count as connected until a message to it fails.
+    /// It sends no message: an actor that has stopped may count as connected until a message to it fails.
     #[must_use]
     pub fn connected(&self) -> bool {
         self.address.connected()
     }
 
-    /// The same address for one message type only, without the actor's type.
+    /// The same address for a single message type, without the actor's type.
     #[must_use]
     pub fn recipient<M: HandledBy<A>>(&self) -> RemoteRecipient<M> {
         RemoteRecipient::new(self.address.clone())
     }
 
-    /// The host that the actor lives on.
+    /// Host of the actor.
     #[must_use]
     pub fn host(&self) -> HostUid {
         self.address.location.host
     }
 
-    /// The actor's id on its host.
+    /// Id of the actor on its host.
     #[must_use]
     pub fn actor(&self) -> ActorId {
         self.address.location.target.actor

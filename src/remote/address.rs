@@ -1,4 +1,4 @@
-//! An address without its types: which actor of which host, and the way there.
+//! Untyped address: the location of an actor, and the local host that sends to it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
-use super::request::{Answer, Request, TrySendError};
+use super::request::{ReplySource, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{Peer, Place, Retryable, Waiter};
+use crate::host::peer::{Peer, QueuePosition, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::HostUid;
 use crate::observe::log;
@@ -19,36 +19,36 @@ use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchron
 use crate::spec::ActorLocation;
 use crate::wire::{self, Body, CallFailure};
 
-/// A place, and the host that leads there.
+/// Location of an actor, and its binding to a host if it has one.
 #[derive(Clone)]
 pub(crate) struct Address {
     pub(crate) location: ActorLocation,
     bound: Option<Arc<BoundAddress>>,
 }
 
-/// A place as seen from a host.
+/// Location as seen from a host, shared by the clones of an address.
 pub(super) struct BoundAddress {
     pub(super) location: ActorLocation,
     pub(super) local_host: Host,
     peer: OnceLock<Arc<Peer>>,
-    /// Set on evidence that the actor is gone for good.
+    /// Set on evidence that the actor has stopped for good.
     dead: AtomicBool,
 }
 
 impl Address {
-    pub(crate) fn new(place: ActorLocation, here: Option<Host>) -> Self {
+    pub(crate) fn new(location: ActorLocation, here: Option<Host>) -> Self {
         let bound = here.map(|here| {
             Arc::new(BoundAddress {
-                location: place,
+                location,
                 local_host: here,
                 peer: OnceLock::new(),
                 dead: AtomicBool::new(false),
             })
         });
-        Self { location: place, bound }
+        Self { location, bound }
     }
 
-    /// The same place as seen from `host`.
+    /// The same location, bound to `host`.
     pub(crate) fn bind(&self, host: &Host) -> Self {
         Self::new(self.location, Some(host.clone()))
     }
@@ -56,8 +56,9 @@ impl Address {
     pub(crate) fn connected(&self) -> bool {
         let Some(bound) = &self.bound else { return false };
         let reachable = match bound.local_host.identity() == self.location.host {
+            // On this host the table knows the answer, so no evidence is needed.
             true => bound.local_host.actors().find(self.location.target).is_ok(),
-            false => bound.peer().is_ok_and(|peer| !peer.is_gone()),
+            false => bound.peer().is_ok_and(|peer| !peer.is_down()),
         };
         reachable && !bound.dead.load(Ordering::Relaxed)
     }
@@ -71,24 +72,27 @@ impl Address {
 
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
         let mut slot = Some(message);
-        // Within a synchronous handler a `tell` waits for nothing but room, where a deadlock is detected: a thread
-        // that blocks gives no credit, and does not run what wakes a task whose budget is used up.
+        // In a synchronous handler a `tell` waits only for capacity, where a deadlock is detected. The
+        // blocked
+        // thread would neither release credit nor wake a task whose budget is used up.
         let patient = synchronous::running().is_none();
         if patient
             && let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())
             && peer.consumes_budget()
         {
+            // Yields when the budget is used up, so that the link writes and the peer can work in
+            // parallel.
             tokio::task::coop::consume_budget().await;
         }
-        let mut place: Option<Place> = None;
+        let mut position: Option<QueuePosition> = None;
         loop {
-            match self.post(&mut slot, patient, place.as_ref()) {
+            match self.post(&mut slot, patient, position.as_ref()) {
                 Err(NotDelivered::Full { size, .. }) => {
                     let peer = self.peer()?;
                     let waiter = Waiter { frame_bytes: size, is_call: false, spares_queue: patient };
-                    let lined_up = || peer.line_up(self.location.target, waiter);
-                    let turn = place.get_or_insert_with(lined_up).turn();
-                    unless_deadlock(self.here()?, turn).await.map_err(|_| NotDelivered::Deadlock)?;
+                    let enqueue = || peer.enqueue_waiter(self.location.target, waiter);
+                    let granted = position.get_or_insert_with(enqueue).granted();
+                    unless_deadlock(self.here()?, granted).await.map_err(|_| NotDelivered::Deadlock)?;
                 }
                 outcome => return outcome,
             }
@@ -112,37 +116,39 @@ impl Address {
         let mut slot = Some(message);
         match bound.call(&mut slot, None, &mut Retryable::Never, true) {
             Ok(answer) => {
-                // Dropping the message runs user code; if that panics the request goes, and its call with it.
+                // Dropping the message runs user code. If that panics, the request is dropped and cancels
+                // its call.
                 let request = Request::sent(Arc::clone(bound), answer);
                 drop(slot);
                 Ok(request)
             }
             Err(reason) => match slot {
                 Some(message) => Err(TrySendError { message, reason: *reason }),
-                // The mailbox closed in between and took the message with it.
+                // The mailbox closed in between and dropped the message.
                 None => Ok(Request::failed(reason)),
             },
         }
     }
 
-    /// Posts a one-way message; it stays in the slot when nobody took it. `patient` is for who can wait, a
-    /// place in the line for who has waited.
+    /// Queues a one-way message, which stays in the slot on failure.
+    ///
+    /// A `patient` sender can wait. One that has waited passes its queue position.
     fn post<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,
         patient: bool,
-        place: Option<&Place>,
+        position: Option<&QueuePosition>,
     ) -> Result<(), NotDelivered> {
         let bound = self.bound()?;
         if bound.local_host.identity() == self.location.host {
-            let responder = Responder::nobody(bound.local_host.as_reply_path());
+            let responder = Responder::discard(bound.local_host.as_reply_path());
             return bound.deliver_local(slot, None, responder, false);
         }
         let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
-        wire::encode_message(message, peer.body_bytes_max(), |body| match place {
+        wire::encode_message(message, peer.body_bytes_max(), |body| match position {
             None => peer.tell(self.location.target, M::HASH, body, patient),
-            Some(place) => peer.tell_in_turn(place, M::HASH, body),
+            Some(position) => peer.tell_in_turn(position, M::HASH, body),
         })?
     }
 
@@ -153,18 +159,18 @@ impl Address {
         }
     }
 
-    /// The host there.
+    /// The peer of the address.
     fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
         self.bound()?.peer()
     }
 
-    /// The host that leads there.
+    /// The local host that the address is bound to.
     pub(super) fn here(&self) -> Result<&Host, NotDelivered> {
         Ok(&self.bound()?.local_host)
     }
 }
 
-/// Decodes an answer under the scope that is current.
+/// Decodes a reply in the current decode context.
 #[inline]
 pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, Box<SendError>> {
     wire::decode(body).map_err(|error| {
@@ -181,8 +187,9 @@ fn not_delivered(failure: CallFailure) -> NotDelivered {
 }
 
 impl BoundAddress {
-    /// Makes a call; the message stays in the slot when nobody took it, or it may be made again. Then
-    /// `repeat` is left as what the next attempt is.
+    /// Sends a call. The message stays in the slot on failure, or if the call may be retried.
+    ///
+    /// `repeat` is updated to identify the next attempt.
     #[inline]
     pub(super) fn call<M: RemoteMessage>(
         &self,
@@ -190,14 +197,14 @@ impl BoundAddress {
         deadline: Option<Instant>,
         repeat: &mut Retryable,
         only_if_room: bool,
-    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
+    ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         match self.known_peer() {
             Some(peer) => self.call_peer(peer, slot, deadline, repeat),
             None => self.call_slow(slot, deadline, repeat, only_if_room),
         }
     }
 
-    /// As [`call`](Self::call), where no peer is known: none is needed on the same host.
+    /// [`call`](Self::call) without a known peer, which an actor on the same host never has.
     #[inline(never)]
     fn call_slow<M: RemoteMessage>(
         &self,
@@ -205,11 +212,11 @@ impl BoundAddress {
         deadline: Option<Instant>,
         repeat: &mut Retryable,
         only_if_room: bool,
-    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
+    ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         if self.local_host.identity() == self.location.host {
             let (reply, answer) = oneshot::channel();
             self.deliver_local(slot, deadline, Responder::local(reply), only_if_room)?;
-            return Ok(Answer::Local(answer));
+            return Ok(ReplySource::Local(answer));
         }
         self.call_peer(self.peer()?, slot, deadline, repeat)
     }
@@ -221,32 +228,32 @@ impl BoundAddress {
         slot: &Option<M>,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
-    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
+    ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
             peer.call(self.location.target, M::HASH, deadline, repeat, body)
         });
-        Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
+        Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))
     }
 
-    /// Makes a call as [`call`](Self::call), at its place in the line for room.
+    /// [`call`](Self::call) with reserved capacity.
     #[inline(never)]
     pub(super) fn call_in_turn<M: RemoteMessage>(
         &self,
-        place: &Place,
+        position: &QueuePosition,
         slot: &Option<M>,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
-    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
+    ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let peer = self.peer()?;
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
-            peer.call_in_turn(place, M::HASH, deadline, repeat, body)
+            peer.call_in_turn(position, M::HASH, deadline, repeat, body)
         });
-        Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
+        Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))
     }
 
-    /// The short cut on the same host: the message moves as it is.
+    /// Delivers on the same host, where the message moves without being encoded.
     fn deliver_local<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,
@@ -266,21 +273,22 @@ impl BoundAddress {
         let (mailbox, handler) = match find() {
             Ok(found) => found,
             Err(failure) => {
+                // The sender gets the error and the message back, so nothing is left to answer.
                 responder.disarm();
                 return Err(not_delivered(failure));
             }
         };
-        let message = slot.take().expect("a slot is put while it is full");
+        let message = slot.take().expect("a slot is delivered while it is full");
         let mut delivery = Some(Delivery::new(message, deadline, responder));
-        let put = (handler.put)(&*mailbox, &mut delivery, only_if_room);
+        let delivered = (handler.deliver_local)(&*mailbox, &mut delivery, only_if_room);
         *slot = delivery.map(Delivery::into_message);
-        put.map_err(|error| match error {
+        delivered.map_err(|error| match error {
             MailboxError::Full => NotDelivered::MailboxFull,
             MailboxError::Closed => NotDelivered::ActorStopped,
         })
     }
 
-    /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
+    /// Decodes a reply on the caller's thread; addresses in it bind to the caller's host.
     #[inline(always)]
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
         if body.message.len() < HostUid::ENCODED_BYTES_MIN {
@@ -289,33 +297,34 @@ impl BoundAddress {
         decode_context::within(&self.local_host, || decode_answer(body))
     }
 
-    /// Takes an error as evidence about the actor.
+    /// Records the evidence about the actor in an error.
     pub(super) fn observe_error(&self, error: &SendError) {
         use NotDelivered::{ActorStopped, NoSuchActor, StaleHost};
-        let gone = match error {
+        let stopped = match error {
             SendError::Panicked { .. } => true,
             SendError::NotDelivered(reason) => {
-                // A host that is not known may be yet.
+                // An unknown host may still be added.
                 matches!(reason, ActorStopped | NoSuchActor | StaleHost { .. })
             }
             SendError::OutcomeUnknown(_) => false,
         };
-        if gone {
+        if stopped {
             self.dead.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The host there.
+    /// The peer, looked up on first use.
     #[inline]
     pub(super) fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
         if let Some(peer) = self.peer.get() {
             return Ok(peer);
         }
         let peer = self.local_host.peer(self.location.host)?;
+        // Concurrent look-ups find the same peer.
         Ok(self.peer.get_or_init(|| peer))
     }
 
-    /// The host there, once a message was sent to it.
+    /// The peer, if a message was sent to it before.
     #[inline]
     pub(super) fn known_peer(&self) -> Option<&Arc<Peer>> {
         self.peer.get()
@@ -349,7 +358,7 @@ impl Serialize for Address {
 }
 
 impl<'de> Deserialize<'de> for Address {
-    /// Binds to the host that is decoding; unbound where none is.
+    /// Binds to the host that is decoding on this thread, if any.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::new(ActorLocation::deserialize(deserializer)?, decode_context::current()))
     }
@@ -361,7 +370,7 @@ mod tests {
     use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
 
     #[test]
-    fn no_address_is_so_short_that_it_would_be_decoded_without_a_host() {
+    fn no_encoded_address_is_shorter_than_the_bound_for_decoding_without_a_host() {
         let host = HostUid { host: HostId(0), incarnation: Incarnation(0) };
         let target = Target { actor: ActorId(0), incarnation: ActorIncarnation(0) };
         let address = Address::new(ActorLocation { host, target }, None);

@@ -1,4 +1,4 @@
-//! What a call to a host carries: a value of its own, or one that several calls share.
+//! Arguments of a call to a host: a value of its own, or one that several calls share.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use serde::de::DeserializeOwned;
 
 use crate::wire::{self, Body, EncodeError, Encoded};
 
-/// What a call carries.
+/// Arguments of a call.
 pub(super) trait Args: Send {
-    /// Hands on what is written for it.
+    /// Passes the encoded arguments to `then`.
     fn encoded<R>(&self, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError>;
 }
 
-/// A value, which is encoded for the one call.
-pub(super) struct Value<T>(pub(super) T);
+/// OwnedArgs that is encoded for a single call.
+pub(super) struct OwnedArgs<T>(pub(super) T);
 
-impl<T: Serialize + DeserializeOwned + Send> Args for Value<T> {
+impl<T: Serialize + DeserializeOwned + Send> Args for OwnedArgs<T> {
     #[inline]
     fn encoded<R>(&self, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError> {
         wire::encode_message(&self.0, limit, then)
     }
 }
 
-/// A value that was encoded once, for calls to many hosts.
+/// OwnedArgs that was encoded once for calls to many hosts.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared(Arc<Body>);
+pub(crate) struct SharedArgs(Arc<Body>);
 
-impl Shared {
+impl SharedArgs {
     /// Encodes a value.
     ///
     /// # Errors
@@ -36,13 +36,14 @@ impl Shared {
     /// [`EncodeError`] if it cannot be encoded, or takes more than `limit` bytes.
     pub(crate) fn new<T: Serialize + DeserializeOwned>(value: &T, limit: usize) -> Result<Self, EncodeError> {
         wire::encode_message(value, limit, |body| {
+            // Copied out of the thread's encode buffer, which the next message reuses.
             let message = Bytes::copy_from_slice(body.message).into();
             Self(Arc::new(Body { message, attachments: body.attachments.into() }))
         })
     }
 }
 
-impl Args for Shared {
+impl Args for SharedArgs {
     fn encoded<R>(&self, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError> {
         match self.0.len() {
             size if size > limit => Err(EncodeError::TooLarge { size, limit }),
@@ -72,8 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn what_many_hosts_are_told_is_encoded_once() {
-        let shared = Shared::new(&Counted(7), 64).unwrap();
+    fn shared_arguments_are_encoded_once() {
+        let shared = SharedArgs::new(&Counted(7), 64).unwrap();
         for _ in 0..1000 {
             let decoded = shared.clone().encoded(64, |body| wire::decode::<Counted>(body).map(|it| it.0));
             assert_eq!(decoded.unwrap().unwrap(), 7);

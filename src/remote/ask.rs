@@ -1,4 +1,4 @@
-//! Calls to a host itself, or to what stands for no actor there.
+//! Calls to a host's own services and tasks, and calls that must come last.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout_at;
 
 use super::address::decode_answer;
-use super::args::{Args, Shared, Value};
+use super::args::{Args, OwnedArgs, SharedArgs};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{OpenCall, Peer, Pending, Place, Retryable, Waiter};
+use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::{HostUid, Target, TypeHash};
 use crate::wire::Body;
 
-/// Calls a service of a host itself.
+/// Calls a service of a host.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ where
     call_service(here, there, Target::HOST, service, args, deadline).await
 }
 
-/// Calls a service of a host itself with what other hosts are told as well.
+/// Calls a service of a host with arguments that were encoded once for several hosts.
 ///
 /// # Errors
 ///
@@ -44,12 +44,12 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
     here: &Host,
     there: HostUid,
     service: TypeHash,
-    args: Shared,
+    args: SharedArgs,
 ) -> Result<R, SendError> {
-    ask_with(here, there, Target::HOST, service, args, None).await
+    call_with(here, there, Target::HOST, service, args, None).await
 }
 
-/// Calls a service of a host itself, or its tasks: whatever `target` stands for no actor.
+/// Calls a service of a host, or one of its tasks: `target` is no actor.
 ///
 /// # Errors
 ///
@@ -66,11 +66,11 @@ where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    // Not a future around that of the call, which would be moved once more.
-    ask_with(here, there, target, service, Value(args), deadline)
+    // Returned directly: an `async fn` around it would move the future once more.
+    call_with(here, there, target, service, OwnedArgs(args), deadline)
 }
 
-async fn ask_with<R: DeserializeOwned>(
+async fn call_with<R: DeserializeOwned>(
     here: &Host,
     there: HostUid,
     target: Target,
@@ -85,29 +85,29 @@ async fn ask_with<R: DeserializeOwned>(
         let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))??
     } else {
-        ask_peer(here, &here.peer(there)?, target, service, args, deadline).await?
+        call_peer(here, &here.peer(there)?, target, service, args, deadline).await?
     };
     decode_for(here, &body)
 }
 
-/// Tells an actor of another host something that comes behind all messages that were sent to it before, also
-/// behind those that wait for room.
+/// Calls an actor of another host behind all messages that were sent to it before, including those that
+/// wait for capacity.
 ///
 /// # Errors
 ///
 /// As any call: [`SendError`].
-pub(crate) async fn ask_last(
+pub(crate) async fn call_last(
     here: &Host,
     there: HostUid,
     target: Target,
     service: TypeHash,
 ) -> Result<(), SendError> {
     let peer = here.peer(there)?;
-    let body = match peer.line_up_last(target) {
-        None => ask_peer(here, &peer, target, service, Value(()), None).await?,
-        Some(place) => {
-            let open = queue_in_turn(here, &peer, place, service, Value(()), None).await?;
-            unless_deadlock(here, Pending::new(&peer, open))
+    let body = match peer.enqueue_waiter_last(target) {
+        None => call_peer(here, &peer, target, service, OwnedArgs(()), None).await?,
+        Some(position) => {
+            let open = queue_in_turn(here, &peer, position, service, OwnedArgs(()), None).await?;
+            unless_deadlock(here, ReplyFuture::new(&peer, open))
                 .await
                 .map_err(|_| SendError::deadlock(true))??
         }
@@ -115,12 +115,12 @@ pub(crate) async fn ask_last(
     decode_for(here, &body)
 }
 
-/// Decodes an answer; addresses in it bind to `here`.
+/// Decodes a reply; addresses in it bind to `here`.
 fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendError> {
     decode_context::within(here, || decode_answer(body)).map_err(|error| *error)
 }
 
-async fn ask_peer(
+async fn call_peer(
     here: &Host,
     peer: &Arc<Peer>,
     target: Target,
@@ -133,49 +133,51 @@ async fn ask_peer(
     });
     let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
         Ok(open) => {
+            // The arguments may be large, and the body is queued by now.
             drop(args);
             open
         }
         Err(NotDelivered::Full { size, .. }) => {
             let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
-            let place = peer.line_up(target, waiter);
-            // In a box: few calls wait for room, and the future of each is moved as it is made.
-            Box::pin(queue_in_turn(here, peer, place, service, args, deadline)).await?
+            let position = peer.enqueue_waiter(target, waiter);
+            // Boxed: few calls wait for capacity, and the future of each call is moved when it is
+            // created.
+            Box::pin(queue_in_turn(here, peer, position, service, args, deadline)).await?
         }
         Err(reason) => return Err(reason.into()),
     };
-    unless_deadlock(here, Pending::new(peer, open)).await.map_err(|_| SendError::deadlock(true))?
+    unless_deadlock(here, ReplyFuture::new(peer, open)).await.map_err(|_| SendError::deadlock(true))?
 }
 
-/// Queues a call when there is room for it.
+/// Queues a call once there is capacity for it.
 async fn queue_in_turn(
     here: &Host,
     peer: &Arc<Peer>,
-    place: Place,
+    position: QueuePosition,
     service: TypeHash,
     args: impl Args,
     deadline: Option<Instant>,
-) -> Result<OpenCall, SendError> {
+) -> Result<CallHandle, SendError> {
     loop {
-        let turn = until(deadline, unless_deadlock(here, place.turn())).await;
-        turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
+        let granted = until(deadline, unless_deadlock(here, position.granted())).await;
+        granted.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
         let queued = args.encoded(peer.body_bytes_max(), |body| {
-            peer.call_in_turn(&place, service, deadline, &mut Retryable::Never, body)
+            peer.call_in_turn(&position, service, deadline, &mut Retryable::Never, body)
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
             Ok(open) => return Ok(open),
-            // It keeps its place.
+            // It keeps its position in the wait queue.
             Err(NotDelivered::Full { .. }) => {}
             Err(reason) => return Err(reason.into()),
         }
     }
 }
 
-/// Waits for something that keeps no deadline of its own; `None` if the deadline comes first.
-async fn until<T>(deadline: Option<Instant>, waited_for: impl Future<Output = T>) -> Option<T> {
+/// Waits for a future without a deadline of its own; `None` if the deadline comes first.
+async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
     match deadline {
-        None => Some(waited_for.await),
-        // In a box: a timer would make the future of each call larger, which is moved as it is made.
-        Some(deadline) => Box::pin(timeout_at(deadline.into(), waited_for)).await.ok(),
+        None => Some(future.await),
+        // Boxed: a timer would enlarge the future of each call, which is moved when it is created.
+        Some(deadline) => Box::pin(timeout_at(deadline.into(), future)).await.ok(),
     }
 }

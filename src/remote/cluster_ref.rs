@@ -1,4 +1,4 @@
-//! The cluster as seen from anywhere in it.
+//! Reference to the cluster, available on all of its hosts.
 
 use std::fmt;
 
@@ -13,37 +13,37 @@ use crate::host::{Host, PlacementError};
 use crate::observe::HostSnapshot;
 use crate::registry::{RemoteActor, RemoteMessage};
 
-/// A reference to the cluster: cheap to clone, for actors and functions that use the cluster
-/// without owning it.
+/// Reference to the cluster, cheap to clone, for actors and functions that do not own it.
 ///
-/// The driver has it from `Cluster`, a remote actor from its `SpawnContext`.
+/// The driver gets it from `Cluster`, a remote actor from its `SpawnContext`.
 #[derive(Clone)]
 pub struct ClusterRef {
     pub(crate) host: Host,
 }
 
 impl ClusterRef {
-    /// The cluster that `host` is a member of.
+    /// Creates a reference to the cluster that `host` is a member of.
     #[must_use]
     pub fn new(host: Host) -> Self {
         Self { host }
     }
 
-    /// Spawns an actor on a worker: the next in turn in a local cluster, on a cluster of nodes one that the head
-    /// chooses.
+    /// Spawns an actor on a worker.
+    ///
+    /// In a local cluster the workers take turns; in a cluster of nodes the head selects one.
     ///
     /// # Errors
     ///
-    /// The request gives a [`SpawnError`](crate::SpawnError).
+    /// The request returns a [`SpawnError`](crate::SpawnError).
     pub fn spawn<A: Spawn>(&self, args: A::Args) -> SpawnRequest<A> {
         SpawnRequest::new(self.host.clone(), args)
     }
 
-    /// The living actor of that name in this job's namespace.
+    /// Finds the live actor with a name in this job's namespace.
     ///
     /// # Errors
     ///
-    /// [`FindError`] if there is none, it is of another type, or the cluster's head does not answer.
+    /// [`FindError`] if there is none, if it has another type, or if the cluster's head does not reply.
     ///
     /// # Cancel safety
     ///
@@ -52,11 +52,11 @@ impl ClusterRef {
         self.find(None, name).await
     }
 
-    /// The living actor of that name in another namespace.
+    /// Finds the live actor with a name in another namespace.
     ///
     /// # Errors
     ///
-    /// As [`ClusterRef::actor`].
+    /// [`FindError`], as [`ClusterRef::actor`].
     ///
     /// # Cancel safety
     ///
@@ -76,6 +76,7 @@ impl ClusterRef {
     ) -> Result<RemoteAddr<A>, FindError> {
         let placement = self.host.placement().ok_or(PlacementError::NoWorker)?;
         let (class, at) = placement.find_actor(&self.host, namespace, name).await?;
+        // Otherwise only the first message would fail, with a less specific error.
         if class != A::NAME {
             return Err(FindError::OtherType { name: name.to_owned(), actor: A::NAME, class });
         }
@@ -104,7 +105,7 @@ impl ClusterRef {
         RemoteRecipient::new(recipient.address().bind(&self.host))
     }
 
-    /// What can be seen of this process's part of the cluster now.
+    /// Snapshot of this process's part of the cluster.
     #[must_use]
     pub fn snapshot(&self) -> HostSnapshot {
         self.host.snapshot()
@@ -117,21 +118,21 @@ impl fmt::Debug for ClusterRef {
     }
 }
 
-/// Why an actor was not found by its name.
+/// Reason why an actor was not found by its name.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FindError {
-    /// The cluster does not give it.
+    /// The cluster has no such actor, or did not reply.
     #[error(transparent)]
     NotFound(#[from] PlacementError),
-    /// It is of another type.
-    #[error("the actor {name:?} is no {actor}: it is a {class}")]
+    /// The actor has another type.
+    #[error("the actor {name:?} is not a {actor}: it is a {class}")]
     OtherType {
-        /// The name.
+        /// Name of the actor.
         name: String,
-        /// The type that was asked for.
+        /// Requested type.
         actor: &'static str,
-        /// The type that it has.
+        /// Actual type.
         class: String,
     },
 }

@@ -1,7 +1,7 @@
-//! Actors at a distance: typed addresses, requests and their retries, spawning.
+//! Remote actors: typed addresses, requests and their retries, spawning.
 //!
-//! [`RemoteAddr`] is what a program holds instead of actix's `Addr`. It knows the cluster only as
-//! the host's placement: which host takes the next actor.
+//! Programs hold [`RemoteAddr`] instead of actix's `Addr`. The module knows the cluster only as the
+//! host's placement, which selects the host of a new actor.
 
 mod addr;
 mod address;
@@ -22,6 +22,6 @@ pub use retry::Retry;
 pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, actor_services};
 pub use spawn_request::SpawnRequest;
 
-pub(crate) use args::Shared;
+pub(crate) use args::SharedArgs;
 pub(crate) use ask::{ask_host_shared, call_host, call_service};
 pub(crate) use spawn::stop_on_host;

@@ -1,4 +1,4 @@
-//! The address of some actor that takes one type of message.
+//! Address of an actor of any type that handles a given message.
 
 use std::fmt;
 use std::future::Future;
@@ -12,11 +12,12 @@ use super::request::{Request, TrySendError};
 use crate::host::NotDelivered;
 use crate::registry::RemoteMessage;
 
-/// An address for one message type, whatever the actor's type: actix's `Recipient`, at a distance.
+/// Address for one message type, independent of the actor's type, like actix's `Recipient`.
 ///
 /// Its methods are those of [`RemoteAddr`](crate::RemoteAddr).
 pub struct RemoteRecipient<M> {
     address: Address,
+    // A function type, so that the recipient is `Send` and `Sync` for every message type.
     message: PhantomData<fn(M)>,
 }
 
@@ -29,11 +30,11 @@ impl<M: RemoteMessage> RemoteRecipient<M> {
         &self.address
     }
 
-    /// As [`RemoteAddr::send`](crate::RemoteAddr::send).
+    /// Sends a message and waits for the reply, as [`RemoteAddr::send`](crate::RemoteAddr::send).
     ///
     /// # Errors
     ///
-    /// The request gives a [`SendError`](crate::SendError).
+    /// The request returns a [`SendError`](crate::SendError).
     ///
     /// # Cancel safety
     ///
@@ -42,36 +43,37 @@ impl<M: RemoteMessage> RemoteRecipient<M> {
         self.address.send(message)
     }
 
-    /// As [`RemoteAddr::tell`](crate::RemoteAddr::tell).
+    /// Sends a one-way message, as [`RemoteAddr::tell`](crate::RemoteAddr::tell).
     ///
     /// # Errors
     ///
-    /// [`NotDelivered`] if it cannot be put on its way at all.
+    /// [`NotDelivered`] if the message cannot be queued at all.
     ///
     /// # Cancel safety
     ///
     /// A future dropped before it is ready has sent nothing.
-    #[must_use = "a message is told when the future is awaited"]
+    #[must_use = "the message is sent when the future is awaited"]
     pub fn tell(&self, message: M) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<M> {
         let address = self.address.clone();
         async move { address.tell(message).await }
     }
 
-    /// As [`RemoteAddr::do_send`](crate::RemoteAddr::do_send).
+    /// Sends a one-way message without waiting, as [`RemoteAddr::do_send`](crate::RemoteAddr::do_send).
     pub fn do_send(&self, message: M) {
         self.address.do_send(message);
     }
 
-    /// As [`RemoteAddr::try_send`](crate::RemoteAddr::try_send).
+    /// Sends a message immediately or returns it, as
+    /// [`RemoteAddr::try_send`](crate::RemoteAddr::try_send).
     ///
     /// # Errors
     ///
-    /// [`TrySendError`] with the message, if it cannot be queued at once.
+    /// [`TrySendError`] with the message, if it cannot be queued immediately.
     pub fn try_send(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         self.address.try_send(message)
     }
 
-    /// As [`RemoteAddr::connected`](crate::RemoteAddr::connected).
+    /// Returns the known state of the actor, as [`RemoteAddr::connected`](crate::RemoteAddr::connected).
     #[must_use]
     pub fn connected(&self) -> bool {
         self.address.connected()

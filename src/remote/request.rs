@@ -1,4 +1,24 @@
-//! A call under way.
+//! Request: a call to an actor, from its first poll to its outcome.
+//!
+//! ```text
+//!          queue is full: wait for capacity
+//!              ┌──────┐
+//!              │      ▼   queued                        reply
+//!   new ─────▶ Unsent ─────────────▶ Local │ Remote ───────────▶ Done
+//!                ▲  │                         │
+//!                │  │ other error             │ link lost: retries left?
+//!                │  └───────▶ Done ◀──── no ──┤
+//!                └───── back-off delay ── yes ┘
+//! ```
+//! A request is polled in layers, so that the common case stays short:
+//!
+//! | function | task |
+//! |---|---|
+//! | `poll` | a queued remote call without options; everything else goes on below |
+//! | `poll_with_options` | starts the timeout, detects a deadlock, ends the request |
+//! | `poll_outcome` | repeats attempts as the retry policy allows |
+//! | `poll_attempt` | sends if unsent, then waits for the reply |
+//! | `poll_unsent` | waits for capacity, and queues the message |
 
 use std::fmt;
 use std::future::Future;
@@ -14,54 +34,54 @@ use tokio::time::Sleep;
 
 use super::address::BoundAddress;
 use super::retry::{Retry, RetryState};
-use crate::host::blocked::Waiting;
-use crate::host::peer::{OpenCall, Place, Retryable, Waiter};
+use crate::host::blocked::WaitProbe;
+use crate::host::peer::{CallHandle, QueuePosition, Retryable, Waiter};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::{RemoteMessage, synchronous};
 use crate::wire::CallFailure;
 
-/// A call; awaiting it sends the message and gives the answer.
+/// Call to an actor; awaiting it sends the message and returns the reply.
 ///
-/// Nothing is sent before the first poll. It waits for room where too much waits for the host or
-/// the actor already.
+/// Nothing is sent before the first poll. The call waits for capacity if the queue of the host or the
+/// actor is full.
 ///
 /// # Cancel safety
 ///
-/// Dropping a request before it was polled sends nothing. Dropping it later cancels the call:
-/// a handler that has not begun there never does, and the future of one that has is dropped. Whether
-/// it had begun is not known then.
+/// Dropping a request before its first poll sends nothing. Dropping it later cancels the call: a handler
+/// that has not started never does, and the future of one that has is dropped. The caller does not learn
+/// which of the two applied.
 #[must_use = "a request does nothing unless it is awaited"]
 pub struct Request<M: RemoteMessage> {
-    /// None for one that failed before anybody was asked.
+    /// Receiver; `None` for a request that failed before it had one.
     to: Option<Arc<BoundAddress>>,
-    /// What most requests have not: those that are under way are moved often.
-    terms: Option<Box<RequestOptions<M>>>,
-    state: State<M>,
+    /// Options and slow-path state. Boxed, since most requests have none and requests are moved often.
+    options: Option<Box<RequestOptions<M>>>,
+    state: RequestState<M>,
 }
 
-/// On what terms a call is made, and how far that is.
+/// Options of a call, and the state that only slow calls have.
 struct RequestOptions<M> {
     limit: TimeLimit,
-    /// Where a call that is not queued waits for room.
-    place: Option<Place>,
-    /// The time until the next attempt.
-    rest: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// The message of a call under way that may be made again.
+    /// Position in the wait queue of a call that found no capacity.
+    position: Option<QueuePosition>,
+    /// Back-off until the next attempt.
+    backoff: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Message of a queued call that may be retried.
     message: Option<M>,
-    /// Whether the session keeps the deadline: it does for calls that it was given with one.
+    /// The session enforces the deadline, as for each call that was queued with one.
     deadline_in_session: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     retry: Option<RetryState>,
-    /// What is known of waiting within a synchronous handler or task.
-    blocked: Waiting,
+    /// Probe for a deadlock within a synchronous handler or task.
+    blocked: WaitProbe,
 }
 
-/// How long the caller waits.
+/// Time limit of the caller.
 #[derive(Clone, Copy, Default)]
 enum TimeLimit {
     #[default]
     None,
-    /// So long, from the first poll on.
+    /// Duration from the first poll.
     After(Duration),
     At(Instant),
 }
@@ -75,91 +95,92 @@ impl TimeLimit {
     }
 }
 
-/// As wide as a small message: two words for most.
-enum State<M: RemoteMessage> {
-    /// Not queued.
+/// Progress of a request, as wide as a small message: two words for most.
+enum RequestState<M: RemoteMessage> {
+    /// The message is not queued.
     Unsent(Option<M>),
-    /// Queued, for an actor of this host.
+    /// The message is queued for an actor of this host.
     Local(oneshot::Receiver<Result<M::Result, CallFailure>>),
-    /// Queued, or over, which the call knows itself.
-    Remote(OpenCall),
+    /// The call is queued or has ended, which its handle knows.
+    Remote(CallHandle),
     Done(Option<Box<NotDelivered>>),
 }
 
-/// Where the answer of a queued call comes from.
-pub(super) enum Answer<R> {
+/// Source of the reply to a queued call.
+pub(super) enum ReplySource<R> {
     Local(oneshot::Receiver<Result<R, CallFailure>>),
-    Remote(OpenCall),
+    Remote(CallHandle),
 }
 
 impl<M: RemoteMessage> Request<M> {
     pub(super) fn new(to: Arc<BoundAddress>, message: M) -> Self {
-        Self { to: Some(to), terms: None, state: State::Unsent(Some(message)) }
+        Self { to: Some(to), options: None, state: RequestState::Unsent(Some(message)) }
     }
 
     #[inline]
-    pub(super) fn sent(to: Arc<BoundAddress>, answer: Answer<M::Result>) -> Self {
-        Self { to: Some(to), terms: None, state: answer.into() }
+    pub(super) fn sent(to: Arc<BoundAddress>, answer: ReplySource<M::Result>) -> Self {
+        Self { to: Some(to), options: None, state: answer.into() }
     }
 
     pub(super) fn failed(reason: Box<NotDelivered>) -> Self {
-        Self { to: None, terms: None, state: State::Done(Some(reason)) }
+        Self { to: None, options: None, state: RequestState::Done(Some(reason)) }
     }
 
-    /// Gives up after `timeout`, counted from the first poll.
+    /// Cancels the call after `timeout`, counted from the first poll.
     ///
-    /// The time left travels with the message: a handler that comes to it later never begins. The
-    /// receiver counts from when it reads the message, so what lay unread while that thread computed
-    /// may still be handled.
+    /// The remaining time is sent with the message: a handler that would start later never does. The
+    /// receiver counts from the read of the message, so a message may still be handled late if it was
+    /// unread while that thread was busy.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.terms.get_or_insert_default().limit = TimeLimit::After(timeout);
+        self.options.get_or_insert_default().limit = TimeLimit::After(timeout);
         self
     }
 
-    /// Makes the call again if it is lost between the hosts; see [`Retry`].
+    /// Retries the call if it is lost between the hosts; see [`Retry`].
     ///
-    /// It has no effect on a request from `try_send`, which is under way already, and on a call to
-    /// an actor of this very host.
+    /// The policy has no effect on a request from `try_send`, which is queued already, and on a call to
+    /// an actor of this host.
     pub fn retry(mut self, policy: Retry) -> Self {
-        if let State::Unsent(_) = self.state {
-            self.terms.get_or_insert_default().retry = Some(RetryState::new(policy));
+        if let RequestState::Unsent(_) = self.state {
+            self.options.get_or_insert_default().retry = Some(RetryState::new(policy));
         }
         self
     }
 
     fn poll_unsent(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
-        let (State::Unsent(message), Some(to)) = (&mut self.state, &self.to) else {
+        let (RequestState::Unsent(message), Some(to)) = (&mut self.state, &self.to) else {
             return Poll::Ready(Ok(()));
         };
         loop {
-            if let Some(terms) = &mut self.terms {
-                ready!(terms.poll_waiting(task));
+            if let Some(options) = &mut self.options {
+                ready!(options.poll_waiting(task));
             }
-            let (deadline, mut repeat) = match self.terms.as_deref() {
-                Some(terms) => (terms.limit.deadline(), terms.repeat()),
+            let (deadline, mut repeat) = match self.options.as_deref() {
+                Some(options) => (options.limit.deadline(), options.repeat()),
                 None => (None, Retryable::Never),
             };
-            let place = self.terms.as_deref().and_then(|terms| terms.place.as_ref());
-            let called = match place {
+            let position = self.options.as_deref().and_then(|options| options.position.as_ref());
+            let called = match position {
                 None => to.call(message, deadline, &mut repeat, false),
-                Some(place) => to.call_in_turn(place, message, deadline, &mut repeat),
+                Some(position) => to.call_in_turn(position, message, deadline, &mut repeat),
             };
             match called.map_err(|reason| *reason) {
                 Ok(answer) => {
                     let message = message.take();
-                    let kept = self.terms.as_mut().is_some_and(|terms| terms.queued(to, &answer, repeat));
+                    let keeps_message =
+                        self.options.as_mut().is_some_and(|options| options.on_queued(to, &answer, repeat));
                     self.state = answer.into();
-                    if let Some(terms) = self.terms.as_mut().filter(|_| kept) {
-                        terms.message = message;
+                    if let Some(options) = self.options.as_mut().filter(|_| keeps_message) {
+                        options.message = message;
                     }
-                    // Dropped otherwise, which runs user code; nothing is locked here.
+                    // Any other message is dropped here, which runs user code, so no lock is held.
                     return Poll::Ready(Ok(()));
                 }
                 Err(NotDelivered::Full { size, .. }) => {
                     let (peer, target) = (to.peer()?, to.location.target);
                     let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
-                    let lined_up = || peer.line_up(target, waiter);
-                    self.terms.get_or_insert_default().place.get_or_insert_with(lined_up);
+                    let enqueue = || peer.enqueue_waiter(target, waiter);
+                    self.options.get_or_insert_default().position.get_or_insert_with(enqueue);
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
@@ -172,46 +193,49 @@ impl<M: RemoteMessage> Request<M> {
                 Ok(answer) => return Poll::Ready(Ok(answer)),
                 Err(error) => error,
             };
-            let (Some(terms), Some(to)) = (&mut self.terms, &self.to) else { return Poll::Ready(Err(error)) };
-            let Some(retrying) = &mut terms.retry else { return Poll::Ready(Err(error)) };
-            let Some(delay) = retrying.next_delay(&error) else {
-                return Poll::Ready(Err(Box::new(retrying.merge_error(to.location.host, *error))));
+            let (Some(options), Some(to)) = (&mut self.options, &self.to) else {
+                return Poll::Ready(Err(error));
             };
-            terms.rest = Some(Box::pin(retrying.backoff(delay)));
-            terms.deadline_in_session = false;
-            // One that was not queued has its message still.
-            if !matches!(self.state, State::Unsent(_)) {
-                self.state = State::Unsent(terms.message.take());
+            let Some(retry) = &mut options.retry else { return Poll::Ready(Err(error)) };
+            let Some(delay) = retry.next_delay(&error) else {
+                return Poll::Ready(Err(Box::new(retry.merge_error(to.location.host, *error))));
+            };
+            options.backoff = Some(Box::pin(retry.backoff(delay)));
+            options.deadline_in_session = false;
+            // An attempt that was not queued still has its message in the state.
+            if !matches!(self.state, RequestState::Unsent(_)) {
+                self.state = RequestState::Unsent(options.message.take());
             }
         }
     }
 
     #[inline]
     fn poll_attempt(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, Box<SendError>>> {
-        if let State::Unsent(_) = self.state {
+        if let RequestState::Unsent(_) = self.state {
             ready!(self.poll_unsent(task)).map_err(SendError::from)?;
         }
         match (&mut self.state, &self.to) {
-            (State::Remote(open), Some(to)) => poll_open(open, to, task),
-            (State::Local(answer), _) => {
-                // A delivery always answers; without a word its arbiter has ended.
+            (RequestState::Remote(open), Some(to)) => poll_open(open, to, task),
+            (RequestState::Local(answer), _) => {
+                // A delivery always replies. A closed channel means that its arbiter has ended.
                 let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
                 Poll::Ready(answer.map_err(|failure| Box::new(failure.into())))
             }
-            (State::Done(reason), _) => {
+            (RequestState::Done(reason), _) => {
                 let reason = reason.take().expect("a request is not polled after it was ready");
                 Poll::Ready(Err(Box::new((*reason).into())))
             }
-            (State::Unsent(_) | State::Remote(_), _) => Poll::Pending,
+            (RequestState::Unsent(_) | RequestState::Remote(_), _) => Poll::Pending,
         }
     }
 }
 
-/// The outcome of a call that is under way. An error is behind a pointer, so that a small answer is never
-/// written to memory on its way.
+/// Polls an open remote call.
+///
+/// The error is boxed, so that a small reply is returned in registers.
 #[inline]
 fn poll_open<R: DeserializeOwned>(
-    open: &mut OpenCall,
+    open: &mut CallHandle,
     to: &BoundAddress,
     task: &mut Context<'_>,
 ) -> Poll<Result<R, Box<SendError>>> {
@@ -220,12 +244,12 @@ fn poll_open<R: DeserializeOwned>(
     open.poll(peer, task, |body| to.decode(body), failed)
 }
 
-impl<M: RemoteMessage> From<Answer<M::Result>> for State<M> {
+impl<M: RemoteMessage> From<ReplySource<M::Result>> for RequestState<M> {
     #[inline]
-    fn from(answer: Answer<M::Result>) -> Self {
+    fn from(answer: ReplySource<M::Result>) -> Self {
         match answer {
-            Answer::Local(answer) => Self::Local(answer),
-            Answer::Remote(open) => Self::Remote(open),
+            ReplySource::Local(answer) => Self::Local(answer),
+            ReplySource::Remote(open) => Self::Remote(open),
         }
     }
 }
@@ -235,63 +259,65 @@ impl<M> Default for RequestOptions<M> {
         let limit = TimeLimit::default();
         Self {
             limit,
-            place: None,
-            rest: None,
+            position: None,
+            backoff: None,
             message: None,
             deadline_in_session: false,
             sleep: None,
             retry: None,
-            blocked: Waiting::default(),
+            blocked: WaitProbe::default(),
         }
     }
 }
 
 impl<M> RequestOptions<M> {
-    /// Waits for what the call waits for before it is queued.
+    /// Waits for the back-off and for capacity.
     fn poll_waiting(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(task));
-            self.rest = None;
+        if let Some(backoff) = &mut self.backoff {
+            ready!(backoff.as_mut().poll(task));
+            self.backoff = None;
         }
-        match &self.place {
-            Some(place) => place.poll_turn(task),
+        match &self.position {
+            Some(position) => position.poll_granted(task),
             None => Poll::Ready(()),
         }
     }
 
-    /// What the next attempt is to the session.
+    /// Identification of the next attempt for the session's dedup.
     fn repeat(&self) -> Retryable {
         self.retry.as_ref().map_or(Retryable::Never, RetryState::repeat)
     }
 
-    /// An attempt was queued; `repeat` is what the next one is to the session. Says whether there may be one.
-    fn queued<R>(&mut self, to: &BoundAddress, answer: &Answer<R>, repeat: Retryable) -> bool {
-        self.place = None;
-        let Answer::Remote(_) = answer else { return false };
+    /// Records a queued attempt, which `repeat` identifies; returns true if it may be retried.
+    fn on_queued<R>(&mut self, to: &BoundAddress, answer: &ReplySource<R>, repeat: Retryable) -> bool {
+        self.position = None;
+        let ReplySource::Remote(_) = answer else { return false };
         self.deadline_in_session = true;
-        let (Some(retrying), Some(peer)) = (&mut self.retry, to.known_peer()) else { return false };
+        let (Some(retry), Some(peer)) = (&mut self.retry, to.known_peer()) else { return false };
         let Retryable::Again(call) = repeat else { return false };
-        retrying.queued(peer, call);
+        retry.on_queued(peer, call);
         true
     }
 
-    /// Notes when a limit ends that begins now.
+    /// Starts the time limit, on the first poll.
     fn start_timeout(&mut self) {
         if let TimeLimit::After(timeout) = self.limit {
             self.limit = deadline_in(timeout).map_or(TimeLimit::None, TimeLimit::At);
         }
     }
 
-    /// Keeps the deadline where no session does: on the same host, and while waiting for room.
+    /// Enforces the deadline where no session does: on the same host, and while waiting for capacity.
     fn poll_timeout(&mut self, to: &BoundAddress, sent: bool, task: &mut Context<'_>) -> Poll<SendError> {
         let (Some(deadline), false) = (self.limit.deadline(), self.deadline_in_session) else {
             return Poll::Pending;
         };
+        // The session has one timer for all of its calls. Here each call needs its own, so it is
+        // created only on demand.
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         ready!(sleep.as_mut().poll(task));
         let error = if sent { OutcomeUnknown::TimedOut.into() } else { NotDelivered::Expired.into() };
         Poll::Ready(match &self.retry {
-            Some(retrying) => retrying.merge_error(to.location.host, error),
+            Some(retry) => retry.merge_error(to.location.host, error),
             None => error,
         })
     }
@@ -302,16 +328,17 @@ impl<M: RemoteMessage> Future for Request<M> {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let (State::Remote(open), Some(to), None) = (&mut this.state, &this.to, &this.terms) else {
+        // All other cases are out of line, which keeps `poll` small enough to be inlined.
+        let (RequestState::Remote(open), Some(to), None) = (&mut this.state, &this.to, &this.options) else {
             return this.poll_with_options(task);
         };
-        // It is under way, and nothing is to be seen to but its end.
+        // Fast path: a queued call without options has nothing to do but wait for its reply.
         match poll_open(open, to, task) {
             Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| {
                 to.observe_error(&error);
                 *error
             })),
-            // Its terms know how long it waits there.
+            // The options hold the deadlock probe.
             Poll::Pending if synchronous::running().is_some() => this.poll_with_options(task),
             Poll::Pending => Poll::Pending,
         }
@@ -319,22 +346,22 @@ impl<M: RemoteMessage> Future for Request<M> {
 }
 
 impl<M: RemoteMessage> Request<M> {
-    /// As `poll`, whatever its state and its terms.
+    /// [`poll`](Future::poll) for any state and any options.
     #[inline(never)]
     fn poll_with_options(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
         let this = self;
-        if let Some(terms) = &mut this.terms {
-            terms.start_timeout();
+        if let Some(options) = &mut this.options {
+            options.start_timeout();
         }
         let outcome = match this.poll_outcome(task) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending if this.is_deadlock(task) => {
-                Err(SendError::deadlock(!matches!(this.state, State::Unsent(_))).into())
+                Err(SendError::deadlock(!matches!(this.state, RequestState::Unsent(_))).into())
             }
             Poll::Pending => {
-                let (Some(terms), Some(to)) = (&mut this.terms, &this.to) else { return Poll::Pending };
-                let sent = !matches!(this.state, State::Unsent(_));
-                Err(ready!(terms.poll_timeout(to, sent, task)).into())
+                let (Some(options), Some(to)) = (&mut this.options, &this.to) else { return Poll::Pending };
+                let sent = !matches!(this.state, RequestState::Unsent(_));
+                Err(ready!(options.poll_timeout(to, sent, task)).into())
             }
         };
         if let (Err(error), Some(to)) = (&outcome, &this.to) {
@@ -344,29 +371,31 @@ impl<M: RemoteMessage> Request<M> {
         Poll::Ready(outcome.map_err(|error| *error))
     }
 
-    /// Whether the request, which is not ready, never will be, since its thread waits for it.
+    /// True if the pending request can never be ready, since its own thread would have to complete it.
     #[inline]
     fn is_deadlock(&mut self, task: &Context<'_>) -> bool {
         let Some(to) = self.to.as_ref().filter(|_| synchronous::running().is_some()) else { return false };
-        self.terms.get_or_insert_default().blocked.is_deadlock(&to.local_host, task)
+        self.options.get_or_insert_default().blocked.is_deadlock(&to.local_host, task)
     }
 
-    /// The outcome is there.
+    /// Ends the request after its outcome.
     #[inline]
     fn end(&mut self) {
+        // A timeout or deadlock may have ended the request while the call is open.
         self.cancel();
-        if !matches!(&self.state, State::Remote(_)) {
-            self.state = State::Done(None);
+        if !matches!(&self.state, RequestState::Remote(_)) {
+            self.state = RequestState::Done(None);
         }
-        if self.terms.is_some() {
-            self.terms = None;
+        // Ends the retries early: the receiver can then drop its cached reply.
+        if self.options.is_some() {
+            self.options = None;
         }
     }
 
-    /// Nobody waits for the answer any more.
+    /// Cancels the open call, if any.
     #[inline]
     fn cancel(&mut self) {
-        if let (State::Remote(open), Some(to)) = (&mut self.state, &self.to)
+        if let (RequestState::Remote(open), Some(to)) = (&mut self.state, &self.to)
             && !open.has_ended()
             && let Some(peer) = to.known_peer()
         {
@@ -381,7 +410,7 @@ impl<M: RemoteMessage> Drop for Request<M> {
     }
 }
 
-/// The message is never pinned: it is encoded, or moved, where it lies.
+/// The message is never pinned: it is encoded in position, or moved.
 impl<M: RemoteMessage> Unpin for Request<M> {}
 
 impl<M: RemoteMessage> fmt::Debug for Request<M> {
@@ -391,13 +420,13 @@ impl<M: RemoteMessage> fmt::Debug for Request<M> {
     }
 }
 
-/// A message that could not be queued at once, given back.
+/// Message that could not be queued immediately, returned to the caller.
 #[derive(Error)]
 #[error("not delivered: {reason}")]
 pub struct TrySendError<M> {
-    /// The message.
+    /// The unsent message.
     pub message: M,
-    /// Why.
+    /// Reason why it was not queued.
     pub reason: NotDelivered,
 }
 

@@ -1,4 +1,4 @@
-//! Calls that are made again when a link has lost them.
+//! Retries of calls that were lost with a session.
 
 use std::fmt;
 use std::future::Future;
@@ -9,14 +9,14 @@ use crate::host::peer::{DisconnectReason, Peer, Retryable};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError};
 use crate::id::{CallId, HostUid};
 
-/// How often, and how soon, a call is made again that was lost between two hosts.
+/// Policy of retries for a call that was lost between two hosts.
 ///
-/// A call is lost when the session with the receiver's host ended before the answer came, and the
-/// host may be there still. It is made again under its number: the receiver handles it once in
-/// the life of the host, and gives a call that it has seen the answer that it had. Whatever the
-/// receiver itself says ends the call, and so does its timeout.
+/// A call is lost if the session with the receiver's host ended before the reply arrived, and the host
+/// may still be up. A retry has the same call id. The receiver handles the id once in the host's
+/// lifetime, and answers a duplicate with the earlier reply. Any failure from the receiver itself ends
+/// the call, and so does its timeout.
 ///
-/// A call that may be made again gives up its place in the order of messages to its actor.
+/// A retried call is not ordered with other messages to its actor.
 ///
 /// # Examples
 ///
@@ -34,13 +34,13 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Makes a call up to so many times again.
+    /// Retries a call up to `times` times.
     #[must_use]
     pub const fn times(times: u32) -> Self {
         Self { times, delay: Duration::from_millis(50) }
     }
 
-    /// Waits so long before the first repetition, and twice as long before each further one.
+    /// Sets the delay before the first retry, which doubles with each further one.
     #[must_use]
     pub const fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
@@ -48,19 +48,19 @@ impl Retry {
 }
 
 impl Default for Retry {
-    /// Three times, after 50, 100 and 200 milliseconds.
+    /// Three retries, after 50, 100 and 200 milliseconds.
     fn default() -> Self {
         Self::times(3)
     }
 }
 
-/// A call that may be made again, and how far it is.
+/// State of a call that may be retried.
 pub(super) struct RetryState {
     policy: Retry,
     attempts: u32,
-    /// The number of the call, once it was queued.
+    /// Peer and id of the call, once it was on_queued.
     call: Option<(Arc<Peer>, CallId)>,
-    /// Whether a handler may have run already.
+    /// A handler may have run already.
     unknown: bool,
 }
 
@@ -69,17 +69,17 @@ impl RetryState {
         Self { policy, attempts: 0, call: None, unknown: false }
     }
 
-    /// What the next attempt is to the session.
+    /// Identification of the next attempt for the session's dedup.
     pub(super) fn repeat(&self) -> Retryable {
         self.call.as_ref().map_or(Retryable::First, |(_, call)| Retryable::Again(*call))
     }
 
-    /// An attempt was queued, under this number.
-    pub(super) fn queued(&mut self, peer: &Arc<Peer>, call: CallId) {
+    /// Records that the first attempt was on_queued under this id.
+    pub(super) fn on_queued(&mut self, peer: &Arc<Peer>, call: CallId) {
         self.call.get_or_insert_with(|| (Arc::clone(peer), call));
     }
 
-    /// An attempt has failed. Tells after what time to make another, if at all.
+    /// Delay before a retry after `error`; `None` if there is no further attempt.
     pub(super) fn next_delay(&mut self, error: &SendError) -> Option<Duration> {
         self.unknown |= error.is_outcome_unknown();
         let (SendError::NotDelivered(NotDelivered::Unreachable { reason, .. })
@@ -87,27 +87,30 @@ impl RetryState {
         else {
             return None;
         };
+        // The actor ended with its host, and a closing host sends nothing more.
         if matches!(reason, DisconnectReason::HostDown(_) | DisconnectReason::Shutdown)
             || self.attempts >= self.policy.times
         {
             return None;
         }
         if matches!(reason, DisconnectReason::Forgotten) {
-            // One of the two does not know the call any more: made again it could be handled twice.
+            // One side has dropped its dedup cache, so a retry could run the handler a second time.
             if self.unknown {
                 return None;
             }
+            // The next attempt is a new call, which the receiver cannot know.
             self.call = None;
         }
         self.attempts += 1;
+        // The shift is bounded, since `attempts` may be any number.
         Some(self.policy.delay.saturating_mul(1 << (self.attempts - 1).min(16)))
     }
 
-    /// Waits before the next attempt; not for long if nobody is left to whom it could be made.
+    /// Waits before the next attempt, or until the peer is down for good, when waiting is pointless.
     pub(super) fn backoff(&self, delay: Duration) -> impl Future<Output = ()> + Send + use<> {
         let peer = self.call.as_ref().map(|(peer, _)| Arc::clone(peer));
         async move {
-            let gone = async {
+            let down = async {
                 match &peer {
                     Some(peer) => peer.wait_until_down().await,
                     None => std::future::pending().await,
@@ -115,14 +118,14 @@ impl RetryState {
             };
             tokio::select! {
                 biased;
-                () = gone => {}
+                () = down => {}
                 () = tokio::time::sleep(delay) => {}
             }
         }
     }
 
-    /// The error of the last attempt, in the light of those before: what an earlier one may have
-    /// done the last one does not undo.
+    /// Merges the last error with earlier attempts: a handler that may have run before makes the outcome
+    /// unknown.
     pub(super) fn merge_error(&self, host: HostUid, error: SendError) -> SendError {
         match error {
             SendError::NotDelivered(reason) if self.unknown => match reason {
@@ -139,6 +142,7 @@ impl RetryState {
 impl Drop for RetryState {
     fn drop(&mut self) {
         if let Some((peer, call)) = &self.call {
+            // Releases the cached reply at the receiver.
             peer.end_retries(*call);
         }
     }
@@ -146,6 +150,6 @@ impl Drop for RetryState {
 
 impl fmt::Debug for RetryState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retrying").field("policy", &self.policy).field("made", &self.attempts).finish()
+        f.debug_struct("RetryState").field("policy", &self.policy).field("attempts", &self.attempts).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! Actors that come to life on another host, and end there.
+//! Spawning and stopping of actors on other hosts.
 
 use std::fmt;
 use std::future::Future;
@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::addr::RemoteAddr;
-use super::ask::ask_last;
+use super::ask::call_last;
 use super::cluster_ref::ClusterRef;
 use crate::host::{Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
 use crate::id::{Target, TypeHash};
@@ -24,18 +24,18 @@ use crate::registry::{Inbound, RemoteActor, Responder, STOP, panics, synchronous
 use crate::spec::{ActorKey, ActorLocation};
 use crate::wire::CallFailure;
 
-/// How an actor comes to life on another host: from arguments that can travel.
+/// Actor that can be created on another host, from serializable arguments.
 #[diagnostic::on_unimplemented(
-    message = "actor `{Self}` cannot be spawned from afar: it does not implement `Spawn`",
-    note = "implement `Spawn` for it, or say `#[remote(local)]` if it is only started where it lives"
+    message = "actor `{Self}` cannot be spawned remotely: it does not implement `Spawn`",
+    note = "implement `Spawn` for it, or add `#[remote(local)]` if it is only started on its own host"
 )]
 pub trait Spawn: RemoteActor {
-    /// What it is made from.
+    /// Arguments of `spawn`.
     type Args: Serialize + DeserializeOwned + Send + 'static;
-    /// Why it may refuse; the text is what the spawner sees.
+    /// Error of a refusal; the spawner sees its text.
     type Error: fmt::Display;
 
-    /// Makes the actor, on the host and the thread where it will live.
+    /// Creates the actor, on the host and the thread that will run it.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ pub trait Spawn: RemoteActor {
     fn spawn(args: Self::Args, at: &SpawnContext<Self>) -> Result<Self, Self::Error>;
 }
 
-/// Where an actor comes to life.
+/// Environment of an actor that is being created.
 #[derive(Debug)]
 pub struct SpawnContext<A> {
     address: RemoteAddr<A>,
@@ -51,79 +51,81 @@ pub struct SpawnContext<A> {
 }
 
 impl<A: RemoteActor> SpawnContext<A> {
-    /// The address that the actor will have.
+    /// Future address of the actor.
     #[must_use]
     pub fn address(&self) -> RemoteAddr<A> {
         self.address.clone()
     }
 
-    /// The cluster that it will live in, to spawn others and to run tasks.
+    /// Cluster of the actor, for spawning others and running tasks.
     #[must_use]
     pub fn cluster(&self) -> &ClusterRef {
         &self.cluster
     }
 }
 
-/// Why an actor was not spawned.
+/// Reason why an actor was not spawned.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// There is no worker left to spawn on.
+    /// No worker is left to spawn on.
     #[error("cannot spawn {actor}: no worker is left in the cluster")]
     NoWorker {
-        /// The actor's type.
+        /// Type of the actor.
         actor: &'static str,
     },
-    /// The cluster gives it no place. Nothing was started.
+    /// The cluster did not assign a host. Nothing was started.
     #[error("cannot spawn {actor}: {reason}")]
     Placement {
-        /// The actor's type.
+        /// Type of the actor.
         actor: &'static str,
-        /// Why.
+        /// Reason of the refusal.
         reason: PlacementError,
     },
-    /// It was given no place in time. Nothing was started.
-    #[error("cannot spawn {actor}: it had no place in time; give it longer, or ask for less")]
+    /// No host was assigned within the timeout. Nothing was started.
+    #[error(
+        "cannot spawn {actor}: no host was assigned in time; raise the timeout, or request fewer resources"
+    )]
     PlacementTimedOut {
-        /// The actor's type.
+        /// Type of the actor.
         actor: &'static str,
     },
     /// The actor's own `spawn` refused.
     #[error("{actor} refused to start: {text}")]
     Refused {
-        /// The actor's type.
+        /// Type of the actor.
         actor: &'static str,
-        /// The text of its error.
+        /// Text of the error.
         text: String,
     },
     /// The actor's own `spawn` panicked.
     #[error("{actor} panicked while it started: {text}")]
     Panicked {
-        /// The actor's type.
+        /// Type of the actor.
         actor: &'static str,
-        /// The panic's text and place.
+        /// Text and source location of the panic.
         text: String,
     },
-    /// The request reached nobody: spawning again is safe.
+    /// The request reached no host: spawning again is safe.
     #[error("cannot spawn {actor}: {reason}")]
     NotDelivered {
-        /// The actor's type.
+        /// Type of the actor.
         actor: &'static str,
-        /// Why.
+        /// Reason why the request was not delivered.
         reason: NotDelivered,
     },
-    /// The request was sent and not answered: the actor may have started, and has no address here.
+    /// The request was sent without a reply: the actor may run, and has no address here.
     #[error("cannot tell whether {actor} was spawned: {reason}")]
     OutcomeUnknown {
-        /// The actor's type.
+        /// Type of the actor.
         actor: &'static str,
-        /// Why.
+        /// Reason why the outcome is unknown.
         reason: OutcomeUnknown,
     },
 }
 
 impl SpawnError {
-    pub(super) fn not_placed<A: RemoteActor>(reason: PlacementError) -> Self {
+    pub(super) fn placement<A: RemoteActor>(reason: PlacementError) -> Self {
         match reason {
             PlacementError::NoWorker => Self::NoWorker { actor: A::NAME },
             reason => Self::Placement { actor: A::NAME, reason },
@@ -141,14 +143,14 @@ impl SpawnError {
     }
 }
 
-/// That an actor type can be spawned from afar; registered by the derive of `RemoteActor`.
+/// Registration of an actor type for remote spawning, submitted by the derive of `RemoteActor`.
 #[derive(Clone, Copy)]
 pub struct SpawnRegistration {
     hash: TypeHash,
     spawn: SpawnHere,
 }
 
-/// Makes an actor on this host from its arguments, and answers with where it is.
+/// Function that creates an actor on this host from its arguments, and replies with its target.
 type SpawnHere = fn(&Host, Inbound);
 
 inventory::collect!(SpawnRegistration);
@@ -167,11 +169,11 @@ impl fmt::Debug for SpawnRegistration {
     }
 }
 
-/// Stops an actor, wherever it lives, behind all messages that this host sent to it before. An actor
-/// that has stopped already is no error.
+/// Stops an actor on any host, behind all messages that this host has sent to it before.
 ///
-/// The stop is a call in the actor's own flow, or an item of the actor's own mailbox on this host. A
-/// call to the host would overtake messages that are in chunks or wait for credit.
+/// An actor that has already stopped is not an error. The stop is a call in the actor's own flow, or an
+/// entry of its own mailbox on this host. A call to the host would overtake messages that are sent in
+/// chunks or wait for credit.
 ///
 /// # Errors
 ///
@@ -180,7 +182,7 @@ pub(crate) async fn stop_on_host(here: &Host, actor: ActorLocation) -> Result<()
     let stopped = if actor.host == here.identity() {
         stop_here(here, actor.target).await
     } else {
-        ask_last(here, actor.host, actor.target, STOP).await
+        call_last(here, actor.host, actor.target, STOP).await
     };
     match stopped {
         Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => Ok(()),
@@ -191,12 +193,13 @@ pub(crate) async fn stop_on_host(here: &Host, actor: ActorLocation) -> Result<()
 async fn stop_here(host: &Host, target: Target) -> Result<(), SendError> {
     let (reply, stopped) = oneshot::channel();
     host.actors().find(target)?.stop(Responder::local(reply));
-    // Dropped without an answer, the mailbox has closed.
+    // Dropped without a reply: the mailbox has closed.
     Ok(stopped.await.unwrap_or(Err(CallFailure::ActorStopped))?)
 }
 
-/// What a host of actors does when it is called itself: it spawns them.
+/// Services of a host that runs actors: spawning them.
 pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
+    // Built on first use: the registrations of all linked crates are collected at run time.
     static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnHere>> = LazyLock::new(|| {
         inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect()
     });
@@ -211,31 +214,32 @@ pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
 
 fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     let (body, deadline, mut responder) = inbound.into_parts::<Target>();
-    let order = crate::registry::decode::<(Option<ActorKey>, A::Args)>(&body);
-    let (key, args) = match order {
-        Ok(order) => order,
+    let request = crate::registry::decode::<(Option<ActorKey>, A::Args)>(&body);
+    let (key, args) = match request {
+        Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
-    // What the cluster has kept for it is free again. Whoever asked may not wait any more.
-    let unborn = |why: &str| {
-        if let (Some(key), Some(lives)) = (key, host.lives()) {
-            lives.actor_stopped(key, why);
+    // Releases the cluster's assignment. The spawner may have gone, so it cannot be left to it.
+    let report_failure = |why: &str| {
+        if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
+            observer.actor_stopped(key, why);
         }
     };
     if responder.is_expired_or_cancelled(deadline) {
-        unborn("whoever spawned it waits no more");
+        report_failure("its spawner has cancelled the request");
         return responder.fail(CallFailure::Expired);
     }
+    // `actix_rt::spawn` below would panic.
     if actix_rt::Arbiter::try_current().is_none() {
-        let text = "this host runs no actix arbiter, so no actor can live on it".to_owned();
+        let text = "this host runs no actix arbiter, so it cannot run actors".to_owned();
         return responder.fail(CallFailure::Refused { text });
     }
-    if let (None, Some(lives)) = (key, host.lives()) {
-        lives.named(A::NAME);
+    if let (None, Some(observer)) = (key, host.lifecycle_observer()) {
+        observer.named(A::NAME);
     }
     let target = host.actors().reserve();
     let context = Context::new();
-    // Reachable from now on: it may send to itself, or have others do so, before it lives.
+    // Registered before `spawn`, since the actor may send its own address to others from there.
     host.register_actor(target, context.address());
     let at = SpawnContext {
         address: RemoteAddr::new(host.identity(), target, host),
@@ -246,35 +250,35 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     match synchronous::call(spawned) {
         Ok(Ok(actor)) => {
             let future = Some(context.into_future(actor));
-            if let (Some(key), Some(lives)) = (key, host.lives()) {
-                lives.actor_started(key, A::NAME, ActorLocation { host: host.identity(), target });
+            if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
+                observer.actor_started(key, A::NAME, ActorLocation { host: host.identity(), target });
             }
             actix_rt::spawn(ActorRunner { future, host: host.clone(), target, key });
             responder.answer(target);
         }
         Ok(Err(text)) => {
             host.actors().remove(target);
-            unborn(&text);
+            report_failure(&text);
             responder.fail(CallFailure::Refused { text });
         }
         Err(text) => {
             host.actors().remove(target);
-            unborn(&text);
+            report_failure(&text);
             responder.fail(CallFailure::Panicked { text });
         }
     }
 }
 
-/// An actor's life on this host, from its start to its end by whatever cause.
+/// Runner of an actor on this host, from its start to its end for any cause.
 ///
-/// actix drives the actor; this future sees it end. A panic that the delivery could not catch (in
-/// `started`, a timer, a future of the actor's own) is caught here, so that what the actor had open
-/// is dropped in order and learns the panic's text. No code of the actor but its `Drop` runs then.
+/// actix drives the actor; this future observes its end. It catches a panic outside of a delivery (in
+/// `started`, a timer, a future of the actor's own). The actor's open calls are then dropped where their
+/// responders find the panic's text. No code of the actor but its `Drop` runs then.
 struct ActorRunner<A: RemoteActor> {
     future: Option<ContextFut<A, Context<A>>>,
     host: Host,
     target: Target,
-    /// What the cluster calls it, if it keeps account of it.
+    /// Cluster-wide id of the actor, if the cluster tracks it.
     key: Option<ActorKey>,
 }
 
@@ -296,19 +300,21 @@ impl<A: RemoteActor> Future for ActorRunner<A> {
 
 impl<A: RemoteActor> ActorRunner<A> {
     fn end(&mut self, panic: Option<String>) {
+        // First, so that senders see a stopped actor while the rest runs.
         self.host.actors().remove(self.target);
-        if let (Some(key), Some(lives)) = (self.key, self.host.lives()) {
+        if let (Some(key), Some(observer)) = (self.key, self.host.lifecycle_observer()) {
             match &panic {
-                Some(text) => lives.actor_stopped(key, &format!("it panicked: {text}")),
-                None => lives.actor_stopped(key, "it stopped"),
+                Some(text) => observer.actor_stopped(key, &format!("it panicked: {text}")),
+                None => observer.actor_stopped(key, "it stopped"),
             }
         }
+        // Dropped last, since the drop runs user code that may take long.
         let mut future = self.future.take();
         if let (Some(_), Some(future)) = (&panic, &mut future) {
-            // Or actix would run the torn actor once more while it is dropped.
+            // Without this, dropping the future would make actix run the panicked actor once more.
             future.ctx().terminate();
         }
-        let bury = || {
+        let drop_actor = || {
             if let Err(text) = panics::catch(|| drop(future)) {
                 log::warn!(actor = A::NAME, text, "an actor panicked while it was dropped");
             }
@@ -316,18 +322,19 @@ impl<A: RemoteActor> ActorRunner<A> {
         match panic {
             Some(text) => {
                 log::warn!(actor = A::NAME, text, "an actor panicked and has stopped");
-                panics::with_panic_text(text, bury);
+                panics::with_panic_text(text, drop_actor);
             }
-            None => bury(),
+            None => drop_actor(),
         }
     }
 }
 
-/// The actor lives in its context, which actix moves freely.
+/// The actor is in its context, which actix moves freely.
 impl<A: RemoteActor> Unpin for ActorRunner<A> {}
 
 impl<A: RemoteActor> Drop for ActorRunner<A> {
     fn drop(&mut self) {
+        // The arbiter has ended while the actor was running.
         if self.future.is_some() {
             self.end(None);
         }

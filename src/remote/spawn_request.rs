@@ -1,4 +1,4 @@
-//! An actor that is about to be spawned, with what its spawner wishes.
+//! Request to spawn an actor, with its constraints.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -12,15 +12,15 @@ use crate::host::{Assignment, Host, Placement, PlacementResult, SendError, deadl
 use crate::id::Target;
 use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 
-/// An actor about to be spawned; awaiting it spawns it and gives its address.
+/// Request to spawn an actor; awaiting it spawns the actor and returns its address.
 ///
-/// Without wishes it goes to the next worker. With any, the cluster keeps account of it by name, by what
-/// it holds of its node, or beyond the end of its job; where nothing has room now it waits.
+/// Without constraints the actor goes to the next worker. With any, the cluster tracks it by name, by its
+/// share of a node's resources, or beyond the end of its job. It waits while no node has capacity.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it was polled it spawns nothing; dropped later the actor may start all the same. A place that
-/// it has not heard of by then is given back.
+/// Dropping the request before its first poll spawns nothing. After that the actor may still start. An
+/// assignment that has not arrived by then is released.
 ///
 /// # Examples
 ///
@@ -67,96 +67,101 @@ impl<A: Spawn> SpawnRequest<A> {
         Self { host, args, timeout: None, spec: None }
     }
 
-    /// Gives up after `timeout`, counted from the first poll.
+    /// Cancels the request after `timeout`, counted from the first poll.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Gives it a name, by which the job finds it with [`ClusterRef::actor`](crate::ClusterRef::actor).
+    /// Sets a name, by which the job finds the actor with
+    /// [`ClusterRef::actor`](crate::ClusterRef::actor).
     ///
-    /// A name has one living owner in its namespace.
+    /// A name has a single live owner in its namespace.
     pub fn name(self, name: impl Into<String>) -> Self {
         self.with_spec(|spec| spec.name = Some(name.into()))
     }
 
-    /// Puts its name into a namespace that other jobs can look into; by default a job has its own.
+    /// Sets a namespace that other jobs can search; by default a job has its own.
     pub fn namespace(self, namespace: impl Into<String>) -> Self {
         self.with_spec(|spec| spec.namespace = namespace.into())
     }
 
-    /// Takes the living actor of that name if there is one.
+    /// Returns the live actor with the name, if there is one.
     pub fn get_if_exists(self) -> Self {
         self.with_spec(|spec| spec.get_if_exists = true)
     }
 
-    /// What it holds of its node as long as it lives, beside what it was given before.
+    /// Adds resources that the actor holds of its node during its lifetime.
     ///
-    /// Of a resource that was given before, the later amount counts.
+    /// A later amount of the same resource replaces an earlier one.
     pub fn resources(self, resources: Resources) -> Self {
         self.with_spec(|spec| spec.resources.0.extend(resources.0))
     }
 
-    /// Processors of its node that it holds as long as it lives; the resource [`Resources::CPU`].
+    /// Sets the CPUs that the actor holds of its node during its lifetime, as resource
+    /// [`Resources::CPU`].
     pub fn num_cpus(self, cpus: f64) -> Self {
         self.with_spec(|spec| spec.resources = std::mem::take(&mut spec.resources).with(Resources::CPU, cpus))
     }
 
-    /// How nodes are picked.
+    /// Sets the strategy that selects the node.
     pub fn strategy(self, strategy: Strategy) -> Self {
         self.with_spec(|spec| spec.strategy = strategy)
     }
 
-    /// The one node that it may live on.
+    /// Restricts the actor to a node.
     pub fn node(self, node: NodeId) -> Self {
         self.with_spec(|spec| spec.node = Some(node))
     }
 
-    /// A label that its node has to have.
+    /// Requires a label of the node.
     pub fn label(self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.with_spec(|spec| drop(spec.labels.insert(name.into(), value.into())))
     }
 
-    /// How long it lives.
+    /// Sets the lifetime of the actor.
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with_spec(|spec| spec.lifetime = lifetime)
     }
 
-    fn with_spec(mut self, wish: impl FnOnce(&mut ActorSpec)) -> Self {
-        wish(self.spec.get_or_insert_with(Box::default));
+    fn with_spec(mut self, set: impl FnOnce(&mut ActorSpec)) -> Self {
+        set(self.spec.get_or_insert_with(Box::default));
         self
     }
 
     async fn run(self) -> Result<RemoteAddr<A>, SpawnError> {
-        let Self { host, args, timeout, spec: wishes } = self;
+        let Self { host, args, timeout, spec } = self;
+        // A single deadline covers placement and spawn.
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
-        let placing = match placement.place_actor(&host, A::NAME, wishes.as_deref()) {
+        let assigned = match placement.place_actor(&host, A::NAME, spec.as_deref()) {
             PlacementResult::Now(placed) => placed,
-            PlacementResult::Later(placing) => match deadline {
-                None => placing.await,
-                Some(deadline) => tokio::time::timeout_at(deadline.into(), placing)
+            PlacementResult::Later(assigned) => match deadline {
+                None => assigned.await,
+                Some(deadline) => tokio::time::timeout_at(deadline.into(), assigned)
                     .await
                     .map_err(|_| SpawnError::PlacementTimedOut { actor: A::NAME })?,
             },
         };
-        let Assignment { host: there, actor, alive } = placing.map_err(SpawnError::not_placed::<A>)?;
+        let Assignment { host: there, actor, alive } = assigned.map_err(SpawnError::placement::<A>)?;
+        // An existing actor satisfies `get_if_exists`, so there is nothing to spawn.
         if let Some(target) = alive {
             return Ok(RemoteAddr::new(there, target, &host));
         }
-        let mut place = PlacementGuard { placement: &*placement, host: &host, actor };
+        // From here on, dropping this future must release the assignment.
+        let mut assignment = PlacementGuard { placement: &*placement, host: &host, actor };
         let answer: Result<Target, SendError> =
             call_host(&host, there, A::HASH, (actor, args), deadline).await;
         match answer {
             Ok(target) => {
-                place.actor = None;
+                assignment.actor = None;
                 Ok(RemoteAddr::new(there, target, &host))
             }
             Err(error) => {
                 match error {
-                    // The actor may live, and its worker says so.
-                    SendError::OutcomeUnknown(_) => place.actor = None,
-                    _ => place.release(&error.to_string()),
+                    // The actor may be live, and its worker reports it.
+                    SendError::OutcomeUnknown(_) => assignment.actor = None,
+                    _ => assignment.release(&error.to_string()),
                 }
                 Err(SpawnError::of::<A>(error))
             }
@@ -164,7 +169,7 @@ impl<A: Spawn> SpawnRequest<A> {
     }
 }
 
-/// The place of an actor that has yet to come to life. Dropped before that, it is given up.
+/// Assignment of an actor that has not started. Dropping it releases the assignment.
 struct PlacementGuard<'a> {
     placement: &'a dyn Placement,
     host: &'a Host,
@@ -181,7 +186,7 @@ impl PlacementGuard<'_> {
 
 impl Drop for PlacementGuard<'_> {
     fn drop(&mut self) {
-        self.release("nobody waits for it any more");
+        self.release("its spawner has cancelled the request");
     }
 }
 
@@ -198,7 +203,7 @@ impl<A: Spawn> fmt::Debug for SpawnRequest<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SpawnRequest")
             .field("actor", &A::NAME)
-            .field("wishes", &self.spec)
+            .field("spec", &self.spec)
             .finish_non_exhaustive()
     }
 }

@@ -1,14 +1,14 @@
-//! Bytes on their way to the socket.
+//! Bytes between a session and its socket.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-/// What a writer has taken of a session and not written yet.
+/// Bytes that a writer has taken from a session and not written yet.
 ///
-/// The bytes are shared with the session, which keeps them until the peer has acknowledged them;
-/// none is copied. As a [`Buf`] a batch can be written vectored.
+/// The session shares the bytes and retains them until the peer acknowledges them: nothing is
+/// copied. As a [`Buf`] a batch can be written with vectored I/O.
 #[derive(Debug, Default)]
 pub struct WriteBatch {
     pieces: VecDeque<Bytes>,
@@ -16,7 +16,7 @@ pub struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// Drops what is not written.
+    /// Drops the unwritten bytes.
     pub fn clear(&mut self) {
         self.pieces.clear();
         self.remaining = 0;
@@ -38,13 +38,14 @@ impl Buf for WriteBatch {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        // As many pieces as there are slices: the rest goes out with the next write.
         let filled = slices.iter_mut().zip(&self.pieces);
         filled.map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
     }
 
     /// # Panics
     ///
-    /// When there are fewer than `count` bytes.
+    /// When fewer than `count` bytes remain.
     fn advance(&mut self, mut count: usize) {
         assert!(count <= self.remaining, "advanced by {count} of {} bytes", self.remaining);
         self.remaining -= count;
@@ -69,7 +70,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn batch_gives_its_bytes_in_order_however_they_are_written(
+        fn batch_yields_its_bytes_in_order_with_any_write_sizes(
             lengths in proptest::collection::vec(1_usize..30, 0..9),
             steps in proptest::collection::vec(1_usize..40, 1..9),
         ) {

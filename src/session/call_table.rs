@@ -1,30 +1,40 @@
-//! A table of calls by their numbers, for numbers that grow.
+//! Table of calls by id, for ids that mostly increase.
 //!
-//! Most calls end soon after they were made. So what is open lies in a row that begins with the oldest
-//! of them, where the place of a number needs no hashing. A call that stays open for long leaves the
-//! row for a hash table, lest the row grow with every call that passes it.
+//! ```text
+//! window    ring over the ids first..end; slot = id modulo its length
+//!
+//!            first                       end
+//!              |                          |
+//!   .  .  .  [ 7 ] [ - ] [ 9 ] [ - ] [ 11 ]  .  .  .
+//!
+//! overflow  hash map: calls that stay open for long, and ids far ahead
+//! ```
+//!
+//! Most calls end soon, in the order of their ids, so a lookup in the window needs no hashing. A
+//! call that stays open for long moves to the overflow map: the window would otherwise grow with
+//! every later call.
 
 use rustc_hash::FxHashMap;
 
 use crate::id::CallId;
 
-/// A row is not looked at for calls that should leave it before it is so long.
+/// Ids that the window may span before it is checked for old calls.
 const WINDOW_MIN: usize = 1024;
 
-/// How many places a row has at least, once it has any.
+/// Smallest number of slots of a window that is not empty.
 const CAPACITY_MIN: usize = 8;
 
-/// How many numbers a row may span for each that is taken.
+/// Highest number of ids in the window for each open call in it.
 const SPARSITY_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct CallTable<T> {
-    /// A ring: the place of a number is its remainder. Its length is a power of two, or nothing.
+    /// Ring of slots, indexed by id modulo its length, which is a power of two or zero.
     window: Vec<Option<T>>,
-    /// The first number in the row, and the first behind it.
+    /// First id of the window, and the id after the last one.
     first: u64,
     end: u64,
-    /// How many places are taken.
+    /// Number of occupied slots.
     len: usize,
     overflow: FxHashMap<CallId, T>,
 }
@@ -44,59 +54,64 @@ impl<T> CallTable<T> {
         self.len == 0 && self.overflow.is_empty()
     }
 
-    /// How many numbers the row spans.
+    /// Number of ids that the window spans.
     #[inline(always)]
     fn span(&self) -> usize {
         self.end.wrapping_sub(self.first) as usize
     }
 
-    /// How far behind the first number of the row this one is.
+    /// Distance of an id from the start of the window.
     #[inline(always)]
     fn offset(&self, number: u64) -> usize {
         usize::try_from(number.wrapping_sub(self.first)).unwrap_or(usize::MAX)
     }
 
-    /// The place of a number that the row spans.
+    /// Slot of an id that the window spans.
     #[inline(always)]
     fn slot(&mut self, number: u64) -> Option<&mut Option<T>> {
+        // An empty window gives a mask of ones, with which `get` finds no slot: no extra branch.
         let mask = self.window.len().wrapping_sub(1);
         self.window.get_mut(number as usize & mask)
     }
 
-    /// Whether a call is in the row. That may have grown over the number of one that is not.
+    /// Returns whether the window holds the call. A window that has grown may span ids in
+    /// `overflow`.
     #[inline]
-    fn is_in_row(&self, call: CallId) -> bool {
+    fn is_in_window(&self, call: CallId) -> bool {
         let mask = self.window.len().wrapping_sub(1);
         self.offset(call.0) < self.span() && matches!(self.window.get(call.0 as usize & mask), Some(Some(_)))
     }
 
     #[inline]
     pub(super) fn contains(&self, call: CallId) -> bool {
-        self.is_in_row(call) || self.overflow.contains_key(&call)
+        self.is_in_window(call) || self.overflow.contains_key(&call)
     }
 
     pub(super) fn get_mut(&mut self, call: CallId) -> Option<&mut T> {
-        match self.is_in_row(call) {
+        match self.is_in_window(call) {
             true => self.slot(call.0)?.as_mut(),
             false => self.overflow.get_mut(&call),
         }
     }
 
-    /// Adds a call, which is to be new. `false`, and nothing changes, if it is not.
+    /// Inserts a new call. Returns `false`, without a change, if the id is present.
     ///
-    /// The value is made where it goes: to move it there would cost more than to make it.
+    /// `make` builds the value in its slot: moving it there costs more than building it.
     #[inline(always)]
     #[must_use]
     pub(super) fn insert(&mut self, call: CallId, make: impl FnOnce() -> T) -> bool {
+        // An empty window restarts at the new id instead of spanning the gap before it.
         if self.len == 0 {
             (self.first, self.end) = (call.0, call.0);
         }
+        // The next id with a free slot, as for nearly every call: it cannot be present, so nothing
+        // is searched. With an overflow it could be there.
         if call.0 == self.end
             && self.overflow.is_empty()
             && self.span() < self.window.len()
-            && let Some(place) = self.slot(call.0)
+            && let Some(slot) = self.slot(call.0)
         {
-            *place = Some(make());
+            *slot = Some(make());
             self.end = self.end.wrapping_add(1);
             self.len += 1;
             return true;
@@ -110,7 +125,7 @@ impl<T> CallTable<T> {
             return false;
         }
         let offset = self.offset(call.0);
-        // A number far ahead is not worth a long row that is empty; nor is one from before.
+        // An id far ahead would make a long, empty window; an earlier id wraps to a huge offset.
         if offset >= self.span() + WINDOW_MIN {
             self.overflow.insert(call, value);
             return true;
@@ -121,43 +136,44 @@ impl<T> CallTable<T> {
         if offset >= self.span() {
             self.end = call.0.wrapping_add(1);
         }
-        if let Some(place) = self.slot(call.0) {
-            *place = Some(value);
+        if let Some(slot) = self.slot(call.0) {
+            *slot = Some(value);
             self.len += 1;
         }
         self.evict_front();
         true
     }
 
-    /// Makes room for a row that spans so many numbers.
+    /// Resizes the window to span `span` ids.
     fn grow(&mut self, span: usize) {
-        let mut row: Vec<Option<T>> = Vec::new();
-        row.resize_with(span.next_power_of_two().max(CAPACITY_MIN), || None);
-        let mask = row.len() - 1;
+        let mut window: Vec<Option<T>> = Vec::new();
+        window.resize_with(span.next_power_of_two().max(CAPACITY_MIN), || None);
+        let mask = window.len() - 1;
         let mut number = self.first;
         while number != self.end {
-            row[number as usize & mask] = self.slot(number).and_then(Option::take);
+            window[number as usize & mask] = self.slot(number).and_then(Option::take);
             number = number.wrapping_add(1);
         }
-        self.window = row;
+        self.window = window;
     }
 
     #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
-        // What changes is in variables of its own: to read it again from where it was just written takes time.
+        // Local copies: reading a field that was just written waits for the store, on the hottest
+        // path.
         let (mut first, end, mask) = (self.first, self.end, self.window.len().wrapping_sub(1));
-        let row = &mut self.window[..];
+        let slots = &mut self.window[..];
         if call.0.wrapping_sub(first) >= end.wrapping_sub(first) {
             return self.remove_slow(call);
         }
-        let Some(value) = row.get_mut(call.0 as usize & mask).and_then(Option::take) else {
+        let Some(value) = slots.get_mut(call.0 as usize & mask).and_then(Option::take) else {
             return self.remove_slow(call);
         };
         self.len -= 1;
         if call.0 == first {
-            // Most calls end in the order in which they were made.
+            // Most calls end in the order of their ids.
             first = first.wrapping_add(1);
-            while first != end && matches!(row.get(first as usize & mask), Some(None)) {
+            while first != end && matches!(slots.get(first as usize & mask), Some(None)) {
                 first = first.wrapping_add(1);
             }
             self.first = first;
@@ -173,7 +189,8 @@ impl<T> CallTable<T> {
         if self.overflow.is_empty() { None } else { self.overflow.remove(&call) }
     }
 
-    /// Sees to it that the row begins with an open call, and does not span many more numbers than it holds.
+    /// Removes empty slots at the front, and moves old calls to `overflow` if the window is too
+    /// sparse.
     #[inline(never)]
     fn evict_front(&mut self) {
         while self.first != self.end {
@@ -190,7 +207,7 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Takes all of them, in the order of their numbers.
+    /// Removes all calls, in the order of their ids.
     pub(super) fn take_all(&mut self) -> Vec<(CallId, T)> {
         let mut all = std::mem::take(self);
         let mut taken: Vec<_> = all.overflow.drain().collect();
@@ -220,77 +237,77 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn it_is_a_table(steps in prop::collection::vec((0_u64..4, 0_u64..3000), 0..60)) {
-            let (mut recent, mut table, mut last) = (CallTable::default(), BTreeMap::new(), 0);
+        fn table_behaves_like_a_map(steps in prop::collection::vec((0_u64..4, 0_u64..3000), 0..60)) {
+            let (mut calls, mut table, mut last) = (CallTable::default(), BTreeMap::new(), 0);
             for (what, number) in steps {
                 match what {
                     0 => {
-                        prop_assert_eq!(recent.remove(CallId(number)), table.remove(&CallId(number)));
+                        prop_assert_eq!(calls.remove(CallId(number)), table.remove(&CallId(number)));
                     }
                     1 => {
                         let fresh = !table.contains_key(&CallId(number));
-                        prop_assert_eq!(recent.insert(CallId(number), || number), fresh);
+                        prop_assert_eq!(calls.insert(CallId(number), || number), fresh);
                         table.entry(CallId(number)).or_insert(number);
                     }
                     _ => {
-                        // A run of calls, of which few stay open.
+                        // A run of calls, few of which stay open.
                         for number in last..last + number {
-                            if recent.insert(CallId(number), || number) {
+                            if calls.insert(CallId(number), || number) {
                                 table.insert(CallId(number), number);
                             }
                             if number % 97 > 0 {
-                                prop_assert_eq!(recent.remove(CallId(number)), table.remove(&CallId(number)));
+                                prop_assert_eq!(calls.remove(CallId(number)), table.remove(&CallId(number)));
                             }
                         }
                         last += number;
                     }
                 }
-                prop_assert_eq!(recent.len(), table.len());
-                prop_assert_eq!(recent.contains(CallId(number)), table.contains_key(&CallId(number)));
-                prop_assert_eq!(recent.get_mut(CallId(number)), table.get_mut(&CallId(number)));
-                prop_assert!(recent.span() <= WINDOW_MIN + 1 + 2 * SPARSITY_MAX * table.len().max(WINDOW_MIN));
+                prop_assert_eq!(calls.len(), table.len());
+                prop_assert_eq!(calls.contains(CallId(number)), table.contains_key(&CallId(number)));
+                prop_assert_eq!(calls.get_mut(CallId(number)), table.get_mut(&CallId(number)));
+                prop_assert!(calls.span() <= WINDOW_MIN + 1 + 2 * SPARSITY_MAX * table.len().max(WINDOW_MIN));
             }
             let all: Vec<_> = table.into_iter().collect();
-            prop_assert_eq!(recent.take_all(), all);
+            prop_assert_eq!(calls.take_all(), all);
         }
     }
 
     #[test]
-    fn a_call_that_stays_open_keeps_no_row() {
-        let mut recent = CallTable::default();
-        assert!(recent.insert(CallId(1), || 1));
+    fn a_call_that_stays_open_does_not_keep_the_window_large() {
+        let mut calls = CallTable::default();
+        assert!(calls.insert(CallId(1), || 1));
         for number in 2..1_000_000 {
-            assert!(recent.insert(CallId(number), || number));
-            assert_eq!(recent.remove(CallId(number)), Some(number));
+            assert!(calls.insert(CallId(number), || number));
+            assert_eq!(calls.remove(CallId(number)), Some(number));
         }
-        assert!(recent.span() <= WINDOW_MIN, "{} places", recent.span());
-        assert_eq!(recent.remove(CallId(1)), Some(1));
+        assert!(calls.span() <= WINDOW_MIN, "{} places", calls.span());
+        assert_eq!(calls.remove(CallId(1)), Some(1));
     }
 
     #[test]
-    fn the_row_may_grow_over_a_number_that_came_far_ahead() {
-        let mut recent = CallTable::default();
+    fn the_window_may_grow_over_an_id_in_the_overflow() {
+        let mut calls = CallTable::default();
         let ahead = 3 * WINDOW_MIN as u64;
-        assert!(recent.insert(CallId(1), || 1));
-        assert!(recent.insert(CallId(ahead), || ahead));
+        assert!(calls.insert(CallId(1), || 1));
+        assert!(calls.insert(CallId(ahead), || ahead));
         for number in (2..ahead).chain(ahead + 1..ahead + 9) {
-            assert!(recent.insert(CallId(number), || number));
+            assert!(calls.insert(CallId(number), || number));
         }
-        assert!(!recent.insert(CallId(ahead), || 0), "it is there");
-        assert_eq!(recent.get_mut(CallId(ahead)), Some(&mut ahead.clone()));
-        assert_eq!(recent.remove(CallId(ahead)), Some(ahead));
-        assert!(!recent.contains(CallId(ahead)));
-        assert_eq!(recent.len(), recent.take_all().len());
+        assert!(!calls.insert(CallId(ahead), || 0), "it is there");
+        assert_eq!(calls.get_mut(CallId(ahead)), Some(&mut ahead.clone()));
+        assert_eq!(calls.remove(CallId(ahead)), Some(ahead));
+        assert!(!calls.contains(CallId(ahead)));
+        assert_eq!(calls.len(), calls.take_all().len());
     }
 
     #[test]
-    fn a_number_far_ahead_costs_nothing() {
-        let mut recent = CallTable::default();
+    fn an_id_far_ahead_does_not_enlarge_the_window() {
+        let mut calls = CallTable::default();
         for number in [5, u64::MAX, 0, 1 << 40] {
-            assert!(recent.insert(CallId(number), || number));
-            assert!(!recent.insert(CallId(number), || number));
+            assert!(calls.insert(CallId(number), || number));
+            assert!(!calls.insert(CallId(number), || number));
         }
-        assert!(recent.span() <= WINDOW_MIN);
-        assert_eq!(recent.take_all().len(), 4);
+        assert!(calls.span() <= WINDOW_MIN);
+        assert_eq!(calls.take_all().len(), 4);
     }
 }

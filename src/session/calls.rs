@@ -1,4 +1,4 @@
-//! The calls that this side has open, and when their time is up.
+//! Open calls of this side and their deadlines.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -6,62 +6,71 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::call_table::CallTable;
-use super::send_buffer::Position;
+use super::send_buffer::StreamOffset;
 use crate::id::CallId;
 
-/// What a frame is, as far as its loss means something.
+/// Kind of a queued or sent message, as far as its loss matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum MessageKind {
     Call(CallId),
     Tell,
-    /// Whoever misses it sees the session end.
+    /// A frame whose loss ends the session: the peer counts it.
     Other,
 }
 
-/// Where the frame of a call is.
+/// Stage of a call's frame on its way to the peer.
+///
+/// ```text
+/// Queued --credit, capacity--> Sent
+///    |                          ^
+///    +--over chunk_bytes--> Chunking
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallStage {
-    /// It waits for its actor's credit, or for the link, under this number.
+    /// Queued under this id, for the credit of its actor or for the link.
     Queued(u64),
-    /// It is on its way in chunks.
+    /// Being sent in chunks.
     Chunking,
-    /// It is in the log and ends there.
-    Sent(Position),
+    /// In the send buffer, up to this position.
+    Sent(StreamOffset),
 }
 
-/// The calls that wait for their end. `T` is what the host gave along.
+/// Calls without an outcome. `T` is the caller's slot.
 #[derive(Debug)]
 pub(super) struct Calls<T> {
-    open: CallTable<OpenCall<T>>,
-    /// Only of the calls that have one.
+    open: CallTable<CallEntry<T>>,
+    /// Deadlines of the calls that have one, the earliest first.
     deadlines: BTreeSet<(Instant, CallId)>,
-    /// The same by the call: most have none, and an open call is moved often.
+    /// The same by call id, apart from [`CallEntry`]: most calls have none, and entries are moved
+    /// often.
     deadline_of: FxHashMap<CallId, Instant>,
     last: CallId,
-    /// The number before the first of this generation.
+    /// Id before the first call of this generation.
     base: CallId,
-    /// Calls that may be made again, until their callers say that they will not be.
+    /// Calls that may be retried, until their callers end the retries.
     retryable: BTreeSet<CallId>,
-    /// No call up to this one may be made again: one of the two sides remembers nothing of it.
+    /// Highest call that must not be retried, because one side has forgotten its first attempt.
     void_until: CallId,
 }
 
-/// Numbers of calls that each generation has for itself, as a power of two: an answer to a call of an earlier
-/// generation fits none of a later one. A million calls a second use them up in twelve days; the next ones
-/// are those of a host that has forgotten one peer more, which this peer need not be.
+/// Bits of a call id that count calls within one generation: a reply to a call of an earlier
+/// generation matches no call of a later one.
+///
+/// At a million calls a second the ids last for twelve days. Further ids are those of the next
+/// generation, in which a host has forgotten another peer; only with this peer would they collide.
 const CALLS_PER_GENERATION_BITS: u32 = 40;
 
 #[derive(Debug)]
-pub(super) struct OpenCall<T> {
-    pub(super) ticket: T,
-    pub(super) place: CallStage,
-    /// Whether it has a deadline.
+pub(super) struct CallEntry<T> {
+    pub(super) call_slot: T,
+    pub(super) stage: CallStage,
+    /// Set if the call has an entry in `deadlines`.
     has_deadline: bool,
 }
 
 impl<T> Calls<T> {
     pub(super) fn of_generation(generation: u32) -> Self {
-        // Higher ones begin again below, after sixteen million.
+        // Generations wrap after 16 million.
         let base = CallId(u64::from(generation) << CALLS_PER_GENERATION_BITS);
         Self {
             open: CallTable::default(),
@@ -74,7 +83,7 @@ impl<T> Calls<T> {
         }
     }
 
-    /// The number before the first of this generation.
+    /// Id before the first call of this generation.
     pub(super) fn base(&self) -> CallId {
         self.base
     }
@@ -83,37 +92,38 @@ impl<T> Calls<T> {
         self.open.len()
     }
 
-    /// The number of the next call. Numbers are not used again.
+    /// Returns the id of the next call. Ids are never reused.
     pub(super) fn next_id(&mut self) -> CallId {
+        // A late reply to an ended call must not end another call, so no id is used twice.
         self.last.0 += 1;
         self.last
     }
 
     #[inline]
-    pub(super) fn insert(&mut self, call: CallId, place: CallStage, deadline: Option<Instant>, ticket: T) {
+    pub(super) fn insert(&mut self, call: CallId, stage: CallStage, deadline: Option<Instant>, call_slot: T) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
             self.deadline_of.insert(call, deadline);
         }
         let timed = deadline.is_some();
-        let fresh = self.open.insert(call, || OpenCall { ticket, place, has_deadline: timed });
+        let fresh = self.open.insert(call, || CallEntry { call_slot, stage, has_deadline: timed });
         debug_assert!(fresh, "{call} is open once");
     }
 
-    /// Whether the call is one that may be made again, and has ended.
+    /// Returns whether the call has ended and may be retried.
     pub(super) fn is_retryable(&self, call: CallId) -> bool {
         self.retryable.contains(&call) && !self.open.contains(call)
     }
 
-    /// The frame of a call has got further.
-    pub(super) fn set_stage(&mut self, call: CallId, place: CallStage) {
+    /// Records the progress of a call's frame.
+    pub(super) fn set_stage(&mut self, call: CallId, stage: CallStage) {
         if let Some(open) = self.open.get_mut(call) {
-            open.place = place;
+            open.stage = stage;
         }
     }
 
     #[inline(always)]
-    pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
+    pub(super) fn remove(&mut self, call: CallId) -> Option<CallEntry<T>> {
         let open = self.open.remove(call)?;
         if open.has_deadline
             && let Some(deadline) = self.deadline_of.remove(&call)
@@ -123,13 +133,13 @@ impl<T> Calls<T> {
         Some(open)
     }
 
-    /// The earliest deadline of all.
+    /// Earliest deadline of all calls.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Removes one call whose time is up.
-    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<(CallId, OpenCall<T>)> {
+    /// Removes one call whose deadline has passed.
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<(CallId, CallEntry<T>)> {
         let (deadline, call) = *self.deadlines.first()?;
         if deadline > now {
             return None;
@@ -137,20 +147,22 @@ impl<T> Calls<T> {
         Some((call, self.remove(call)?))
     }
 
-    /// Removes all calls, in the order they were made.
-    pub(super) fn take_all(&mut self) -> Vec<OpenCall<T>> {
+    /// Removes all calls, in the order of their ids.
+    pub(super) fn take_all(&mut self) -> Vec<CallEntry<T>> {
         self.deadlines.clear();
         self.deadline_of.clear();
         self.open.take_all().into_iter().map(|(_, open)| open).collect()
     }
 
-    /// Removes the calls that are not parked, in the order they were made. Of the parked ones those go, too,
-    /// that may be made again, if `repeatable` says so.
-    pub(super) fn take_sent(&mut self, repeatable: bool) -> Vec<OpenCall<T>> {
+    /// Removes the calls that are not queued, in the order of their ids. With `retryable` it
+    /// removes the queued ones that may be retried as well.
+    pub(super) fn take_sent(&mut self, retryable: bool) -> Vec<CallEntry<T>> {
         let mut taken = Vec::new();
         for (call, open) in self.open.take_all() {
-            let goes = repeatable && self.retryable.contains(&call);
-            if matches!(open.place, CallStage::Queued(_)) && !goes {
+            // A queued call was never sent, so it can wait for the next link. A retry cannot if the
+            // peer has forgotten its first attempt.
+            let goes = retryable && self.retryable.contains(&call);
+            if matches!(open.stage, CallStage::Queued(_)) && !goes {
                 let fresh = self.open.insert(call, || open);
                 debug_assert!(fresh, "{call} was open once");
                 continue;
@@ -163,34 +175,35 @@ impl<T> Calls<T> {
         taken
     }
 
-    /// No call that was made so far may be made again.
-    pub(super) fn void_repeats(&mut self) {
+    /// Excludes all calls made so far from retries.
+    pub(super) fn void_retries(&mut self) {
         self.retryable.clear();
         self.void_until = self.last;
     }
 
-    /// Whether one of the two sides remembers nothing of the call any more.
+    /// Returns whether one side has forgotten the call.
     pub(super) fn is_void(&self, call: CallId) -> bool {
         call <= self.void_until
     }
 
-    /// The call may be made again under its number.
+    /// Allows retries of the call under its id.
     pub(super) fn mark_retryable(&mut self, call: CallId) {
         self.retryable.insert(call);
     }
 
-    /// The call will not be made again. Says whether the floor has risen.
+    /// Ends the retries of the call. Returns whether the low watermark has risen.
     pub(super) fn end_retries(&mut self, call: CallId) -> bool {
+        // The watermark is the lowest retryable call, so it rises only when that one is removed.
         let lowest = self.retryable.first() == Some(&call);
         self.retryable.remove(&call) && lowest
     }
 
-    /// Whether no call may be made again.
+    /// Returns whether no call may be retried.
     pub(super) fn has_no_retryable(&self) -> bool {
         self.retryable.is_empty()
     }
 
-    /// No call below this one will be made again.
+    /// Lowest call that may be retried: the peer may forget all calls below it.
     pub(super) fn low_watermark(&self) -> CallId {
         self.retryable.first().copied().unwrap_or(CallId(self.last.0 + 1))
     }

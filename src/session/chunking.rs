@@ -1,18 +1,19 @@
-//! Large frames on their way in chunks, several at a time.
+//! Sending and reassembly of large frames in chunks, several frames at a time.
 
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 
-use super::calls::Content;
+use super::calls::MessageKind;
 use super::queued_frame::QueuedFrame;
-use super::send_buffer::{Position, SendBuffer};
+use super::send_buffer::{SendBuffer, StreamOffset};
 use crate::config::CHUNKED_SENDS_MAX;
 use crate::id::{CallId, Target};
 use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
 
-/// The large frames that are not wholly in the log. Those under way take turns, chunk by chunk.
+/// Large frames that are not completely in the send buffer. The active ones alternate chunk by
+/// chunk.
 #[derive(Debug, Default)]
 pub(super) struct ChunkedSends {
     active: VecDeque<ChunkedSend>,
@@ -24,55 +25,56 @@ pub(super) struct ChunkedSends {
 #[derive(Debug)]
 struct ChunkedSend {
     message: u64,
-    content: Content,
-    /// The actor that gets nothing else meanwhile; none for a reply.
+    content: MessageKind,
+    /// Actor that receives nothing else meanwhile, as its messages are ordered; `None` for a reply.
     target: Option<Target>,
     frame_bytes: usize,
-    /// What is not in the log.
+    /// Bytes that are not in the send buffer yet.
     frame: QueuedFrame,
-    state: State,
+    state: ChunkState,
 }
 
 impl ChunkedSend {
-    fn done(&self, end: Option<Position>) -> ChunkedSendDone {
+    fn done(&self, end: Option<StreamOffset>) -> ChunkedSendDone {
         ChunkedSendDone { content: self.content, target: self.target, frame_bytes: self.frame_bytes, end }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Fresh,
     Started,
-    /// Begun, and not wanted any more.
+    /// Started, and cancelled since: a chunk with the abandon flag follows.
     Abandoned,
 }
 
-/// A frame that has left its lane.
+/// Chunked frame that has left [`ChunkedSends`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChunkedSendDone {
-    pub(super) content: Content,
+    pub(super) content: MessageKind,
     pub(super) target: Option<Target>,
     pub(super) frame_bytes: usize,
-    /// Where its last chunk ends; `None` if it was abandoned.
-    pub(super) end: Option<Position>,
+    /// End of its last chunk in the send buffer; `None` if it was abandoned.
+    pub(super) end: Option<StreamOffset>,
 }
 
 impl ChunkedSends {
-    /// Takes a frame that is to go out in chunks.
-    pub(super) fn push(&mut self, content: Content, target: Option<Target>, parcel: QueuedFrame) {
+    /// Adds a frame that must be sent in chunks.
+    pub(super) fn push(&mut self, content: MessageKind, target: Option<Target>, frame: QueuedFrame) {
         self.last_message += 1;
-        let frame_bytes = parcel.len();
+        let frame_bytes = frame.len();
         self.bytes += frame_bytes;
         let message = self.last_message;
-        let lane = ChunkedSend { message, content, target, frame_bytes, frame: parcel, state: State::Fresh };
+        let send = ChunkedSend { message, content, target, frame_bytes, frame, state: ChunkState::Fresh };
         if self.active.len() < CHUNKED_SENDS_MAX {
-            self.active.push_back(lane);
+            // Bounded: the peer needs memory for each frame that is being reassembled.
+            self.active.push_back(send);
         } else {
-            self.waiting.push_back(lane);
+            self.waiting.push_back(send);
         }
     }
 
-    /// The bytes that are not in the log.
+    /// Bytes that are not in the send buffer yet.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -81,62 +83,67 @@ impl ChunkedSends {
         self.active.is_empty()
     }
 
-    /// How many one-way messages are here.
+    /// Number of one-way messages.
     pub(super) fn tells(&self) -> u64 {
-        let tells = self.active.iter().chain(&self.waiting).filter(|lane| lane.content == Content::Tell);
+        let tells = self.active.iter().chain(&self.waiting).filter(|send| send.content == MessageKind::Tell);
         tells.count() as u64
     }
 
-    /// Writes the next chunk, of the frame whose turn it is. Tells if that frame has left.
+    /// Writes the next chunk of the next frame. Returns the frame if that chunk was its last.
     pub(super) fn write_chunk(
         &mut self,
         log: &mut SendBuffer,
         chunk_bytes: usize,
     ) -> Option<ChunkedSendDone> {
-        let mut lane = self.active.pop_front()?;
-        let count = lane.frame.len().min(chunk_bytes - CHUNK_HEADER_BYTES);
+        let mut send = self.active.pop_front()?;
+        let count = send.frame.len().min(chunk_bytes - CHUNK_HEADER_BYTES);
         let header = ChunkHeader {
-            message: lane.message,
-            first: (lane.state == State::Fresh).then_some(lane.frame.len() as u32),
-            last: lane.state != State::Abandoned && count == lane.frame.len(),
-            abandoned: lane.state == State::Abandoned,
+            message: send.message,
+            first: (send.state == ChunkState::Fresh).then_some(send.frame.len() as u32),
+            last: send.state != ChunkState::Abandoned && count == send.frame.len(),
+            abandoned: send.state == ChunkState::Abandoned,
         };
         let end = log.push(|out| {
             let frame_bytes = header.put(count, out);
-            lane.frame.write_to(count, out);
+            send.frame.write_to(count, out);
             frame_bytes
         });
         self.bytes -= count;
         if header.last || header.abandoned {
             self.active.extend(self.waiting.pop_front());
-            return Some(lane.done(header.last.then_some(end)));
+            return Some(send.done(header.last.then_some(end)));
         }
-        lane.state = State::Started;
-        self.active.push_back(lane);
+        send.state = ChunkState::Started;
+        self.active.push_back(send);
         None
     }
 
-    /// Nobody wants this call any more. Gives what has left for it: the peer never hears of a frame
-    /// of which no chunk was written.
+    /// Cancels a chunked call. Returns its frame if no chunk was written: the peer never learns of
+    /// it.
     pub(super) fn abandon(&mut self, call: CallId) -> Option<ChunkedSendDone> {
-        let wanted =
-            |lane: &ChunkedSend| lane.content == Content::Call(call) && lane.state != State::Abandoned;
+        // A retry has the id of its first attempt. If that one is abandoned but not finished, it
+        // must not be found again.
+        let wanted = |send: &ChunkedSend| {
+            send.content == MessageKind::Call(call) && send.state != ChunkState::Abandoned
+        };
         if let Some(at) = self.waiting.iter().position(wanted) {
-            let lane = self.waiting.remove(at)?;
-            self.bytes -= lane.frame.len();
-            return Some(lane.done(None));
+            let send = self.waiting.remove(at)?;
+            self.bytes -= send.frame.len();
+            return Some(send.done(None));
         }
         let at = self.active.iter().position(wanted)?;
-        let lane = &mut self.active[at];
-        if lane.state == State::Fresh {
-            let lane = self.active.remove(at)?;
+        let send = &mut self.active[at];
+        if send.state == ChunkState::Fresh {
+            let send = self.active.remove(at)?;
             self.active.extend(self.waiting.pop_front());
-            self.bytes -= lane.frame.len();
-            return Some(lane.done(None));
+            self.bytes -= send.frame.len();
+            return Some(send.done(None));
         }
-        lane.state = State::Abandoned;
-        self.bytes -= lane.frame.len();
-        lane.frame = QueuedFrame::default();
+        send.state = ChunkState::Abandoned;
+        // The buffered rest is freed now; the abandon flag is sent when the frame has its next
+        // turn.
+        self.bytes -= send.frame.len();
+        send.frame = QueuedFrame::default();
         None
     }
 
@@ -146,10 +153,10 @@ impl ChunkedSends {
     }
 }
 
-/// How much memory is reserved at once for a frame that comes in chunks; it doubles behind that.
+/// Bytes that are reserved for a chunked frame before its data arrives.
 const ASSEMBLY_BYTES_RESERVED: usize = 4 << 20;
 
-/// Frames of which chunks have come and not the last.
+/// Frames of which some chunks have arrived.
 #[derive(Debug, Default)]
 pub(super) struct Reassembler {
     open: FxHashMap<u64, PartialFrame>,
@@ -162,11 +169,11 @@ struct PartialFrame {
 }
 
 impl Reassembler {
-    /// Takes a chunk; gives the bytes of the whole frame if it was the last.
+    /// Adds a chunk. Returns the bytes of the whole frame if it was the last one.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Description of the mistake in the chunk.
     pub(super) fn take(
         &mut self,
         chunk: &Chunk,
@@ -178,38 +185,39 @@ impl Reassembler {
                 return Err("its frame is over the limit");
             }
             if self.open.len() >= CHUNKED_SENDS_MAX {
-                return Err("too many frames are under way in chunks");
+                return Err("too many chunked frames are open");
             }
-            // What is not written to yet costs no memory, whatever the peer has announced.
+            // Reserving by the announced length would let a peer allocate memory without sending
+            // data.
             let bytes = BytesMut::with_capacity(frame_bytes.min(ASSEMBLY_BYTES_RESERVED));
-            let unfinished = PartialFrame { frame_bytes, bytes };
-            if self.open.insert(chunk.message, unfinished).is_some() {
-                return Err("its frame has begun already");
+            let partial = PartialFrame { frame_bytes, bytes };
+            if self.open.insert(chunk.message, partial).is_some() {
+                return Err("its frame has already started");
             }
         }
         if chunk.abandoned {
             return match self.open.remove(&chunk.message) {
                 Some(_) => Ok(None),
-                None => Err("its frame has not begun"),
+                None => Err("its frame has not started"),
             };
         }
-        let Some(unfinished) = self.open.get_mut(&chunk.message) else {
-            return Err("its frame has not begun");
+        let Some(partial) = self.open.get_mut(&chunk.message) else {
+            return Err("its frame has not started");
         };
-        if chunk.bytes.len() > unfinished.frame_bytes - unfinished.bytes.len() {
+        if chunk.bytes.len() > partial.frame_bytes - partial.bytes.len() {
             return Err("it is longer than the rest of its frame");
         }
-        unfinished.bytes.put_slice(&chunk.bytes);
+        partial.bytes.put_slice(&chunk.bytes);
         if !chunk.last {
             return Ok(None);
         }
         match self.open.remove(&chunk.message) {
             Some(whole) if whole.bytes.len() == whole.frame_bytes => Ok(Some(whole.bytes)),
-            _ => Err("it is the last, and its frame is not whole"),
+            _ => Err("it is the last, but its frame is incomplete"),
         }
     }
 
-    /// Drops what is unfinished.
+    /// Drops the incomplete frames.
     pub(super) fn clear(&mut self) {
         self.open.clear();
     }

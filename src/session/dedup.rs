@@ -1,4 +1,4 @@
-//! The peer's calls that it may make again: each is handled once, however often it comes.
+//! Duplicate suppression for the peer's retryable calls: each is executed at most once.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,39 +7,42 @@ use bytes::Bytes;
 use crate::config::{DEDUP_CACHE_BYTES_MAX, DEDUP_CACHE_ENTRIES_MAX, KEPT_REPLY_OVERHEAD_BYTES};
 use crate::id::CallId;
 
-/// What is remembered of them, until the peer says that they will not come again.
+/// Outcomes of retryable calls, until the peer's low watermark passes them.
 #[derive(Debug, Default)]
 pub(super) struct DedupCache {
     calls: BTreeMap<CallId, DuplicateState>,
-    /// The calls whose ends are kept, the oldest first; some may be forgotten by now.
+    /// Calls with a cached outcome, the oldest first. Some may have been removed from `calls`.
     lru: VecDeque<CallId>,
-    /// What the ends that are kept count.
+    /// Bytes of the cached outcomes, overhead included.
     bytes: usize,
-    /// The highest call whose end was dropped: one below it that is not known may have been another.
+    /// Highest call whose outcome was evicted. An unknown call up to here may be a retry of an
+    /// evicted one.
     evicted_up_to: Option<CallId>,
 }
 
-/// What became of a call that may come again.
+/// Known state of a call that may be retried.
 #[derive(Clone, Debug)]
 pub(super) enum DuplicateState {
-    /// Its handler has not answered yet.
+    /// The handler has not replied yet.
     Running,
-    /// Its end: the bytes of the frame.
+    /// The call has ended with this encoded frame.
     Ended(Bytes),
-    /// It has ended, and its end was too much to keep.
+    /// The call has ended, and its outcome was evicted.
     Lost,
 }
 
-/// What a kept end counts for its budget.
-fn kept_cost(frame: &Bytes) -> usize {
+/// Bytes that a cached outcome is accounted with.
+fn cached_cost(frame: &Bytes) -> usize {
     frame.len() + KEPT_REPLY_OVERHEAD_BYTES
 }
 
 impl DedupCache {
-    /// Notes that a call has come. Gives what is known of it if it came before.
+    /// Records a received call. Returns its state if it was received before.
     pub(super) fn observe(&mut self, call: CallId) -> Option<DuplicateState> {
         match self.calls.get(&call) {
             Some(known) => Some(known.clone()),
+            // Not executed: at-most-once is the promise, so a call that may have run is reported as
+            // such.
             None if self.evicted_up_to.is_some_and(|lost| call <= lost) => Some(DuplicateState::Lost),
             None => {
                 self.calls.insert(call, DuplicateState::Running);
@@ -48,40 +51,42 @@ impl DedupCache {
         }
     }
 
-    /// Whether the call may come again, and its handler has not answered yet.
+    /// Returns whether the call is retryable and its handler has not replied yet.
     pub(super) fn is_running(&self, call: CallId) -> bool {
+        // Asked for every reply, while most peers never retry: the first test saves the lookup.
         !self.calls.is_empty() && matches!(self.calls.get(&call), Some(DuplicateState::Running))
     }
 
-    /// Keeps how a call has ended.
+    /// Caches the outcome of a call, and evicts the oldest outcomes beyond the limits.
     pub(super) fn store_reply(&mut self, call: CallId, frame: Bytes) {
         let Some(known) = self.calls.get_mut(&call) else { return };
-        self.bytes += kept_cost(&frame);
+        self.bytes += cached_cost(&frame);
         *known = DuplicateState::Ended(frame);
         self.lru.push_back(call);
         while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.lru.len() > DEDUP_CACHE_ENTRIES_MAX)
             && let Some(oldest) = self.lru.pop_front()
         {
+            // The watermark may have removed the call already.
             if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&oldest) {
-                self.bytes -= kept_cost(&frame);
+                self.bytes -= cached_cost(&frame);
                 self.evicted_up_to = self.evicted_up_to.max(Some(oldest));
             }
         }
     }
 
-    /// The handler of this call never ran, and may when it comes again.
+    /// Removes a call whose handler never ran: a retry may run it.
     pub(super) fn forget(&mut self, call: CallId) {
         if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&call) {
-            self.bytes -= kept_cost(&frame);
+            self.bytes -= cached_cost(&frame);
         }
     }
 
-    /// No call below this one comes again.
-    pub(super) fn advance_watermark(&mut self, floor: CallId) {
-        let kept = self.calls.split_off(&floor);
+    /// Removes all calls below the peer's low watermark.
+    pub(super) fn advance_watermark(&mut self, watermark: CallId) {
+        let kept = self.calls.split_off(&watermark);
         for known in std::mem::replace(&mut self.calls, kept).into_values() {
             if let DuplicateState::Ended(frame) = known {
-                self.bytes -= kept_cost(&frame);
+                self.bytes -= cached_cost(&frame);
             }
         }
     }

@@ -1,54 +1,55 @@
-//! Why a link, or the session over it, is gone.
+//! Reasons for the loss of a link or a session.
 
 use thiserror::Error;
 
-/// Why a link or a session is gone, or never came to be.
+/// Reason why a link or a session ended, or was never established.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DisconnectReason {
-    /// The peer closed the connection without a word.
+    /// The peer closed the connection without a goodbye.
     #[error("the peer closed the connection")]
     Closed,
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Io(String),
-    /// The peer said that it leaves.
-    #[error("the peer left: {reason}")]
+    /// The peer closed the session gracefully.
+    #[error("the peer closed the session: {reason}")]
     PeerClosed {
-        /// The peer's words.
+        /// Reason that the peer gives.
         reason: String,
     },
-    /// The peer broke the protocol.
-    #[error("the peer broke the protocol: {0}")]
+    /// The peer violated the protocol.
+    #[error("the peer violated the protocol: {0}")]
     Protocol(String),
-    /// No connection could be made.
-    #[error("the peer cannot be reached: {0}")]
+    /// No connection could be established.
+    #[error("cannot connect to the peer: {0}")]
     Unreachable(String),
-    /// The host has ended.
-    #[error("the host is gone: {0}; spawn its actors again")]
+    /// The process of the peer has ended.
+    #[error("the host is down: {0}; spawn its actors again")]
     HostDown(String),
-    /// This host shuts down.
+    /// This host is shutting down.
     #[error("this host is shutting down")]
     Shutdown,
-    /// The peer has dropped the session, and what was open in it.
-    #[error("the peer has given the session up, and what was open in it")]
+    /// The peer has reset the session, and dropped what was open in it.
+    #[error("the peer has reset the session and dropped its open calls")]
     Reset,
-    /// One of the two hosts has forgotten the other, which was away, with what was open between them.
+    /// Either host has forgotten the other after a long absence, and what was open between
+    /// them.
     #[error(
-        "one of the two hosts has forgotten the other while it was away, and what was open between them; \
-         send again if doing it twice does no harm"
+        "one of the two hosts forgot the other during a long absence, with all open calls; \
+         send again if running it twice does no harm"
     )]
     Forgotten,
-    /// Nothing was heard of the peer for too long.
-    #[error("nothing was heard of the peer for {after:?}")]
+    /// The peer's heartbeats have stopped.
+    #[error("the peer sent no heartbeat for {after:?}")]
     HeartbeatTimeout {
-        /// For how long.
+        /// Time since the last heartbeat.
         after: std::time::Duration,
     },
-    /// The certificate that the peer has shown for this link has ended.
+    /// The certificate that the peer presented for this link has expired.
     #[error("the peer's certificate has expired; the next link shows another")]
     CertificateExpired,
-    /// Another link to the same peer stands in for it.
-    #[error("another link took its place")]
+    /// Another link to the same peer replaced this one.
+    #[error("another link replaced it")]
     Superseded,
 }

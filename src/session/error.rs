@@ -1,170 +1,172 @@
-//! What goes wrong before a link, on a link, and on the way to one.
+//! Errors of handshakes and sessions, split by blame.
 
 use thiserror::Error;
 
 use crate::id::{CallId, HostUid, Target};
 use crate::wire::{FrameKind, Refusal, WireError};
 
-/// Why a handshake ended without a link.
+/// Reason why a handshake ended without a link.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The peer took too long.
+    /// The peer exceeded the handshake timeout.
     #[error("the peer did not finish the handshake in time")]
     TimedOut,
-    /// The peer does not want the link.
+    /// The peer refused the link.
     #[error("the peer refused the link ({reason}): {text}")]
     Refused {
-        /// Why, for code.
+        /// Reason, for code.
         reason: Refusal,
-        /// Why, in the peer's words.
+        /// Reason, in the peer's words.
         text: String,
-        /// Whether the peer had proved itself: if not, this is no evidence about the host dialled.
+        /// Set if the peer had authenticated itself: if not, this is no evidence about the host
+        /// dialled.
         proven: bool,
     },
-    /// The peer does not know the cluster's secret.
+    /// The peer's proof is wrong: it has another secret, or none.
     #[error("the peer does not know the secret of this cluster")]
     WrongSecret,
-    /// Another host, or another life of it, than the one wanted.
-    #[error("host {wanted} was wanted, and here is {here}")]
+    /// The listener is another host, or another incarnation, than the one dialled.
+    #[error("dialled host {wanted} and reached host {here}")]
     WrongHost {
-        /// Whom the dialler wants.
+        /// Host that the initiator dialled.
         wanted: HostUid,
-        /// Who listens.
+        /// Host that listens.
         here: HostUid,
     },
-    /// The peer claims to be this very host: something sends back what is sent.
-    #[error("the peer claims to be this very host")]
+    /// The peer claims this host's own identity: something reflects the frames.
+    #[error("the peer claims this host's own identity")]
     ReflectedChallenge,
     /// The peer speaks another version of the protocol.
     #[error(
         "the peer speaks version {theirs} of the protocol and this host version {ours}; run the same release on both"
     )]
     Version {
-        /// The peer's.
+        /// Version of the peer.
         theirs: u16,
-        /// This build's.
+        /// Version of this build.
         ours: u16,
     },
-    /// The peer accepts only frames that are too short to fail a call with.
-    #[error("the peer accepts frames of {theirs} bytes at most, and {least} are the least")]
+    /// The peer's frame limit is too small for the frame of a failure.
+    #[error("the peer accepts frames of at most {theirs} bytes, and at least {least} are needed")]
     FrameLimit {
-        /// The peer's limit.
+        /// Limit of the peer, in bytes.
         theirs: u64,
-        /// The least limit there may be.
+        /// Smallest accepted limit, in bytes.
         least: usize,
     },
-    /// The peer's actors take so little at once that messages would never reach them.
-    #[error("the peer's actors take {theirs} bytes at most, and {least} are the least")]
+    /// The peer's window is too small: large messages would never be sent.
+    #[error("the peer's window has {theirs} bytes, and at least {least} are needed")]
     Window {
-        /// The peer's window.
+        /// Window of the peer, in bytes.
         theirs: u64,
-        /// The least window there may be.
+        /// Smallest accepted window, in bytes.
         least: usize,
     },
-    /// A frame that has no place at this point of the handshake.
-    #[error("a {kind} frame has no place at this point of the handshake")]
+    /// The peer sent a frame that this state of the handshake does not allow.
+    #[error("unexpected {kind} frame during the handshake")]
     Unexpected {
-        /// What came.
+        /// Kind of the frame.
         kind: FrameKind,
     },
-    /// The peer's bytes are no frames, or the stream failed.
-    #[error("the handshake was cut off")]
+    /// The peer's bytes are no valid frames, or the stream failed.
+    #[error("the handshake was interrupted")]
     Wire(#[from] WireError),
 }
 
-/// Why a session does not take a message. The message is the caller's still.
+/// Reason why a session rejects a message. The caller keeps the message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Rejected {
-    /// Too much waits to be written, or for the actor; try again when the session has room.
-    #[error("{waiting} bytes wait and the limit is {limit}; wait for room")]
+    /// A budget has no capacity; wait for it, then try again.
+    #[error("{waiting} bytes are queued and the limit is {limit}; wait for capacity")]
     Full {
-        /// The frame, in bytes.
+        /// Length of the frame in bytes.
         size: usize,
-        /// The bytes that wait.
+        /// Bytes that occupy the budget.
         waiting: usize,
-        /// How many may wait.
+        /// Limit of the budget in bytes.
         limit: usize,
     },
-    /// The frame is over the limit of this side or the peer's; it will never be taken.
+    /// The frame is over the limit of this side or of the peer, and will never be accepted.
     #[error("the message makes a frame of {size} bytes and the limit is {limit}; send it in parts")]
     TooLarge {
-        /// The whole frame in bytes.
+        /// Length of the frame in bytes.
         size: usize,
-        /// How many it may have.
+        /// Limit in bytes.
         limit: usize,
     },
-    /// This side or the peer leaves.
+    /// This side or the peer is closing.
     #[error("the link is closing")]
     Closing,
-    /// The call was made before, and one of the two sides has forgotten it since: made again it could be
-    /// handled twice.
+    /// Either side has forgotten an earlier attempt of the call: a retry could run its
+    /// handler twice.
     #[error("one of the two hosts has forgotten the call")]
     Forgotten,
 }
 
-/// How a peer broke the protocol. The link it came over is to be closed.
+/// Protocol violation by the peer. Close the link that it arrived on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// A call under the number of one that is open.
-    #[error("call {call} came twice")]
+    /// A call has the id of an open call.
+    #[error("received call {call} twice")]
     CallTwice {
-        /// The number.
+        /// Id of the call.
         call: CallId,
     },
-    /// A frame that has no place on a link, or not in chunks.
-    #[error("a {kind} frame came where none may come")]
+    /// A frame of a kind that is not allowed on a link, or not in chunks.
+    #[error("unexpected {kind} frame")]
     UnexpectedFrame {
-        /// What came.
+        /// Kind of the frame.
         kind: FrameKind,
     },
-    /// An acknowledgement of what was not sent, or less than the one before.
-    #[error("the peer says that it has {received} frames, and that cannot be")]
+    /// An ACK of frames that were never sent, or of fewer than before.
+    #[error("the peer acknowledged {received} frames, which is impossible")]
     Ack {
-        /// How many it says.
+        /// Frames that the peer acknowledges.
         received: u64,
     },
-    /// A message beyond what its actor takes.
-    #[error("a message came for actor {} without credit", target.actor)]
+    /// A message exceeds the window of its actor.
+    #[error("received a message for actor {} without credit", target.actor)]
     NoCredit {
         /// The actor.
         target: Target,
     },
-    /// Credit for what was never sent.
-    #[error("the peer gives {bytes} bytes of credit for actor {} back, and never had them", target.actor)]
+    /// A Credit frame returns bytes that were never charged.
+    #[error("the peer returned {bytes} bytes of credit for actor {} that were never charged", target.actor)]
     Credit {
         /// The actor.
         target: Target,
-        /// How many.
+        /// Bytes that the peer returns.
         bytes: u64,
     },
-    /// A chunk that does not fit its frame.
-    #[error("a chunk is wrong: {what}")]
+    /// A chunk does not fit its frame.
+    #[error("invalid chunk: {what}")]
     Chunk {
-        /// In which way.
+        /// Mistake in the chunk.
         what: &'static str,
     },
-    /// The chunks of a frame make up none.
-    #[error("a frame that came in chunks is none: {0}")]
+    /// The chunks of a frame do not form a valid frame.
+    #[error("the chunks form no valid frame: {0}")]
     Wire(String),
-    /// A message after the frame that promises that none comes.
-    #[error("a {kind} frame came after the goodbye")]
+    /// A message after the goodbye, which excludes further ones.
+    #[error("received a {kind} frame after the goodbye")]
     AfterGoodbye {
-        /// What came.
+        /// Kind of the frame.
         kind: FrameKind,
     },
-    /// A frame while the session has no link: its driver is to blame.
-    #[error("a {kind} frame came without a link")]
+    /// A frame while no link is attached: a mistake of the caller.
+    #[error("received a {kind} frame without a link")]
     Detached {
-        /// What came.
+        /// Kind of the frame.
         kind: FrameKind,
     },
 }
 
 impl From<WireError> for SessionError {
     fn from(error: WireError) -> Self {
+        // As text: the session's error is `Clone` and `Eq`, which an `io::Error` inside is not.
         Self::Wire(error.to_string())
     }
 }

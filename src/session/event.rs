@@ -1,4 +1,4 @@
-//! What a session tells the host.
+//! Events that a session reports to its host.
 
 use std::time::Instant;
 
@@ -8,31 +8,31 @@ use super::DisconnectReason;
 use crate::id::{CallId, Target, TypeHash};
 use crate::wire::{Body, CallFailure, IncomingBody};
 
-/// What a session tells the host. `T` is what the host gave along with a call.
+/// Event of a session. `T` is the caller's slot of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<T> {
-    /// The peer calls an actor here; end it with `reply` or `fail`.
+    /// The peer calls a local actor; end the call with `reply` or `fail`.
     Call {
-        /// The peer's number for it.
+        /// Id that the peer gave the call.
         call: CallId,
         /// The actor.
         target: Target,
         /// The type of the message.
         message: TypeHash,
-        /// From when on nobody waits for the reply.
+        /// Time after which the caller no longer waits.
         deadline: Option<Instant>,
         /// The message.
         body: Body,
-        /// What it takes of the actor's window.
+        /// Bytes of the actor's window that the message occupies.
         charge: CreditCharge,
     },
-    /// The peer waits no longer for the end of a call of its own that is open here.
+    /// The peer has cancelled a call that is open here.
     Cancelled {
-        /// The peer's number for it.
+        /// Id that the peer gave the call.
         call: CallId,
     },
-    /// The peer tells an actor here something.
+    /// The peer sends a one-way message to a local actor.
     Tell {
         /// The actor.
         target: Target,
@@ -40,60 +40,60 @@ pub enum Event<T> {
         message: TypeHash,
         /// The message.
         body: Body,
-        /// What it takes of the actor's window.
+        /// Bytes of the actor's window that the message occupies.
         charge: CreditCharge,
     },
-    /// The peer's table of types, which differs from the one here.
+    /// The peer's type table, which differs from the local one.
     Schemas {
         /// The table.
         body: Body,
     },
-    /// A call made here has its reply.
+    /// A local call has its reply.
     Replied {
-        /// What was given along with the call.
+        /// Slot that the caller gave for the call.
         call_slot: T,
         /// The reply.
         body: Body,
     },
-    /// A call made here will have no reply.
+    /// A local call has failed.
     Failed {
-        /// What was given along with the call.
+        /// Slot that the caller gave for the call.
         call_slot: T,
-        /// Why.
+        /// Reason.
         failure: CallError,
     },
-    /// One-way messages were lost with the session, unwritten.
+    /// Loss of one-way messages with the session, before they were written.
     DeadLetters {
-        /// How many.
+        /// Number of messages.
         count: u64,
     },
-    /// The peer leaves: it takes and sends no more messages, and closes the link soon.
+    /// The peer is closing: it sends and accepts no more messages, and will close the link.
     PeerClosing {
-        /// The peer's words.
+        /// Reason that the peer gives.
         reason: String,
     },
 }
 
-/// Where a session puts what frames ask for, in their order: a vector of events, or whoever has a
-/// shorter way for the messages among them.
+/// Receiver of a session's events, in their order: a vector, or a sink with a faster path for
+/// messages.
 pub trait Events<T> {
-    /// Takes an [`Event::Call`].
+    /// Receives an [`Event::Call`].
     fn call(
         &mut self,
         call: CallId,
         to: (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: CreditCharge,
+        charge: CreditCharge,
     );
 
-    /// Takes an [`Event::Tell`].
-    fn tell(&mut self, to: (Target, TypeHash), body: impl IncomingBody, claim: CreditCharge);
+    /// Receives an [`Event::Tell`].
+    fn tell(&mut self, to: (Target, TypeHash), body: impl IncomingBody, charge: CreditCharge);
 
-    /// Takes any other event.
+    /// Receives any other event.
     fn push(&mut self, event: Event<T>);
 
-    /// Drops a call that it has and nobody has seen; gives its claim.
+    /// Removes a call that is not delivered yet, and returns its charge.
     fn cancel_undelivered(&mut self, call: CallId) -> Option<CreditCharge>;
 }
 
@@ -104,15 +104,15 @@ impl<T> Events<T> for Vec<Event<T>> {
         (target, message): (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: CreditCharge,
+        charge: CreditCharge,
     ) {
         let body = body.into();
-        self.push(Event::Call { call, target, message, deadline, body, charge: claim });
+        self.push(Event::Call { call, target, message, deadline, body, charge });
     }
 
-    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl IncomingBody, claim: CreditCharge) {
+    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl IncomingBody, charge: CreditCharge) {
         let body = body.into();
-        self.push(Event::Tell { target, message, body, charge: claim });
+        self.push(Event::Tell { target, message, body, charge });
     }
 
     fn push(&mut self, event: Event<T>) {
@@ -121,51 +121,55 @@ impl<T> Events<T> for Vec<Event<T>> {
 
     fn cancel_undelivered(&mut self, withdrawn: CallId) -> Option<CreditCharge> {
         let is_it = |event: &Event<T>| matches!(event, Event::Call { call, .. } if *call == withdrawn);
+        // Searched from the back: a call that is cancelled before its delivery arrived in the same
+        // read.
         let at = self.iter().rposition(is_it)?;
+        // The later events move by one, which is rare: most cancelled calls are delivered already.
         match self.remove(at) {
-            Event::Call { charge: claim, .. } => Some(claim),
+            Event::Call { charge, .. } => Some(charge),
             _ => None,
         }
     }
 }
 
-/// What a message takes of its actor's window; to be given back with
-/// [`release_credit`](crate::session::Session::release_credit), once.
+/// Bytes of an actor's window that a message occupies. Return them exactly once, with
+/// [`release_credit`](crate::session::Session::release_credit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreditCharge {
     /// The actor.
     pub target: Target,
-    /// Bytes of the window.
+    /// Bytes of the window, overhead included.
     pub bytes: u64,
-    /// The life of the session: one that was reset since has nothing to give back.
+    /// Epoch of the session in which the message arrived: after a reset there is no credit to
+    /// return.
     pub epoch: u32,
 }
 
-/// Why a call has no reply.
+/// Reason why a call has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The peer says so.
+    /// The peer reports the failure.
     #[error("the call failed: {0}")]
     Remote(CallFailure),
-    /// The peer cannot have read the call: it is safe to make it again.
+    /// The peer cannot have received the call: a retry is safe.
     #[error("the call was not delivered: {0}")]
     NotDelivered(DisconnectReason),
-    /// The peer may have read the call, and its handler may have run.
+    /// The peer may have received the call, and its handler may have run.
     #[error("the outcome of the call is unknown: {0}")]
     OutcomeUnknown(DisconnectReason),
-    /// The caller's time is up.
+    /// The deadline of the call has passed.
     #[error("the call timed out{}", if *.written { "" } else { " before it was sent" })]
     TimedOut {
-        /// Whether the call was written, or may be yet.
+        /// Set if any byte of the call was sent, or may still be.
         ///
-        /// If not, the peer will never see it: it is safe to make it again.
+        /// If not, the peer never receives the call: a retry is safe.
         written: bool,
     },
 }
 
 impl CallError {
-    /// Whether the handler certainly did not run and will not, so that calling again is safe.
+    /// Returns whether the handler did not run and never will, so that a retry is safe.
     #[must_use]
     pub fn is_safe_to_retry(&self) -> bool {
         match self {

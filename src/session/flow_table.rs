@@ -1,6 +1,6 @@
-//! A table of flows by their actors, of which the one that was used last is at hand.
+//! Table of flows by actor: a hash map with a one-entry cache in front.
 //!
-//! Messages to one actor come in rows: for all but the first of a row nothing is hashed.
+//! Messages to one actor arrive in runs, and only the first of a run is hashed.
 
 use rustc_hash::FxHashMap;
 
@@ -9,8 +9,10 @@ use crate::id::Target;
 #[derive(Debug)]
 pub(super) struct FlowTable<F> {
     last: Option<(Target, F)>,
-    /// Who was looked for last of the others. A flow that is looked for twice running becomes the last:
-    /// where actors alternate none is moved.
+    /// Target of the previous cache miss.
+    ///
+    /// Two consecutive misses for one target move its flow into the cache. Alternating targets
+    /// would move a flow with each message otherwise.
     last_miss: Option<Target>,
     map: FxHashMap<Target, F>,
 }
@@ -43,11 +45,12 @@ impl<F> FlowTable<F> {
         if self.is_last(target) {
             return self.last.as_mut().map(|(_, flow)| flow);
         }
-        self.get_other(target)
+        self.get_slow(target)
     }
 
     #[inline(never)]
-    fn get_other(&mut self, target: Target) -> Option<&mut F> {
+    // Not inlined, so that the cache hit stays a comparison and a few loads at its callers.
+    fn get_slow(&mut self, target: Target) -> Option<&mut F> {
         if self.last_miss.replace(target) != Some(target) {
             return self.map.get_mut(&target);
         }
@@ -56,7 +59,7 @@ impl<F> FlowTable<F> {
         self.last.as_mut().map(|(_, flow)| flow)
     }
 
-    /// The flow, which begins if it is not there.
+    /// Returns the flow, creating it if necessary.
     #[inline(always)]
     pub(super) fn get_or_insert(&mut self, target: Target) -> &mut F
     where
@@ -65,11 +68,11 @@ impl<F> FlowTable<F> {
         if self.is_last(target) {
             return &mut self.last.get_or_insert_with(|| (target, F::default())).1;
         }
-        self.get_or_begin_other(target)
+        self.get_or_insert_slow(target)
     }
 
     #[inline(never)]
-    fn get_or_begin_other(&mut self, target: Target) -> &mut F
+    fn get_or_insert_slow(&mut self, target: Target) -> &mut F
     where
         F: Default,
     {
@@ -112,7 +115,7 @@ impl<F> FlowTable<F> {
         self.last.iter_mut().map(|(_, flow)| flow).chain(self.map.values_mut())
     }
 
-    /// Takes out all of which `which` holds.
+    /// Removes and returns all flows for which `which` holds.
     pub(super) fn take_if(&mut self, which: impl Fn(&F) -> bool) -> Vec<(Target, F)> {
         let last = self.last.take_if(|(_, flow)| which(flow));
         last.into_iter().chain(self.map.extract_if(|_, flow| which(flow))).collect()
@@ -132,7 +135,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn it_is_a_table(steps in proptest::collection::vec((0_u8..5, 0_u64..6), 0..60)) {
+        fn table_behaves_like_a_map(steps in proptest::collection::vec((0_u8..5, 0_u64..6), 0..60)) {
             let (mut table, mut model) = (FlowTable::<u64>::default(), BTreeMap::new());
             for (at, (what, actor)) in (0..).zip(steps) {
                 let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };

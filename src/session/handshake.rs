@@ -1,19 +1,20 @@
-//! How two hosts prove to each other who they are, before anything else is said.
+//! Mutual authentication of two hosts, which precedes everything else on a link.
 //!
 //! ```text
-//!  initiator                                   acceptor
-//!     | -- hello: who I am, whom I want, nonce -> |   version? this host?
-//!     | <- challenge: who I am, nonce, proof ---- |
-//!     |   the host that I want? proof holds?      |
-//!     | -- proof ------------------------------>  |   proof holds? then the host decides
-//!     | <- welcome, or refused ------------------ |
+//! initiator                                      acceptor
+//!    | -- Hello: own and wanted identity, nonce --> |   version? own identity?
+//!    | <- Challenge: own identity, nonce, proof --- |
+//!    |   wanted identity? proof valid?              |
+//!    | -- Proof ----------------------------------> |   proof valid? then the host decides
+//!    | <- Welcome, or Refused --------------------- |
 //! ```
 //!
-//! A proof is an HMAC-SHA256 (RFC 2104) with the cluster's secret, over a label of the side that
-//! proves, the bytes of the hello, and the bytes of the challenge before its proof. So it covers
-//! both nonces, both identities, the link, both terms, the versions and where the initiator is in
-//! the session: none of them can be changed on the way, and no proof fits another handshake or the
-//! other side. Where the acceptor is, in the welcome, is not covered.
+//! A proof is an HMAC-SHA256 (RFC 2104) under the cluster's secret. It covers a label of the
+//! proving side, the bytes of the Hello, and the bytes of the Challenge before its proof. So it
+//! covers both nonces, both identities, the link id, both parameter sets, the versions, and the
+//! initiator's position in the session. None of them can be modified in transit, and no proof is
+//! valid for another handshake or for the other side. The acceptor's position, in the Welcome, is
+//! not covered.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -22,58 +23,58 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::HandshakeError;
-use super::secret::{Secret, Side};
+use super::secret::{ProvingSide, Secret};
 use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use crate::id::{HostUid, LinkId};
 use crate::wire::{
     Challenge, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, SessionParameters, VERSION, Welcome,
 };
 
-/// A longer timeout is cut to this: no handshake needs a day, and no instant overflows by one.
+/// Upper limit of the handshake timeout, at which `now + timeout` cannot overflow.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a handshake knows of its own side.
+/// Configuration of the local side of a handshake.
 #[derive(Clone, Debug)]
 pub struct HandshakeConfig {
-    /// This host.
+    /// Identity of this host.
     pub local: HostUid,
     /// The cluster's secret.
     pub secret: Secret,
-    /// What this side accepts.
+    /// Session parameters of this side.
     pub terms: SessionParameters,
-    /// How long the peer may take for all of it.
+    /// Time limit for the whole handshake.
     pub timeout: Duration,
 }
 
-/// What the side that dials wants.
+/// Parameters of a dial attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialAttempt {
-    /// Whom it wants to reach.
+    /// Host to reach.
     pub to: HostUid,
-    /// What for.
+    /// Purpose of the link.
     pub purpose: Purpose,
-    /// The number of the attempt; for a pulse that of the link that it is for.
+    /// Id of the attempt; for a heartbeat link, the id of the link that it accompanies.
     pub link: LinkId,
-    /// The link that this one is to stand in for, or [`LinkId::NONE`].
+    /// Link that this one replaces, or [`LinkId::NONE`].
     pub replaces: LinkId,
-    /// Where its half of the session is.
+    /// Position of this side in the session.
     pub resume: Resume,
 }
 
-/// One attempt of two hosts to prove themselves to each other, seen from one side.
+/// Handshake state machine of one side.
 ///
-/// Feed it the peer's frames, write what [`poll_transmit`](Self::poll_transmit) gives after each
-/// call, and give up at its [`deadline`](Self::deadline). After an error write what is left to
-/// transmit (a listener says why it refuses) and close the connection.
+/// Feed it the peer's frames. After each call write what [`poll_transmit`](Self::poll_transmit)
+/// returns. Abort at the [`deadline`](Self::deadline). After an error write the remaining frames (a
+/// listener sends its reason) and close the connection.
 #[derive(Debug)]
 pub struct Handshake {
     config: HandshakeConfig,
     deadline: Instant,
-    state: State,
+    state: HandshakeState,
     outgoing: VecDeque<Frame>,
 }
 
-/// How far a handshake is.
+/// State of a handshake.
 ///
 /// ```text
 /// initiator: AwaitingChallenge --challenge--> AwaitingWelcome --welcome--> Over (established)
@@ -81,7 +82,7 @@ pub struct Handshake {
 /// any state: --refused, error--> Over
 /// ```
 #[derive(Debug)]
-enum State {
+enum HandshakeState {
     AwaitingChallenge { hello: Hello },
     AwaitingWelcome { peer: ProvenPeer },
     AwaitingHello { nonce: [u8; 32] },
@@ -90,92 +91,105 @@ enum State {
     Over,
 }
 
-/// What a frame of the peer led to.
+/// Result of a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The peer is to say more.
+    /// The handshake continues with another frame of the peer.
     Continue,
-    /// Acceptor: the peer has proved itself; `admit` or `refuse` it.
+    /// Acceptor: the peer is authenticated; `admit` or `refuse` it.
     Proven(ProvenPeer),
     /// Initiator: the link is established.
     Established(ProvenPeer),
 }
 
-/// A peer that knows the cluster's secret, and what was agreed with it.
+/// Authenticated peer and the negotiated properties of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProvenPeer {
-    /// The peer.
+    /// Identity of the peer.
     pub identity: HostUid,
-    /// What the link is for.
+    /// Purpose of the link.
     pub purpose: Purpose,
-    /// The initiator's number for this link.
+    /// Id that the initiator gave this link.
     pub link: LinkId,
-    /// The link that this one is to stand in for, or [`LinkId::NONE`].
+    /// Link that this one replaces, or [`LinkId::NONE`].
     pub replaces: LinkId,
-    /// What the peer accepts.
+    /// Session parameters of the peer.
     pub terms: SessionParameters,
-    /// Where the peer is in the session.
+    /// Position of the peer in the session.
     pub resume: Resume,
 }
 
 impl Handshake {
-    /// The side that dialled. The nonce is to be random.
+    /// Starts a handshake as initiator. The nonce must be random.
     #[must_use]
     pub fn connect(now: Instant, config: HandshakeConfig, attempt: DialAttempt, nonce: [u8; 32]) -> Self {
         let DialAttempt { to, purpose, link, replaces, resume } = attempt;
         let (from, terms) = (config.local, config.terms);
         let hello = Hello { version: VERSION, from, to, link, replaces, purpose, terms, resume, nonce };
-        let mut handshake = Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
+        let mut handshake =
+            Self::new(now, config, HandshakeState::AwaitingChallenge { hello: hello.clone() });
         handshake.outgoing.push_back(Frame::Hello(Box::new(hello)));
         handshake
     }
 
-    /// The side that listens. The nonce is to be random.
+    /// Starts a handshake as acceptor. The nonce must be random.
     #[must_use]
     pub fn accept(now: Instant, config: HandshakeConfig, nonce: [u8; 32]) -> Self {
-        Self::new(now, config, State::AwaitingHello { nonce })
+        Self::new(now, config, HandshakeState::AwaitingHello { nonce })
     }
 
-    fn new(now: Instant, config: HandshakeConfig, state: State) -> Self {
+    fn new(now: Instant, config: HandshakeConfig, state: HandshakeState) -> Self {
         let deadline = now + config.timeout.min(TIMEOUT_MAX);
         Self { config, deadline, state, outgoing: VecDeque::new() }
     }
 
-    /// Takes the peer's next frame.
+    /// Handles the peer's next frame.
     ///
     /// # Errors
     ///
-    /// When the peer is late, is not who it should be, does not know the secret, refuses, or
-    /// sends a frame out of order. The handshake is over then.
+    /// When the peer exceeds the timeout, has an unexpected identity or another secret, refuses the
+    /// link, or sends a frame that this state does not allow. The handshake is over in all of these
+    /// cases.
     pub fn receive(&mut self, now: Instant, frame: Frame) -> Result<Step, HandshakeError> {
+        // One deadline for the whole handshake: a peer that sends a frame now and then must not
+        // keep its place.
         if now >= self.deadline {
             return Err(self.timed_out());
         }
-        match (mem::replace(&mut self.state, State::Over), frame) {
-            (State::AwaitingHello { nonce }, Frame::Hello(hello)) => self.receive_hello(&hello, nonce),
-            (State::AwaitingProof { peer, transcript }, Frame::Proof(proof)) => {
+        // Every path that does not set a new state leaves the handshake over, errors included.
+        match (mem::replace(&mut self.state, HandshakeState::Over), frame) {
+            (HandshakeState::AwaitingHello { nonce }, Frame::Hello(hello)) => {
+                self.receive_hello(&hello, nonce)
+            }
+            (HandshakeState::AwaitingProof { peer, transcript }, Frame::Proof(proof)) => {
                 self.receive_proof(peer, &transcript, &proof)
             }
-            (State::AwaitingChallenge { hello }, Frame::Challenge(challenge)) => {
+            (HandshakeState::AwaitingChallenge { hello }, Frame::Challenge(challenge)) => {
                 self.receive_challenge(&hello, &challenge)
             }
-            (State::AwaitingWelcome { peer }, Frame::Welcome(Welcome { resume })) => {
+            (HandshakeState::AwaitingWelcome { peer }, Frame::Welcome(Welcome { resume })) => {
                 Ok(Step::Established(ProvenPeer { resume, ..peer }))
             }
             (
-                state @ (State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. }),
+                state @ (HandshakeState::AwaitingChallenge { .. } | HandshakeState::AwaitingWelcome { .. }),
                 Frame::Refused(it),
             ) => {
-                let proven = matches!(state, State::AwaitingWelcome { .. });
+                // Before its proof the acceptor is a stranger: a spoofed Refused must not count as
+                // evidence.
+                let proven = matches!(state, HandshakeState::AwaitingWelcome { .. });
                 Err(HandshakeError::Refused { reason: it.reason, text: it.text, proven })
             }
             (state, frame) => {
                 let err = HandshakeError::Unexpected { kind: frame.kind() };
                 match state {
-                    State::AwaitingHello { .. } | State::AwaitingProof { .. } | State::Proven { .. } => {
-                        self.refused(Refusal::Malformed, err)
-                    }
-                    State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. } | State::Over => Err(err),
+                    HandshakeState::AwaitingHello { .. }
+                    | HandshakeState::AwaitingProof { .. }
+                    | HandshakeState::Proven { .. } => self.refused(Refusal::Malformed, err),
+                    // The initiator does not explain itself: it owes a peer without a proof no
+                    // information.
+                    HandshakeState::AwaitingChallenge { .. }
+                    | HandshakeState::AwaitingWelcome { .. }
+                    | HandshakeState::Over => Err(err),
                 }
             }
         }
@@ -183,14 +197,18 @@ impl Handshake {
 
     fn receive_hello(&mut self, hello: &Hello, nonce: [u8; 32]) -> Result<Step, HandshakeError> {
         let me = self.config.local;
+        // The version comes first: in another one the later fields may have another meaning.
         if hello.version != VERSION {
             let err = HandshakeError::Version { theirs: hello.version, ours: VERSION };
             return self.refused(Refusal::Version, err);
         }
+        // A peer that means another host gets no proof computed for it.
         if hello.to != me {
             return self
                 .refused(Refusal::WrongHost, HandshakeError::WrongHost { wanted: hello.to, here: me });
         }
+        // A reflected Hello would make this host authenticate itself to an attacker that has no
+        // secret.
         if hello.from == me {
             return self.refused(Refusal::Malformed, HandshakeError::ReflectedChallenge);
         }
@@ -201,13 +219,16 @@ impl Handshake {
         let terms = self.config.terms;
         let mut challenge = Challenge { version: VERSION, from: me, terms, nonce, proof: [0; 32] };
         let transcript = transcript(hello, &challenge);
-        challenge.proof = self.config.secret.prove(Side::Acceptor, &transcript);
+        // The acceptor proves itself first: an initiator that reached a stranger's port then
+        // reveals nothing that is computed with the secret.
+        challenge.proof = self.config.secret.prove(ProvingSide::Acceptor, &transcript);
         self.outgoing.push_back(Frame::Challenge(challenge));
-        self.state = State::AwaitingProof { peer, transcript };
+        self.state = HandshakeState::AwaitingProof { peer, transcript };
         Ok(Step::Continue)
     }
 
     fn receive_challenge(&mut self, hello: &Hello, challenge: &Challenge) -> Result<Step, HandshakeError> {
+        // The cheap checks precede the HMAC.
         if challenge.version != VERSION {
             return Err(HandshakeError::Version { theirs: challenge.version, ours: VERSION });
         }
@@ -219,12 +240,12 @@ impl Handshake {
         }
         let peer = peer(challenge.from, hello, challenge.terms)?;
         let transcript = transcript(hello, challenge);
-        if !self.config.secret.verify(Side::Acceptor, &transcript, &challenge.proof) {
+        if !self.config.secret.verify(ProvingSide::Acceptor, &transcript, &challenge.proof) {
             return Err(HandshakeError::WrongSecret);
         }
-        let proof = self.config.secret.prove(Side::Initiator, &transcript);
+        let proof = self.config.secret.prove(ProvingSide::Initiator, &transcript);
         self.outgoing.push_back(Frame::Proof(Proof { proof }));
-        self.state = State::AwaitingWelcome { peer };
+        self.state = HandshakeState::AwaitingWelcome { peer };
         Ok(Step::Continue)
     }
 
@@ -234,10 +255,10 @@ impl Handshake {
         transcript: &[u8],
         proof: &Proof,
     ) -> Result<Step, HandshakeError> {
-        if !self.config.secret.verify(Side::Initiator, transcript, &proof.proof) {
+        if !self.config.secret.verify(ProvingSide::Initiator, transcript, &proof.proof) {
             return self.refused(Refusal::Secret, HandshakeError::WrongSecret);
         }
-        self.state = State::Proven { peer };
+        self.state = HandshakeState::Proven { peer };
         Ok(Step::Proven(peer))
     }
 
@@ -246,47 +267,47 @@ impl Handshake {
         Err(err)
     }
 
-    /// Acceptor: takes the peer that has proved itself, and queues the welcome, which says where
-    /// this side's half of the session is.
+    /// Acceptor: admits the authenticated peer, and queues the Welcome with this side's position.
     ///
     /// # Panics
     ///
-    /// When no peer has proved itself, or when it was admitted or refused already.
+    /// When no peer is authenticated, or when it was admitted or refused before.
     pub fn admit(&mut self, resume: Resume) -> ProvenPeer {
-        let State::Proven { peer } = mem::replace(&mut self.state, State::Over) else {
-            panic!("only a peer that has proved itself is admitted, and once");
+        let HandshakeState::Proven { peer } = mem::replace(&mut self.state, HandshakeState::Over) else {
+            panic!("only an authenticated peer is admitted, and only once");
         };
         self.outgoing.push_back(Frame::Welcome(Welcome { resume }));
         peer
     }
 
-    /// Acceptor: does not want the peer, and queues why.
+    /// Acceptor: refuses the peer, and queues the reason.
     pub fn refuse(&mut self, reason: Refusal, text: &str) {
-        self.state = State::Over;
+        self.state = HandshakeState::Over;
         self.outgoing.push_back(Frame::Refused(Refused { reason, text: text.to_owned() }));
     }
 
-    /// The next frame to write.
+    /// Returns the next frame to write.
     pub fn poll_transmit(&mut self) -> Option<Frame> {
         self.outgoing.pop_front()
     }
 
-    /// When to give up.
+    /// Time at which to abort.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// What to report after giving up at the deadline.
+    /// Returns the error to report after the deadline.
     #[must_use]
     pub fn timed_out(&self) -> HandshakeError {
         HandshakeError::TimedOut
     }
 }
 
-/// The peer that says this of itself, if frames can be exchanged with it.
+/// Returns the peer with this identity, if frames can be exchanged with it.
 fn peer(identity: HostUid, hello: &Hello, terms: SessionParameters) -> Result<ProvenPeer, HandshakeError> {
     let (theirs, least) = (terms.frame_bytes_max, HANDSHAKE_FRAME_BYTES_MAX);
+    // With a smaller limit not even the failure of a call could be sent to the peer.
     if theirs < least as u64 {
         return Err(HandshakeError::FrameLimit { theirs, least });
     }
@@ -297,7 +318,7 @@ fn peer(identity: HostUid, hello: &Hello, terms: SessionParameters) -> Result<Pr
     Ok(ProvenPeer { identity, purpose, link, replaces, terms, resume })
 }
 
-/// Everything that both sides have said before the first proof.
+/// Bytes that both sides have sent before the first proof.
 fn transcript(hello: &Hello, challenge: &Challenge) -> BytesMut {
     let mut transcript = BytesMut::new();
     hello.put(&mut transcript);

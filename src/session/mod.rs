@@ -1,18 +1,19 @@
-//! Two hosts as state machines: a [`Handshake`] for each link, and one [`Session`] over all links.
+//! Protocol state machines of two hosts: a [`Handshake`] for each link, one [`Session`] over all
+//! links.
 //!
-//! This module owns who may speak ([`Handshake`]), which calls are open in either direction, when
-//! they end and how ([`Session`]), and what is to be written ([`WriteBatch`]). It does no I/O and
-//! reads no clock: frames and instants come in, frames, bytes and events go out, and whoever
-//! drives it owns the socket and the timer.
+//! This module owns the authentication of peers ([`Handshake`]), the open calls of both directions
+//! and their outcomes ([`Session`]), and the order of the bytes to write ([`WriteBatch`]). It does
+//! no I/O and reads no clock: frames and instants go in; frames, bytes and events come out. The
+//! caller owns the socket and the timer.
 //!
-//! Links come and go under a session: numbered frames are kept until the peer has acknowledged them,
-//! and written again on the next link if it has not. Messages to an actor that has no credit left
-//! are parked here ([`Rejected::Full`] beyond a limit); large ones go out in chunks.
+//! Links come and go under a session. Sequenced frames are retained until the peer acknowledges
+//! them, and sent again on the next link otherwise. Messages to an actor without credit are queued
+//! here ([`Rejected::Full`] beyond a limit). Large messages are sent in chunks.
 //!
-//! Invariants: every call that was accepted ends exactly once, with a reply or with a [`CallError`],
-//! unless it is forgotten; a call is reported as not delivered only if the peer cannot have read
-//! the whole of it; a numbered frame is received once, in order; what is unacknowledged, what is
-//! parked and what an actor has taken on stay within their budgets, answers aside.
+//! Invariants: every accepted call ends exactly once, with a reply or a [`CallError`], unless it is
+//! cancelled. A call is reported as not delivered only if the peer cannot have received all of it.
+//! A sequenced frame is received once, in order. Unacknowledged bytes, queued bytes and the
+//! unhandled bytes of each actor stay within their budgets, except replies.
 //!
 //! # Examples
 //!
@@ -34,7 +35,7 @@
 //! })?;
 //! assert!(called.is_ok());
 //!
-//! // A link comes up, and breaks before a batch is written.
+//! // A link is attached, and breaks before a batch is written.
 //! let size = 1 << 20;
 //! let terms =
 //!     SessionParameters { frame_bytes_max: size, outgoing_bytes_max: size, window_bytes: size, schema: 0 };
@@ -45,7 +46,7 @@
 //! session.detach(WriteCertainty::Exact);
 //! assert_eq!(events, []);
 //!
-//! // There is evidence that the peer is gone for good.
+//! // The peer is known to be down for good.
 //! session.reset(&DisconnectReason::Closed, &mut events);
 //! let failure = CallError::NotDelivered(DisconnectReason::Closed);
 //! assert_eq!(events, [Event::Failed { call_slot: "slot", failure }]);

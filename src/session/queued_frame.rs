@@ -1,4 +1,4 @@
-//! A frame that is written down apart, because it cannot go out at once.
+//! Encoded frames that wait outside of the send buffer.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::config::ZERO_COPY_BYTES_MIN;
 use crate::wire::FrameSink;
 
-/// The bytes of one frame, or what is left of it. Large parts are kept by handle.
+/// Bytes of one frame, or its unsent rest. Large parts are kept by handle.
 #[derive(Debug, Default)]
 pub(super) struct QueuedFrame {
     pieces: VecDeque<Bytes>,
@@ -16,27 +16,29 @@ pub(super) struct QueuedFrame {
 }
 
 impl QueuedFrame {
-    /// The frame that `put` writes.
+    /// Encodes a frame with `put`, which returns its length.
     pub(super) fn of(put: impl FnOnce(&mut Self) -> usize) -> Self {
-        let mut parcel = Self::default();
-        let frame_bytes = put(&mut parcel);
-        debug_assert_eq!(parcel.remaining, frame_bytes, "a frame says how long it is");
-        parcel.seal();
-        parcel
+        let mut frame = Self::default();
+        let frame_bytes = put(&mut frame);
+        debug_assert_eq!(frame.remaining, frame_bytes, "a frame says how long it is");
+        frame.seal();
+        frame
     }
 
-    /// How many bytes are left.
+    /// Number of bytes left.
     pub(super) fn len(&self) -> usize {
         self.remaining
     }
 
-    /// Writes the next bytes, up to `count`, into `out`; and says how many.
+    /// Writes at most `count` of the next bytes into `out`.
     pub(super) fn write_to(&mut self, mut count: usize, out: &mut impl FrameSink) {
         count = count.min(self.remaining);
         self.remaining -= count;
         while count > 0 {
             let mut piece = self.pieces.pop_front().expect("the pieces make up the remaining bytes");
             if piece.len() > count {
+                // Splitting a handle shares the bytes, so a large payload is never copied into its
+                // chunks.
                 self.pieces.push_front(piece.split_off(count));
             }
             count -= piece.len();

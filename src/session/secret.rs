@@ -1,38 +1,38 @@
-//! The cluster's secret, and proofs of knowing it.
+//! Shared secret of a cluster, and proofs of its possession.
 
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The cluster's secret: who knows it belongs to the cluster.
+/// Secret of the cluster, which authenticates its hosts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// The secret that these bytes are; draw them at random.
+    /// Creates a secret from these bytes, which must be random.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for handing the secret to a process that is to belong to the cluster.
+    /// Bytes of the secret, for a process that is started as part of the cluster.
     #[must_use]
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Proves knowledge of the secret over what both sides have said.
-    pub(super) fn prove(&self, side: Side, transcript: &[u8]) -> [u8; 32] {
+    /// Computes the proof of one side over the transcript.
+    pub(super) fn prove(&self, side: ProvingSide, transcript: &[u8]) -> [u8; 32] {
         self.mac(side, transcript).finalize().into_bytes().into()
     }
 
-    /// Checks a proof, in a time that does not depend on where it is wrong.
-    pub(super) fn verify(&self, side: Side, transcript: &[u8], proof: &[u8; 32]) -> bool {
+    /// Verifies a proof in constant time.
+    pub(super) fn verify(&self, side: ProvingSide, transcript: &[u8], proof: &[u8; 32]) -> bool {
         self.mac(side, transcript).verify_slice(proof).is_ok()
     }
 
-    fn mac(&self, side: Side, transcript: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self, side: ProvingSide, transcript: &[u8]) -> Hmac<Sha256> {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.as_bytes()).expect("HMAC takes keys of every length");
         mac.update(side.label());
@@ -43,18 +43,19 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `HandshakeConfig` derives `Debug`: the secret must not reach a log through it.
         f.write_str("Secret(..)")
     }
 }
 
-/// Who proves: each side's proof has a label of its own, so that none can be sent back.
+/// Proving side. Each side has its own label, so that a proof cannot be reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum ProvingSide {
     Initiator,
     Acceptor,
 }
 
-impl Side {
+impl ProvingSide {
     fn label(self) -> &'static [u8] {
         match self {
             Self::Initiator => b"roadshow 2 initiator",
@@ -71,12 +72,12 @@ mod tests {
 
     #[test]
     fn proof_holds_for_its_side_transcript_and_secret_alone() {
-        let proof = SECRET.prove(Side::Initiator, b"said");
+        let proof = SECRET.prove(ProvingSide::Initiator, b"transmitted");
 
-        assert!(SECRET.verify(Side::Initiator, b"said", &proof));
-        assert!(!SECRET.verify(Side::Acceptor, b"said", &proof));
-        assert!(!SECRET.verify(Side::Initiator, b"sane", &proof));
-        assert!(!Secret::from_bytes([8; 32]).verify(Side::Initiator, b"said", &proof));
+        assert!(SECRET.verify(ProvingSide::Initiator, b"transmitted", &proof));
+        assert!(!SECRET.verify(ProvingSide::Acceptor, b"transmitted", &proof));
+        assert!(!SECRET.verify(ProvingSide::Initiator, b"sane", &proof));
+        assert!(!Secret::from_bytes([8; 32]).verify(ProvingSide::Initiator, b"transmitted", &proof));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The frames that a peer has not acknowledged: what is to be written, and to be written again.
+//! Retransmission buffer: frames that the peer has not acknowledged.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -9,81 +9,97 @@ use super::WriteBatch;
 use crate::config::ZERO_COPY_BYTES_MIN;
 use crate::wire::FrameSink;
 
-/// How much room for small frames is made at once.
-const TAIL_BYTES: usize = 16 << 10;
+/// Bytes that are allocated for small frames at a time.
+const OPEN_BUFFER_BYTES: usize = 16 << 10;
 
-/// A place in the stream of all bytes that were ever put into a log.
-pub(super) type Position = u64;
+/// Offset in the stream of all bytes ever appended to a send buffer.
+pub(super) type StreamOffset = u64;
 
-/// Sequenced frames in the order in which they go out, from the oldest that is not acknowledged on.
+/// Sequenced frames in sending order, from the oldest unacknowledged one on.
 ///
-/// Small frames lie one behind the other in shared buffers, large payloads where they were. The
-/// writer gets handles to the same bytes. A new link begins at the oldest frame again.
+/// Small frames share buffers; large payloads are kept by handle. The writer gets handles to the
+/// same bytes. A new link starts again at the oldest frame.
+///
+/// ```text
+///             the peer   kernel     writer
+///             has it     has it     has it
+///   ----------|----------|----------|----------|
+///           start     written  handed_out     end
+///
+/// of this link:   start <= written <= handed_out <= end
+/// of all links:  written_max <= handed_out_max <= end
+/// ```
+///
+/// `handed_out_max` bounds what a peer can have received, and `written_max` what a call may have
+/// reached: both include earlier links, whose bytes may still arrive.
 #[derive(Debug, Default)]
 pub(super) struct SendBuffer {
     pieces: VecDeque<Bytes>,
-    /// Frames that no writer has seen.
+    /// Frames that no writer holds yet. Freezing it makes it the last of `pieces`.
     open_buffer: BytesMut,
-    /// The length of each frame that is kept.
+    /// Length of each retained frame.
     frames: FrameLengths,
-    /// How many frames the peer has: the number of the oldest that is kept.
+    /// Frames that the peer has acknowledged, which is the sequence number of the oldest retained
+    /// frame.
     acknowledged: u64,
-    /// Where the oldest frame begins.
-    start: Position,
-    /// Where the newest ends.
-    end: Position,
-    /// How far the writer of this link has taken it, also in pieces.
-    handed_out: Position,
+    /// Start of the oldest retained frame.
+    start: StreamOffset,
+    /// End of the newest frame.
+    end: StreamOffset,
+    /// End of the bytes that the writer of this link has taken.
+    handed_out: StreamOffset,
     handed_out_pieces: usize,
-    /// How far a writer ever took it, on any link.
-    handed_out_max: Position,
-    /// How far the kernel has it, on this link.
-    written: Position,
-    /// How far a kernel ever had it, on any link.
-    written_max: Position,
-    /// Where the tells end that no kernel has had whole.
-    unwritten_tells: VecDeque<Position>,
-    /// Set when frames were dropped: the next is numbered as the peer counts.
+    /// Highest `handed_out` of any link.
+    handed_out_max: StreamOffset,
+    /// End of the bytes that the kernel has accepted on this link.
+    written: StreamOffset,
+    /// Highest `written` of any link.
+    written_max: StreamOffset,
+    /// Ends of the one-way messages that no kernel has accepted as a whole.
+    unwritten_tells: VecDeque<StreamOffset>,
+    /// Set when frames were dropped: the next link takes the sequence number from the peer.
     cleared: bool,
 }
 
 impl SendBuffer {
-    /// Appends the frame that `put` writes, and whose length it returns; gives where it ends.
+    /// Appends the frame that `put` writes and whose length it returns. Returns the frame's end.
     #[inline]
-    pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> Position {
+    pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> StreamOffset {
         let frame_bytes = put(self);
         self.frames.push(frame_bytes);
         self.end += frame_bytes as u64;
         self.end
     }
 
-    /// The frame that ends here is a one-way message: its loss is to be counted.
-    pub(super) fn count_tell(&mut self, end: Position) {
+    /// Marks the frame that ends here as a one-way message, whose loss must be counted.
+    pub(super) fn count_tell(&mut self, end: StreamOffset) {
         self.unwritten_tells.push_back(end);
     }
 
-    /// Where the newest frame ends: all bytes that were ever put into it.
-    pub(super) fn end(&self) -> Position {
+    /// End of the newest frame.
+    pub(super) fn end(&self) -> StreamOffset {
         self.end
     }
 
-    /// All bytes that are kept.
+    /// Retained bytes.
     pub(super) fn bytes(&self) -> usize {
         (self.end - self.start) as usize
     }
 
-    /// The bytes that no kernel has on this link.
+    /// Bytes that the kernel has not accepted on this link.
     pub(super) fn unwritten(&self) -> usize {
         (self.end - self.written) as usize
     }
 
-    /// Whether the writer has bytes to take.
+    /// Returns whether the writer has bytes to take.
     pub(super) fn has_untaken(&self) -> bool {
         self.handed_out < self.end
     }
 
-    /// Adds to the batch what it has not got yet.
+    /// Appends all bytes to `batch` that the writer has not taken.
     pub(super) fn drain_into(&mut self, batch: &mut WriteBatch) {
+        // Freezing shares the filled part of the allocation with the writer. Later frames are
+        // appended to the rest of it, without a copy.
         self.seal();
         for piece in self.pieces.range(self.handed_out_pieces..) {
             batch.push(piece.clone());
@@ -91,36 +107,40 @@ impl SendBuffer {
         self.handed_out_pieces = self.pieces.len();
         self.handed_out = self.end;
         self.handed_out_max = self.end;
+        self.check_invariants();
     }
 
-    /// Notes that the kernel has so many bytes more.
+    /// Records that the kernel has accepted `bytes` more.
     pub(super) fn on_written(&mut self, bytes: usize) {
+        // A report that arrives after its link was replaced must not count bytes that this link
+        // never took.
         self.written = self.handed_out.min(self.written + bytes as u64);
         self.advance_written_max(self.written);
+        self.check_invariants();
     }
 
-    fn advance_written_max(&mut self, position: Position) {
+    fn advance_written_max(&mut self, position: StreamOffset) {
         self.written_max = self.written_max.max(position);
         while self.unwritten_tells.front().is_some_and(|end| *end <= self.written_max) {
             self.unwritten_tells.pop_front();
         }
     }
 
-    /// Whether a kernel ever had the whole of the frame that ends here.
-    pub(super) fn was_written(&self, end: Position) -> bool {
+    /// Returns whether any kernel has accepted the whole frame that ends here.
+    pub(super) fn was_written(&self, end: StreamOffset) -> bool {
         end <= self.written_max
     }
 
-    /// Lets go of the frames that the peer has: the first `received` of all.
+    /// Releases the frames that the peer has received: the first `received` of all.
     ///
-    /// `false` if it cannot have so many or had more already.
+    /// `false` if the peer cannot have received them, or has acknowledged more before.
     #[must_use]
     pub(super) fn acknowledge(&mut self, received: u64) -> bool {
         self.trim(received, self.handed_out)
     }
 
-    /// The same, of the frames up to a place.
-    fn trim(&mut self, received: u64, until: Position) -> bool {
+    /// Releases the first `received` frames, which must end at `until` or before.
+    fn trim(&mut self, received: u64, until: StreamOffset) -> bool {
         let Some(count) = received.checked_sub(self.acknowledged) else { return false };
         let Some(bytes) = self.frames.bytes(count).filter(|bytes| self.start + bytes <= until) else {
             return false;
@@ -128,18 +148,20 @@ impl SendBuffer {
         self.frames.remove(count);
         self.acknowledged = received;
         self.start += bytes;
+        // An acknowledged frame was written, even if the writer has not reported so yet.
         self.written = self.written.max(self.start);
         self.advance_written_max(self.start);
         self.release(bytes as usize);
+        self.check_invariants();
         true
     }
 
-    /// Whether the peer has acknowledged more than that.
+    /// Returns whether the peer has acknowledged more than `received` frames.
     pub(super) fn has_acknowledged_more_than(&self, received: u64) -> bool {
         !self.cleared && received < self.acknowledged
     }
 
-    /// Gives back the memory of the oldest bytes.
+    /// Frees the memory of the oldest bytes.
     fn release(&mut self, mut bytes: usize) {
         while bytes > 0 {
             let front = self.pieces.front_mut().expect("what was taken is in pieces");
@@ -148,12 +170,12 @@ impl SendBuffer {
             }
             bytes -= front.len();
             self.pieces.pop_front();
-            // The writer of this link may have taken less than the one before.
+            // The writer of this link may have taken fewer pieces than that of the previous one.
             self.handed_out_pieces = self.handed_out_pieces.saturating_sub(1);
         }
     }
 
-    /// The link is gone. With `unsure` everything that its writer took may have been written.
+    /// Detaches the link. With `unsure` all bytes that its writer took count as written.
     pub(super) fn on_detach(&mut self, unsure: bool) {
         if unsure {
             self.advance_written_max(self.handed_out);
@@ -161,9 +183,9 @@ impl SendBuffer {
         self.written = self.start;
     }
 
-    /// A new link begins, to a peer that has received so many frames. `false` if it cannot have.
+    /// Starts a new link to a peer that has received `received` frames. `false` if it cannot have.
     ///
-    /// It may have received them on any of the links before.
+    /// It may have received them on any earlier link.
     #[must_use]
     pub(super) fn on_attach(&mut self, received: u64) -> bool {
         if mem::take(&mut self.cleared) {
@@ -175,10 +197,11 @@ impl SendBuffer {
         self.handed_out = self.start;
         self.handed_out_pieces = 0;
         self.written = self.start;
+        self.check_invariants();
         true
     }
 
-    /// Drops everything; gives how many one-way messages no kernel has had whole.
+    /// Drops everything, and returns the number of one-way messages that no kernel has accepted.
     pub(super) fn clear(&mut self) -> u64 {
         let lost = self.unwritten_tells.len() as u64;
         *self = Self {
@@ -189,10 +212,19 @@ impl SendBuffer {
             handed_out_max: self.end,
             written: self.end,
             written_max: self.written_max,
+            // The peer may have received any of the dropped frames. Only its next handshake says
+            // how many.
             cleared: true,
             ..Self::default()
         };
         lost
+    }
+
+    /// Checks the order of the offsets in debug builds; see [`SendBuffer`].
+    fn check_invariants(&self) {
+        debug_assert!(self.start <= self.written && self.written <= self.handed_out.max(self.start));
+        debug_assert!(self.handed_out <= self.handed_out_max && self.written_max <= self.handed_out_max);
+        debug_assert!(self.handed_out_max <= self.end, "no writer takes more than was appended");
     }
 
     fn seal(&mut self) {
@@ -202,16 +234,17 @@ impl SendBuffer {
     }
 }
 
-/// The lengths of frames in their order. Many in a row are often of one length.
+/// Run-length encoded lengths of the retained frames: neighbours often have the same length.
 #[derive(Debug, Default)]
 struct FrameLengths {
-    /// Frames of one length each, and the newest of all apart: they are at hand for the next.
-    rows: VecDeque<LengthRun>,
+    /// All runs but the newest, which stays at hand for the next frame.
+    runs: VecDeque<LengthRun>,
     last: LengthRun,
 }
 
-/// So many frames of so many bytes each. In eight bytes: where no two frames in a row have one length there
-/// is one for each, beside frames of thirty bytes.
+/// Run of `frames` frames of `bytes` bytes each.
+///
+/// Eight bytes: with no two equal neighbours there is one run for each frame of, say, 30 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct LengthRun {
     frames: u32,
@@ -220,7 +253,7 @@ struct LengthRun {
 
 impl FrameLengths {
     fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.last.frames == 0
+        self.runs.is_empty() && self.last.frames == 0
     }
 
     #[inline(always)]
@@ -236,16 +269,16 @@ impl FrameLengths {
     fn start_run(&mut self, frame_bytes: usize) {
         let before = mem::replace(&mut self.last, LengthRun { frames: 1, bytes: frame_bytes as u32 });
         if before.frames > 0 {
-            self.rows.push_back(before);
+            self.runs.push_back(before);
         }
     }
 
-    /// The bytes of the first so many frames; none if there are not so many.
+    /// Bytes of the first `count` frames; `None` if there are fewer.
     fn bytes(&self, mut count: u64) -> Option<u64> {
         let mut sum = 0;
-        for row in self.rows.iter().chain([&self.last]) {
-            let taken = count.min(row.frames.into());
-            sum += taken * u64::from(row.bytes);
+        for run in self.runs.iter().chain([&self.last]) {
+            let taken = count.min(run.frames.into());
+            sum += taken * u64::from(run.bytes);
             count -= taken;
             if count == 0 {
                 break;
@@ -254,14 +287,14 @@ impl FrameLengths {
         (count == 0).then_some(sum)
     }
 
-    /// Removes the first so many.
+    /// Removes the first `count` frames.
     fn remove(&mut self, mut count: u64) {
         while count > 0 {
-            let row = self.rows.front_mut().unwrap_or(&mut self.last);
-            let taken = count.min(row.frames.into());
-            row.frames -= taken as u32;
+            let run = self.runs.front_mut().unwrap_or(&mut self.last);
+            let taken = count.min(run.frames.into());
+            run.frames -= taken as u32;
             count -= taken;
-            if row.frames == 0 && self.rows.pop_front().is_none() {
+            if run.frames == 0 && self.runs.pop_front().is_none() {
                 break;
             }
         }
@@ -272,13 +305,16 @@ impl FrameSink for SendBuffer {
     #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
         if self.open_buffer.capacity() - self.open_buffer.len() < bytes.len() {
-            self.open_buffer.reserve(bytes.len().max(TAIL_BYTES));
+            // One allocation for many frames, as most frames are much smaller.
+            self.open_buffer.reserve(bytes.len().max(OPEN_BUFFER_BYTES));
         }
         self.open_buffer.extend_from_slice(bytes);
     }
 
     #[inline]
     fn put_padded<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
+        // The copy has a constant length, which compiles to a few stores. Truncating is cheaper
+        // than calling `memcpy` with the exact length.
         let end = self.open_buffer.len() + length;
         self.put_slice(bytes);
         self.open_buffer.truncate(end);
@@ -301,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lengths_are_as_if_each_were_kept(steps in prop::collection::vec((0_u8..3, 1_usize..4, 0_u64..9), 0..200)) {
+        fn run_lengths_equal_a_list_of_lengths(steps in prop::collection::vec((0_u8..3, 1_usize..4, 0_u64..9), 0..200)) {
             let (mut lengths, mut each) = (FrameLengths::default(), VecDeque::<u64>::new());
             for (what, length, count) in steps {
                 if what > 0 {

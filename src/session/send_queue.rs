@@ -1,86 +1,86 @@
-//! Messages that are queued for the credit of one actor.
+//! Queue of the messages to one actor that wait for credit.
 //!
 //! ```text
 //! entries   | number, call, bytes | number, call, bytes | number, call, apart | ...
 //! blocks    [ frame | frame | frame ... ][ frame | frame ...          ]
 //! apart     ( number, frame of its own )
 //! ```
-//! Small frames lie one behind the other. A tell of 33 bytes takes 80 bytes of memory that way; in a
-//! buffer of its own it took 335. What is counted is the frame and what is kept beside it, and a queue that
-//! is not empty, so that the budget is about what is resident.
+//!
+//! Small frames share blocks: a tell of 33 bytes takes 80 bytes of memory, against 335 in a buffer
+//! of its own. The accounting includes each frame, its entry, and the queue itself while it is not
+//! empty, so that the budget follows the resident memory.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::calls::Content;
+use super::calls::MessageKind;
 use super::queued_frame::QueuedFrame;
 use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES};
 use crate::id::CallId;
 use crate::wire::FrameSink;
 
-/// Frames from here on have a buffer of their own: the end of a block that they do not fit into would be
-/// lost to a large part.
+/// Length from which a frame has a buffer of its own. In a block, the unused end would be large.
 const APART_BYTES: usize = 4 << 10;
 
-/// The largest block of small frames. The first blocks of a queue are smaller.
+/// Largest block of small frames in bytes. The first blocks of a queue are smaller.
 const BLOCK_BYTES_MAX: usize = 16 << 10;
 
-/// The smallest block of small frames.
+/// Smallest block of small frames in bytes.
 const BLOCK_BYTES_MIN: usize = 256;
 
-/// Entries for which a queue keeps room when it gets shorter.
+/// Number of entries for which a shrinking queue keeps its memory.
 const ENTRIES_KEPT: usize = 64;
 
-/// Messages in the order in which they were queued.
+/// Queued messages of one actor, in sending order.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    /// The first is never a removed one.
-    entries: VecDeque<Entry>,
+    /// Entries in order. The first one is never a removed one.
+    entries: VecDeque<QueueEntry>,
     blocks: VecDeque<Block>,
     apart: VecDeque<(u64, QueuedFrame)>,
-    /// Entries that were removed and whose place is not reused yet.
+    /// Number of removed entries that are still in `entries`.
     removed: usize,
-    /// Bytes in blocks, those of removed frames too.
+    /// Unread bytes in the blocks, including those of removed frames.
     block_bytes: usize,
     removed_bytes: usize,
-    /// What the messages count.
+    /// Bytes that the messages are accounted with.
     queued_bytes: usize,
 }
 
-/// One message. Its frame is the next one in the blocks, or apart.
+/// Queued message. Its frame is the next one in the blocks, or in `apart`.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct QueueEntry {
     number: u64,
     call: CallId,
-    /// Of a frame in a block.
+    /// Length of a frame in a block; 0 for one apart.
     bytes: u32,
-    kind: Kind,
+    kind: EntryKind,
     apart: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EntryKind {
     Call,
     Tell,
     Removed,
 }
 
-const _: () = assert!(size_of::<Entry>() == 24, "there is one for each queued message");
+const _: () = assert!(size_of::<QueueEntry>() == 24, "each queued message has an entry");
 
-/// What the next message is.
+/// Description of a queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Queued {
     pub(super) number: u64,
-    pub(super) content: Content,
+    pub(super) content: MessageKind,
     pub(super) frame_bytes: usize,
 }
 
-/// What a message counts for the budgets of queued messages, beside its queue.
-pub(super) fn queued_cost(content: Content, frame_bytes: usize) -> usize {
+/// Bytes that a message is accounted with, without its queue.
+pub(super) fn queued_cost(content: MessageKind, frame_bytes: usize) -> usize {
     let overhead = match content {
-        Content::Call(_) => QUEUED_CALL_OVERHEAD_BYTES,
-        Content::Tell | Content::Other => QUEUED_OVERHEAD_BYTES,
+        MessageKind::Call(_) => QUEUED_CALL_OVERHEAD_BYTES,
+        MessageKind::Tell | MessageKind::Other => QUEUED_OVERHEAD_BYTES,
     };
     frame_bytes.saturating_add(overhead)
 }
@@ -90,26 +90,27 @@ impl SendQueue {
         self.entries.is_empty()
     }
 
-    /// What the messages and the queue count for the budgets.
+    /// Bytes that the messages and the queue are accounted with.
     pub(super) fn counted_bytes(&self) -> usize {
         if self.is_empty() { 0 } else { QUEUE_OVERHEAD_BYTES + self.queued_bytes }
     }
 
-    /// Queues the frame of `frame_bytes` bytes that `put` writes, as what is `content`.
+    /// Queues the frame of `frame_bytes` bytes that `put` writes.
     pub(super) fn push(
         &mut self,
         number: u64,
-        content: Content,
+        content: MessageKind,
         frame_bytes: usize,
         put: impl FnOnce(FrameOut<'_>) -> usize,
     ) {
         let (kind, call) = match content {
-            Content::Call(call) => (Kind::Call, call),
-            Content::Tell | Content::Other => (Kind::Tell, CallId(0)),
+            MessageKind::Call(call) => (EntryKind::Call, call),
+            MessageKind::Tell | MessageKind::Other => (EntryKind::Tell, CallId(0)),
         };
+        // A large frame keeps handles of its payloads, which a block would copy.
         let apart = frame_bytes >= APART_BYTES;
         if apart {
-            self.apart.push_back((number, QueuedFrame::of(|parcel| put(FrameOut::Apart(parcel)))));
+            self.apart.push_back((number, QueuedFrame::of(|frame| put(FrameOut::Apart(frame)))));
         } else {
             let block = self.block_for(frame_bytes);
             let before = block.bytes.len();
@@ -118,63 +119,65 @@ impl SendQueue {
             self.block_bytes += frame_bytes;
         }
         let bytes = if apart { 0 } else { frame_bytes as u32 };
-        self.entries.push_back(Entry { number, call, bytes, kind, apart });
+        self.entries.push_back(QueueEntry { number, call, bytes, kind, apart });
         self.queued_bytes += queued_cost(content, frame_bytes);
     }
 
-    /// The block that takes a frame of so many bytes. Blocks grow with the queue, so that at most about
-    /// half of what a short queue has reserved is unused.
+    /// Returns a block with space for a frame of `frame_bytes`.
+    ///
+    /// Blocks grow with the queue, so that at most about half of a short queue's memory is unused.
     fn block_for(&mut self, frame_bytes: usize) -> &mut Block {
         let fits = |block: &Block| block.bytes.capacity() - block.bytes.len() >= frame_bytes;
         if !self.blocks.back().is_some_and(fits) {
+            // Doubling: a block is as large as all queued frames together, within the limits.
             let capacity = self.block_bytes.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX).max(frame_bytes);
             self.blocks.push_back(Block { bytes: Vec::with_capacity(capacity), read: 0 });
         }
         self.blocks.back_mut().expect("a block was pushed if there was none")
     }
 
-    /// The next message.
+    /// Head of the queue.
     pub(super) fn front(&self) -> Option<Queued> {
         let entry = self.entries.front()?;
         let frame_bytes = match (entry.apart, self.apart.front()) {
-            (true, Some((_, parcel))) => parcel.len(),
+            (true, Some((_, frame))) => frame.len(),
             _ => entry.bytes as usize,
         };
         Some(Queued { number: entry.number, content: entry.content(), frame_bytes })
     }
 
-    /// Takes the next message: writes its frame to `out`.
+    /// Removes the head, and writes its frame to `out`.
     pub(super) fn pop_into(&mut self, out: &mut impl FrameSink) -> usize {
         let Some(entry) = self.pop_entry() else { return 0 };
         if !entry.apart {
             self.read_block(entry.bytes as usize, |bytes| out.put_slice(bytes));
             return self.settle_pop(entry, entry.bytes as usize);
         }
-        let Some((_, mut parcel)) = self.apart.pop_front() else { return 0 };
-        let frame_bytes = parcel.len();
-        parcel.write_to(frame_bytes, out);
+        let Some((_, mut frame)) = self.apart.pop_front() else { return 0 };
+        let frame_bytes = frame.len();
+        frame.write_to(frame_bytes, out);
         self.settle_pop(entry, frame_bytes)
     }
 
-    /// Takes the next message, whose frame is a large one.
+    /// Removes the head, whose frame is apart.
     pub(super) fn pop_apart(&mut self) -> Option<QueuedFrame> {
         let entry = self.pop_entry()?;
-        let (_, parcel) = self.apart.pop_front()?;
-        self.settle_pop(entry, parcel.len());
-        Some(parcel)
+        let (_, frame) = self.apart.pop_front()?;
+        self.settle_pop(entry, frame.len());
+        Some(frame)
     }
 
-    fn pop_entry(&mut self) -> Option<Entry> {
+    fn pop_entry(&mut self) -> Option<QueueEntry> {
         self.entries.pop_front()
     }
 
-    fn settle_pop(&mut self, entry: Entry, frame_bytes: usize) -> usize {
+    fn settle_pop(&mut self, entry: QueueEntry, frame_bytes: usize) -> usize {
         self.queued_bytes -= queued_cost(entry.content(), frame_bytes);
         self.drop_removed_front();
         frame_bytes
     }
 
-    /// Hands over the next bytes of the blocks, which lie in one.
+    /// Reads the next `count` bytes of the blocks. A frame never spans two blocks.
     fn read_block(&mut self, count: usize, read: impl FnOnce(&[u8])) {
         let Some(block) = self.blocks.front_mut() else { return };
         let end = block.read + count;
@@ -186,10 +189,11 @@ impl SendQueue {
         }
     }
 
-    /// Drops what was removed from the front, and memory that is not needed any more. A message that was
-    /// removed is copied over once at most.
+    /// Drops removed entries at the front, and frees unused memory. Each removed message causes at
+    /// most one copy of another.
     fn drop_removed_front(&mut self) {
-        while let Some(entry) = self.entries.front().filter(|entry| entry.kind == Kind::Removed).copied() {
+        while let Some(entry) = self.entries.front().filter(|entry| entry.kind == EntryKind::Removed).copied()
+        {
             self.entries.pop_front();
             self.removed -= 1;
             if !entry.apart {
@@ -198,29 +202,34 @@ impl SendQueue {
             }
         }
         let (len, capacity) = (self.entries.len(), self.entries.capacity());
+        // A burst must not determine the memory of the queue for the rest of its life. The factor
+        // of four prevents shrinking and growing in turn.
         if capacity > ENTRIES_KEPT && len < capacity / 4 {
             self.entries.shrink_to((2 * len).max(ENTRIES_KEPT));
         }
-        // What was removed takes as much memory as what is queued at most.
+        // Removed messages may occupy at most as much memory as queued ones.
         if self.removed > len / 2 || self.removed_bytes > self.block_bytes / 2 {
             self.compact();
         }
     }
 
-    /// Takes out the message of that number, which is not sent.
+    /// Removes the message of that number without sending it.
     pub(super) fn remove(&mut self, number: u64) {
+        // Queue ids ascend, so both lists can be searched by them.
         let Ok(at) = self.entries.binary_search_by_key(&number, |entry| entry.number) else { return };
         let entry = &mut self.entries[at];
         let content = entry.content();
-        if std::mem::replace(&mut entry.kind, Kind::Removed) == Kind::Removed {
+        // The entry is only marked: its frame lies between others in a block, and is skipped when
+        // its turn comes.
+        if std::mem::replace(&mut entry.kind, EntryKind::Removed) == EntryKind::Removed {
             return;
         }
         let mut frame_bytes = entry.bytes as usize;
         if entry.apart {
             if let Ok(at) = self.apart.binary_search_by_key(&number, |(number, _)| *number)
-                && let Some((_, parcel)) = self.apart.remove(at)
+                && let Some((_, frame)) = self.apart.remove(at)
             {
-                frame_bytes = parcel.len();
+                frame_bytes = frame.len();
             }
         } else {
             self.removed_bytes += frame_bytes;
@@ -230,13 +239,13 @@ impl SendQueue {
         self.drop_removed_front();
     }
 
-    /// Copies what is queued to memory of its own.
+    /// Copies the queued messages into new blocks.
     fn compact(&mut self) {
         let mut old = std::mem::take(self);
         self.apart = std::mem::take(&mut old.apart);
         self.queued_bytes = old.queued_bytes;
         for entry in std::mem::take(&mut old.entries) {
-            if entry.kind == Kind::Removed {
+            if entry.kind == EntryKind::Removed {
                 if !entry.apart {
                     old.read_block(entry.bytes as usize, |_| ());
                 }
@@ -252,19 +261,19 @@ impl SendQueue {
         }
     }
 
-    /// Takes out all messages whose frames are longer than that, in order.
+    /// Removes all messages with frames longer than `frame_bytes_max`, in order.
     pub(super) fn remove_longer_than(&mut self, frame_bytes_max: usize) -> Vec<Queued> {
         let longer: Vec<_> = self.iter().filter(|queued| queued.frame_bytes > frame_bytes_max).collect();
         longer.iter().for_each(|queued| self.remove(queued.number));
         longer
     }
 
-    /// The messages that are queued.
+    /// Queued messages, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Queued> {
         let mut apart = self.apart.iter();
-        self.entries.iter().filter(|entry| entry.kind != Kind::Removed).map(move |entry| {
+        self.entries.iter().filter(|entry| entry.kind != EntryKind::Removed).map(move |entry| {
             let frame_bytes = match entry.apart {
-                true => apart.next().map_or(0, |(_, parcel)| parcel.len()),
+                true => apart.next().map_or(0, |(_, frame)| frame.len()),
                 false => entry.bytes as usize,
             };
             Queued { number: entry.number, content: entry.content(), frame_bytes }
@@ -272,23 +281,23 @@ impl SendQueue {
     }
 }
 
-impl Entry {
-    fn content(&self) -> Content {
+impl QueueEntry {
+    fn content(&self) -> MessageKind {
         match self.kind {
-            Kind::Call => Content::Call(self.call),
-            Kind::Tell | Kind::Removed => Content::Tell,
+            EntryKind::Call => MessageKind::Call(self.call),
+            EntryKind::Tell | EntryKind::Removed => MessageKind::Tell,
         }
     }
 }
 
-/// Small frames one behind the other, and how far they were read.
+/// Consecutive small frames, and the number of bytes read.
 #[derive(Debug)]
 pub(super) struct Block {
     bytes: Vec<u8>,
     read: usize,
 }
 
-/// Where the frame of a queued message is written to.
+/// Destination of the frame of a queued message.
 pub(super) enum FrameOut<'a> {
     Block(&'a mut Block),
     Apart(&'a mut QueuedFrame),
@@ -298,14 +307,14 @@ impl FrameSink for FrameOut<'_> {
     fn put_slice(&mut self, bytes: &[u8]) {
         match self {
             Self::Block(block) => block.bytes.extend_from_slice(bytes),
-            Self::Apart(parcel) => parcel.put_slice(bytes),
+            Self::Apart(frame) => frame.put_slice(bytes),
         }
     }
 
     fn put_bytes(&mut self, bytes: &Bytes) {
         match self {
             Self::Block(block) => block.bytes.extend_from_slice(bytes),
-            Self::Apart(parcel) => parcel.put_bytes(bytes),
+            Self::Apart(frame) => frame.put_bytes(bytes),
         }
     }
 }
@@ -322,7 +331,7 @@ mod tests {
     }
 
     fn push(queue: &mut SendQueue, number: u64, call: bool, bytes: usize) -> Queued {
-        let content = if call { Content::Call(CallId(number)) } else { Content::Tell };
+        let content = if call { MessageKind::Call(CallId(number)) } else { MessageKind::Tell };
         queue.push(number, content, bytes, |mut out| {
             out.put_slice(&frame(number, bytes));
             bytes
@@ -348,7 +357,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_leave_in_their_order_but_for_those_that_were_removed(
+        fn messages_leave_in_order_except_removed_ones(
             steps in prop::collection::vec(step(), 0..200),
         ) {
             let (mut queue, mut model) = (SendQueue::default(), VecDeque::new());
@@ -380,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_longer_than_a_new_limit_is_taken_out() {
+    fn a_frame_longer_than_a_new_limit_is_removed() {
         let mut queue = SendQueue::default();
         let all: Vec<_> = (1..)
             .zip([10, 9000, 20, 5000])
@@ -393,14 +402,14 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_of_small_messages_takes_about_what_it_counts() {
+    fn a_queue_of_small_messages_uses_about_the_accounted_memory() {
         for bytes in [29, 61, 1000] {
             let mut queue = SendQueue::default();
             for number in 0..20_000 {
                 push(&mut queue, number, false, bytes);
             }
             let blocks: usize = queue.blocks.iter().map(|block| block.bytes.capacity()).sum();
-            let resident = blocks + queue.entries.capacity() * size_of::<Entry>();
+            let resident = blocks + queue.entries.capacity() * size_of::<QueueEntry>();
             let counted = queue.counted_bytes();
             assert!((counted / 2..=2 * counted).contains(&resident), "{bytes}: {resident} of {counted}");
         }

@@ -1,4 +1,4 @@
-//! The receiving side: a host that runs tasks.
+//! Receiver's side: a host that runs tasks.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,46 +16,45 @@ use crate::lock::Mutex;
 use crate::registry::{Inbound, panics};
 use crate::wire::CallFailure;
 
-/// What a host of tasks does when it is called itself: it runs them.
+/// Service of a host that runs tasks.
 ///
-/// One at a time, on the thread that serves the host's links, in the order in which they came. The
-/// links have their turn between two tasks, so that a result leaves before the next task begins. Where
-/// tasks of one function were short several times in a row, the results of some microseconds leave
-/// together.
+/// Tasks run one at a time, in order of arrival, on the thread that drives the host's links. The links
+/// run between two tasks, so that a result is sent before the next task starts. If several tasks of one
+/// function in a row were short, results of some microseconds are sent together.
 pub struct TaskService {
     pool: Handle,
-    /// For each pooled task, how many may run side by side.
+    /// Concurrency limit of each pooled task.
     permits: Mutex<FxHashMap<TypeHash, Arc<Semaphore>>>,
-    queue: Arc<Mutex<Queue>>,
+    queue: Arc<Mutex<TaskQueue>>,
 }
 
 #[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
-    /// Whether somebody is at it.
+struct TaskQueue {
+    waiting: VecDeque<QueuedTask>,
+    /// A [`Runner`] exists.
     running: bool,
     counts: FxHashMap<TypeHash, TaskCounts>,
 }
 
-struct Waiting {
+struct QueuedTask {
     name: TypeHash,
-    run: RunTask,
+    run: RunFn,
     inbound: Inbound,
 }
 
-/// Runs a task; says whether it ended with a result.
-type RunTask = fn(Inbound) -> bool;
+/// Function that runs a task; returns true if it ended with a result.
+type RunFn = fn(Inbound) -> bool;
 
-/// How many tasks of one function are in which state.
+/// Number of tasks of one function in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskCounts {
-    /// Accepted, and not begun.
+    /// Accepted and not started.
     pub queued: u64,
-    /// Under way.
+    /// Running now.
     pub running: u64,
     /// Ended with a result.
     pub finished: u64,
-    /// Ended without one: they panicked, could not begin, or were not wanted any more.
+    /// Ended without a result: panicked, could not start, or were cancelled.
     pub failed: u64,
 }
 
@@ -76,19 +75,19 @@ impl TaskCounts {
 }
 
 impl TaskService {
-    /// A service whose pooled tasks run on the blocking threads of `pool`.
+    /// Creates a service whose pooled tasks run on the blocking threads of `pool`.
     #[must_use]
     pub fn new(pool: Handle) -> Self {
         Self { pool, permits: Mutex::default(), queue: Arc::default() }
     }
 
-    /// How many tasks there have been by now, by the names of their functions' hashes.
+    /// Task counts by the hash of the function's name.
     #[must_use]
     pub fn counts(&self) -> Vec<(TypeHash, TaskCounts)> {
         self.queue.lock().counts.iter().map(|(name, counts)| (*name, *counts)).collect()
     }
 
-    /// Runs the task that `inbound` holds the arguments of: in its turn, or in the pool.
+    /// Runs the task with the arguments in `inbound`, in the queue or in the pool.
     pub fn run(&self, host: &Host, name: TypeHash, inbound: Inbound) {
         let Some(task) = host.registry().task(name) else {
             return inbound.fail(&CallFailure::NotHandled {
@@ -97,19 +96,22 @@ impl TaskService {
             });
         };
         match task.parallel {
-            None => self.run_queued(host, Waiting { name, run: task.run, inbound }),
+            None => self.run_queued(host, QueuedTask { name, run: task.run, inbound }),
             Some(width) => self.run_in_pool(host.clone(), name, width, task.run, inbound),
         }
     }
 
-    fn run_queued(&self, host: &Host, task: Waiting) {
+    fn run_queued(&self, host: &Host, task: QueuedTask) {
         let runs = {
             let mut queue = self.queue.lock();
             queue.counts.entry(task.name).or_default().queued += 1;
             queue.waiting.push_back(task);
+            // Under the lock, so that each queue has a single runner.
             std::mem::replace(&mut queue.running, true)
         };
         if !runs {
+            // On the thread that drives the host's link, where results leave without waking another
+            // one.
             host.execute(run_waiting(
                 host.clone(),
                 Runner { queue: Arc::clone(&self.queue), is_done: false },
@@ -117,7 +119,7 @@ impl TaskService {
         }
     }
 
-    fn run_in_pool(&self, host: Host, name: TypeHash, width: usize, run: RunTask, inbound: Inbound) {
+    fn run_in_pool(&self, host: Host, name: TypeHash, width: usize, run: RunFn, inbound: Inbound) {
         let permits = {
             let mut all = self.permits.lock();
             Arc::clone(all.entry(name).or_insert_with(|| Arc::new(Semaphore::new(width))))
@@ -126,6 +128,7 @@ impl TaskService {
         queue.lock().counts.entry(name).or_default().queued += 1;
         self.pool.spawn(async move {
             // The semaphore is never closed.
+            // Before a thread is taken, so that waiting tasks do not occupy the pool.
             let Ok(permit) = permits.acquire_owned().await else { return };
             pool.spawn_blocking(move || {
                 queue.lock().counts.entry(name).or_default().begin();
@@ -137,10 +140,10 @@ impl TaskService {
     }
 }
 
-/// Sees to the tasks that wait. Dropped before they are through, since its thread has ended, it refuses them:
-/// nothing would begin them any more.
+/// Runner of the queued tasks. Dropping it unfinished, with its thread, rejects them, since no other
+/// would start them.
 struct Runner {
-    queue: Arc<Mutex<Queue>>,
+    queue: Arc<Mutex<TaskQueue>>,
     is_done: bool,
 }
 
@@ -153,8 +156,9 @@ impl Drop for Runner {
             let mut queue = self.queue.lock();
             queue.running = false;
             let waiting = std::mem::take(&mut queue.waiting);
-            for Waiting { name, .. } in &waiting {
+            for QueuedTask { name, .. } in &waiting {
                 let counts = queue.counts.entry(*name).or_default();
+                // By way of `running`, from which `end` counts.
                 counts.begin();
                 counts.end(false);
             }
@@ -164,48 +168,51 @@ impl Drop for Runner {
     }
 }
 
-/// Runs what waits, until nothing does.
+/// Runs queued tasks until the queue is empty.
 async fn run_waiting(host: Host, mut runner: Runner) {
-    let mut turn = TaskBatch { began: Instant::now(), last: None, short: 0 };
+    let mut batch = TaskBatch { started_at: Instant::now(), last: None, short: 0 };
     let mut ended = None;
-    while let Some(Waiting { name, run, inbound }) = next(&runner.queue, ended) {
-        if turn.is_exhausted(run) {
+    while let Some(QueuedTask { name, run, inbound }) = next(&runner.queue, ended) {
+        if batch.is_exhausted(run) {
+            // Lets the links send the results so far.
             tokio::task::yield_now().await;
-            turn.began = Instant::now();
+            batch.started_at = Instant::now();
         }
         ended = Some((name, run_one(&host, run, inbound)));
-        turn.has_run(run);
+        batch.has_run(run);
     }
     runner.is_done = true;
 }
 
-/// Tasks that run one behind the other before their results leave.
+/// Tasks that run back to back before their results are sent.
 struct TaskBatch {
-    began: Instant,
-    last: Option<RunTask>,
-    /// How many in a row were of this function and short.
+    started_at: Instant,
+    last: Option<RunFn>,
+    /// Number of consecutive short tasks of this function.
     short: u32,
 }
 
 impl TaskBatch {
-    /// Whether the results so far are to leave before a task of this function begins. Only of one that
-    /// was short again and again the next is taken to be.
-    fn is_exhausted(&self, next: RunTask) -> bool {
+    /// True if the results so far must be sent before a task of `next` starts.
+    ///
+    /// Only a function with a streak of short tasks is expected to be short again.
+    fn is_exhausted(&self, next: RunFn) -> bool {
+        // Functions with identical code may share an address, which only makes a batch longer.
         let same = self.last.is_none_or(|last| std::ptr::fn_addr_eq(last, next));
         !same
-            || self.began.elapsed() >= TASK_BATCH_TIME
+            || self.started_at.elapsed() >= TASK_BATCH_TIME
             || (self.last.is_some() && self.short < SHORT_TASK_STREAK_MIN)
     }
 
-    fn has_run(&mut self, task: RunTask) {
+    fn has_run(&mut self, task: RunFn) {
         let same = self.last.replace(task).is_some_and(|last| std::ptr::fn_addr_eq(last, task));
-        let short = self.began.elapsed() < TASK_BATCH_TIME;
+        let short = self.started_at.elapsed() < TASK_BATCH_TIME;
         self.short = if short { if same { self.short.saturating_add(1) } else { 1 } } else { 0 };
     }
 }
 
-/// Counts the task that has ended, and takes the next.
-fn next(queue: &Mutex<Queue>, ended: Option<(TypeHash, bool)>) -> Option<Waiting> {
+/// Counts the finished task, and takes the next one.
+fn next(queue: &Mutex<TaskQueue>, ended: Option<(TypeHash, bool)>) -> Option<QueuedTask> {
     let mut queue = queue.lock();
     if let Some((name, with_result)) = ended {
         queue.counts.entry(name).or_default().end(with_result);
@@ -214,12 +221,13 @@ fn next(queue: &Mutex<Queue>, ended: Option<(TypeHash, bool)>) -> Option<Waiting
     if let Some(task) = &next {
         queue.counts.entry(task.name).or_default().begin();
     }
+    // Under the same lock as the pop: a task that arrives later starts the next runner.
     queue.running = next.is_some();
     next
 }
 
-/// Runs a task. What of its types panics beside the function itself costs this task alone.
-fn run_one(host: &Host, run: RunTask, inbound: Inbound) -> bool {
+/// Runs a task. A panic of its types outside of the function itself fails this task alone.
+fn run_one(host: &Host, run: RunFn, inbound: Inbound) -> bool {
     let ran = panics::catch(|| decode_context::within(host, || run(inbound)));
     ran.unwrap_or_else(|text| {
         tracing::warn!(text, "a task's value panicked while it was dropped");
@@ -242,7 +250,7 @@ mod tests {
     use crate::registry::{CreditCharge, ReplyPath};
     use crate::wire::{Body, Encoded};
 
-    /// Notes how calls end.
+    /// Reply path that records the outcomes of calls.
     #[derive(Default)]
     struct Caller(Mutex<Vec<(CallId, CallFailure)>>);
 
@@ -271,12 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_wait_for_a_thread_that_has_ended_are_refused() {
-        let (caller, queue, name) = (Arc::<Caller>::default(), Arc::<Mutex<Queue>>::default(), TypeHash(7));
+    fn queued_tasks_of_an_ended_thread_are_rejected() {
+        let (caller, queue, name) =
+            (Arc::<Caller>::default(), Arc::<Mutex<TaskQueue>>::default(), TypeHash(7));
         for number in 1..=2 {
             let body = Body { message: [0xc0][..].into(), attachments: Box::default() };
             let inbound = Inbound::new(Arc::clone(&caller) as _, Some(CallId(number)), None, body, None);
-            queue.lock().waiting.push_back(Waiting { name, run: |_| true, inbound });
+            queue.lock().waiting.push_back(QueuedTask { name, run: |_| true, inbound });
             queue.lock().counts.entry(name).or_default().queued += 1;
         }
         queue.lock().running = true;
@@ -284,7 +293,7 @@ mod tests {
         let ends = std::mem::take(&mut *caller.0.lock());
         assert_eq!(ends, [1, 2].map(|number| (CallId(number), CallFailure::Closing)));
         let queue = queue.lock();
-        assert!(!queue.running, "the next task looks for the thread again");
+        assert!(!queue.running, "the next task starts another runner");
         assert_eq!(queue.counts[&name], TaskCounts { failed: 2, ..TaskCounts::default() });
     }
 }

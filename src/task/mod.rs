@@ -1,9 +1,9 @@
-//! Stateless functions, run on other hosts.
+//! Tasks: stateless functions that run on other hosts.
 //!
-//! A task is a call to a host's own task service: the function's name, its arguments, its result.
-//! A worker has a host for tasks alone, whose link is read on the thread that runs them: tasks run
-//! there one at a time, in the order in which they arrive, and hold up neither actors nor the
-//! process's I/O. Functions marked `parallel = n` run in a pool of threads instead.
+//! A task is a call to a host's own task service with the function's name and arguments. A worker has a
+//! separate host for tasks, whose link is read on the thread that runs them. Tasks run there one at a
+//! time, in order of arrival, and delay neither actors nor the process's I/O. Functions marked `parallel
+//! = n` run in a thread pool instead.
 
 mod executor;
 mod run;
@@ -18,15 +18,15 @@ use crate::registry::TaskFn;
 pub use executor::{TaskCounts, TaskService};
 pub use run::{RunAll, RunTask};
 
-/// A function call that can run anywhere: the function and its arguments.
+/// Function call that can run on any worker: the function and its arguments.
 ///
-/// `#[roadshow::task]` generates what makes one: for a function `square`, `square::task(3)`.
+/// `#[roadshow::task]` generates its constructor: for a function `square`, `square::task(3)`.
 pub struct Task<F: TaskFn> {
     args: F::Args,
 }
 
 impl<F: TaskFn> Task<F> {
-    /// A call of the function with `args`, a tuple.
+    /// Creates a call of the function with `args`, a tuple.
     pub fn new(args: F::Args) -> Self {
         Self { args }
     }
@@ -38,38 +38,38 @@ impl<F: TaskFn> fmt::Debug for Task<F> {
     }
 }
 
-/// Why a task has no result.
+/// Reason why a task has no result.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// There is no worker left to run it.
+    /// No worker is left to run it.
     #[error("cannot run task {task}: no worker is left in the cluster")]
     NoWorker {
-        /// The task's name.
+        /// Name of the task.
         task: &'static str,
     },
     /// The function did not run: running it again is safe.
     #[error("task {task} did not run: {reason}")]
     NotDelivered {
-        /// The task's name.
+        /// Name of the task.
         task: &'static str,
-        /// Why.
+        /// Reason why it was not delivered.
         reason: NotDelivered,
     },
     /// The function may have run, and its result did not arrive.
     #[error("task {task} may have run: {reason}")]
     OutcomeUnknown {
-        /// The task's name.
+        /// Name of the task.
         task: &'static str,
-        /// Why.
+        /// Reason why the outcome is unknown.
         reason: OutcomeUnknown,
     },
     /// The function panicked.
     #[error("task {task} panicked: {text}")]
     Panicked {
-        /// The task's name.
+        /// Name of the task.
         task: &'static str,
-        /// The panic's text and place.
+        /// Text and source location of the panic.
         text: String,
     },
 }

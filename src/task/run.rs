@@ -1,4 +1,4 @@
-//! The sending side: one task, or many at once.
+//! Sender's side of tasks: a single one, or many in parallel.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -17,23 +17,23 @@ use crate::registry::TaskFn;
 use crate::remote::{ClusterRef, call_service};
 
 impl ClusterRef {
-    /// Runs a task on the worker that has the fewest under way.
+    /// Runs a task on the worker with the fewest tasks in flight.
     ///
     /// # Errors
     ///
-    /// The request gives a [`TaskError`].
+    /// The request returns a [`TaskError`].
     pub fn run<F: TaskFn>(&self, task: Task<F>) -> RunTask<F> {
         RunTask { host: self.host.clone(), task, timeout: None }
     }
 
-    /// Runs many tasks, spread over the workers, and gives their results in the tasks' order.
+    /// Runs many tasks on all workers, and returns their results in the tasks' order.
     ///
-    /// At most a few are under way for each worker, more if they turn out to be short; the tasks
-    /// are taken from the iterator as they are sent.
+    /// Each worker has a few in flight, or more if they turn out to be short. Tasks are taken from the
+    /// iterator as they are sent.
     ///
     /// # Errors
     ///
-    /// The request gives the first [`TaskError`]; tasks that were not sent yet then never run.
+    /// The request returns the first [`TaskError`]; tasks that were not sent by then never run.
     pub fn run_all<'a, F, I>(&self, tasks: I) -> RunAll<'a, F>
     where
         F: TaskFn,
@@ -44,11 +44,12 @@ impl ClusterRef {
     }
 }
 
-/// A task about to run; awaiting it runs it and gives its result.
+/// Request to run a task; awaiting it runs the task and returns its result.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it was polled it runs nothing; dropped later it does not begin, unless it has.
+/// Dropping it before its first poll runs nothing. Dropping it later cancels the task, unless that has
+/// started.
 #[must_use = "a task runs when it is awaited"]
 pub struct RunTask<F: TaskFn> {
     host: Host,
@@ -57,10 +58,10 @@ pub struct RunTask<F: TaskFn> {
 }
 
 impl<F: TaskFn> RunTask<F> {
-    /// Gives up after `timeout`, counted from the first poll.
+    /// Cancels the task after `timeout`, counted from the first poll.
     ///
-    /// A task whose turn comes later never runs; as with [`Request::timeout`](crate::Request::timeout)
-    /// the receiver counts from when it reads the call.
+    /// A task that has not started by then never runs. As with
+    /// [`Request::timeout`](crate::Request::timeout), the receiver counts from the read of the call.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -76,7 +77,7 @@ impl<F: TaskFn> IntoFuture for RunTask<F> {
     }
 }
 
-/// Results to reserve room for at most: an iterator may claim any length.
+/// Maximum number of results to reserve memory for, since an iterator may claim any length.
 const OUTPUTS_RESERVED_MAX: usize = 1 << 16;
 
 async fn run_one<F: TaskFn>(
@@ -84,38 +85,41 @@ async fn run_one<F: TaskFn>(
     task: Task<F>,
     timeout: Option<Duration>,
 ) -> Result<F::Output, TaskError> {
-    let seat = host.placement().and_then(|placement| placement.place_task());
-    let seat = seat.ok_or(TaskError::NoWorker { task: F::NAME })?;
+    // Holds the slot until the call has ended, so that the count of tasks in flight is right.
+    let slot = host.placement().and_then(|placement| placement.place_task());
+    let slot = slot.ok_or(TaskError::NoWorker { task: F::NAME })?;
     let deadline = timeout.and_then(deadline_in);
-    call_service(&host, seat.host, Target::TASKS, F::HASH, task.args, deadline)
+    call_service(&host, slot.host, Target::TASKS, F::HASH, task.args, deadline)
         .await
         .map_err(TaskError::of::<F>)
 }
 
-/// Hears how many tasks are done, of how many.
-type Progress<'a> = Box<dyn FnMut(usize, usize) + Send + 'a>;
+/// Callback for the number of completed tasks, and of all tasks as far as known.
+type ProgressCallback<'a> = Box<dyn FnMut(usize, usize) + Send + 'a>;
 
-/// Many tasks about to run; awaiting it runs them and gives their results in order.
+/// Request to run many tasks; awaiting it runs them and returns their results in order.
 ///
 /// # Cancel safety
 ///
-/// Dropping it sends no further task and cancels those that were sent and have not begun.
+/// Dropping it sends no further task, and cancels sent tasks that have not started.
 #[must_use = "tasks run when they are awaited"]
 pub struct RunAll<'a, F: TaskFn> {
     host: Host,
     tasks: Box<dyn Iterator<Item = Task<F>> + Send + 'a>,
-    progress: Option<Progress<'a>>,
+    progress: Option<ProgressCallback<'a>>,
 }
 
 impl<'a, F: TaskFn> RunAll<'a, F> {
-    /// Calls `heard(done, known)` after each task: how many are done, and of how many, as far as
-    /// the iterator can tell. What was to be called before is called first.
-    pub fn progress(mut self, mut heard: impl FnMut(usize, usize) + Send + 'a) -> Self {
+    /// Calls `callback(done, known)` after each task.
+    ///
+    /// `done` tasks of `known` are complete, as far as the iterator knows their number. Callbacks run in
+    /// the order in which they were added.
+    pub fn progress(mut self, mut callback: impl FnMut(usize, usize) + Send + 'a) -> Self {
         self.progress = Some(match self.progress.take() {
-            None => Box::new(heard),
+            None => Box::new(callback),
             Some(mut earlier) => Box::new(move |done, known| {
                 earlier(done, known);
-                heard(done, known);
+                callback(done, known);
             }),
         });
         self
@@ -127,28 +131,31 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
         let known = at_most.unwrap_or(at_least);
         let mut tasks = tasks.enumerate();
         let mut window = Window::new(host.placement().map_or(1, |placement| placement.task_hosts()));
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut outputs = Vec::with_capacity(at_least.min(OUTPUTS_RESERVED_MAX));
         let mut done = 0;
         loop {
-            while under_way.len() < window.width
+            while in_flight.len() < window.width
+                // Taken only when it can be sent, so the iterator may build large arguments lazily.
                 && let Some((index, task)) = tasks.next()
             {
                 let host = host.clone();
-                under_way.push(async move {
+                in_flight.push(async move {
                     let sent = Instant::now();
                     (index, run_one(host, task, None).await, sent.elapsed())
                 });
             }
-            let Some((index, output, took)) = under_way.next().await else { break };
+            let Some((index, output, took)) = in_flight.next().await else { break };
             window.adapt(took);
             if outputs.len() <= index {
+                // Results arrive in any order.
                 outputs.resize_with(index + 1, || None);
             }
             outputs[index] = Some(output?);
             done += 1;
-            if let Some(heard) = &mut progress {
-                heard(done, known.max(done));
+            if let Some(callback) = &mut progress {
+                // The hint of an iterator may be too low.
+                callback(done, known.max(done));
             }
         }
         Ok(outputs.into_iter().flatten().collect())
@@ -164,8 +171,10 @@ impl<'a, F: TaskFn> IntoFuture for RunAll<'a, F> {
     }
 }
 
-/// How many tasks are under way at once: few, so that none queues behind a long one while another
-/// host is idle; more while they come back so soon that hosts wait for the next.
+/// Window of tasks in flight.
+///
+/// It starts small, so that no task queues behind a long one while another host is idle. It grows while
+/// tasks return so fast that hosts would wait for the next.
 struct Window {
     width: usize,
     hosts: usize,
@@ -181,6 +190,8 @@ impl Window {
         if took < config::SHORT_TASK_MAX {
             self.width = (self.width + 1).min(self.hosts * config::TASKS_IN_FLIGHT_MAX);
         } else {
+            // Halved and not decremented: after a long task the window is small again within a few
+            // results.
             self.width = (self.width / 2).max(self.hosts * config::TASKS_IN_FLIGHT_MIN);
         }
     }

@@ -1,4 +1,4 @@
-//! Whose certificate a link has: the names in it, which stand for hosts and what they are.
+//! Certificates of links, and the names in them that stand for hosts and roles.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::expiry::expiry;
 use crate::id::HostUid;
 
-/// What every name in a cluster's certificates ends with.
+/// Suffix of all names in a cluster's certificates.
 pub(crate) const DOMAIN: &str = "roadshow";
 
-/// What a process of a cluster is, as the cluster's authority has certified.
+/// Role of a process in its cluster, certified by the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -30,10 +30,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 4] = [Self::Head, Self::Agent, Self::Worker, Self::Driver];
 
-    /// The name that a certificate has for the role alone.
+    /// Returns the certificate name of the role alone.
     #[must_use]
     pub fn name(self) -> String {
         format!("{self}.{DOMAIN}")
@@ -51,47 +51,48 @@ impl fmt::Display for Role {
     }
 }
 
-/// The name that a certificate has for a host, whatever its role: who dials a host need not know that.
+/// Returns the certificate name of a host, independent of its role, which a dialler need not know.
 #[must_use]
 pub fn host_name(host: HostUid) -> String {
     let HostUid { host, incarnation } = host;
     format!("h{host}-{incarnation}.{DOMAIN}")
 }
 
-/// The name that a certificate has for a host in its role.
+/// Returns the certificate name of a host in its role.
 #[must_use]
 pub fn host_name_as(host: HostUid, role: Role) -> String {
     let HostUid { host, incarnation } = host;
     format!("h{host}-{incarnation}.{role}.{DOMAIN}")
 }
 
-/// A certificate that the other side of a link has proved to be its own.
+/// Certificate that the other side of a link has authenticated.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate(Arc<CertificateDer<'static>>);
 
 impl Certificate {
-    /// The certificate with this DER encoding, which is that of a verified chain.
+    /// Creates a certificate from the DER encoding of the first one in a verified chain.
     pub(crate) fn verified(der: CertificateDer<'_>) -> Self {
         Self(Arc::new(der.into_owned()))
     }
 
-    /// Whether it has this name.
+    /// Returns whether the certificate has this name.
     #[must_use]
     pub fn is_for(&self, name: &str) -> bool {
         let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(&*self.0), ServerName::try_from(name))
         else {
             return false;
         };
+        // The verification of rustls, so that names are compared as in the TLS handshake itself.
         verify_server_name(&parsed, &name).is_ok()
     }
 
-    /// When it ceases to be valid; `None` if that cannot be read.
+    /// Returns the end of the validity; `None` if it is unreadable.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
         expiry(&self.0)
     }
 
-    /// What this host is, if the certificate is the host's.
+    /// Returns the role of `host`, if the certificate belongs to it.
     #[must_use]
     pub fn role_of(&self, host: HostUid) -> Option<Role> {
         Role::ALL.into_iter().find(|role| self.is_for(&host_name_as(host, *role)))

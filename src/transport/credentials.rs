@@ -1,7 +1,8 @@
-//! What a process shows to prove who it is: its certificate, and the key that it is for.
+//! Credentials of a process: its certificate and private key.
 //!
-//! They are short-lived and renewed while the process runs: links that are made from then on use the new
-//! ones. Those that are up stay; their hosts make them anew before the old ones end. The key is shown to nobody; `Debug` has none of it.
+//! Credentials are short-lived and renewed while the process runs. New links use the new ones.
+//! Existing links stay; their hosts replace them before the old certificate expires. `Debug` output
+//! never contains the key.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,18 +30,19 @@ use super::expiry::wait_until;
 use super::expiry::{expiry, validity};
 use crate::config::{CERTIFICATE_RENEW_FRACTION, CERTIFICATE_RENEWAL_BACKOFF, CERTIFICATE_SKEW};
 
-/// What a link of two hosts is for, in the handshake of TLS: bytes for one purpose are none for another.
+/// ALPN protocol of links between hosts. It prevents a connection for one purpose from being used
+/// for another.
 pub(super) const HOST_ALPN: &[u8] = b"roadshow-host/1";
 
-/// The same for a desk.
+/// ALPN protocol of the token RPC.
 pub(crate) const TOKEN_RPC_ALPN: &[u8] = b"roadshow-desk/1";
 
-/// The certificate of a process, its key, and the authority that it has them from. Clones are the same
-/// credentials: to renew one of them renews all.
+/// Certificate and key of a process, and the certificate of its authority.
 ///
-/// Serialized they hold the key: they may travel over a private socket, and nowhere else.
+/// Clones share their state: renewing one renews all. The serialized form contains the key: send it
+/// over a private socket only.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "Parts", into = "Parts")]
+#[serde(try_from = "CredentialsDer", into = "CredentialsDer")]
 pub struct Credentials {
     own: Arc<SwappableKey>,
     authority: Arc<CertificateDer<'static>>,
@@ -48,31 +50,31 @@ pub struct Credentials {
     host_client: Arc<ClientConfig>,
 }
 
-/// Credentials as they travel, in DER.
+/// Serialized form of credentials, in DER.
 #[derive(Clone, Serialize, Deserialize)]
-struct Parts {
+struct CredentialsDer {
     chain: Vec<Vec<u8>>,
     key: Vec<u8>,
 }
 
-/// These bytes are no credentials.
+/// Reason why bytes are no valid credentials.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CredentialsError {
-    /// A chain is a certificate and that of its authority.
-    #[error("a chain of {count} certificates is no chain from a process to its cluster's authority")]
+    /// The chain is not one certificate and that of its authority.
+    #[error("a chain of {count} certificates does not lead from a process to its cluster's authority")]
     Chain {
-        /// How many there are.
+        /// Number of certificates.
         count: usize,
     },
-    /// The certificate does not go with the key, or either cannot be read.
-    #[error("the certificate and the key are of no use together: {0}")]
+    /// The certificate does not match the key, or one of them is invalid.
+    #[error("cannot use the certificate and the key: {0}")]
     Unusable(rustls::Error),
-    /// The authority cannot be one.
-    #[error("the authority's certificate is of no use: {0}")]
+    /// The authority's certificate is invalid.
+    #[error("cannot use the authority's certificate: {0}")]
     Authority(String),
-    /// New credentials are from another cluster than those that they are to stand in for.
-    #[error("the new certificate is from another authority; a process stays in its cluster for life")]
+    /// The new credentials belong to another cluster than the present ones.
+    #[error("the new certificate is from another authority; a process cannot change its cluster")]
     OtherAuthority,
 }
 
@@ -83,21 +85,22 @@ impl From<rustls::Error> for CredentialsError {
 }
 
 impl Credentials {
-    /// Credentials of a chain of certificates, the process's own first and the authority's last, and of the
-    /// key to the first in PKCS #8; all in DER.
+    /// Creates credentials from a chain of certificates, the process's own first and the
+    /// authority's last, and the PKCS #8 key of the first one; all in DER.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if they do not go together.
+    /// [`CredentialsError`] if they do not belong together.
     pub fn new(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, CredentialsError> {
         let provider = Arc::new(ring::default_provider());
-        let held = CurrentKey::new(Parts { chain, key }, &provider)?;
-        let authority = held.authority();
+        let current = CurrentKey::new(CredentialsDer { chain, key }, &provider)?;
+        let authority = current.authority();
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone())?;
         let roots = Arc::new(roots);
-        let own = Arc::new(SwappableKey(RwLock::new(Arc::new(held))));
+        let own = Arc::new(SwappableKey(RwLock::new(Arc::new(current))));
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            // There is only one authority, so the hint would help no client.
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| CredentialsError::Authority(error.to_string()))?;
@@ -110,9 +113,9 @@ impl Credentials {
             .with_root_certificates(roots)
             .with_client_cert_resolver(Arc::clone(&own) as _);
         host_client.alpn_protocols = vec![HOST_ALPN.to_vec()];
-        // The preamble says whom the connection is for; nobody else need read it.
+        // The preamble names the host already, and SNI would show it to eavesdroppers in the clear.
         host_client.enable_sni = false;
-        // A resumed connection would be taken for what a certificate said that may have expired since.
+        // A resumed session would trust a certificate that may have expired since.
         host_client.resumption = Resumption::disabled();
         Ok(Self {
             own,
@@ -122,82 +125,87 @@ impl Credentials {
         })
     }
 
-    /// Takes up the certificate and key of others, for the connections that are made from now on.
+    /// Replaces certificate and key by those of `renewed`, for new connections.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError::OtherAuthority`] if they are of another cluster. The old ones stay then.
+    /// [`CredentialsError::OtherAuthority`] if they belong to another cluster. The present ones are
+    /// kept.
     pub fn renew(&self, renewed: &Self) -> Result<(), CredentialsError> {
         if renewed.authority != self.authority {
             return Err(CredentialsError::OtherAuthority);
         }
-        let held = renewed.own.now();
-        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = held;
+        // Replaces a whole `Arc`, so a poisoned lock still holds valid credentials, and a handshake
+        // never sees the key of one certificate with another.
+        let current = renewed.own.now();
+        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(())
     }
 
-    /// How long it is until the next certificate is to be asked for: a third of the time that the present one
-    /// is still valid.
+    /// Time until the next certificate should be requested: a third of the remaining validity.
     #[must_use]
     pub fn renew_after(&self) -> Duration {
-        let held = self.own.now();
-        let expires = held.certified.cert.first().and_then(|certificate| expiry(certificate));
+        let current = self.own.now();
+        let expires = current.certified.cert.first().and_then(|certificate| expiry(certificate));
         let left = expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
-        // What is behind its end, or cannot be read, is asked for as soon as is no burden, or as usual.
+        // If the certificate has expired, request soon but rate-limited. If its validity is
+        // unreadable, as usual.
         left.map_or(CERTIFICATE_RENEW_FRACTION, |left| {
             (left / 3).clamp(CERTIFICATE_RENEWAL_BACKOFF, CERTIFICATE_RENEW_FRACTION)
         })
     }
 
-    /// Whether less than half of the certificate's time has passed: such a one is not asked for anew when its
-    /// process comes back to the head.
+    /// Returns whether less than half of the certificate's validity has passed.
     ///
-    /// One whose time cannot be read is not fresh.
+    /// A process with a fresh certificate rejoins the head without a new one. One with unreadable
+    /// validity is not fresh.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.is_fresh_at(SystemTime::now())
     }
 
     fn is_fresh_at(&self, now: SystemTime) -> bool {
-        let held = self.own.now();
-        let Some(validity) = held.certified.cert.first().and_then(|certificate| validity(certificate)) else {
+        let current = self.own.now();
+        let Some(validity) = current.certified.cert.first().and_then(|certificate| validity(certificate))
+        else {
             return false;
         };
-        // Before its issue it was valid for clocks that are behind.
+        // The validity starts earlier than the issue, for machines whose clock is behind.
         let issued = validity.start + CERTIFICATE_SKEW;
         let half = validity.end.duration_since(issued).unwrap_or_default() / 2;
         now < issued + half
     }
 
-    /// The certificate of the cluster's authority, in DER.
+    /// Returns the certificate of the cluster's authority, in DER.
     #[must_use]
     pub fn authority(&self) -> &[u8] {
         &self.authority
     }
 
-    /// For a host that accepts: both sides show certificates.
+    /// TLS configuration for accepting links: both sides present certificates.
     pub(super) fn host_server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.host_server)
     }
 
-    /// For a host that dials.
+    /// TLS configuration for dialling links.
     pub(super) fn host_client(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.host_client)
     }
 
-    /// For whoever goes to a desk as who he is already.
+    /// Client certificate resolver for a token RPC client that has a certificate already.
     pub(crate) fn client_cert_resolver(&self) -> Arc<dyn ResolvesClientCert> {
         Arc::clone(&self.own) as _
     }
 
-    /// Waits until the next certificate is to be asked for, by the clock on the wall, which goes on while the
-    /// machine sleeps.
+    /// Waits until the next certificate should be requested, by the wall clock: unlike a timer, it
+    /// advances while the machine sleeps.
     #[cfg(feature = "cli")]
     pub(crate) async fn wait_for_renewal(&self) {
         wait_until(SystemTime::now() + self.renew_after()).await;
     }
 
-    /// For a desk: it shows a certificate, and who comes may have none yet, or one that has expired.
+    /// TLS configuration of the token RPC server. The client may have no certificate yet, or an
+    /// expired one.
     #[cfg(feature = "cli")]
     pub(crate) fn token_rpc_server_config(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
@@ -219,14 +227,15 @@ impl Credentials {
 }
 
 fn for_protocol(mut config: ServerConfig, protocol: &[u8]) -> ServerConfig {
+    // No tickets, no session cache: the certificate is verified on every connection.
     config.alpn_protocols = vec![protocol.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config
 }
 
-/// Takes certificates that were valid once, too: with the key they still prove who somebody is, and nothing
-/// but a new one is to be had for them.
+/// Verifier that also accepts expired certificates: with the key they still prove an identity, and
+/// a new certificate is all that a client can obtain by them.
 #[cfg(feature = "cli")]
 #[derive(Debug)]
 struct AcceptExpired(Arc<dyn ClientCertVerifier>);
@@ -251,6 +260,8 @@ impl ClientCertVerifier for AcceptExpired {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        // Verified as of the certificate's last valid second, so that every other check stays in
+        // force.
         let end = expiry(certificate).and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
         let while_valid = end.map_or(now, |end| now.min(UnixTime::since_unix_epoch(end)));
         self.0.verify_client_cert(certificate, intermediates, while_valid)
@@ -279,16 +290,16 @@ impl ClientCertVerifier for AcceptExpired {
     }
 }
 
-/// What a process shows at present.
+/// Certificate and key in use, replaced by a renewal.
 struct SwappableKey(RwLock<Arc<CurrentKey>>);
 
 struct CurrentKey {
-    parts: Parts,
+    parts: CredentialsDer,
     certified: Arc<CertifiedKey>,
 }
 
 impl CurrentKey {
-    fn new(parts: Parts, provider: &CryptoProvider) -> Result<Self, CredentialsError> {
+    fn new(parts: CredentialsDer, provider: &CryptoProvider) -> Result<Self, CredentialsError> {
         let count = parts.chain.len();
         if count < 2 {
             return Err(CredentialsError::Chain { count });
@@ -326,15 +337,15 @@ impl ResolvesClientCert for SwappableKey {
     }
 }
 
-impl TryFrom<Parts> for Credentials {
+impl TryFrom<CredentialsDer> for Credentials {
     type Error = CredentialsError;
 
-    fn try_from(Parts { chain, key }: Parts) -> Result<Self, CredentialsError> {
+    fn try_from(CredentialsDer { chain, key }: CredentialsDer) -> Result<Self, CredentialsError> {
         Self::new(chain, key)
     }
 }
 
-impl From<Credentials> for Parts {
+impl From<Credentials> for CredentialsDer {
     fn from(credentials: Credentials) -> Self {
         credentials.own.now().parts.clone()
     }
@@ -342,7 +353,7 @@ impl From<Credentials> for Parts {
 
 impl fmt::Debug for SwappableKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Own(..)")
+        f.write_str("SwappableKey(..)")
     }
 }
 

@@ -1,7 +1,8 @@
-//! When a certificate is valid: the one field of it that TLS looks at and does not tell.
+//! Validity of certificates, which TLS checks but does not expose.
 //!
-//! A certificate is a sequence of DER (RFC 5280, section 4.1), of which this reads as much as comes before
-//! the field. It is asked about certificates that TLS has verified; whatever else it is given, it says nothing.
+//! A certificate is a DER sequence (RFC 5280, section 4.1). This module decodes only the fields up
+//! to the validity. It expects certificates that TLS has verified, and returns `None` for any other
+//! input.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -10,26 +11,26 @@ const INTEGER: u8 = 0x02;
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The version of a certificate, which the first one had not.
+/// Tag of the version, which version 1 certificates omit.
 const VERSION: u8 = 0xa0;
 
-/// How soon a clock that was set forward, or a machine that has slept, is noticed.
+/// Interval of wall-clock checks, which notice a changed clock or a sleep of the machine.
 const WALL_CLOCK_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Waits until a moment of the machine's clock has passed, which timers do not follow.
+/// Waits until a moment of the wall clock has passed, which timers do not follow.
 pub(crate) async fn wait_until(moment: SystemTime) {
     while let Ok(left) = moment.duration_since(SystemTime::now()) {
-        // Behind that moment, whatever the timer takes it for.
+        // One millisecond more: the moment must have passed on the wall clock when the timer fires.
         tokio::time::sleep((left + Duration::from_millis(1)).min(WALL_CLOCK_POLL_INTERVAL)).await;
     }
 }
 
-/// When the certificate with this DER encoding ceases to be valid.
+/// Returns the end of the validity of the certificate with this DER encoding.
 pub(super) fn expiry(der: &[u8]) -> Option<SystemTime> {
     validity(der).map(|validity| validity.end)
 }
 
-/// The time in which the certificate with this DER encoding is valid.
+/// Returns the validity of the certificate with this DER encoding.
 pub(super) fn validity(der: &[u8]) -> Option<Range<SystemTime>> {
     let mut certificate = Der(Der(der).expect(SEQUENCE)?);
     let mut signed = Der(certificate.expect(SEQUENCE)?);
@@ -43,16 +44,16 @@ pub(super) fn validity(der: &[u8]) -> Option<Range<SystemTime>> {
     Some(not_before..not_after)
 }
 
-/// Elements of DER, one behind the other.
+/// Consecutive DER elements.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The next element: its tag, which is in one byte, and its content.
+    /// Takes the next element: its one-byte tag and its content.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, first], rest) = self.0.split_first_chunk()?;
         let (length, rest) = match first {
             short @ 0..=0x7f => (usize::from(short), rest),
-            // Four bytes of length are more than any certificate has.
+            // Longer lengths exceed any certificate.
             long @ (0x81..=0x84) => {
                 let (bytes, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
                 (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
@@ -64,16 +65,16 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    /// The content of the next element, which is of that kind.
+    /// Takes the content of the next element, which must have this tag.
     fn expect(&mut self, kind: u8) -> Option<&'a [u8]> {
         self.next().filter(|(tag, _)| *tag == kind).map(|(_, content)| content)
     }
 }
 
-/// The moment that a time of a certificate is: to the second, and in UTC.
+/// Converts a time of a certificate, in seconds and UTC.
 fn time((tag, text): (u8, &[u8])) -> Option<SystemTime> {
     let (year, rest) = match tag {
-        // RFC 5280, section 4.1.2.5.1: two digits are of the years from 1950 on.
+        // RFC 5280, section 4.1.2.5.1: two-digit years start at 1950.
         UTC_TIME => {
             let (digits, rest) = text.split_at_checked(2)?;
             let short = number(digits)?;
@@ -103,7 +104,8 @@ fn number(digits: &[u8]) -> Option<u64> {
         .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
 }
 
-/// Days of the Gregorian calendar. Years are counted from March on, so that a leap day is the last of one.
+/// Days of the Gregorian calendar. Years start in March, so that a leap day is the last of its
+/// year.
 fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     let year = if month < 3 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -118,16 +120,16 @@ mod tests {
     use super::*;
 
     fn certificate(until: SystemTime) -> Vec<u8> {
-        let mut params = CertificateParams::new(["somebody".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(["host".to_owned()]).unwrap();
         params.not_before = date_time_ymd(1970, 1, 1);
         params.not_after = until.into();
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
     }
 
     #[test]
-    fn the_end_is_the_one_that_was_written() {
+    fn the_decoded_end_equals_the_encoded_one() {
         const DAY: u64 = 24 * 60 * 60;
-        // Today's, leap days, and both sides of the year from which years have four digits.
+        // Today, leap days, and both sides of 2050, when the encoding of years changes.
         for seconds in
             [1, 951_782_400, 951_868_799, 1_785_283_199, 2_524_607_999, 2_524_608_000, 4_107_542_400]
         {
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_of_another_kind_has_no_end() {
+    fn truncated_or_foreign_input_has_no_end() {
         let whole = certificate(SystemTime::UNIX_EPOCH + Duration::from_secs(1_785_283_199));
         for cut in 0..whole.len() {
             assert_eq!(expiry(&whole[..cut]), None, "{cut}");
@@ -148,7 +150,7 @@ mod tests {
         for at in 0..whole.len() {
             let mut other = whole.clone();
             other[at] ^= 0xff;
-            // Whatever it says, it does not panic.
+            // The result may be anything, but there is no panic.
             let _ = expiry(&other);
         }
         for text in ["20260230", "20261301000000Z", "20260132000000Z", "2026010100000Z", "20260101000000", ""]

@@ -1,4 +1,4 @@
-//! Bytes in, frames out: the codec over one large read buffer.
+//! Frame reader of a link, with one large read buffer.
 
 use std::io;
 
@@ -11,11 +11,10 @@ use super::large_frame_pool::{LARGE_BYTES, LargeFramePool, PEEK_BYTES};
 use crate::config;
 use crate::wire::{Frame, FrameCodec, FrameVisitor, WireError};
 
-/// Reads frames from one direction of a link.
+/// Reader of the frames of one direction of a link.
 ///
-/// Payloads of the frames are slices of the read buffer. Every frame that is already in the
-/// buffer can be had without waiting ([`FrameReader::drain`]), so that a caller takes its
-/// locks once for all frames of one read.
+/// Payloads are slices of the read buffer. All frames already in the buffer are available without
+/// waiting ([`FrameReader::drain`]), so a caller takes its locks once for all frames of one read.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     reader: R,
@@ -23,18 +22,18 @@ pub struct FrameReader<R> {
     buffer: BytesMut,
     read_bytes: usize,
     large: LargeFramePool,
-    /// Whether the last frame was a large one: then the next may be, too.
+    /// Set if the last frame was large: the next one may be, too.
     expect_large: bool,
 }
 
-/// Why no further frame can be read.
+/// Reason why no further frame can be read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The peer sent what is no frame.
+    /// The peer sent an invalid frame.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The link broke.
+    /// The link failed.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The peer closed the link.
@@ -43,7 +42,7 @@ pub enum ReadError {
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    /// A reader for a peer that has not proved itself: small frames, small reads.
+    /// Creates a reader for an unauthenticated peer: small frames, small reads.
     pub fn handshake(reader: R) -> Self {
         let read_bytes = config::HANDSHAKE_FRAME_BYTES_MAX;
         Self {
@@ -56,68 +55,76 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// A reader for a proven peer, that takes up with what an earlier reader of the link had left.
+    /// Creates a reader for an authenticated peer, which continues with the bytes left by an
+    /// earlier reader.
     pub fn established(reader: R, frame_bytes_max: usize, buffer: BytesMut) -> Self {
         let codec = FrameCodec::established(frame_bytes_max);
+        // A peer with a small frame limit needs no larger buffer.
         let read_bytes = config::READ_BYTES.min(frame_bytes_max);
         Self { reader, codec, buffer, read_bytes, large: LargeFramePool::default(), expect_large: false }
     }
 
-    /// What the bytes are read from.
+    /// Returns the source of the bytes.
     pub fn get_ref(&self) -> &R {
         &self.reader
     }
 
-    /// What the bytes are read from, to write to it.
+    /// Returns the source of the bytes, to write to it.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.reader
     }
 
-    /// The next frame that has arrived whole; `None` if there is none.
+    /// Returns the next complete frame; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Wire`] if the bytes are no frame that is allowed now.
+    /// [`ReadError::Wire`] if the bytes are no valid frame.
     pub fn buffered(&mut self) -> Result<Option<Frame>, ReadError> {
         Ok(self.codec.decode(&mut self.buffer)?)
     }
 
-    /// Hands over every frame that has arrived whole.
+    /// Dispatches every complete frame in the buffer.
     ///
     /// # Errors
     ///
-    /// As [`FrameReader::buffered`], and those of `frames`, which gets no further frame then.
+    /// As [`FrameReader::buffered`], and the errors of `frames`, which receives no further frame
+    /// then.
     pub fn drain<F: FrameVisitor<Error: From<ReadError>>>(&mut self, frames: &mut F) -> Result<(), F::Error> {
         let (messages, whole) = self.codec.drain(&mut self.buffer, frames)?;
         if messages == 0
+            // A read that consists of exactly one large frame: another one probably follows, as in
+            // a transfer.
             && whole.len() >= LARGE_BYTES
             && matches!(self.codec.frame_bytes(&whole), Ok(Some(bytes)) if bytes == whole.len())
         {
             self.large.keep(whole);
             self.expect_large = true;
         } else if messages + whole.len() > 0 || self.buffer.is_empty() {
-            // An acknowledgement changes nothing if something has begun behind it: it may be a large frame.
+            // An ACK before a partly received frame changes nothing: that frame may be large.
             self.expect_large = false;
             self.large.clear();
         }
         Ok(())
     }
 
-    /// Waits until more bytes have arrived; gives how many.
+    /// Waits until more bytes have arrived. Returns their number.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Closed`] at the end of the stream, [`ReadError::Io`] if the link broke.
+    /// [`ReadError::Closed`] at the end of the stream, [`ReadError::Io`] if the link failed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses no byte.
+    /// Dropping the future loses no bytes.
     pub async fn fill(&mut self) -> Result<usize, ReadError> {
         debug_assert!(self.buffer.len() < self.codec.frame_bytes(&self.buffer)?.unwrap_or(usize::MAX));
         let read = match self.codec.frame_bytes(&self.buffer)? {
-            // A large frame is read to its end and no further: its memory is its own.
+            // A large frame is read to its end and no further, so that its buffer contains nothing
+            // else.
             Some(frame_bytes) if frame_bytes >= LARGE_BYTES => {
                 if self.buffer.capacity() < frame_bytes {
+                    // In a buffer of its own, so that its payloads keep nothing else alive. The
+                    // bytes read so far are copied once.
                     let begun = std::mem::replace(&mut self.buffer, self.large.take(frame_bytes));
                     self.buffer.extend_from_slice(&begun);
                 }
@@ -125,6 +132,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 self.reader.read_buf(&mut (&mut self.buffer).limit(missing)).await?
             }
             None if self.expect_large => {
+                // A short read shows the length of the next frame. Its rest is then read into its
+                // own memory, without a copy.
                 self.buffer.reserve(PEEK_BYTES);
                 self.reader.read_buf(&mut (&mut self.buffer).limit(PEEK_BYTES)).await?
             }
@@ -144,7 +153,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses no byte and no frame.
+    /// Dropping the future loses no bytes and no frames.
     pub async fn next(&mut self) -> Result<Frame, ReadError> {
         loop {
             if let Some(frame) = self.buffered()? {
@@ -154,7 +163,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// The link's direction and the bytes read from it that no frame has taken.
+    /// Returns the source, and the bytes read that belong to no frame yet.
     pub fn into_parts(self) -> (R, BytesMut) {
         (self.reader, self.buffer)
     }
@@ -166,7 +175,7 @@ mod tests {
     use crate::id::{CallId, Target, TypeHash};
     use crate::wire::{Ack, Body, CallHeader, ShortSlice, Tell, TellHeader};
 
-    /// Counts the frames that are not of few bytes.
+    /// Counts the frames that are not short.
     struct Counted(usize);
 
     impl FrameVisitor for Counted {
@@ -190,8 +199,8 @@ mod tests {
         }
     }
 
-    /// Reads a tell of a 100 KiB, what `between` has, and another; gives whether the memory of the last large
-    /// frame was kept after each read.
+    /// Reads a tell of 100 KiB, `between`, and the same again. Returns for each read whether the
+    /// pool kept the memory of the last large frame.
     async fn kept_between(between: &[u8]) -> Vec<bool> {
         let body = Body { message: vec![0; 100 << 10].into(), ..Body::empty() };
         let mut large = BytesMut::new();
@@ -208,14 +217,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_of_large_frames_is_kept_until_something_else_comes() {
+    async fn memory_of_large_frames_is_kept_until_another_frame_arrives() {
         let mut ack = BytesMut::new();
         Ack { received: 1 }.put(&mut ack);
         let mut tell = BytesMut::new();
         let body = Body { message: vec![0].into(), ..Body::empty() };
         Frame::Tell(Tell { target: Target::HOST, message: TypeHash(1), body }).put(&mut tell);
-        // The first is read in two pieces. An acknowledgement comes with the beginning of the second, and
-        // once by itself.
+        // The first frame is read in two pieces. An ACK arrives with the beginning of the second one, and
+        // once alone.
         assert_eq!(kept_between(&[]).await, [false, true, true, true]);
         assert_eq!(kept_between(&ack).await, [false, true, true, true, false]);
         assert_eq!(kept_between(&tell).await, [false, true, false, true, false]);

@@ -1,23 +1,24 @@
-//! Memory for frames that are read one by one, since they are large.
+//! Buffer pool for large frames, each of which is read into its own buffer.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Frames from here on have memory of their own. For shorter ones a copy costs less than a read.
+/// Length in bytes from which a frame has its own buffer. Copying a shorter one costs less than a
+/// read.
 pub(super) const LARGE_BYTES: usize = 32 << 10;
 
-/// Behind a large frame so much is read of the next one, to see how long it is: the rest can then be
-/// read to where it stays. A small frame or two may be in it whole.
+/// Bytes that are read after a large frame, to see the length of the next one. The rest of that one
+/// can be read in place. One or two small frames may be complete in it.
 pub(super) const PEEK_BYTES: usize = 256;
 
-/// How much memory is kept for more large frames while they come one behind the other.
+/// Bytes of buffers that are kept while large frames follow each other.
 const POOL_BYTES_MAX: usize = 8 << 20;
 
-/// The memory of the last large frames, to be used again once nobody has a part of them any more.
+/// Buffers of the last large frames, for reuse when no part of them is referenced.
 ///
-/// Fresh memory of that size comes from the operating system, page by page, which costs as much as to
-/// copy it.
+/// Fresh memory of that size comes from the operating system page by page, which costs as much as
+/// copying the frame.
 #[derive(Debug, Default)]
 pub(super) struct LargeFramePool {
     last: VecDeque<Bytes>,
@@ -25,10 +26,12 @@ pub(super) struct LargeFramePool {
 }
 
 impl LargeFramePool {
-    /// Memory for a frame of so many bytes.
+    /// Returns a buffer for a frame of `frame_bytes` bytes.
     pub(super) fn take(&mut self, frame_bytes: usize) -> BytesMut {
-        // The newest first: of the memory that is free it is the likeliest to be in a cache.
+        // The newest first: among the free buffers it is the most likely to be cached.
         for at in (0..self.last.len()).rev() {
+            // A buffer of more than twice the size is left for larger frames. A payload of an
+            // earlier frame may still reference one that fits.
             let fits = (frame_bytes..=2 * frame_bytes).contains(&self.last[at].len());
             if !fits || !self.last[at].is_unique() {
                 continue;
@@ -43,7 +46,7 @@ impl LargeFramePool {
         BytesMut::with_capacity(frame_bytes)
     }
 
-    /// Keeps the memory of a large frame in view.
+    /// Keeps the buffer of a large frame for reuse.
     pub(super) fn keep(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.last.push_back(frame);
@@ -54,7 +57,7 @@ impl LargeFramePool {
         }
     }
 
-    /// No large frame follows.
+    /// Releases all buffers: no large frame follows.
     pub(super) fn clear(&mut self) {
         if !self.last.is_empty() {
             *self = Self::default();
@@ -67,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_used_again_once_nobody_has_a_part_of_it() {
+    fn memory_is_reused_when_it_is_no_longer_referenced() {
         let mut large = LargeFramePool::default();
         let mut memory = large.take(LARGE_BYTES);
         memory.resize(LARGE_BYTES, 7);
@@ -77,13 +80,13 @@ mod tests {
         assert_ne!(large.take(LARGE_BYTES).as_ptr(), place, "{payload:?} is in use");
         drop(payload);
         assert_ne!(large.take(2 * LARGE_BYTES).as_ptr(), place, "it is too short");
-        assert_ne!(large.take(LARGE_BYTES / 3).as_ptr(), place, "it would keep much for little");
+        assert_ne!(large.take(LARGE_BYTES / 3).as_ptr(), place, "it would waste memory");
         let again = large.take(LARGE_BYTES);
         assert_eq!((again.as_ptr(), again.len(), large.bytes), (place, 0, at));
     }
 
     #[test]
-    fn what_is_kept_has_a_limit() {
+    fn the_pool_has_a_limit() {
         let mut large = LargeFramePool::default();
         for _ in 0..100 {
             large.keep(Bytes::from(vec![0; 1 << 20]));

@@ -1,12 +1,16 @@
-//! How bytes get from one host to another, and nothing about what they say.
+//! Byte streams between hosts, without regard to their content.
 //!
-//! A [`Transport`] makes [`Link`]s: it connects, or it listens and accepts. [`Tcp`] is for a local
-//! cluster, [`Memory`] its twin for tests; [`Routed`] is for a cluster of several machines, whose nodes
-//! have one port each and links under TLS. A link is made on the
-//! thread that shakes hands and is then moved to the thread that serves it ([`Link::detach`]), so
-//! that a message and its handler can share a thread. [`FrameReader`] turns a link's bytes into frames.
+//! A [`Transport`] creates [`Link`]s: it connects, or it listens and accepts.
 //!
-//! The session, its calls and its rules are not known here.
+//! - [`Tcp`] is for a local cluster.
+//! - [`Memory`] is its deterministic twin for tests.
+//! - [`Routed`] is for a cluster of several machines: each node has one port, and links use TLS.
+//!
+//! A link is established on the thread that does the handshake, then moved to the thread that
+//! serves it ([`Link::detach`]). So a message and its handler can share a thread. [`FrameReader`]
+//! decodes the frames of a link.
+//!
+//! This module knows nothing of sessions, calls and their rules.
 
 mod certificate;
 mod credentials;
@@ -43,12 +47,12 @@ pub(crate) use tls::explain;
 #[cfg(feature = "cli")]
 pub(crate) use tls::linger;
 
-/// A future on the heap, for the methods of these traits.
+/// Boxed future of a trait method.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A way to reach other hosts.
+/// Network through which a host reaches others.
 pub trait Transport: Send + Sync + fmt::Debug {
-    /// Listens on `address`; port 0 takes a free one.
+    /// Listens on `address`; port 0 selects a free port.
     ///
     /// # Errors
     ///
@@ -63,43 +67,43 @@ pub trait Transport: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The operating system's, when nobody listens there or the way is barred. Of kind `InvalidData` where
-    /// whoever listens is not that host, or does not take this one's word for who it is.
+    /// The operating system's, if the port is closed or the network unreachable. Of kind
+    /// `InvalidData` if the listener is another host, or rejects this host's certificate.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future abandons the attempt.
     fn connect(&self, address: SocketAddr, to: HostUid) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
 
-    /// Whether a connection that was refused there shows that the host itself has ended.
+    /// Returns whether a refused connection to `address` proves that the host itself has ended.
     fn refusal_means_host_down(&self, address: SocketAddr) -> bool;
 }
 
-/// A bound address that links arrive at.
+/// Bound address that accepts connections.
 pub trait Listener: Send + fmt::Debug {
-    /// The address bound, with the true port.
+    /// Returns the bound address, with the actual port.
     fn address(&self) -> SocketAddr;
 
     /// Waits for the next connection.
     ///
     /// # Errors
     ///
-    /// The operating system's; most concern one connection only, and the next call may succeed.
+    /// The operating system's. Most concern one connection only: the next call may succeed.
     ///
     /// # Cancel safety
     ///
-    /// No connection is lost when the future is dropped.
+    /// Dropping the future loses no connection.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>>;
 }
 
-/// A connection that has come in and is to become a link.
+/// Accepted connection before it is a link.
 ///
-/// That may need an answer of the peer, so the loop that accepts does not wait for it, and it has to have a
-/// deadline.
+/// Establishing the link may need the peer's answer. The accept loop must not wait for it, and the
+/// caller must set a deadline.
 pub struct Incoming {
-    /// The peer's address, by which connections that prove nothing share their places.
+    /// Address of the peer, by which unauthenticated connections are limited.
     pub source: Option<IpAddr>,
-    /// Becomes the link.
+    /// Establishes the link.
     pub opening: BoxFuture<'static, io::Result<Box<dyn Link>>>,
 }
 
@@ -114,29 +118,29 @@ impl IntoFuture for Incoming {
 
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arrival").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("Incoming").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
-/// An ordered stream of bytes in both directions.
+/// Bidirectional, ordered byte stream.
 pub trait Link: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {
-    /// Takes the link off this thread's reactor, so that it can be attached to another's.
+    /// Removes the link from this thread's reactor, so that it can be attached to another one.
     ///
     /// # Errors
     ///
-    /// The operating system's, when the link cannot be taken off.
+    /// The operating system's, if the link cannot be removed.
     fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>>;
 
-    /// Parts the link in its two directions. The writer is to be flushed behind what shall leave.
+    /// Splits the link into its directions. Data is sent when the writer is flushed.
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter);
 
-    /// The certificate that the other side has proved to be its own; `None` for a link without any.
+    /// Returns the authenticated certificate of the other side; `None` for a link without TLS.
     fn certificate(&self) -> Option<&Certificate> {
         None
     }
 }
 
-/// A link between two threads.
+/// Link between two reactors.
 pub trait DetachedLink: Send + fmt::Debug {
     /// Attaches the link to the reactor of the runtime that runs this thread.
     ///
@@ -146,19 +150,18 @@ pub trait DetachedLink: Send + fmt::Debug {
     fn attach(self: Box<Self>) -> io::Result<Box<dyn Link>>;
 }
 
-/// The incoming direction of a link.
+/// Receiving direction of a link.
 pub type LinkReader = Box<dyn LinkRead>;
 
-/// Bytes that come in over a link.
+/// Receiver of a link's bytes.
 pub trait LinkRead: AsyncRead + Send + Unpin {
-    /// Whether what came last was sent on the core that this thread runs on now.
+    /// Returns whether the last data received was sent by the core that this thread runs on.
     ///
-    /// `true` may be wrong of the other side's process, where its kernel sent it. `false` where that
-    /// cannot be told.
+    /// A `true` may be wrong if the peer's kernel sent the data. `false` if unknown.
     fn shares_core(&self) -> bool {
         false
     }
 }
 
-/// The outgoing direction of a link.
+/// Sending direction of a link.
 pub type LinkWriter = Box<dyn AsyncWrite + Send + Unpin>;

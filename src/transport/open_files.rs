@@ -1,14 +1,16 @@
-//! What an error says when a process or its machine has too many files open.
+//! Advice for errors of too many open files.
 
 use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// The error, with the limit that was reached and what to do, if it is one of open files.
+/// Adds the reached limit and the remedy to an error of too many open files.
 #[must_use]
 pub(crate) fn explained(error: io::Error) -> io::Error {
     let text = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        // The limit of the process. Its message alone does not say which of the two limits was
+        // reached.
         Some(Errno::MFILE) => {
             let limit =
                 getrlimit(Resource::Nofile).current.map_or("none".to_owned(), |limit| limit.to_string());
@@ -18,7 +20,7 @@ pub(crate) fn explained(error: io::Error) -> io::Error {
             )
         }
         Some(Errno::NFILE) => {
-            format!("{error}: the whole machine has as many open as it may; raise fs.file-max (sysctl)")
+            format!("{error}: the machine has reached its limit of open files; raise fs.file-max (sysctl)")
         }
         _ => return error,
     };
@@ -30,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_the_limit_of_open_files_that_was_reached() {
+    fn an_error_names_the_reached_limit_of_open_files() {
         let limit = getrlimit(Resource::Nofile).current.unwrap().to_string();
         let of_process = explained(Errno::MFILE.into()).to_string();
         assert!(of_process.contains(&limit) && of_process.contains("ulimit -Hn"), "{of_process}");

@@ -1,55 +1,57 @@
-//! Where a connection to a node's port is to go: the bytes before all others.
+//! Preamble of a connection to a node's port: the process that it is routed to.
 
 use thiserror::Error;
 
 use crate::id::HostId;
 
-/// How long the preamble is.
+/// Length of the preamble in bytes.
 pub const PREAMBLE_BYTES: usize = 16;
 
 const MAGIC: [u8; 4] = *b"RDRT";
 const VERSION: u16 = 1;
 
-/// Whom a connection to a node's port is for. A node has one port, and several processes behind it.
+/// Destination of a connection to a node's port, which several processes share.
 ///
-/// Nothing is proved by it, and nothing follows from it but who is to ask for the proof.
+/// The preamble proves nothing: it only selects the process that authenticates the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// The desk of the head, where processes enrol and operators ask.
+    /// Token RPC of the head, for enrolment and operators.
     HeadTokenRpc,
-    /// The desk of the node's agent.
+    /// Token RPC of the node's agent.
     AgentTokenRpc,
     /// A host of the node.
     Host(HostId),
 }
 
-/// A connection does not begin as one to a node's port has to.
+/// Reason why a preamble is invalid.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// Another protocol.
-    #[error("a connection did not begin as Roadshow's do; check who else uses the port")]
+    /// The connection uses another protocol.
+    #[error(
+        "a connection does not start with a roadshow preamble; check which program connects to this port"
+    )]
     NotRoadshow,
-    /// Another version of this one.
+    /// The preamble has another version.
     #[error(
         "a connection has version {theirs} of the preamble and this node {VERSION}; run the same release on both"
     )]
     Version {
-        /// The version that came.
+        /// Version of the connection.
         theirs: u16,
     },
-    /// No route has these bytes.
-    #[error("a connection is for nobody: its kind is {kind} and its id {id:016x}")]
+    /// The preamble has no valid destination.
+    #[error("a connection has no valid destination: its kind is {kind} and its id {id:016x}")]
     Malformed {
-        /// The number of the kind.
+        /// Number of the kind.
         kind: u16,
-        /// The id.
+        /// Id of the destination.
         id: u64,
     },
 }
 
 impl Route {
-    /// The bytes that a connection begins with.
+    /// Returns the first bytes of a connection with this route.
     ///
     /// Layout: magic 4, version 2, kind 2, id 8.
     #[must_use]
@@ -67,13 +69,14 @@ impl Route {
         preamble
     }
 
-    /// Whom these bytes mean.
+    /// Decodes a preamble.
     ///
     /// # Errors
     ///
-    /// [`RouteError`] if they mean nobody.
+    /// [`RouteError`] if the preamble is invalid.
     pub fn read(preamble: [u8; PREAMBLE_BYTES]) -> Result<Self, RouteError> {
         let [m0, m1, m2, m3, v0, v1, k0, k1, id @ ..] = preamble;
+        // The magic comes before the version, so that a stranger is not reported as an old release.
         if [m0, m1, m2, m3] != MAGIC {
             return Err(RouteError::NotRoadshow);
         }
@@ -82,6 +85,7 @@ impl Route {
             return Err(RouteError::Version { theirs });
         }
         match (u16::from_be_bytes([k0, k1]), u64::from_be_bytes(id)) {
+            // The id must be zero: another value may get a meaning in a later version.
             (1, 0) => Ok(Self::HeadTokenRpc),
             (2, 0) => Ok(Self::AgentTokenRpc),
             (3, id) => Ok(Self::Host(HostId(id))),
@@ -101,7 +105,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_route_has_the_bytes_that_the_protocol_says() {
+    fn every_route_has_its_golden_bytes() {
         for (route, golden) in ROUTES {
             let hex: String = route.preamble().iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hex, golden.replace(' ', ""), "{route:?}");
@@ -110,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_preamble_is_told_apart() {
+    fn invalid_preambles_are_distinguished() {
         assert_eq!(Route::read(*b"GET / HTTP/1.1\r\n"), Err(RouteError::NotRoadshow));
         let with = |at: usize, byte: u8| {
             let mut preamble = Route::HeadTokenRpc.preamble();

@@ -1,9 +1,9 @@
-//! The transport of a real cluster: one port a node, and TLS wherever two machines could be involved.
+//! Transport of a real cluster: one port for each node, and TLS between machines.
 //!
-//! A node's door accepts, reads for whom a connection is, and hands it over. Between two addresses of the
-//! loopback interface a link is plain, since no other machine can see it or have a part in it; all others
-//! are under TLS with both certificates. Both sides see the addresses, so neither has to be told, and
-//! there is no setting.
+//! A node's acceptor accepts connections, reads the preamble, and passes each one to its host. A
+//! link between two loopback addresses is plain, as no other machine can observe or modify it.
+//! Every other link uses TLS with both certificates. Both sides see both addresses, so they agree
+//! without a negotiation or a setting.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -18,43 +18,43 @@ use super::credentials::Credentials;
 use super::{BoxFuture, Incoming, Link, Listener, Route, Transport, tcp, tls};
 use crate::id::HostUid;
 
-/// How the hosts of a real cluster reach each other.
+/// Transport between the hosts of a real cluster.
 pub struct Routed {
     credentials: Credentials,
     inbound: Option<InboundQueue>,
-    /// The rule by which a link is plain.
+    /// Rule that decides whether a link is plain.
     is_plain: IsPlaintext,
 }
 
-/// Whether a link between two addresses, this side's and the other's, is plain.
+/// Rule by the local and the remote address.
 type IsPlaintext = fn(SocketAddr, SocketAddr) -> bool;
 
-/// What stands at a node's door for one of its hosts.
+/// Connections of one host that the node's acceptor passes on.
 struct InboundQueue {
     address: SocketAddr,
     incoming: Mutex<Option<mpsc::Receiver<net::TcpStream>>>,
 }
 
 impl Routed {
-    /// For a host that is dialled at `address`, its node's door, which sends it its connections behind their
-    /// preambles.
+    /// Creates the transport of a host that is dialled at `address`, its node's acceptor, which
+    /// sends the host's connections without their preambles.
     #[must_use]
     pub fn new(
         credentials: Credentials,
         address: SocketAddr,
         incoming: mpsc::Receiver<net::TcpStream>,
     ) -> Self {
-        let door = InboundQueue { address, incoming: Mutex::new(Some(incoming)) };
-        Self { credentials, inbound: Some(door), is_plain }
+        let inbound = InboundQueue { address, incoming: Mutex::new(Some(incoming)) };
+        Self { credentials, inbound: Some(inbound), is_plain }
     }
 
-    /// For a host that dials and listens nowhere.
+    /// Creates the transport of a host that only dials.
     #[must_use]
     pub fn dial_only(credentials: Credentials) -> Self {
         Self { credentials, inbound: None, is_plain }
     }
 
-    /// The same as if no address were on loopback, for tests, which have no other.
+    /// Treats no address as loopback, for tests, which have no other addresses.
     #[cfg(all(test, feature = "cli"))]
     pub(crate) fn between_machines(mut self) -> Self {
         self.is_plain = |_, _| false;
@@ -62,18 +62,20 @@ impl Routed {
     }
 }
 
-/// Whether a connection between these two addresses cannot leave its machine.
+/// Returns whether a connection between these addresses cannot leave its machine.
 fn is_plain(here: SocketAddr, there: SocketAddr) -> bool {
-    // What came over IPv4 to a socket for both has the same address in another notation.
+    // An IPv4 peer of a dual-stack socket has an IPv4-mapped IPv6 address.
     [here, there].iter().all(|address| address.ip().to_canonical().is_loopback())
 }
 
 impl Transport for Routed {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let door = self.inbound.as_ref().filter(|door| door.address == address);
-            let door = door.ok_or(ErrorKind::AddrNotAvailable)?;
-            let incoming = door.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let inbound = self.inbound.as_ref().filter(|inbound| inbound.address == address);
+            let inbound = inbound.ok_or(ErrorKind::AddrNotAvailable)?;
+            let incoming = inbound.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // The receiver can be taken once. A second listener would steal connections of the
+            // first.
             let incoming = incoming.ok_or(ErrorKind::AddrInUse)?;
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
             Ok(Box::new(RoutedListener { address, incoming, credentials, is_plain }) as Box<dyn Listener>)
@@ -84,6 +86,8 @@ impl Transport for Routed {
         Box::pin(async move {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            // In the clear, before TLS: the acceptor routes the connection without the keys of the
+            // host behind it.
             stream.write_all(&Route::Host(to.host).preamble()).await?;
             if (self.is_plain)(stream.local_addr()?, stream.peer_addr()?) {
                 tcp::open(stream)
@@ -93,13 +97,14 @@ impl Transport for Routed {
         })
     }
 
-    /// The port is the door's: it refuses when the node's agent has ended, whatever its hosts do.
+    /// Returns `false`: the port belongs to the acceptor, which also refuses when only the agent
+    /// has ended.
     fn refusal_means_host_down(&self, _address: SocketAddr) -> bool {
         false
     }
 }
 
-/// The place behind a door where a host's connections come in.
+/// Listener for the connections that the node's acceptor passes on.
 struct RoutedListener {
     address: SocketAddr,
     incoming: mpsc::Receiver<net::TcpStream>,
@@ -115,10 +120,12 @@ impl Listener for RoutedListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>> {
         Box::pin(async move {
             let Some(stream) = self.incoming.recv().await else {
-                // Nobody comes any more, and the host has links that go on.
+                // The acceptor has ended. An error would end the host, but its established links
+                // still work.
                 return std::future::pending().await;
             };
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
+            // Read before TLS: connections that never finish it are limited by this address.
             let source = stream.peer_addr().ok().map(|address| address.ip());
             Ok(Incoming { source, opening: Box::pin(establish(stream, credentials, is_plain)) })
         })
@@ -130,6 +137,7 @@ async fn establish(
     credentials: Credentials,
     rule: IsPlaintext,
 ) -> io::Result<Box<dyn Link>> {
+    // The socket was accepted elsewhere, and `from_std` requires a non-blocking one.
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     let stream = TcpStream::from_std(stream)?;
@@ -142,14 +150,14 @@ async fn establish(
 
 impl fmt::Debug for Routed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.inbound.as_ref().map(|door| door.address);
+        let address = self.inbound.as_ref().map(|inbound| inbound.address);
         f.debug_struct("Routed").field("address", &address).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for RoutedListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Behind").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("RoutedListener").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! TCP, with `TCP_NODELAY` on both sides: a small frame never waits for an acknowledgement.
+//! TCP with `TCP_NODELAY` on both sides: a small frame never waits for an ACK of the kernel.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{BoxFuture, DetachedLink, Incoming, Link, LinkRead, LinkReader, LinkWriter, Listener, Transport};
 use crate::id::HostUid;
 
-/// Plain TCP.
+/// Transport over plain TCP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 
@@ -21,7 +21,7 @@ impl Transport for Tcp {
         Box::pin(async move {
             let socket = TcpListener::bind(address).await?;
             let address = socket.local_addr()?;
-            Ok(Box::new(Bound { socket, address }) as Box<dyn Listener>)
+            Ok(Box::new(TcpLinkListener { socket, address }) as Box<dyn Listener>)
         })
     }
 
@@ -29,29 +29,32 @@ impl Transport for Tcp {
         Box::pin(async move { open(TcpStream::connect(address).await?) })
     }
 
-    /// On this machine no port refuses whose process lives.
+    /// Returns `true` for loopback: a process of this machine that listens never refuses.
     fn refusal_means_host_down(&self, address: SocketAddr) -> bool {
         address.ip().is_loopback()
     }
 }
 
-/// The link that a connection is, as it is.
+/// Creates a plain link from a connection.
 pub(super) fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
     stream.set_nodelay(true)?;
+    // Between machines the default of the system applies: an operator may have chosen it on
+    // purpose.
     if is_loopback(&stream) {
         use_reno_on_loopback(&stream);
     }
-    Ok(Box::new(Stream(stream)))
+    Ok(Box::new(TcpLink(stream)))
 }
 
-/// Whether it goes over the loopback.
+/// Returns whether the connection uses the loopback interface.
 fn is_loopback(stream: &TcpStream) -> bool {
     stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
-/// Within a machine there is nothing to be congested. What some systems use for all connections
-/// measures them nevertheless and paces what they send, which halves the rate of large messages once there
-/// were many small ones. Where Linux does not allow the plain one, it stays as it is.
+/// Selects the Reno congestion control for a connection on loopback, where congestion cannot occur.
+///
+/// The default of some systems (BBR) measures and paces such connections as well, which halves the
+/// rate of large messages after many small ones. If Linux does not permit Reno, the default stays.
 fn use_reno_on_loopback(stream: &TcpStream) {
     #[cfg(target_os = "linux")]
     let _ = rustix::net::sockopt::set_tcp_congestion(stream, "reno");
@@ -60,12 +63,12 @@ fn use_reno_on_loopback(stream: &TcpStream) {
 }
 
 #[derive(Debug)]
-struct Bound {
+struct TcpLinkListener {
     socket: TcpListener,
     address: SocketAddr,
 }
 
-impl Listener for Bound {
+impl Listener for TcpLinkListener {
     fn address(&self) -> SocketAddr {
         self.address
     }
@@ -79,11 +82,11 @@ impl Listener for Bound {
 }
 
 #[derive(Debug)]
-struct Stream(TcpStream);
+struct TcpLink(TcpStream);
 
-impl Link for Stream {
+impl Link for TcpLink {
     fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
-        Ok(Box::new(Detached(self.0.into_std()?)))
+        Ok(Box::new(DetachedTcpLink(self.0.into_std()?)))
     }
 
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
@@ -93,27 +96,29 @@ impl Link for Stream {
 }
 
 impl LinkRead for OwnedReadHalf {
-    /// What is sent over the loopback is put into the receiver's socket by the core that sends it, which
-    /// Linux notes there. So it does for what the other side's kernel sends to say that something has come,
-    /// and that may be on the core of whoever sent it: this one.
+    /// On loopback the sending core queues the data at the receiving socket, and Linux records that
+    /// core. It does the same for the ACKs of the peer's kernel, which may run on the core of the
+    /// original sender: this one.
     #[cfg(target_os = "linux")]
     fn shares_core(&self) -> bool {
         let stream = self.as_ref();
         let sender = rustix::net::sockopt::socket_incoming_cpu(stream);
+        // The option exists on Linux only. It names the core that processed the last packet of this
+        // socket.
         sender.is_ok_and(|core| core as usize == rustix::thread::sched_getcpu()) && is_loopback(stream)
     }
 }
 
 #[derive(Debug)]
-struct Detached(std::net::TcpStream);
+struct DetachedTcpLink(std::net::TcpStream);
 
-impl DetachedLink for Detached {
+impl DetachedLink for DetachedTcpLink {
     fn attach(self: Box<Self>) -> io::Result<Box<dyn Link>> {
-        Ok(Box::new(Stream(TcpStream::from_std(self.0)?)))
+        Ok(Box::new(TcpLink(TcpStream::from_std(self.0)?)))
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for TcpLink {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -123,7 +128,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for TcpLink {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_within_a_machine_has_the_plain_congestion_control() {
+    async fn a_loopback_link_uses_reno() {
         let (near, _far) = pair().await;
         let socket = near.as_fd().try_clone_to_owned().unwrap();
         let _link = open(near).unwrap();
@@ -176,12 +181,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_side_that_writes_on_this_core_is_told_from_others() {
+    async fn a_sender_on_this_core_is_distinguished_from_others() {
         let mut here = CpuSet::new();
         here.set(sched_getcpu());
         sched_setaffinity(None, &here).unwrap();
         let (near, mut far) = pair().await;
-        let (mut reader, _writer) = Box::new(Stream(near)).into_split();
+        let (mut reader, _writer) = Box::new(TcpLink(near)).into_split();
         far.write_all(b"1").await.unwrap();
         reader.read_exact(&mut [0]).await.unwrap();
         assert!(reader.shares_core());
@@ -197,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Another core that this process may use.
+    /// Returns another core that this process may use.
     fn other_core(here: &CpuSet) -> io::Result<CpuSet> {
         let all = rustix::thread::sched_getaffinity(Some(rustix::process::getpid()))?;
         let mut other = CpuSet::new();

@@ -1,4 +1,4 @@
-//! Links under TLS 1.3, on which both sides have shown a certificate of the cluster.
+//! Links over TLS 1.3 with certificates of the cluster on both sides.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -16,26 +16,28 @@ use super::credentials::Credentials;
 use super::{Certificate, DetachedLink, Link, LinkRead, LinkReader, LinkWriter, host_name};
 use crate::id::HostUid;
 
-/// How long whoever was refused may go on sending: closed earlier, the connection would be reset, and the
-/// reason might never be read.
+/// Time for a rejected peer to read the reason. Closing earlier would reset the connection, and the
+/// reason might be lost.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How many bytes are read of one who was refused.
+/// Bytes that are read and discarded from a rejected peer.
 const LINGER_BYTES_MAX: u64 = 64 << 10;
 
-/// Makes a link to that host of a connection that was dialled.
+/// Establishes a link to host `to` over a dialled connection.
 pub(super) async fn connect(
     stream: TcpStream,
     credentials: &Credentials,
     to: HostUid,
 ) -> io::Result<Box<dyn Link>> {
+    // The name contains the incarnation: a certificate of an earlier process with this host id is
+    // rejected.
     let name = ServerName::try_from(host_name(to)).map_err(io::Error::other)?;
     let connecting = TlsConnector::from(credentials.host_client()).connect(name, Socket(Some(stream)));
     let stream = connecting.await.map_err(explain)?;
     open(TlsStream::Client(stream))
 }
 
-/// Makes a link of a connection that came in.
+/// Establishes a link over an accepted connection.
 pub(super) async fn accept(stream: TcpStream, credentials: &Credentials) -> io::Result<Box<dyn Link>> {
     let accepting = TlsAcceptor::from(credentials.host_server()).accept(Socket(Some(stream)));
     match accepting.into_fallible().await {
@@ -47,19 +49,21 @@ pub(super) async fn accept(stream: TcpStream, credentials: &Credentials) -> io::
     }
 }
 
-/// Lets the other side read why it was refused.
+/// Closes a connection so that the other side can read why it was rejected.
 pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
-    let farewell = async {
+    let drain = async {
+        // First the half-close, then the drain: closing a socket with unread data makes the kernel
+        // send a reset, by which the peer may lose the reason.
         socket.shutdown().await?;
         tokio::io::copy(&mut socket.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
     };
-    // The connection ends in either case.
-    let _ = tokio::time::timeout(LINGER, farewell).await;
+    // The connection is closed in either case.
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 fn open(stream: TlsStream<Socket>) -> io::Result<Box<dyn Link>> {
     let certificate = certificate_of(stream.get_ref().1)?;
-    Ok(Box::new(Encrypted { stream, certificate }))
+    Ok(Box::new(TlsLink { stream, certificate }))
 }
 
 fn certificate_of(connection: &CommonState) -> io::Result<Certificate> {
@@ -68,16 +72,16 @@ fn certificate_of(connection: &CommonState) -> io::Result<Certificate> {
     Ok(Certificate::verified(certificate.clone()))
 }
 
-struct Encrypted {
+struct TlsLink {
     stream: TlsStream<Socket>,
     certificate: Certificate,
 }
 
-impl Link for Encrypted {
+impl Link for TlsLink {
     fn detach(mut self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
         let socket = &mut self.stream.get_mut().0.0;
         let stream = socket.take().ok_or(ErrorKind::NotConnected)?.into_std()?;
-        Ok(Box::new(Detached { stream, link: *self }))
+        Ok(Box::new(DetachedTlsLink { stream, link: *self }))
     }
 
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
@@ -90,37 +94,38 @@ impl Link for Encrypted {
     }
 }
 
-impl LinkRead for ReadHalf<Encrypted> {}
+impl LinkRead for ReadHalf<TlsLink> {}
 
-/// The state of the encryption, and apart from it the connection that it is for.
+/// TLS state, and apart from it the socket, which is registered with no reactor.
 #[derive(Debug)]
-struct Detached {
-    link: Encrypted,
+struct DetachedTlsLink {
+    link: TlsLink,
     stream: std::net::TcpStream,
 }
 
-impl DetachedLink for Detached {
+impl DetachedLink for DetachedTlsLink {
     fn attach(mut self: Box<Self>) -> io::Result<Box<dyn Link>> {
         self.link.stream.get_mut().0.0 = Some(TcpStream::from_std(self.stream)?);
         Ok(Box::new(self.link))
     }
 }
 
-impl AsyncRead for Encrypted {
+impl AsyncRead for TlsLink {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.stream).poll_read(task, buf)) {
-            // The protocol above says itself when it is at its end, as over plain TCP.
+            // Sessions have their own end of stream, as over plain TCP, so a missing close_notify
+            // is no attack.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             read => Poll::Ready(read.map_err(explain)),
         }
     }
 }
 
-impl AsyncWrite for Encrypted {
+impl AsyncWrite for TlsLink {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(task, bytes)
     }
@@ -146,13 +151,13 @@ impl AsyncWrite for Encrypted {
     }
 }
 
-impl fmt::Debug for Encrypted {
+impl fmt::Debug for TlsLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Encrypted").field(&self.stream.get_ref().0.0).finish()
+        f.debug_tuple("TlsLink").field(&self.stream.get_ref().0.0).finish()
     }
 }
 
-/// A connection that may be taken from under its encryption, for the way to another thread.
+/// Socket that can be removed from its TLS stream, to move to another reactor.
 struct Socket(Option<TcpStream>);
 
 impl Socket {
@@ -197,7 +202,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Says an error of TLS in words that tell what to do next.
+/// Adds advice for the next step to a TLS error.
 pub(crate) fn explain(error: io::Error) -> io::Error {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else { return error };
     io::Error::new(ErrorKind::InvalidData, format!("{} ({tls})", advice(tls)))
@@ -222,18 +227,22 @@ fn advice(error: &TlsError) -> &'static str {
             }
             _ => "the peer's certificate is not one of this cluster",
         },
-        TlsError::NoCertificatesPresented => "the peer has shown no certificate, and nobody links without",
+        TlsError::NoCertificatesPresented => {
+            "the peer has presented no certificate, and every link needs one"
+        }
         TlsError::AlertReceived(alert) => match alert {
             Alert::CertificateExpired => {
-                "the peer finds that this process's certificate has expired; check the clocks, and whether \
+                "the peer rejected this process's certificate as expired; check the clocks, and whether \
                  this process reaches the head"
             }
             Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate => {
-                "the peer finds that this process's certificate is not from its cluster's authority"
+                "the peer rejected this process's certificate, as it is not from its cluster's authority"
             }
-            Alert::CertificateRequired => "the peer wants a certificate, and nobody links without",
-            Alert::NoApplicationProtocol => "the peer is there for something else",
-            _ => "the peer has broken off",
+            Alert::CertificateRequired => {
+                "the peer requires a certificate, and this process has presented none"
+            }
+            Alert::NoApplicationProtocol => "the peer serves another protocol there",
+            _ => "the peer aborted the connection",
         },
         _ => "the peer does not speak Roadshow's TLS 1.3; check the address",
     }

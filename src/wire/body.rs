@@ -1,4 +1,4 @@
-//! What a frame carries behind its header: a MessagePack value and the bytes beside it.
+//! Body of a frame: one MessagePack value and the attachments beside it.
 
 use bytes::Bytes;
 
@@ -7,43 +7,43 @@ use super::inline::{InlineBytes, SHORT_WORDS, ShortBytes, ShortSlice, ShortWords
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 
-/// What each attachment takes in the table of lengths before the MessagePack part.
+/// Bytes of an attachment's entry in the table of lengths, which precedes the MessagePack part.
 const TABLE_ENTRY_BYTES: usize = 4;
 
-/// What few bytes take of a header's last piece.
+/// Length of a short body, padded to words.
 pub(super) const SHORT_BYTES: usize = 8 * SHORT_WORDS;
 
-/// A body as it was read: its payloads, and a long MessagePack part, are slices of the read buffer.
+/// Received body. Its payloads, and a long MessagePack part, are slices of the read buffer.
 ///
-/// [`decode`](super::decode) makes a value of it.
+/// [`decode`](super::decode) turns it into a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Body {
-    /// One value as MessagePack.
+    /// The value as MessagePack.
     pub message: InlineBytes,
-    /// The payloads that the value refers to by their index.
+    /// Payloads that the value refers to by index.
     pub attachments: Box<[Bytes]>,
 }
 
 impl Body {
-    /// A body without a byte, which no type decodes from.
+    /// Creates a body without any bytes, from which no type decodes.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// The bytes on the wire, the table of attachments included.
+    /// Length on the wire in bytes, the table of attachments included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.as_encoded().len()
     }
 
-    /// Whether there is no byte in it.
+    /// Returns whether the body has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The same body, borrowed for writing.
+    /// Borrows the body for writing.
     #[must_use]
     pub fn as_encoded(&self) -> Encoded<'_> {
         Encoded { message: &self.message, attachments: &self.attachments }
@@ -59,8 +59,11 @@ impl Body {
     fn read_with_attachments(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         let count = usize::from(attachments);
         let (table, _) = reader.peek(count * TABLE_ENTRY_BYTES)?.as_chunks();
+        // No allocation yet: the peer announces the lengths, and they are checked against the frame
+        // first.
         let lengths = table.iter().map(|length| u32::from_be_bytes(*length) as usize);
         let total = lengths.clone().fold(0, usize::saturating_add);
+        // The length of the MessagePack part is not encoded: it is what the attachments leave.
         let Some(message) = reader.remaining().checked_sub(total) else {
             return Err(reader.malformed("its attachments are longer than the frame"));
         };
@@ -70,9 +73,9 @@ impl Body {
     }
 }
 
-/// A body as it arrives: whole, or so few bytes that they need no place of their own yet.
+/// Body in the form in which it is received: owned, or a short slice that is not copied yet.
 pub trait IncomingBody: Into<Body> {
-    /// The bytes, if they are few and all of the body.
+    /// Returns a copy of the bytes, if the whole body is short.
     fn as_short(&self) -> Option<ShortWords>;
 }
 
@@ -90,7 +93,7 @@ impl IncomingBody for ShortSlice<'_> {
     }
 }
 
-/// The whole of a body without payloads.
+/// Converts the whole of a body without payloads.
 impl From<ShortSlice<'_>> for Body {
     #[inline(always)]
     fn from(bytes: ShortSlice<'_>) -> Self {
@@ -98,14 +101,14 @@ impl From<ShortSlice<'_>> for Body {
     }
 }
 
-/// The whole of a body without payloads.
+/// Converts the whole of a body without payloads.
 impl From<ShortBytes> for Body {
     fn from(bytes: ShortBytes) -> Self {
         Self { message: bytes.into(), attachments: Box::default() }
     }
 }
 
-/// The whole of a body without payloads.
+/// Converts the whole of a body without payloads.
 impl From<ShortWords> for Body {
     #[inline(always)]
     fn from(bytes: ShortWords) -> Self {
@@ -113,12 +116,12 @@ impl From<ShortWords> for Body {
     }
 }
 
-/// An encoded body, borrowed from where [`encode`](super::encode) keeps it, or from where it arrived.
+/// Encoded body, borrowed from the buffer of [`encode`](super::encode) or from a received frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
-    /// One value as MessagePack.
+    /// The value as MessagePack.
     pub message: &'a [u8],
-    /// The payloads that the value refers to by their index.
+    /// Payloads that the value refers to by index.
     pub attachments: &'a [Bytes],
 }
 
@@ -130,21 +133,22 @@ impl<'a> From<&'a Body> for Encoded<'a> {
 }
 
 impl Encoded<'_> {
-    /// The bytes on the wire, the table of attachments included.
+    /// Length on the wire in bytes, the table of attachments included.
     #[must_use]
     pub fn len(&self) -> usize {
         size(self.message.len(), self.attachments)
     }
 
-    /// Whether there is no byte in it.
+    /// Returns whether the body has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Writes it behind a header of `N` bytes; `M` is to be `N` and room for few bytes.
+    /// Writes the body after a header of `N` bytes; `M` must be `N + SHORT_BYTES`.
     ///
-    /// Where there are few bytes that is one piece, of a length that the compiler knows.
+    /// A short body is written together with the header, as one copy of a length known at compile
+    /// time.
     #[inline(always)]
     pub(super) fn put_after<const N: usize, const M: usize>(
         &self,
@@ -153,11 +157,11 @@ impl Encoded<'_> {
     ) {
         const { assert!(M == N + SHORT_BYTES) };
         if self.attachments.is_empty()
-            && let Some(few) = ShortSlice::new(self.message)
+            && let Some(short) = ShortSlice::new(self.message)
         {
             let mut start = [0; M];
             start[..N].copy_from_slice(header);
-            start[N..].copy_from_slice(few.padded().as_flattened());
+            start[N..].copy_from_slice(short.padded().as_flattened());
             return out.put_padded(&start, N + self.message.len());
         }
         out.put_slice(header);
@@ -179,7 +183,7 @@ impl Encoded<'_> {
     }
 }
 
-/// The bytes on the wire of a MessagePack part of `message` bytes with these attachments.
+/// Length on the wire of a MessagePack part of `message` bytes with these attachments.
 pub(super) fn size(message: usize, attachments: &[Bytes]) -> usize {
     message + attachments.iter().map(|attachment| TABLE_ENTRY_BYTES + attachment.len()).sum::<usize>()
 }

@@ -1,4 +1,4 @@
-//! Messages to actors: calls, which want a reply, and tells, which want none.
+//! Messages to actors: calls, which have a reply, and tells, which have none.
 
 use super::body::{Body, Encoded, SHORT_BYTES};
 use super::frame::prefix;
@@ -7,45 +7,46 @@ use super::sink::{Fields, FrameSink};
 use super::{FrameKind, PREFIX_BYTES, WireError};
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 
-/// Target: actor and incarnation.
+/// Length of a target in bytes: actor id and incarnation.
 pub(super) const TARGET_BYTES: usize = 12;
 
-/// The call may be made again, and says from which call on.
+/// Flag of a call that may be retried, and therefore carries a low watermark.
 const RETRYABLE: u8 = 1;
 
-/// The flags that a call may have.
+/// Flags that a call may have.
 pub(super) const FLAGS: u8 = RETRYABLE;
 
-/// The floor of a call that may be made again.
+/// Length in bytes of the low watermark of a retryable call.
 const WATERMARK_BYTES: usize = 8;
 
-/// What a call frame takes before its body, prefix included; one with a floor takes 8 more.
+/// Length in bytes of a Call frame before its body, prefix included; 8 more with a low watermark.
 pub const CALL_HEADER_BYTES: usize = PREFIX_BYTES + 8 + TARGET_BYTES + 8 + 4;
 
-/// What a tell frame takes before its body, prefix included.
+/// Length in bytes of a Tell frame before its body, prefix included.
 pub const TELL_HEADER_BYTES: usize = PREFIX_BYTES + TARGET_BYTES + 8;
 
-/// A message that wants a reply.
+/// Message with a reply.
 ///
-/// Layout: call 8, actor 8, actor incarnation 4, message 8, timeout 4, floor 8 if flag 1 is set, body.
+/// Layout: call 8, actor 8, actor incarnation 4, message 8, timeout 4, low watermark 8 if flag 1 is
+/// set, body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The caller's number for it.
+    /// Id that the caller gave the call.
     pub call: CallId,
-    /// The actor that is to handle it.
+    /// Actor that handles the message.
     pub target: Target,
     /// The type of the message.
     pub message: TypeHash,
-    /// How long the caller still waits, in milliseconds; 0 for as long as it takes.
+    /// Time in milliseconds until the caller stops waiting; 0 for no deadline.
     pub timeout_ms: u32,
-    /// In a call that may be made again under its number: the lowest of the caller's that may be.
+    /// In a retryable call: the lowest call of the sender that may be retried.
     pub low_watermark: Option<CallId>,
     /// The message.
     pub body: Body,
 }
 
 impl Call {
-    /// Everything but the body.
+    /// Returns the fields without the body.
     #[must_use]
     pub fn header(&self) -> CallHeader {
         CallHeader {
@@ -65,19 +66,20 @@ impl Call {
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
         let CallHeader { call, target, message, timeout_ms, .. } = CallHeader::of(&reader.array()?);
-        let floor = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
+        // Optional, as most calls are never retried: it would add eight bytes to each.
+        let watermark = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
         Ok(Self {
             call,
             target,
             message,
             timeout_ms,
-            low_watermark: floor,
+            low_watermark: watermark,
             body: Body::read(reader, attachments)?,
         })
     }
 }
 
-/// Everything of a [`Call`] but its body, for writing one that is encoded elsewhere.
+/// Fields of a [`Call`] without its body, to write a body that is encoded elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallHeader {
     /// See [`Call::call`].
@@ -93,7 +95,7 @@ pub struct CallHeader {
 }
 
 impl CallHeader {
-    /// The header that these fields are, without a floor.
+    /// Decodes the fields of a call without a low watermark.
     #[inline(always)]
     pub(super) fn of(fields: &[u8; CALL_HEADER_BYTES - PREFIX_BYTES]) -> Self {
         Self {
@@ -108,8 +110,8 @@ impl CallHeader {
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
     pub fn frame_bytes(&self, body: Encoded<'_>) -> usize {
-        let floor_bytes = if self.low_watermark.is_some() { WATERMARK_BYTES } else { 0 };
-        CALL_HEADER_BYTES + floor_bytes + body.len()
+        let watermark_bytes = if self.low_watermark.is_some() { WATERMARK_BYTES } else { 0 };
+        CALL_HEADER_BYTES + watermark_bytes + body.len()
     }
 
     /// Writes the whole frame and returns its length in bytes.
@@ -117,7 +119,7 @@ impl CallHeader {
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = self.frame_bytes(body);
         let flags = if self.low_watermark.is_some() { RETRYABLE } else { 0 };
-        // In one piece: a small call is little more than its header.
+        // One write: the header is most of a small call.
         let mut header = [0; CALL_HEADER_BYTES];
         set(&mut header, 0, prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes));
         set(&mut header, PREFIX_BYTES, self.call.0.to_be_bytes());
@@ -126,9 +128,9 @@ impl CallHeader {
         set(&mut header, PREFIX_BYTES + 16 + TARGET_BYTES, self.timeout_ms.to_be_bytes());
         match self.low_watermark {
             None => body.put_after::<_, { CALL_HEADER_BYTES + SHORT_BYTES }>(&header, out),
-            Some(floor) => {
+            Some(watermark) => {
                 out.put_slice(&header);
-                out.put_u64(floor.0);
+                out.put_u64(watermark.0);
                 body.put(out);
             }
         }
@@ -136,12 +138,12 @@ impl CallHeader {
     }
 }
 
-/// A message that wants no reply.
+/// Message without a reply.
 ///
 /// Layout: actor 8, actor incarnation 4, message 8, body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tell {
-    /// The actor that is to handle it.
+    /// Actor that handles the message.
     pub target: Target,
     /// The type of the message.
     pub message: TypeHash,
@@ -150,7 +152,7 @@ pub struct Tell {
 }
 
 impl Tell {
-    /// Everything but the body.
+    /// Returns the fields without the body.
     #[must_use]
     pub fn header(&self) -> TellHeader {
         TellHeader { target: self.target, message: self.message }
@@ -168,7 +170,7 @@ impl Tell {
     }
 }
 
-/// Everything of a [`Tell`] but its body, for writing one that is encoded elsewhere.
+/// Fields of a [`Tell`] without its body, to write a body that is encoded elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TellHeader {
     /// See [`Tell::target`].
@@ -178,7 +180,7 @@ pub struct TellHeader {
 }
 
 impl TellHeader {
-    /// The header that these fields are.
+    /// Decodes the fields of a tell.
     #[inline(always)]
     pub(super) fn of(fields: &[u8; TELL_HEADER_BYTES - PREFIX_BYTES]) -> Self {
         Self {
@@ -206,7 +208,7 @@ impl TellHeader {
     }
 }
 
-/// The `N` bytes of a header from `at` on.
+/// Returns the `N` bytes of a header at `at`.
 #[inline]
 fn part<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
     let mut part = [0; N];

@@ -1,4 +1,4 @@
-//! A caller that waits no longer.
+//! Cancellation of calls.
 
 use super::frame::put_prefix;
 use super::reader::Reader;
@@ -6,12 +6,12 @@ use super::sink::{Fields, FrameSink};
 use super::{FrameKind, PREFIX_BYTES, WireError};
 use crate::id::CallId;
 
-/// Nobody waits for the answer of a call any more: the call need not begin, or go on.
+/// The caller no longer waits: the call need not be started, or completed.
 ///
-/// Layout: call (8 bytes). The receiver owes the call no answer from here on.
+/// Layout: call (8 bytes). After this frame the receiver sends no outcome of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// The call, as its sender numbered it.
+    /// Id that the sender gave the call.
     pub call: CallId,
 }
 

@@ -1,4 +1,4 @@
-//! A piece of a frame that is too long to go out at once.
+//! Pieces of large frames.
 
 use bytes::Bytes;
 
@@ -7,45 +7,46 @@ use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 use super::{FrameKind, PREFIX_BYTES, WireError};
 
-/// The first chunk of its frame, which says how long that is.
+/// Flag of the first chunk of a frame, which carries the frame's length.
 const FIRST: u8 = 1;
-/// The last chunk of its frame.
+/// Flag of the last chunk of a frame.
 const LAST: u8 = 2;
-/// The rest of the frame will not come.
+/// Flag of a frame whose rest is not sent.
 const ABANDONED: u8 = 4;
 
-/// The flags that a chunk may have.
+/// Flags that a chunk may have.
 pub(super) const FLAGS: u8 = FIRST | LAST | ABANDONED;
 
-/// What a chunk takes before its bytes, prefix included; all but the first of a frame take 4 less.
+/// Length in bytes of the fields before a first chunk's data, prefix included; 4 less for later
+/// chunks.
 pub const CHUNK_HEADER_BYTES: usize = PREFIX_BYTES + 8 + LENGTH_BYTES;
 
-/// The length of the whole frame.
+/// Length in bytes of the field with the frame's length.
 const LENGTH_BYTES: usize = 4;
 
-/// A piece of a frame that is too long to go out at once.
+/// Piece of a frame that is too long to send in one piece.
 ///
-/// The pieces of one frame come in order; those of several frames, and other frames, may come
-/// between them. Together they are a whole frame, with its prefix.
+/// The chunks of one frame arrive in order. Chunks of other frames, and other frames, may arrive
+/// between them. Together they form a whole frame, prefix included.
 ///
 /// Layout: message 8, length 4 if flag 1 is set, the rest are bytes of the frame. Flags: 1 for the
-/// first chunk of a frame, 2 for the last, 4 for a frame that is given up and not to be completed.
+/// first chunk of a frame, 2 for the last, 4 for a frame that is abandoned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Which of the sender's frames in chunks it belongs to.
+    /// Number of the chunked frame among those of the sender, counted from 1.
     pub message: u64,
-    /// In the first chunk: the length of the whole frame in bytes.
+    /// In the first chunk: length of the whole frame in bytes.
     pub first: Option<u32>,
-    /// Whether it is the last chunk.
+    /// Set in the last chunk.
     pub last: bool,
-    /// Whether the rest of the frame will not come.
+    /// Set if the rest of the frame is not sent.
     pub abandoned: bool,
     /// Bytes of the frame.
     pub bytes: Bytes,
 }
 
 impl Chunk {
-    /// Everything but the bytes.
+    /// Returns the fields without the data.
     #[must_use]
     pub fn header(&self) -> ChunkHeader {
         ChunkHeader { message: self.message, first: self.first, last: self.last, abandoned: self.abandoned }
@@ -55,14 +56,15 @@ impl Chunk {
         let message = reader.u64()?;
         let first = if flags & FIRST > 0 { Some(reader.u32()?) } else { None };
         let (last, abandoned) = (flags & LAST > 0, flags & ABANDONED > 0);
+        // The receiver could not decide whether the frame is complete.
         if last && abandoned {
-            return Err(reader.malformed("it is the last one, and its frame is given up"));
+            return Err(reader.malformed("it is the last one of an abandoned frame"));
         }
         Ok(Self { message, first, last, abandoned, bytes: reader.rest() })
     }
 }
 
-/// Everything of a [`Chunk`] but its bytes, for writing one whose bytes lie elsewhere.
+/// Fields of a [`Chunk`] without its data, to write data that lies elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkHeader {
     /// See [`Chunk::message`].
@@ -76,8 +78,8 @@ pub struct ChunkHeader {
 }
 
 impl ChunkHeader {
-    /// Writes what comes before the `count` bytes, which are to follow; returns the length in bytes
-    /// of the whole frame.
+    /// Writes the fields before `count` bytes of data, which the caller writes next. Returns the
+    /// length of the whole frame in bytes.
     pub fn put(&self, count: usize, out: &mut impl FrameSink) -> usize {
         let flag = |set, flag| if set { flag } else { 0 };
         let flags =

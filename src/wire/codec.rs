@@ -1,4 +1,9 @@
-//! A stream of bytes as a stream of frames.
+//! Framing: a byte stream as a sequence of frames.
+//!
+//! Two decoders read the established phase. `decode_fast` handles calls, tells and replies of few
+//! bytes where they lie in the buffer. `decode_general` handles every frame, and so does
+//! [`Decoder::decode`]. They must agree on every stream, valid or not: the property test
+//! `drained_frames_equal_decoded_frames` compares them.
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -7,9 +12,9 @@ use super::frame::{LENGTH_BYTES, Prefix};
 use super::{Frame, FrameKind, FrameVisitor, MAGIC, PREFIX_BYTES, Phase, WireError};
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
 
-/// Cuts a stream into frames, for one of the two phases of a link.
+/// Codec of the frames of one of the two phases of a link.
 ///
-/// Both codecs may be used on one buffer, one behind the other: neither reads past its frame.
+/// Two codecs may use one buffer in turn: neither reads past the end of its frame.
 #[derive(Clone, Debug)]
 pub struct FrameCodec {
     phase: Phase,
@@ -17,26 +22,28 @@ pub struct FrameCodec {
 }
 
 impl FrameCodec {
-    /// For a peer that has not proved itself: handshake frames only, and short ones.
+    /// Codec for an unauthenticated peer: handshake frames only, of at most 512 bytes.
     #[must_use]
     pub fn handshake() -> Self {
         Self { phase: Phase::Handshake, frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX }
     }
 
-    /// For a peer that has: all the other frames, up to `frame_bytes_max` bytes each.
+    /// Codec for an authenticated peer: all other frames, of at most `frame_bytes_max` bytes each.
     #[must_use]
     pub fn established(frame_bytes_max: usize) -> Self {
         Self { phase: Phase::Established, frame_bytes_max }
     }
 
-    /// The length of the first frame of `bytes` if its prefix has come and is in order.
+    /// Returns the prefix of the first frame of `bytes`, if it is complete and valid.
     ///
-    /// Every byte that has come is judged, so that a stranger is known by the first wrong one.
+    /// Every byte received is checked, so that a stranger is detected by its first wrong byte.
     pub(super) fn peek_prefix(&self, bytes: &[u8]) -> Result<Option<Prefix>, WireError> {
         let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
         let frame_bytes = u64::from(u32::from_be_bytes(*length)) + LENGTH_BYTES as u64;
+        // Compared before a byte is stored. Most bytes of other protocols fail here: `GET ` read as
+        // a length is over a billion.
         if frame_bytes > self.frame_bytes_max as u64 {
             return Err(WireError::TooLong { length: frame_bytes, limit: self.frame_bytes_max });
         }
@@ -47,20 +54,22 @@ impl FrameCodec {
         let Some((&kind, rest)) = rest.split_first() else {
             return Ok(None);
         };
-        let kind = FrameKind::from_number(kind).ok_or(malformed("its kind is not known"))?;
+        let kind = FrameKind::from_number(kind).ok_or(malformed("its kind is unknown"))?;
+        // Only authenticated peers reach the decoders of bodies.
         if kind.phase() != self.phase {
             return Err(WireError::Unexpected { kind, phase: self.phase });
         }
         let Some((&flags, rest)) = rest.split_first() else {
             return Ok(None);
         };
+        // A flag may change the layout of the fields, so an unknown one cannot be ignored.
         if flags & !kind.flags() != 0 {
-            return Err(WireError::Malformed { frame: kind.name(), what: "its flags are not known" });
+            return Err(WireError::Malformed { frame: kind.name(), what: "its flags are unknown" });
         }
         let Some((attachments, fields)) = rest.split_first_chunk() else {
             return Ok(None);
         };
-        // What is behind the frame is not its magic, even if the frame is too short for one.
+        // A truncated Hello is followed by bytes of another frame, which are no magic.
         let fields = &fields[..fields.len().min(frame_bytes - PREFIX_BYTES)];
         if kind == FrameKind::Hello && fields.iter().zip(MAGIC).any(|(have, want)| *have != want) {
             return Err(WireError::NotRoadshow);
@@ -69,41 +78,45 @@ impl FrameCodec {
     }
 }
 
-/// Up to this length a frame is copied, whatever it is: acknowledgements and credit come between messages.
+/// Longest frame that is always copied. ACK and credit frames arrive between messages: copying them
+/// keeps the fast path going.
 const SHORT_BYTES: usize = 32;
 
-/// Many frames at once, without a count of handles for each.
+/// Decoding of many frames from one buffer, without a reference count for each.
 impl FrameCodec {
-    /// Takes all whole frames from the beginning of `stream` and hands them over.
+    /// Removes all complete frames from the beginning of `stream`, and dispatches them to `frames`.
     ///
-    /// Those of few bytes are read where they lie. From the first longer one on, all are cut off together and
-    /// read as parts of that. Gives how many bytes the messages and replies among the former had, and the
-    /// latter as a whole.
+    /// Short frames are decoded where they lie. From the first long frame on, the rest is frozen as
+    /// one buffer, and the bodies are slices of it. Returns the number of bytes of the leading
+    /// messages and replies, and that buffer.
     ///
     /// # Errors
     ///
-    /// As [`Decoder::decode`] if bytes are no frame that is allowed now; and those of `frames`, which gets no
-    /// further frame then.
+    /// As [`Decoder::decode`] for invalid bytes, and the error of `frames`, which then receives no
+    /// further frame.
     pub fn drain<F: FrameVisitor>(
         &self,
         stream: &mut BytesMut,
         frames: &mut F,
     ) -> Result<(usize, Bytes), F::Error> {
-        let ShortFrames { bytes, messages } = self.decode_short_frames(stream, frames)?;
+        let ShortFrames { bytes, messages } = self.decode_fast(stream, frames)?;
+        // The long frames are decoded from one frozen buffer: one atomic count for all, instead of
+        // one each.
         stream.advance(bytes);
         let whole = self.split_whole(stream);
         let mut rest = &whole[..];
         while let Some(start) = rest.first_chunk::<LENGTH_BYTES>() {
             let (frame, behind) = rest.split_at(u32::from_be_bytes(*start) as usize + LENGTH_BYTES);
-            frames.other(self.decode_frame(&whole, frame)?)?;
-            rest = &behind[self.decode_short_frames(behind, frames)?.bytes..];
+            frames.other(self.decode_general(&whole, frame)?)?;
+            // After a long frame the fast decoder continues with the next ones.
+            rest = &behind[self.decode_fast(behind, frames)?.bytes..];
         }
-        // What is left is no whole frame, and may not be able to become one.
+        // The remaining bytes are an incomplete frame, which may be invalid already.
         self.peek_prefix(stream)?;
         Ok((messages, whole))
     }
 
-    /// Cuts off what whole frames `stream` begins with, as far as their lengths tell.
+    /// Splits off the complete frames at the beginning of `stream`, by their length fields alone.
     fn split_whole(&self, stream: &mut BytesMut) -> Bytes {
         let mut end = 0;
         while let Some(length) = stream[end..].first_chunk::<LENGTH_BYTES>() {
@@ -113,32 +126,29 @@ impl FrameCodec {
             }
             end += frame_bytes;
         }
-        // To cut off nothing would cost a handle.
+        // Splitting off an empty buffer would still allocate its shared handle.
         if end == 0 { Bytes::new() } else { stream.split_to(end).freeze() }
     }
 
-    /// The length of the frame that `bytes` begin with, if that much has come.
+    /// Returns the length of the first frame of `bytes`, if its length field is complete.
     ///
     /// # Errors
     ///
-    /// As [`Decoder::decode`]: no frame that is allowed now begins like this.
+    /// As [`Decoder::decode`]: no valid frame starts like this.
     pub fn frame_bytes(&self, bytes: &[u8]) -> Result<Option<usize>, WireError> {
         Ok(self.peek_prefix(bytes)?.map(|prefix| prefix.frame_bytes))
     }
 
-    /// Hands over the frames of few bytes that `bytes` begin with: up to a longer frame, or one that has not
-    /// come whole.
+    /// Dispatches the short frames at the beginning of `bytes`, until a long or an incomplete
+    /// frame.
     #[inline(never)]
-    fn decode_short_frames<F: FrameVisitor>(
-        &self,
-        bytes: &[u8],
-        frames: &mut F,
-    ) -> Result<ShortFrames, F::Error> {
+    fn decode_fast<F: FrameVisitor>(&self, bytes: &[u8], frames: &mut F) -> Result<ShortFrames, F::Error> {
         let (mut rest, mut others) = (bytes, 0);
         while self.phase == Phase::Established
             && let Some(prefix) = rest.first_chunk()
         {
-            // All that is to be said of most prefixes is that they are as expected.
+            // One comparison with the three expected prefixes stands for all checks of
+            // `peek_prefix`: any other frame takes the general path.
             let prefix = u64::from_be_bytes(*prefix);
             let frame_bytes = (prefix >> 32) as usize + LENGTH_BYTES;
             if frame_bytes <= self.frame_bytes_max
@@ -165,11 +175,11 @@ impl FrameCodec {
     #[inline(never)]
     fn read_short(&self, frame: &[u8]) -> Result<Frame, WireError> {
         let whole = Bytes::copy_from_slice(frame);
-        self.decode_frame(&whole, &whole)
+        self.decode_general(&whole, &whole)
     }
 
-    /// Reads a frame that lies in `whole`.
-    fn decode_frame(&self, whole: &Bytes, frame: &[u8]) -> Result<Frame, WireError> {
+    /// Decodes a frame that lies in `whole`.
+    fn decode_general(&self, whole: &Bytes, frame: &[u8]) -> Result<Frame, WireError> {
         match self.peek_prefix(frame)? {
             Some(prefix) => Frame::read(prefix, whole, &frame[PREFIX_BYTES..]),
             None => Err(malformed("it is shorter than the header of a frame")),
@@ -177,7 +187,7 @@ impl FrameCodec {
     }
 }
 
-/// How many bytes frames of few bytes had, and how many of them those that are messages or replies.
+/// Number of bytes of the short frames, in total and of the messages and replies.
 struct ShortFrames {
     bytes: usize,
     messages: usize,
@@ -196,6 +206,7 @@ impl Decoder for FrameCodec {
         let Some(prefix) = self.peek_prefix(stream)? else {
             return Ok(None);
         };
+        // Reserved only after the length was checked against the limit.
         if stream.len() < prefix.frame_bytes {
             stream.reserve(prefix.frame_bytes - stream.len());
             return Ok(None);
@@ -221,6 +232,7 @@ impl Encoder<Frame> for FrameCodec {
             return Err(WireError::Unexpected { kind, phase: self.phase });
         }
         let before = stream.len();
+        // Encoded first and taken back if too long: the length of a body is not known before.
         let frame_bytes = frame.put(stream);
         if frame_bytes > self.frame_bytes_max {
             stream.truncate(before);

@@ -1,4 +1,4 @@
-//! The frames by which two hosts keep a link and its session: what has come, and what may come.
+//! Frames that maintain a session: acknowledgement, credit, watermark, schemas, heartbeat.
 
 use super::body::{Body, Encoded};
 use super::frame::put_prefix;
@@ -7,12 +7,12 @@ use super::sink::{Fields, FrameSink};
 use super::{FrameKind, PREFIX_BYTES, WireError, call};
 use crate::id::{CallId, Target};
 
-/// The sender has received so many numbered frames, of all links of the session.
+/// Number of sequenced frames that the sender has received, on all links of the session.
 ///
-/// Layout: received 8. This frame has no number itself.
+/// Layout: received 8. An Ack is not sequenced itself: it would have to be acknowledged in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// How many.
+    /// Number of received frames.
     pub received: u64,
 }
 
@@ -29,14 +29,14 @@ impl Ack {
     }
 }
 
-/// Messages to an actor have been handled, and what they took of its window is free again.
+/// Window bytes of an actor that are free again, since its messages were handled.
 ///
 /// Layout: actor 8, actor incarnation 4, bytes 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
-    /// The actor, of the sender's host.
+    /// Actor of the sender's host.
     pub target: Target,
-    /// How many bytes of the window.
+    /// Bytes of the window.
     pub bytes: u64,
 }
 
@@ -57,12 +57,13 @@ impl Credit {
     }
 }
 
-/// No call of the sender below this one will be made again: what is remembered of them may go.
+/// Lowest call of the sender that may be retried: the receiver may forget the outcomes of all
+/// below.
 ///
 /// Layout: call 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
-    /// The lowest call that may come again.
+    /// Lowest call that may be retried.
     pub call: CallId,
 }
 
@@ -79,10 +80,10 @@ impl Watermark {
     }
 }
 
-/// The sender's table of types, when its digest is not the receiver's. Layout: body.
+/// Type table of the sender, sent when its digest differs from the receiver's. Layout: body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schemas {
-    /// The table.
+    /// The type table.
     pub body: Body,
 }
 
@@ -96,6 +97,8 @@ impl Schemas {
     /// Writes the whole frame and returns its length in bytes.
     pub fn put(body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = Self::frame_bytes(body);
+        // Never chunked, whatever its length, so that it arrives before the messages that it
+        // describes.
         put_prefix(FrameKind::Schemas, 0, body.attachments.len(), frame_bytes, out);
         body.put(out);
         frame_bytes
@@ -106,8 +109,9 @@ impl Schemas {
     }
 }
 
-/// On a link whose [`Purpose`](super::Purpose) is a pulse: the sender lives. The listener answers
-/// each with another. No fields, and no number.
+/// Sign of life of the sender, on a link with [`Purpose::Heartbeat`](super::Purpose::Heartbeat).
+///
+/// The acceptor answers each with another. No fields; not sequenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat;
 

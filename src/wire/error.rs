@@ -1,4 +1,4 @@
-//! What can be wrong with bytes, and with values on their way to and from bytes.
+//! Errors of decoding and encoding, split by blame.
 
 use std::{fmt, io};
 
@@ -8,67 +8,66 @@ use super::FrameKind;
 use super::failure::head;
 use crate::config::FAILURE_TEXT_CHARS_MAX;
 
-/// Why the bytes of a stream are no frames that may stand where they stand.
+/// Reason why bytes are no valid frame at their position.
 ///
-/// None of these heals: after one of them the stream has no known frame boundary any more,
-/// and the link it came from is to be closed.
+/// No such error is recoverable: the stream has lost its frame boundaries. Close the link.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// The peer announces a frame over the limit, or does not speak in frames at all.
+    /// The peer announces a frame over the limit, or does not speak the protocol.
     #[error(
         "a frame of {length} bytes is over the limit of {limit}; check that the peer is a roadshow host with the same limits"
     )]
     TooLong {
-        /// The whole frame in bytes, header included, as announced.
+        /// Announced length of the whole frame in bytes, prefix included.
         length: u64,
-        /// The most that is accepted, header included.
+        /// Limit in bytes, prefix included.
         limit: usize,
     },
     /// The peer's first frame does not begin with [`MAGIC`](super::MAGIC).
     #[error("the peer does not speak the roadshow protocol; check its address and port")]
     NotRoadshow,
-    /// A frame that has no place in this phase of the link.
-    #[error("a {kind} frame has no place in the {phase} phase of a link")]
+    /// A frame of a kind that this phase of the link does not allow.
+    #[error("a {kind} frame is not allowed in the {phase} phase of a link")]
     Unexpected {
-        /// What came.
+        /// Kind of the frame.
         kind: FrameKind,
-        /// When it came.
+        /// Phase of the link.
         phase: Phase,
     },
-    /// Bytes that break the layout of their frame.
+    /// Bytes that violate the layout of their frame.
     #[error("a {frame} frame is malformed: {what}")]
     Malformed {
-        /// The frame, as far as it is known.
+        /// Name of the frame, if it is known.
         frame: &'static str,
-        /// What is wrong with it.
+        /// Mistake in the frame.
         what: &'static str,
     },
     /// The stream ends inside a frame.
     #[error("the stream ends {have} bytes into a frame")]
     Truncated {
-        /// How many bytes of the frame came.
+        /// Bytes of the incomplete frame.
         have: usize,
     },
-    /// The stream itself failed.
+    /// The stream failed.
     #[error("the stream failed")]
     Io(#[from] io::Error),
 }
 
 impl WireError {
-    /// Whether the peer is to blame, and not the stream under it.
+    /// Returns whether the peer is to blame, and not the stream.
     #[must_use]
     pub fn is_peer_fault(&self) -> bool {
         !matches!(self, Self::Io(_) | Self::Truncated { .. })
     }
 }
 
-/// The two phases of a link, each with its own kinds of frames and its own length limit.
+/// Phase of a link. Each has its own frame kinds and its own length limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The peer has not proved yet who it is.
+    /// The peer is not authenticated yet.
     Handshake,
-    /// The peer has proved who it is.
+    /// The peer is authenticated.
     Established,
 }
 
@@ -81,61 +80,62 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Why a value did not become a body. The value's owner is to blame, and nothing was sent.
+/// Reason why a value could not be encoded. Nothing was sent; the caller is to blame.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The body is over the limit that the caller gave.
+    /// The body is over the caller's limit.
     #[error(
         "the encoded message takes {size} bytes and the limit is {limit}; send it in parts or raise the limit"
     )]
     TooLarge {
-        /// What the whole body takes.
+        /// Length of the whole body in bytes.
         size: usize,
-        /// What it may take.
+        /// Limit in bytes.
         limit: usize,
     },
-    /// More payloads than a frame can count.
+    /// The message has more payloads than a frame can count.
     #[error("the message carries {count} payloads and the limit is {limit}; join the small ones")]
     TooManyAttachments {
-        /// How many there are.
+        /// Number of payloads.
         count: usize,
-        /// How many there may be.
+        /// Largest number of payloads.
         limit: usize,
     },
-    /// The value has more values within values than a receiver would decode.
+    /// The value nests deeper than a receiver would decode.
     #[error("the message nests over {limit} levels deep; send it flat, as a list of parts with indices, say")]
     TooDeep {
-        /// Levels that it may have.
+        /// Largest number of levels.
         limit: usize,
     },
-    /// The value's own `Serialize` failed; the text is the serializer's.
+    /// The value's own `Serialize` failed, with this text.
     #[error("the message cannot be serialized: {0}")]
     Serialize(String),
 }
 
-/// Why a body did not become a value of the type asked for.
+/// Reason why a body could not be decoded as the requested type.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The MessagePack part does not fit the type; the text is the deserializer's.
+    /// The MessagePack part does not match the type; the text is the deserializer's.
     ///
-    /// It has 4,096 characters at most. A payload that the body does not carry is reported here too.
-    #[error("the message does not fit its type: {0}")]
+    /// The text has at most 4,096 characters. A reference to a missing payload is reported here,
+    /// too.
+    #[error("the message does not match its type: {0}")]
     Deserialize(String),
-    /// The MessagePack part has more values within values than are decoded.
+    /// The MessagePack part nests too deep.
     #[error("the message nests over {limit} levels deep")]
     TooDeep {
-        /// Levels that it may have.
+        /// Largest number of levels.
         limit: usize,
     },
-    /// The value is complete, and bytes are left over.
-    #[error("the message does not fit its type: bytes are left over behind the value")]
+    /// Bytes follow after the complete value.
+    #[error("the message does not match its type: bytes follow after the value")]
     TrailingBytes,
 }
 
 impl serde::de::Error for DecodeError {
-    /// A text may quote what the peer sent: it is cut as the texts of failures are.
+    /// Cuts the text, which may quote the peer, as the texts of failures are cut.
     #[cold]
     fn custom<T: fmt::Display>(text: T) -> Self {
         let mut text = text.to_string();

@@ -1,89 +1,89 @@
-//! Why a call has no reply, in the words of the host that was called.
+//! Failures of calls, as the called host reports them.
 
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::config::FAILURE_TEXT_CHARS_MAX;
 
-/// Why a call has no reply, in the words of the host that was called.
+/// Failure of a call, as the called host reports it.
 ///
-/// [`handler_ran`](Self::handler_ran) tells the failures after which the call may safely be made again from the
-/// others. Texts of over [`FAILURE_TEXT_CHARS_MAX`] characters are cut on their way.
+/// A call may safely be retried after a failure for which [`handler_ran`](Self::handler_ran) is
+/// `false`. Texts are cut to [`FAILURE_TEXT_CHARS_MAX`] characters when they are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallFailure {
-    /// The host shuts down; the handler did not run.
+    /// The host is shutting down; the handler did not run.
     #[error("the host is shutting down")]
     Closing,
-    /// The host has no such actor; the handler did not run.
+    /// The host does not have the actor; the handler did not run.
     #[error("the host has no such actor")]
     NoSuchActor,
-    /// The actor, or that life of it, has stopped; the handler did not run.
+    /// The actor, or this incarnation of it, has stopped; the handler did not run.
     #[error("the actor has stopped")]
     ActorStopped,
-    /// The actor does not handle messages of this type; the handler did not run.
+    /// The actor does not handle messages of the type; the handler did not run.
     #[error("actor {actor} does not handle {message}")]
     NotHandled {
-        /// The name of the actor's type.
+        /// Name of the actor's type.
         #[serde(serialize_with = "truncated")]
         actor: String,
-        /// The name of the message's type, or its hash.
+        /// Name of the message type, or its hash.
         #[serde(serialize_with = "truncated")]
         message: String,
     },
     /// The host's executable declares the message differently; the handler did not run.
     #[error("{text}")]
     Mismatch {
-        /// The message, and how the two declarations differ.
+        /// Name of the message, and the difference between the declarations.
         #[serde(serialize_with = "truncated")]
         text: String,
     },
-    /// The message did not decode there; the handler did not run.
+    /// The message could not be decoded; the handler did not run.
     #[error("the message could not be decoded: {text}")]
     Undecodable {
-        /// The decoder's words.
+        /// Text of the decoder.
         #[serde(serialize_with = "truncated")]
         text: String,
     },
-    /// The caller's time was up before the handler's turn; the handler did not run.
-    #[error("the time was up before the handler's turn")]
+    /// The deadline passed before the handler's turn; the handler did not run.
+    #[error("the deadline passed before the handler's turn")]
     Expired,
-    /// The host would not do it; no handler ran.
+    /// The host refused the call; no handler ran.
     #[error("the host refused: {text}")]
     Refused {
-        /// The host's words.
+        /// Reason that the host gives.
         #[serde(serialize_with = "truncated")]
         text: String,
     },
     /// The handler ran and panicked.
     #[error("the handler panicked: {text}")]
     Panicked {
-        /// What it panicked with.
+        /// Text of the panic.
         #[serde(serialize_with = "truncated")]
         text: String,
     },
-    /// The handler ran, and the actor stopped or dropped its reply.
+    /// The handler ran, but the actor stopped or dropped the reply.
     #[error("the actor stopped, or dropped its reply")]
     NoReply,
-    /// The handler ran, and its result is over the limit of a frame.
+    /// The handler ran, but its result is over the frame limit.
     #[error("the reply takes {size} bytes and the limit is {limit}")]
     ReplyTooLarge {
-        /// What the reply takes.
+        /// Length of the reply in bytes.
         size: u64,
-        /// What it may take.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// The handler ran, and its result could not be serialized.
+    /// The handler ran, but its result could not be serialized.
     #[error("the reply could not be serialized: {text}")]
     ReplyUnencodable {
-        /// The serializer's words.
+        /// Text of the serializer.
         #[serde(serialize_with = "truncated")]
         text: String,
     },
 }
 
 impl CallFailure {
-    /// Whether the handler ran, so that making the call again may do its work twice.
+    /// Returns whether the handler ran, so that a retry may execute the call twice.
     #[must_use]
     pub fn handler_ran(&self) -> bool {
         match self {
@@ -102,7 +102,7 @@ impl CallFailure {
         }
     }
 
-    /// The same failure with its texts cut to `chars` characters each.
+    /// Returns the failure with its texts cut to `chars` characters each.
     #[must_use]
     pub fn truncated_to(mut self, chars: usize) -> Self {
         match &mut self {
@@ -131,11 +131,13 @@ fn cut(text: &mut String, chars: usize) {
 }
 
 fn truncated<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    // Cut when it is sent, not when it is made: a failure that stays local keeps its whole text.
     serializer.serialize_str(head(text, FAILURE_TEXT_CHARS_MAX))
 }
 
-/// The first `chars` characters of `text`.
+/// Returns the first `chars` characters of `text`.
 pub(super) fn head(text: &str, chars: usize) -> &str {
+    // Characters instead of bytes, so that the cut never splits one.
     text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_are_cut_to_whole_characters() {
+    fn long_texts_are_truncated_between_characters() {
         let long = "ä".repeat(FAILURE_TEXT_CHARS_MAX + 1);
         let packed = rmp_serde::to_vec_named(&CallFailure::Panicked { text: long }).unwrap();
         let CallFailure::Panicked { text } = rmp_serde::from_slice(&packed).unwrap() else {
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_tell_whether_the_handler_ran() {
+    fn failures_report_whether_the_handler_ran() {
         assert!(CallFailure::NoReply.handler_ran());
         assert!(CallFailure::Panicked { text: String::new() }.handler_ran());
         assert!(!CallFailure::Expired.handler_ran());

@@ -1,4 +1,4 @@
-//! One unit of the stream, and the eight bytes that begin each.
+//! Frames, and the eight-byte prefix of each.
 
 use std::fmt;
 
@@ -13,54 +13,55 @@ use super::{
 };
 use crate::id::CallId;
 
-/// What the length field, the kind, the flags and the count of attachments take.
+/// Length of a prefix in bytes: the length field, the kind, the flags and the number of
+/// attachments.
 pub const PREFIX_BYTES: usize = 8;
 
-/// The bytes of the length field, which does not count itself.
+/// Length of the length field in bytes. The field does not count itself.
 pub(super) const LENGTH_BYTES: usize = 4;
 
-/// One unit of what two hosts say to each other.
+/// Frame of the protocol between two hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame {
-    /// The side that dialled says who it is and whom it wants.
+    /// The initiator's identity and the host that it dials.
     Hello(Box<Hello>),
-    /// The side that listens proves who it is.
+    /// The acceptor's identity and its proof.
     Challenge(Challenge),
-    /// The side that dialled proves who it is.
+    /// The initiator's proof.
     Proof(Proof),
     /// The link is established.
     Welcome(Welcome),
-    /// The link will not be.
+    /// The link is refused.
     Refused(Refused),
-    /// A message that wants a reply.
+    /// A message with a reply.
     Call(Call),
-    /// A message that wants none.
+    /// A message without a reply.
     Tell(Tell),
     /// The reply to a call.
     Reply(Reply),
-    /// Why a call has no reply.
+    /// The error of a call.
     Failure(Failure),
-    /// No more messages will come from this side.
+    /// The last message of a closing side.
     Goodbye(Goodbye),
-    /// Nobody waits for the answer of a call any more.
+    /// The caller of an open call no longer waits.
     Cancel(Cancel),
-    /// So many frames have come.
+    /// Number of received frames.
     Ack(Ack),
-    /// Messages are handled, and others may come in their place.
+    /// Window bytes of an actor that are free again.
     Credit(Credit),
-    /// A piece of a long frame.
+    /// A piece of a large frame.
     Chunk(Chunk),
-    /// No earlier call will be made again.
+    /// Lowest call that may be retried.
     Watermark(Watermark),
-    /// The sender's types.
+    /// The sender's type table.
     Schemas(Schemas),
-    /// The sender lives.
+    /// The sender is alive.
     Heartbeat(Heartbeat),
 }
 
 impl Frame {
-    /// Which of the kinds it is.
+    /// Returns the kind of the frame.
     #[must_use]
     pub fn kind(&self) -> FrameKind {
         match self {
@@ -105,39 +106,41 @@ impl Frame {
                 out.put_bytes(&chunk.bytes);
                 frame_bytes
             }
-            Self::Watermark(floor) => floor.put(out),
+            Self::Watermark(watermark) => watermark.put(out),
             Self::Schemas(schemas) => Schemas::put(schemas.body.as_encoded(), out),
             Self::Heartbeat(heartbeat) => heartbeat.put(out),
         }
     }
 
-    /// Whether the receiver counts it: frames that are counted are written again on the next link
-    /// if the receiver has not had them.
+    /// Returns whether the receiver counts the frame. Counted frames that were not received are
+    /// sent again on the next link.
     #[must_use]
     pub fn is_sequenced(&self) -> bool {
         !matches!(self, Self::Ack(_) | Self::Heartbeat(_)) && self.kind().phase() == Phase::Established
     }
 
-    /// Reads a frame whose bytes, prefix included, came in chunks.
+    /// Decodes a frame from its complete bytes, prefix included, which arrived in chunks.
     ///
     /// # Errors
     ///
-    /// When they are not one whole frame that may come on a link.
+    /// When the bytes are not exactly one valid frame of an established link.
     pub fn parse(bytes: BytesMut, frame_bytes_max: usize) -> Result<Self, WireError> {
         let length = bytes.len();
         let prefix = FrameCodec::established(frame_bytes_max).peek_prefix(&bytes)?;
+        // The reassembled bytes must be exactly one frame: bytes after it would be lost silently.
         let Some(prefix) = prefix.filter(|prefix| prefix.frame_bytes == length) else {
-            return Err(WireError::Malformed { frame: "nameless", what: "it is not as long as it says" });
+            return Err(WireError::Malformed { frame: "nameless", what: "its length field is wrong" });
         };
         let whole = bytes.freeze();
         Self::read(prefix, &whole, &whole[PREFIX_BYTES..])
     }
 
-    /// Reads the frame whose bytes behind the prefix are `fields`, which lie in `whole`.
+    /// Decodes the frame with this prefix from its `fields`, which lie in `whole`.
     #[inline]
     pub(super) fn read(prefix: Prefix, whole: &Bytes, fields: &[u8]) -> Result<Self, WireError> {
         let Prefix { kind, flags, attachments, .. } = prefix;
         let reader = Reader::new(kind, whole, fields);
+        // Such a kind has no table of lengths, so its fields would be read as one.
         if attachments > 0 && !kind.has_attachments() {
             return Err(reader.malformed("its kind has no attachments"));
         }
@@ -149,22 +152,24 @@ impl Frame {
         }
     }
 
-    /// Gives a call, a tell or a reply of few bytes to whoever takes frames, as it lies there; any other
-    /// frame is `None`. `behind` is what its prefix has behind the length.
+    /// Dispatches a short call, tell or reply to the visitor, or returns `None` for any other
+    /// frame. `kind_word` is the prefix after the length field.
     ///
-    /// What goes through an enum on the way is written to the stack piece by piece and read from there in
-    /// wider pieces, for which a processor waits.
+    /// No enum is built on the way: it would be stored field by field and loaded again in wider
+    /// pieces, which stalls the processor.
     #[inline(always)]
     pub(super) fn dispatch_short<F: FrameVisitor>(
-        behind: u32,
+        kind_word: u32,
         frame_bytes: usize,
         fields: &[u8],
         frames: &mut F,
     ) -> Option<Result<(), F::Error>> {
+        // Flags and attachments are zero in these words. A call with a watermark, or with payloads,
+        // does not match and takes the general path.
         const CALL: u32 = FrameKind::Call.bare_prefix();
         const TELL: u32 = FrameKind::Tell.bare_prefix();
         const REPLY: u32 = FrameKind::Reply.bare_prefix();
-        match behind {
+        match kind_word {
             CALL => {
                 let (header, body) = fields.split_first_chunk()?;
                 Some(frames.call(CallHeader::of(header), frame_bytes, ShortSlice::new(body)?))
@@ -181,7 +186,7 @@ impl Frame {
         }
     }
 
-    /// What there is little of.
+    /// Decodes the rare kinds, out of line of the hot ones.
     #[cold]
     fn read_rare(
         reader: Reader<'_>,
@@ -211,34 +216,34 @@ impl Frame {
     }
 }
 
-/// Who takes frames as they are read.
+/// Visitor of decoded frames.
 ///
-/// Those that there are many of, calls, tells and replies of few bytes, come in parts, with the length of the
-/// whole frame: to move one costs as much as to read it.
+/// Short calls, tells and replies are passed in parts, with the length of the whole frame: moving a
+/// `Frame` costs as much as decoding it.
 pub trait FrameVisitor {
-    /// Why no further frame is taken.
+    /// Reason to stop the decoding.
     type Error: From<WireError>;
-    /// Takes a call of few bytes.
+    /// Visits a short call.
     ///
     /// # Errors
     ///
-    /// No further frame is wanted; this holds for all of them.
+    /// When no further frame is wanted. This holds for all methods.
     fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>)
     -> Result<(), Self::Error>;
-    /// Takes a tell of few bytes.
+    /// Visits a short tell.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
     fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>)
     -> Result<(), Self::Error>;
-    /// Takes the reply to a call, of few bytes.
+    /// Visits a short reply.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
     fn reply(&mut self, call: CallId, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), Self::Error>;
-    /// Takes any other frame.
+    /// Visits any other frame.
     ///
     /// # Errors
     ///
@@ -246,7 +251,7 @@ pub trait FrameVisitor {
     fn other(&mut self, frame: Frame) -> Result<(), Self::Error>;
 }
 
-/// The number that says on the wire what a frame is.
+/// Kind of a frame, as the number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -308,14 +313,14 @@ impl FrameKind {
         Self::Heartbeat,
     ];
 
-    /// The kind with this number, if there is one.
+    /// Returns the kind with this number, if there is one.
     #[must_use]
     #[inline]
     pub fn from_number(number: u8) -> Option<Self> {
         *Self::BY_NUMBER.get(usize::from(number))?
     }
 
-    /// Each kind at its number.
+    /// Kinds by number, so that decoding is a lookup instead of a comparison chain.
     const BY_NUMBER: [Option<Self>; 32] = {
         let (mut table, mut at) = ([None; 32], 0);
         while at < Self::ALL.len() {
@@ -325,19 +330,19 @@ impl FrameKind {
         table
     };
 
-    /// What a prefix has behind the length for a frame of this kind without flags and attachments.
+    /// Prefix after the length field, of a frame of this kind without flags and attachments.
     pub(super) const fn bare_prefix(self) -> u32 {
         (self as u32) << 24
     }
 
-    /// The phase of a link in which frames of this kind are sent.
+    /// Returns the phase of a link in which frames of this kind are sent.
     #[must_use]
     #[inline]
     pub fn phase(self) -> Phase {
         if (self as u8) < Self::Call as u8 { Phase::Handshake } else { Phase::Established }
     }
 
-    /// Its name in texts.
+    /// Name in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -355,7 +360,7 @@ impl FrameKind {
             Self::Ack => "ack",
             Self::Credit => "credit",
             Self::Chunk => "chunk",
-            Self::Watermark => "floor",
+            Self::Watermark => "watermark",
             Self::Schemas => "schemas",
             Self::Heartbeat => "heartbeat",
         }
@@ -365,7 +370,7 @@ impl FrameKind {
         matches!(self, Self::Call | Self::Tell | Self::Reply | Self::Schemas)
     }
 
-    /// The flags that frames of this kind may have.
+    /// Flags that frames of this kind may have.
     #[inline]
     pub(super) fn flags(self) -> u8 {
         match self {
@@ -382,7 +387,7 @@ impl fmt::Display for FrameKind {
     }
 }
 
-/// What the first bytes of a frame say about it.
+/// Decoded prefix of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prefix {
     pub(super) frame_bytes: usize,
@@ -391,12 +396,12 @@ pub(super) struct Prefix {
     pub(super) attachments: u16,
 }
 
-/// Writes the prefix of a frame of `frame_bytes` in all, prefix included.
+/// Writes the prefix of a frame of `frame_bytes` bytes, prefix included.
 ///
 /// # Panics
 ///
-/// When the frame is over 4 GiB or carries over 65,535 attachments: whoever makes a body keeps
-/// it far under both.
+/// When the frame is over 4 GiB or carries over 65,535 attachments. The encoder of a body limits
+/// both.
 pub(super) fn put_prefix(
     kind: FrameKind,
     flags: u8,
@@ -407,7 +412,7 @@ pub(super) fn put_prefix(
     out.put_slice(&prefix(kind, flags, attachments, frame_bytes));
 }
 
-/// The same as bytes, for whoever writes a header in one piece.
+/// Returns the prefix as bytes, for headers that are written in one piece.
 #[inline]
 pub(super) fn prefix(
     kind: FrameKind,
@@ -417,6 +422,7 @@ pub(super) fn prefix(
 ) -> [u8; PREFIX_BYTES] {
     let length = u32::try_from(frame_bytes - LENGTH_BYTES).expect("a frame is under 4 GiB");
     let attachments = u16::try_from(attachments).expect("attachments are counted when a body is made");
+    // Composed in one register and stored once.
     (u64::from(length) << 32
         | u64::from(kind.bare_prefix())
         | u64::from(flags) << 16

@@ -1,17 +1,17 @@
-//! The last message of a side that leaves.
+//! Last message of a closing side.
 
 use super::frame::put_prefix;
 use super::reader::{Reader, short};
 use super::sink::FrameSink;
 use super::{FrameKind, PREFIX_BYTES, WireError};
 
-/// The sender leaves: no call and no tell comes behind this frame, but answers may.
+/// The sender is closing: it sends no call and no tell after this frame, but it may send replies.
 ///
 /// Layout: reason (the rest, at most 256 bytes of UTF-8). A longer reason is cut when the frame
 /// is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goodbye {
-    /// Why, for the peer's user.
+    /// Reason, for the peer's user.
     pub reason: String,
 }
 

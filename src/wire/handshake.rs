@@ -1,4 +1,4 @@
-//! The frames of a handshake that goes well.
+//! Frames of a successful handshake.
 
 use bytes::BytesMut;
 
@@ -8,7 +8,7 @@ use super::sink::{Fields, FrameSink};
 use super::{FrameKind, MAGIC, PREFIX_BYTES, VERSION, WireError};
 use crate::id::{HostUid, LinkId};
 
-/// Identity: host and incarnation.
+/// Length of an identity in bytes: host id and incarnation.
 const IDENTITY_BYTES: usize = 16;
 const NONCE_BYTES: usize = 32;
 const PROOF_BYTES: usize = 32;
@@ -28,50 +28,50 @@ const HELLO_BYTES: usize = PREFIX_BYTES
 const UNPROVEN_CHALLENGE_BYTES: usize = PREFIX_BYTES + 2 + IDENTITY_BYTES + TERMS_BYTES + NONCE_BYTES;
 const WELCOME_BYTES: usize = PREFIX_BYTES + RESUME_BYTES;
 
-/// What a link is to be for.
+/// Purpose of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// To carry the session of the two hosts.
+    /// Carries the session of the two hosts.
     Link = 0,
-    /// To show, on threads that run no handler, that both hosts live: [`Heartbeat`](super::Heartbeat)s
-    /// for the link that the hello names.
+    /// Carries [`Heartbeat`](super::Heartbeat)s for the link that the Hello names, on threads that
+    /// run no handlers.
     Heartbeat = 1,
 }
 
-/// What a host accepts, which is the same on all of its links.
+/// Session parameters of a host, the same on all of its links.
 ///
 /// Layout: frame_bytes_max 8, outgoing_bytes_max 8, window_bytes 8, schema 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionParameters {
-    /// The longest frame that the sender accepts, in bytes.
+    /// Longest frame in bytes that the sender accepts.
     pub frame_bytes_max: u64,
-    /// How many bytes of frames the sender keeps unacknowledged: a quarter of it is to be
-    /// acknowledged without delay.
+    /// Bytes of frames that the sender retains unacknowledged. A quarter of it must be acknowledged
+    /// without delay.
     pub outgoing_bytes_max: u64,
-    /// How many bytes of unhandled messages each actor of the sender takes.
+    /// Bytes of unhandled messages that each actor of the sender accepts from one peer.
     pub window_bytes: u64,
-    /// The digest of the sender's table of types.
+    /// Digest of the sender's type table.
     pub schema: u64,
 }
 
-/// Position of one side of a session, from which the other resumes.
+/// Position of one side in a session, from which the other side resumes.
 ///
 /// Layout: generation 4, resets 4, peer_generation 4, received 8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
-    /// Generation of the sender's half of the session. A host that forgot its peer begins a higher one: a
-    /// receiver that knows a lower one learns that nothing of before is remembered.
+    /// Generation of the sender's half of the session. A host that forgot its peer starts a higher
+    /// generation. A receiver that knows a lower one learns that everything before is forgotten.
     pub generation: u32,
-    /// How often the sender has dropped its half of the session, with all that was open in it.
+    /// Number of times that the sender has dropped its half of the session.
     pub epoch: u32,
     /// Generation of the receiver's half that `received` counts for; 0 before the first link.
     pub peer_generation: u32,
-    /// How many numbered frames of that generation the sender has received.
+    /// Sequenced frames of that generation that the sender has received.
     pub received: u64,
 }
 
-/// The side that dialled says who it is and whom it wants to reach.
+/// The initiator's identity and the host that it dials.
 ///
 /// Layout: [`MAGIC`] 4, version 2, from 16, to 16, link 8, replaces 8, purpose 1, terms 32, resume 20,
 /// nonce 32.
@@ -81,21 +81,21 @@ pub struct Resume {
 pub struct Hello {
     /// The version of the protocol that the sender speaks.
     pub version: u16,
-    /// Who dials.
+    /// Identity of the initiator.
     pub from: HostUid,
-    /// Who is to be reached.
+    /// Identity of the host that is dialled.
     pub to: HostUid,
-    /// This attempt; for a pulse the link that it is for.
+    /// Id of this attempt; for a heartbeat link, the id of the link that it accompanies.
     pub link: LinkId,
-    /// The link that this one is to stand in for, or [`LinkId::NONE`].
+    /// Link that this one replaces, or [`LinkId::NONE`].
     pub replaces: LinkId,
-    /// What the link is to be for.
+    /// Purpose of the link.
     pub purpose: Purpose,
-    /// What the sender accepts.
+    /// Session parameters of the sender.
     pub terms: SessionParameters,
-    /// Where the sender is in the session.
+    /// Position of the sender in the session.
     pub resume: Resume,
-    /// Drawn at random for this attempt.
+    /// Random bytes, drawn for this attempt.
     pub nonce: [u8; 32],
 }
 
@@ -132,29 +132,32 @@ impl Hello {
             resume: Resume::default(),
             nonce: [0; NONCE_BYTES],
         };
+        // Only the fields before `resume` have the same layout in every version.
         if version == VERSION {
             hello.resume = Resume::read(&mut reader)?;
             hello.nonce = reader.array()?;
+            // Bytes after the fields of this version are malformed. Those of another version are
+            // ignored, since it is refused anyway.
             reader.finish()?;
         }
         Ok(hello)
     }
 }
 
-/// The side that listens says who it is and proves that it knows the secret.
+/// The acceptor's identity, and the proof that it knows the secret.
 ///
 /// Layout: version 2, from 16, terms 32, nonce 32, proof 32.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     /// The version of the protocol that the sender speaks.
     pub version: u16,
-    /// Who listens.
+    /// Identity of the acceptor.
     pub from: HostUid,
-    /// What the sender accepts.
+    /// Session parameters of the sender.
     pub terms: SessionParameters,
-    /// Drawn at random for this connection.
+    /// Random bytes, drawn for this connection.
     pub nonce: [u8; 32],
-    /// The listener's proof over the hello and this frame.
+    /// Proof of the acceptor over the Hello and this frame.
     pub proof: [u8; 32],
 }
 
@@ -166,7 +169,7 @@ impl Challenge {
         UNPROVEN_CHALLENGE_BYTES + PROOF_BYTES
     }
 
-    /// The frame up to its proof: what the proof covers, with the hello.
+    /// Returns the frame up to its proof, which the proof covers together with the Hello.
     #[must_use]
     pub fn unproven(&self) -> BytesMut {
         let mut bytes = BytesMut::with_capacity(UNPROVEN_CHALLENGE_BYTES);
@@ -195,10 +198,10 @@ impl Challenge {
     }
 }
 
-/// The side that dialled proves that it knows the secret too. Layout: proof 32.
+/// The initiator's proof that it knows the secret. Layout: proof 32.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// The dialler's proof over the hello and the challenge.
+    /// Proof of the initiator over the Hello and the Challenge.
     pub proof: [u8; 32],
 }
 
@@ -217,10 +220,10 @@ impl Proof {
     }
 }
 
-/// The listener accepts the link. Layout: resume 20.
+/// The acceptor admits the link. Layout: resume 20.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcome {
-    /// Where the sender is in the session.
+    /// Position of the sender in the session.
     pub resume: Resume,
 }
 
@@ -244,9 +247,10 @@ impl Purpose {
         match reader.u8()? {
             0 => Ok(Self::Link),
             1 => Ok(Self::Heartbeat),
-            // One of another version is refused for that.
+            // A Hello of another version is refused with `Version`, which is the better
+            // explanation.
             _ if version != VERSION => Ok(Self::Link),
-            _ => Err(reader.malformed("its purpose is not known")),
+            _ => Err(reader.malformed("its purpose is unknown")),
         }
     }
 }

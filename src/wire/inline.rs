@@ -1,4 +1,30 @@
-//! Bytes that are kept in place where they are few.
+//! Small byte strings, stored inline up to 23 bytes, as most messages are that short.
+//!
+//! ```text
+//! InlineBytes, 32 bytes. The last 8 distinguish `Inline` from the vtable of a `Bytes`:
+//!
+//!   byte   0     1    2    3                     23
+//!        +-----+----+----+----+---------- ... +----+
+//!        | len | b0 | b1 | b2 |               | b22|  zeros after the last byte
+//!        +-----+----+----+----+---------- ... +----+
+//!
+//! The same 24 bytes as ShortWords, three little-endian words:
+//!
+//!   word 0 = b6  b5  b4  b3  b2  b1  b0  len      (least significant byte last)
+//!   word 1 = b14 b13 b12 b11 b10 b9  b8  b7
+//!   word 2 = b22 b21 b20 b19 b18 b17 b16 b15
+//! ```
+//!
+//! Three types have this content, one for each place where it is:
+//!
+//! - [`ShortSlice`]: the bytes where they were read, not copied yet.
+//! - [`ShortWords`]: three integers, which travel in registers through the calls between reader and
+//!   mailbox.
+//! - [`ShortBytes`]: an array in memory, readable as a slice.
+//!
+//! `ShortWords` and `ShortBytes` convert into each other without a branch. Copying byte by byte
+//! into an array and moving that as wider words stalls the processor: a load that spans several
+//! earlier stores cannot be forwarded from the store buffer.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -6,86 +32,88 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// So many words hold few bytes.
+/// Number of words of the longest short byte string, without its length.
 pub(super) const SHORT_WORDS: usize = 3;
 
-/// How many bytes are kept in place: as many as fit without making a [`Bytes`] larger.
+/// Longest inline byte string: the enum then has the size of [`Bytes`].
 const INLINE_MAX: usize = 23;
 
-/// Up to this length bytes get memory of their own, and keep nothing else alive.
+/// Longest part in bytes that is copied. A longer one shares the read buffer, and keeps it alive.
 const COPY_MAX: usize = 4 << 10;
 
-/// Bytes that are not changed, in place where they are few.
+/// Immutable bytes, stored inline if they are short.
 ///
-/// Most messages take a few bytes. To share those with the buffer that they were read into would cost
-/// two counts, and keep the whole buffer alive while the message waits; to copy them costs less.
+/// Sharing short bytes with their read buffer would cost two reference counts, and keep the whole
+/// buffer alive while the message is queued. Copying them costs less.
 #[derive(Clone)]
-pub struct InlineBytes(Place);
+pub struct InlineBytes(Repr);
 
 #[derive(Clone)]
-enum Place {
-    Here(ShortBytes),
-    There(Bytes),
+enum Repr {
+    Inline(ShortBytes),
+    Shared(Bytes),
 }
 
 impl InlineBytes {
-    /// No bytes.
+    /// Creates an empty byte string.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Place::Here(ShortBytes([0; 1 + INLINE_MAX])))
+        Self(Repr::Inline(ShortBytes([0; 1 + INLINE_MAX])))
     }
 
-    /// A copy of `bytes`.
+    /// Creates a copy of `bytes`.
     #[must_use]
     #[inline]
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
-        Self::try_inline(bytes).unwrap_or_else(|| Self(Place::There(Bytes::copy_from_slice(bytes))))
+        Self::try_inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Bytes::copy_from_slice(bytes))))
     }
 
-    /// The `part` of `whole`: as a copy if it is short, else by handle.
+    /// Takes `part` out of `whole`: as a copy if it is short, otherwise by handle.
     #[inline]
     pub(super) fn part_of(whole: &Bytes, part: &[u8]) -> Self {
         Self::try_inline(part).unwrap_or_else(|| Self::long_part_of(whole, part))
     }
 
     fn long_part_of(whole: &Bytes, part: &[u8]) -> Self {
-        Self(Place::There(if part.len() <= COPY_MAX {
+        // A read buffer has 64 KiB or more, and a queued slice of it would keep all of that alive.
+        Self(Repr::Shared(if part.len() <= COPY_MAX {
             Bytes::copy_from_slice(part)
         } else {
             whole.slice_ref(part)
         }))
     }
 
-    /// A copy in place; `None` if they are too many for that.
+    /// Copies `source` inline, or returns `None` if it is too long.
     #[inline(always)]
     fn try_inline(source: &[u8]) -> Option<Self> {
         ShortSlice::new(source).map(Self::from)
     }
 }
 
-/// Bytes so few that they are kept in place, where they were read.
+/// Borrowed byte string of at most 23 bytes.
 ///
-/// They become bytes of their own ([`InlineBytes`]) where those are to stay: to move them there costs more
-/// than to make them.
+/// It is copied where it is stored ([`InlineBytes`]): moving an inline copy costs more than making
+/// it there.
 #[derive(Clone, Copy, Debug)]
 pub struct ShortSlice<'a>(&'a [u8]);
 
 impl<'a> ShortSlice<'a> {
-    /// `bytes`, if they are few enough.
+    /// Returns `bytes` as a short slice, or `None` if they are too long.
     #[must_use]
     #[inline(always)]
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         (bytes.len() <= INLINE_MAX).then_some(Self(bytes))
     }
 
-    /// They, and zeros behind them.
+    /// The bytes, zero-padded to three words.
     #[inline(always)]
     pub(super) fn padded(self) -> [[u8; 8]; SHORT_WORDS] {
         words(self.0).map(u64::to_le_bytes)
     }
 }
 
-/// A copy of [`ShortSlice`] bytes: three words, and nothing that is to be dropped.
+/// Byte string of at most 23 bytes in three words, without drop glue; see the module for the
+/// layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShortWords([u64; SHORT_WORDS]);
 
@@ -97,10 +125,10 @@ impl From<ShortSlice<'_>> for ShortWords {
     }
 }
 
-/// The same where it stays, to be read as bytes.
+/// Byte string of at most 23 bytes as an array, readable as a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct ShortBytes(
-    /// Behind their count.
+    /// Length, then the bytes.
     [u8; 1 + INLINE_MAX],
 );
 
@@ -126,35 +154,37 @@ impl Deref for ShortBytes {
 }
 
 impl From<ShortBytes> for InlineBytes {
-    fn from(few: ShortBytes) -> Self {
-        Self(Place::Here(few))
+    fn from(short: ShortBytes) -> Self {
+        Self(Repr::Inline(short))
     }
 }
 
 impl From<ShortWords> for InlineBytes {
     #[inline(always)]
-    fn from(few: ShortWords) -> Self {
-        Self(Place::Here(few.into()))
+    fn from(short: ShortWords) -> Self {
+        Self(Repr::Inline(short.into()))
     }
 }
 
 impl From<ShortSlice<'_>> for InlineBytes {
     #[inline(always)]
-    fn from(few: ShortSlice<'_>) -> Self {
-        ShortWords::from(few).into()
+    fn from(short: ShortSlice<'_>) -> Self {
+        ShortWords::from(short).into()
     }
 }
 
-/// Few bytes as little-endian words, zeros behind them; of more than [`IN_PLACE_MAX`] zeros alone.
+/// Packs at most 23 bytes into little-endian words, padded with zeros. Longer input gives zeros
+/// only.
 ///
-/// They are to stay in registers until they are where they belong: bytes that go through the stack piece
-/// by piece are read back from there in wider pieces, for which a processor waits.
+/// The bytes are loaded in whole words and stay in registers until they are stored: bytes stored
+/// one by one and loaded again as a word would stall the processor.
 #[inline(always)]
 fn words(bytes: &[u8]) -> [u64; SHORT_WORDS] {
     let length = bytes.len();
     let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let half = |at: usize| bytes[at..].first_chunk().map_or(0, |half| u32::from_le_bytes(*half).into());
-    // The last word overlaps the one before, and loses what is in that.
+    // Two overlapping loads cover any length without a loop: the last word starts inside the one
+    // before, and the shift drops the bytes that the earlier word has already.
     match length {
         1..4 => {
             let (middle, last) = (length / 2, length - 1);
@@ -175,15 +205,15 @@ impl Deref for InlineBytes {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Place::Here(few) => few,
-            Place::There(bytes) => bytes,
+            Repr::Inline(short) => short,
+            Repr::Shared(bytes) => bytes,
         }
     }
 }
 
 impl From<Bytes> for InlineBytes {
     fn from(bytes: Bytes) -> Self {
-        Self::try_inline(&bytes).unwrap_or(Self(Place::There(bytes)))
+        Self::try_inline(&bytes).unwrap_or(Self(Repr::Shared(bytes)))
     }
 }
 
@@ -230,12 +260,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_bytes_take_no_more_room_than_a_handle() {
+    fn inline_bytes_are_no_larger_than_a_handle() {
         assert_eq!(size_of::<InlineBytes>(), size_of::<Bytes>());
     }
 
     #[test]
-    fn any_number_of_bytes_comes_back() {
+    fn byte_strings_of_any_length_round_trip() {
         let whole = Bytes::from((0..10_000).map(|at| at as u8).collect::<Vec<_>>());
         for length in (0..=INLINE_MAX + 1).chain([COPY_MAX, COPY_MAX + 1]) {
             let part = &whole[7..7 + length];

@@ -1,19 +1,18 @@
-//! Values to bodies and back.
+//! Encoding of values into bodies, and decoding.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::body::{self, Encoded};
-use super::msgpack::{self, Output};
+use super::msgpack::{self, SerializerOutput};
 use super::{DecodeError, EncodeError, payload};
 use crate::config::ATTACHMENTS_MAX;
 
-/// Encodes `value` and hands the body to `then`.
+/// Encodes `value`, and passes the body to `then`.
 ///
-/// The body lies in place, or in a buffer that the thread keeps for the next one. `then` runs after all of the
-/// value's own code, so that it may take locks; whatever encodes another value meanwhile gets
-/// another buffer. Structs are written as maps of their field names, so that fields which their
-/// type skips or defaults are safe.
+/// The body lies on the stack, or in a buffer that the thread reuses. `then` runs after all code of
+/// the value, so it may take locks. A value that is encoded meanwhile gets another buffer. Structs
+/// are written as maps from field names, so fields that their type skips or defaults are supported.
 ///
 /// Use [`encode_message`] for a value that another process reads.
 ///
@@ -30,10 +29,10 @@ where
     encode_and_check(value, limit, |_| Ok(()), then)
 }
 
-/// As [`encode`], and fails where the value could not be decoded again.
+/// As [`encode`], but fails if the value could not be decoded again.
 ///
-/// That concerns 128-bit integers: serde does not read them where it has to buffer, in untagged, internally
-/// tagged and flattened types. A value without one costs nothing more; one with is decoded once.
+/// This concerns 128-bit integers. Serde cannot read them where it has to buffer: in untagged,
+/// internally tagged and flattened types. Only a value with such an integer is decoded as a check.
 ///
 /// # Errors
 ///
@@ -60,10 +59,13 @@ fn encode_and_check<T, R>(
 where
     T: Serialize + ?Sized,
 {
-    let mut out = Output::new(limit);
+    let mut out = SerializerOutput::new(limit);
+    // The scope ends before `then` runs: a message that `then` encodes must not add to these
+    // attachments.
     let scope = payload::Encoding::begin();
     msgpack::write(value, &mut out)?;
-    // Most messages have none: then there is no vector that would be moved and dropped.
+    // Most messages have none: without this branch an empty vector would be moved and dropped for
+    // each.
     let taken;
     let attachments = match scope.end() {
         None => &[][..],
@@ -80,6 +82,8 @@ where
         return Err(EncodeError::TooLarge { size, limit });
     }
     let body = Encoded { message: out.bytes.bytes(), attachments };
+    // Decoding every message as a check would double the cost of sending. Only wide integers can
+    // fail.
     if out.has_wide_integer {
         check(body).map_err(unreadable)?;
     }
@@ -94,12 +98,13 @@ fn unreadable(error: DecodeError) -> EncodeError {
     ))
 }
 
-/// Decodes the value that `body` is.
+/// Decodes the value in `body`.
 ///
 /// # Errors
 ///
-/// When the body does not fit the type, nests over [`MESSAGE_DEPTH_MAX`](crate::config::MESSAGE_DEPTH_MAX)
-/// levels deep, refers to payloads that it does not carry, or goes on behind the value.
+/// When the body does not match the type, nests over
+/// [`MESSAGE_DEPTH_MAX`](crate::config::MESSAGE_DEPTH_MAX) levels deep, refers to missing payloads,
+/// or has bytes after the value.
 #[inline]
 pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
     let Encoded { message, attachments } = body.into();
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn values_come_back() {
+    fn values_round_trip() {
         let settings = Settings { first: None, second: Some(2), names: [("a".into(), 'ä')].into() };
         assert_eq!(decode::<Settings>(&body_of(&settings)).unwrap(), settings);
         assert_eq!(decode::<String>(&body_of("text")).unwrap(), "text");
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_value_are_an_error() {
+    fn bytes_after_the_value_are_an_error() {
         for trailing in [&b"\x01"[..], b"\xc0", b"\x91", b"\xdc", b"\xc1", b"\x93\x01\x02\x03"] {
             let mut message = body_of("text").message.to_vec();
             message.extend_from_slice(trailing);
@@ -170,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn body_over_the_limit_is_refused_with_its_true_size_and_takes_no_memory() {
+    fn body_over_the_limit_is_rejected_with_its_size_and_allocates_no_more_than_the_limit() {
         ENCODE_BUFFER.set(Vec::new());
         let long = vec!["0123456789"; 10_000];
         let err = encode(&long, 1000, |_| ()).unwrap_err();
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn more_payloads_than_a_frame_counts_are_refused() {
+    fn more_payloads_than_a_frame_can_count_are_rejected() {
         let payloads = vec![Payload::default(); ATTACHMENTS_MAX + 1];
         let err = encode(&payloads, 1 << 30, |_| ()).unwrap_err();
         assert_eq!(
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn value_is_the_same_in_place_and_beyond() {
+    fn values_round_trip_on_the_stack_and_on_the_heap() {
         for length in
             [0, STACK_BUFFER_BYTES - 2, STACK_BUFFER_BYTES - 1, STACK_BUFFER_BYTES, 3 * STACK_BUFFER_BYTES]
         {
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn buffer_is_used_again_unless_it_grew_large() {
+    fn buffer_is_reused_unless_it_grew_large() {
         ENCODE_BUFFER.set(Vec::new());
         let text = "x".repeat(2 * STACK_BUFFER_BYTES);
         let first = encode(&text, 1000, |body| body.message.as_ptr() as usize).unwrap();

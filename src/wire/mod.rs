@@ -1,7 +1,7 @@
-//! Bytes to frames and back, and values to bodies and back.
+//! Wire format: frames and bodies, encoded and decoded.
 //!
-//! A link carries [`Frame`]s, one behind the other. Every frame begins with the same eight
-//! bytes, all numbers big endian:
+//! A link carries a sequence of [`Frame`]s. Every frame starts with the same eight bytes; all
+//! integers are big endian:
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
@@ -10,14 +10,15 @@
 //! | 1 | flags | of a call and of a chunk; else 0 |
 //! | 2 | attachments | how many [`Payload`]s the body carries |
 //!
-//! Then come the fields of the kind. A call, a tell, a reply, a failure and a table of types end with a body: the
-//! length of each attachment as 4 bytes, one MessagePack value, and the attachments in order.
+//! The fields of the kind follow. A call, a tell, a reply, a failure and a type table end with a
+//! body: the length of each attachment in 4 bytes, one MessagePack value, and the attachments in
+//! order.
 //!
-//! This module owns the layout and every check that bytes alone decide. It knows no sockets, no
-//! clocks and no order of frames beyond the two [`Phase`]s of a link.
+//! This module owns the layout, and every check that needs nothing but bytes. It knows no sockets,
+//! no clocks, and no order of frames beyond the two [`Phase`]s of a link.
 //!
-//! Invariants: a length is checked against its limit before memory is reserved for it; no bytes
-//! of a peer make this module panic; payloads, and long bodies, are slices of the bytes read.
+//! Invariants: a length is checked against its limit before memory is reserved for it; no bytes of
+//! a peer cause a panic; payloads and long bodies are slices of the bytes read.
 //!
 //! # Examples
 //!
@@ -81,8 +82,8 @@ pub use refusal::{Refusal, Refused};
 pub use reply::{Failure, REPLY_HEADER_BYTES, Reply};
 pub use sink::FrameSink;
 
-/// The first bytes of the first frame's fields: whoever sends others is no roadshow host.
+/// First bytes of the fields of every Hello, by which strangers are detected.
 pub const MAGIC: [u8; 4] = *b"RDSH";
 
-/// The version of the protocol that this build speaks.
+/// Version of the protocol that this build speaks.
 pub const VERSION: u16 = 2;

@@ -1,10 +1,12 @@
-//! Bytes that travel beside the MessagePack part of a message, without a copy on either side. Where
-//! the message takes several chunks, over a mebibyte by default, the receiver copies them once.
+//! Bytes that are sent beside the MessagePack part of a message, without a copy on either side.
+//!
+//! If the message takes several chunks, which by default starts at a mebibyte, the receiver copies
+//! them once.
 //!
 //! While [`encode`](super::encode) or [`decode`](super::decode) runs, a scope on the thread holds
-//! the attachments of its body. A payload that is serialized there goes into the scope by handle,
-//! and only its index into the MessagePack part. Anywhere else it serializes as bytes, so that
-//! types with payloads can also be written as JSON and the like.
+//! the attachments of the body. A payload that is serialized in the scope is added to it by handle,
+//! and only its index goes into the MessagePack part. Outside of a scope it serializes as bytes, so
+//! that types with payloads can also be written as JSON and the like.
 //!
 //! The functions of this module are for `#[serde(with = "roadshow::payload")]` on a [`Bytes`]
 //! field; [`Payload`] is the same as a type.
@@ -17,11 +19,11 @@ use bytes::Bytes;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Bytes that are sent from where they lie, and arrive as a slice of what was read.
+/// Bytes that are sent without a copy, and received as a slice of the read buffer.
 ///
-/// A slice keeps what it was read with alive: of a long message that message alone, of a short one
-/// 64 KiB or more. Copy a small part out if it is to be kept for long. A [`Bytes`] with an owner of its own is
-/// dropped wherever its last handle goes, so that owner's `Drop` must not send messages.
+/// A slice keeps its buffer alive: that of a long message alone, or 64 KiB and more for a short
+/// one. Copy a small part if it is kept for long. A [`Bytes`] with an owner of its own is dropped
+/// with its last handle, on any thread, so the owner's `Drop` must not send messages.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Payload(Bytes);
 
@@ -75,10 +77,11 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
-/// The name under which payloads pass through serializers as newtype structs.
+/// Name under which payloads pass through serializers, as newtype structs.
 ///
-/// The encoder of messages knows a payload by it, so that a payload within another format (a field that holds
-/// JSON, say) is written as its bytes. That outlives the message, and a reference would mean nothing there.
+/// The encoder of messages recognizes a payload by it. Inside of another format (a field that holds
+/// JSON, for example) a payload is written as its bytes: that text outlives the message, and a
+/// reference would be meaningless there.
 pub(super) const NEWTYPE: &str = "$roadshow::Payload";
 
 /// Serializes a [`Bytes`] field as a payload.
@@ -87,7 +90,7 @@ pub(super) const NEWTYPE: &str = "$roadshow::Payload";
 ///
 /// The serializer's.
 pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_newtype_struct(NEWTYPE, &Content(bytes))
+    serializer.serialize_newtype_struct(NEWTYPE, &PayloadContent(bytes))
 }
 
 /// Deserializes a [`Bytes`] field that was serialized as a payload.
@@ -99,10 +102,10 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, 
     deserializer.deserialize_newtype_struct(NEWTYPE, BytesVisitor)
 }
 
-/// The bytes of a payload, or a reference to them.
-struct Content<'a>(&'a Bytes);
+/// Bytes of a payload, or a reference to them.
+struct PayloadContent<'a>(&'a Bytes);
 
-impl Serialize for Content<'_> {
+impl Serialize for PayloadContent<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match attach(self.0) {
             Some(index) => serializer.serialize_bytes(&Reference(index).to_bytes()),
@@ -111,12 +114,14 @@ impl Serialize for Content<'_> {
     }
 }
 
-/// Names an attachment by its index.
+/// Reference to an attachment by its index.
 struct Reference(u32);
 
 impl Reference {
-    /// The first bytes of every reference. Serde's buffer for untagged types drops the name of a newtype, so
-    /// that a reference has to be told from bytes by itself.
+    /// First bytes of every reference.
+    ///
+    /// Serde's buffer for untagged types drops the name of a newtype, so the bytes themselves must
+    /// distinguish a reference.
     const MARK: [u8; 4] = [0xc1, b'R', b'S', b'P'];
 
     fn to_bytes(&self) -> [u8; 8] {
@@ -160,7 +165,7 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
-        // The hint is the peer's word: no memory is reserved for it.
+        // The size hint comes from the peer: no memory is reserved for it.
         let mut bytes = Vec::new();
         while let Some(byte) = seq.next_element()? {
             bytes.push(byte);
@@ -169,16 +174,20 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 }
 
-/// The attachment that these bytes refer to, if they are a reference and within a message.
+/// Returns the attachment that these bytes refer to, if they are a reference in a message.
 fn referenced(bytes: &[u8]) -> Option<Result<Bytes, String>> {
     let Reference(index) = Reference::from_bytes(bytes)?;
     SCOPE.get().is_decoding().then(|| attached(index))
 }
 
-/// Whose attachments a payload belongs to that is serialized or deserialized on this thread now, and how
-/// many it has.
+/// State of the attachment scope of this thread: its mode and the number of its attachments.
 ///
-/// In one word: it is changed for each message, and a word is read as it was written.
+/// ```text
+/// bit  34         33        32        31 .. 0
+///      expecting  decoding  encoding  number of attachments
+/// ```
+///
+/// One word, as it changes with each message: it is loaded in the width in which it was stored.
 #[derive(Clone, Copy)]
 struct Scope(u64);
 
@@ -193,7 +202,7 @@ impl Scope {
         self.0 == Self::NONE.0
     }
 
-    /// Whether a payload comes next that belongs to the message.
+    /// Returns whether the next payload belongs to the message itself.
     fn is_expecting(self) -> bool {
         self.0 & Self::EXPECTING > 0
     }
@@ -217,11 +226,11 @@ impl Scope {
 
 thread_local! {
     static SCOPE: Cell<Scope> = const { Cell::new(Scope::NONE) };
-    /// The attachments of all scopes, those of the innermost last.
+    /// Attachments of all scopes on this thread, those of the innermost last.
     static ATTACHMENTS: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A scope within the one that was there, until it is dropped.
+/// Guard of a scope inside the previous one.
 struct Within {
     outer: Scope,
 }
@@ -236,7 +245,7 @@ impl Within {
     fn drop_attachments(&self) {
         let left = take_attachments();
         SCOPE.set(self.outer);
-        // Last: to drop what somebody else owns may encode something in turn.
+        // Dropped last: the owner of a `Bytes` may encode another message in its `Drop`.
         drop(left);
     }
 }
@@ -251,23 +260,26 @@ impl Drop for Within {
     }
 }
 
-/// Adds to the attachments of the scope. `None`, and nothing is added, where they cannot be counted any
-/// more, or the thread is at its end.
+/// Adds attachments to the scope. Returns `None`, without a change, if their number overflows or
+/// the thread is being destroyed.
 fn add(bytes: &[Bytes]) -> Option<()> {
     let scope = SCOPE.get();
+    // The cell is updated last: if the thread-local vector is gone already, the scope stays as it
+    // is.
     let count = scope.count().checked_add(u32::try_from(bytes.len()).ok()?)?;
     ATTACHMENTS.try_with(|all| all.borrow_mut().extend_from_slice(bytes)).ok()?;
     SCOPE.set(scope.with_count(count));
     Some(())
 }
 
-/// Takes the attachments of the scope.
+/// Removes the attachments of the scope.
 #[cold]
 fn take_attachments() -> Vec<Bytes> {
     let scope = SCOPE.replace(SCOPE.get().with_count(0));
     let taken = ATTACHMENTS.try_with(|all| {
         let mut all = all.borrow_mut();
         match all.len() - scope.count() as usize {
+            // The outermost scope, which is the usual one, hands over the vector itself.
             0 => std::mem::take(&mut *all),
             start => all.split_off(start),
         }
@@ -275,7 +287,7 @@ fn take_attachments() -> Vec<Bytes> {
     taken.unwrap_or_default()
 }
 
-/// While it lives, payloads that are serialized on this thread belong to one message.
+/// Guard during which payloads that are serialized on this thread belong to one message.
 pub(super) struct Encoding(Within);
 
 impl Encoding {
@@ -284,7 +296,7 @@ impl Encoding {
         Self(Within::new(Scope::ENCODING))
     }
 
-    /// Gives the payloads that were serialized meanwhile, if there are any.
+    /// Ends the scope, and returns its attachments, if any.
     #[inline(always)]
     pub(super) fn end(self) -> Option<Vec<Bytes>> {
         let Self(_within) = self;
@@ -292,29 +304,29 @@ impl Encoding {
     }
 }
 
-/// Runs `work`, which may deserialize these payloads.
+/// Runs `work`, in which the payloads can be deserialized.
 #[inline(always)]
 pub(super) fn with_attachments<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
     let _within = Within::new(Scope::DECODING);
-    // Most messages have none. Where they cannot be added none is found, and the value is not decoded.
+    // Most messages have none. If adding fails, each reference is missing, and the decoding fails.
     if !attachments.is_empty() {
         let _ = add(attachments);
     }
     work()
 }
 
-/// Runs `write`, which serializes a payload right into the message that is encoded on this thread.
+/// Runs `write`, which serializes a payload directly into the message.
 #[inline(always)]
 pub(super) fn expected<R>(write: impl FnOnce() -> R) -> R {
     SCOPE.set(SCOPE.get().expecting(true));
     let written = write();
-    // It is taken already, unless the bytes came by way of a buffer of serde's.
+    // A payload resets the flag when it is added, unless the bytes went through a buffer of serde.
     SCOPE.set(SCOPE.get().expecting(false));
     written
 }
 
-/// Adds `bytes` to the message that is encoded on this thread, where they are a part of it and not of another
-/// format within it.
+/// Adds `bytes` to the message of this thread, if they are a direct part of it and not of a nested
+/// format.
 fn attach(bytes: &Bytes) -> Option<u32> {
     let scope = SCOPE.get();
     if !scope.is_expecting() {
@@ -325,7 +337,7 @@ fn attach(bytes: &Bytes) -> Option<u32> {
     Some(scope.count())
 }
 
-/// The attachment with this index of the message that is decoded on this thread.
+/// Returns the attachment with this index of the message that is being decoded on this thread.
 fn attached(index: u32) -> Result<Bytes, String> {
     let count = SCOPE.get().count() as usize;
     let at = usize::try_from(index).ok().filter(|at| *at < count);
@@ -366,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_travel_beside_the_message_by_handle() {
+    fn payloads_are_sent_beside_the_message_by_handle() {
         let parcel = parcel();
         let body = body_of(&parcel);
 
@@ -387,7 +399,7 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Parcel>(&packed).unwrap(), parcel);
     }
 
-    /// A type that holds a text format inside of a message.
+    /// A type that embeds a text format in a message.
     struct Json(Parcel);
 
     impl Serialize for Json {
@@ -397,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn text_formats_inside_of_a_message_hold_the_bytes_themselves() {
+    fn text_formats_inside_of_a_message_contain_the_payload_bytes() {
         let body = body_of(&Json(parcel()));
         assert!(body.attachments.is_empty());
         let json: String = decode(&body).unwrap();
@@ -412,13 +424,13 @@ mod tests {
     }
 
     #[test]
-    fn payloads_arrive_inside_of_untagged_enums() {
+    fn payloads_round_trip_inside_of_untagged_enums() {
         let value = Untagged::Parcel(parcel());
         assert_eq!(decode::<Untagged>(&body_of(&value)).unwrap(), value);
     }
 
     #[test]
-    fn payload_that_the_message_does_not_carry_is_an_error() {
+    fn missing_payload_is_an_error() {
         let mut body = body_of(&parcel());
         let mut attachments = std::mem::take(&mut body.attachments).into_vec();
         attachments.pop();
@@ -438,12 +450,12 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_look_like_a_reference_are_bytes_outside_of_a_message() {
+    fn bytes_that_look_like_a_reference_are_plain_bytes_outside_of_a_message() {
         let read: Payload = rmp_serde::from_slice(&body_of(&Payload::default()).message).unwrap();
         assert_eq!(*read, Reference(0).to_bytes());
     }
 
-    /// Encodes and decodes another message while it is encoded itself.
+    /// Encodes and decodes another message during its own serialization.
     struct Nested(Payload);
 
     impl Serialize for Nested {

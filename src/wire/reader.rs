@@ -1,4 +1,4 @@
-//! Reads the fields of one frame, and cannot overrun it.
+//! Bounds-checked reader of the fields of one frame.
 
 use bytes::Bytes;
 
@@ -6,17 +6,17 @@ use super::inline::InlineBytes;
 use super::{FrameKind, WireError};
 use crate::id::{CallId, HostId, HostUid, Incarnation, LinkId};
 
-/// The fields of one whole frame, from behind its prefix on.
+/// Reader of the fields of one whole frame, after its prefix.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     kind: FrameKind,
-    /// What the frame was read into, to take parts of it by handle.
+    /// Buffer that contains the frame, from which parts are taken by handle.
     whole: &'a Bytes,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of the `fields`, which lie in `whole`.
+    /// Creates a reader of `fields`, which lie in `whole`.
     #[inline]
     pub(super) fn new(kind: FrameKind, whole: &'a Bytes, fields: &'a [u8]) -> Self {
         Self { kind, whole, rest: fields }
@@ -29,6 +29,8 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn split(&mut self, count: usize) -> Result<&'a [u8], WireError> {
+        // The only place that takes a part of variable length: no length of a peer can overrun the
+        // frame.
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
             return Err(self.malformed("it ends inside a field"));
         };
@@ -36,29 +38,29 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// Takes the next `count` bytes, by handle.
+    /// Takes the next `count` bytes by handle.
     pub(super) fn take(&mut self, count: usize) -> Result<Bytes, WireError> {
         self.split(count).map(|taken| self.whole.slice_ref(taken))
     }
 
-    /// Takes the next `count` bytes, by handle if they are many.
+    /// Takes the next `count` bytes: a short part is copied, a long one taken by handle.
     #[inline]
     pub(super) fn take_inline(&mut self, count: usize) -> Result<InlineBytes, WireError> {
         self.split(count).map(|taken| InlineBytes::part_of(self.whole, taken))
     }
 
-    /// Takes the next `count` bytes, to be looked at.
+    /// Takes the next `count` bytes for inspection.
     pub(super) fn peek(&mut self, count: usize) -> Result<&'a [u8], WireError> {
         self.split(count)
     }
 
-    /// Takes everything that is left, in place if it is little.
+    /// Takes all remaining bytes: a short part is copied, a long one taken by handle.
     #[inline]
     pub(super) fn rest_inline(self) -> InlineBytes {
         InlineBytes::part_of(self.whole, self.rest)
     }
 
-    /// Takes everything that is left, by handle.
+    /// Takes all remaining bytes by handle.
     pub(super) fn rest(self) -> Bytes {
         self.whole.slice_ref(self.rest)
     }
@@ -68,13 +70,9 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
-    /// Ends a frame that has nothing behind its fields.
+    /// Checks that no bytes follow the fields.
     pub(super) fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(self.malformed("bytes are left over behind its fields"))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed("bytes follow after its fields")) }
     }
 
     #[inline]
@@ -119,13 +117,17 @@ impl<'a> Reader<'a> {
         self.u64().map(CallId)
     }
 
-    /// Takes everything that is left as text of at most [`TEXT_BYTES_MAX`] bytes, without control characters:
-    /// it goes into errors and logs, and may be of a peer that has proved nothing.
+    /// Takes all remaining bytes as text of at most [`TEXT_BYTES_MAX`] bytes without control
+    /// characters.
+    ///
+    /// The text is shown in errors and logs, and may come from an unauthenticated peer.
     pub(super) fn text(self) -> Result<String, WireError> {
+        // A writer cuts its texts, so a longer one is not from this implementation.
         if self.rest.len() > TEXT_BYTES_MAX {
             return Err(self.malformed("its text is over 256 bytes"));
         }
         match std::str::from_utf8(self.rest) {
+            // Terminal control sequences of a stranger must not reach an operator's terminal.
             Ok(text) if text.contains(is_control) => Err(self.malformed("its text has control characters")),
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(self.malformed("its text is not UTF-8")),
@@ -133,20 +135,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The longest text of a refusal or a goodbye: one sentence for a log.
+/// Longest text of a refusal or a goodbye in bytes, enough for a sentence in a log.
 pub(super) const TEXT_BYTES_MAX: usize = 256;
 
-/// The longest head of `text` that is whole characters and at most [`TEXT_BYTES_MAX`] bytes, with spaces for
-/// control characters.
+/// Returns the longest prefix of `text` with at most [`TEXT_BYTES_MAX`] bytes, cut between
+/// characters and with spaces instead of control characters.
 pub(super) fn short(text: &str) -> String {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
+    // Replaced by a space, which is never longer, so the limit still holds.
     text[..end].replace(is_control, " ")
 }
 
-/// Whether a character moves the cursor of a terminal, or changes the direction of what follows.
+/// Returns whether a character moves the cursor of a terminal, or changes the direction of text.
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(

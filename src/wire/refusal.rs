@@ -1,4 +1,4 @@
-//! The frame of a handshake that does not go well.
+//! Frame of a refused handshake.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use super::reader::{Reader, short};
 use super::sink::{Fields, FrameSink};
 use super::{FrameKind, PREFIX_BYTES, WireError};
 
-/// The listener does not want the link, and closes it behind this frame.
+/// The acceptor refuses the link, and closes it after this frame.
 ///
 /// Layout: reason 1, text (the rest, at most 256 bytes of UTF-8). A longer text is cut when the
 /// frame is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why, for the peer's code.
+    /// Reason, for the peer's code.
     pub reason: Refusal,
-    /// Why, for the peer's user.
+    /// Reason, for the peer's user.
     pub text: String,
 }
 
@@ -36,29 +36,30 @@ impl Refused {
     }
 }
 
-/// Why a listener refuses a link.
+/// Reason for refusing a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// 1: it does not speak the dialler's version of the protocol.
+    /// 1: the acceptor does not speak the initiator's version of the protocol.
     Version,
-    /// 2: it is another host, or another life of the host, than the one dialled.
+    /// 2: the acceptor is another host or another incarnation than the one dialled.
     WrongHost,
-    /// 3: the dialler's proof does not hold.
+    /// 3: the initiator's proof is wrong.
     Secret,
-    /// 4: both sides dialled each other, and the other link stays.
+    /// 4: both sides dialled each other, and the other link is kept.
     SimultaneousOpen,
-    /// 5: it has no room for another link now.
+    /// 5: the acceptor has no capacity for another link.
     Busy,
-    /// 6: it is shutting down.
+    /// 6: the acceptor is shutting down.
     Closing,
-    /// 7: it cannot accept what the dialler said of itself.
+    /// 7: the acceptor does not support the initiator's parameters.
     Malformed,
-    /// 8: it knows of a later attempt of the dialler, or has no such link to take the pulse of.
+    /// 8: the acceptor knows a later position of the initiator, or has no link for this heartbeat
+    /// link.
     Stale,
-    /// 9: the dialler's certificate is not that of the host that it says it is.
+    /// 9: the initiator's certificate is not that of its host id.
     Certificate,
-    /// A reason that this version does not know.
+    /// A reason unknown to this version.
     Other(u8),
 }
 
@@ -80,7 +81,7 @@ impl Refusal {
         }
     }
 
-    /// The reason with this number on the wire.
+    /// Returns the reason with this number on the wire.
     #[must_use]
     pub fn from_number(number: u8) -> Self {
         match number {
@@ -104,7 +105,7 @@ impl fmt::Display for Refusal {
             Self::Version => "another protocol version",
             Self::WrongHost => "another host",
             Self::Secret => "another secret",
-            Self::SimultaneousOpen => "the links crossed",
+            Self::SimultaneousOpen => "simultaneous dials",
             Self::Busy => "busy",
             Self::Closing => "shutting down",
             Self::Malformed => "unacceptable hello",

@@ -1,4 +1,4 @@
-//! How calls end: with a reply or with a failure.
+//! Outcomes of calls: replies and failures.
 
 use super::body::{Body, Encoded, SHORT_BYTES};
 use super::frame::prefix;
@@ -7,13 +7,13 @@ use super::sink::FrameSink;
 use super::{CallFailure, FrameKind, PREFIX_BYTES, WireError, decode, encode};
 use crate::id::CallId;
 
-/// What a reply or a failure frame takes before its body, prefix included.
+/// Length in bytes of a Reply or Failure frame before its body, prefix included.
 pub const REPLY_HEADER_BYTES: usize = PREFIX_BYTES + 8;
 
 /// The reply to a call. Layout: call 8, body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The call that it ends.
+    /// Call that it ends.
     pub call: CallId,
     /// The handler's result.
     pub body: Body,
@@ -37,12 +37,12 @@ impl Reply {
     }
 }
 
-/// Why a call has no reply. Layout: call 8, the failure as MessagePack.
+/// The error of a call. Layout: call 8, the failure as MessagePack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The call that it ends.
+    /// Call that it ends.
     pub call: CallId,
-    /// What happened to it.
+    /// Reason for the failure.
     pub failure: CallFailure,
 }
 
@@ -51,7 +51,7 @@ impl Failure {
     ///
     /// # Panics
     ///
-    /// Never for a failure of this crate's making: it holds texts and numbers only.
+    /// Never for a failure built by this crate: it contains texts and numbers only.
     pub fn put(call: CallId, failure: &CallFailure, out: &mut impl FrameSink) -> usize {
         encode(failure, usize::MAX, |body| put(FrameKind::Failure, call, body, out))
             .expect("texts and numbers always serialize")
@@ -59,8 +59,10 @@ impl Failure {
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let call = reader.call()?;
-        let malformed = reader.malformed("its body is no known failure");
+        let malformed = reader.malformed("its body is not a known failure");
         let body = Body::read(reader, 0)?;
+        // Unlike the body of a message, this type belongs to the protocol: a mistake concerns the
+        // whole link.
         let failure = decode(&body).map_err(|_| malformed)?;
         Ok(Self { call, failure })
     }

@@ -1,4 +1,4 @@
-//! The buffer that a message is encoded into.
+//! Buffer into which a message is encoded.
 
 use std::cell::Cell;
 use std::io;
@@ -10,16 +10,16 @@ thread_local! {
     pub(super) static ENCODE_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Bytes that are encoded in place: most calls and replies take fewer.
+/// Bytes of a message that are encoded on the stack, which is enough for most calls and replies.
 pub(super) const STACK_BUFFER_BYTES: usize = 64;
 
-/// Bytes in place, or in the thread's buffer once there are more. Stores up to `limit` bytes and counts all
-/// of them.
+/// Growable buffer: on the stack first, in the thread's heap buffer beyond. It stores at most
+/// `limit` bytes, but counts all of them.
 #[derive(Debug)]
 pub(super) struct Scratch {
     stack: [u8; STACK_BUFFER_BYTES],
-    /// Taken from the thread when it is needed.
-    more: Option<Vec<u8>>,
+    /// Heap buffer, taken from the thread when the stack buffer is full.
+    heap: Option<Vec<u8>>,
     size: usize,
     limit: usize,
 }
@@ -27,28 +27,28 @@ pub(super) struct Scratch {
 impl Scratch {
     #[inline]
     pub(super) fn new(limit: usize) -> Self {
-        Self { stack: [0; STACK_BUFFER_BYTES], more: None, size: 0, limit }
+        Self { stack: [0; STACK_BUFFER_BYTES], heap: None, size: 0, limit }
     }
 
-    /// Bytes written so far, also beyond the limit.
+    /// Number of bytes written so far, including those beyond the limit.
     #[inline]
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// The bytes written, if they are within the limit.
+    /// Returns the bytes written, if they are within the limit.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
-        match &self.more {
+        match &self.heap {
             None => &self.stack[..self.size],
             Some(bytes) => bytes,
         }
     }
 
-    /// Bytes to be overwritten; `None` where they are beyond the limit and not stored.
+    /// Returns written bytes for overwriting; `None` if they are beyond the limit and not stored.
     #[inline]
     pub(super) fn written_mut(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
-        match &mut self.more {
+        match &mut self.heap {
             None if range.end <= self.size => self.stack.get_mut(range),
             None => None,
             Some(bytes) => bytes.get_mut(range),
@@ -60,28 +60,31 @@ impl Scratch {
         let size = self.size.saturating_add(bytes.len());
         match self.stack.get_mut(self.size..size) {
             Some(place) if size <= self.limit => place.copy_from_slice(bytes),
-            _ => self.put_more(bytes, size),
+            _ => self.put_on_heap(bytes, size),
         }
         self.size = size;
     }
 
-    /// Writes what does not fit in place.
-    fn put_more(&mut self, bytes: &[u8], size: usize) {
+    /// Writes bytes that do not fit on the stack.
+    fn put_on_heap(&mut self, bytes: &[u8], size: usize) {
         if size > self.limit {
             return;
         }
-        let here = &self.stack[..self.size.min(STACK_BUFFER_BYTES)];
-        let more = self.more.get_or_insert_with(|| {
+        let stack = &self.stack[..self.size.min(STACK_BUFFER_BYTES)];
+        let heap = self.heap.get_or_insert_with(|| {
+            // Taken out of the cell, not borrowed: a value that is encoded inside of another one
+            // finds the cell empty, and allocates.
             let mut kept = ENCODE_BUFFER.take();
-            kept.extend_from_slice(here);
+            kept.extend_from_slice(stack);
             kept
         });
-        if size > more.capacity() {
-            // By doubling, but never beyond the limit.
-            let doubled = more.capacity().saturating_mul(2).min(self.limit);
-            more.reserve_exact(doubled.max(size) - more.len());
+        if size > heap.capacity() {
+            // `Vec` alone would double beyond the limit, and so allocate up to twice the largest
+            // message.
+            let doubled = heap.capacity().saturating_mul(2).min(self.limit);
+            heap.reserve_exact(doubled.max(size) - heap.len());
         }
-        more.extend_from_slice(bytes);
+        heap.extend_from_slice(bytes);
     }
 }
 
@@ -106,7 +109,8 @@ impl io::Write for Scratch {
 impl Drop for Scratch {
     #[inline]
     fn drop(&mut self) {
-        if let Some(mut bytes) = self.more.take()
+        // A buffer that grew for one large message is freed, or every thread would keep one.
+        if let Some(mut bytes) = self.heap.take()
             && bytes.capacity() <= ENCODE_BUFFER_RETAINED_BYTES
         {
             bytes.clear();

@@ -1,14 +1,16 @@
-//! Where frames are written to.
+//! Destinations of encoded frames.
 
 use bytes::{Bytes, BytesMut};
 
-/// A place to write frames: small parts are copied, large ones may be kept by handle.
+/// Destination of encoded frames. Small parts are copied; large ones may be kept by handle.
 pub trait FrameSink {
     /// Appends a copy of `bytes`.
     fn put_slice(&mut self, bytes: &[u8]);
 
-    /// Appends a copy of the first `length` of `bytes`: as a whole, so that it is no call of a function, where
-    /// the sink can take back what is too much.
+    /// Appends a copy of the first `length` bytes.
+    ///
+    /// A sink that can truncate overrides it: copying all `N` bytes inlines to a few stores, while
+    /// a copy of `length` bytes calls `memcpy`.
     fn put_padded<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
         self.put_slice(&bytes[..length]);
     }
@@ -27,7 +29,7 @@ impl FrameSink for BytesMut {
     }
 }
 
-/// Writes the fields of a frame, all of them big endian.
+/// Encoder of fields, all of them big endian.
 pub(super) trait Fields: FrameSink {
     fn put_u8(&mut self, value: u8) {
         self.put_slice(&[value]);

@@ -1,4 +1,4 @@
-//! Every kind of frame, byte by byte and at random.
+//! Encoding tests of every frame kind: golden bytes, truncation and random input.
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -145,7 +145,7 @@ fn reply_failure_goodbye_and_cancel_have_their_golden_bytes() {
 }
 
 #[test]
-fn frames_that_keep_a_link_have_their_golden_bytes() {
+fn session_maintenance_frames_have_their_golden_bytes() {
     check_golden(Frame::Ack(Ack { received: 7 }), "0000000c 16 00 0000  0000000000000007");
     check_golden(
         Frame::Credit(Credit { target: target(), bytes: 7 }),
@@ -167,7 +167,7 @@ fn chunks_have_their_golden_bytes() {
 }
 
 #[test]
-fn frame_in_chunks_is_as_long_as_it_says() {
+fn chunked_frame_has_its_announced_length() {
     let tell = Frame::Tell(Tell { target: target(), message: TypeHash(11), body: body(b"\xa2hi", &[]) });
     let whole = encoded(&tell);
     assert_eq!(Frame::parse(whole.clone(), 100).unwrap(), tell);
@@ -182,7 +182,7 @@ fn frame_in_chunks_is_as_long_as_it_says() {
 }
 
 #[test]
-fn long_texts_are_cut_between_characters() {
+fn long_texts_of_refusals_are_cut_between_characters() {
     let text = "ä".repeat(400);
     let frames = [
         Frame::Refused(Refused { reason: Refusal::Busy, text: format!("x{text}") }),
@@ -203,11 +203,11 @@ fn check_refused(phase: Phase, bytes: &[u8], want: &str) {
     let capacity = stream.capacity();
     let err = codec(phase).decode(&mut stream).unwrap_err();
     assert_eq!(err.to_string(), want, "{bytes:02x?}");
-    assert_eq!(stream.capacity(), capacity, "nothing is reserved for a frame that is refused");
+    assert_eq!(stream.capacity(), capacity, "no memory is reserved for a rejected frame");
 }
 
 #[test]
-fn stranger_is_refused_by_its_first_bytes() {
+fn stranger_is_detected_by_its_first_bytes() {
     let long = |length: u64| {
         format!(
             "a frame of {length} bytes is over the limit of 512; \
@@ -224,7 +224,7 @@ fn stranger_is_refused_by_its_first_bytes() {
 }
 
 #[test]
-fn hello_too_short_for_the_magic_is_judged_by_its_own_bytes() {
+fn hello_too_short_for_the_magic_is_checked_by_its_own_bytes() {
     for stream in [&b"\0\0\0\x07\x01\0\0\0RDS"[..], b"\0\0\0\x07\x01\0\0\0RDS\0\0\0\x04"] {
         let err = FrameCodec::handshake().decode(&mut BytesMut::from(stream)).unwrap_err();
         assert_eq!(err.to_string(), "a hello frame is malformed: it ends inside a field", "{stream:02x?}");
@@ -232,29 +232,29 @@ fn hello_too_short_for_the_magic_is_judged_by_its_own_bytes() {
 }
 
 #[test]
-fn frame_out_of_phase_is_refused_by_its_kind() {
+fn frame_out_of_phase_is_rejected_by_its_kind() {
     check_refused(
         Phase::Handshake,
         b"\0\0\0\x40\x10",
-        "a call frame has no place in the handshake phase of a link",
+        "a call frame is not allowed in the handshake phase of a link",
     );
     check_refused(
         Phase::Established,
         b"\0\0\0\x62\x01",
-        "a hello frame has no place in the established phase of a link",
+        "a hello frame is not allowed in the established phase of a link",
     );
 }
 
 #[test]
-fn malformed_prefix_is_refused() {
+fn malformed_prefix_is_rejected() {
     let refused = |bytes: &[u8], want: &str| check_refused(Phase::Established, bytes, want);
     refused(b"\0\0\0\x03", "a nameless frame is malformed: it is shorter than the header of a frame");
-    refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is not known");
-    refused(b"\0\0\0\x40\x10\x02", "a call frame is malformed: its flags are not known");
+    refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is unknown");
+    refused(b"\0\0\0\x40\x10\x02", "a call frame is malformed: its flags are unknown");
 }
 
 #[test]
-fn malformed_fields_are_refused() {
+fn malformed_fields_are_rejected() {
     let refused = |bytes: &[u8], want: &str| {
         let err = FrameCodec::established(FRAME_BYTES_MAX).decode(&mut BytesMut::from(bytes)).unwrap_err();
         assert_eq!(err.to_string(), want, "{bytes:02x?}");
@@ -272,7 +272,7 @@ fn malformed_fields_are_refused() {
     refused(b"\0\0\0\x04\x14\0\0\x01", "a goodbye frame is malformed: its kind has no attachments");
     refused(
         b"\0\0\0\x0d\x13\0\0\0\0\0\0\0\0\0\0\x01\xc0",
-        "a failure frame is malformed: its body is no known failure",
+        "a failure frame is malformed: its body is not a known failure",
     );
     let mut long = b"\0\0\x01\x05\x14\0\0\0".to_vec();
     long.extend([b'x'; 257]);
@@ -296,7 +296,7 @@ fn texts_are_written_without_control_characters() {
 }
 
 #[test]
-fn hello_of_another_version_is_read_though_it_has_more_fields_or_fewer() {
+fn hello_of_another_version_is_decoded_with_more_or_fewer_fields() {
     let mut stream = encoded(&Frame::Hello(Box::new(Hello { version: 3, ..hello() })));
     stream.extend_from_slice(b"more");
     stream[3] += 4;
@@ -306,9 +306,9 @@ fn hello_of_another_version_is_read_though_it_has_more_fields_or_fewer() {
     let read = FrameCodec::handshake().decode(&mut stream).unwrap();
     let common = Hello { purpose: Purpose::Link, resume: Resume::default(), nonce: [0; 32], ..hello() };
     let later = Hello { version: 3, ..common.clone() };
-    assert_eq!(read, Some(Frame::Hello(Box::new(later))), "what it is for is not known here");
+    assert_eq!(read, Some(Frame::Hello(Box::new(later))), "its purpose is unknown to this version");
 
-    // As version 1 has it: 8 bytes fewer.
+    // Version 1 has 8 bytes fewer.
     let mut stream =
         encoded(&Frame::Hello(Box::new(Hello { version: 1, purpose: Purpose::Link, ..hello() })));
     stream.truncate(139);
@@ -323,7 +323,7 @@ fn hello_of_another_version_is_read_though_it_has_more_fields_or_fewer() {
 }
 
 #[test]
-fn encoder_keeps_to_its_phase_and_limit() {
+fn encoder_respects_its_phase_and_limit() {
     let mut stream = BytesMut::from("before".as_bytes());
     let call = Frame::Goodbye(Goodbye { reason: "x".repeat(200) });
     let err = FrameCodec::handshake().encode(call.clone(), &mut stream).unwrap_err();
@@ -334,7 +334,7 @@ fn encoder_keeps_to_its_phase_and_limit() {
 }
 
 #[test]
-fn decoder_reserves_what_the_frame_still_needs() {
+fn decoder_reserves_the_rest_of_the_frame() {
     let mut stream = BytesMut::from(&b"\0\0\xff\xf0\x11\0\0\0"[..]);
     assert!(FrameCodec::established(FRAME_BYTES_MAX).decode(&mut stream).unwrap().is_none());
     assert!((0xfff4..=FRAME_BYTES_MAX).contains(&stream.capacity()), "{}", stream.capacity());
@@ -466,9 +466,9 @@ fn any_handshake_frame() -> impl Strategy<Value = Frame> {
 fn any_established_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         (any::<(u64, u64, u32, Option<u64>)>(), any_target(), any_body()).prop_map(
-            |((call, message, timeout_ms, floor), target, body)| {
-                let (call, message, floor) = (CallId(call), TypeHash(message), floor.map(CallId));
-                Frame::Call(Call { call, target, message, timeout_ms, low_watermark: floor, body })
+            |((call, message, timeout_ms, watermark), target, body)| {
+                let (call, message, watermark) = (CallId(call), TypeHash(message), watermark.map(CallId));
+                Frame::Call(Call { call, target, message, timeout_ms, low_watermark: watermark, body })
             }
         ),
         (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(Tell {
@@ -490,7 +490,7 @@ fn any_established_frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
-/// Delivers `frames` in pieces of these lengths, over and over, and reads them back.
+/// Encodes `frames`, delivers them in pieces of these lengths in turn, and decodes them.
 fn delivered(phase: Phase, frames: &[Frame], pieces: &[usize]) -> Vec<Frame> {
     let mut sent: BytesMut = frames.iter().flat_map(encoded).collect();
     let mut stream = BytesMut::new();
@@ -523,7 +523,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn handshake_frames_come_back_from_random_pieces(
+    fn handshake_frames_round_trip_in_random_pieces(
         frames in proptest::collection::vec(any_handshake_frame(), 1..6),
         pieces in pieces(),
     ) {
@@ -531,7 +531,7 @@ proptest! {
     }
 
     #[test]
-    fn established_frames_come_back_from_random_pieces(
+    fn established_frames_round_trip_in_random_pieces(
         frames in proptest::collection::vec(any_established_frame(), 1..6),
         pieces in pieces(),
     ) {
@@ -567,7 +567,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_frames_do_not_panic(
+    fn modified_frames_do_not_panic(
         frame in prop_oneof![any_handshake_frame(), any_established_frame()],
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
@@ -579,7 +579,7 @@ proptest! {
     }
 }
 
-/// Frames that are drained, each with its length as it was told.
+/// Drained frames, each with the length passed to the visitor.
 #[derive(Default)]
 struct Drained(Vec<(Frame, usize)>);
 
@@ -587,8 +587,8 @@ impl FrameVisitor for Drained {
     type Error = WireError;
 
     fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
-        let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = call;
-        let call = Call { call, target, message, timeout_ms, low_watermark: floor, body: body.into() };
+        let CallHeader { call, target, message, timeout_ms, low_watermark: watermark } = call;
+        let call = Call { call, target, message, timeout_ms, low_watermark: watermark, body: body.into() };
         self.0.push((Frame::Call(call), frame_bytes));
         Ok(())
     }
@@ -611,7 +611,7 @@ impl FrameVisitor for Drained {
     }
 }
 
-/// The frames that `stream` begins with, one by one, and what is wrong behind them.
+/// Decodes the frames of `stream` one by one, and returns the error after them, if any.
 fn decoded(codec: &FrameCodec, stream: &[u8]) -> (Vec<Frame>, Option<WireError>) {
     let (mut codec, mut stream, mut frames) = (codec.clone(), BytesMut::from(stream), Vec::new());
     loop {
@@ -627,7 +627,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn to_drain_a_stream_gives_the_same_frames_as_to_decode_one_by_one(
+    fn drained_frames_equal_decoded_frames(
         frames in prop::collection::vec(any_established_frame(), 1..8),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
         lengths in prop::collection::vec((any::<prop::sample::Index>(), 0_u32..48), 0..2),

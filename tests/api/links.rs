@@ -220,7 +220,7 @@ fn calls_have_an_unknown_outcome_after_the_peer_reset_the_session() {
             Raw::accept_at(&listener, identity, Resume { epoch: 1, received: 1, ..Resume::default() }).await;
         let unknown = call.await.unwrap_err();
         assert!(
-            unknown.is_outcome_unknown() && unknown.to_string().contains("given the session up"),
+            unknown.is_outcome_unknown() && unknown.to_string().contains("reset the session"),
             "{unknown}"
         );
         let next = clerk.try_send(Add(2)).unwrap();

@@ -149,3 +149,28 @@ fn table_reports_a_wrong_answer_of_two_rounds() {
     assert!(!table.contains("disagree"), "{table}");
     assert!(table.contains("a (2)"), "{table}");
 }
+
+#[test]
+fn the_readme_shows_what_it_prints() {
+    let output = run(&[]);
+    let printed = masked(&String::from_utf8(output.stdout).unwrap());
+    let readme = include_str!("../../README.md");
+    let sample = readme.split("```text\n").nth(1).and_then(|rest| rest.split("...\n```").next()).unwrap();
+    let mut printed = printed.iter();
+    for line in masked(sample) {
+        assert!(
+            printed.any(|printed| *printed == line),
+            "README.md shows `{line}`, and it is not printed there"
+        );
+    }
+}
+
+/// The lines of a report, with measured figures masked.
+fn masked(report: &str) -> Vec<String> {
+    let mask = |word: &str| {
+        let number = word.trim_end_matches('x');
+        let is_measured = number.parse::<f64>().is_ok() && (number != word || word.contains('.'));
+        if is_measured { word.replacen(number, "#", 1) } else { word.to_owned() }
+    };
+    report.lines().map(|line| line.split_whitespace().map(mask).collect::<Vec<_>>().join(" ")).collect()
+}

@@ -128,7 +128,7 @@ fn a_call_that_is_lost_in_every_attempt_has_an_unknown_outcome() {
             [peer.receive_and_break().await, peer.receive_and_break().await, peer.receive_and_break().await];
         let mut link = peer.link().await;
         let error = request.await.unwrap().unwrap_err();
-        assert!(error.is_outcome_unknown() && error.to_string().contains("given the session up"), "{error}");
+        assert!(error.is_outcome_unknown() && error.to_string().contains("reset the session"), "{error}");
         let watermark = Watermark { call: CallId(calls[0].call.0 + 1) };
         assert_eq!(link.read().await, Some(Frame::Watermark(watermark)));
     });

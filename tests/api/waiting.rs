@@ -1,7 +1,7 @@
 //! Timeouts: an operation with a timeout keeps it whatever it waits for; one without can be dropped.
 //!
 //! Nothing in these tests completes by itself: an operation that ignored its timeout would wait until the
-//! test fails. `docs/semantics.md` has the table of operations.
+//! test fails. `docs/sending.md` has the table of operations.
 
 use std::convert::Infallible;
 use std::fmt::Debug;

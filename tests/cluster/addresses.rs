@@ -1,4 +1,4 @@
-//! A name that stands for several addresses, and arguments that are no text.
+//! Names with several addresses, and arguments that are not UTF-8.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,10 +11,10 @@ use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
 const NAME: &str = "two-addresses.test";
 
-/// Bytes that are no text.
+/// Bytes that are not UTF-8.
 const CAFE: &[u8] = b"caf\xe9";
 
-/// What a command is begun with that finds the name's addresses in a file; none where that needs rights.
+/// Command prefix with a private /etc/hosts for the name; nothing if mounting is not permitted.
 fn under(site: &TestCluster, addresses: &[&str]) -> Option<Vec<String>> {
     let hosts = site.home().join("hosts");
     let lines: String = addresses.iter().map(|address| format!("{address} {NAME}\n")).collect();
@@ -30,10 +30,10 @@ fn under(site: &TestCluster, addresses: &[&str]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn all_addresses_of_a_name_are_tried_by_drivers_nodes_and_commands() {
+fn drivers_nodes_and_commands_try_all_addresses_of_a_name() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     let port = site.address.rsplit_once(':').unwrap().1.to_owned();
-    // It takes connections, and says nothing.
+    // Accepts connections by its backlog, and never sends a byte.
     let silent = TcpListener::bind(format!("127.0.0.9:{port}")).unwrap();
     let at = format!("{NAME}:{port}");
     for first in ["127.0.0.8", "127.0.0.9"] {
@@ -74,7 +74,7 @@ fn all_addresses_of_a_name_are_tried_by_drivers_nodes_and_commands() {
 }
 
 #[test]
-fn a_submitted_program_has_its_arguments_and_variables_byte_for_byte() {
+fn submitted_program_gets_arguments_and_variables_byte_for_byte() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut command = site.roadshow(&["job", "submit", "--env"]);
     let mut variable = b"ROADSHOW_TEST_CAFE=".to_vec();
@@ -90,7 +90,7 @@ fn a_submitted_program_has_its_arguments_and_variables_byte_for_byte() {
 }
 
 #[test]
-fn a_driver_whose_arguments_are_no_text_joins() {
+fn driver_with_arguments_that_are_not_utf8_joins() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let path = site.home().join(OsStr::from_bytes(CAFE));
     fs::write(&path, "one two two\n").unwrap();

@@ -1,4 +1,4 @@
-//! The actor and the task that the tests' programs run.
+//! Actor and tasks of the test programs.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use roadshow::prelude::*;
 use rustix::fs::OFlags;
 
-/// Keeps a sum, and has an actor of others that it may have found.
+/// Actor that keeps a sum, and the address of another actor that it has found.
 #[derive(RemoteActor)]
 #[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend))]
 pub(super) struct Keeper {
@@ -40,7 +40,7 @@ impl Spawn for Keeper {
     }
 }
 
-/// Adds to the sum, and asks for it.
+/// Adds to the sum, and returns it.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(super) struct Add(pub(super) u64);
@@ -53,7 +53,7 @@ impl Handler<Add> for Keeper {
     }
 }
 
-/// Asks for the process that the actor lives in.
+/// Returns the id of the actor's process.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(super) struct Pid;
@@ -65,7 +65,7 @@ impl Handler<Pid> for Keeper {
     }
 }
 
-/// Takes a text, and says how long it is.
+/// Returns the length of a text.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(super) struct Take(pub(super) String);
@@ -77,7 +77,7 @@ impl Handler<Take> for Keeper {
     }
 }
 
-/// Has no answer.
+/// Call that never returns a reply.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Never;
@@ -90,7 +90,7 @@ impl Handler<Never> for Keeper {
     }
 }
 
-/// Keeps its thread busy for ever.
+/// Call that blocks its thread forever.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Compute;
@@ -105,7 +105,7 @@ impl Handler<Compute> for Keeper {
     }
 }
 
-/// Prints a line so many times to both streams.
+/// Prints a line to both streams, a number of times.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Print(pub(super) String, pub(super) u64);
@@ -120,7 +120,7 @@ impl Handler<Print> for Keeper {
     }
 }
 
-/// Asks for a variable of the worker's environment.
+/// Returns a variable of the worker's environment.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Option<String>")]
 pub(super) struct Variable(pub(super) String);
@@ -132,7 +132,7 @@ impl Handler<Variable> for Keeper {
     }
 }
 
-/// Has the actor end itself.
+/// Stops the actor from within.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Finish;
@@ -144,11 +144,11 @@ impl Handler<Finish> for Keeper {
     }
 }
 
-/// Has the actor do something with another.
+/// Request to an actor to call another one.
 #[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u64, String>")]
 pub(super) enum Friend {
-    /// Finds it in that namespace by its name.
+    /// Finds the other actor by namespace and name.
     Find(String, String),
     Add(u64),
     Never,
@@ -164,7 +164,7 @@ impl Handler<Friend> for Keeper {
                     cluster.actor_in(namespace, name).await.map_err(|error| error.to_string())?
                 }
                 (_, Some(friend)) => friend,
-                (_, None) => return Err("it has found nobody".to_owned()),
+                (_, None) => return Err("it has not found another actor".to_owned()),
             };
             let said = match what {
                 Friend::Find(..) => Ok(0),
@@ -181,7 +181,7 @@ impl Handler<Friend> for Keeper {
     }
 }
 
-/// What a process of a job may try to do to its cluster, or to other jobs.
+/// Operation that isolation must deny to a process of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Attempt {
     Read(PathBuf),
@@ -192,7 +192,7 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
-    /// Tries it; gives the number of the error.
+    /// Performs the operation, and returns the error number of a failure.
     pub(super) fn make(&self) -> Result<(), i32> {
         let done = match self {
             Self::Read(path) => File::open(path).and_then(|mut file| file.read(&mut [0]).map(drop)),
@@ -201,7 +201,7 @@ impl Attempt {
             Self::Connect(path) => UnixStream::connect(path).map(drop),
             Self::Signal(pid) => {
                 let process = rustix::process::Pid::from_raw((*pid).try_into().unwrap()).unwrap();
-                // As `kill` does, this checks for permission, and then sends nothing.
+                // Signal 0: the kernel checks permission, and delivers nothing.
                 rustix::process::test_kill_process(process).map_err(std::io::Error::from)
             }
         };
@@ -209,18 +209,18 @@ impl Attempt {
     }
 }
 
-/// Tries what it should not.
+/// Performs operations that should be denied.
 #[roadshow::task]
 pub(super) fn attempt(attempts: Vec<Attempt>) -> Vec<Result<(), i32>> {
     attempts.iter().map(Attempt::make).collect()
 }
 
-/// What a process says of itself.
+/// Self-description of a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Itself {
     pub(super) status: String,
     pub(super) environment: Vec<(String, String)>,
-    /// Its files that whoever started it has left open, without the standard streams.
+    /// Open files inherited across exec, without the standard streams.
     pub(super) inherited: Vec<String>,
 }
 
@@ -231,7 +231,7 @@ impl Itself {
         let is_inherited = |name: &String| {
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{name}")).unwrap_or_default();
             let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim);
-            // What it has opened itself is close-on-exec.
+            // Files that the process has opened itself are close-on-exec.
             flags.is_some_and(|flags| u32::from_str_radix(flags, 8).unwrap() & OFlags::CLOEXEC.bits() == 0)
         };
         let inherited = names.filter(|name| name.parse::<u32>().unwrap() > 2).filter(is_inherited);
@@ -243,13 +243,13 @@ impl Itself {
     }
 }
 
-/// What the process that runs it says of itself.
+/// Returns the self-description of the worker.
 #[roadshow::task]
 pub(super) fn look_at_itself() -> Itself {
     Itself::look()
 }
 
-/// Leaves a file in the directory of its job that everybody may read, and one among the temporary files.
+/// Creates a world-readable file in the job's directory, and one among the temporary files.
 #[roadshow::task]
 pub(super) fn leave_files() {
     for path in [PathBuf::from("result"), std::env::temp_dir().join("temporary")] {
@@ -258,13 +258,13 @@ pub(super) fn leave_files() {
     }
 }
 
-/// The process that runs it.
+/// Returns the process id of the worker.
 #[roadshow::task]
 pub(super) fn pid() -> u64 {
     std::process::id().into()
 }
 
-/// Prints a line several times, and then something else.
+/// Prints one line several times, then another line, then text without a line end.
 #[roadshow::task]
 pub(super) fn print_ticks() {
     for _ in 0..3 {
@@ -275,7 +275,7 @@ pub(super) fn print_ticks() {
     std::io::stdout().flush().unwrap();
 }
 
-/// Shows how far it is, for so many hundredths of a second.
+/// Prints a progress bar, one step every 10 ms.
 #[roadshow::task]
 pub(super) fn show_progress(steps: u64) {
     println!();
@@ -286,7 +286,7 @@ pub(super) fn show_progress(steps: u64) {
     }
 }
 
-/// Starts processes that stay, in as many ways as there are to lose sight of one; gives their numbers.
+/// Starts processes that keep running, in all ways by which a supervisor could lose track; returns their ids.
 #[roadshow::task]
 pub(super) fn start_sleeps() -> Vec<u64> {
     const STAYS: &str = "sh -c 'echo $$; exec sleep 98765'";
@@ -301,7 +301,7 @@ pub(super) fn start_sleeps() -> Vec<u64> {
     scripts.map(|script| start(&script)).to_vec()
 }
 
-#[expect(clippy::zombie_processes, reason = "whoever starts it does not see its end: that is tested")]
+#[expect(clippy::zombie_processes, reason = "the parent must not see its end: that is tested")]
 fn start(script: &str) -> u64 {
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -311,29 +311,29 @@ fn start(script: &str) -> u64 {
     line.trim().parse().unwrap()
 }
 
-/// Leaves daemons behind that end soon; gives their numbers.
+/// Starts daemons that exit soon, and returns their process ids.
 #[roadshow::task]
 pub(super) fn leave_daemons() -> Vec<u64> {
     (0..3).map(|_| start("(setsid sh -c 'echo $$' &)")).collect()
 }
 
-/// Ends the whole worker, as user code may.
+/// Stops the actix system of the worker, as user code can.
 #[roadshow::task]
 pub(super) fn stop_system() {
     actix::System::current().stop();
 }
 
-/// Uses so many bytes of the stack.
+/// Uses a number of bytes of the stack.
 #[roadshow::task]
 pub(super) fn use_stack(bytes: u64) -> u64 {
-    fn place(of: &[u8; 1024]) -> usize {
+    fn address(of: &[u8; 1024]) -> usize {
         std::ptr::from_ref(of) as usize
     }
     #[inline(never)]
     fn deeper(top: usize, bytes: u64) -> u64 {
         let frame = std::hint::black_box([1; 1024]);
-        let used = top.saturating_sub(place(&frame)) as u64;
+        let used = top.saturating_sub(address(&frame)) as u64;
         if used < bytes { std::hint::black_box(deeper(top, bytes)) } else { used }
     }
-    deeper(place(&std::hint::black_box([0; 1024])), bytes)
+    deeper(address(&std::hint::black_box([0; 1024])), bytes)
 }

@@ -1,4 +1,4 @@
-//! What operators end, and what they are told of it; and what a session keeps from others.
+//! Commands of operators that end something, and the protection of sessions.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
-/// What a command ends with if what was asked to end still runs.
+/// Exit code of `kill` for an actor that still runs.
 const STILL_RUNS: i32 = 6;
 
-/// An actor whose handler does not return.
+/// Spawns an actor whose handler does not return.
 fn computes(job: &mut Job, name: &str, wish: Wish) -> u32 {
     job.spawn(name, Wish { name: Some(name.to_owned()), namespace: Some("app".to_owned()), ..wish });
     let pid = job.pid_of(name);
-    // The reply never comes.
+    // A pending order must be bound; its reply never arrives.
     let _ = job.begin(Order::Compute(name.to_owned()));
     wait_for("it computes", || job.errors().contains("it computes").then_some(()));
     pid.try_into().unwrap()
@@ -30,7 +30,7 @@ fn state(site: &TestCluster, name: &str) -> Value {
 }
 
 #[test]
-fn an_actor_that_computes_is_said_to_run_on_and_ends_by_force_with_its_worker() {
+fn kill_reports_a_busy_actor_and_kills_it_with_its_worker_by_force() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
@@ -50,14 +50,14 @@ fn an_actor_that_computes_is_said_to_run_on_and_ends_by_force_with_its_worker() 
     assert!(killed.status.success() && text(&killed.stdout).contains("1 other actor"), "{killed:?}");
     proc::ended(pid);
     assert_eq!(["busy", "neighbour"].map(|name| state(&site, name)), ["DEAD", "DEAD"]);
-    // Another worker has its place.
+    // The agent has started another worker.
     job.spawn("next", Wish::default());
     assert_ne!(job.pid_of("next"), u64::from(pid));
     job.kill();
 }
 
 #[test]
-fn an_actor_whose_constructor_computes_is_not_dead_before_its_worker_ends() {
+fn actor_with_a_busy_constructor_is_not_dead_before_its_worker_ends() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("neighbour", Wish::default());
@@ -86,7 +86,7 @@ fn an_actor_whose_constructor_computes_is_not_dead_before_its_worker_ends() {
 }
 
 #[test]
-fn a_detached_actor_that_computes_ends_with_its_own_worker_alone() {
+fn busy_detached_actor_is_killed_with_only_its_own_worker() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
@@ -101,7 +101,7 @@ fn a_detached_actor_that_computes_ends_with_its_own_worker_alone() {
 }
 
 #[test]
-fn a_variable_without_a_value_is_the_command_s_and_stands_on_no_command_line() {
+fn variable_without_a_value_is_taken_from_the_command_and_is_in_no_command_line() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let given = ["job", "submit", "--env", "ROADSHOW_TEST_SECRET", "--", "sh", "-c"];
     let mut command = site.roadshow(&[&given[..], &["echo $ROADSHOW_TEST_SECRET"]].concat());
@@ -115,8 +115,8 @@ fn a_variable_without_a_value_is_the_command_s_and_stands_on_no_command_line() {
 }
 
 #[test]
-fn the_example_of_health_check_works_where_a_container_would_run_it() {
-    // As in a container: the node's address is not 127.0.0.1.
+fn example_of_health_check_works_in_a_container() {
+    // As in a container, the node's address is not 127.0.0.1.
     let site = TestCluster::head_under(Vec::new(), "127.0.0.2", &["--num-cpus=1"]);
     let help = output(site.roadshow(&["health-check", "--help"]));
     let help = text(&help.stdout);
@@ -126,20 +126,20 @@ fn the_example_of_health_check_works_where_a_container_would_run_it() {
     assert!(checked.status.success(), "{checked:?}");
 }
 
-/// Where the sessions of this user are.
+/// Directory with the sessions of this user.
 fn sessions(site: &TestCluster) -> PathBuf {
     site.home().join(format!("roadshow-{}", rustix::process::geteuid().as_raw()))
 }
 
 #[test]
-fn daemons_keep_their_session_from_what_removes_old_temporary_files() {
+fn daemons_lock_their_session_against_cleaners_of_temporary_files() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let home = &sessions(&site);
     let session = &site.nodes[0].session;
     let is_free =
         |path| flock(fs::File::open(path).unwrap(), FlockOperation::NonBlockingLockExclusive).is_ok();
     assert!(!is_free(home) && !is_free(session));
-    // Each of the two does it.
+    // Each of the two daemons holds the locks.
     proc::kill(site.nodes[0].head());
     assert!(!is_free(home) && !is_free(session));
     proc::kill(site.nodes[0].agent());
@@ -147,7 +147,7 @@ fn daemons_keep_their_session_from_what_removes_old_temporary_files() {
 }
 
 #[test]
-fn a_directory_of_sessions_that_others_may_write_into_ends_nothing() {
+fn stop_refuses_a_directory_of_sessions_that_others_can_write_to() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let home = sessions(&site);
     assert!(Command::new("chmod").arg("0777").arg(&home).status().unwrap().success());
@@ -158,16 +158,16 @@ fn a_directory_of_sessions_that_others_may_write_into_ends_nothing() {
     assert!(Command::new("chmod").arg("0700").arg(&home).status().unwrap().success());
 }
 
-/// What runs the command after a line of the shell.
+/// Command prefix that runs a shell command first.
 fn after(line: &str) -> Vec<String> {
     ["sh", "-c", &format!("{line} && exec \"$@\""), "sh"].map(str::to_owned).into()
 }
 
 #[test]
-fn stop_removes_what_jobs_have_left_however_deep_it_is() {
+fn stop_removes_files_of_jobs_at_any_depth() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let session = &site.nodes[0].session;
-    // More levels than the command may have open files.
+    // More levels than the command can open files: removal cannot hold a descriptor for each level.
     fs::create_dir_all(session.join("jobs").join("d/".repeat(200))).unwrap();
     let stopped = output(roadshow(site.home(), &after("ulimit -n 64"), &["stop"]));
     assert!(stopped.status.success(), "{}", text(&stopped.stderr));
@@ -175,7 +175,7 @@ fn stop_removes_what_jobs_have_left_however_deep_it_is() {
 }
 
 #[test]
-fn stop_leaves_alone_what_is_mounted_in_a_session_and_says_so() {
+fn stop_leaves_mounted_directories_alone_and_reports_them() {
     let is_allowed =
         Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
     if !is_allowed {

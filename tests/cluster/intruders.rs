@@ -1,4 +1,4 @@
-//! Connections of those who do not belong to the cluster: they get nowhere, and nobody is hurt.
+//! Unauthenticated connections: they are rejected, and do not harm members.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use super::job::{Job, Wish, program};
 use super::site::{TestCluster, refused};
 use super::tokens::is_as_before;
 
-/// How long a node may take to close a connection.
+/// Maximum time until a node closes a connection.
 const CLOSED_WITHIN: Duration = HANDSHAKE_TIMEOUT.saturating_mul(4);
 
 fn address(site: &TestCluster) -> SocketAddr {
@@ -30,48 +30,48 @@ fn dial(site: &TestCluster) -> TcpStream {
     stream
 }
 
-/// Waits until the other side has closed the connection; gives what it has said before.
+/// Waits until the peer has closed the connection, and returns the bytes received before.
 #[track_caller]
 fn closed(mut stream: TcpStream) -> Vec<u8> {
-    let mut heard = Vec::new();
-    match stream.read_to_end(&mut heard) {
-        Ok(_) => heard,
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => heard,
+    let mut received = Vec::new();
+    match stream.read_to_end(&mut received) {
+        Ok(_) => received,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => received,
         Err(error) => panic!("it is not closed within {CLOSED_WITHIN:?}: {error}"),
     }
 }
 
-/// The host of the head's node.
+/// Route to the agent of the head's node.
 fn agent(site: &TestCluster) -> Route {
     Route::Host(HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap()))
 }
 
 #[test]
-fn sockets_that_say_nothing_are_closed_and_keep_nobody_out() {
+fn silent_connections_are_closed_and_keep_no_member_out() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let silent: Vec<_> = (0..HANDSHAKES_OPEN_MAX + 50).map(|_| dial(&site)).collect();
     let routes = [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId::HEAD), agent(&site)];
-    let half: Vec<_> = routes
+    let half_open: Vec<_> = routes
         .map(|route| {
             let mut stream = dial(&site);
             stream.write_all(&route.preamble()).unwrap();
             stream
         })
         .into();
-    // While they are there.
+    // While all of these connections are open.
     is_as_before(&site);
     for stream in silent {
         assert_eq!(closed(stream), b"");
     }
-    half.into_iter().for_each(|stream| drop(closed(stream)));
+    half_open.into_iter().for_each(|stream| drop(closed(stream)));
 }
 
 #[test]
-fn sockets_that_say_something_else_are_closed() {
+fn connections_with_invalid_bytes_are_closed() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut random = vec![0; 64 << 10];
     fastrand::Rng::with_seed(1).fill(&mut random);
-    let beginnings = [
+    let preambles = [
         Vec::new(),
         Route::HeadTokenRpc.preamble().to_vec(),
         Route::AgentTokenRpc.preamble().to_vec(),
@@ -79,19 +79,19 @@ fn sockets_that_say_something_else_are_closed() {
         Route::Host(HostId(7)).preamble().to_vec(),
         agent(&site).preamble().to_vec(),
     ];
-    for begin in beginnings {
+    for preamble in preambles {
         for said in [&b"GET / HTTP/1.1\r\nHost: roadshow\r\n\r\n"[..], &random, &[0; 5000], &[255; 5000]] {
             let mut stream = dial(&site);
-            // It may be closed in the middle of it.
-            let _ = stream.write_all(&[&begin, said].concat());
-            let heard = closed(stream);
-            assert!(heard.len() < 1000, "{} bytes to a stranger", heard.len());
+            // The node may close the connection before all of it is written.
+            let _ = stream.write_all(&[&preamble, said].concat());
+            let received = closed(stream);
+            assert!(received.len() < 1000, "{} bytes to an unauthenticated peer", received.len());
         }
     }
     is_as_before(&site);
 }
 
-/// A server with a certificate that it has made itself, for one connection.
+/// Starts a TLS server with its own certificate, and records the bytes that its clients send.
 fn impostor(certificates: Vec<Vec<u8>>, key: &KeyPair) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = certificates.into_iter().map(Into::into).collect();
@@ -106,47 +106,51 @@ fn impostor(certificates: Vec<Vec<u8>>, key: &KeyPair) -> (SocketAddr, Arc<Mutex
     let config = Arc::new(config);
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let heard = Arc::<Mutex<Vec<u8>>>::default();
-    let told = Arc::clone(&heard);
-    // It ends with the test executable, like any thread.
+    let received = Arc::<Mutex<Vec<u8>>>::default();
+    let record = Arc::clone(&received);
+    // The thread is never joined; it ends with the test process.
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let _ = listen(stream, Arc::clone(&config), &told);
+            let _ = record_client(stream, Arc::clone(&config), &record);
         }
     });
-    (address, heard)
+    (address, received)
 }
 
-fn listen(mut stream: TcpStream, config: Arc<ServerConfig>, told: &Mutex<Vec<u8>>) -> io::Result<()> {
+fn record_client(
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+    record: &Mutex<Vec<u8>>,
+) -> io::Result<()> {
     let mut preamble = [0; roadshow::transport::PREAMBLE_BYTES];
     stream.read_exact(&mut preamble)?;
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-    let mut heard = [0; 1024];
-    let count = rustls::StreamOwned::new(connection, stream).read(&mut heard)?;
-    told.lock().unwrap().extend_from_slice(&heard[..count]);
+    let mut bytes = [0; 1024];
+    let count = rustls::StreamOwned::new(connection, stream).read(&mut bytes)?;
+    record.lock().unwrap().extend_from_slice(&bytes[..count]);
     Ok(())
 }
 
-/// A certificate for the head's desk, signed by its own key.
-fn self_made() -> (Vec<u8>, KeyPair) {
+/// Self-signed certificate with the names of the head's and an agent's token RPC.
+fn self_signed() -> (Vec<u8>, KeyPair) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new([Role::Head.name(), Role::Agent.name()]).unwrap();
     (params.self_signed(&key).unwrap().der().to_vec(), key)
 }
 
 #[test]
-fn a_self_made_certificate_with_the_head_s_name_convinces_nobody() {
+fn self_signed_certificate_with_the_head_s_name_is_rejected_by_clients() {
     let site = TestCluster::head(&["--num-cpus=1"]);
-    let (certificate, key) = self_made();
+    let (certificate, key) = self_signed();
     let authority = std::fs::read(site.state().join("authority.crt")).unwrap();
-    // Alone, and with the cluster's own authority beside it, which anybody is shown.
+    // Alone, twice, and with the cluster's real CA certificate, which is public.
     let chains = [
         (vec![certificate.clone()], "another cluster"),
         (vec![certificate.clone(), certificate.clone()], "another cluster"),
         (vec![certificate, authority], "token's cluster"),
     ];
     for (chain, expected) in chains {
-        let (at, heard) = impostor(chain, &key);
+        let (at, received) = impostor(chain, &key);
         let at = at.to_string();
         for arguments in [&["list", "nodes"][..], &["start", "--host=127.0.0.1"]] {
             let (code, said) = refused(site.roadshow(&[arguments, &["--address", &at]].concat()));
@@ -156,15 +160,15 @@ fn a_self_made_certificate_with_the_head_s_name_convinces_nobody() {
         command.env("ROADSHOW_ADDRESS", &at).env("ROADSHOW_TOKEN", &site.token);
         let Err(said) = Job::start(command) else { panic!("the program joins an impostor") };
         assert!(said.contains(expected), "{said}");
-        assert_eq!(heard.lock().unwrap().as_slice(), b"", "something was told to the impostor");
+        assert_eq!(received.lock().unwrap().as_slice(), b"", "the impostor has received data");
     }
     is_as_before(&site);
 }
 
-/// What a proxy's clients have said, one entry a connection.
+/// Bytes that the clients of a proxy have sent, one entry for each connection.
 type Recorded = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// Passes on what is said, and records what the clients say.
+/// Starts a proxy that records the bytes of its clients.
 fn recording_proxy(to: SocketAddr) -> (SocketAddr, Recorded) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let at = listener.local_addr().unwrap();
@@ -185,7 +189,7 @@ fn recording_proxy(to: SocketAddr) -> (SocketAddr, Recorded) {
             });
             let all = Arc::clone(&all);
             std::thread::spawn(move || {
-                pass_on(client, server, |said| {
+                forward(client, server, |said| {
                     all.lock().unwrap()[number].extend_from_slice(said);
                 })
             });
@@ -194,7 +198,7 @@ fn recording_proxy(to: SocketAddr) -> (SocketAddr, Recorded) {
     (at, recorded)
 }
 
-fn pass_on(mut client: TcpStream, mut server: TcpStream, mut record: impl FnMut(&[u8])) {
+fn forward(mut client: TcpStream, mut server: TcpStream, mut record: impl FnMut(&[u8])) {
     let mut bytes = [0; 4096];
     while let Ok(count @ 1..) = client.read(&mut bytes) {
         record(&bytes[..count]);
@@ -206,7 +210,7 @@ fn pass_on(mut client: TcpStream, mut server: TcpStream, mut record: impl FnMut(
 }
 
 #[test]
-fn a_recorded_handshake_opens_nothing_when_it_is_sent_again() {
+fn replayed_handshake_is_rejected() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let (proxy, recorded) = recording_proxy(address(&site));
     let mut command = program(&site, "obey");
@@ -219,16 +223,16 @@ fn a_recorded_handshake_opens_nothing_when_it_is_sent_again() {
     let begins = |route: Route| recorded.iter().any(|said| said.starts_with(&route.preamble()));
     assert!(
         begins(Route::HeadTokenRpc) && begins(Route::Host(HostId::HEAD)),
-        "the way was not over the proxy"
+        "the program did not connect through the proxy"
     );
     let (jobs, actors) = (site.list("jobs"), site.list("actors"));
     for said in recorded {
         let mut stream = dial(&site);
-        // It may be closed in the middle of it.
+        // The node may close the connection before all of it is written.
         let _ = stream.write_all(&said);
-        let heard = closed(stream);
-        println!("{} bytes sent again, {} heard", said.len(), heard.len());
-        assert!(heard.len() < 4000, "{} bytes to a recording", heard.len());
+        let received = closed(stream);
+        println!("{} bytes replayed, {} received", said.len(), received.len());
+        assert!(received.len() < 4000, "{} bytes to a replay", received.len());
     }
     assert_eq!((site.list("jobs"), site.list("actors")), (jobs, actors));
     assert_eq!(site.list("nodes")[0]["state"], "ALIVE");

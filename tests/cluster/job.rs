@@ -1,7 +1,13 @@
-//! This executable, started again as a program that joins a cluster and does what its test says.
+//! Test programs: this executable, re-executed as a driver that joins a cluster and follows its test.
 //!
-//! Orders are lines of JSON on its standard input, replies lines on its standard output. What a program
-//! is to do of its own, where nobody can talk to it, is in an environment variable.
+//!
+//! ```text
+//! test                                  program (ROADSHOW_TEST_ROLE="obey")
+//!   stdin:   [number, Order]    ----->    a task for each order
+//!   stdout:  "reply: [number, Reply]" <-  number 0 reports the join
+//! ```
+//!
+//! Other roles run a fixed script without a conversation, for programs that the cluster starts itself.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,6 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix::System;
@@ -24,18 +31,18 @@ use super::cast::{
 use super::proc::{self, PATIENCE};
 use super::site::{Node, TestCluster, isolate, text};
 
-/// What a program is to do.
+/// Environment variable with the role of a program.
 pub(super) const ROLE: &str = "ROADSHOW_TEST_ROLE";
 
-/// The variables of the environment of its workers.
+/// Environment variable with variables for the workers of a program.
 const WORKERS_HAVE: &str = "ROADSHOW_TEST_ENV";
 
-/// How the test harness starts it.
+/// Arguments with which the test harness runs [`drive`] alone.
 pub(super) const ARGUMENTS: [&str; 3] = ["job::drive", "--exact", "--nocapture"];
 
 const MARK: &str = "reply: ";
 
-/// What an actor is to be, in the words of the builder.
+/// Options of a spawn, as the builder has them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Wish {
     pub(super) start: u64,
@@ -49,7 +56,7 @@ pub(super) struct Wish {
     pub(super) detached: bool,
 }
 
-/// What a program is told to do. Actors are called as they were when they were spawned.
+/// Operation for a program. Actors are named as in their spawn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     Spawn(String, Box<Wish>),
@@ -62,29 +69,29 @@ pub(super) enum Order {
     Print(String, String, u64),
     Variable(String, String),
     Finish(String),
-    /// What an actor is to do with another.
+    /// Calls another actor from within an actor.
     Friend(String, Friend),
-    /// So many spawns with that wish, each given up some microseconds later than the one before.
+    /// Spawns actors and drops each spawn some microseconds later than the one before.
     GiveUp(u64, Box<Wish>),
-    /// A task on each worker, several times; the processes that ran one.
+    /// Runs a number of tasks; returns the processes that ran them.
     Tasks(u64),
-    /// A task that tries these, and gives the numbers of the errors.
+    /// Performs operations in a task; returns their error numbers.
     Attempt(Vec<Attempt>),
-    /// What a worker's process says of itself: its status and its environment.
+    /// Returns the self-description of a worker.
     LookAtItself,
-    /// A task that leaves files.
+    /// Creates files in a task.
     LeaveFiles,
-    /// So many actors at once; how many milliseconds that took, and their processes.
+    /// Spawns a number of actors concurrently; returns the milliseconds it took, and their processes.
     Many(u64),
-    /// The workers' processes.
+    /// Returns the process ids of the workers.
     Workers,
-    /// Processes that a task starts and that stay.
+    /// Starts processes from a task that keep running.
     StartSleeps,
-    /// Processes that a task leaves behind, and that end.
+    /// Starts daemons from a task that exit soon.
     LeaveDaemons,
-    /// A task that ends its worker.
+    /// Stops the actix system of a worker from a task.
     StopSystem,
-    /// A task that uses so many bytes of its stack.
+    /// Uses a number of bytes of a task's stack.
     UseStack(u64),
 }
 
@@ -142,12 +149,13 @@ async fn join() -> Result<Cluster, roadshow::ClusterError> {
 }
 
 fn say(text: &str) {
-    // The harness may have begun a line.
+    // The harness prints "test ... " without a line end before the test runs.
     println!("\n{MARK}{text}");
 }
 
-/// Joins, and counts how often each letter is in a text, with an actor on each worker: a program like any.
-/// It prints the answer and the processes that had a part in it, and ends with the code that is asked for.
+/// Joins, sums numbers with an actor on each worker, and ends with the given exit code.
+///
+/// Prints the sum and the processes of the actors.
 async fn count(code: &str) {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len();
@@ -167,12 +175,11 @@ async fn count(code: &str) {
     std::process::exit(code.parse().unwrap());
 }
 
-/// Joins and counts, has another program and a second cluster of its own count, and works on without any
-/// cluster; ends with the code that is asked for.
+/// Joins, shuts its cluster down, uses a second one, and works on without any until it ends with the given code.
 async fn linger(how: &str) {
     let (seconds, code) = how.split_once(' ').unwrap();
     let cluster = Cluster::init().await.unwrap();
-    // It is a job of its own, although it inherits the variables of this one.
+    // The second program is another job, although it inherits the environment of this one.
     let mut other = Command::new(std::env::current_exe().unwrap());
     let other = other.args(ARGUMENTS).env(ROLE, "count 0").output().unwrap();
     assert!(other.status.success(), "{}", text(&other.stderr));
@@ -190,10 +197,10 @@ async fn linger(how: &str) {
     std::process::exit(code.parse().unwrap());
 }
 
-/// What a submitted program tries, as JSON.
+/// Environment variable with the operations that a submitted program tries, as JSON.
 pub(super) const ATTEMPTS: &str = "ROADSHOW_TEST_ATTEMPTS";
 
-/// Joins, tries what it should not, and counts; says what became of it, and what its process is.
+/// Joins, performs operations that should be denied, prints the results and its self-description, and counts.
 async fn try_things(code: &str) {
     let attempts: Vec<Attempt> = serde_json::from_str(&std::env::var(ATTEMPTS).unwrap()).unwrap();
     let tried: Vec<_> = attempts.iter().map(Attempt::make).collect();
@@ -201,7 +208,7 @@ async fn try_things(code: &str) {
     count(code).await;
 }
 
-/// Joins, and stays until it is ended.
+/// Joins, and runs until it is killed.
 async fn stay() {
     let cluster = Cluster::init().await.unwrap();
     let actor = cluster.spawn::<Keeper>(0).await.unwrap();
@@ -209,13 +216,13 @@ async fn stay() {
     std::future::pending().await
 }
 
-/// Joins, has workers print, and ends at once.
+/// Joins, makes workers print, and ends immediately: output may still be in flight.
 async fn print() {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len() as u64;
     let actors = join_all((0..workers).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
     for actor in &actors {
-        // The harness of this executable has begun a line in each worker.
+        // The harness of this executable leaves an unfinished line in each worker.
         actor.as_ref().unwrap().send(Print("\neach".to_owned(), 3)).await.unwrap();
     }
     cluster.run(print_ticks::task()).await.unwrap();
@@ -223,7 +230,7 @@ async fn print() {
     std::process::exit(0);
 }
 
-/// Joins, has a worker show its progress, and ends.
+/// Joins, makes a worker print a progress bar, and ends.
 async fn progress() {
     let cluster = Cluster::init().await.unwrap();
     cluster.run(show_progress::task(200)).await.unwrap();
@@ -231,10 +238,10 @@ async fn progress() {
     std::process::exit(0);
 }
 
-/// The actors that a program has.
-type Cast = Rc<RefCell<HashMap<String, RemoteAddr<Keeper>>>>;
+/// Actors of a program by name.
+type Actors = Rc<RefCell<HashMap<String, RemoteAddr<Keeper>>>>;
 
-/// Does what it is told until its input ends.
+/// Performs orders until its standard input ends.
 async fn obey() {
     let cluster = match join().await {
         Ok(cluster) => Rc::new(cluster),
@@ -244,20 +251,20 @@ async fn obey() {
         }
     };
     say(&serde_json::to_string(&(0, Reply::Done)).unwrap());
-    let (tell, mut told) = tokio::sync::mpsc::channel(16);
+    let (sender, mut orders) = tokio::sync::mpsc::channel(16);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let order: (u64, Order) = serde_json::from_str(&line).unwrap();
-            if tell.blocking_send(order).is_err() {
+            if sender.blocking_send(order).is_err() {
                 return;
             }
         }
     });
-    let cast = Cast::default();
-    while let Some((number, order)) = told.recv().await {
-        let (cluster, cast) = (Rc::clone(&cluster), Rc::clone(&cast));
+    let actors = Actors::default();
+    while let Some((number, order)) = orders.recv().await {
+        let (cluster, actors) = (Rc::clone(&cluster), Rc::clone(&actors));
         actix_rt::spawn(async move {
-            let reply = follow(&cluster, &cast, order).await.unwrap_or_else(Reply::Failed);
+            let reply = follow(&cluster, &actors, order).await.unwrap_or_else(Reply::Failed);
             say(&serde_json::to_string(&(number, reply)).unwrap());
         });
     }
@@ -266,20 +273,20 @@ async fn obey() {
     }
 }
 
-async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, String> {
+async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Reply, String> {
     fn text(error: impl std::fmt::Display) -> String {
         error.to_string()
     }
-    let actor = |name: &str| cast.borrow().get(name).cloned().ok_or_else(|| format!("there is no {name}"));
-    let mine = |name: String, actor: RemoteAddr<Keeper>| {
-        cast.borrow_mut().insert(name, actor);
+    let actor = |name: &str| actors.borrow().get(name).cloned().ok_or_else(|| format!("there is no {name}"));
+    let store = |name: String, actor: RemoteAddr<Keeper>| {
+        actors.borrow_mut().insert(name, actor);
         Reply::Done
     };
     Ok(match order {
-        Order::Spawn(name, wish) => mine(name, wish.spawn(cluster).await.map_err(text)?),
-        Order::Find(name, actor, None) => mine(name, cluster.actor(&actor).await.map_err(text)?),
+        Order::Spawn(name, wish) => store(name, wish.spawn(cluster).await.map_err(text)?),
+        Order::Find(name, actor, None) => store(name, cluster.actor(&actor).await.map_err(text)?),
         Order::Find(name, actor, Some(namespace)) => {
-            mine(name, cluster.actor_in(&namespace, &actor).await.map_err(text)?)
+            store(name, cluster.actor_in(&namespace, &actor).await.map_err(text)?)
         }
         Order::Add(to, n) => Reply::Number(actor(&to)?.send(Add(n)).await.map_err(text)?),
         Order::Pid(of) => Reply::Number(actor(&of)?.send(Pid).await.map_err(text)?),
@@ -297,15 +304,15 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
             Reply::Done
         }
         Order::Variable(of, name) => Reply::Text(actor(&of)?.send(Variable(name)).await.map_err(text)?),
-        Order::Finish(who) => {
-            actor(&who)?.send(Finish).await.map_err(text)?;
+        Order::Finish(name) => {
+            actor(&name)?.send(Finish).await.map_err(text)?;
             Reply::Done
         }
         Order::Friend(of, what) => Reply::Number(actor(&of)?.send(what).await.map_err(text)??),
         Order::GiveUp(times, wish) => {
             for n in 0..times {
                 let spawning = wish.clone().spawn(cluster);
-                // One that has come to be is stopped; what is dropped is looked at by the test.
+                // A completed spawn is stopped here. The test checks that a dropped one leaves nothing allocated.
                 if let Ok(spawned) = tokio::time::timeout(Duration::from_micros(50 * n), spawning).await {
                     spawned.map_err(text)?.stop().await.map_err(text)?;
                 }
@@ -384,21 +391,23 @@ impl Wish {
     }
 }
 
-/// A program that runs. Dropping it ends it.
+/// Running program. Dropping it kills it.
 pub(super) struct Job {
     child: Child,
     orders: Option<ChildStdin>,
     replies: Arc<(Mutex<HashMap<u64, Reply>>, Condvar)>,
+    /// Finishes at the end of the standard output.
+    reader: JoinHandle<()>,
     errors: Arc<Mutex<String>>,
     last: u64,
 }
 
-/// A reply that is to come.
+/// Handle of an order whose reply is pending.
 #[derive(Debug)]
-#[must_use = "a reply is waited for"]
+#[must_use = "a reply must be awaited"]
 pub(super) struct Pending(u64);
 
-/// A program for a cluster, which finds the token by itself.
+/// Builds a program for a cluster, which finds the token by itself.
 pub(super) fn program(site: &TestCluster, role: &str) -> Command {
     program_under(site, &site.nodes[0].under, role)
 }
@@ -420,7 +429,7 @@ pub(super) fn program_under(site: &TestCluster, under: &[String], role: &str) ->
 }
 
 impl Job {
-    /// A program that has joined.
+    /// Starts a program that joins.
     #[track_caller]
     pub(super) fn join(site: &TestCluster) -> Self {
         Self::join_with(program(site, "obey"))
@@ -434,7 +443,7 @@ impl Job {
         }
     }
 
-    /// A program that has joined, or what it says about that.
+    /// Starts a program, and returns its error if it cannot join.
     #[track_caller]
     pub(super) fn start(command: Command) -> Result<Self, String> {
         let mut job = Self::launch(command);
@@ -444,20 +453,20 @@ impl Job {
         }
     }
 
-    /// A program that may not have joined yet.
+    /// Starts a program without waiting for it to join.
     #[track_caller]
     pub(super) fn launch(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let replies = Arc::<(Mutex<HashMap<u64, Reply>>, Condvar)>::default();
         let errors = Arc::<Mutex<String>>::default();
-        listen(child.stdout.take().unwrap(), Arc::clone(&replies));
+        let reader = listen(child.stdout.take().unwrap(), Arc::clone(&replies));
         gather(child.stderr.take().unwrap(), Arc::clone(&errors));
         let orders = child.stdin.take();
-        Self { child, orders, replies, errors, last: 0 }
+        Self { child, orders, replies, reader, errors, last: 0 }
     }
 
-    /// Has the program begin with something.
+    /// Sends an order without waiting for the reply.
     pub(super) fn begin(&mut self, order: Order) -> Pending {
         self.last += 1;
         let line = serde_json::to_string(&(self.last, order)).unwrap();
@@ -465,7 +474,7 @@ impl Job {
         Pending(self.last)
     }
 
-    /// Its reply, if it is there.
+    /// Reply, if it has arrived.
     pub(super) fn look(&self, pending: &Pending) -> Option<Reply> {
         self.replies.0.lock().unwrap().get(&pending.0).cloned()
     }
@@ -480,17 +489,19 @@ impl Job {
         let until = Instant::now() + PATIENCE;
         loop {
             {
-                let (replies, came) = &*self.replies;
+                let (replies, arrived) = &*self.replies;
                 let replies = replies.lock().unwrap();
                 if let Some(reply) = replies.get(&pending.0) {
                     return reply.clone();
                 }
-                // It is looked at again soon, since the program may end without a word.
-                drop(came.wait_timeout(replies, Duration::from_millis(100)).unwrap());
+                // The timeout is for a program that ends without a reply, which notifies nothing.
+                drop(arrived.wait_timeout(replies, Duration::from_millis(100)).unwrap());
             }
             let ended = self.child.try_wait().unwrap();
             let late = Instant::now() > until;
-            if (late || ended.is_some()) && self.look(pending).is_none() {
+            // The last replies may still be in the pipe when the process has ended.
+            let silent = ended.is_some() && self.reader.is_finished();
+            if (late || silent) && self.look(pending).is_none() {
                 panic!("no reply to {pending:?}; ended: {ended:?}; {}", self.errors());
             }
         }
@@ -502,7 +513,7 @@ impl Job {
         self.wait_for_reply(&pending)
     }
 
-    /// Has it done, which has to succeed.
+    /// Sends an order that must succeed.
     #[track_caller]
     pub(super) fn does(&mut self, order: Order) {
         let shown = format!("{order:?}");
@@ -530,7 +541,7 @@ impl Job {
         }
     }
 
-    /// Has it tried, which has to fail; gives the error's text.
+    /// Sends an order that must fail, and returns the error.
     #[track_caller]
     pub(super) fn fails(&mut self, order: Order) -> String {
         let shown = format!("{order:?}");
@@ -545,7 +556,7 @@ impl Job {
         self.does(Order::Spawn(name.to_owned(), Box::new(wish)));
     }
 
-    /// The process of an actor.
+    /// Process id of an actor.
     #[track_caller]
     pub(super) fn pid_of(&mut self, name: &str) -> u64 {
         self.number(Order::Pid(name.to_owned()))
@@ -556,18 +567,18 @@ impl Job {
         self.number(Order::Add(to.to_owned(), n))
     }
 
-    /// What it has written to its standard error.
+    /// Standard error of the program so far.
     pub(super) fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
     }
 
-    /// Lets it end, and waits for it.
+    /// Ends the program gracefully, and waits for its exit.
     #[track_caller]
     pub(super) fn finish(mut self) {
         self.end_of_input();
     }
 
-    /// The same for one that is held by something else.
+    /// Like [`Job::finish`], for a program that something else owns.
     #[track_caller]
     pub(super) fn end_of_input(&mut self) {
         drop(self.orders.take());
@@ -580,7 +591,7 @@ impl Job {
         proc::wait_for("the program ends", || self.child.try_wait().unwrap())
     }
 
-    /// Kills it, and leaves what it has begun.
+    /// Kills the program, with its calls still in flight.
     pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -589,13 +600,16 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // Both fail where it has ended and was waited for.
+        // Both fail only for a program that was waited for already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn listen(stdout: impl Read + Send + 'static, replies: Arc<(Mutex<HashMap<u64, Reply>>, Condvar)>) {
+fn listen(
+    stdout: impl Read + Send + 'static,
+    replies: Arc<(Mutex<HashMap<u64, Reply>>, Condvar)>,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let Some(reply) = line.strip_prefix(MARK) else { continue };
@@ -603,7 +617,7 @@ fn listen(stdout: impl Read + Send + 'static, replies: Arc<(Mutex<HashMap<u64, R
             replies.0.lock().unwrap().insert(number, reply);
             replies.1.notify_all();
         }
-    });
+    })
 }
 
 fn gather(mut stderr: impl Read + Send + 'static, errors: Arc<Mutex<String>>) {
@@ -615,12 +629,12 @@ fn gather(mut stderr: impl Read + Send + 'static, errors: Arc<Mutex<String>>) {
     });
 }
 
-/// What a program says that nobody talks to.
+/// Marked lines in the output of a program.
 pub(super) fn said(stdout: &str) -> Vec<String> {
     stdout.lines().filter_map(|line| line.strip_prefix(MARK)).map(str::to_owned).collect()
 }
 
-/// Runs a program that has a role of its own to its end.
+/// Runs a program with a scripted role to its end.
 #[track_caller]
 pub(super) fn run(command: Command) -> (Vec<String>, String, ExitStatus) {
     let mut command = command;
@@ -629,7 +643,7 @@ pub(super) fn run(command: Command) -> (Vec<String>, String, ExitStatus) {
     (said(&text(&output.stdout)), text(&output.stderr), output.status)
 }
 
-/// The processes that a count was made by, once its sum is checked.
+/// Checks the sum of a `count`, and returns the processes of its actors.
 #[track_caller]
 pub(super) fn counted(said: &[String]) -> Vec<u64> {
     let pids = said.iter().find_map(|line| line.strip_prefix("the sum is 499500, by "));

@@ -1,4 +1,4 @@
-//! Lists of many actors, as the command has them of a head, and who gets the room that many want.
+//! Lists of thousands of actors, and fairness between large and small actors.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -16,7 +16,7 @@ fn ids(rows: &Value) -> Vec<String> {
     rows.map(|row| row["actor_id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What a list says of the rows that it leaves out, and the cursor that it names.
+/// Note about rows that were left out, and the cursor in it.
 fn left_out(listed: &Output) -> (String, String) {
     let note = text(&listed.stderr);
     let cursor = note.split("--after ").nth(1).and_then(|rest| rest.split(' ').next());
@@ -38,7 +38,7 @@ fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
     let listed = output(site.roadshow(&["list", "actors"]));
     assert_eq!(text(&listed.stdout).lines().count(), 101);
     let (note, cursor) = left_out(&listed);
-    assert!(note.starts_with("100 of 5001 are shown; --limit 5001 shows all, --after "), "{note}");
+    assert!(note.starts_with("100 of 5001 rows shown; --limit 5001 shows all, --after "), "{note}");
     let all = ids(&site.json(&["list", "actors"]));
     assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (5001, 5001));
     assert!(all.is_sorted());
@@ -50,7 +50,7 @@ fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
     let node = one[0]["node_id"].as_str().unwrap();
     let filter = format!("--filter=node={node}");
     let (note, _) = left_out(&output(site.roadshow(&["list", "actors", &filter, "--limit=3", "--json"])));
-    assert!(note.starts_with("3 of 5001 are shown"), "{note}");
+    assert!(note.starts_with("3 of 5001 rows shown"), "{note}");
     let (code, error) = refused(site.roadshow(&["list", "actors", "--filter=state=ALIV"]));
     assert!(code == 2 && error.contains("one of PENDING_CREATION, ALIVE"), "{error}");
 
@@ -63,7 +63,7 @@ fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
 }
 
 #[test]
-fn an_actor_that_wants_a_whole_node_is_placed_though_small_ones_keep_coming() {
+fn actor_that_needs_a_whole_node_is_placed_although_small_ones_keep_arriving() {
     let site = TestCluster::head(&["--num-cpus=2"]);
     let mut job = Job::join(&site);
     let small = |name: &str| Order::Spawn(name.to_owned(), Box::new(Wish::with("cpu", 1.0)));
@@ -74,14 +74,14 @@ fn an_actor_that_wants_a_whole_node_is_placed_though_small_ones_keep_coming() {
     for next in 2..10_000 {
         let pending = job.begin(small(&next.to_string()));
         job.does(Order::Finish((next - 2).to_string()));
-        let is_reserved = wait_for("the next is placed, or waits for the large one", || {
+        let is_reserved = wait_for("the next one is placed, or waits for the large one", || {
             if job.look(&pending).is_some() {
                 return Some(false);
             }
             let status = site.json(&["status"]);
             let is_reserved =
-                status["waiting"].to_string().contains("is reserved for the first that wants this");
-            // Both wait: the node was reserved before there was room for the small one.
+                status["waiting"].to_string().contains("is reserved for the oldest of these requests");
+            // Both wait: the node was reserved for the large one before a CPU became free.
             (is_reserved && status["waiting_count"] == 2).then_some(true)
         });
         if is_reserved {
@@ -89,7 +89,7 @@ fn an_actor_that_wants_a_whole_node_is_placed_though_small_ones_keep_coming() {
             break;
         }
     }
-    let (next, pending) = last.expect("the large one is not passed for ever");
+    let (next, pending) = last.expect("small actors do not starve the large one");
     job.does(Order::Finish((next - 1).to_string()));
     assert!(job.end_of(large).is_done());
     job.does(Order::Finish("large".to_owned()));

@@ -1,4 +1,4 @@
-//! What workers print: in files of their nodes, and at their driver's terminal.
+//! Output of workers, in files of their nodes and at the driver's terminal.
 
 use std::process::Stdio;
 
@@ -10,13 +10,13 @@ use super::proc::{self, wait_for};
 use super::site::{TestCluster, json, output, text};
 
 #[test]
-fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
+fn output_of_workers_is_in_files_and_at_the_driver_s_terminal() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let node = site.nodes[1].clone();
     job.spawn("prints", Wish { on: Some(node.id.clone()), ..Wish::named("prints") });
     let pid = job.pid_of("prints");
-    // The harness of this executable has begun a line.
+    // The harness of this executable leaves an unfinished line.
     job.does(Order::Print("prints".into(), "the line's rest".into(), 1));
     job.does(Order::Print("prints".into(), "once".into(), 1));
     job.does(Order::Print("prints".into(), "often".into(), 50));
@@ -27,7 +27,7 @@ fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
         let has = |line: &&str| errors.lines().any(|it| it.starts_with(&format!("{prefix}{line}")));
         shown.iter().all(has).then_some(())
     });
-    wait_for("no line of one process is folded", || {
+    wait_for("no line of a single process is deduplicated", || {
         let shown = format!("{prefix}often out");
         (job.errors().lines().filter(|line| **line == shown).count() == 50).then_some(())
     });
@@ -52,7 +52,7 @@ fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
     job.finish();
 }
 
-/// What is at the standard error of a program that has ended.
+/// Standard error of a program that has ended.
 #[track_caller]
 fn shown_by(site: &TestCluster, role: &str) -> Vec<String> {
     let mut command = program(site, role);
@@ -63,14 +63,14 @@ fn shown_by(site: &TestCluster, role: &str) -> Vec<String> {
     shown.into_iter().filter(|line| !line.contains("roadshow_worker")).collect()
 }
 
-/// The lines of workers whose text begins so, without their labels.
+/// Lines of workers with this beginning, without their labels.
 fn texts<'a>(shown: &'a [String], beginning: &str) -> Vec<&'a str> {
     let texts = shown.iter().filter_map(|line| line.split_once(") ")).map(|(_, text)| text);
     texts.filter(|text| text.starts_with(beginning)).collect()
 }
 
 #[test]
-fn what_was_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
+fn output_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
     let site = TestCluster::pair();
     for _ in 0..5 {
         let shown = shown_by(&site, "print");
@@ -83,12 +83,12 @@ fn what_was_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
 }
 
 #[test]
-fn a_node_that_is_silent_costs_a_shutdown_no_line_that_the_driver_has() {
+fn silent_node_does_not_make_a_shutdown_lose_lines_that_the_driver_has() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     for (name, node) in ["a", "b"].into_iter().zip(&site.nodes) {
         job.spawn(name, Wish::on(node));
-        // The harness of this executable has begun a line.
+        // The harness of this executable leaves an unfinished line.
         job.does(Order::Print(name.into(), "\nsame".into(), 1));
         job.does(Order::Print(name.into(), format!("end of {name}"), 1));
     }
@@ -100,7 +100,7 @@ fn a_node_that_is_silent_costs_a_shutdown_no_line_that_the_driver_has() {
     proc::signal(agent, Signal::STOP);
     job.end_of_input();
     proc::signal(agent, Signal::CONT);
-    // One of the two was folded: it is shown when its window ends, or at the end.
+    // One of the two is a duplicate, which is held back until its window or the program ends.
     wait_for("both are shown", || {
         let count = job.errors().lines().filter(|line| line.ends_with(") same out")).count();
         (count == 2).then_some(())
@@ -108,7 +108,7 @@ fn a_node_that_is_silent_costs_a_shutdown_no_line_that_the_driver_has() {
 }
 
 #[test]
-fn the_last_state_of_a_progress_bar_is_shown_while_it_changes() {
+fn last_state_of_a_progress_bar_is_shown_while_it_changes() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let shown = shown_by(&site, "progress");
     let states = texts(&shown, "step");
@@ -118,12 +118,12 @@ fn the_last_state_of_a_progress_bar_is_shown_while_it_changes() {
 }
 
 #[test]
-fn the_log_of_a_head_is_put_aside_when_it_gets_long() {
+fn long_log_of_a_head_is_rotated() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let node = &site.nodes[0];
     let logs = node.session.join("logs");
     proc::kill(node.head());
-    // As if it had logged for weeks.
+    // A sparse file of the maximum size stands for weeks of logging.
     let long = std::fs::OpenOptions::new().append(true).open(logs.join("head.log")).unwrap();
     long.set_len(LOG_FILE_BYTES_MAX).unwrap();
     let mut again = site.head_again_command();
@@ -135,13 +135,13 @@ fn the_log_of_a_head_is_put_aside_when_it_gets_long() {
     });
     assert!(written.len() < 64 << 10, "{} bytes", written.len());
     assert_eq!(std::fs::metadata(logs.join("head.log.1")).unwrap().len(), LOG_FILE_BYTES_MAX);
-    // So does what is no event, such as the words of a panic.
+    // Output that bypasses the logger, such as a panic message, goes to the new file as well.
     let stderr = std::fs::read_link(format!("/proc/{}/fd/2", node.head())).unwrap();
     assert_eq!(stderr, logs.join("head.log"));
 }
 
 #[test]
-fn workers_have_of_the_environment_only_what_they_are_given() {
+fn workers_have_only_the_environment_variables_that_the_driver_gives_them() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut command = program(&site, "obey");
     command.env("ROADSHOW_TEST_ENV", "GIVEN=yes").env("NOT_GIVEN", "no");

@@ -1,4 +1,4 @@
-//! Processes that are killed: the head, an agent, a worker, a driver.
+//! Failures of processes: head, agent, worker and driver.
 
 use std::fs;
 use std::thread;
@@ -11,19 +11,19 @@ use super::job::{Job, Order, Pending, Wish};
 use super::proc::{self, wait_for, wait_within};
 use super::site::{TestCluster, json};
 
-/// What a lease may take longer on a machine that has much else to do.
-const AND_A_BIT: Duration = Duration::from_secs(10);
+/// Additional time for a lease to expire on a busy machine.
+const SLACK: Duration = Duration::from_secs(10);
 
-/// Has a program begin a call without an answer, and waits until its handler has begun.
+/// Begins a call that gets no reply, and waits until its handler has begun.
 fn begin_never(job: &mut Job, actor: &str) -> Pending {
     let pending = job.begin(Order::Never(actor.to_owned()));
-    // What the actor answers now, it answers after it.
+    // The mailbox is ordered: the reply to a later call shows that the handler has begun.
     job.add(actor, 0);
     pending
 }
 
 #[test]
-fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
+fn job_survives_a_kill_and_restart_of_the_head() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let (one, other) = (site.nodes[0].clone(), site.nodes[1].clone());
@@ -35,20 +35,20 @@ fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
 
     let agent = one.agent();
     proc::kill(one.head());
-    // Nobody needs it for what there is.
+    // Calls between existing actors do not need the head.
     assert_eq!((job.add("one", 10), job.add("other", 20)), (11, 22));
-    let asked_meanwhile = job.begin(Order::Spawn("meanwhile".into(), Box::default()));
+    let spawned_meanwhile = job.begin(Order::Spawn("meanwhile".into(), Box::default()));
     let again = site.head_again();
     assert_eq!(again["address"], site.address);
     assert_eq!(one.agent(), agent);
 
     assert_eq!((job.add("one", 100), job.add("other", 200)), (111, 222));
     assert_eq!((job.pid_of("one"), job.pid_of("other")), pids);
-    // What was asked for while there was no head.
-    let placed = job.end_of(asked_meanwhile);
+    // The spawn from the time without a head.
+    let placed = job.end_of(spawned_meanwhile);
     assert!(placed.is_done(), "{placed:?}\n{}", job.errors());
     assert_eq!(job.add("meanwhile", 1), 1);
-    // A program that comes now finds the head's node at least.
+    // A new program finds at least the head's own node, for which the restart waits.
     let mut early = Job::join(&site);
     early.spawn("early", Wish::default());
     early.finish();
@@ -59,7 +59,7 @@ fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
         job.spawn(name, Wish::default());
         assert_eq!(job.add(name, 7), 7);
     }
-    // Names are still owned.
+    // Names are still taken.
     let taken = job.fails(Order::Spawn("again".into(), Box::new(Wish::named("one"))));
     assert!(taken.contains("one"), "{taken}");
     job.does(Order::Find("found".into(), "one".into(), None));
@@ -75,7 +75,7 @@ fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
 }
 
 #[test]
-fn members_come_back_to_a_head_with_the_certificates_that_they_have() {
+fn members_rejoin_a_restarted_head_with_their_certificates() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     job.spawn("one", Wish::default());
@@ -91,7 +91,7 @@ fn members_come_back_to_a_head_with_the_certificates_that_they_have() {
     wait_for("both nodes are back", || {
         site.list("nodes").iter().all(|node| node["state"] == "ALIVE").then_some(())
     });
-    // A program that comes now has none.
+    // Only a new program needs a new certificate.
     job.spawn("other", Wish::default());
     assert_eq!((job.add("one", 1), job.add("other", 2)), (1, 2));
     Job::join(&site).finish();
@@ -101,7 +101,7 @@ fn members_come_back_to_a_head_with_the_certificates_that_they_have() {
 }
 
 #[test]
-fn an_agent_that_is_killed_takes_its_workers_along_and_its_callers_hear_why() {
+fn workers_of_a_killed_agent_end_and_callers_get_the_cause() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut job = Job::join(&site);
@@ -113,7 +113,7 @@ fn an_agent_that_is_killed_takes_its_workers_along_and_its_callers_hear_why() {
     proc::ended(worker.try_into().unwrap());
     assert_eq!(job.add("spared", 1), 1);
 
-    let row = wait_within(NODE_LEASE + AND_A_BIT, "the node is dead", || {
+    let row = wait_within(NODE_LEASE + SLACK, "the node is dead", || {
         let row = site.row("nodes", "node_id", node.id.clone());
         (row["state"] == "DEAD").then_some(row)
     });
@@ -125,7 +125,7 @@ fn an_agent_that_is_killed_takes_its_workers_along_and_its_callers_hear_why() {
     assert!(refused.starts_with("not delivered"), "{refused}");
     assert!(row["cause"].is_string(), "{row}");
     assert_eq!(site.row("actors", "name", "doomed")["state"], "DEAD");
-    // Its name is free, and all goes to the node that is left.
+    // The name is free, and new work is placed on the remaining node.
     job.spawn("new", Wish::named("doomed"));
     for name in ["a", "b"] {
         job.spawn(name, Wish::default());
@@ -136,7 +136,7 @@ fn an_agent_that_is_killed_takes_its_workers_along_and_its_callers_hear_why() {
 }
 
 #[test]
-fn the_cause_of_a_killed_worker_s_end_names_the_signal() {
+fn cause_of_a_killed_worker_names_the_signal() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     job.spawn("doomed", Wish { on: Some(site.nodes[1].id.clone()), ..Wish::named("doomed") });
@@ -158,14 +158,14 @@ fn the_cause_of_a_killed_worker_s_end_names_the_signal() {
         assert!(row["cause"].as_str().unwrap().contains("SIGKILL"), "{row}");
     }
     assert_eq!(job.add("spared", 1), 1);
-    // Another takes its place.
+    // The agent has started another worker.
     job.spawn("new", Wish::on(&site.nodes[1]));
     assert_eq!(site.node_of(job.pid_of("new")), site.nodes[1].id);
     job.finish();
 }
 
 #[test]
-fn a_killed_driver_s_job_fails_and_its_workers_end() {
+fn job_of_a_killed_driver_fails_and_its_workers_end() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let workers = job.numbers(Order::Workers);
@@ -173,7 +173,7 @@ fn a_killed_driver_s_job_fails_and_its_workers_end() {
     job.spawn("kept", Wish { detached: true, ..Wish::named("kept") });
     let kept = job.pid_of("kept");
     job.kill();
-    wait_within(JOB_LEASE + AND_A_BIT, "its workers end", || {
+    wait_within(JOB_LEASE + SLACK, "its workers end", || {
         let left = workers.iter().filter(|&&pid| proc::runs(pid.try_into().unwrap()));
         (left.count() == 0).then_some(())
     });
@@ -188,10 +188,10 @@ fn a_killed_driver_s_job_fails_and_its_workers_end() {
 }
 
 #[test]
-fn who_waits_for_workers_that_crash_again_and_again_is_told_so_and_gets_one_in_the_end() {
+fn spawn_that_waits_for_crashing_workers_shows_the_reason_and_succeeds_in_the_end() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
-    // Another is started at once, then after a second, and then after two.
+    // Back-off: the replacements start immediately, after one second, and after two.
     let mut killed = 0;
     for _ in 0..3 {
         let pid = wait_for("there is another worker", || {
@@ -202,19 +202,19 @@ fn who_waits_for_workers_that_crash_again_and_again_is_told_so_and_gets_one_in_t
     }
     wait_for("its end is known", || (site.row("workers", "pid", killed)["state"] == "DEAD").then_some(()));
     let pending = job.begin(Order::Spawn("waits".into(), Box::default()));
-    let told = wait_for("it is told why it waits", || {
+    let reason = wait_for("the reason is shown", || {
         let status = site.json(&["status"]);
         let reason = status["waiting"][0]["reason"].as_str()?;
         Some(reason.to_owned())
     });
-    assert!(told.contains("crash at their start") && told.contains("SIGKILL"), "{told}");
+    assert!(reason.contains("crash at their start") && reason.contains("SIGKILL"), "{reason}");
     assert!(job.end_of(pending).is_done(), "{}", job.errors());
     assert_eq!(job.add("waits", 1), 1);
     job.finish();
 }
 
 #[test]
-fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_are_counted() {
+fn suspended_worker_is_shown_until_it_continues_and_its_tasks_are_counted() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     let pid: u32 = job.numbers(Order::Workers)[0].try_into().unwrap();
@@ -223,14 +223,14 @@ fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_ar
     let counted = wait_for("its tasks are counted", || Some(finished()).filter(|finished| *finished > 0));
     let is_shown = |state: &str, alerts: usize| {
         wait_for(&format!("it is shown as {state}"), || {
-            let told = site.json(&["status"])["alerts"].as_array()?.len();
+            let shown = site.json(&["status"])["alerts"].as_array()?.len();
             let is_it = |row: &serde_json::Value| row["pid"] == pid && row["state"] == state;
-            (site.list("workers").iter().any(is_it) && told == alerts).then_some(())
+            (site.list("workers").iter().any(is_it) && shown == alerts).then_some(())
         });
     };
     proc::signal(pid, Signal::STOP);
     is_shown("SUSPENDED", 1);
-    // Another life of the head hears of both again.
+    // A restarted head learns both from the reports of the agent.
     proc::kill(site.nodes[0].head());
     site.head_again();
     is_shown("SUSPENDED", 1);
@@ -245,14 +245,14 @@ fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_ar
 }
 
 #[test]
-fn what_an_agent_misses_while_it_is_stopped_for_a_moment_it_is_told_again() {
+fn agent_that_was_suspended_gets_the_commands_it_missed() {
     let site = TestCluster::pair();
     let (node, mut job) = (site.nodes[1].clone(), Job::join(&site));
     job.spawn("kept", Wish { detached: true, name: Some("kept".into()), ..Wish::on(&node) });
     let pid = job.pid_of("kept").try_into().unwrap();
     proc::signal(node.agent(), Signal::STOP);
     let killed = site.roadshow(&["kill", "kept"]).spawn();
-    // So long that the head has given up telling it, and not so long that the node is given up.
+    // Longer than the head's attempts to send the command, and shorter than the node's lease.
     thread::park_timeout(2 * HEAD_RPC_TIMEOUT);
     proc::signal(node.agent(), Signal::CONT);
     assert!(killed.unwrap().wait().unwrap().success());

@@ -1,4 +1,4 @@
-//! Three machines that see each other over a network only.
+//! Three machines that are connected only by a network.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ use super::proc::wait_for;
 use super::site::{TestCluster, skipped};
 use super::tokens::is_as_before;
 
-/// The network, or the reason for which a test cannot do its work here.
+/// Network with a number of machines; skips the test where there can be none.
 macro_rules! network_or_skip {
     ($machines:expr) => {
         match Network::new($machines) {
@@ -44,7 +44,7 @@ fn site(network: &Network, machines: usize) -> TestCluster {
 }
 
 #[test]
-fn a_program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
+fn program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
     let network = network_or_skip!(3);
     let joining = network.capture();
     let site = site(&network, 3);
@@ -59,9 +59,9 @@ fn a_program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
     let nodes: BTreeSet<_> = pids.iter().map(|&pid| site.node_of(pid)).collect();
     assert_eq!(nodes, site.nodes.iter().map(|node| node.id.clone()).collect());
 
-    let message = "a message that nobody else is to read".repeat(10);
+    let message = "a message that must not appear anywhere".repeat(10);
     let mut job = Job::join_with(program(&site, "obey"));
-    // The executable has gone before, and would be a lot to look through.
+    // From here on, to leave out the executable: it was transferred before, and would be slow to search.
     let working = network.capture();
     for node in &site.nodes {
         job.spawn(&node.id, Wish::on(node));
@@ -81,26 +81,26 @@ fn a_program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
         let socket = UdpSocket::bind((network.address(1), 0)).unwrap();
         socket.send_to(control, (network.address(2), 9)).unwrap();
     });
-    let heard = [joining, working.end()].concat();
-    println!("the network has carried {} bytes while nodes joined and actors worked", heard.len());
-    let has = |text: &[u8]| heard.windows(text.len()).any(|window| window == text);
-    assert!(has(control), "the capture has {} bytes, and not what was sent in plain text", heard.len());
+    let captured = [joining, working.end()].concat();
+    println!("the network has carried {} bytes while nodes joined and actors worked", captured.len());
+    let has = |text: &[u8]| captured.windows(text.len()).any(|window| window == text);
+    assert!(has(control), "the capture of {} bytes lacks what was sent in plain text", captured.len());
     assert!(!has(&message.as_bytes()[..37]), "an actor's message is on the network in plain text");
     assert!(!has(&site.token.as_bytes()[60..80]), "the token is on the network in plain text");
 }
 
-/// How long certificates are valid, in seconds: a renewal is due after a third of it.
+/// Validity of certificates in seconds; a renewal is due after a third of it.
 const SHORT_LIFE_SECONDS: u64 = 4;
 
 #[test]
-fn a_job_goes_on_while_all_of_its_certificates_are_renewed() {
+fn job_keeps_running_while_all_of_its_certificates_are_renewed() {
     if !cfg!(debug_assertions) {
-        println!("skipped: a release does not shorten the lives of certificates");
+        println!("skipped: a release build does not shorten the validity of certificates");
         return;
     }
     let network = network_or_skip!(2);
-    let life = format!("ROADSHOW_TEST_CERTIFICATE_SECONDS={SHORT_LIFE_SECONDS}");
-    let under = [network.under(0), vec!["env".to_owned(), life]].concat();
+    let validity = format!("ROADSHOW_TEST_CERTIFICATE_SECONDS={SHORT_LIFE_SECONDS}");
+    let under = [network.under(0), vec!["env".to_owned(), validity]].concat();
     let mut site = TestCluster::head_under(under, &network.address(0), &["--num-cpus=1"]);
     site.join_under(&network.under(1), &network.address(1), &["--num-cpus=1"]);
     let mut job = Job::join_with(program(&site, "obey"));
@@ -111,8 +111,8 @@ fn a_job_goes_on_while_all_of_its_certificates_are_renewed() {
     job.number(friend(Friend::Find("far".to_owned(), "far".to_owned())));
     let never = job.begin(Order::Never("far".to_owned()));
     let (begun, mut sum) = (Instant::now(), 0);
-    // Behind that no link is left that was made with a first, or a second, certificate.
-    wait_for("three lives of certificates have passed", || {
+    // After three validity periods no link is left that was made with a first or second certificate.
+    wait_for("three validity periods have passed", || {
         assert_eq!(job.add("far", 1), sum + 1, "{}", job.errors());
         assert_eq!(job.number(friend(Friend::Add(1))), sum + 2, "{}", job.errors());
         sum += 2;
@@ -126,14 +126,14 @@ fn a_job_goes_on_while_all_of_its_certificates_are_renewed() {
     job.finish();
 }
 
-/// What a peer shows for itself.
-struct Shown {
+/// Certificate chain and key of a client.
+struct ClientIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
 }
 
-impl Shown {
-    /// A certificate for a host, signed with what is in a state directory.
+impl ClientIdentity {
+    /// Issues a certificate for a host with the CA key from a state directory.
     fn signed(state: &Path, host: HostUid, valid_until: Duration) -> Self {
         let key = std::fs::read(state.join("authority.key")).unwrap();
         let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key)).unwrap();
@@ -144,14 +144,14 @@ impl Shown {
         Self { chain: vec![certificate.der().clone(), authority], key }
     }
 
-    fn self_made(host: HostUid) -> Self {
+    fn self_signed(host: HostUid) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params(host, A_DAY_AND_AN_HOUR).self_signed(&key).unwrap();
         Self { chain: vec![certificate.der().clone()], key }
     }
 }
 
-/// Valid from a day before to a while after the day before.
+/// Certificate parameters with a validity that began one day ago.
 fn params(host: HostUid, valid_for: Duration) -> CertificateParams {
     let names = [host_name(host), host_name_as(host, Role::Agent), Role::Agent.name()];
     let mut params = CertificateParams::new(names).unwrap();
@@ -164,11 +164,11 @@ fn params(host: HostUid, valid_for: Duration) -> CertificateParams {
     params
 }
 
-/// Takes any server: whether the server takes the client is what is looked at.
+/// Accepts any server: these tests check if the server accepts the client.
 #[derive(Debug)]
-struct Anybody;
+struct AcceptAnyServer;
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyServer {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -203,17 +203,17 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// How a host of the node takes a client that shows that, in words: what its TLS says, or that it waits.
-fn taken(site: &TestCluster, route: HostId, shown: Option<Shown>) -> String {
+/// Dials a host of the node, and describes the outcome: the TLS alert, bytes received, or that it waits.
+fn dial_result(site: &TestCluster, route: HostId, identity: Option<ClientIdentity>) -> String {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody));
-    let mut config = match shown {
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyServer));
+    let mut config = match identity {
         None => config.with_no_client_auth(),
-        Some(Shown { chain, key }) => {
+        Some(ClientIdentity { chain, key }) => {
             let key = PrivatePkcs8KeyDer::from(key.serialize_der());
             config.with_client_auth_cert(chain, key.into()).unwrap()
         }
@@ -233,52 +233,58 @@ fn taken(site: &TestCluster, route: HostId, shown: Option<Shown>) -> String {
 
 const A_DAY_AND_AN_HOUR: Duration = Duration::from_secs(25 * 3600);
 
-/// A node that is off loopback, and how its agent takes a client.
-fn off_loopback(shown: impl FnOnce(&TestCluster, HostUid) -> Option<Shown> + Send, expected: &[&str]) {
+/// Starts a node that is not on loopback, and checks how its agent answers a client with that identity.
+fn off_loopback(
+    identity: impl FnOnce(&TestCluster, HostUid) -> Option<ClientIdentity> + Send,
+    expected: &[&str],
+) {
     let network = network_or_skip!(1);
     let site = site(&network, 1);
     let agent = HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap());
-    let shown = shown(&site, fresh_identity());
-    let said = network.on(0, || taken(&site, agent, shown));
-    println!("it is told: {said}");
-    assert!(expected.iter().any(|expected| said.contains(expected)), "{said}");
+    let identity = identity(&site, fresh_identity());
+    let result = network.on(0, || dial_result(&site, agent, identity));
+    println!("the client gets: {result}");
+    assert!(expected.iter().any(|expected| result.contains(expected)), "{result}");
     is_as_before(&site);
 }
 
 #[test]
-fn off_loopback_a_certificate_of_the_cluster_is_taken_as_far_as_the_secret_is_asked_for() {
+fn off_loopback_a_certificate_of_the_cluster_is_accepted_up_to_the_proof_of_the_secret() {
     off_loopback(
-        |site, host| Some(Shown::signed(&site.state(), host, A_DAY_AND_AN_HOUR)),
+        |site, host| Some(ClientIdentity::signed(&site.state(), host, A_DAY_AND_AN_HOUR)),
         &["it waits", "bytes"],
     );
 }
 
 #[test]
-fn off_loopback_nobody_is_taken_without_a_certificate() {
+fn off_loopback_a_client_without_a_certificate_is_rejected() {
     off_loopback(|_, _| None, &["CertificateRequired"]);
 }
 
 #[test]
-fn off_loopback_an_expired_certificate_is_refused() {
+fn off_loopback_an_expired_certificate_is_rejected() {
     let an_hour = Duration::from_secs(3600);
-    off_loopback(|site, host| Some(Shown::signed(&site.state(), host, an_hour)), &["CertificateExpired"]);
+    off_loopback(
+        |site, host| Some(ClientIdentity::signed(&site.state(), host, an_hour)),
+        &["CertificateExpired"],
+    );
 }
 
 #[test]
-fn off_loopback_a_self_made_certificate_with_the_right_name_is_refused() {
+fn off_loopback_a_self_signed_certificate_with_the_right_name_is_rejected() {
     let refusals = ["UnknownCA", "DecryptError", "BadCertificate"];
-    off_loopback(|_, host| Some(Shown::self_made(host)), &refusals);
+    off_loopback(|_, host| Some(ClientIdentity::self_signed(host)), &refusals);
 }
 
 #[test]
-fn off_loopback_another_cluster_s_certificate_is_refused() {
+fn off_loopback_a_certificate_of_another_cluster_is_rejected() {
     let refusals = ["UnknownCA", "DecryptError", "BadCertificate"];
     let other = TestCluster::head(&["--num-cpus=0"]);
-    off_loopback(|_, host| Some(Shown::signed(&other.state(), host, A_DAY_AND_AN_HOUR)), &refusals);
+    off_loopback(|_, host| Some(ClientIdentity::signed(&other.state(), host, A_DAY_AND_AN_HOUR)), &refusals);
 }
 
 #[test]
-fn off_loopback_plain_bytes_get_no_answer_but_the_end() {
+fn off_loopback_plain_bytes_are_answered_by_nothing_but_a_close() {
     let network = network_or_skip!(1);
     let site = site(&network, 1);
     let agent = HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap());
@@ -286,19 +292,19 @@ fn off_loopback_plain_bytes_get_no_answer_but_the_end() {
         for host in [agent, HostId::HEAD] {
             let mut stream = TcpStream::connect(site.address.parse::<SocketAddr>().unwrap()).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            // As the handshake of a plain link begins.
+            // The start of a handshake without TLS, as on loopback.
             stream
                 .write_all(
                     &[&Route::Host(host).preamble()[..], &[0, 0, 0, 64, 1, 0, 0, 0], &[7; 64]].concat(),
                 )
                 .unwrap();
-            let mut heard = Vec::new();
-            match stream.read_to_end(&mut heard) {
+            let mut received = Vec::new();
+            match stream.read_to_end(&mut received) {
                 Ok(_) => {}
                 Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
             }
-            // An alert of TLS at most.
-            assert!(heard.len() < 10, "{heard:?}");
+            // At most a TLS alert.
+            assert!(received.len() < 10, "{received:?}");
         }
     });
     is_as_before(&site);

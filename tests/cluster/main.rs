@@ -1,7 +1,7 @@
 //! Clusters of nodes as an operator runs them: the real command, real daemons, and programs that join.
 //!
-//! Each test has a cluster of its own, in directories of its own, on any port that is free. The programs
-//! are this executable, started again (see [`job`]).
+//! Each test has its own cluster, in its own directories, on free ports. The programs are this executable, which
+//! re-executes itself in the role of a driver (see [`job`]).
 
 #![expect(
     clippy::unwrap_used,

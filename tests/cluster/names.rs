@@ -1,4 +1,4 @@
-//! Actors that have names, and those that outlive their job.
+//! Named actors, and detached actors that outlive their job.
 
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
@@ -13,7 +13,7 @@ fn spawn(wish: Wish) -> Order {
 }
 
 #[test]
-fn a_name_has_one_owner_in_its_namespace() {
+fn name_has_one_owner_in_its_namespace() {
     let site = TestCluster::pair();
     let mut jobs = [Job::join(&site), Job::join(&site)];
     let [one, other] = &mut jobs;
@@ -21,7 +21,7 @@ fn a_name_has_one_owner_in_its_namespace() {
     one.add("first", 5);
     one.does(find("found", "index", None));
     assert_eq!(one.add("found", 1), 6);
-    // Names are a job's own.
+    // Without a namespace, names belong to a job.
     let unknown = other.fails(find("found", "index", None));
     assert!(unknown.contains("index"), "{unknown}");
     other.spawn("first", Wish::named("index"));
@@ -38,14 +38,14 @@ fn a_name_has_one_owner_in_its_namespace() {
     assert_eq!(other.add("shared", 0), 9);
     other.fails(spawn(shared.clone()));
 
-    // A name is free again once its owner has ended.
+    // A name is free when its owner has ended, which the head learns a moment later.
     one.does(Order::Finish("shared".to_owned()));
     wait_for("the name is free", || other.reply(spawn(shared.clone())).is_done().then_some(()));
     jobs.into_iter().for_each(Job::finish);
 }
 
 #[test]
-fn a_detached_actor_outlives_its_job_and_the_next_job_finds_it() {
+fn detached_actor_outlives_its_job_and_is_found_by_the_next_one() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let detached =
@@ -76,7 +76,7 @@ fn a_detached_actor_outlives_its_job_and_the_next_job_finds_it() {
 }
 
 #[test]
-fn an_actor_that_is_killed_is_gone_and_the_others_of_its_worker_stay() {
+fn killed_actor_ends_and_other_actors_of_its_worker_keep_running() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("doomed", Wish::named("doomed"));
@@ -90,7 +90,7 @@ fn an_actor_that_is_killed_is_gone_and_the_others_of_its_worker_stay() {
     let refused_now = job.fails(Order::Add("doomed".to_owned(), 1));
     assert!(refused_now.starts_with("not delivered"), "{refused_now}");
     assert_eq!(job.add("spared", 1), 1);
-    let (code, said) = refused(site.roadshow(&["kill", "nobody"]));
-    assert!(code == 5 && said.contains("nobody"), "{code}: {said}");
+    let (code, said) = refused(site.roadshow(&["kill", "unknown"]));
+    assert!(code == 5 && said.contains("unknown"), "{code}: {said}");
     job.finish();
 }

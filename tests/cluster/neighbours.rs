@@ -1,4 +1,4 @@
-//! Programs that call an actor of another one, and what they hear of its end.
+//! Calls to an actor of another job, and their errors when it ends.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
 use super::site::{Node, TestCluster};
 
-/// How soon a caller hears of the end, as long as the head is there, on a machine that has much else to do.
+/// Maximum time until a caller gets the error while the head runs, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A program with a detached actor, and another that has found it: itself, and an actor of its own.
+/// Job with a detached actor, and another job that calls it from its driver and from an actor.
 struct Neighbours {
     site: TestCluster,
     owner: Job,
@@ -36,11 +36,11 @@ impl Neighbours {
         Self { site, owner, other, pid }
     }
 
-    /// Calls that are under way when `kill` ends the actor's worker end within `limit`, and so do later ones.
+    /// Checks that calls in flight and later calls fail within `limit` after `kill` has ended the actor's worker.
     fn hear_of(&mut self, kill: impl FnOnce(&TestCluster), limit: Duration, cause: &str) {
         let pending =
             [self.other.begin(Order::Never(KEPT.to_owned())), self.other.begin(friend(Friend::Never))];
-        // What the actor answers now, it answers behind them.
+        // The mailbox is ordered: the reply to a later call shows that both handlers have begun.
         wait_for("both have begun", || (self.other.number(friend(Friend::Add(0))) == 2).then_some(()));
         self.other.add(KEPT, 0);
         kill(&self.site);
@@ -56,7 +56,7 @@ impl Neighbours {
         self.is_refused(cause);
     }
 
-    /// Whoever has the address learns at once that it leads nowhere.
+    /// Checks that calls to the dead actor's address fail immediately.
     fn is_refused(&mut self, cause: &str) {
         let begun = Instant::now();
         for order in [Order::Add(KEPT.to_owned(), 1), friend(Friend::Add(1))] {
@@ -77,7 +77,7 @@ fn friend(what: Friend) -> Order {
 }
 
 #[test]
-fn calls_to_another_job_s_actor_end_when_its_worker_is_killed() {
+fn calls_to_another_job_s_actor_fail_when_its_worker_is_killed() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
@@ -87,7 +87,7 @@ fn calls_to_another_job_s_actor_end_when_its_worker_is_killed() {
 }
 
 #[test]
-fn calls_to_another_job_s_actor_end_when_its_node_is_given_up() {
+fn calls_to_another_job_s_actor_fail_when_its_node_is_lost() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
@@ -96,7 +96,7 @@ fn calls_to_another_job_s_actor_end_when_its_node_is_given_up() {
 }
 
 #[test]
-fn an_end_that_a_head_has_slept_through_is_told_when_it_is_back() {
+fn calls_fail_after_the_head_restarts_if_the_worker_ended_meanwhile() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
@@ -111,7 +111,7 @@ fn an_end_that_a_head_has_slept_through_is_told_when_it_is_back() {
 }
 
 #[test]
-fn an_address_that_was_not_used_since_the_end_is_refused_at_once() {
+fn address_that_was_unused_since_the_actor_ended_fails_immediately() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let node = site.nodes[0].clone();
     let mut all = Neighbours::on(site, &node);

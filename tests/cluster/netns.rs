@@ -1,4 +1,12 @@
-//! Nodes that are machines of their own to the network: namespaces, connected by a switch or a router.
+//! Network namespaces as machines, connected by a switch or a router.
+//!
+//! ```text
+//! Network::new(3)                     Network::routed(3)
+//!
+//! [0]---+                             [0]--/30--+
+//! [1]---[bridge] 192.0.2.0/24         [1]--/30--[router]  drops packets of one machine
+//! [2]---+  capture() reads here       [2]--/30--+         without any error to the senders
+//! ```
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,7 +22,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::site::text;
 
-/// Namespaces on one switch, or behind one router. Dropping them removes them.
+/// Namespaces on one switch or behind one router. Dropping it removes them.
 #[derive(Debug)]
 pub(super) struct Network {
     prefix: String,
@@ -23,12 +31,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// So many machines on a switch; or why there can be none.
+    /// Creates machines on one switch, or explains why this is impossible here.
     pub(super) fn new(machines: usize) -> Result<Self, String> {
         Self::with(machines, false)
     }
 
-    /// So many machines, each on a network of its own, with a router between them.
+    /// Creates machines on networks of their own, with a router between them.
     pub(super) fn routed(machines: usize) -> Result<Self, String> {
         Self::with(machines, true)
     }
@@ -83,7 +91,7 @@ impl Network {
         Ok(())
     }
 
-    /// Has the router drop all packets from and to a machine without a word, or no more of them.
+    /// Makes the router silently drop all packets from and to a machine, or stops that.
     pub(super) fn drop_packets_of(&self, at: usize, dropped: bool) {
         let (router, address, what) = (self.switch(), self.address(at), if dropped { "add" } else { "del" });
         ip(&["-n", &router, "route", what, "blackhole", &format!("{address}/32")]).unwrap();
@@ -105,22 +113,22 @@ impl Network {
         format!("{}-{at}", self.prefix)
     }
 
-    /// One of documentation's addresses (RFC 5737).
+    /// Documentation address (RFC 5737) of a machine.
     pub(super) fn address(&self, at: usize) -> String {
         if self.routed { routed_address(at, 2) } else { format!("192.0.2.{}", at + 1) }
     }
 
-    /// What a command is begun with that is to run on a machine.
+    /// Command prefix that runs a command on a machine.
     pub(super) fn under(&self, at: usize) -> Vec<String> {
         ["ip", "netns", "exec", &self.machine(at)].map(str::to_owned).to_vec()
     }
 
-    /// Does something on a machine.
+    /// Runs a closure on a machine.
     pub(super) fn on<T: Send>(&self, at: usize, what: impl FnOnce() -> T + Send) -> T {
         within(&self.machine(at), what)
     }
 
-    /// Hears all that passes the switch.
+    /// Captures all packets that pass the switch.
     pub(super) fn capture(&self) -> io::Result<Capture> {
         let socket = within(&self.switch(), || {
             socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(eth::ALL))
@@ -130,50 +138,50 @@ impl Network {
         rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, often)?;
         let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
-        let heard = std::thread::spawn(move || {
-            let (mut heard, mut packet) = (Vec::new(), vec![0; 128 << 10]);
+        let received = std::thread::spawn(move || {
+            let (mut received, mut packet) = (Vec::new(), vec![0; 128 << 10]);
             loop {
                 match recv(&socket, &mut packet[..], RecvFlags::empty()) {
-                    Ok((count, _)) => heard.extend_from_slice(&packet[..count]),
-                    // What came before the end was asked for is read before that.
-                    Err(_) if stopped.load(Ordering::Acquire) => return heard,
+                    Ok((count, _)) => received.extend_from_slice(&packet[..count]),
+                    // Packets from before the stop are in the socket buffer, and are read before the timeout occurs.
+                    Err(_) if stopped.load(Ordering::Acquire) => return received,
                     Err(_) => {}
                 }
             }
         });
-        Ok(Capture { stop, heard })
+        Ok(Capture { stop, received })
     }
 }
 
-/// A host of the network that a machine is on: 1 is the router, 2 the machine.
+/// Address on a machine's own network: host 1 is the router, host 2 the machine.
 fn routed_address(at: usize, host: usize) -> String {
     format!("192.0.2.{}", 4 * at + host)
 }
 
-/// What passes the switch.
+/// Running capture of the switch.
 pub(super) struct Capture {
     stop: Arc<AtomicBool>,
-    heard: std::thread::JoinHandle<Vec<u8>>,
+    received: std::thread::JoinHandle<Vec<u8>>,
 }
 
 impl Capture {
-    /// All that has passed, one packet behind the other.
+    /// Stops the capture, and returns all packets concatenated.
     pub(super) fn end(self) -> Vec<u8> {
         self.stop.store(true, Ordering::Release);
-        self.heard.join().unwrap()
+        self.received.join().unwrap()
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
         for name in (0..self.machines).map(|at| self.machine(at)).chain([self.switch()]) {
-            // One that was never made is not there.
+            // Fails for one whose creation failed.
             let _ = ip(&["netns", "del", &name]);
         }
     }
 }
 
-/// Runs something in a namespace, on a thread of its own.
+/// Runs a closure in a network namespace, on a thread of its own: the change of namespace cannot be undone.
 fn within<T: Send>(name: &str, what: impl FnOnce() -> T + Send) -> T {
     let namespace = File::open(std::path::Path::new("/run/netns").join(name)).unwrap();
     std::thread::scope(|scope| {
@@ -198,13 +206,13 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// The ports that are listened on where a process's network is.
+/// Listening TCP ports in the network namespace of a process.
 pub(super) fn listening_ports(pid: u32) -> BTreeSet<u16> {
     let tables = ["net/tcp", "net/tcp6"].map(|table| text(&super::proc::file(pid, table)));
     let lines = tables.iter().flat_map(|table| table.lines().skip(1));
     let listening = lines.filter_map(|line| {
         let columns: Vec<_> = line.split_whitespace().collect();
-        // The state is LISTEN.
+        // 0A is TCP_LISTEN.
         let port = columns.get(1).filter(|_| columns.get(3) == Some(&"0A"))?;
         u16::from_str_radix(port.rsplit_once(':')?.1, 16).ok()
     });

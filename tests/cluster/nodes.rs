@@ -1,4 +1,4 @@
-//! Two nodes: one program on both, several jobs at a time, and how long it all takes.
+//! Two nodes: one program on both, several jobs at a time, and the time that operations take.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::proc;
 use super::site::{TestCluster, text};
 
 #[test]
-fn a_program_s_actors_live_on_both_nodes_and_its_answer_is_right() {
+fn program_has_actors_on_both_nodes_and_its_result_is_right() {
     let site = TestCluster::pair();
     let (said, errors, status) = run(program(&site, "count 0"));
     assert!(status.success(), "{errors}");
@@ -20,7 +20,7 @@ fn a_program_s_actors_live_on_both_nodes_and_its_answer_is_right() {
 }
 
 #[test]
-fn the_list_of_nodes_has_what_scripts_rely_on() {
+fn list_of_nodes_has_the_fields_that_scripts_rely_on() {
     let mut site = TestCluster::head(&["--num-cpus=1.5", "--memory=1GiB", "--node-name=first"]);
     site.join(&["--num-cpus=1", "--resources={\"gpu\": 2}", "--labels=zone=a"]);
     let nodes = site.list("nodes");
@@ -38,7 +38,7 @@ fn the_list_of_nodes_has_what_scripts_rely_on() {
 }
 
 #[test]
-fn jobs_at_the_same_time_share_no_process() {
+fn concurrent_jobs_share_no_process() {
     let site = TestCluster::pair();
     let mut jobs = [Job::join(&site), Job::join(&site)];
     let pids = jobs.each_mut().map(|job| {
@@ -60,11 +60,11 @@ fn jobs_at_the_same_time_share_no_process() {
 }
 
 #[test]
-fn a_node_that_joins_later_takes_part_in_jobs_that_run() {
+fn node_that_joins_later_takes_part_in_running_jobs() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     let node = site.join(&["--num-cpus=1"]);
-    // It waits for the node's first worker.
+    // The spawn waits for the first worker of the node.
     job.spawn("there", Wish::on(&node));
     let pid = job.pid_of("there");
     assert_eq!(site.node_of(pid), node.id);
@@ -72,8 +72,8 @@ fn a_node_that_joins_later_takes_part_in_jobs_that_run() {
 }
 
 #[test]
-fn a_cluster_starts_grows_and_stops_in_moments_and_leaves_nothing() {
-    // Measured in builds for debugging, and on machines that do other things meanwhile.
+fn cluster_starts_grows_and_stops_quickly_and_leaves_no_files() {
+    // Five times the target: debug builds on busy machines.
     let most = |target_ms: u64| Duration::from_millis(target_ms * 5);
     let site = TestCluster::pair();
     let [head, join] = [0, 1].map(|at: usize| site.nodes[at].took);
@@ -83,12 +83,12 @@ fn a_cluster_starts_grows_and_stops_in_moments_and_leaves_nothing() {
         "head ready in {head:?}, join in {join:?}, both stopped in {stop:?}; head and agent: {resident} KiB"
     );
     assert!(head < most(300) && join < most(500), "{head:?}, {join:?}");
-    // One command a node.
+    // `stop` runs once for each node.
     assert!(stop < 2 * most(1000), "{stop:?}");
 }
 
 #[test]
-fn a_cluster_stops_soon_whatever_its_programs_do() {
+fn cluster_stops_quickly_whatever_its_programs_do() {
     let most = Duration::from_secs(2 * 5);
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
@@ -98,7 +98,7 @@ fn a_cluster_stops_soon_whatever_its_programs_do() {
     job.spawn("kept", Wish { detached: true, ..Wish::default() });
     let open = job.begin(Order::Never("kept".to_owned()));
     let stop = stopped(&site);
-    println!("stopped with a job that runs in {stop:?}");
+    println!("stopped with a running job in {stop:?}");
     assert!(stop < most, "{stop:?}");
     let lost = job.end_of(open);
     assert!(lost.failure().starts_with("outcome unknown"), "{lost:?}");
@@ -111,11 +111,11 @@ fn a_cluster_stops_soon_whatever_its_programs_do() {
     }
     job.kill();
     let stop = stopped(&site);
-    println!("stopped with a driver that is gone in {stop:?}");
+    println!("stopped after a killed driver in {stop:?}");
     assert!(stop < most, "{stop:?}");
 }
 
-/// Stops a cluster, and sees that nothing is left but its state.
+/// Stops a cluster, checks that only its state is left, and returns the time it took.
 fn stopped(site: &TestCluster) -> Duration {
     let begun = Instant::now();
     site.stop();
@@ -136,7 +136,7 @@ fn resident_kib(pid: u32) -> u64 {
 }
 
 #[test]
-fn a_thousand_actors_are_spawned_on_two_nodes_in_seconds() {
+fn thousand_actors_are_spawned_on_two_nodes_in_seconds() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let numbers = job.numbers(Order::Many(1000));

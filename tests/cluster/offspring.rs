@@ -1,4 +1,12 @@
-//! What a job's workers have started on a node ends with them, however it was started.
+//! Descendants of a job's workers end with the job, however they were started.
+//!
+//! ```text
+//! agent (child subreaper)
+//!   +- worker          ROADSHOW_* mark in its environment
+//!        +- child      found by parent
+//!        +- setsid     found by mark
+//!        +- env -i     no mark: found by parent while it has one, else by its adoption by the agent
+//! ```
 
 use rustix::process::Signal;
 
@@ -6,14 +14,14 @@ use super::job::{Job, Order};
 use super::proc::{self, runs, wait_for};
 use super::site::{TestCluster, output, text};
 
-/// A program on a node of one worker, and what a task of it has started in six ways.
-struct Started {
+/// Program on a node with one worker, and the processes that a task has started in six ways.
+struct JobWithSleeps {
     site: TestCluster,
     job: Job,
     sleeps: Vec<u32>,
 }
 
-impl Started {
+impl JobWithSleeps {
     fn new() -> Self {
         let site = TestCluster::head(&["--num-cpus=1"]);
         let mut job = Job::join(&site);
@@ -33,7 +41,7 @@ impl Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for JobWithSleeps {
     fn drop(&mut self) {
         for &pid in self.sleeps.iter().filter(|&&pid| runs(pid)) {
             proc::kill(pid);
@@ -42,8 +50,8 @@ impl Drop for Started {
 }
 
 #[test]
-fn nothing_is_left_when_a_job_ends_in_order_and_the_agent_reaps_what_it_has_adopted() {
-    let mut started = Started::new();
+fn graceful_end_of_a_job_leaves_no_process_and_the_agent_reaps_orphans() {
+    let mut started = JobWithSleeps::new();
     let agent = started.site.nodes[0].agent();
     for daemon in started.job.numbers(Order::LeaveDaemons) {
         let daemon = u32::try_from(daemon).unwrap();
@@ -55,8 +63,8 @@ fn nothing_is_left_when_a_job_ends_in_order_and_the_agent_reaps_what_it_has_adop
 }
 
 #[test]
-fn nothing_is_left_when_a_job_is_stopped() {
-    let started = Started::new();
+fn stopped_job_leaves_no_process() {
+    let started = JobWithSleeps::new();
     let id = started.site.list("jobs")[0]["job_id"].as_str().unwrap().to_owned();
     let stopped = output(started.site.roadshow(&["job", "stop", &id]));
     assert!(stopped.status.success(), "{}", text(&stopped.stderr));
@@ -64,20 +72,20 @@ fn nothing_is_left_when_a_job_is_stopped() {
 }
 
 #[test]
-fn what_has_a_mark_ends_with_a_worker_that_is_killed_and_the_rest_with_the_job() {
-    let mut started = Started::new();
+fn marked_processes_end_with_a_killed_worker_and_unmarked_ones_with_the_job() {
+    let mut started = JobWithSleeps::new();
     let worker = started.worker();
     proc::kill(worker);
-    // The last two have no mark: these end with their job at the latest.
+    // The last two have an empty environment, so they end only with the job.
     started.sleeps[..4].iter().copied().for_each(proc::ended);
     started.job.kill();
     started.all_end();
 }
 
 #[test]
-fn nothing_is_left_when_the_node_is_stopped() {
+fn stopped_node_leaves_no_process() {
     for force in [false, true] {
-        let started = Started::new();
+        let started = JobWithSleeps::new();
         let session = started.site.nodes[0].session.to_str().unwrap().to_owned();
         let options = ["stop", "--session-dir", &session, "--force"];
         let stopped = output(started.site.roadshow(if force { &options } else { &options[..3] }));
@@ -87,26 +95,26 @@ fn nothing_is_left_when_the_node_is_stopped() {
 }
 
 #[test]
-fn nothing_is_left_when_the_driver_is_killed() {
-    let mut started = Started::new();
+fn killed_driver_leaves_no_process() {
+    let mut started = JobWithSleeps::new();
     started.job.kill();
     started.all_end();
 }
 
 #[test]
-fn what_a_worker_can_find_ends_when_its_agent_is_killed() {
-    let started = Started::new();
+fn processes_that_a_worker_can_find_end_when_its_agent_is_killed() {
+    let started = JobWithSleeps::new();
     drop(proc::signal(started.site.nodes[0].agent(), Signal::KILL));
-    // A daemon without a mark and without a parent is nobody's any more.
+    // The last one is a daemon with an empty environment: without the agent nothing connects it to the job.
     started.sleeps[..5].iter().copied().for_each(proc::ended);
 }
 
 #[test]
-fn worker_whose_system_is_stopped_ends_and_another_takes_its_place() {
+fn worker_whose_system_is_stopped_ends_and_is_replaced() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     let before = job.numbers(Order::Workers)[0];
-    // Whether it is answered is a race with the end.
+    // The worker may end before its reply is sent.
     job.reply(Order::StopSystem);
     let ended = wait_for("the cluster knows of the end", || {
         let rows = site.list("workers");

@@ -1,4 +1,4 @@
-//! Outages that are shorter than a lease: a router between the machines drops packets.
+//! Network outages shorter than a lease, by a router that drops packets.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use super::netns::Network;
 use super::proc::wait_for;
 use super::site::TestCluster;
 
-/// Rounds of each outage: a soak asks for more.
+/// Number of rounds of each outage; soak tests set more.
 fn rounds() -> usize {
     std::env::var("ROADSHOW_TEST_ROUNDS").ok().map_or(1, |rounds| rounds.parse().unwrap())
 }
 
-/// Seconds of an outage; the longest is nine tenths of a lease.
+/// Durations of outages in seconds; the longest is nine tenths of a lease.
 fn outages() -> &'static [u64] {
     if rounds() > 1 { &[2, 5, 9] } else { &[9] }
 }
@@ -23,7 +23,7 @@ fn pass(time: Duration) {
 }
 
 #[test]
-fn an_outage_shorter_than_a_lease_costs_a_node_and_a_driver_nothing() {
+fn outage_shorter_than_a_lease_costs_a_node_and_a_driver_nothing() {
     let network = match Network::routed(3) {
         Ok(network) => network,
         Err(why) => return println!("skipped: {why}"),
@@ -35,11 +35,11 @@ fn an_outage_shorter_than_a_lease_costs_a_node_and_a_driver_nothing() {
     let mut sum = 0;
     let worker = job.pid_of("far");
     for &seconds in outages() {
-        // The node's machine, and that of the driver.
+        // First the node's machine, then the driver's.
         for (cut, round) in [1, 2].into_iter().flat_map(|cut| (0..rounds()).map(move |round| (cut, round))) {
             let which = format!("{seconds} s, machine {cut}, round {round}");
             network.drop_packets_of(cut, true);
-            // One call is begun while no packet passes, and has no timeout.
+            // A call without a timeout, sent while no packet passes.
             let waits = job.begin(Order::Add("far".to_owned(), 1));
             pass(Duration::from_secs(seconds));
             network.drop_packets_of(cut, false);
@@ -49,7 +49,7 @@ fn an_outage_shorter_than_a_lease_costs_a_node_and_a_driver_nothing() {
             sum += 1;
             assert_eq!(job.add("far", 1), sum, "{which}: {}", job.errors());
             assert_eq!(job.pid_of("far"), worker, "{which}");
-            // The lease that was running would have ended by then.
+            // A lease that was not renewed would have expired by now.
             let jobs = wait_for("the head says that all is there", || {
                 let nodes = site.list("nodes");
                 let alive = nodes.iter().filter(|node| node["state"] == "ALIVE").count();

@@ -1,4 +1,4 @@
-//! Where actors go: what they hold, what they want of a node, and what becomes of those with no place.
+//! Placement of actors: resources, constraints, and actors that cannot be placed.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ fn spawn(name: &str, wish: Wish) -> Order {
 }
 
 #[test]
-fn work_that_finds_no_room_waits_with_its_reason_and_goes_on_when_there_is_some() {
+fn actor_without_capacity_waits_with_a_reason_until_some_is_free() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     site.join(&["--num-cpus=1", "--resources={\"gpu\": 1}"]);
     let mut job = Job::join(&site);
@@ -36,14 +36,14 @@ fn work_that_finds_no_room_waits_with_its_reason_and_goes_on_when_there_is_some(
     let node = site.row("nodes", "node_id", site.nodes[1].id.clone());
     assert_eq!(node["available"]["gpu"], 0.5, "{node}");
     job.finish();
-    wait_for("the job's end frees what it held", || {
+    wait_for("the end of the job frees its resources", || {
         let node = site.row("nodes", "node_id", site.nodes[1].id.clone());
         (node["available"]["gpu"] == 1.0).then_some(())
     });
 }
 
 #[test]
-fn what_can_never_be_placed_fails_at_once_and_says_what_there_is() {
+fn infeasible_actor_fails_immediately_and_the_error_lists_the_capacity() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     site.join(&["--num-cpus=2", "--resources={\"gpu\": 1}", "--labels=zone=a"]);
     let mut job = Job::join(&site);
@@ -59,7 +59,7 @@ fn what_can_never_be_placed_fails_at_once_and_says_what_there_is() {
 }
 
 #[test]
-fn an_actor_goes_to_the_node_or_the_label_that_it_asks_for() {
+fn actor_is_placed_on_the_requested_node_or_label() {
     let mut site = TestCluster::head(&["--num-cpus=1", "--labels=zone=a"]);
     site.join(&["--num-cpus=1", "--labels=zone=b"]);
     let mut job = Job::join(&site);
@@ -75,7 +75,7 @@ fn an_actor_goes_to_the_node_or_the_label_that_it_asks_for() {
 }
 
 #[test]
-fn actors_are_spread_over_the_nodes_unless_they_are_to_be_packed() {
+fn actors_are_spread_over_the_nodes_unless_packed() {
     let mut site = TestCluster::head(&["--num-cpus=4"]);
     site.join(&["--num-cpus=4"]);
     let mut job = Job::join(&site);
@@ -103,7 +103,7 @@ fn actors_are_spread_over_the_nodes_unless_they_are_to_be_packed() {
 }
 
 #[test]
-fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
+fn draining_node_gets_no_new_work_and_ends_with_its_jobs() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut job = Job::join(&site);
@@ -121,9 +121,9 @@ fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
     job.finish();
     proc::ended(node.agent());
     assert_eq!(site.row("nodes", "node_id", node.id.clone())["state"], "DEAD");
-    let (code, said) = refused(site.roadshow(&["drain", "nobody"]));
-    assert!(code == 5 && said.contains("nobody"), "{said}");
-    // It has left nothing by which somebody gets in, and is in nobody's way.
+    let (code, said) = refused(site.roadshow(&["drain", "unknown"]));
+    assert!(code == 5 && said.contains("unknown"), "{said}");
+    // The drained node leaves no token behind, and another start can use its session directory.
     assert!(!node.session.join("token").exists() && node.session.join("logs/agent.log").exists());
     let own = ["--num-cpus=1", "--session-dir", node.session.to_str().unwrap()];
     let again = site.json(&[&["start", "--host=127.0.0.1", "--address", &site.address], &own[..]].concat());
@@ -131,15 +131,15 @@ fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
 }
 
 #[test]
-fn places_that_were_given_up_on_their_way_are_free_again() {
+fn reservations_of_cancelled_spawns_are_released() {
     let site = TestCluster::head(&["--num-cpus=1", "--resources", r#"{"thing": 400}"#]);
     let mut job = Job::join(&site);
     job.does(Order::GiveUp(200, Box::new(Wish::with("thing", 1.0))));
-    let nothing_is_held = || {
+    let nothing_is_allocated = || {
         let node = &site.list("nodes")[0];
         (node["available"] == node["resources"]).then_some(())
     };
-    wait_for("nothing is held for nobody", nothing_is_held);
+    wait_for("no resource stays allocated", nothing_is_allocated);
     job.spawn("all", Wish::with("thing", 400.0));
     assert_eq!(job.add("all", 1), 1);
     job.finish();

@@ -1,4 +1,4 @@
-//! Where the cluster's secrets are, and where they are not.
+//! Locations and permissions of the cluster's secrets.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,21 +23,21 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 #[test]
-fn no_secret_is_in_arguments_environments_logs_or_files_of_others() {
+fn secrets_are_only_in_private_files_and_not_in_arguments_environments_or_logs() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     job.spawn("a", Wish::default());
     job.spawn("kept", Wish { detached: true, ..Wish::default() });
     job.does(Order::Print("a".into(), "a line".into(), 3));
-    // Something for the logs of the daemons.
+    // A rejected token makes the daemons log something.
     let mut wrong = site.roadshow(&["list", "nodes"]);
     wrong.env("ROADSHOW_TOKEN", site.token.to_uppercase().replace("RS1_", "rs1_a"));
     assert!(!output(wrong).status.success());
 
-    // In PKCS #8 the secret number of a key on P-256 is here, and what anybody may know behind it.
+    // PKCS #8 of a P-256 key: the private number is at bytes 36 to 68, the public key follows it.
     let key = fs::read(site.state().join("authority.key")).unwrap()[36..68].to_vec();
     let token = site.token.strip_prefix("rs1_").unwrap().as_bytes();
-    // The second half of the token: the first is the digest of what anybody may know.
+    // Only the second half of the token is secret: the first is the digest of the public CA key.
     let secret = &token[token.len() - 30..];
     let processes = site.processes();
     assert!(processes.len() >= 7, "{processes:?}");
@@ -56,7 +56,7 @@ fn no_secret_is_in_arguments_environments_logs_or_files_of_others() {
         assert_eq!(mode, 0o700, "{}", directory.display());
         for file in files_below(&directory) {
             let (path, mode) = (file.display(), fs::metadata(&file).unwrap().mode() & 0o777);
-            // A copy of this executable, which has no secret and is large.
+            // Copies of this executable contain no secret, and are too large to search.
             if file.components().any(|part| part.as_os_str() == "executables") {
                 continue;
             }

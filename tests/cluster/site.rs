@@ -1,4 +1,4 @@
-//! One cluster, started by the command, and all that a test asks of it.
+//! Test cluster that is started by the command, with helpers to run commands against it.
 
 use std::fmt::Display;
 use std::fs;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::proc;
 
-/// The variables by which the machine of a developer could have its say.
+/// Environment variables that must not leak in from the developer's machine.
 const NOT_INHERITED: [&str; 8] = [
     "ROADSHOW_DEDUP_LOGS",
     "ROADSHOW_ADDRESS",
@@ -24,7 +24,7 @@ const NOT_INHERITED: [&str; 8] = [
     "ROADSHOW_LOG",
 ];
 
-/// A directory for one test. Dropping it ends all that runs in it, and removes it.
+/// Directory of one test. Dropping it kills the processes that run in it, and removes it.
 #[derive(Debug)]
 pub(super) struct Scratch(PathBuf);
 
@@ -33,7 +33,7 @@ impl Scratch {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("roadshow-ct-{}-{number}", std::process::id()));
-        // What an earlier process of this number may have left.
+        // Left over from an earlier process with the same id.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Self(path.canonicalize().unwrap())
@@ -46,7 +46,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The daemons before their workers, lest those are started again: a few rounds end all.
+        // A daemon that is killed after its workers may start new ones in between, so repeat until none is left.
         for _ in 0..100 {
             proc::kill_below(&self.0);
             if proc::below(&self.0).is_empty() {
@@ -58,7 +58,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A cluster. Dropping it ends its processes and removes its files, also when the test fails.
+/// Running cluster. Dropping it stops its processes and removes its files, even if the test fails.
 #[derive(Debug)]
 pub(super) struct TestCluster {
     scratch: Scratch,
@@ -67,15 +67,15 @@ pub(super) struct TestCluster {
     pub(super) address: String,
 }
 
-/// A node as `start --json` has told of it.
+/// Node as `start --json` reports it.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) id: String,
     pub(super) address: String,
     pub(super) session: PathBuf,
-    /// How long the command took.
+    /// Duration of the start command.
     pub(super) took: Duration,
-    /// What the command runs under: another namespace of the network.
+    /// Command prefix that runs a command in the node's network namespace.
     pub(super) under: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ impl Node {
         self.daemon("agent")
     }
 
-    /// What the session's file says, by which `stop` finds it, too.
+    /// Process id of a daemon from the session's file, which `stop` reads, too.
     fn daemon(&self, role: &str) -> u32 {
         let json = fs::read(self.session.join("node.json")).unwrap();
         let node: Value = serde_json::from_slice(&json).unwrap();
@@ -98,7 +98,7 @@ impl Node {
     }
 }
 
-/// The command, which knows of no cluster and no session but those of `home`.
+/// Builds a command that finds no other cluster and session than those of `home`.
 pub(super) fn roadshow(home: &Path, under: &[String], arguments: &[&str]) -> Command {
     let program = env!("CARGO_BIN_EXE_roadshow");
     let mut command = match under.split_first() {
@@ -114,7 +114,7 @@ pub(super) fn roadshow(home: &Path, under: &[String], arguments: &[&str]) -> Com
     command
 }
 
-/// Keeps a process from what this user has otherwise.
+/// Hides the user's other sessions and settings from a process.
 pub(super) fn isolate(command: &mut Command, home: &Path) {
     for variable in NOT_INHERITED {
         command.env_remove(variable);
@@ -122,24 +122,24 @@ pub(super) fn isolate(command: &mut Command, home: &Path) {
     command.env("TMPDIR", home).env("HOME", home).env("XDG_STATE_HOME", home);
 }
 
-/// Runs a command to its end, which it has to reach in time.
+/// Runs a command to its end, and kills it if it takes too long.
 #[track_caller]
 pub(super) fn output(mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
-    match told.recv_timeout(proc::PATIENCE) {
+    let (sender, result) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match result.recv_timeout(proc::PATIENCE) {
         Ok(output) => output.unwrap(),
         Err(_) => {
             proc::kill(pid);
-            let output = told.recv().unwrap().unwrap();
+            let output = result.recv().unwrap().unwrap();
             panic!("the command does not end: {command:?}: {}", text(&output.stderr));
         }
     }
 }
 
-/// Says why a test cannot do its work here, past the harness, which shows nothing of a test that passes.
+/// Reports why a test is skipped. The test harness hides the output of a passing test, so this writes past it.
 pub(super) fn skipped(why: impl Display) {
     std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
@@ -149,7 +149,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
 }
 
 impl TestCluster {
-    /// A head alone, on loopback.
+    /// Starts a head on loopback, without further nodes.
     #[track_caller]
     pub(super) fn head(arguments: &[&str]) -> Self {
         Self::head_under(Vec::new(), "127.0.0.1", arguments)
@@ -165,7 +165,7 @@ impl TestCluster {
         site
     }
 
-    /// Two nodes of one worker each, on loopback.
+    /// Starts two nodes on loopback, with one worker each.
     #[track_caller]
     pub(super) fn pair() -> Self {
         let mut site = Self::head(&["--num-cpus=1"]);
@@ -173,7 +173,7 @@ impl TestCluster {
         site
     }
 
-    /// Starts the head with the cluster's state, in the session of the first node.
+    /// Starts the head with the cluster's state directory, in the session directory of the first node.
     #[track_caller]
     fn start_head(&mut self, under: &[String], host: &str, arguments: &[&str]) -> Value {
         let state = self.state();
@@ -184,7 +184,7 @@ impl TestCluster {
         self.start(under, &[&given[..], &own, arguments].concat())
     }
 
-    /// Stops the only node, and starts it again with the cluster's state.
+    /// Stops the only node, and restarts it with the cluster's state.
     #[track_caller]
     pub(super) fn stop_and_start(&mut self, arguments: &[&str]) {
         self.stop();
@@ -193,7 +193,7 @@ impl TestCluster {
         self.address = self.nodes[0].address.clone();
     }
 
-    /// Starts a head again that was killed.
+    /// Restarts a killed head.
     #[track_caller]
     pub(super) fn head_again(&self) -> Value {
         json(self.head_again_command())
@@ -209,7 +209,7 @@ impl TestCluster {
         command
     }
 
-    /// Another node on loopback.
+    /// Joins another node on loopback.
     #[track_caller]
     pub(super) fn join(&mut self, arguments: &[&str]) -> Node {
         self.join_under(&[], "127.0.0.1", arguments)
@@ -238,7 +238,7 @@ impl TestCluster {
         started
     }
 
-    /// The directory of all that is this cluster's.
+    /// Directory of everything that belongs to this cluster.
     pub(super) fn home(&self) -> &Path {
         self.scratch.path()
     }
@@ -247,12 +247,12 @@ impl TestCluster {
         self.home().join("state")
     }
 
-    /// All of its processes that run, and its programs'.
+    /// Process ids of the cluster's processes and of the test's programs.
     pub(super) fn processes(&self) -> Vec<u32> {
         proc::below(self.home())
     }
 
-    /// The command, about this cluster.
+    /// Builds a command for this cluster.
     pub(super) fn roadshow(&self, arguments: &[&str]) -> Command {
         let under = self.nodes.first().map(|node| node.under.clone()).unwrap_or_default();
         self.roadshow_under(&under, arguments)
@@ -266,20 +266,20 @@ impl TestCluster {
         command
     }
 
-    /// What the command prints with `--json`.
+    /// Output of a command with `--json`.
     #[track_caller]
     pub(super) fn json(&self, arguments: &[&str]) -> Value {
         json(self.roadshow(&[arguments, &["--json"]].concat()))
     }
 
-    /// A list of the command, such as that of the nodes.
+    /// Rows of `roadshow list`.
     #[track_caller]
     pub(super) fn list(&self, of: &str) -> Vec<Value> {
         let Value::Array(rows) = self.json(&["list", of]) else { panic!("the list of {of} is no array") };
         rows
     }
 
-    /// The row whose `field` is `value`.
+    /// Row of `roadshow list` whose `field` is `value`.
     #[track_caller]
     pub(super) fn row(&self, of: &str, field: &str, value: impl Into<Value>) -> Value {
         let (rows, value) = (self.list(of), value.into());
@@ -287,13 +287,13 @@ impl TestCluster {
         row.unwrap_or_else(|| panic!("no {field} {value} in {of}: {rows:#?}"))
     }
 
-    /// The node that a worker process runs on.
+    /// Id of the node that a worker process runs on.
     #[track_caller]
     pub(super) fn node_of(&self, pid: u64) -> String {
         self.row("workers", "pid", pid)["node_id"].as_str().unwrap().to_owned()
     }
 
-    /// Ends all nodes in order.
+    /// Stops all nodes gracefully.
     #[track_caller]
     pub(super) fn stop(&self) {
         for node in self.nodes.iter().rev() {
@@ -310,14 +310,14 @@ impl Drop for TestCluster {
         }
         for node in self.nodes.iter().rev().filter(|node| node.session.exists()) {
             let session = node.session.to_str().unwrap_or_default();
-            // What it does not end is killed with the directory.
+            // `Scratch` kills what this leaves running.
             let _ = self.roadshow(&["stop", "--force", "--session-dir", session]).output();
         }
     }
 }
 
 impl TestCluster {
-    /// What the daemons have written, for whoever looks for the cause of a failure.
+    /// Prints the logs of all daemons, to help find the cause of a failure.
     fn show_logs(&self) {
         for node in &self.nodes {
             for log in ["head.log", "agent.log"] {
@@ -331,7 +331,7 @@ impl TestCluster {
     }
 }
 
-/// Runs a command that has to succeed, and reads what it prints.
+/// Runs a command that must succeed, and parses its output.
 #[track_caller]
 pub(super) fn json(command: Command) -> Value {
     let shown = format!("{command:?}");
@@ -341,7 +341,7 @@ pub(super) fn json(command: Command) -> Value {
         .unwrap_or_else(|error| panic!("{shown}: {error}: {}", text(&output.stdout)))
 }
 
-/// Runs a command that has to fail; gives its exit code and the one line that it says.
+/// Runs a command that must fail, and returns its exit code and its one line of error.
 #[track_caller]
 pub(super) fn refused(command: Command) -> (i32, String) {
     let shown = format!("{command:?}");

@@ -1,4 +1,9 @@
-//! How a program gets to the nodes: a few copies from its driver, and the others from node to node.
+//! Distribution of a program: two copies from its driver, and the rest from node to node.
+//!
+//! ```text
+//! driver --sent--> node --fetched--> node
+//!        --sent--> node --fetched--> node      `had`: nodes with a copy from an earlier job
+//! ```
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +17,7 @@ use super::proc::{self, wait_for};
 use super::site::{Node, TestCluster, output, skipped, text};
 use super::submit::submit;
 
-/// How the nodes got the program, as its driver has logged last.
+/// Counts of nodes by the source of their copy, from the last log line of the driver.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     had: u64,
@@ -21,7 +26,7 @@ struct Tally {
     sent_bytes: u64,
 }
 
-/// A program that logs how the nodes get it.
+/// Command of a program that logs the distribution.
 fn logging(site: &TestCluster) -> Command {
     let mut command = program(site, "obey");
     command.env("ROADSHOW_LOG", "roadshow=info");
@@ -32,7 +37,7 @@ fn job(site: &TestCluster) -> Job {
     Job::join_with(logging(site))
 }
 
-/// What a program has logged last.
+/// Counts in the last such line of a log.
 fn logged(errors: &str) -> Option<Tally> {
     let line = errors.lines().rfind(|line| line.contains("the executable is on the nodes"))?;
     let field = |name: &str| {
@@ -43,7 +48,7 @@ fn logged(errors: &str) -> Option<Tally> {
     Some(Tally { had: had?, sent: sent?, fetched: fetched?, sent_bytes: sent_bytes? })
 }
 
-/// What a program has logged once as many nodes have it.
+/// Counts once this number of nodes has the program.
 #[track_caller]
 fn tally(job: &Job, nodes: u64) -> Tally {
     wait_for("the program is on all nodes", || {
@@ -51,12 +56,12 @@ fn tally(job: &Job, nodes: u64) -> Tally {
     })
 }
 
-/// The size of the program, which is this executable.
+/// Size of the program, which is this executable, in bytes.
 fn size() -> u64 {
     fs::metadata(std::env::current_exe().unwrap()).unwrap().len()
 }
 
-/// The only program that a node has.
+/// Path of the only program stored on a node.
 fn stored(node: &Node) -> PathBuf {
     let files = fs::read_dir(node.session.join("executables")).unwrap().map(|file| file.unwrap().path());
     let files: Vec<_> = files.filter(|path| path.extension().is_none()).collect();
@@ -70,7 +75,7 @@ fn is_complete(node: &Node) {
     assert!(fs::read(stored(node)).unwrap() == own, "another program is on node {}", node.id);
 }
 
-/// A head's node that takes no work, and another node.
+/// Head's node without CPUs, and another node.
 fn with_one_worker_node() -> TestCluster {
     let mut site = TestCluster::head(&["--num-cpus=0"]);
     site.join(&["--num-cpus=1"]);
@@ -78,7 +83,7 @@ fn with_one_worker_node() -> TestCluster {
 }
 
 #[test]
-fn nodes_fetch_a_program_from_nodes_and_its_driver_sends_two_copies() {
+fn nodes_fetch_a_program_from_each_other_and_its_driver_sends_two_copies() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     for _ in 0..3 {
         site.join(&["--num-cpus=1"]);
@@ -86,14 +91,14 @@ fn nodes_fetch_a_program_from_nodes_and_its_driver_sends_two_copies() {
     let mut first = job(&site);
     assert_eq!(tally(&first, 4), Tally { sent: 2, fetched: 2, sent_bytes: 2 * size(), had: 0 });
     assert_eq!(first.numbers(Order::Workers).len(), 4);
-    // A node that joins while the job runs.
+    // A later node gets its copy from another node as well.
     let later = site.join(&["--num-cpus=1"]);
     assert_eq!(tally(&first, 5), Tally { sent: 2, fetched: 3, sent_bytes: 2 * size(), had: 0 });
     first.spawn("there", Wish::on(&later));
     assert_eq!(first.add("there", 1), 1);
     first.finish();
     site.nodes.iter().for_each(is_complete);
-    // Another job of the program is sent nowhere.
+    // A second job with the same program sends no copy.
     site.join(&["--num-cpus=1"]);
     let second = job(&site);
     assert_eq!(tally(&second, 6), Tally { had: 5, fetched: 1, sent: 0, sent_bytes: 0 });
@@ -101,12 +106,12 @@ fn nodes_fetch_a_program_from_nodes_and_its_driver_sends_two_copies() {
 }
 
 #[test]
-fn the_driver_of_a_submitted_program_sends_no_copy() {
+fn driver_of_a_submitted_program_sends_no_copy() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     for _ in 0..3 {
         site.join(&["--num-cpus=1"]);
     }
-    // The head's node has it, whichever node answers first.
+    // The submission has stored a copy on the head's node, whichever node is asked first.
     let submitted = output(submit(&site, "count 0", &["--env", "ROADSHOW_LOG=roadshow=info"]));
     let errors = text(&submitted.stderr);
     assert!(submitted.status.success(), "{errors}");
@@ -114,7 +119,7 @@ fn the_driver_of_a_submitted_program_sends_no_copy() {
 }
 
 #[test]
-fn nodes_fetch_a_program_from_other_machines_under_tls() {
+fn nodes_fetch_a_program_from_other_machines_over_tls() {
     let network = match Network::new(3) {
         Ok(network) => network,
         Err(why) => return skipped(why),
@@ -130,10 +135,10 @@ fn nodes_fetch_a_program_from_other_machines_under_tls() {
 }
 
 #[test]
-fn a_damaged_program_is_not_taken_from_a_node() {
+fn damaged_copy_of_a_program_is_not_accepted_from_a_node() {
     let mut site = with_one_worker_node();
     job(&site).finish();
-    // In the table of sections, which nothing reads that runs it.
+    // The last byte is in the section table, which the loader does not read: the damaged copy still runs.
     let (damaged, mut bytes) = (stored(&site.nodes[1]), fs::read(stored(&site.nodes[1])).unwrap());
     *bytes.last_mut().unwrap() ^= 1;
     let other = site.home().join("damaged");
@@ -152,8 +157,8 @@ fn a_damaged_program_is_not_taken_from_a_node() {
     job.finish();
 }
 
-/// A node joins while the one node that has the program is as `end` leaves it: it gets the program nevertheless.
-fn gets_it_although(end: impl Fn(u32), go_on: impl Fn(u32)) {
+/// Checks that a new node gets the program although `end` has stopped the only node that has it.
+fn gets_the_program_although(end: impl Fn(u32), go_on: impl Fn(u32)) {
     let mut site = with_one_worker_node();
     let mut job = job(&site);
     assert_eq!(tally(&job, 1).sent, 1);
@@ -171,26 +176,26 @@ fn gets_it_although(end: impl Fn(u32), go_on: impl Fn(u32)) {
 }
 
 #[test]
-fn a_node_that_is_silent_costs_the_next_one_a_few_seconds() {
-    gets_it_although(
+fn silent_node_delays_the_next_one_by_a_few_seconds() {
+    gets_the_program_although(
         |agent| drop(proc::signal(agent, Signal::STOP)),
         |agent| drop(proc::signal(agent, Signal::CONT)),
     );
 }
 
 #[test]
-fn a_node_that_was_killed_costs_the_next_one_a_few_seconds() {
-    gets_it_although(proc::kill, |_| {});
+fn killed_node_delays_the_next_one_by_a_few_seconds() {
+    gets_the_program_although(proc::kill, |_| {});
 }
 
-/// Whether a part of a program is on a node.
+/// Reports if a node has a partial copy of a program.
 fn has_part(node: &Node) -> bool {
     let files = fs::read_dir(node.session.join("executables")).unwrap().map(|file| file.unwrap().path());
     files.into_iter().any(|path| path.extension().is_some_and(|extension| extension == "part"))
 }
 
 #[test]
-fn two_slow_nodes_do_not_keep_the_program_from_the_next() {
+fn two_slow_nodes_do_not_delay_the_program_on_the_next() {
     let network = match Network::new(4) {
         Ok(network) => network,
         Err(why) => return skipped(why),
@@ -202,9 +207,9 @@ fn two_slow_nodes_do_not_keep_the_program_from_the_next() {
             return skipped(why);
         }
     }
-    // They need minutes, and the program has not joined before.
+    // The slow nodes need minutes. `launch` does not wait: the program joins once one node has it.
     let job = Job::launch(logging(&site));
-    wait_for("both are sent the program", || slow.iter().all(has_part).then_some(()));
+    wait_for("both slow nodes receive the program", || slow.iter().all(has_part).then_some(()));
     let fast = site.join_under(&network.under(3), &network.address(3), &["--num-cpus=1"]);
     let tally = wait_for("the next one has it", || logged(&job.errors()));
     assert_eq!((tally.had, tally.sent, tally.fetched), (0, 1, 0), "{}", job.errors());

@@ -1,4 +1,4 @@
-//! Programs that the cluster runs itself.
+//! Programs that are submitted to the cluster.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::job::{ARGUMENTS, ROLE, counted, said};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused, skipped, text};
 
-/// Submits this executable.
+/// Command that submits this executable in a role.
 pub(super) fn submit(site: &TestCluster, role: &str, options: &[&str]) -> Command {
     let program = std::env::current_exe().unwrap();
     let env = format!("{ROLE}={role}");
@@ -19,7 +19,7 @@ pub(super) fn submit(site: &TestCluster, role: &str, options: &[&str]) -> Comman
 }
 
 #[test]
-fn a_program_that_the_cluster_has_never_seen_runs_on_all_nodes_and_its_output_comes_back() {
+fn new_program_runs_on_all_nodes_and_its_output_is_printed() {
     let site = TestCluster::pair();
     let output = output(submit(&site, "count 0", &[]));
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -31,14 +31,14 @@ fn a_program_that_the_cluster_has_never_seen_runs_on_all_nodes_and_its_output_co
     let job = &site.list("jobs")[0];
     assert_eq!((&job["state"], &job["exit_code"]), (&"SUCCEEDED".into(), &0.into()), "{job}");
     assert_eq!(job["runs_on"], site.nodes[0].id);
-    // Afterwards it can be read again.
+    // The output is still in the log.
     let id = job["job_id"].as_str().unwrap();
     let again = super::site::output(site.roadshow(&["job", "logs", id]));
     assert!(text(&again.stdout).contains("the sum is 499500"), "{again:?}");
 }
 
 #[test]
-fn a_submitted_program_s_exit_code_is_the_command_s() {
+fn exit_code_of_a_submitted_program_is_that_of_the_command() {
     let site = TestCluster::pair();
     let ended = output(submit(&site, "count 3", &[]));
     assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
@@ -50,7 +50,7 @@ fn a_submitted_program_s_exit_code_is_the_command_s() {
 }
 
 #[test]
-fn a_submitted_program_works_on_after_its_cluster_s_end_and_its_exit_is_the_job_s() {
+fn submitted_program_may_run_on_after_shutdown_and_its_exit_code_is_that_of_the_job() {
     let site = TestCluster::head(&["--num-cpus=2"]);
     let seconds = config::JOB_LEASE.as_secs() + 2;
     std::thread::scope(|scope| {
@@ -60,7 +60,7 @@ fn a_submitted_program_works_on_after_its_cluster_s_end_and_its_exit_is_the_job_
             (has_left && row["runs_on"].is_string()).then(|| row["job_id"].clone())
         };
         let job = wait_for("it has left the cluster", || site.list("jobs").iter().find_map(works_on));
-        // What it held is free, while it works on: its second cluster may be there by now.
+        // Its workers are gone while it works on. Its second cluster, another job, may exist by now.
         let workers = site.list("workers").into_iter().filter(|worker| worker["job_id"] == job);
         assert!(workers.map(|worker| worker["state"].clone()).all(|state| state == "DEAD"));
         assert_eq!(site.row("jobs", "job_id", job)["state"], "RUNNING");
@@ -73,18 +73,18 @@ fn a_submitted_program_works_on_after_its_cluster_s_end_and_its_exit_is_the_job_
     jobs.sort_by_key(|job| job["job_id"].as_str().unwrap().to_owned());
     let states: Vec<_> = jobs.iter().map(|job| (&job["state"], &job["exit_code"], &job["runs_on"])).collect();
     let (null, own) = (serde_json::Value::Null, serde_json::Value::from(site.nodes[0].id.clone()));
-    // The submitted one, and those of the program that it started and of its second cluster.
+    // The submitted job, the program that it started, and its second cluster.
     let [seven, failed, succeeded] = [7.into(), "FAILED".into(), "SUCCEEDED".into()];
     assert_eq!(states, [(&failed, &seven, &own), (&succeeded, &null, &null), (&succeeded, &null, &null)]);
 }
 
-/// Rounds of tests whose faults depend on moments: a soak asks for more.
+/// Number of rounds of tests with timing-dependent faults; soak tests set more.
 fn rounds() -> usize {
     std::env::var("ROADSHOW_TEST_ROUNDS").ok().map_or(3, |rounds| rounds.parse().unwrap())
 }
 
 #[test]
-fn a_program_that_is_submitted_right_after_a_restart_runs_and_its_result_is_right() {
+fn program_submitted_right_after_a_restart_runs_and_its_result_is_right() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     for round in 0..rounds() {
         site.stop_and_start(&["--num-cpus=1"]);
@@ -98,7 +98,7 @@ fn a_program_that_is_submitted_right_after_a_restart_runs_and_its_result_is_righ
 }
 
 #[test]
-fn a_submitted_job_goes_on_by_itself_until_it_is_stopped() {
+fn submitted_job_runs_without_its_command_until_it_is_stopped() {
     let site = TestCluster::pair();
     let submitted = output(submit(&site, "stay", &["--no-wait"]));
     assert!(submitted.status.success(), "{submitted:?}");
@@ -125,7 +125,7 @@ fn a_submitted_job_goes_on_by_itself_until_it_is_stopped() {
 }
 
 #[test]
-fn a_submitted_program_that_a_signal_ends_has_the_exit_code_of_a_shell() {
+fn submitted_program_that_is_killed_by_a_signal_has_the_exit_code_of_a_shell() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     std::thread::scope(|scope| {
         let submitted = scope.spawn(|| output(submit(&site, "stay", &[])));
@@ -142,7 +142,7 @@ fn a_submitted_program_that_a_signal_ends_has_the_exit_code_of_a_shell() {
 }
 
 #[test]
-fn what_is_no_program_is_not_submitted() {
+fn file_that_is_no_program_is_not_submitted() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let (_, said) = refused(site.roadshow(&["job", "submit", "--", "/etc/hostname"]));
     assert!(said.contains("/etc/hostname"), "{said}");
@@ -150,7 +150,7 @@ fn what_is_no_program_is_not_submitted() {
 }
 
 #[test]
-fn a_program_for_a_later_glibc_is_refused_before_it_is_started() {
+fn program_for_a_later_glibc_is_refused_before_it_is_started() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut bytes = std::fs::read(env!("CARGO_BIN_EXE_roadshow")).unwrap();
     let (needs, later) = (b"GLIBC_2.", b"GLIBC_9.");

@@ -1,4 +1,4 @@
-//! Who has no token, or another one, does not get in.
+//! Rejection of missing, mistyped and wrong tokens.
 
 use std::process::Command;
 
@@ -9,9 +9,9 @@ use super::site::{Scratch, TestCluster, refused, roadshow};
 
 const BASE32_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// What each of those who want in is told: a node that joins, a command, and a program.
-fn turned_away(site: &TestCluster, token: Option<&str>) -> [String; 3] {
-    // Where nothing is known of the cluster.
+/// Errors of a joining node, a command and a program with that token.
+fn rejections(site: &TestCluster, token: Option<&str>) -> [String; 3] {
+    // An empty home, so that no session's token is found.
     let elsewhere = Scratch::new();
     let with_token = |mut command: Command| {
         command.env("TMPDIR", elsewhere.path());
@@ -37,7 +37,7 @@ fn all_say(said: &[String], what: &str) {
     assert!(said.iter().all(|said| said.contains(what)), "{what:?} in each of {said:#?}");
 }
 
-/// That nobody has come in, and all works as before.
+/// Checks that a new job works, and that nothing else has joined.
 #[track_caller]
 pub(super) fn is_as_before(site: &TestCluster) {
     let mut job = Job::join(site);
@@ -50,42 +50,42 @@ pub(super) fn is_as_before(site: &TestCluster) {
 }
 
 #[test]
-fn without_a_token_nobody_gets_in() {
+fn missing_token_is_rejected() {
     let site = TestCluster::head(&["--num-cpus=1"]);
-    let said = turned_away(&site, None);
+    let said = rejections(&site, None);
     all_say(&said, "no token");
     all_say(&said, "ROADSHOW_TOKEN");
     is_as_before(&site);
 }
 
 #[test]
-fn a_mistyped_token_is_told_apart_from_a_wrong_one() {
+fn mistyped_token_has_another_error_than_a_wrong_one() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut letters = site.token.clone().into_bytes();
     letters[20] = if letters[20] == b'a' { b'b' } else { b'a' };
-    let said = turned_away(&site, Some(std::str::from_utf8(&letters).unwrap()));
+    let said = rejections(&site, Some(std::str::from_utf8(&letters).unwrap()));
     all_say(&said, "mistyped");
-    all_say(&turned_away(&site, Some(&site.token[..site.token.len() - 1])), "mistyped");
+    all_say(&rejections(&site, Some(&site.token[..site.token.len() - 1])), "mistyped");
     is_as_before(&site);
 }
 
 #[test]
-fn another_cluster_s_token_is_refused() {
+fn token_of_another_cluster_is_rejected() {
     let sites = [TestCluster::head(&["--num-cpus=1"]), TestCluster::head(&["--num-cpus=1"])];
     assert_ne!(sites[0].token, sites[1].token);
-    all_say(&turned_away(&sites[0], Some(&sites[1].token)), "another cluster");
+    all_say(&rejections(&sites[0], Some(&sites[1].token)), "another cluster");
     sites.iter().for_each(is_as_before);
 }
 
 #[test]
-fn a_token_with_another_secret_is_refused() {
+fn token_with_another_secret_is_rejected() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut bytes = decode(site.token.strip_prefix("rs1_").unwrap());
-    // The digest of the authority's key has 32 bytes, the secret behind it 16, the checksum 4.
+    // Layout: digest of the CA's key (32 bytes) | secret (16 bytes) | checksum (4 bytes).
     bytes[40] ^= 1;
     let checksum = Sha256::digest(&bytes[..48]);
     bytes[48..52].copy_from_slice(&checksum[..4]);
-    all_say(&turned_away(&site, Some(&format!("rs1_{}", encode(&bytes)))), "secret is not this cluster's");
+    all_say(&rejections(&site, Some(&format!("rs1_{}", encode(&bytes)))), "secret is not this cluster's");
     is_as_before(&site);
 }
 

@@ -1,4 +1,4 @@
-//! Jobs that run as other users than their node's agent.
+//! Jobs that run as other users than the agent.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -16,7 +16,7 @@ use super::job::{ARGUMENTS, ATTEMPTS, Job, Order, ROLE, Reply, Wish, counted, pr
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
-/// A node whose jobs run as other users, at an address at which its processes have certificates.
+/// Starts a node whose jobs run as other users, at an address with certificates; skips without root or address.
 fn site(arguments: &[&str]) -> Option<TestCluster> {
     if !geteuid().is_root() {
         skipped("only root may start jobs as other users");
@@ -26,13 +26,13 @@ fn site(arguments: &[&str]) -> Option<TestCluster> {
         skipped("this machine has no address but that of the loopback interface");
         return None;
     };
-    // As the shell of an operator may: no job is to have it.
+    // An operator's shell can leave files open, too: no job may inherit this one.
     let left_open = fs::File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
     Some(TestCluster::head_under(Vec::new(), &host, arguments))
 }
 
-/// The address from which this machine would send to others. Nothing is sent.
+/// Source address of the default route. Connecting a datagram socket sends nothing.
 fn own_address() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("203.0.113.1:9").ok()?;
@@ -40,12 +40,12 @@ fn own_address() -> Option<String> {
     (!address.is_loopback() && !address.is_unspecified()).then(|| address.to_string())
 }
 
-/// Uids of no other test, which this machine's users do not have.
+/// Option with a range of uids that no other test and no user of this machine has.
 fn uids(first: u32, count: u32) -> String {
     format!("--worker-uids={first}-{}", first + count - 1)
 }
 
-/// What no job may do to its cluster.
+/// Operations on the cluster that every job must be denied.
 fn on_the_cluster(site: &TestCluster) -> Vec<Attempt> {
     let (node, state) = (&site.nodes[0], site.state());
     let session = &node.session;
@@ -67,11 +67,11 @@ fn on_the_cluster(site: &TestCluster) -> Vec<Attempt> {
 
 fn on_a_process(pid: u32) -> [Attempt; 3] {
     let file = |name| Attempt::Read(PathBuf::from(format!("/proc/{pid}/{name}")));
-    // To open the memory of a process takes what it takes to trace it.
+    // Opening the memory needs the same permission as ptrace.
     [Attempt::Signal(pid), file("environ"), Attempt::Write(format!("/proc/{pid}/mem").into())]
 }
 
-/// What no job may do to another, of which a worker is known.
+/// Operations on another job that a job must be denied.
 fn on_a_job(site: &TestCluster, job: &str, worker: u64) -> Vec<Attempt> {
     let session = &site.nodes[0].session;
     let (directory, run) = (session.join("jobs").join(job), session.join("run").join(job));
@@ -97,7 +97,7 @@ fn entry(directory: &Path, is_it: impl Fn(&str) -> bool) -> PathBuf {
     found.unwrap_or_else(|| panic!("not in {}", directory.display())).path()
 }
 
-/// Checks that each was denied to a job. The operator, who can do all of it, shows that it could have succeeded.
+/// Checks that a job was denied each operation, and that root is allowed it, so that the denial means something.
 #[track_caller]
 fn denied(attempts: &[Attempt], became: &[Result<(), i32>]) {
     assert_eq!(attempts.len(), became.len());
@@ -116,10 +116,13 @@ fn tried(job: &mut Job, attempts: &[Attempt]) -> Vec<Result<(), i32>> {
     }
 }
 
-/// Checks what a process is; gives its user.
+/// Checks the isolation of a process, and returns its uid.
 #[track_caller]
 fn checked(Itself { status, environment, inherited }: &Itself, directory: &Path) -> u32 {
-    assert!(inherited.is_empty(), "descriptors {inherited:?} are the daemons', or of whoever started those");
+    assert!(
+        inherited.is_empty(),
+        "descriptors {inherited:?} are inherited from the daemons or from their parent"
+    );
     let line =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     let ids =
@@ -132,18 +135,18 @@ fn checked(Itself { status, environment, inherited }: &Itself, directory: &Path)
     let tmp = variable("TMPDIR").unwrap();
     assert!(tmp.ends_with("/tmp") && tmp.contains("/run/"), "{tmp}");
     let home = variable("HOME").unwrap();
-    assert!(home == directory.to_str().unwrap() || home == nobody().home, "{home}");
+    assert!(home == directory.to_str().unwrap() || home == unprivileged_user().home, "{home}");
     ids("Uid:")[0]
 }
 
-struct NobodyUser {
+struct UnprivilegedUser {
     uid: u32,
     home: String,
 }
 
-fn nobody() -> NobodyUser {
+fn unprivileged_user() -> UnprivilegedUser {
     let user = roadshow::daemon::JobUser::named("nobody").unwrap();
-    NobodyUser { uid: user.uid, home: user.home.to_str().unwrap().to_owned() }
+    UnprivilegedUser { uid: user.uid, home: user.home.to_str().unwrap().to_owned() }
 }
 
 #[track_caller]
@@ -154,7 +157,7 @@ fn itself(site: &TestCluster, job: &mut Job, id: &str) -> u32 {
     }
 }
 
-/// A job that has left files and printed, with its id and one of its workers.
+/// Starts a job that creates files and prints; returns it with its id and a worker's process id.
 fn job_with_files(site: &TestCluster) -> (Job, String, u64) {
     let mut job = Job::join(site);
     job.spawn("a", Wish::default());
@@ -166,7 +169,7 @@ fn job_with_files(site: &TestCluster) -> (Job, String, u64) {
 }
 
 #[test]
-fn a_job_with_a_uid_of_its_own_reaches_neither_the_cluster_s_secrets_nor_another_job() {
+fn job_with_its_own_uid_can_access_neither_cluster_secrets_nor_another_job() {
     let Some(site) = site(&["--num-cpus=1", &uids(61_000, 4)]) else { return };
     let ((mut one, one_id, one_worker), (mut other, other_id, other_worker)) =
         (job_with_files(&site), job_with_files(&site));
@@ -178,12 +181,12 @@ fn a_job_with_a_uid_of_its_own_reaches_neither_the_cluster_s_secrets_nor_another
     denied(&attempts, &tried(&mut one, &attempts));
     let attempts = on_a_job(&site, &one_id, one_worker);
     denied(&attempts, &tried(&mut other, &attempts));
-    // It may read its own program, and not change it.
+    // A job can read its own program, but not change it.
     let program = entry(&site.nodes[0].session.join("run").join(&one_id), |name| name.len() == 64);
     let own = tried(&mut one, &[Attempt::Read(program.clone()), Attempt::Write(program)]);
     assert_eq!((own[0], own[1].is_err()), (Ok(()), true), "{own:?}");
 
-    // What it writes is in its log, for the operator.
+    // The operator can read the job's output in its log.
     let logs = wait_for("the log has the lines", || {
         let logs = text(&output(site.roadshow(&["job", "logs", &one_id])).stdout);
         let log = entry(&site.nodes[0].session.join("logs"), |name| name.contains(&one_id));
@@ -195,16 +198,16 @@ fn a_job_with_a_uid_of_its_own_reaches_neither_the_cluster_s_secrets_nor_another
     for pid in sleeps.into_iter().chain([one_worker]) {
         proc::ended(pid.try_into().unwrap());
     }
-    assert_eq!(other.add("a", 1), 1, "the other job goes on");
+    assert_eq!(other.add("a", 1), 1, "the other job keeps running");
     other.finish();
 }
 
 #[test]
-fn a_uid_is_another_job_s_once_nothing_of_the_last_one_is_left_that_it_could_reach() {
+fn uid_is_reused_only_when_nothing_of_the_last_job_is_left_that_it_could_access() {
     let Some(site) = site(&["--num-cpus=1", &uids(61_010, 1)]) else { return };
     let (mut one, one_id, _) = job_with_files(&site);
     let uid = itself(&site, &mut one, &one_id);
-    // None is left for a second job.
+    // There is one uid, and the first job has it.
     let refused = Job::start(program(&site, "obey")).err().expect("there is no uid for it");
     println!("{refused}");
     assert!(refused.contains("each of the 1 uids 61010-61010 of --worker-uids is taken"), "{refused}");
@@ -220,7 +223,7 @@ fn a_uid_is_another_job_s_once_nothing_of_the_last_one_is_left_that_it_could_rea
     let worker = next.pid_of("a");
     let id = site.row("workers", "pid", worker)["job_id"].as_str().unwrap().to_owned();
     assert_eq!(itself(&site, &mut next, &id), uid);
-    // The operator finds what the first job has left, and the second does not.
+    // The first job's files are kept for the operator, but the second job with the same uid cannot read them.
     assert_eq!(fs::metadata(directory.join("result")).unwrap().uid(), uid);
     let attempts = [Attempt::List(directory.clone()), Attempt::Read(directory.join("result"))];
     denied(&attempts, &tried(&mut next, &attempts));
@@ -228,7 +231,7 @@ fn a_uid_is_another_job_s_once_nothing_of_the_last_one_is_left_that_it_could_rea
     next.finish();
 }
 
-/// Submits this executable, which tries things.
+/// Command that submits this executable in a role, with operations to try.
 fn submitted(site: &TestCluster, role: &str, attempts: &[Attempt]) -> Command {
     let executable = std::env::current_exe().unwrap();
     let role = format!("{ROLE}={role}");
@@ -237,9 +240,9 @@ fn submitted(site: &TestCluster, role: &str, attempts: &[Attempt]) -> Command {
     site.roadshow(&[&given[..], &ARGUMENTS].concat())
 }
 
-type Said = (Vec<Result<(), i32>>, Itself);
+type SubmittedReport = (Vec<Result<(), i32>>, Itself);
 
-/// Runs a submitted program that tries these; gives its user.
+/// Runs a submitted program that must be denied these operations, and returns its uid.
 #[track_caller]
 fn submitted_is_denied(site: &TestCluster, attempts: &[Attempt]) -> u32 {
     let ended = output(submitted(site, "try 3", attempts));
@@ -247,7 +250,7 @@ fn submitted_is_denied(site: &TestCluster, attempts: &[Attempt]) -> u32 {
     assert_eq!(ended.status.code(), Some(3), "{out}\n{err}");
     let said = said(&out);
     counted(&said);
-    let (became, itself): Said = serde_json::from_str(&said[0]).unwrap();
+    let (became, itself): SubmittedReport = serde_json::from_str(&said[0]).unwrap();
     denied(attempts, &became);
     let jobs = site.list("jobs");
     let id = jobs.iter().map(|job| job["job_id"].as_str().unwrap()).max().unwrap();
@@ -255,7 +258,7 @@ fn submitted_is_denied(site: &TestCluster, attempts: &[Attempt]) -> u32 {
 }
 
 #[test]
-fn a_submitted_program_has_its_job_s_uid_and_no_token_and_joins_all_the_same() {
+fn submitted_program_has_uid_of_its_job_and_no_token_and_still_joins() {
     let Some(site) = site(&["--num-cpus=1", &uids(61_020, 3)]) else { return };
     let (other, id, worker) = job_with_files(&site);
     let attempts = [on_the_cluster(&site), on_a_job(&site, &id, worker)].concat();
@@ -265,14 +268,14 @@ fn a_submitted_program_has_its_job_s_uid_and_no_token_and_joins_all_the_same() {
 }
 
 #[test]
-fn with_one_user_for_all_jobs_the_cluster_s_secrets_are_out_of_their_reach() {
+fn jobs_with_one_common_user_cannot_access_cluster_secrets() {
     let Some(site) = site(&["--num-cpus=1", "--worker-user=nobody"]) else { return };
     let (mut job, id, worker) = job_with_files(&site);
-    assert_eq!(itself(&site, &mut job, &id), nobody().uid);
+    assert_eq!(itself(&site, &mut job, &id), unprivileged_user().uid);
     let attempts = on_the_cluster(&site);
     denied(&attempts, &tried(&mut job, &attempts));
-    assert_eq!(submitted_is_denied(&site, &attempts), nobody().uid);
-    // Jobs are not protected from each other.
+    assert_eq!(submitted_is_denied(&site, &attempts), unprivileged_user().uid);
+    // With one user for all, jobs are not isolated from each other.
     let (mut other, ..) = job_with_files(&site);
     let result = site.nodes[0].session.join("jobs").join(&id).join("result");
     let became = tried(&mut other, &[Attempt::Signal(worker.try_into().unwrap()), Attempt::Read(result)]);
@@ -282,7 +285,7 @@ fn with_one_user_for_all_jobs_the_cluster_s_secrets_are_out_of_their_reach() {
 }
 
 #[test]
-fn a_submitted_program_without_a_token_goes_on_when_its_head_was_killed_and_ends_when_it_is_stopped() {
+fn submitted_program_without_a_token_survives_a_head_restart_and_ends_when_stopped() {
     let Some(site) = site(&["--num-cpus=1", &uids(61_030, 2)]) else { return };
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| output(submitted(&site, "stay", &[])));
@@ -295,7 +298,7 @@ fn a_submitted_program_without_a_token_goes_on_when_its_head_was_killed_and_ends
         });
         proc::kill(site.nodes[0].head());
         site.head_again();
-        // A driver that does not come back loses its workers with its lease.
+        // A driver that does not rejoin loses its workers with its lease: wait for two leases.
         let (begun, lease) = (Instant::now(), 2 * JOB_LEASE);
         let driver = wait_for("the driver has come back", || {
             let row = site.row("jobs", "job_id", job.as_str());
@@ -313,7 +316,7 @@ fn a_submitted_program_without_a_token_goes_on_when_its_head_was_killed_and_ends
 }
 
 #[test]
-fn users_that_jobs_cannot_run_as_are_refused_and_nothing_is_begun() {
+fn users_that_jobs_cannot_run_as_are_refused_and_nothing_is_started() {
     let Some(site) = site(&["--num-cpus=1"]) else { return };
     let host = site.address.rsplit_once(':').unwrap().0.to_owned();
     let start = |host: &str, options: &[&str]| {
@@ -352,7 +355,7 @@ fn users_that_jobs_cannot_run_as_are_refused_and_nothing_is_begun() {
 }
 
 #[test]
-fn a_session_that_the_users_of_jobs_cannot_get_to_is_refused() {
+fn session_directory_that_job_users_cannot_enter_is_refused() {
     let Some(site) = site(&["--num-cpus=1"]) else { return };
     let closed = site.home().join("closed");
     fs::create_dir(&closed).unwrap();

@@ -16,7 +16,7 @@ impl Code {
     /// Removes the items under `#[cfg(test)]`.
     pub(crate) fn without_tests(&self) -> Self {
         let mut text = self.0.clone();
-        while let Some(start) = text.find(CFG_TEST) {
+        while let Some(start) = CFG_TEST.iter().find_map(|attribute| text.find(attribute)) {
             let end = start + end_of_item(&text[start..]);
             let lines = text[start..end].matches('\n').count();
             text.replace_range(start..end, &"\n".repeat(lines));
@@ -93,7 +93,7 @@ pub(crate) struct NamedPath {
 
 type Token<'a> = (usize, &'a str);
 
-const CFG_TEST: &str = "#[cfg(test)]";
+const CFG_TEST: &[&str] = &["#[cfg(test)]", "#[cfg(all(test"];
 
 /// Tests if the last open brace belongs to a `use`.
 fn in_use_group(tokens: &[Token<'_>]) -> bool {

@@ -1,4 +1,4 @@
-//! Compares the operations that take time with the table in `docs/semantics.md`, which lists the timeout of
+//! Compares the operations that take time with the table in `docs/sending.md`, which lists the timeout of
 //! each.
 
 use std::collections::BTreeSet;

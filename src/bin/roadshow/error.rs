@@ -1,4 +1,4 @@
-//! Why a command could not do its work: one line for the person, one number for the script.
+//! Errors of commands: one line of text for the operator, and an exit code for scripts.
 
 use std::error::Error;
 use std::fmt;
@@ -8,16 +8,16 @@ use roadshow::admin::{AdminError, ExecutableError};
 
 use crate::exit;
 
-/// What a command gives.
+/// Result of a command.
 pub(crate) type CliResult<T> = Result<T, CliError>;
 
-/// Why a command could not do its work.
+/// Error of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CliError {
     pub(crate) code: u8,
-    /// What is wrong; nothing if there is nothing to say.
+    /// Cause; empty for an exit without a message.
     text: String,
-    /// What to do next; nothing if the text says it already.
+    /// Next step; empty if the text has it already.
     hint: String,
 }
 
@@ -46,18 +46,18 @@ impl CliError {
         Self::new(exit::NO_SUCH_THING, text, next)
     }
 
-    /// An end with that code, of which there is nothing to say.
+    /// Exit code without a message.
     pub(crate) const fn silent(code: u8) -> Self {
         Self { code, text: String::new(), hint: String::new() }
     }
 
-    /// The output could not be written. A reader that has had enough, as `head` has, is no failure.
+    /// Error of writing the output. A reader that closes the pipe, as `head` does, is a success.
     pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::silent(exit::OK),
             _ => Self::failed(
                 format!("cannot write to the standard output: {error}"),
-                "point it at a file or terminal that takes it",
+                "check the disk, or redirect to another file",
             ),
         }
     }
@@ -74,12 +74,12 @@ impl fmt::Display for CliError {
 }
 
 impl From<AdminError> for CliError {
-    /// Those texts say what to do next themselves, but for that of a broken connection.
+    /// Maps the blame to an exit code. The texts have their next step, except for a lost connection.
     fn from(error: AdminError) -> Self {
         match &error {
             AdminError::Unreachable(_) => Self::unreachable(error, ""),
             AdminError::Lost { .. } => {
-                Self::unreachable(error, "try again; the head's log says more if it has ended")
+                Self::unreachable(error, "try again; if the head has ended, see its log")
             }
             AdminError::Refused(_) => Self::refused(error, ""),
             AdminError::Unknown(_) => Self::unknown(error, ""),
@@ -92,10 +92,10 @@ impl From<ExecutableError> for CliError {
     fn from(error: ExecutableError) -> Self {
         match &error {
             ExecutableError::Read { error: cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
-                Self::unknown(error, "give the path of a program that was built")
+                Self::unknown(error, "give the path of an existing program")
             }
             ExecutableError::Read { .. } => {
-                Self::failed(error, "give the path of a program that you may read")
+                Self::failed(error, "give the path of a program that you can read")
             }
             _ => Self::failed(error, ""),
         }
@@ -108,7 +108,7 @@ impl From<Box<dyn Error>> for CliError {
     }
 }
 
-/// A text from elsewhere on one line, without what a terminal would obey.
+/// Joins a text to one line, and replaces control characters, which a terminal would obey.
 pub(crate) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace()).filter(|word| !word.is_empty());
     let line = words.collect::<Vec<_>>().join(" ");
@@ -120,14 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_one_line_with_the_next_step() {
+    fn error_is_one_line_with_the_next_step() {
         let failure = CliError::failed("no\n  room\x1b[2J", "make some");
         assert_eq!(failure.to_string(), "no room?[2J; make some");
         assert_eq!(CliError::failed("no", "").to_string(), "no");
     }
 
     #[test]
-    fn what_a_desk_says_has_its_exit_code() {
+    fn token_rpc_errors_have_exit_codes() {
         let code = |error: AdminError| CliError::from(error).code;
         assert_eq!(code(AdminError::Unreachable(String::new())), exit::UNREACHABLE);
         assert_eq!(code(AdminError::Lost { why: String::new() }), exit::UNREACHABLE);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_had_enough_is_no_failure() {
+    fn closed_pipe_is_a_success() {
         let failure = CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!(failure, CliError::silent(exit::OK));
         assert_eq!(CliError::output(&io::Error::from(io::ErrorKind::StorageFull)).code, exit::FAILED);

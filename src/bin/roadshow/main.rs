@@ -18,10 +18,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use error::CliResult;
 use output::Output;
 
-/// Runs and operates clusters for Roadshow programs: actix actors and plain functions in other processes.
+/// Runs and operates clusters for Roadshow programs: actix actors and functions in other processes.
 ///
-/// One machine starts the cluster, others join it with the command that this prints, and any program
-/// made with Roadshow runs on all of them when ROADSHOW_ADDRESS names the cluster.
+/// `roadshow start --head` starts a cluster and prints the command with which other machines join it. Any
+/// Roadshow program runs on the whole cluster when ROADSHOW_ADDRESS names its head.
 #[derive(Debug, Parser)]
 #[command(name = "roadshow", version, arg_required_else_help = true, after_long_help = exit::HELP)]
 struct Arguments {
@@ -43,13 +43,13 @@ enum Command {
     Drain(commands::drain::Arguments),
     HealthCheck(commands::health_check::Arguments),
     Microbenchmark(commands::microbenchmark::Arguments),
-    /// A process to compare a worker with: an actix system and two arbiters, until its input ends.
+    /// Baseline process for the benchmark: an actix system and two arbiters, until its standard input closes.
     #[command(hide = true)]
     Bare,
-    /// The head's process; `start --head` starts it.
+    /// Head daemon; started by `start --head`.
     #[command(hide = true)]
     InternalHead,
-    /// The agent's process; `start` starts it.
+    /// Agent daemon; started by `start`.
     #[command(hide = true)]
     InternalAgent,
 }
@@ -95,7 +95,7 @@ async fn run(command: Command) -> CliResult<()> {
         }
         Command::Microbenchmark(arguments) => Ok(commands::microbenchmark::run(&arguments).await?),
         Command::Bare => Ok(commands::microbenchmark::baseline()?),
-        // These have been answered for themselves.
+        // `main` runs the daemons itself: they end with their own exit code and not with a `CliError`.
         Command::InternalHead | Command::InternalAgent => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! A small cluster for tests: what its head says, and what its agents have.
+//! Fake cluster for tests: canned replies of a head and its agents.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -99,7 +99,7 @@ pub(crate) fn functions() -> Vec<TaskCount> {
     list(json!([{"name": "app::square", "queued": 2, "running": 1, "finished": 42, "failed": 1}]))
 }
 
-/// The part of a list that is asked for. A cursor is the number of rows before it.
+/// Page of a list, filtered and paged as the head does it. A cursor is the number of rows before it.
 fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
     let passes = |row: &T| {
         let row = serde_json::to_value(row).unwrap();
@@ -110,7 +110,7 @@ fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
             (field == value) == filter.is_equal
         })
     };
-    // In the order of the list: those that go on first, and the latest first.
+    // The order of the head's lists: entities that have not ended first, then the newest first.
     let mut rows: Vec<T> = all.into_iter().filter(passes).collect();
     rows.reverse();
     rows.sort_by_key(Row::has_ended);
@@ -131,23 +131,23 @@ pub(crate) fn alert(with: &str, text: &str) -> Alert {
     serde_json::from_value(json!({"kind": with, "text": text})).unwrap()
 }
 
-/// A cluster of those, whose desks note what they are asked.
+/// Fake cluster that records every request.
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Mutex<State>>);
 
 pub(crate) struct State {
     pub(crate) asked: Vec<(AdminEndpoint, SocketAddr, AdminRequest)>,
-    /// What is answered about the jobs, one after the other; the last answer stays.
+    /// Successive replies to job lists; the last one repeats.
     pub(crate) jobs: VecDeque<Vec<JobInfo>>,
     pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
-    /// How much of every executable is there.
+    /// Stored bytes of every executable.
     pub(crate) stored: u64,
     pub(crate) alerts: Vec<Alert>,
-    /// What is answered to whatever is to be done.
+    /// Reply to every request that changes something.
     pub(crate) done: AdminReply,
-    /// Whether its actors do not end when they are asked to.
+    /// Makes actors ignore a graceful kill, as one with a long computation does.
     pub(crate) computes: bool,
-    /// Whether the constructor of its living actor still runs.
+    /// Keeps the constructor of the live actor running.
     pub(crate) constructs: bool,
     killed: Vec<ActorKey>,
 }
@@ -184,7 +184,7 @@ impl Cluster {
         self.0.lock().unwrap()
     }
 
-    /// What was asked, without where.
+    /// Recorded requests, without their destination.
     pub(crate) fn asked(&self) -> Vec<AdminRequest> {
         self.state().asked.iter().map(|(_, _, request)| request.clone()).collect()
     }
@@ -200,7 +200,7 @@ impl Cluster {
         self.state().logs.push((at, file, text.to_owned()));
     }
 
-    /// Runs a command, and gives its outcome and what it wrote.
+    /// Runs a command, and returns its result and the text of both streams.
     pub(crate) async fn run(
         &self,
         command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> CliResult<()>,
@@ -228,10 +228,10 @@ impl AdminConnector for Cluster {
     }
 }
 
-/// How many logs an agent tells at once.
+/// Log files in one reply of an agent; small, so that tests need several pages.
 const LOGS_LISTED: usize = 2;
 
-/// A connection to one of its desks.
+/// Connection to one process of the fake cluster.
 pub(crate) struct TestTransport {
     cluster: Cluster,
     desk: AdminEndpoint,
@@ -300,7 +300,7 @@ impl AdminTransport for TestTransport {
     }
 }
 
-/// Where the last lines of a text begin.
+/// Offset of the last lines of a text.
 fn tail(text: &str, lines: usize) -> usize {
     let starts: Vec<usize> = text
         .split_inclusive('\n')

@@ -1,7 +1,7 @@
-//! An operator's side of a desk: typed questions over whatever carries requests and replies.
+//! Admin client: typed requests to a head or an agent over any transport.
 //!
-//! Owns which reply belongs to which request, how long one is waited for, and how an executable is sent
-//! in pieces. Knows no socket and no proof: those are the [`Exchange`]'s.
+//! Owns the match of replies to requests, the reply timeout, and the chunked upload of an executable. It does
+//! not own sockets or authentication: those belong to the [`AdminTransport`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,98 +15,101 @@ use crate::cluster::listing::Counts;
 use crate::cluster::model::{ActorKey, Alert, ClassCount, JobId, NodeId, PendingActor, TaskCount};
 use crate::config::EXECUTABLE_CHUNK_BYTES;
 
-/// How long an answer may take.
+/// Time limit for one reply.
 ///
-/// A desk answers from memory or from a file; ten seconds are a machine that swaps, or one that is gone.
+/// The server answers from memory or from one file, so ten seconds of silence mean that its machine swaps or
+/// is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whose desk is meant, on a node that may have both.
+/// Server that a request is addressed to, on a node that may run both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminEndpoint {
-    /// The head's, which knows the cluster.
+    /// The head, which holds the state of the cluster.
     Head,
-    /// The agent's, which has the node's files.
+    /// The agent, which holds the logs and executables of its node.
     Agent,
 }
 
-/// What carries requests to a desk, and its replies back.
+/// Carries admin requests to a server, and its replies back.
 pub trait AdminTransport {
-    /// Asks, and waits for the answer. [`AdminReply::Failed`] is an answer.
+    /// Sends a request and waits for its reply. [`AdminReply::Failed`] is a reply.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] if there is no answer.
+    /// [`AdminError`] if no reply arrives.
     ///
     /// # Cancel safety
     ///
-    /// None: the answer of a dropped call may be taken for that of the next.
+    /// Not cancel safe: the reply to a dropped call may be read as the reply to the next one.
     fn exchange(
         &mut self,
         request: AdminRequest,
     ) -> impl Future<Output = Result<AdminReply, AdminError>> + Send;
 }
 
-/// Why an operator's request has no result.
+/// Reason that an admin request has no result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// Nobody answers at the address.
+    /// No process answers at the address.
     #[error("{0}")]
     Unreachable(String),
-    /// The connection ended before the answer, or there was none in time.
-    #[error("no answer came: {why}")]
+    /// The connection closed before the reply, or the reply timed out.
+    #[error("no reply from the server: {why}")]
     Lost {
-        /// What became of the connection.
+        /// State of the connection.
         why: String,
     },
-    /// One of the two sides is not what the other expects: a wrong token, another cluster, a certificate
-    /// that does not fit.
+    /// The two sides do not match: a wrong token, another cluster, or a certificate that is not valid here.
     #[error("{0}")]
     Refused(String),
-    /// There is no such thing, in the desk's words.
+    /// The named object does not exist, in the server's words.
     #[error("{0}")]
     Unknown(String),
-    /// It cannot be done, in the desk's words.
+    /// The server cannot do it, in the server's words.
     #[error("{0}")]
     Failed(String),
-    /// The answer is none to what was asked.
-    #[error("what came back is no answer to {asked}; use the same version of roadshow on both sides")]
+    /// The reply does not match the request.
+    #[error("unexpected reply to the request for {asked}; use the same version of roadshow on both sides")]
     UnexpectedReply {
-        /// What was asked.
+        /// Result that was requested, as a noun.
         asked: &'static str,
     },
-    /// The executable cannot be read, or is not the same any more.
+    /// The executable cannot be read, or has changed since it was opened.
     #[error("{0}")]
     Executable(String),
 }
 
-/// One desk, as an operator uses it.
+/// Admin client of one head or agent.
 #[derive(Debug)]
 pub struct Admin<E> {
     exchange: E,
 }
 
-/// Where a submitted job is to run.
+/// Job that the head has accepted, and the node that runs its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubmittedJob {
-    /// The job.
+    /// Id of the job.
     pub job: JobId,
-    /// The node.
+    /// Node that runs the driver.
     pub node: NodeId,
-    /// Where its agent is reached.
+    /// Address of that node's agent.
     pub address: SocketAddr,
 }
 
-/// A part of a log.
+/// Part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogText {
-    /// The part: whole lines but for the last.
+    /// Text of the part: whole lines, except that the last may be incomplete.
     pub text: String,
-    /// Where it ends.
+    /// Byte offset in the log of the end of the part.
     pub offset: u64,
 }
 
-macro_rules! questions {
+// One method a request, each with the same two doc sections: `name(arguments), "noun for the error",
+// request => expected reply => result, type of the result;`. A macro, since the sections would otherwise be
+// copied a dozen times and drift apart.
+macro_rules! requests {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*), $asked:literal,
         $request:expr => $reply:pat => $result:expr, $answer:ty;)*) => {
         impl<E: AdminTransport> Admin<E> {
@@ -115,11 +118,11 @@ macro_rules! questions {
                 ///
                 /// # Errors
                 ///
-                /// [`AdminError`] as the desk says, or if it does not answer.
+                /// [`AdminError`] from the server, or if no reply arrives.
                 ///
                 /// # Cancel safety
                 ///
-                /// The connection is of no use after a dropped future: connect anew.
+                /// Not cancel safe: drop the connection together with the future, and connect again.
                 pub async fn $name(&mut self $(, $argument: $type)*) -> Result<$answer, AdminError> {
                     match self.ask($request).await? {
                         $reply => Ok($result),
@@ -131,60 +134,59 @@ macro_rules! questions {
     };
 }
 
-questions! {
-    /// How many actors of each class are in which state.
+requests! {
+    /// Counts the actors of each class by state.
     classes(), "actors by class", AdminRequest::Classes => AdminReply::Classes(counts) => counts,
         Counts<ClassCount>;
-    /// How many tasks of each function are in which state; only of functions with that part of a name, if one
-    /// is given.
+    /// Counts the tasks of each function by state. `part` selects the functions whose name contains it.
     functions(part: Option<String>), "tasks by function", AdminRequest::Functions { part } =>
         AdminReply::Functions(counts) => counts, Counts<TaskCount>;
-    /// What has waited longest for a place, and why; and how many wait, with these.
-    waiting(), "what waits", AdminRequest::PendingActors =>
+    /// Lists the longest-waiting actors and tasks with the reason, and the total count.
+    waiting(), "pending actors", AdminRequest::PendingActors =>
         AdminReply::PendingActors { first, count } => (first, count), (Vec<PendingActor>, usize);
-    /// Alerts: what an operator should see to. Those about the head come first; at most a hundred.
-    alerts(), "the alerts",
+    /// Lists the alerts that an operator should handle, the head's own first, at most a hundred.
+    alerts(), "alerts",
         AdminRequest::Alerts => AdminReply::Alerts(alerts) => alerts, Vec<Alert>;
-    /// Asks an actor to end, which it does once it handles no message.
+    /// Stops an actor after the message that it handles now.
     kill(actor: ActorKey), "the end of an actor",
         AdminRequest::Kill { actor } => AdminReply::Done => (), ();
-    /// Has the worker end that an actor lives in, with all its actors: by force after
+    /// Stops the worker of an actor, with all its actors. The agent kills it after
     /// [`WORKER_STOP_TIMEOUT`](crate::config::WORKER_STOP_TIMEOUT).
     kill_worker_of(actor: ActorKey), "the end of a worker",
         AdminRequest::KillWorkerOf { actor } => AdminReply::Done => (), ();
-    /// Has a node take nothing new, and end when its jobs have.
+    /// Drains a node: it accepts no new work, and stops when its jobs have ended.
     drain(node: NodeId), "the draining of a node",
         AdminRequest::Drain { node } => AdminReply::Done => (), ();
-    /// Has a job end.
+    /// Stops a job.
     stop_job(job: JobId), "the end of a job", AdminRequest::StopJob { job } => AdminReply::Done => (), ();
-    /// Announces a job to the head, which says whose agent is to start its driver. The agent of the head's
-    /// node is to have the executable before, and to be asked within
-    /// [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
+    /// Submits a job to the head, which assigns the node that runs its driver. Upload the executable to the agent
+    /// of the head's node before, and start the driver within [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     submit(submission: Submission), "a job", AdminRequest::Submit(submission) =>
         AdminReply::Submitted { job, node, address } => SubmittedJob { job, node, address }, SubmittedJob;
-    /// Has an agent start the driver of a job whose executable it has.
+    /// Starts the driver of a job on an agent that has its executable.
     begin(job: JobId, submission: Submission), "the start of a job",
         AdminRequest::StartDriver { job, submission } => AdminReply::Done => (), ();
-    /// A part of one of an agent's logs.
+    /// Reads a part of one of an agent's logs.
     log(file: String, from: LogFrom), "a log", AdminRequest::Log { file, from } =>
         AdminReply::Log { text, offset } => LogText { text, offset }, LogText;
 }
 
 impl<E: AdminTransport> Admin<E> {
-    /// The desk at the other end of `exchange`.
+    /// Creates a client of the server at the other end of `exchange`.
     pub const fn new(exchange: E) -> Self {
         Self { exchange }
     }
 
-    /// Sends an agent what it does not have yet of an executable; `sent` hears how much it has.
+    /// Uploads the missing part of an executable to an agent, and reports the bytes that the agent has to `sent`.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] if it cannot be read, or the agent does not take it.
+    /// [`AdminError`] if the executable cannot be read, or the agent rejects it.
     ///
     /// # Cancel safety
     ///
-    /// What the agent has it keeps. The connection is of no use after a dropped future: connect anew.
+    /// The agent keeps the bytes that it has received. Not cancel safe otherwise: drop the connection together
+    /// with the future, and connect again.
     pub async fn store(
         &mut self,
         submission: &Submission,
@@ -217,15 +219,15 @@ impl<E: AdminTransport> Admin<E> {
         Ok(())
     }
 
-    /// The names of an agent's logs.
+    /// Lists the names of an agent's logs.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] as the desk says, or if it does not answer.
+    /// [`AdminError`] from the server, or if no reply arrives.
     ///
     /// # Cancel safety
     ///
-    /// The connection is of no use after a dropped future: connect anew.
+    /// Not cancel safe: drop the connection together with the future, and connect again.
     pub async fn log_files(&mut self) -> Result<Vec<LogFile>, AdminError> {
         let mut all: Vec<LogFile> = Vec::new();
         loop {
@@ -261,7 +263,7 @@ impl<E: AdminTransport> Admin<E> {
 }
 
 fn silence() -> AdminError {
-    AdminError::Lost { why: format!("silence for {} s", ANSWER_TIMEOUT.as_secs()) }
+    AdminError::Lost { why: format!("no reply within {} s", ANSWER_TIMEOUT.as_secs()) }
 }
 
 #[cfg(test)]
@@ -272,7 +274,7 @@ mod tests {
     use crate::cluster::listing::Page;
     use crate::cluster::model::{JobInfo, NodeInfo};
 
-    /// A desk that stores what it is sent, and answers all else with one reply.
+    /// Transport that stores uploaded bytes, and answers every other request with one reply.
     struct Scripted {
         reply: AdminReply,
         stored: Vec<u8>,
@@ -296,14 +298,14 @@ mod tests {
                 AdminRequest::ExecutableStatus { .. } | AdminRequest::UploadExecutable { .. } => {
                     Ok(AdminReply::ExecutableStatus { have: self.stored.len() as u64 })
                 }
-                // The desk that never answers.
+                // Simulates a server that never replies.
                 AdminRequest::PendingActors => std::future::pending().await,
                 _ => Ok(self.reply.clone()),
             }
         }
     }
 
-    /// What reads an executable of these bytes.
+    /// Reads from an executable of these bytes.
     fn reader(bytes: &[u8]) -> impl Fn(u64, usize) -> Result<Vec<u8>, ExecutableError> {
         move |from, bytes_max| match bytes.get(from as usize..) {
             Some(rest) if !rest.is_empty() => Ok(rest[..rest.len().min(bytes_max)].to_vec()),
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_desk_s_refusal_is_an_error_in_its_words() {
+    async fn server_failure_becomes_an_error_with_its_text() {
         let failed = |unknown| AdminReply::Failed { text: "no".to_owned(), unknown };
 
         let unknown = Scripted::with(failed(true)).kill(ActorKey(1)).await;
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_to_something_else_is_no_answer() {
+    async fn reply_to_another_request_is_an_error() {
         let page = Page { rows: Vec::new(), next: None, more: None };
         let mut admin = Scripted::with(AdminReply::Nodes(page));
         assert_eq!(admin.all::<NodeInfo>(Vec::new()).await, Ok(Vec::new()));
@@ -344,13 +346,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_desk_is_waited_for_ten_seconds() {
+    async fn silent_server_times_out_after_ten_seconds() {
         let silent = Scripted::with(AdminReply::Done).waiting().await;
         assert_eq!(silent, Err(silence()));
     }
 
     #[tokio::test]
-    async fn an_executable_is_sent_in_pieces_from_where_the_agent_is() {
+    async fn upload_resumes_where_the_agent_stands() {
         let bytes: Vec<u8> = (0..3 * EXECUTABLE_CHUNK_BYTES + 5).map(|n| (n % 251) as u8).collect();
         let mut admin = Scripted::with(AdminReply::Done);
         admin.exchange.stored = bytes[..1000].to_vec();
@@ -360,12 +362,12 @@ mod tests {
         assert_eq!(admin.exchange.stored, bytes);
         assert_eq!((seen[0], seen.len()), (1000, 4));
 
-        // The second time there is nothing to send.
+        // The second upload has nothing to send.
         admin.store_from(&submission, reader(&[]), |_| ()).await.unwrap();
     }
 
     #[tokio::test]
-    async fn sending_ends_when_the_file_is_short_or_nothing_is_taken() {
+    async fn upload_fails_when_the_file_is_short_or_the_agent_takes_nothing() {
         let mut admin = Scripted::with(AdminReply::Done);
         let short = admin.store_from(&submission(10), reader(&[1; 9]), |_| ()).await;
         assert!(matches!(short, Err(AdminError::Executable(_))), "{short:?}");

@@ -1,4 +1,4 @@
-//! The way to a desk: checks the token, dials, proves the secret.
+//! Connection setup of an admin client: checks the token, dials, and authenticates both sides.
 
 use std::net::SocketAddr;
 
@@ -17,49 +17,53 @@ impl AdminTransport for TokenRpcClient {
 }
 
 impl Admin<TokenRpcClient> {
-    /// Connects to a desk with a cluster's token.
+    /// Connects to a head or an agent with a cluster's token.
     ///
     /// # Errors
     ///
-    /// [`AdminError::Refused`] if the token is mistyped or another cluster's;
-    /// [`AdminError::Unreachable`] if nobody answers at `address`.
+    /// [`AdminError::Refused`] if the token is mistyped or belongs to another cluster;
+    /// [`AdminError::Unreachable`] if no process answers at `address`.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub async fn connect(desk: AdminEndpoint, address: SocketAddr, token: &str) -> Result<Self, AdminError> {
-        Self::connect_any(desk, &[address], token).await.map(|(_, connected)| connected)
+    pub async fn connect(
+        endpoint: AdminEndpoint,
+        address: SocketAddr,
+        token: &str,
+    ) -> Result<Self, AdminError> {
+        Self::connect_any(endpoint, &[address], token).await.map(|(_, connected)| connected)
     }
 
-    /// Connects to a desk at the first of several addresses that answers as it; gives which one it is.
+    /// Connects to the first of several addresses that answers, and returns that address with the client.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), with what became of each address.
+    /// As [`connect`](Self::connect), with the failure of each address.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connections.
     pub async fn connect_any(
-        desk: AdminEndpoint,
+        endpoint: AdminEndpoint,
         addresses: &[SocketAddr],
         token: &str,
     ) -> Result<(SocketAddr, Self), AdminError> {
         let token: Token = token.parse().map_err(|error| AdminError::Refused(format!("{error}")))?;
-        let desk = match desk {
+        let endpoint = match endpoint {
             AdminEndpoint::Head => Endpoint::Head,
             AdminEndpoint::Agent => Endpoint::Agent,
         };
-        let connected = TokenRpcClient::connect_any(None, addresses, desk, &token).await;
+        let connected = TokenRpcClient::connect_any(None, addresses, endpoint, &token).await;
         let connected = connected.map_err(|error| match error.is_final() {
             true => AdminError::Refused(error.to_string()),
             false => AdminError::Unreachable(error.to_string()),
         });
-        connected.map(|(address, desk)| (address, Self::new(desk)))
+        connected.map(|(address, client)| (address, Self::new(client)))
     }
 }
 
-/// Whether a token is one at all, as far as that can be seen without its cluster.
+/// Checks the form and checksum of a token. Only its cluster can check the secret.
 ///
 /// # Errors
 ///

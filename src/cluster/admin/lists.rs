@@ -1,13 +1,13 @@
-//! Lists, as an operator asks for them: a page, all pages, or what a text may mean.
+//! List requests of the admin client: one page, all pages, or the rows that match a name.
 
 use super::client::{Admin, AdminError, AdminTransport};
 use super::request::{AdminReply, AdminRequest};
 use crate::cluster::listing::{Filter, Page, Query, Row, joined};
 use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
-/// A row that a head lists.
+/// Row type of a list that the head serves.
 pub trait AdminRow: Row + Send {
-    /// The page in a reply, if it is one of these rows.
+    /// Returns the page in a reply, if the reply holds rows of this type.
     fn page(reply: AdminReply) -> Option<Page<Self>>;
 }
 
@@ -31,29 +31,29 @@ rows! {
 }
 
 impl<E: AdminTransport> Admin<E> {
-    /// A part of a table, in the order of its list.
+    /// Requests one page of a list, in the order of that list.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] as the desk says, or if it does not answer.
+    /// [`AdminError`] from the server, or if no reply arrives.
     ///
     /// # Cancel safety
     ///
-    /// The connection is of no use after a dropped future: connect anew.
+    /// Not cancel safe: drop the connection together with the future, and connect again.
     pub async fn page<T: AdminRow>(&mut self, query: Query) -> Result<Page<T>, AdminError> {
         let reply = self.ask(AdminRequest::List { of: T::KIND, query }).await?;
         T::page(reply).ok_or(AdminError::UnexpectedReply { asked: "a list" })
     }
 
-    /// All rows that pass filters, page by page, in the order in which people read them.
+    /// Requests all rows that pass the filters, page by page, in display order.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] as the desk says, or if it does not answer.
+    /// [`AdminError`] from the server, or if no reply arrives.
     ///
     /// # Cancel safety
     ///
-    /// The connection is of no use after a dropped future: connect anew.
+    /// Not cancel safe: drop the connection together with the future, and connect again.
     pub async fn all<T: AdminRow>(&mut self, filters: Vec<Filter>) -> Result<Vec<T>, AdminError> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(filters));
         loop {
@@ -66,29 +66,29 @@ impl<E: AdminTransport> Admin<E> {
         }
     }
 
-    /// The rows that may be meant by a text: an id, the beginning of ids, or a name. Of many that begin so it
-    /// is some.
+    /// Requests the rows that match a text: an id, a prefix of an id, or a name. A prefix of many ids returns only
+    /// the first page of them.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] as the desk says, or if it does not answer.
+    /// [`AdminError`] from the server, or if no reply arrives.
     ///
     /// # Cancel safety
     ///
-    /// The connection is of no use after a dropped future: connect anew.
+    /// Not cancel safe: drop the connection together with the future, and connect again.
     pub async fn meant<T: AdminRow>(&mut self, text: &str) -> Result<Vec<T>, AdminError> {
         Ok(joined(self.page(Query::called(text)).await?.rows))
     }
 
-    /// The row of a complete id, if there is one.
+    /// Requests the row of a complete id, if it exists.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] as the desk says, or if it does not answer.
+    /// [`AdminError`] from the server, or if no reply arrives.
     ///
     /// # Cancel safety
     ///
-    /// The connection is of no use after a dropped future: connect anew.
+    /// Not cancel safe: drop the connection together with the future, and connect again.
     pub async fn row<T: AdminRow>(
         &mut self,
         id: impl ToString,

@@ -1,4 +1,4 @@
-//! The cluster as its operators reach it: requests to a head or an agent, and their replies.
+//! Admin API of a cluster: requests to a head or an agent, and their replies.
 
 mod client;
 mod connect;
@@ -16,10 +16,10 @@ pub use lists::AdminRow;
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 pub use submission::Program;
 
-/// Text of a log for a terminal, which obeys nothing in it but colours.
+/// Makes log text safe to print on a terminal: every control sequence except colours becomes visible text.
 ///
-/// Colours end with their line. Of a line that carriage returns have written anew, as those of progress bars
-/// are, the last state is left.
+/// A colour ends with its line. Of a line that carriage returns overwrite, as progress bars do, the last state
+/// remains.
 ///
 /// # Examples
 ///
@@ -27,5 +27,5 @@ pub use submission::Program;
 /// assert_eq!(roadshow::admin::harmless("10 %\r20 %\x1b[2J\n"), "20 %^[[2J\n");
 /// ```
 pub fn harmless(text: &str) -> String {
-    super::output::harmless(text)
+    super::output::sanitised(text)
 }

@@ -1,7 +1,7 @@
-//! What an operator's tool asks of a head or an agent, and what it is told.
+//! Admin requests to a head or an agent, and their replies.
 //!
-//! Each request has one reply, on one connection that was proved before (see the desk). The head answers
-//! what the cluster knows; what lies in a node's files is asked of that node's agent.
+//! Each request has one reply, on a connection that the token RPC has authenticated. The head answers from the
+//! cluster state; the agent of a node answers from the files of that node.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -18,120 +18,120 @@ use crate::cluster::model::{
 use crate::cluster::protocol::is_secret;
 use crate::cluster::security::enrol::ENROLMENT_VARIABLE;
 
-/// What may be asked.
+/// Request of an operator's tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AdminRequest {
-    /// A part of a table. [`AdminReply::Nodes`], or the one of another table.
+    /// Lists one page of a table. [`AdminReply::Nodes`], or the variant of another table.
     List {
-        /// The table.
+        /// Table to list.
         of: Kind,
-        /// Which part.
+        /// Filters, and the position of the page.
         query: Query,
     },
-    /// How many actors of each class are in which state. [`AdminReply::Classes`].
+    /// Counts the actors of each class by state. [`AdminReply::Classes`].
     Classes,
-    /// How many tasks of each function are in which state. [`AdminReply::Functions`].
+    /// Counts the tasks of each function by state. [`AdminReply::Functions`].
     Functions {
-        /// Part of the function's name; all functions without it.
+        /// Substring of the function's name; `None` selects all functions.
         part: Option<String>,
     },
-    /// What has waited longest for a place, and why. [`AdminReply::PendingActors`].
+    /// Lists the longest-waiting actors and tasks with the reason. [`AdminReply::PendingActors`].
     PendingActors,
-    /// The alerts. [`AdminReply::Alerts`].
+    /// Lists the alerts that an operator should handle. [`AdminReply::Alerts`].
     Alerts,
-    /// An actor is to end. [`AdminReply::Done`].
+    /// Stops an actor after the message that it handles now. [`AdminReply::Done`].
     Kill {
-        /// Which.
+        /// Actor to stop.
         actor: ActorKey,
     },
-    /// An actor is to end with its worker, whether or not it handles messages. [`AdminReply::Done`].
+    /// Stops an actor together with its worker, even if the actor is blocked. [`AdminReply::Done`].
     KillWorkerOf {
-        /// Which actor.
+        /// Actor whose worker is stopped.
         actor: ActorKey,
     },
-    /// A node is to get no new work, and to end when its jobs have. [`AdminReply::Done`].
+    /// Drains a node: it accepts no new work, and stops when its jobs have ended. [`AdminReply::Done`].
     Drain {
-        /// Which.
+        /// Node to drain.
         node: NodeId,
     },
-    /// A job is to end. [`AdminReply::Done`].
+    /// Stops a job. [`AdminReply::Done`].
     StopJob {
-        /// Which.
+        /// Job to stop.
         job: JobId,
     },
-    /// A job is to be run by the agent of the head's node, which has its executable by now.
-    /// [`AdminReply::Submitted`]; that agent is then to begin it, or it fails after
+    /// Submits a job to the head, for the agent of the head's node, which must have the executable already.
+    /// [`AdminReply::Submitted`]. The job fails unless [`AdminRequest::StartDriver`] reaches that agent within
     /// [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     Submit(Submission),
-    /// To an agent: how much of an executable it has. [`AdminReply::ExecutableStatus`].
+    /// To an agent: asks for the bytes of an executable that it has. [`AdminReply::ExecutableStatus`].
     ExecutableStatus {
-        /// Its BLAKE3 digest.
+        /// BLAKE3 digest of the executable.
         digest: [u8; 32],
-        /// Its length in bytes.
+        /// Length of the executable in bytes.
         size: u64,
     },
-    /// To an agent: the next bytes of an executable, of at most a mebibyte. [`AdminReply::ExecutableStatus`].
+    /// To an agent: appends at most 1 MiB to an executable. [`AdminReply::ExecutableStatus`].
     UploadExecutable {
-        /// Its BLAKE3 digest.
+        /// BLAKE3 digest of the executable.
         digest: [u8; 32],
-        /// Its length in bytes.
+        /// Length of the executable in bytes.
         size: u64,
-        /// Where these bytes belong.
+        /// Position of these bytes in the executable.
         offset: u64,
-        /// The bytes.
+        /// Next bytes of the executable.
         #[serde(with = "serde_bytes_vec")]
         bytes: Vec<u8>,
     },
-    /// To an agent: the job's driver is to be started. [`AdminReply::Done`].
+    /// To an agent: starts the driver of a job. [`AdminReply::Done`].
     StartDriver {
-        /// Which.
+        /// Job of the driver.
         job: JobId,
-        /// What is to be run.
+        /// Program to run.
         submission: Submission,
     },
-    /// To an agent: the names of its logs, in their order. [`AdminReply::LogFiles`].
+    /// To an agent: lists the names of its logs in sorted order. [`AdminReply::LogFiles`].
     LogFiles {
-        /// Those behind this name; the first ones without it.
+        /// Last name of the previous page; `None` requests the first page.
         after: Option<String>,
     },
-    /// To an agent: a part of a log. [`AdminReply::Log`].
+    /// To an agent: reads a part of a log. [`AdminReply::Log`].
     Log {
-        /// Its name, as [`AdminRequest::LogFiles`] gives it.
+        /// Name of the log, as [`AdminRequest::LogFiles`] lists it.
         file: String,
-        /// From where on.
+        /// Start of the part.
         from: LogFrom,
     },
 }
 
-/// From where on a log is read.
+/// Start of a part of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFrom {
-    /// The last so many lines.
+    /// The last N lines.
     Tail(u64),
-    /// What is behind the bytes that were had.
+    /// A byte offset: the end of the part that was read before.
     Offset(u64),
 }
 
-/// A program to be run as a job's driver.
+/// Program to run as a job's driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
-    /// What the program is called.
+    /// Name of the program.
     pub program: OsString,
-    /// Its arguments.
+    /// Arguments of the program.
     pub args: Vec<OsString>,
-    /// What its environment has beside what the agent gives it.
+    /// Variables of its environment, in addition to those that the agent sets.
     pub env: Vec<(OsString, OsString)>,
-    /// The executable's BLAKE3 digest.
+    /// BLAKE3 digest of the executable.
     pub digest: [u8; 32],
-    /// Its length in bytes.
+    /// Length of the executable in bytes.
     pub size: u64,
-    /// What it is built for, such as `x86_64-linux-gnu`.
+    /// Platform that it is built for, such as `x86_64-linux-gnu`.
     pub platform: String,
 }
 
 impl Submission {
-    /// Whether a driver has this variable from its node, whatever [`Submission::env`] says.
+    /// Returns true for a variable that the node sets itself, whatever [`Submission::env`] says.
     #[must_use]
     pub fn owns_variable(name: &OsStr) -> bool {
         let owned = [MARK_VARIABLE, WORKER_VARIABLE, ENROLMENT_VARIABLE, "ROADSHOW_ADDRESS", "ROADSHOW_JOB"];
@@ -139,86 +139,87 @@ impl Submission {
     }
 }
 
-/// What is answered.
+/// Reply to an [`AdminRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AdminReply {
-    /// Nodes.
+    /// Page of nodes.
     Nodes(Page<NodeInfo>),
-    /// Jobs.
+    /// Page of jobs.
     Jobs(Page<JobInfo>),
-    /// Actors; dead ones only as far as they are remembered.
+    /// Page of actors. Dead actors appear as long as the head retains them.
     Actors(Page<ActorInfo>),
-    /// Workers.
+    /// Page of workers.
     Workers(Page<WorkerSummary>),
-    /// Tasks, by function and worker.
+    /// Page of tasks, by function and worker.
     Tasks(Page<TaskInfo>),
-    /// Actors by class.
+    /// Counts of actors by class.
     Classes(Counts<ClassCount>),
-    /// Tasks by function.
+    /// Counts of tasks by function.
     Functions(Counts<TaskCount>),
-    /// What waits, and why.
+    /// Pending actors and tasks, with the reason.
     PendingActors {
-        /// At most [`WAITING_TOLD_MAX`](crate::config::WAITING_TOLD_MAX) that have waited longest.
+        /// Longest-waiting entries, at most [`WAITING_TOLD_MAX`](crate::config::WAITING_TOLD_MAX).
         first: Vec<PendingActor>,
-        /// How many wait, with these.
+        /// Total number of entries, including `first`.
         count: usize,
     },
-    /// What an operator should see to.
+    /// Alerts that an operator should handle.
     Alerts(Vec<Alert>),
-    /// It is done, or begun.
+    /// The request is done, or its execution has begun.
     Done,
-    /// The job, and the agent that will run its driver.
+    /// The accepted job, and the agent that runs its driver.
     Submitted {
-        /// The job.
+        /// Id of the job.
         job: JobId,
-        /// The node.
+        /// Node that runs the driver.
         node: NodeId,
-        /// Where its agent is reached.
+        /// Address of that node's agent.
         address: SocketAddr,
     },
-    /// How much of the executable is there, from its start.
+    /// Part of the executable that the agent has, from its start.
     ExecutableStatus {
-        /// In bytes.
+        /// Length of that part in bytes.
         have: u64,
     },
-    /// Names of the node's logs, and of what each is.
+    /// Logs of the node.
     LogFiles {
-        /// At most [`LOGS_LISTED_MAX`](crate::config::LOGS_LISTED_MAX).
+        /// One page, at most [`LOGS_LISTED_MAX`](crate::config::LOGS_LISTED_MAX) logs.
         files: Vec<LogFile>,
-        /// Whether others are behind these.
+        /// True if another page follows.
         more: bool,
     },
-    /// A part of a log.
+    /// Part of a log.
     Log {
-        /// The part: whole lines but for the last.
+        /// Text of the part: whole lines, except that the last may be incomplete.
         text: String,
-        /// Where it ends.
+        /// Byte offset in the log of the end of the part.
         offset: u64,
     },
-    /// It cannot be done.
+    /// The request failed.
     Failed {
-        /// Why, and what to do next.
+        /// Reason, and the next step.
         text: String,
-        /// Whether there is no such thing.
+        /// True if the named object does not exist.
         unknown: bool,
     },
 }
 
-/// A log of a node.
+/// Log file of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogFile {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// The worker that writes it, if one does.
+    /// Worker that writes it, unless a daemon or a driver does.
     pub worker: Option<WorkerId>,
-    /// The job that it belongs to, if it does.
+    /// Job that it belongs to, if any.
     pub job: Option<JobId>,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// Bytes as MessagePack's binary type, and not as a list of numbers.
+/// Encodes bytes as MessagePack's binary type instead of a list of numbers.
+// Serde derives an array of integers for `Vec<u8>`, which costs two bytes for every value above 127.
 mod serde_bytes_vec {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};

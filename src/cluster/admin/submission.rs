@@ -1,4 +1,4 @@
-//! A program that is to be submitted.
+//! Executable of a program to submit.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,21 +6,21 @@ use std::path::Path;
 use super::request::Submission;
 use crate::cluster::executable::{Executable, ExecutableError};
 
-/// The executable of a program that is to be submitted, read once from end to end.
+/// Executable of a program to submit. Opening it reads the file once, to compute its digest.
 #[derive(Debug)]
 pub struct Program(Executable);
 
 impl Program {
-    /// Reads it.
+    /// Opens an executable and computes its digest.
     ///
     /// # Errors
     ///
-    /// [`ExecutableError`] if it cannot be read, or no node could run it.
+    /// [`ExecutableError`] if the file cannot be read, or no node could run it.
     pub fn open(path: &Path) -> Result<Self, ExecutableError> {
         Executable::open(path).map(Self)
     }
 
-    /// The program with a name, arguments and variables of its environment.
+    /// Builds the submission of this program with a name, arguments and environment variables.
     #[must_use]
     pub fn submission(
         &self,

@@ -1,4 +1,4 @@
-//! What the control plane is told, and what it wants done.
+//! Events that the control plane handles, and actions that it requests.
 
 use std::collections::BTreeSet;
 
@@ -11,107 +11,113 @@ use crate::cluster::model::{
 };
 use crate::id::HostUid;
 
-/// Whoever waits for an answer, in the words of who asked for it.
+/// Id of a request that waits for an answer, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::cluster) struct Ticket(pub(in crate::cluster) u64);
 
-/// What has happened.
+/// Input of the control plane.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cluster) enum Event {
-    /// What an earlier life of the head has kept; the first event, if any.
+    /// Records that an earlier incarnation of the head persisted; the first event, if any.
     Restored(Vec<Record>),
-    /// The agent of the head's own node, which connects the head with all others. Its node is the head's,
-    /// and no other is.
+    /// Identifies the agent of the head's own node, which relays the head's connections.
+    ///
+    /// Exactly the node of this agent is the head's own.
     OwnAgent { agent: HostUid },
-    /// An agent has joined, or is back after its link or the head were gone.
+    /// An agent joined, or rejoined after it lost its link or the head restarted.
     NodeJoined(NodeReport),
-    /// It is there.
+    /// A node renews its lease.
     NodeHeartbeat { node: HostUid },
-    /// It leaves in order, or is known to have ended.
+    /// A node closed gracefully, or its agent is known to have ended.
     NodeLeft { node: HostUid, cause: String },
-    /// It is to get no new work, and to end when its jobs have.
+    /// Requests that a node accept no new work and stop once its jobs have ended.
     NodeDrain { node: NodeId },
-    /// A worker runs.
+    /// A worker accepts actors and tasks.
     WorkerReady { worker: WorkerId, member: WorkerAddress, pid: u32 },
-    /// A worker has ended, or could not be started.
+    /// A worker ended, or could not be started.
     WorkerEnded { worker: WorkerId, cause: String },
-    /// A signal has stopped a worker's process, or it goes on.
+    /// A signal stopped a worker's process, or continued it.
     WorkerSuspended { worker: WorkerId, suspended: bool },
-    /// An actor that was placed has come to life.
+    /// An assigned actor was created.
     ActorStarted { actor: ActorKey, worker: WorkerId, at: ActorLocation },
-    /// An actor has ended, or refused to come to life.
+    /// An actor ended, or its creation failed.
     ActorEnded { actor: ActorKey, cause: String },
-    /// The host that asked for an actor has given its spawning up. It may live all the same.
+    /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
     NotSpawned { actor: ActorKey, cause: String },
-    /// How many tasks a worker has had by now, of functions of which there are more.
+    /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
-    /// Somebody submits a job, whose driver is yet to be started. Answered with [`Answer::Job`].
+    /// Submits a job; its driver is started later. Answered with [`Answer::Job`].
     JobSubmitted { ticket: Ticket, facts: JobDescriptor },
-    /// A driver has come, or is back after the head was gone. `job` names a submitted job, or the one
-    /// that it had. Answered with [`Answer::Job`].
+    /// A driver connected, or reconnected after the head restarted.
+    ///
+    /// `job` is the id of a submitted job, or the id that the driver had before. Answered with
+    /// [`Answer::Job`].
     JobStarted { ticket: Ticket, job: Option<JobId>, facts: JobDescriptor },
-    /// The driver is there.
+    /// A driver renews its lease.
     JobHeartbeat { job: JobId },
-    /// A node has the job's executable: workers may be started there.
+    /// A node has the job's executable: workers can be started there.
     NodeProvisioned { job: JobId, node: NodeId },
-    /// A node keeps a job's executable, until it is told that the job is over.
+    /// A node keeps a job's executable until [`Action::ReleaseJob`].
     ExecutablePinned { job: JobId, node: NodeId },
-    /// A node's agent runs the driver of a submitted job, and will say how it ended.
+    /// An agent runs the driver of a submitted job, and will report its exit.
     DriverStarted { job: JobId, node: NodeId },
-    /// The driver of a submitted job has left the cluster. Its process may run on; its exit is the job's end.
+    /// The driver of a submitted job left the cluster. The job ends when the driver's process exits.
     DriverLeft { job: JobId, why: String },
-    /// The driver has ended, or is known to. One that had ended is left as it is, but for a missing exit code.
+    /// A driver ended, or is known to have ended. For a job that has already ended, only adds a missing exit
+    /// code.
     JobEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
-    /// Somebody asks for a place for an actor. Answered with [`Answer::Placed`], as soon as there is one.
+    /// Requests a node for an actor. Answered with [`Answer::Placed`] once a worker is ready for it.
     Place { ticket: Ticket, job: JobId, spec: ActorSpec },
-    /// Nobody waits for that answer any more: what has no place yet is dropped.
+    /// Cancels a request that has not been answered; a pending actor is dropped.
     Cancelled { ticket: Ticket },
-    /// Somebody looks for a living actor by name. Answered with [`Answer::Found`].
+    /// Looks up an alive actor by name. Answered with [`Answer::Found`].
     Find { ticket: Ticket, namespace: String, name: String },
-    /// An actor is to end. Answered with [`Answer::Done`].
+    /// Ends an actor. Answered with [`Answer::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
-    /// An actor is to end with its worker and all that is in it. Answered with [`Answer::Done`].
+    /// Ends an actor by killing its worker, with everything in it. Answered with [`Answer::Done`].
     KillWorkerOf { ticket: Ticket, actor: ActorKey },
-    /// A record of given numbers is on disk.
+    /// A record of id watermarks is durable.
     NumbersKept { jobs: u32, workers: u64, actors: u64 },
-    /// What is to be kept cannot be, and why; or it can again.
+    /// Reports that writes fail, with the reason, or that they succeed again.
     PersistenceStatus { trouble: Option<String> },
-    /// Time has passed: leases may have ended.
+    /// Advances the clock and expires leases.
     Tick,
 }
 
-/// What is to be done.
+/// Output of the control plane, carried out by the `ActionExecutor`.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cluster) enum Action {
-    /// An agent is to start a worker.
+    /// Commands an agent to start a worker.
     StartWorker { node: NodeId, worker: WorkerId, job: JobId, detached: Option<ActorKey> },
-    /// An agent is to end a worker, if it runs.
+    /// Commands an agent to stop a worker, if it runs.
     StopWorker { node: NodeId, worker: WorkerId },
-    /// An agent is to have a worker end one of its actors.
+    /// Commands an agent to stop one actor of a worker.
     StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation },
-    /// An agent has nothing left to do, and is to end.
+    /// Commands the agent of a drained node to stop.
     StopNode { node: NodeId },
-    /// An agent is to end the driver that it runs for a submitted job.
+    /// Commands an agent to stop the driver of a submitted job.
     StopDriver { node: NodeId, job: JobId },
-    /// A job is over: those nodes need not keep its executable, and its driver is told nothing more.
+    /// Releases an ended job: the nodes unpin its executable, and its driver's outbox is dropped.
     ReleaseJob { job: JobId, nodes: BTreeSet<NodeId> },
-    /// That life of an agent is over: it is told nothing more.
+    /// Drops the outbox of an agent incarnation that is dead.
     ForgetAgent { agent: HostUid },
-    /// Somebody gets an answer.
+    /// Answers a request.
     Answer { ticket: Ticket, answer: Result<Answer, ControlError> },
-    /// A job's driver, if it is there, is told something.
-    NotifyDriver { job: JobId, news: JobEvent },
-    /// To be kept for a later life of the head, in place of an earlier record of the same thing.
+    /// Sends an event to the driver of a job, if it is connected.
+    NotifyDriver { job: JobId, event: JobEvent },
+    /// Writes a record for later incarnations of the head, replacing the one with the same key.
     Persist(Record),
-    /// Not to be kept any longer.
+    /// Deletes a record.
     Delete(RecordKey),
 }
 
-/// An answer.
+/// Successful answer to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum Answer {
-    /// The job's number, the nodes that it may use, whether others are awaited that it may use, and whether
-    /// all nodes are back since the head was away.
+    /// Id of the job, and the workers and nodes that it can use.
+    ///
+    /// `rejoining` is set while usable nodes have not rejoined since the head restarted; `all_rejoined` once
+    /// every node has.
     Job {
         job: JobId,
         nodes: Vec<NodeDescriptor>,
@@ -119,22 +125,22 @@ pub(in crate::cluster) enum Answer {
         rejoining: bool,
         all_rejoined: bool,
     },
-    /// Where an actor is to be made; or the one of that name, which lives.
+    /// Worker to create an actor on, or, in `alive`, the existing actor of that name.
     Placed { actor: ActorKey, member: WorkerAddress, alive: Option<ActorLocation> },
-    /// A living actor: the name of its type, and where its host is reached.
+    /// Alive actor with its type name and location.
     Found { actor: ActorKey, class: String, at: ActorLocation, member: WorkerAddress },
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// A part of the list of nodes. The control plane in action adds these three, for which nothing has to
-    /// happen.
+    /// Page of the node list. The control service produces this answer and the next two; they change no
+    /// state.
     Nodes(Page<NodeInfo>),
-    /// A part of the list of actors.
+    /// Page of the actor list.
     Actors(Page<ActorInfo>),
-    /// How a worker has ended, if it has.
+    /// Exit cause of a worker; `None` while it may be alive.
     End(Option<String>),
 }
 
-/// A worker that a job has.
+/// Ready worker of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) struct WorkerEntry {
     pub(in crate::cluster) node: NodeId,
@@ -143,47 +149,48 @@ pub(in crate::cluster) struct WorkerEntry {
     pub(in crate::cluster) pid: u32,
 }
 
-/// Why somebody does not get what was asked for.
+/// Reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(in crate::cluster) enum ControlError {
-    /// No node of the cluster could ever take it.
+    /// No node of the cluster could ever host the actor.
     #[error("{0}")]
     Infeasible(String),
-    /// A living actor has the name.
+    /// An actor that is not dead has the name.
     #[error("{0}")]
     NameTaken(String),
-    /// There is no such thing.
+    /// The named job, actor or node does not exist.
     #[error("{0}")]
     Unknown(String),
-    /// The job is over.
+    /// The job has ended.
     #[error("{0}")]
     JobEnded(String),
-    /// It would have to be kept, and the head cannot keep anything.
+    /// The request needs a durable record, and the head cannot write.
     #[error(
-        "the head cannot keep its state, and takes nothing new that has to be kept: {0}; free some disk on its machine"
+        "the head cannot keep its state and accepts no work that must be durable: {0}; free some disk space on its machine"
     )]
     NotPersisted(String),
 }
 
-/// What a job's driver is told.
+/// Event for the driver of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum JobEvent {
-    /// A node can be used; it may not have the executable yet.
+    /// A node is usable; the job's executable may still be missing there.
     NodeUp(NodeDescriptor),
-    /// A node that could be used is lost, with all that ran on it. News of its workers came before.
+    /// A usable node was lost, with everything on it. [`WorkerDown`](Self::WorkerDown) events precede this
+    /// one.
     NodeGone { agent: HostUid },
-    /// A worker of the job works.
+    /// A worker of the job is ready.
     WorkerUp { node: NodeId, worker: WorkerId, member: WorkerAddress, pid: u32 },
-    /// A worker of the job has ended.
+    /// A worker of the job ended.
     WorkerDown { node: NodeId, worker: WorkerId, member: Option<WorkerAddress>, cause: String },
     /// The job was stopped.
     Stopped { why: String },
 }
 
-/// What a head needs to know again after it was started anew, and that agents cannot tell it.
+/// Persisted state of the head, which a later incarnation cannot learn from agents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum Record {
-    /// A job; also ended ones, as long as they are listed.
+    /// Job, including ended ones while they are listed.
     Job {
         job: JobId,
         facts: JobDescriptor,
@@ -192,20 +199,20 @@ pub(in crate::cluster) enum Record {
         ended_ms: Option<u64>,
         exit_code: Option<i32>,
         message: Option<String>,
-        /// Whether the driver of a submitted job has left the cluster.
+        /// True if the driver of a submitted job has left the cluster.
         left: bool,
     },
-    /// An actor that has a name, holds resources, or outlives its job.
+    /// Actor that has a name, holds resources, or outlives its job.
     Actor { actor: ActorKey, job: JobId, spec: ActorSpec },
-    /// Bounds of the numbers that were given. The first free numbers are a block behind them.
+    /// Watermarks of the allocated ids; the next incarnation starts one block above them.
     IdWatermarks { jobs: u32, workers: u64, actors: u64 },
-    /// A node that was alive, since when, and whether it drains.
+    /// Alive node, with the time of its join and its drain flag.
     Node { facts: NodeDescriptor, joined_ms: u64, draining: bool },
-    /// The incarnation of the head's host that ran last. The state itself has no use for it.
+    /// Incarnation of the head's host that ran last. The state ignores this record; the head reads it.
     Incarnation { incarnation: u64 },
 }
 
-/// What a record is of.
+/// Key of a [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(in crate::cluster) enum RecordKey {
     Job(JobId),

@@ -1,35 +1,35 @@
-//! Who is still alive: a lease for each node and each driver, which ends unless they are heard of.
+//! Leases of nodes and drivers, which expire without heartbeats.
 //!
-//! Owns when a lease ends. What follows from that is the state's. A beat costs one look-up; the order in
-//! which leases end is brought up to date when the first of them seems to have ended.
+//! Owns the expiry times. The consequences of an expiry are up to `state`. A renewal costs one hash look-up:
+//! it leaves the ordered expiries stale, and the first of them is corrected when it seems to be due.
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
 
-/// Milliseconds since 1970, by a clock that never goes back.
+/// Milliseconds since 1970, of a clock that never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::cluster) struct Millis(pub(in crate::cluster) u64);
 
 impl Millis {
-    /// So much later.
+    /// Adds a number of milliseconds.
     pub(in crate::cluster) fn after(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// How many milliseconds there are since an earlier moment.
+    /// Milliseconds since an earlier time; 0 if it is later.
     pub(in crate::cluster) fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// Leases of one kind, all equally long.
+/// Leases of one kind, all of the same length.
 #[derive(Debug)]
 pub(in crate::cluster) struct Leases<K> {
     length_ms: u64,
     until: FxHashMap<K, Millis>,
-    /// Each lease once, where it ended when it was last looked at. It may have been renewed or be gone.
+    /// Each lease once, with a lower bound of its expiry; renewed and ended leases leave stale entries.
     expiries: BTreeSet<(Millis, K)>,
 }
 
@@ -38,7 +38,7 @@ impl<K: Copy + Ord + Hash> Leases<K> {
         Self { length_ms, until: FxHashMap::default(), expiries: BTreeSet::new() }
     }
 
-    /// Grants a lease from now on.
+    /// Grants a lease that starts now.
     pub(in crate::cluster) fn grant(&mut self, now: Millis, key: K) {
         let until = now.after(self.length_ms);
         if self.until.insert(key, until).is_none() {
@@ -46,34 +46,37 @@ impl<K: Copy + Ord + Hash> Leases<K> {
         }
     }
 
-    /// Renews a lease, if there is one.
+    /// Renews a lease, if it exists.
     pub(in crate::cluster) fn renew(&mut self, now: Millis, key: K) {
         if let Some(until) = self.until.get_mut(&key) {
             *until = now.after(self.length_ms);
         }
     }
 
-    /// Gives a lease up.
+    /// Ends a lease without expiry.
     pub(in crate::cluster) fn end(&mut self, key: K) {
         self.until.remove(&key);
     }
 
-    /// Whether there is such a lease.
+    /// Checks whether a lease exists.
     #[cfg(test)]
     pub(in crate::cluster) fn has(&self, key: K) -> bool {
         self.until.contains_key(&key)
     }
 
-    /// When to look for ended leases again, if there are any leases. It may be too early.
+    /// Earliest time at which a lease can expire; a lower bound.
     pub(in crate::cluster) fn next(&self) -> Option<Millis> {
         self.expiries.first().map(|(until, _)| *until)
     }
 
-    /// Takes a lease that has ended, the first to end first.
+    /// Removes and returns the expired lease with the earliest expiry.
     pub(in crate::cluster) fn pop_expired(&mut self, now: Millis) -> Option<K> {
         while self.next().is_some_and(|until| until <= now) {
             let (seemed, key) = self.expiries.pop_first()?;
             match self.until.get(&key) {
+                // Heartbeats are by far the most frequent events, so `renew` does not move the entry in
+                // the ordered set. An entry that has been renewed is put back at its real time here; an ended
+                // one is dropped.
                 Some(until) if *until > seemed => drop(self.expiries.insert((*until, key))),
                 Some(_) => {
                     self.until.remove(&key);
@@ -85,12 +88,12 @@ impl<K: Copy + Ord + Hash> Leases<K> {
         None
     }
 
-    /// Makes all leases end no earlier than this.
+    /// Extends every lease to at least this time.
     pub(in crate::cluster) fn extend_to(&mut self, until: Millis) {
         self.until.values_mut().for_each(|end| *end = until.max(*end));
     }
 
-    /// Makes all leases longer by a time in which nobody listened.
+    /// Extends every lease by a gap in which the head could not receive heartbeats.
     pub(in crate::cluster) fn extend(&mut self, by_ms: u64) {
         self.until.values_mut().for_each(|until| *until = until.after(by_ms));
     }

@@ -1,8 +1,8 @@
-//! Decisions of a cluster: which node runs what, what is alive, and what follows when something ends.
+//! Decisions of a cluster: placement, membership, and the consequences of every failure.
 //!
-//! [`state`] takes events and returns actions; [`scheduler`] chooses nodes; [`lease`] says when a member
-//! counts as dead. Nothing here does input or output, reads a clock or waits: `control_service` is the shell
-//! that does, for the head of a cluster of nodes and for a local cluster alike.
+//! [`state`] takes events and returns actions; [`scheduler`] chooses nodes; [`lease`] decides when a member
+//! counts as dead. All of it is pure: no input or output, no clock, no waiting. `control_service` drives it,
+//! for the head of a cluster and for a local cluster alike.
 
 mod event;
 pub(super) mod lease;

@@ -1,6 +1,6 @@
-//! A made-up cluster, on which the control plane can be measured: see the example `control_plane`.
+//! Simulated cluster for benchmarks of the control plane; see the example `control_plane`.
 //!
-//! Nodes, workers and actors exist in the control plane alone; what it wants done is dropped.
+//! Nodes, workers and actors exist only in the control plane, whose actions are dropped.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ use crate::cluster::protocol::worker::HeadInfo;
 use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
 use crate::wire;
 
-/// How many workers each node has.
+/// Workers of each node.
 const WORKERS: u32 = 4;
 
-/// How many labels of one name there are: a node has one of them.
+/// Number of distinct zone labels; each node has one of them.
 const ZONES: u64 = 3;
 
-/// A control plane with as many nodes and actors as one likes. Not for programs.
+/// Benchmark of a control plane with any number of nodes and actors. Not for programs.
 #[derive(Debug)]
 pub struct ControlPlaneBench {
     state: State,
@@ -32,87 +32,85 @@ pub struct ControlPlaneBench {
     actions: Vec<Action>,
     nodes: u64,
     job: JobId,
-    asked: u64,
-    /// Those that have begun.
+    tickets: u64,
+    /// Actors that were created.
     actors: Vec<ActorKey>,
     random: u64,
 }
 
 impl ControlPlaneBench {
-    /// A cluster of `nodes` nodes with room for `room` actors each, and one job with workers on all of them.
+    /// Simulates `nodes` nodes with `room` CPUs each, and one job with workers on all of them.
     #[must_use]
     pub fn new(nodes: u64, room: u32) -> Self {
-        let mut rehearsal = Self {
+        let mut bench = Self {
             state: State::new(Settings::default()),
             now: Millis(1 << 40),
             actions: Vec::new(),
             nodes,
             job: JobId(1),
-            asked: 0,
+            tickets: 0,
             actors: Vec::new(),
             random: 1,
         };
-        let ticket = rehearsal.ticket();
-        rehearsal.handle(Event::JobStarted { ticket, job: None, facts: job_facts() });
+        let ticket = bench.ticket();
+        bench.handle(Event::JobStarted { ticket, job: None, facts: job_facts() });
         for node in 0..nodes {
-            rehearsal.join(node, room);
+            bench.join(node, room);
         }
-        rehearsal
+        bench
     }
 
-    /// A node joins with its workers, and room for so many actors. The bytes that the driver is told of it.
+    /// Adds a node with `room` CPUs and its workers. Returns the bytes sent to the driver.
     pub fn join(&mut self, node: u64, room: u32) -> usize {
         let job = self.job;
-        let mut told = 0;
+        let mut sent = 0;
         let mut starts = Vec::new();
         self.nodes = self.nodes.max(node + 1);
         self.handle(Event::NodeJoined(NodeReport::idle(facts(node, room))));
-        told += self.told_bytes();
+        sent += self.sent_bytes();
         self.handle(Event::NodeProvisioned { job, node: NodeId(node) });
-        told += self.told_bytes();
+        sent += self.sent_bytes();
         starts.extend(self.actions.iter().filter_map(|action| match action {
             Action::StartWorker { worker, .. } => Some(*worker),
             _ => None,
         }));
         for worker in starts {
             self.handle(Event::WorkerReady { worker, member: member(node, worker), pid: 1 });
-            told += self.told_bytes();
+            sent += self.sent_bytes();
         }
-        told
+        sent
     }
 
-    /// The bytes of what the driver is told after the latest event.
-    fn told_bytes(&self) -> usize {
-        let news = self.actions.iter().filter_map(|action| match action {
-            Action::NotifyDriver { news, .. } => Some(news),
+    /// Bytes that the latest event sends to the driver.
+    fn sent_bytes(&self) -> usize {
+        let events = self.actions.iter().filter_map(|action| match action {
+            Action::NotifyDriver { event, .. } => Some(event),
             _ => None,
         });
-        news.map(bytes).sum()
+        events.map(bytes).sum()
     }
 
-    /// The first page of the list of actors, with the others counted, as the head answers it: a slice of the
-    /// table for each look at the state.
+    /// Lists the first page of the actors and counts the rest, one slice at a time, as the head does.
     #[must_use]
-    pub fn list(&self, rows: usize) -> Listing {
+    pub fn list(&self, rows: usize) -> ListCost {
         let query = Query { limit: rows, count: true, ..Query::filtered(Vec::new()) };
-        let mut listing = Listing::default();
-        let Ok(mut search) = Search::<ActorInfo>::new(&query) else { return listing };
+        let mut cost = ListCost::default();
+        let Ok(mut search) = Search::<ActorInfo>::new(&query) else { return cost };
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let is_done = search.step(&self.state);
-            listing.longest_look = listing.longest_look.max(begun.elapsed());
-            listing.looks += 1;
+            cost.longest_slice = cost.longest_slice.max(started.elapsed());
+            cost.slices += 1;
             search.weigh();
             if is_done {
                 break;
             }
         }
-        listing.bytes = bytes(&search.page());
-        listing
+        cost.bytes = bytes(&search.page());
+        cost
     }
 
-    /// The bytes that a worker is told of all workers when it joins, and those that each is told of so many
-    /// that have joined at the same time.
+    /// Bytes of the membership snapshot that a new worker gets, and of one update with as many new workers.
     #[must_use]
     pub fn membership_bytes(workers: u64) -> [usize; 2] {
         let members: Vec<WorkerAddress> =
@@ -128,7 +126,7 @@ impl ControlPlaneBench {
         [bytes(&MembershipUpdate::Snapshot { members, head }), bytes(&several)]
     }
 
-    /// Every node is heard of once, and the driver; time passes.
+    /// Advances the time by one second, with a heartbeat of every node and of the driver.
     pub fn heartbeat_all(&mut self) {
         self.now = self.now.after(1000);
         for node in 0..self.nodes {
@@ -137,14 +135,14 @@ impl ControlPlaneBench {
         self.handle(Event::JobHeartbeat { job: self.job });
     }
 
-    /// The control plane is told that time has passed.
+    /// Handles a tick.
     pub fn tick(&mut self) {
         self.handle(Event::Tick);
     }
 
-    /// Somebody asks for a place for an actor that wants one processor, in a zone if one is given.
+    /// Requests a worker for an actor that needs one CPU, in a zone if one is given.
     ///
-    /// Whether there was one. Whoever gets none waits for one.
+    /// Returns true if the actor was placed, and false if it is pending.
     pub fn place(&mut self, zone: Option<u64>) -> bool {
         let labels = zone.map_or_else(Labels::new, labels);
         let resources = Resources::none().with(Resources::CPU, 1.0);
@@ -154,11 +152,11 @@ impl ControlPlaneBench {
         self.placed().is_some()
     }
 
-    /// The actor that was placed last has begun.
+    /// Marks the actor placed by the latest event as created.
     ///
     /// # Panics
     ///
-    /// If none was placed by the latest event.
+    /// If the latest event placed no actor.
     pub fn begin(&mut self) {
         let actor = self.placed().expect("an actor was placed");
         let worker = self.state.worker_of_actor(actor).expect("it was placed on a worker");
@@ -168,13 +166,13 @@ impl ControlPlaneBench {
         self.actors.push(actor);
     }
 
-    /// One of the actors that have begun is chosen to end next. The zone of its node.
+    /// Selects the actor that ends next, and returns the zone of its node.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If no actor has been created.
     pub fn choose(&mut self) -> u64 {
-        // The multiplier of Knuth's MMIX; its upper bits are random enough.
+        // Knuth's MMIX generator. Its low bits have short periods, so the upper ones are used.
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let count = self.actors.len() as u64;
         let at = usize::try_from((self.random >> 33) % count).expect("it is an index");
@@ -185,7 +183,7 @@ impl ControlPlaneBench {
         node.map_or(0, |(node, _)| node.0 % ZONES)
     }
 
-    /// The actor that was chosen ends. Whether another got its place.
+    /// Ends the selected actor. Returns true if another was placed in its room.
     pub fn end(&mut self) -> bool {
         let Some(actor) = self.actors.pop() else { return false };
         self.handle(Event::ActorEnded { actor, cause: "it stopped".to_owned() });
@@ -198,11 +196,11 @@ impl ControlPlaneBench {
     }
 
     fn ticket(&mut self) -> Ticket {
-        self.asked += 1;
-        Ticket(self.asked)
+        self.tickets += 1;
+        Ticket(self.tickets)
     }
 
-    /// The actor that the latest event has placed.
+    /// Actor that the latest event placed.
     fn placed(&self) -> Option<ActorKey> {
         self.actions.iter().find_map(|action| match action {
             Action::Answer { answer: Ok(Answer::Placed { actor, .. }), .. } => Some(*actor),
@@ -211,18 +209,18 @@ impl ControlPlaneBench {
     }
 }
 
-/// What a part of a list has cost.
+/// Cost of a page of a list.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Listing {
-    /// How often the state was looked at, and locked.
-    pub looks: u32,
-    /// The longest of these looks.
-    pub longest_look: Duration,
-    /// What is sent.
+pub struct ListCost {
+    /// Number of slices, each of which locks the state.
+    pub slices: u32,
+    /// Longest time that one slice took.
+    pub longest_slice: Duration,
+    /// Encoded size of the page, in bytes.
     pub bytes: usize,
 }
 
-/// What a value takes on the wire.
+/// Encoded size of a value, in bytes.
 fn bytes(value: &impl Serialize) -> usize {
     wire::encode(value, usize::MAX, |body| body.message.len()).unwrap_or_default()
 }

@@ -1,9 +1,18 @@
-//! Questions for a place that are put to another host, and are given up before there is an answer.
+//! Cancellable placement requests to the head.
 //!
-//! Whoever gives one up does not know whether the head has given a place meanwhile: the answer may be on its
-//! way. So the call stays open, and the head is told. Either it has given the place before it hears of that,
-//! and the answer that still comes is given back, or it gives none, and says so. Nothing is held for nobody
-//! in either case, and the head remembers a question no longer than until it has answered.
+//! A requester that cancels cannot know whether the head has assigned a worker in the meantime: the answer
+//! may be on its way. The call therefore stays open while the head is told to cancel:
+//!
+//! ```text
+//!   requester              head
+//!      | ---- Place(7) ----> |            the head has not answered: it answers with an error,
+//!      | ---- Cancel(7) ---> |            and holds nothing
+//!      |                     |
+//!      | <---- Placed ------ |            the head has answered before: the answer arrives,
+//!      | --- SpawnFailed --> |            and the requester returns the assignment
+//! ```
+//!
+//! In both cases no resources stay allocated. The head remembers a request only until it has answered it.
 
 #[cfg(test)]
 mod tests;
@@ -27,19 +36,20 @@ use crate::remote::call_host;
 
 type PendingReply = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
 
-/// A question for a place, of this number; the future of its answer. Dropped before that it is withdrawn.
+/// Future of a placement request; dropped before it is ready, it cancels the request.
 pub(in crate::cluster) struct PlacementCall {
     head: HostUid,
     host: Host,
     number: u64,
-    asked: Option<PendingReply>,
+    pending_reply: Option<PendingReply>,
 }
 
 impl PlacementCall {
     pub(in crate::cluster) fn new(head: HostUid, host: Host, number: u64, request: ControlRequest) -> Self {
-        let here = host.clone();
-        let asked = Box::pin(async move { call_host(&here, head, CONTROL, request, None).await });
-        Self { head, host, number, asked: Some(asked) }
+        let local_host = host.clone();
+        let pending_reply =
+            Box::pin(async move { call_host(&local_host, head, CONTROL, request, None).await });
+        Self { head, host, number, pending_reply: Some(pending_reply) }
     }
 }
 
@@ -47,31 +57,32 @@ impl Future for PlacementCall {
     type Output = Result<Reply, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let asked = self.asked.as_mut().expect("a future is polled until it is ready");
-        let answer = ready!(asked.as_mut().poll(task));
-        self.asked = None;
+        let pending_reply = self.pending_reply.as_mut().expect("a future is polled until it is ready");
+        let answer = ready!(pending_reply.as_mut().poll(task));
+        self.pending_reply = None;
         Poll::Ready(answer)
     }
 }
 
 impl Drop for PlacementCall {
     fn drop(&mut self) {
-        if let Some(asked) = self.asked.take() {
+        if let Some(pending_reply) = self.pending_reply.take() {
             let (head, host, number) = (self.head, self.host.clone(), self.number);
-            self.host.io().spawn(cancel(head, host, number, asked));
+            self.host.io().spawn(cancel(head, host, number, pending_reply));
         }
     }
 }
 
-/// Withdraws a question, and gives back what comes all the same.
-async fn cancel(head: HostUid, host: Host, number: u64, asked: PendingReply) {
-    let withdrawing = async {
+/// Cancels a request, and returns an assignment that arrives nevertheless.
+async fn cancel(head: HostUid, host: Host, number: u64, pending_reply: PendingReply) {
+    let cancelling = async {
         loop {
-            // The question itself may have waited for room, and come behind this.
-            let withdraw = ControlRequest::Cancel { number };
-            let told: Result<Reply, _> = call_host(&host, head, CONTROL, withdraw, None).await;
-            if told.is_err() {
-                // Nor has the question a way to the head any more.
+            // Repeated, because the calls may be reordered: the request waits for credit, and can arrive
+            // after its cancellation, which then finds nothing to cancel.
+            let request = ControlRequest::Cancel { number };
+            let acked: Result<Reply, _> = call_host(&host, head, CONTROL, request, None).await;
+            if acked.is_err() {
+                // If the cancellation cannot reach the head, neither can the request.
                 return;
             }
             tokio::time::sleep(HEAD_RPC_TIMEOUT).await;
@@ -79,22 +90,22 @@ async fn cancel(head: HostUid, host: Host, number: u64, asked: PendingReply) {
     };
     let answer = tokio::select! {
         biased;
-        answer = asked => answer,
-        () = withdrawing => return,
+        answer = pending_reply => answer,
+        () = cancelling => return,
     };
     if let Some(actor) = answer.ok().and_then(|answer| assigned_actor(&answer.ok()?)) {
         let why = REQUESTER_GONE.to_owned();
-        // A head that cannot be told any more learns of it when the job ends.
-        let told: Result<Reply, _> =
+        // If the head is unreachable, it releases the assignment when the job ends.
+        let acked: Result<Reply, _> =
             call_host(&host, head, CONTROL, ControlRequest::SpawnFailed { actor, why }, None).await;
-        drop(told);
+        drop(acked);
     }
 }
 
-/// Why a place is free again that nobody has taken.
-pub(in crate::cluster) const REQUESTER_GONE: &str = "nobody waits for it any more";
+/// Cause of the end of an actor whose requester is gone.
+pub(in crate::cluster) const REQUESTER_GONE: &str = "its request was cancelled";
 
-/// The actor that an answer has a place for.
+/// Actor that an answer assigns to the requester.
 pub(in crate::cluster) fn assigned_actor(answer: &Answer) -> Option<ActorKey> {
     match answer {
         Answer::Placed { actor, alive: None, .. } => Some(*actor),
@@ -102,27 +113,27 @@ pub(in crate::cluster) fn assigned_actor(answer: &Answer) -> Option<ActorKey> {
     }
 }
 
-/// Who has asked, and the number that he gave the question.
+/// Requesting host, and its number of the request.
 type RequestKey = (HostUid, u64);
 
-/// The questions of other hosts that have no answer yet. Clones are the same.
+/// Unanswered requests of other hosts. Clones share the same map.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cluster) struct PendingRequests(Arc<Mutex<FxHashMap<RequestKey, oneshot::Sender<()>>>>);
 
 impl PendingRequests {
-    /// Takes note of one, until what is returned is dropped.
+    /// Registers a request until the returned guard is dropped.
     pub(in crate::cluster) fn begin(&self, from: HostUid, number: u64) -> CancellableRequest {
-        let (withdraw, withdrawn) = oneshot::channel();
-        let question = (from, number);
-        self.lock().insert(question, withdraw);
-        CancellableRequest { open: self.clone(), question, withdrawn }
+        let (cancel_signal, cancelled) = oneshot::channel();
+        let key = (from, number);
+        self.lock().insert(key, cancel_signal);
+        CancellableRequest { requests: self.clone(), key, cancelled }
     }
 
-    /// Whoever asked does not wait any more.
+    /// Cancels a request, if it is still unanswered.
     pub(in crate::cluster) fn cancel(&self, from: HostUid, number: u64) {
-        if let Some(withdraw) = self.lock().remove(&(from, number)) {
-            // Nobody hears it where it is just being answered.
-            let _ = withdraw.send(());
+        if let Some(cancel_signal) = self.lock().remove(&(from, number)) {
+            // Fails if the answer is being sent at this moment.
+            let _ = cancel_signal.send(());
         }
     }
 
@@ -131,27 +142,27 @@ impl PendingRequests {
     }
 }
 
-/// A question that has no answer yet.
+/// Registered request.
 #[derive(Debug)]
 pub(in crate::cluster) struct CancellableRequest {
-    open: PendingRequests,
-    question: RequestKey,
-    withdrawn: oneshot::Receiver<()>,
+    requests: PendingRequests,
+    key: RequestKey,
+    cancelled: oneshot::Receiver<()>,
 }
 
 impl CancellableRequest {
-    /// The answer, unless the question is withdrawn before.
+    /// Returns the answer, or an error if the request is cancelled first.
     pub(in crate::cluster) async fn or_cancelled(mut self, answer: impl Future<Output = Reply>) -> Reply {
         tokio::select! {
             biased;
             answer = answer => answer,
-            Ok(()) = &mut self.withdrawn => Err(ControlError::Unknown("the question was withdrawn".to_owned())),
+            Ok(()) = &mut self.cancelled => Err(ControlError::Unknown("the request was cancelled".to_owned())),
         }
     }
 }
 
 impl Drop for CancellableRequest {
     fn drop(&mut self) {
-        self.open.lock().remove(&self.question);
+        self.requests.lock().remove(&self.key);
     }
 }

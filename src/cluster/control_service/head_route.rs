@@ -11,15 +11,15 @@ use crate::cluster::model::JobId;
 use crate::host::{Host, PlacementError, SendError};
 use crate::lock::RwLock;
 
-/// The way to the head, as it is by now; none before the first is known.
+/// Shared route to the head; empty until the first head is known.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cluster) struct HeadRoute {
     pub(in crate::cluster) access: Arc<RwLock<Option<HeadConnection>>>,
-    /// How many places this host has asked for.
+    /// Number of the next placement request of this host.
     pub(in crate::cluster) next_request_id: Arc<AtomicU64>,
 }
 
-/// The way to one life of the head.
+/// Connection to one incarnation of the head.
 #[derive(Clone, Debug)]
 pub(in crate::cluster) struct HeadConnection {
     pub(in crate::cluster) head: HeadHandle,
@@ -28,35 +28,40 @@ pub(in crate::cluster) struct HeadConnection {
 }
 
 impl HeadRoute {
+    /// Current connection, or an error if no head is known yet.
     pub(in crate::cluster) fn access(&self) -> Result<HeadConnection, PlacementError> {
         let access = self.access.read();
         access.clone().ok_or(PlacementError::NoWorker)
     }
 
-    /// Asks the head, and the one that has taken its place meanwhile if it had not heard the question. One
-    /// that may be heard twice is repeated in any case.
+    /// Sends a request, and repeats it to a new incarnation of the head.
+    ///
+    /// A request is repeated if the old incarnation has not received it, or if `may_repeat` allows it to be
+    /// handled twice.
     pub(in crate::cluster) async fn ask(
         self,
         host: Host,
-        question: impl Fn(JobId) -> ControlRequest,
+        request: impl Fn(JobId) -> ControlRequest,
         may_repeat: bool,
     ) -> Result<Answer, PlacementError> {
         loop {
             let access = self.access()?;
-            let asked = access.head.clone().ask(host.clone(), question(access.job)).await;
-            let lost = asked.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
-            // Who asked an earlier life is told when the present one becomes known.
-            if !(lost && self.access()?.head.differs_from(&access.head)) {
-                return answer(asked);
+            let reply = access.head.clone().ask(host.clone(), request(access.job)).await;
+            let is_lost = reply.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
+            // A request to an earlier incarnation fails once the present one becomes known; only then is a
+            // repetition useful.
+            if !(is_lost && self.access()?.head.differs_from(&access.head)) {
+                return answer(reply);
             }
         }
     }
 }
 
+/// Maps the reply to the error that users see.
 pub(in crate::cluster) fn answer(
-    asked: Result<Result<Answer, ControlError>, SendError>,
+    reply: Result<Result<Answer, ControlError>, SendError>,
 ) -> Result<Answer, PlacementError> {
-    match asked {
+    match reply {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(denied)) => Err(match denied {
             ControlError::Infeasible(text) => PlacementError::Infeasible { text },

@@ -1,8 +1,12 @@
-//! The control plane in action: the pure state, those who wait for its answers, and what carries out what
-//! it wants done.
+//! Shell of the control plane: the pure state, its pending requests, and the execution of its actions.
 //!
-//! A head has one for its cluster, and the driver of a local cluster has one for its workers. Everybody
-//! else reaches it through the host that it lives on ([`CONTROL`]).
+//! The head of a cluster has one, and so has the driver of a local cluster. Other processes reach it through
+//! the service [`CONTROL`] of its host.
+//!
+//! ```text
+//!   member --ControlRequest--> serve --> ask --Event--> State::handle --Action--> ActionExecutor
+//!          <-------Reply-------------- AnswerGuard <--Action::Answer--'
+//! ```
 
 #[cfg(feature = "cli")]
 pub(crate) mod bench;
@@ -31,109 +35,119 @@ use crate::remote::call_host;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 pub(super) use request::{CONTROL, ControlRequest, Reply};
 
-/// Carries out what the state wants done. It must not call back, and not wait.
+/// Carries out an action.
+///
+/// Runs under the lock of the state, so it must neither block nor call the control plane.
 pub(super) type ActionExecutor = Box<dyn Fn(&Action) + Send + Sync>;
 
-/// Waits until what the state has wanted kept so far is kept; else says why it is not.
+/// Returns a future that resolves once all writes requested so far are durable, or with the storage error.
 pub(super) type Persistence = Box<dyn Fn() -> CommitFuture + Send + Sync>;
 
+/// Future of a [`Persistence`].
 pub(super) type CommitFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// The state, and who waits for it.
+/// Control plane of a cluster.
 pub(super) struct ControlPlane {
-    plane: Mutex<Inner>,
+    inner: Mutex<ControlPlaneInner>,
     clock: Clock,
     executor: ActionExecutor,
-    /// None where nothing outlives the process.
+    /// Waits for writes; `None` where nothing outlives the process.
     persistence: Option<Persistence>,
-    /// The questions of other hosts.
+    /// Requests of other hosts that can still be cancelled.
     pending: PendingRequests,
 }
 
-struct Inner {
+/// Everything behind the lock of the control plane.
+struct ControlPlaneInner {
     state: State,
     actions: Vec<Action>,
-    waiting: FxHashMap<Ticket, oneshot::Sender<Result<Answer, ControlError>>>,
+    reply_channels: FxHashMap<Ticket, oneshot::Sender<Result<Answer, ControlError>>>,
     last_ticket: u64,
 }
 
 impl ControlPlane {
-    pub(super) fn new(settings: Settings, hands: ActionExecutor, keeper: Option<Persistence>) -> Self {
-        let plane = Inner {
+    pub(super) fn new(
+        settings: Settings,
+        executor: ActionExecutor,
+        persistence: Option<Persistence>,
+    ) -> Self {
+        let inner = ControlPlaneInner {
             state: State::new(settings),
             actions: Vec::new(),
-            waiting: FxHashMap::default(),
+            reply_channels: FxHashMap::default(),
             last_ticket: 0,
         };
         Self {
-            plane: Mutex::new(plane),
+            inner: Mutex::new(inner),
             clock: Clock::new(),
-            executor: hands,
-            persistence: keeper,
+            executor,
+            persistence,
             pending: PendingRequests::default(),
         }
     }
 
-    /// Takes note of what has happened.
+    /// Handles an event.
     pub(super) fn apply(&self, event: Event) {
         self.handle(&mut self.lock(), event);
     }
 
-    /// Asks, and waits for the answer.
+    /// Handles an event that is a request, and waits for its answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future withdraws the question.
+    /// Dropping the future cancels the request.
     pub(super) async fn ask(
         self: Arc<Self>,
-        question: impl FnOnce(Ticket) -> Event,
+        request: impl FnOnce(Ticket) -> Event,
     ) -> Result<Answer, ControlError> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         let ticket = {
-            let mut plane = self.lock();
-            plane.last_ticket += 1;
-            let ticket = Ticket(plane.last_ticket);
-            plane.waiting.insert(ticket, answer);
-            self.handle(&mut plane, question(ticket));
+            let mut inner = self.lock();
+            inner.last_ticket += 1;
+            let ticket = Ticket(inner.last_ticket);
+            inner.reply_channels.insert(ticket, answer);
+            self.handle(&mut inner, request(ticket));
             ticket
         };
-        let mut asked = AnswerGuard { control: self, ticket, answer: answered, received: false };
-        let answer = (&mut asked.answer).await;
-        asked.received = true;
+        let mut guard = AnswerGuard { control: self, ticket, answer: receiver, received: false };
+        let answer = (&mut guard.answer).await;
+        guard.received = true;
         answer.unwrap_or_else(|_| Err(ControlError::Unknown("the control plane has ended".to_owned())))
     }
 
-    /// What the state says, as it is now.
+    /// Reads the current state.
     pub(super) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.lock().state)
     }
 
-    fn handle(&self, plane: &mut Inner, event: Event) {
+    fn handle(&self, inner: &mut ControlPlaneInner, event: Event) {
+        // An answer that nothing waits for may contain an assignment. Its resources must be released, by an
+        // event that is handled after the present one: `State::handle` is not reentrant.
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            let mut actions = std::mem::take(&mut plane.actions);
-            plane.state.handle(self.clock.now(), event, &mut actions);
+            let mut actions = std::mem::take(&mut inner.actions);
+            inner.state.handle(self.clock.now(), event, &mut actions);
             for action in actions.drain(..) {
                 match action {
                     Action::Answer { ticket, answer } => {
-                        let unheard = match plane.waiting.remove(&ticket) {
-                            Some(waiting) => waiting.send(answer).err(),
+                        let undelivered = match inner.reply_channels.remove(&ticket) {
+                            Some(channel) => channel.send(answer).err(),
                             None => Some(answer),
                         };
-                        events.extend(reclaim(unheard));
+                        events.extend(reclaim(undelivered));
                     }
                     action => (self.executor)(&action),
                 }
             }
-            plane.actions = actions;
+            inner.actions = actions;
         }
     }
 
-    fn lock(&self) -> Locked<'_, Inner> {
-        self.plane.lock()
+    fn lock(&self) -> Locked<'_, ControlPlaneInner> {
+        self.inner.lock()
     }
 
-    /// Answers a member that asks.
+    /// Serves a request of a member.
     pub(super) fn serve(self: &Arc<Self>, host: &Host, inbound: Inbound) {
         let from = inbound.from();
         let (body, _, mut responder) = inbound.into_parts();
@@ -141,15 +155,16 @@ impl ControlPlane {
             Ok(request) => request,
             Err(failure) => return responder.fail(failure),
         };
-        if let Err(denied) = self.read(|state| check_sender(state, from, &request)) {
-            tracing::warn!(%from, %denied, "a request to the control plane is refused");
-            return responder.answer(Err(denied));
+        if let Err(error) = self.read(|state| check_sender(state, from, &request)) {
+            tracing::warn!(%from, %error, "refused a request to the control plane");
+            return responder.answer(Err(error));
         }
         responder.start();
-        // It may wait long, and others are to be heard meanwhile.
+        // The request may stay pending for long; its sender must be able to send others meanwhile.
         responder.release_credit();
-        // In the order in which they come, so that none is withdrawn before it is known.
-        let withdrawable = match request {
+        // Registered in order of arrival, before the task is spawned: a cancellation that arrives next finds
+        // the request.
+        let cancellable = match request {
             ControlRequest::Cancel { number } => {
                 self.pending.cancel(from, number);
                 return responder.answer(Ok(Answer::Done));
@@ -157,18 +172,18 @@ impl ControlPlane {
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             _ => None,
         };
-        host.io().spawn(Arc::clone(self).answer(request, withdrawable, responder));
+        host.io().spawn(Arc::clone(self).answer(request, cancellable, responder));
     }
 
     async fn answer(
         self: Arc<Self>,
         request: ControlRequest,
-        withdrawable: Option<CancellableRequest>,
+        cancellable: Option<CancellableRequest>,
         mut responder: Responder<Reply>,
     ) {
         let answering = async {
-            match withdrawable {
-                Some(withdrawable) => withdrawable.or_cancelled(self.request(request)).await,
+            match cancellable {
+                Some(cancellable) => cancellable.or_cancelled(self.request(request)).await,
                 None => self.request(request).await,
             }
         };
@@ -180,11 +195,11 @@ impl ControlPlane {
         responder.answer(answer);
     }
 
-    /// Does what a member asks for.
+    /// Carries out a request.
     pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> Reply {
         match request {
             ControlRequest::Place { job, mut spec, .. } => {
-                // Without a name these two would change nothing.
+                // Both options qualify a name; without one they would be ignored silently.
                 if spec.name.is_none() && (spec.get_if_exists || !spec.namespace.is_empty()) {
                     let what = if spec.get_if_exists { "get_if_exists()" } else { "namespace(..)" };
                     let text = format!("{what} is about a name: give the actor one with name(..)");
@@ -193,9 +208,9 @@ impl ControlPlane {
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
                 }
-                let has_to_last = spec.is_durable();
+                let is_durable = spec.is_durable();
                 let answer = Arc::clone(&self).ask(|ticket| Event::Place { ticket, job, spec }).await?;
-                match has_to_last {
+                match is_durable {
                     true => self.commit_placement(answer).await,
                     false => Ok(answer),
                 }
@@ -204,10 +219,12 @@ impl ControlPlane {
                 let namespace = namespace.unwrap_or_else(|| self.namespace_of(job));
                 self.ask(|ticket| Event::Find { ticket, namespace, name }).await
             }
-            // Of a host that asks itself, and whose own question is dropped with it.
+            // Only a local requester gets here, and dropping its own future has cancelled the request.
             ControlRequest::Cancel { .. } => Ok(Answer::Done),
-            ControlRequest::Nodes(query) => self.list(&query).await.map(Answer::Nodes).map_err(refused),
-            ControlRequest::Actors(query) => self.list(&query).await.map(Answer::Actors).map_err(refused),
+            ControlRequest::Nodes(query) => self.list(&query).await.map(Answer::Nodes).map_err(invalid_query),
+            ControlRequest::Actors(query) => {
+                self.list(&query).await.map(Answer::Actors).map_err(invalid_query)
+            }
             ControlRequest::HostStatus { host } => {
                 Ok(Answer::End(self.read(|state| state.host_exit_cause(host))))
             }
@@ -222,28 +239,29 @@ impl ControlPlane {
 }
 
 impl ControlPlane {
-    /// Gives a place once what a later life of the head has to know of it is kept: whoever has it may count
-    /// on the actor's name, and that it lives on.
+    /// Returns a placement once its actor's record is durable.
+    ///
+    /// The requester may rely on the actor's name, and on the actor surviving a restart of the head.
     async fn commit_placement(self: Arc<Self>, answer: Answer) -> Reply {
-        let Some((keeper, actor)) = self.persistence.as_ref().zip(assigned_actor(&answer)) else {
+        let Some((persistence, actor)) = self.persistence.as_ref().zip(assigned_actor(&answer)) else {
             return Ok(answer);
         };
-        let mut place =
+        let mut assignment =
             AssignmentGuard { control: &self, actor, cause: REQUESTER_GONE.to_owned(), committed: false };
-        match keeper().await {
+        match persistence().await {
             Ok(()) => {
-                place.committed = true;
+                assignment.committed = true;
                 Ok(answer)
             }
             Err(why) => {
-                let denied = ControlError::NotPersisted(why);
-                place.cause = denied.to_string();
-                Err(denied)
+                let error = ControlError::NotPersisted(why);
+                assignment.cause = error.to_string();
+                Err(error)
             }
         }
     }
 
-    /// Answers a query, one slice of the table after the other: others have their turn between two.
+    /// Answers a query slice by slice; other requests get the lock in between.
     pub(super) async fn list<T: Listed>(&self, query: &Query) -> Result<Page<T>, QueryError> {
         let mut search = Search::new(query)?;
         loop {
@@ -256,29 +274,30 @@ impl ControlPlane {
         }
     }
 
-    /// The namespace of a job's names: what its driver says, or one that it has to itself.
+    /// Namespace of a job: the one its driver chose, or one of its own.
     fn namespace_of(&self, job: JobId) -> String {
-        let said = self.read(|state| state.job_facts(job).map(|facts| facts.namespace.clone()));
-        said.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| format!("job-{job}"))
+        let chosen = self.read(|state| state.job_facts(job).map(|facts| facts.namespace.clone()));
+        chosen.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| format!("job-{job}"))
     }
 }
 
-fn refused(error: QueryError) -> ControlError {
+fn invalid_query(error: QueryError) -> ControlError {
     ControlError::Unknown(error.to_string())
 }
 
 impl fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").finish_non_exhaustive()
+        f.debug_struct("ControlPlane").finish_non_exhaustive()
     }
 }
 
-/// Whether a member may ask for this. It speaks for its own job alone; any member may end an actor, as any
-/// may send it a message.
+/// Checks that a member may send a request.
+///
+/// A member acts for its own job only. Any member may end an actor, as any may send messages to it.
 fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Result<(), ControlError> {
     let job = match request {
         ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
-        // One that is not known has no place to give back.
+        // An unknown actor holds nothing that could be released.
         ControlRequest::SpawnFailed { actor, .. } => match state.job_of_actor(*actor) {
             Some(job) => job,
             None => return Ok(()),
@@ -297,7 +316,7 @@ fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Resul
     }
 }
 
-/// A question; dropped before its answer was taken it is withdrawn.
+/// Pending request; dropped before the answer was received, it cancels the request.
 struct AnswerGuard {
     control: Arc<ControlPlane>,
     ticket: Ticket,
@@ -310,20 +329,21 @@ impl Drop for AnswerGuard {
         if self.received {
             return;
         }
-        // Answers are given under this lock: there is one by now, or there will be none.
-        let mut plane = self.control.lock();
-        plane.waiting.remove(&self.ticket);
+        // Answers are sent under this lock, so from here on either an answer is in the channel, or none will
+        // come.
+        let mut inner = self.control.lock();
+        inner.reply_channels.remove(&self.ticket);
         let event = match self.answer.try_recv() {
             Ok(answer) => reclaim(Some(answer)),
             Err(_) => Some(Event::Cancelled { ticket: self.ticket }),
         };
         if let Some(event) = event {
-            self.control.handle(&mut plane, event);
+            self.control.handle(&mut inner, event);
         }
     }
 }
 
-/// A place that is about to be given; dropped before that it is free again.
+/// Assignment that has not been delivered; dropped before that, it is released.
 struct AssignmentGuard<'a> {
     control: &'a ControlPlane,
     actor: ActorKey,
@@ -340,13 +360,13 @@ impl Drop for AssignmentGuard<'_> {
     }
 }
 
-/// What becomes of an answer that nobody takes: a place is free again.
+/// Event that releases the assignment in an answer that nothing received.
 fn reclaim(answer: Option<Result<Answer, ControlError>>) -> Option<Event> {
     let actor = assigned_actor(&answer?.ok()?)?;
     Some(Event::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
 }
 
-/// Milliseconds since 1970 that never go back, whatever is done to the machine's clock meanwhile.
+/// Milliseconds since 1970 that never go back, even if the system clock is set back.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     started: Instant,
@@ -364,17 +384,17 @@ impl Clock {
     }
 }
 
-/// How this process reaches the control plane of its cluster.
+/// Path from this process to the control plane of its cluster.
 #[derive(Clone, Debug)]
 pub(super) enum HeadHandle {
-    /// It is here.
+    /// Control plane in this process.
     Local(Arc<ControlPlane>),
-    /// It is on another host.
+    /// Control plane of another host.
     Remote(HostUid),
 }
 
 impl HeadHandle {
-    /// Whether it is another life of the head, or another one.
+    /// Checks for another incarnation of the head, or another head.
     pub(super) fn differs_from(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Remote(now), Self::Remote(before)) => now != before,
@@ -382,7 +402,7 @@ impl HeadHandle {
         }
     }
 
-    /// Asks it.
+    /// Sends a request.
     pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<Reply, SendError> {
         match self {
             Self::Local(control) => Ok(control.request(request).await),

@@ -1,4 +1,4 @@
-//! Requests to the control plane, and its replies.
+//! Requests of cluster members to the control plane, and their replies.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,29 +7,29 @@ use crate::cluster::listing::Query;
 use crate::cluster::model::{ActorKey, ActorSpec, JobId};
 use crate::id::{HostUid, TypeHash};
 
-/// The service by which members of a cluster ask its control plane.
+/// Service of the control plane on its host.
 pub(in crate::cluster) const CONTROL: TypeHash = TypeHash::of("roadshow::Control");
 
-/// What they may ask.
+/// Request of a member.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum ControlRequest {
-    /// A place for an actor. The number is the asking host's own.
+    /// Requests a worker for an actor. `number` is unique within the requesting host.
     Place { job: JobId, spec: ActorSpec, number: u64 },
-    /// Nobody waits for the place that was asked for under this number.
+    /// Cancels the placement request of that number.
     Cancel { number: u64 },
-    /// A living actor by its name.
+    /// Looks up an alive actor by name.
     Find { job: JobId, namespace: Option<String>, name: String },
-    /// An actor is to end.
+    /// Ends an actor.
     Kill { actor: ActorKey },
-    /// A part of the list of nodes.
+    /// Requests a page of the node list.
     Nodes(Query),
-    /// A part of the list of actors.
+    /// Requests a page of the actor list.
     Actors(Query),
-    /// An actor that had a place has not come to life.
+    /// Returns the assignment of an actor that was not created.
     SpawnFailed { actor: ActorKey, why: String },
-    /// How the worker has ended that had a host, if it has.
+    /// Requests the exit cause of the worker that owned a host.
     HostStatus { host: HostUid },
 }
 
-/// What a member is answered.
+/// Reply to a request.
 pub(in crate::cluster) type Reply = Result<Answer, ControlError>;

@@ -1,8 +1,8 @@
-//! Connections that the agent of the head's node hands over to the head, through a unix socket.
+//! Handoff of connections: the agent accepts them, and passes each over a unix socket to a worker or the head.
 //!
-//! The socket is in the session's directory and belongs to the agent's user. The agent writes its identity
-//! first; then each connection follows with the host that it is for. A connection that cannot be handed over
-//! is closed: the peer that dialled it sees the end, and dials again.
+//! The socket to the head is in the session directory and belongs to the agent's user. The agent first writes its
+//! identity, then one message a connection: its file descriptor (SCM_RIGHTS) and the host that it is for. A
+//! connection that cannot be handed off is closed: its dialler sees the end and dials again.
 
 use std::io;
 use std::net::TcpStream;
@@ -19,48 +19,50 @@ use tokio::time::timeout;
 use crate::cluster::launch::control_socket::ControlSocket;
 use crate::config::{ACCEPT_BACKOFF, HANDOFF_TIMEOUT};
 use crate::id::{HostId, HostUid, Incarnation};
-/// Stands for the head's token RPC server where a connection is handed over.
+
+/// Destination id of the head's token RPC server, which is not a host. No host has the id 0.
 pub(super) const TOKEN_RPC: HostId = HostId(0);
 
-/// Nobody takes a connection.
+/// Reason that a connection cannot be handed off.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum HandoffError {
-    /// There is no such host or desk on the node.
-    #[error("it is not on this node, or has ended")]
+    /// No such host or server runs on the node.
+    #[error("its process does not run on this node, or has ended")]
     Unknown,
-    /// Too many wait there.
-    #[error("too many connections wait for it")]
+    /// The queue of the destination is full.
+    #[error("too many connections wait for its process")]
     Full,
 }
 
-/// Passes a connection on. Where that fails, whoever dialled sees it end, and tries again.
+/// Hands a connection off in the background. On failure it is closed, and its dialler retries.
 pub(super) fn pass(
-    lifeline: Arc<ControlSocket>,
+    control_socket: Arc<ControlSocket>,
     host: HostId,
     connection: TcpStream,
 ) -> Result<(), HandoffError> {
-    let place = lifeline.reserve_handoff().ok_or(HandoffError::Full)?;
+    let slot = control_socket.reserve_handoff().ok_or(HandoffError::Full)?;
+    // In a task: a suspended process does not read its socket, and must not block the acceptor.
     tokio::spawn(async move {
-        match timeout(HANDOFF_TIMEOUT, lifeline.send_connection(host, &connection)).await {
+        match timeout(HANDOFF_TIMEOUT, control_socket.send_connection(host, &connection)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%host, %error, "a connection could not be passed on"),
+            Ok(Err(error)) => tracing::debug!(%host, %error, "cannot hand off a connection"),
             Err(_) => {
-                tracing::warn!(%host, "a connection was closed: its process takes none; is it stopped?")
+                tracing::warn!(%host, "closed a connection: its process takes none; is it stopped?")
             }
         }
-        drop(place);
+        drop(slot);
     });
     Ok(())
 }
 
-/// The head's process, on the other end of a socket in the session's directory.
+/// Connection to the head's process, over a socket in the session directory.
 ///
-/// The latest that has connected is the head; there is none until one has.
+/// The process that connected last is the head. Before the first connection there is no head.
 #[derive(Debug)]
 pub(super) struct HeadSocket(watch::Receiver<Option<Arc<ControlSocket>>>);
 
 impl HeadSocket {
-    /// Listens for the head, and names this agent to it. The socket is this user's alone.
+    /// Listens for the head, and sends this agent's identity to it. Only the agent's user can connect.
     pub(super) fn listen(path: &Path, own: HostUid) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -68,16 +70,17 @@ impl HeadSocket {
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        let (room, head) = watch::channel(None);
-        tokio::spawn(accept(listener, own, room));
+        let (connected, head) = watch::channel(None);
+        tokio::spawn(accept(listener, own, connected));
         Ok(Self(head))
     }
 
-    /// Waits until the head is there.
+    /// Waits until the head has connected.
     pub(super) fn wait_connected(&self) -> impl Future<Output = ()> + use<> {
         let mut head = self.0.clone();
         async move {
-            // Nobody comes any more when the listener has failed; then the head is not found.
+            // The channel closes if the listener's task ends. The caller's attempt to enrol then reports that no
+            // head is there.
             let _ = head.wait_for(Option::is_some).await;
         }
     }
@@ -94,17 +97,17 @@ impl HeadSocket {
     }
 }
 
-/// The heads that come to this node, one after the other.
+/// Successive connections of heads on this node: a new one means that the head has restarted.
 #[derive(Debug)]
 pub(super) struct HeadConnections(Option<watch::Receiver<Option<Arc<ControlSocket>>>>);
 
 impl HeadConnections {
-    /// On a node without a head: none ever connects.
+    /// Creates the value for a node without a head, which never yields.
     pub(super) fn none() -> Self {
         Self(None)
     }
 
-    /// Waits until another one has come; for ever on a node without a head.
+    /// Waits until another head connects. On a node without a head it waits for ever.
     pub(super) async fn next(&mut self) {
         if let Some(heads) = &mut self.0
             && heads.changed().await.is_ok()
@@ -115,7 +118,7 @@ impl HeadConnections {
     }
 }
 
-async fn accept(listener: UnixListener, own: HostUid, room: watch::Sender<Option<Arc<ControlSocket>>>) {
+async fn accept(listener: UnixListener, own: HostUid, connected: watch::Sender<Option<Arc<ControlSocket>>>) {
     loop {
         let mut socket = match listener.accept().await {
             Ok((socket, _)) => socket,
@@ -126,23 +129,25 @@ async fn accept(listener: UnixListener, own: HostUid, room: watch::Sender<Option
             }
         };
         if is_of_this_user(&socket) && write_identity(&mut socket, own).await.is_ok() {
-            room.send_replace(Some(Arc::new(ControlSocket::new(socket))));
+            connected.send_replace(Some(Arc::new(ControlSocket::new(socket))));
         }
     }
 }
 
-/// Writes host and incarnation. They fit the empty buffer of the socket, so nothing waits.
+/// Writes host and incarnation, 16 bytes that fit into the empty buffer of the socket: the write never blocks.
 async fn write_identity(socket: &mut UnixStream, own: HostUid) -> io::Result<()> {
     socket.write_u64(own.host.0).await?;
     socket.write_u64(own.incarnation.0).await
 }
 
+// The mode of the socket file keeps other users out, except root and except in the moment between `bind` and
+// `set_permissions`.
 fn is_of_this_user(socket: &UnixStream) -> bool {
     let own = rustix::process::getuid().as_raw();
     socket.peer_cred().is_ok_and(|peer| peer.uid() == own)
 }
 
-/// The first bytes on the socket: host and incarnation of the agent.
+/// Reads host and incarnation of the agent, the first bytes on the socket.
 pub(super) async fn read_identity(socket: &mut UnixStream) -> io::Result<HostUid> {
     let host = HostId(socket.read_u64().await?);
     Ok(HostUid { host, incarnation: Incarnation(socket.read_u64().await?) })
@@ -159,7 +164,7 @@ mod tests {
 
     const HOST: HostId = HostId(7);
 
-    /// A process at the other end of a lifeline.
+    /// Control socket, and the process end of it.
     fn process() -> (Arc<ControlSocket>, StdUnixStream) {
         let (ours, theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
@@ -167,7 +172,7 @@ mod tests {
         (Arc::new(ControlSocket::new(UnixStream::from_std(ours).unwrap())), theirs)
     }
 
-    /// What it finds, once it looks: how many connections.
+    /// Receives all connections that are ready, and returns their number.
     fn taken(process: &StdUnixStream) -> usize {
         let mut count = 0;
         loop {
@@ -184,28 +189,28 @@ mod tests {
         }
     }
 
-    /// Passes connections on until there is no room for more.
-    async fn fill(lifeline: &Arc<ControlSocket>, connection: &TcpStream) -> usize {
+    /// Hands off connections until the queue is full, and returns their number.
+    async fn fill(control_socket: &Arc<ControlSocket>, connection: &TcpStream) -> usize {
         for count in 0..1000 {
-            let pass = || pass(Arc::clone(lifeline), HOST, connection.try_clone().unwrap());
+            let pass = || pass(Arc::clone(control_socket), HOST, connection.try_clone().unwrap());
             if pass().is_err() {
-                // Those that wait may only have had no turn yet.
+                // A task that was spawned a moment ago may not have run yet.
                 tokio::time::sleep(HANDOFF_TIMEOUT / 100).await;
                 if pass().is_err() {
                     return count;
                 }
             }
         }
-        panic!("there is no end to what waits");
+        panic!("the queue is unbounded");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_stopped_process_does_not_take_is_closed_and_holds_up_nobody_else() {
+    async fn connections_that_a_stopped_process_does_not_take_are_closed_and_block_no_other() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stopped, there) = process();
-        let on_their_way = fill(&stopped, &connection).await - HANDOFF_QUEUE_MAX;
-        assert!((1..2 * HANDOFF_QUEUE_MAX).contains(&on_their_way), "{on_their_way} are on their way");
+        let in_flight = fill(&stopped, &connection).await - HANDOFF_QUEUE_MAX;
+        assert!((1..2 * HANDOFF_QUEUE_MAX).contains(&in_flight), "{in_flight} are in flight");
         assert_eq!(
             pass(Arc::clone(&stopped), HOST, connection.try_clone().unwrap()),
             Err(HandoffError::Full)
@@ -217,12 +222,12 @@ mod tests {
             tokio::task::yield_now().await;
         }
 
-        // Those that wait are closed in time, and make room for others.
+        // Queued connections are closed after the timeout, and free their slots.
         tokio::time::sleep(HANDOFF_TIMEOUT * 2).await;
         assert_eq!(fill(&stopped, &connection).await, HANDOFF_QUEUE_MAX);
         tokio::time::sleep(HANDOFF_TIMEOUT * 2).await;
-        // When it goes on it finds those that were on their way, and what comes from then on.
-        assert_eq!(taken(&there), on_their_way);
+        // A process that continues finds the connections in its socket's buffer, and later ones.
+        assert_eq!(taken(&there), in_flight);
         pass(Arc::clone(&stopped), HOST, connection).unwrap();
         while taken(&there) == 0 {
             tokio::task::yield_now().await;

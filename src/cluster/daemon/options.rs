@@ -1,6 +1,7 @@
-//! What a daemon is told when it is started, and what it says when it is ready.
+//! Start options of a daemon, and the message that it sends when it is ready.
 //!
-//! The command sends the options through a pipe, since arguments and environments can be read by others.
+//! The command sends the options through a pipe, since other users of the machine can read the arguments and
+//! the environment of a process, and the options contain the token.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,51 +9,51 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::JobUsers;
+use crate::cluster::daemon::job_users::JobUsers;
 use crate::cluster::model::{Labels, NodeId, Resources};
 
-/// What a head is to be.
+/// Start options of a head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadOptions {
-    /// Where it keeps what its next life needs: the cluster's CA, the token's secret, the jobs and names.
+    /// Directory of the state that survives a restart: the cluster's CA, the token's secret, the jobs and names.
     pub state_dir: PathBuf,
-    /// The session of its node, for its log and its sockets.
+    /// Session directory of its node, with its log and its sockets.
     pub session_dir: PathBuf,
-    /// The socket on which its node's agent hands it connections: the agent listens, the head connects,
-    /// and again whenever the agent was gone.
+    /// Socket on which the agent of its node hands it connections. The agent listens; the head connects, and
+    /// connects again whenever the agent was gone.
     pub agent_socket: PathBuf,
 }
 
-/// What an agent is to be.
+/// Start options of an agent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentOptions {
-    /// Where the node keeps its logs, its sockets and its jobs' files.
+    /// Directory of the node's logs and sockets, and of its jobs' files.
     pub session_dir: PathBuf,
-    /// Where the node is reached, and where the agent listens.
+    /// IP address of the node, on which the agent listens and which it advertises.
     pub host: IpAddr,
-    /// The port; 0 for any that is free.
+    /// TCP port; 0 selects any free port.
     pub port: u16,
-    /// Where the head is reached, in the order in which they are tried; none on its own node.
+    /// Addresses of the head in the order of the attempts; empty on the head's own node.
     pub heads: Vec<SocketAddr>,
-    /// The socket on which to listen for the head; none on other nodes.
+    /// Socket on which to listen for the head; `None` on other nodes.
     pub head_socket: Option<PathBuf>,
-    /// What proves that the node belongs to the cluster.
+    /// Token that admits the node to the cluster.
     pub token: String,
-    /// What the node is called.
+    /// Display name of the node.
     pub node_name: String,
-    /// What the node has for work.
+    /// Resources that the node offers.
     pub resources: Resources,
-    /// What the node is labelled with.
+    /// Labels of the node.
     pub labels: Labels,
-    /// How many workers it runs for each job.
+    /// Number of workers that the node runs for each job.
     pub workers: u32,
-    /// The users that workers and submitted drivers run as.
+    /// Users that workers and submitted drivers run as.
     #[serde(default)]
     pub job_users: JobUsers,
 }
 
 impl AgentOptions {
-    /// Whether the head runs on this node.
+    /// Returns true if the head runs on this node.
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.heads.is_empty()
@@ -60,7 +61,7 @@ impl AgentOptions {
 }
 
 impl fmt::Debug for AgentOptions {
-    /// Without the token.
+    /// Leaves out the token, since options may end up in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentOptions")
             .field("session_dir", &self.session_dir)
@@ -72,10 +73,10 @@ impl fmt::Debug for AgentOptions {
     }
 }
 
-/// A head that is ready for its node's agent.
+/// Ready message of a head: the agent of its node may start.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadReady {
-    /// The cluster's token.
+    /// Token of the cluster.
     pub token: String,
 }
 
@@ -85,12 +86,12 @@ impl fmt::Debug for HeadReady {
     }
 }
 
-/// An agent whose node has joined.
+/// Ready message of an agent: its node has joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentReady {
-    /// Where the node is reached.
+    /// Address of the node.
     pub address: SocketAddr,
-    /// The node.
+    /// Id of the node.
     pub node_id: NodeId,
 }
 

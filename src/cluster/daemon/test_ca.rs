@@ -1,4 +1,4 @@
-//! Certificate authority for tests of everything that needs credentials.
+//! Certificate authority for tests that need credentials.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,23 +26,23 @@ impl TestCa {
         credentials(&self.authority, SystemTime::now(), role, host)
     }
 
-    /// Credentials that expired a minute ago.
+    /// Issues credentials that expired a minute ago.
     pub(crate) fn expired(&self, role: Role, host: HostUid) -> Credentials {
         let issued = SystemTime::now() - CERTIFICATE_VALID - Duration::from_secs(60);
         credentials(&self.authority, issued, role, host)
     }
 
-    /// Credentials that are valid for `valid` from now on.
+    /// Issues credentials that expire after `valid`.
     pub(crate) fn ending_in(&self, valid: Duration, role: Role, host: HostUid) -> Credentials {
         credentials(&self.authority, SystemTime::now() + valid - CERTIFICATE_VALID, role, host)
     }
 
-    /// Credentials of another authority that uses the same name.
+    /// Issues credentials of another authority with the same name.
     pub(crate) fn imitated(&self, role: Role, host: HostUid) -> Credentials {
         credentials(&self.authority.foreign_chain(), SystemTime::now(), role, host)
     }
 
-    /// A new certificate and key in the place of the old ones.
+    /// Replaces credentials in place by a new certificate and key.
     pub(crate) fn renew(&self, old: &Credentials, role: Role, host: HostUid) {
         let request = CertificateRequest::new().unwrap();
         let chain = self.authority.issue(request.csr(), &claims(role, host)).unwrap();

@@ -1,4 +1,10 @@
-//! Who stands behind a desk.
+//! Server of the token RPC: authenticates clients by the cluster token, and answers their requests.
+//!
+//! ```text
+//!  connection ─▶ TLS ─▶ AuthRequest ─▶ slot free? ─▶ Welcome ─▶ request, reply, request, reply ...
+//!                 └─────────┴──────────────┴─▶ Refused, closed      └─▶ closed after an idle timeout
+//!  ◀── unauthenticated: 5 s, a few bytes ──▶◀────────── authenticated: holds a slot ──────────▶
+//! ```
 
 #[cfg(all(test, feature = "cli"))]
 mod tests;
@@ -23,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::security::token_rpc::frames;
 use crate::cluster::security::token_rpc::frames::TokenRpcFrameError;
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
-    binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, Enrolled, Returned, SERVER, TokenReply, TokenRequest,
+    VERSION, binding,
 };
 use crate::cluster::security::{Claims, Token};
 use crate::config::{
@@ -34,47 +40,46 @@ use crate::config::{
 use crate::host::unauthenticated::{RejectionLog, UnauthenticatedConnections};
 use crate::transport::{Certificate, Credentials, explain, linger};
 
-/// What is done at a desk for those who have proved that they know the token.
+/// Service behind the token RPC, for clients that have proved that they know the token.
 pub(crate) trait TokenService: Send + Sync + 'static {
-    /// What may be asked.
+    /// Request of the service.
     type Request: DeserializeOwned + Send;
-    /// What is answered.
+    /// Reply of the service.
     type Reply: Serialize + Send + Sync;
 
-    /// Answers a request. It is brought to its end whether or not anybody waits, unless the desk closes.
+    /// Answers a request. It runs to its end even if the client has disconnected, unless the server stops.
     fn answer(&self, request: Self::Request) -> impl Future<Output = Self::Reply> + Send;
 
-    /// Certifies a process that claims to be an agent or a driver; else says why not, and what to do. It may
-    /// have shown a certificate that it has already.
+    /// Certifies a process that claims to be an agent or a driver, or returns the reason and the next step. The
+    /// client may have presented a certificate that it has already.
     ///
-    /// That its hosts are nobody else's is for this to see to.
+    /// The service must check that no other process owns the claimed hosts.
     fn enrol(
         &self,
         csr: Vec<u8>,
         claims: Claims,
-        shown: Option<&Certificate>,
+        presented: Option<&Certificate>,
     ) -> impl Future<Output = Result<Enrolled, String>> + Send {
-        drop((csr, claims, shown));
+        drop((csr, claims, presented));
         ready(Err(NO_HEAD.to_owned()))
     }
 
-    /// Takes back an agent or a driver that has shown a valid certificate for what it claims to be; else says why
-    /// not, and what to do.
+    /// Readmits an agent or a driver by a valid certificate for its claims, or returns the reason and the next step.
     ///
-    /// The service checks that no other process has the hosts.
-    fn take_back(
+    /// The service must check that no other process owns the claimed hosts.
+    fn readmit(
         &self,
         claims: Claims,
-        shown: &Certificate,
+        presented: &Certificate,
     ) -> impl Future<Output = Result<Returned, String>> + Send {
-        drop((claims, shown));
+        drop((claims, presented));
         ready(Err(NO_HEAD.to_owned()))
     }
 }
 
-const NO_HEAD: &str = "this is no head's desk, and only a head enrols; use the head's address";
+const NO_HEAD: &str = "this address is not the head's, and only a head enrols; use the head's address";
 
-/// A desk. It serves many at once, each of them one request after the other.
+/// Server of the token RPC. It serves many connections concurrently, each one request after the other.
 pub(crate) struct TokenRpcServer<S> {
     service: S,
     tls: TlsAcceptor,
@@ -83,7 +88,7 @@ pub(crate) struct TokenRpcServer<S> {
     refusals: RejectionLog,
 }
 
-/// Why somebody is not served.
+/// Reason that a connection is rejected.
 #[derive(Debug, Error)]
 enum RefusalReason {
     #[error("{0}")]
@@ -92,20 +97,20 @@ enum RefusalReason {
     Binding(#[from] rustls::Error),
     #[error(transparent)]
     Frame(#[from] TokenRpcFrameError),
-    #[error("somebody came to the desk and left")]
+    #[error("a client of the token RPC disconnected before it authenticated")]
     Left,
-    #[error("somebody came to the desk with another secret than the cluster's")]
+    #[error("a client of the token RPC has another secret than the cluster's")]
     Secret,
-    #[error("somebody came to the desk with version {theirs} of its protocol")]
+    #[error("a client of the token RPC speaks version {theirs} of its protocol")]
     Version { theirs: u16 },
-    #[error("the desk serves {TOKEN_RPC_CONNECTIONS_MAX} already")]
+    #[error("the token RPC serves {TOKEN_RPC_CONNECTIONS_MAX} connections already")]
     Busy,
-    #[error("somebody came to the desk and proved nothing in time")]
+    #[error("a client of the token RPC did not authenticate in time")]
     TimedOut,
 }
 
 impl<S: TokenService> TokenRpcServer<S> {
-    /// A desk that shows these credentials, and serves those who know that token.
+    /// Creates a server that presents these credentials, and serves clients with that token.
     #[must_use]
     pub(crate) fn new(credentials: &Credentials, token: Token, service: S) -> Arc<Self> {
         Arc::new(Self {
@@ -117,37 +122,38 @@ impl<S: TokenService> TokenRpcServer<S> {
         })
     }
 
-    /// Serves all who come in, past their preambles, until nobody can come any more.
+    /// Serves the connections of a queue, behind their preambles, until the queue closes.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes all connections.
     pub(crate) async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<net::TcpStream>) {
-        let mut strangers = UnauthenticatedConnections::default();
+        let mut unauthenticated = UnauthenticatedConnections::default();
         let closing = CancellationToken::new();
-        let _closed_at_last = closing.clone().drop_guard();
+        let _close_on_drop = closing.clone().drop_guard();
         while let Some(stream) = incoming.recv().await {
             let source = stream.peer_addr().ok().map(|address| address.ip());
-            let greeting = Arc::clone(&self).handle_connection(stream, closing.clone());
-            if let Err(crowded) = strangers.spawn(source, HANDSHAKES_OPEN_MAX, greeting) {
-                self.refusals.record(&crowded);
+            let connection = Arc::clone(&self).handle_connection(stream, closing.clone());
+            if let Err(overload) = unauthenticated.spawn(source, HANDSHAKES_OPEN_MAX, connection) {
+                self.refusals.record(&overload);
             }
         }
     }
 
     async fn handle_connection(self: Arc<Self>, stream: net::TcpStream, closing: CancellationToken) {
-        let proven = timeout(HANDSHAKE_TIMEOUT, self.authenticate(stream)).await;
-        match proven.unwrap_or(Err(RefusalReason::TimedOut)) {
+        let authenticated = timeout(HANDSHAKE_TIMEOUT, self.authenticate(stream)).await;
+        match authenticated.unwrap_or(Err(RefusalReason::TimedOut)) {
             Err(error) => self.refusals.record(&error),
-            Ok((stream, place)) => {
-                // Not here: this task counts as a stranger's.
+            Ok((stream, slot)) => {
+                // A task of its own: the current one counts as unauthenticated, and may be aborted to make room
+                // for newer connections.
                 tokio::spawn(async move {
                     tokio::select! {
                         biased;
                         () = closing.cancelled() => {}
                         () = self.serve(stream) => {}
                     }
-                    drop(place);
+                    drop(slot);
                 });
             }
         }
@@ -160,6 +166,8 @@ impl<S: TokenService> TokenRpcServer<S> {
         stream.set_nonblocking(true).map_err(RefusalReason::Tls)?;
         stream.set_nodelay(true).map_err(RefusalReason::Tls)?;
         let stream = TcpStream::from_std(stream).map_err(RefusalReason::Tls)?;
+        // Without the wait for the peer's end, the reset of a closed socket could overtake the TLS alert that
+        // tells the client what is wrong.
         let mut stream = match self.tls.accept(stream).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => {
@@ -167,10 +175,11 @@ impl<S: TokenService> TokenRpcServer<S> {
                 return Err(RefusalReason::Tls(explain(error)));
             }
         };
+        // The proof covers a value of this TLS session, so it cannot be replayed on another connection.
         let binding = binding(stream.get_ref().1)?;
-        let opening = frames::read(&mut stream, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await?;
-        match self.check_auth(opening.ok_or(RefusalReason::Left)?, &binding) {
-            Ok(place) => {
+        let request = frames::read(&mut stream, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await?;
+        match self.check_auth(request.ok_or(RefusalReason::Left)?, &binding) {
+            Ok(slot) => {
                 let proof = self.token.prove(SERVER, &binding).to_vec();
                 frames::write(
                     &mut stream,
@@ -178,7 +187,7 @@ impl<S: TokenService> TokenRpcServer<S> {
                     TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
                 )
                 .await?;
-                Ok((stream, place))
+                Ok((stream, slot))
             }
             Err((refusal, error)) => {
                 frames::write(&mut stream, &AuthReply::Refused(refusal), TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX)
@@ -191,37 +200,38 @@ impl<S: TokenService> TokenRpcServer<S> {
 
     fn check_auth(
         &self,
-        opening: AuthRequest,
+        request: AuthRequest,
         binding: &[u8],
-    ) -> Result<OwnedSemaphorePermit, (Refusal, RefusalReason)> {
-        let AuthRequest { version: theirs, proof } = opening;
+    ) -> Result<OwnedSemaphorePermit, (AuthRefusal, RefusalReason)> {
+        let AuthRequest { version: theirs, proof } = request;
         if theirs != VERSION {
-            return Err((Refusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
+            return Err((AuthRefusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
         }
         if !self.token.verify(CLIENT, binding, &proof) {
-            return Err((Refusal::Secret, RefusalReason::Secret));
+            return Err((AuthRefusal::Secret, RefusalReason::Secret));
         }
+        // Last, and after the proof: only clients with the token can occupy the slots.
         Arc::clone(&self.connection_slots)
             .try_acquire_owned()
-            .map_err(|_| (Refusal::Busy, RefusalReason::Busy))
+            .map_err(|_| (AuthRefusal::Busy, RefusalReason::Busy))
     }
 
-    /// Answers until nothing more is asked.
+    /// Answers the requests of a connection until it ends or idles.
     async fn serve(&self, mut stream: TlsStream<TcpStream>) {
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let shown = shown.map(|der| Certificate::verified(der.clone()));
+        let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let presented = presented.map(|der| Certificate::verified(der.clone()));
         loop {
-            let asked = frames::read(&mut stream, TOKEN_RPC_REQUEST_BYTES_MAX);
-            let answer = match timeout(TOKEN_RPC_IDLE_TIMEOUT, asked).await {
-                Ok(Ok(Some(ask))) => self.handle_request(ask, shown.as_ref()).await,
+            let request = frames::read(&mut stream, TOKEN_RPC_REQUEST_BYTES_MAX);
+            let reply = match timeout(TOKEN_RPC_IDLE_TIMEOUT, request).await {
+                Ok(Ok(Some(request))) => self.handle_request(request, presented.as_ref()).await,
                 Ok(Err(TokenRpcFrameError::Undecodable(why))) => TokenReply::Refused {
                     text: format!(
-                        "the desk does not know that request ({why}); run the same release on both sides"
+                        "the server does not know that request ({why}); run the same release on both sides"
                     ),
                 },
                 Ok(Ok(None) | Err(_)) | Err(_) => return,
             };
-            if !matches!(timeout(TOKEN_RPC_IDLE_TIMEOUT, write_reply(&mut stream, &answer)).await, Ok(Ok(())))
+            if !matches!(timeout(TOKEN_RPC_IDLE_TIMEOUT, write_reply(&mut stream, &reply)).await, Ok(Ok(())))
             {
                 return;
             }
@@ -230,55 +240,56 @@ impl<S: TokenService> TokenRpcServer<S> {
 
     async fn handle_request(
         &self,
-        ask: TokenRequest<S::Request>,
-        shown: Option<&Certificate>,
+        request: TokenRequest<S::Request>,
+        presented: Option<&Certificate>,
     ) -> TokenReply<S::Reply> {
-        match ask {
+        match request {
             TokenRequest::Service(request) => TokenReply::Service(self.service.answer(request).await),
             TokenRequest::Enrol { csr, claims } => {
                 if let Err(error) = claims.check_claimable() {
                     return TokenReply::Refused { text: error.to_string() };
                 }
-                let enrolled = self.service.enrol(csr, claims, shown).await;
+                let enrolled = self.service.enrol(csr, claims, presented).await;
                 enrolled.map_or_else(|text| TokenReply::Refused { text }, TokenReply::Enrolled)
             }
             TokenRequest::Return { claims } => {
                 if let Err(error) = claims.check_claimable() {
                     return TokenReply::Refused { text: error.to_string() };
                 }
-                // The handshake takes one that has expired, too: with that, another is to be had.
-                let Some(shown) = shown.filter(|shown| is_valid_for(shown, &claims)) else {
+                // The TLS handshake accepts an expired certificate, since its holder may enrol again with it. A
+                // rejoin without a signature needs a valid one.
+                let Some(presented) = presented.filter(|it| is_valid_for(it, &claims)) else {
                     return TokenReply::Stale;
                 };
-                let returned = self.service.take_back(claims, shown).await;
+                let returned = self.service.readmit(claims, presented).await;
                 returned.map_or_else(|text| TokenReply::Refused { text }, TokenReply::Returned)
             }
         }
     }
 }
 
-/// Whether a certificate is for these hosts in that role, and has not expired.
-fn is_valid_for(shown: &Certificate, claims: &Claims) -> bool {
-    let is_valid = shown.expires().is_some_and(|end| SystemTime::now() < end);
-    is_valid && claims.hosts.iter().all(|host| shown.role_of(*host) == Some(claims.role))
+/// Returns true if a certificate covers all claimed hosts in the claimed role, and has not expired.
+fn is_valid_for(presented: &Certificate, claims: &Claims) -> bool {
+    let is_valid = presented.expires().is_some_and(|end| SystemTime::now() < end);
+    is_valid && claims.hosts.iter().all(|host| presented.role_of(*host) == Some(claims.role))
 }
 
 async fn write_reply<A: Serialize>(
     stream: &mut TlsStream<TcpStream>,
-    answer: &TokenReply<A>,
+    reply: &TokenReply<A>,
 ) -> Result<(), TokenRpcFrameError> {
-    match frames::write(stream, answer, TOKEN_RPC_REPLY_BYTES_MAX).await {
-        // Nothing of it was written.
+    match frames::write(stream, reply, TOKEN_RPC_REPLY_BYTES_MAX).await {
+        // Both errors come before the first byte, so the connection can carry another reply instead.
         Err(error @ (TokenRpcFrameError::TooLong { .. } | TokenRpcFrameError::Unencodable(_))) => {
-            let text = format!("the desk cannot say the reply: {error}; ask for less");
+            let text = format!("cannot encode the reply: {error}; ask for less");
             frames::write(stream, &TokenReply::<()>::Refused { text }, TOKEN_RPC_REPLY_BYTES_MAX).await
         }
-        said => said,
+        written => written,
     }
 }
 
 impl<S> fmt::Debug for TokenRpcServer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Desk(..)")
+        f.write_str("TokenRpcServer(..)")
     }
 }

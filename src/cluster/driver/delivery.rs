@@ -1,8 +1,15 @@
-//! Delivery of the executable to one node: from source to source until the node has it.
+//! Delivery of the executable to one node: from source to source, until the node has all of it.
 //!
-//! A source that fails is not asked again. One that serves others is: the node pauses, and another may have the
-//! place meanwhile. A copy of the driver's that makes no progress leaves its turn to another node, and ends once the
-//! slow node can fetch the rest elsewhere; what it has stays there.
+//! ```text
+//!            .-----------------------------------------------------------.
+//!            v                                                           |
+//!   wait for a source --> fetch from a node --> done | failed, wrong: exclude the source
+//!                    |                               | busy: pause, the source stays a candidate
+//!                    '--> copy of the driver's --> done | slow: another source has it by now
+//! ```
+//!
+//! A copy of the driver's that makes no progress frees its slot for another node. It ends once the slow node can fetch
+//! the rest from another source; the part that the node has stays there.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::sources::{Outcome, Source, Sources, Transfer, Turn};
+use super::sources::{NodeSource, Sources, Transfer, TransferOutcome, TransferSource};
 use crate::cluster::backoff::Backoff;
 use crate::config::{
     EXECUTABLE_BUSY_DELAY_MAX, EXECUTABLE_BUSY_DELAY_MIN, EXECUTABLE_BUSY_WAIT_MAX, EXECUTABLE_SEND_LOOK,
@@ -18,69 +25,70 @@ use crate::config::{
 };
 use crate::id::HostUid;
 
-/// What carries the executable to a node. An error is the node's own.
+/// Transport of the executable to one node. An error is a failure of the node itself.
 pub(super) trait Carrier {
-    /// Has the node fetch it from another.
-    fn fetch(&self, source: Source) -> impl Future<Output = Result<Outcome, String>> + Send;
+    /// Has the node fetch the executable from another node.
+    fn fetch(&self, source: NodeSource) -> impl Future<Output = Result<TransferOutcome, String>> + Send;
 
-    /// Sends the node what it lacks, and counts the pieces that it takes. Dropping the future ends that.
+    /// Sends the node the part that it lacks, and counts the pieces that it accepts. Dropping the future stops it.
     fn send(&self, pieces: &AtomicU64) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-/// Sees to it that a node has all of the executable.
+/// Delivers all of the executable to a node.
 pub(super) async fn deliver(
     sources: &Sources,
-    node: Source,
+    node: NodeSource,
     carrier: &(impl Carrier + Sync),
 ) -> Result<(), String> {
     let (mut tried, mut pauses) = (Vec::new(), Pauses::new());
     loop {
         let mut transfer = sources.take(&tried).await;
-        let outcome = match transfer.turn() {
-            Turn::Send => send(sources, &mut transfer, &tried, carrier).await?,
-            Turn::Fetch(source) => carrier.fetch(source).await?,
+        let outcome = match transfer.source() {
+            TransferSource::Driver => send(sources, &mut transfer, &tried, carrier).await?,
+            TransferSource::Node(source) => carrier.fetch(source).await?,
         };
-        if outcome == Outcome::Done {
+        if outcome == TransferOutcome::Done {
             transfer.done(node);
             return Ok(());
         }
-        let turn = transfer.turn();
-        // The place is free while the node pauses.
+        let from = transfer.source();
+        // Freed before the pause: another node may use the slot meanwhile.
         transfer.failed(outcome);
-        if let Turn::Fetch(source) = turn
-            && !(outcome == Outcome::Busy && pauses.pause().await)
+        if let TransferSource::Node(source) = from
+            && !(outcome == TransferOutcome::Busy && pauses.pause().await)
         {
             tried.push(source.agent);
         }
     }
 }
 
-/// Sends the executable; gives up when that is slow and the node can fetch it elsewhere.
+/// Sends the executable; gives up if that is slow and the node can fetch it from another source.
 async fn send(
     sources: &Sources,
     transfer: &mut Transfer,
     tried: &[HostUid],
     carrier: &impl Carrier,
-) -> Result<Outcome, String> {
+) -> Result<TransferOutcome, String> {
     let pieces = AtomicU64::new(0);
     let mut sending = pin!(carrier.send(&pieces));
+    // A slow transfer is kept until there is another source: its node may be the only one that gets the executable.
     let (mut taken, mut since) = (0, Instant::now());
     loop {
         if let Ok(sent) = timeout(EXECUTABLE_SEND_LOOK, &mut sending).await {
-            return sent.map(|()| Outcome::Done);
+            return sent.map(|()| TransferOutcome::Done);
         }
         let now = pieces.load(Ordering::Relaxed);
         if now > taken {
             (taken, since) = (now, Instant::now());
         }
-        let is_slow = since.elapsed() >= EXECUTABLE_SEND_STALL && transfer.leave_turn();
+        let is_slow = since.elapsed() >= EXECUTABLE_SEND_STALL && transfer.free_slot();
         if is_slow && sources.has_untried(tried) {
-            return Ok(Outcome::GivenUp);
+            return Ok(TransferOutcome::Cancelled);
         }
     }
 }
 
-/// The pauses of a node whose sources serve others.
+/// Pauses of a node whose sources are busy.
 struct Pauses {
     backoff: Option<Backoff>,
     left: Duration,
@@ -91,7 +99,7 @@ impl Pauses {
         Self { backoff: None, left: EXECUTABLE_BUSY_WAIT_MAX }
     }
 
-    /// Pauses, unless the node has done so for long enough. Says whether it has paused.
+    /// Pauses, unless the budget for pauses is used up. Returns whether it has paused.
     async fn pause(&mut self) -> bool {
         if self.left.is_zero() {
             return false;
@@ -99,7 +107,8 @@ impl Pauses {
         let begun = Instant::now();
         let fresh = || Backoff::between(EXECUTABLE_BUSY_DELAY_MIN, EXECUTABLE_BUSY_DELAY_MAX);
         self.backoff.get_or_insert_with(fresh).pause().await;
-        // A fetch may have lasted longer than the pause before the next: then there is none.
+        // The back-off counts from the start of the last attempt: after a long fetch the pause is zero. It is charged
+        // with the least delay nevertheless, or a node could try for ever.
         self.left = self.left.saturating_sub(begun.elapsed().max(EXECUTABLE_BUSY_DELAY_MIN));
         true
     }

@@ -1,10 +1,10 @@
-//! News from the head to a driver.
+//! Job events from the head: nodes and workers that come and go.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{KnownWorker, Shared, membership_broadcast, provision};
+use super::{DriverShared, KnownWorker, membership_broadcast, provision};
 use crate::cluster::control_plane::state::{JobEvent, WorkerEntry};
 use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use crate::cluster::protocol::MembershipUpdate;
@@ -12,35 +12,35 @@ use crate::observe::log;
 use crate::registry::{Inbound, decode};
 use crate::wire::CallFailure;
 
-/// Takes what the head sends; it is answered once there is room for it.
-pub(super) fn receive(tell: &mpsc::Sender<JobEvent>, inbound: Inbound) {
+/// Receives an event from the head. The reply follows once the queue has room, which slows the head down.
+pub(super) fn receive(events: &mpsc::Sender<JobEvent>, inbound: Inbound) {
     let (body, _, mut responder) = inbound.into_parts::<()>();
-    let news = match decode(&body) {
-        Ok(news) => news,
+    let event = match decode(&body) {
+        Ok(event) => event,
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
     responder.release_credit();
-    let tell = tell.clone();
+    let events = events.clone();
     tokio::spawn(async move {
-        match tell.send(news).await {
+        match events.send(event).await {
             Ok(()) => responder.answer(()),
             Err(_) => responder.fail(CallFailure::Closing),
         }
     });
 }
 
-/// Does what news ask for.
-pub(super) async fn event_loop(shared: Arc<Shared>, mut told: mpsc::Receiver<JobEvent>) {
-    while let Some(news) = told.recv().await {
-        on_job_event(&shared, news);
+/// Handles the events in the order in which the head sent them.
+pub(super) async fn event_loop(shared: Arc<DriverShared>, mut events: mpsc::Receiver<JobEvent>) {
+    while let Some(event) = events.recv().await {
+        on_job_event(&shared, event);
     }
 }
 
-/// Does what one piece of news asks for.
-pub(super) fn on_job_event(shared: &Arc<Shared>, news: JobEvent) {
-    match news {
-        JobEvent::NodeUp(facts) => equip_later(shared, facts),
+/// Handles one event.
+pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
+    match event {
+        JobEvent::NodeUp(facts) => provision_later(shared, facts),
         JobEvent::NodeGone { agent } => shared.forget_agent(agent),
         JobEvent::WorkerUp { node, worker, member, pid } => {
             worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
@@ -50,7 +50,7 @@ pub(super) fn on_job_event(shared: &Arc<Shared>, news: JobEvent) {
         }
         JobEvent::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
-            let all: Vec<_> = shared.standing().workers.iter().map(|known| known.member).collect();
+            let all: Vec<_> = shared.view().workers.iter().map(|known| known.member).collect();
             for member in all {
                 let cause = format!("the job is over: {why}");
                 shared.members.apply(&MembershipUpdate::Left { member, cause }, &shared.host);
@@ -59,55 +59,58 @@ pub(super) fn on_job_event(shared: &Arc<Shared>, news: JobEvent) {
     }
 }
 
-/// Sends the executable to a node that has come, and goes on meanwhile.
-fn equip_later(shared: &Arc<Shared>, facts: NodeDescriptor) {
+/// Provisions a node in a task of its own: shipping an executable takes seconds, and other events must not wait.
+fn provision_later(shared: &Arc<DriverShared>, facts: NodeDescriptor) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let equipped = provision::provision(&shared, &facts).await;
+        let provisioned = provision::provision(&shared, &facts).await;
         provision::log_tally(&shared);
-        if let Err(error) = equipped {
-            log::warn!(node = %facts.id(), %error, "a node cannot be used for this job");
+        if let Err(error) = provisioned {
+            log::warn!(node = %facts.id(), %error, "the node cannot run this job's workers");
             let refused = format!("node {}: {error}", facts.id());
-            shared.startup.send_modify(|settled| settled.refused = Some(refused));
+            shared.startup.send_modify(|startup| startup.refused = Some(refused));
         }
     });
 }
 
-fn worker_up(shared: &Arc<Shared>, up: KnownWorker) {
+fn worker_up(shared: &Arc<DriverShared>, up: KnownWorker) {
     let member = up.member;
     {
-        let mut standing = shared.standing();
-        if standing.workers.iter().any(|known| known.worker == up.worker) {
+        let mut view = shared.view();
+        // The head repeats workers after a rejoin: each is added once.
+        if view.workers.iter().any(|known| known.worker == up.worker) {
             return;
         }
-        standing.workers.push(up);
+        view.workers.push(up);
     }
     shared.members.apply(&MembershipUpdate::Joined(member), &shared.host);
-    shared.spread.add(MembershipUpdate::Joined(member));
+    shared.broadcast.add(MembershipUpdate::Joined(member));
+    // The new worker needs the whole list, which no broadcast contains. It counts as ready only after that, so
+    // the first spawn on it can already place actors on the others.
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let members = shared.members.list();
-        let are = MembershipUpdate::Snapshot { members, head: shared.head_info() };
-        membership_broadcast::tell_all(&shared, vec![member], &are).await;
-        shared.startup.send_modify(|settled| settled.ready += 1);
+        let snapshot = MembershipUpdate::Snapshot { members, head: shared.head_info() };
+        membership_broadcast::send_to_all(&shared, vec![member], &snapshot).await;
+        shared.startup.send_modify(|startup| startup.ready += 1);
     });
 }
 
 fn worker_down(
-    shared: &Arc<Shared>,
+    shared: &Arc<DriverShared>,
     node: NodeId,
     worker: WorkerId,
     member: Option<WorkerAddress>,
     cause: String,
 ) {
     let known = {
-        let mut standing = shared.standing();
-        let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
+        let mut view = shared.view();
+        let known = view.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
         let ended = known.map(|known| {
             known.ended = Some(cause.clone());
             (known.member, known.pid)
         });
-        standing.forget_ended();
+        view.forget_ended();
         ended
     };
     match (known, member) {
@@ -116,39 +119,39 @@ fn worker_down(
             let cause = format!("worker {pid} on node {node}: {cause}");
             let change = MembershipUpdate::Left { member, cause };
             shared.members.apply(&change, &shared.host);
-            shared.spread.add(change);
+            shared.broadcast.add(change);
         }
-        // One that this driver never had a seat on, such as that of a detached actor.
+        // A worker that this driver never used, such as that of a detached actor: only calls to it must fail.
         (None, Some(member)) => shared.members.apply(&MembershipUpdate::Left { member, cause }, &shared.host),
         (None, None) => {
-            log::warn!(%node, cause, "a worker was not started");
-            shared.startup.send_modify(|settled| {
-                settled.failed += 1;
-                settled.last_failure = Some(format!("node {node}: {cause}"));
+            log::warn!(%node, cause, "a worker could not be started");
+            shared.startup.send_modify(|startup| {
+                startup.failed += 1;
+                startup.last_failure = Some(format!("node {node}: {cause}"));
             });
         }
     }
 }
 
-/// Takes up what a head says after it was away.
-pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
+/// Applies the head's lists of nodes and workers after a rejoin.
+pub(super) fn reconcile(shared: &Arc<DriverShared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
     for WorkerEntry { node, worker, member, pid } in workers {
         worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
     }
-    nodes.into_iter().for_each(|facts| equip_later(shared, facts));
+    nodes.into_iter().for_each(|facts| provision_later(shared, facts));
 }
 
-/// The workers that have not ended, as far as is known.
-pub(super) fn live_workers(shared: &Shared) -> Vec<KnownWorker> {
-    shared.standing().workers.iter().filter(|known| known.ended.is_none()).cloned().collect()
+/// Workers that have not ended, as far as the driver knows.
+pub(super) fn live_workers(shared: &DriverShared) -> Vec<KnownWorker> {
+    shared.view().workers.iter().filter(|known| known.ended.is_none()).cloned().collect()
 }
 
-/// Those that lived before the head was asked, and that it does not have, have ended unseen. All of its nodes
-/// have to have had the time to come back to it.
-pub(super) fn remove_unlisted(shared: &Arc<Shared>, before: Vec<KnownWorker>, workers: &[WorkerEntry]) {
+/// Declares dead the workers of `before` that the head does not list. `before` was taken before the head was asked,
+/// so a worker that came meanwhile is not affected. All nodes must have had time to rejoin the head.
+pub(super) fn remove_unlisted(shared: &Arc<DriverShared>, before: Vec<KnownWorker>, workers: &[WorkerEntry]) {
     let is_listed = |known: &KnownWorker| workers.iter().any(|working| working.worker == known.worker);
     for KnownWorker { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
-        let cause = "it ended while the head was away".to_owned();
+        let cause = "it ended while the head was unreachable".to_owned();
         worker_down(shared, node, worker, Some(member), cause);
     }
 }

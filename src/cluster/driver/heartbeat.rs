@@ -1,24 +1,37 @@
-//! The driver's word to the head that it lives, and its way back when the head was away.
+//! Heartbeats of the driver to the head, and its way back to a head that was unreachable or restarted.
+//!
+//! ```text
+//!              heartbeat acked
+//!             .---------------.
+//!             v               |   certificate due
+//!   +-------> alive ----------+------------------> renew over the present link, stay alive
+//!   |          | call fails, or the head does not know the driver
+//!   |          v
+//!   +------ rejoining   find the head, present the certificate, start the job again; retry with back-off
+//!   rejoined   | the head says that the job has ended
+//!              v
+//!            ended      every worker is marked down, and the loop returns
+//! ```
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Shared, events};
+use super::{DriverShared, events};
 use crate::cluster::backoff::Backoff;
 use crate::cluster::control_plane::state::{Answer, ControlError, JobEvent};
 use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::security::Claims;
-use crate::cluster::security::enrol::{Back, Renewal};
+use crate::cluster::security::enrol::{Rejoined, Renewal};
 use crate::cluster::security::token_rpc::TokenRpcError;
 use crate::config::{JOB_LEASE, LEASE_RENEW_INTERVAL, NODE_LEASE};
 use crate::observe::log;
 use crate::transport::Role;
 
-/// Says every while that the driver is there; comes back when the head was gone.
-pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
-    // By the clock on the wall, which goes on while the machine sleeps.
+/// Renews the job's lease until the job has ended; rejoins the head when it was unreachable.
+pub(super) async fn heartbeat_loop(shared: Arc<DriverShared>) {
+    // Wall clock time, since certificates expire while the machine is suspended and monotonic clocks stand still.
     let due = || SystemTime::now() + shared.credentials.renew_after();
     let mut renewal = due();
     loop {
@@ -26,8 +39,8 @@ pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
         match shared.ask(JobRequest::Heartbeat { job: shared.job }).await {
             Ok(Ok(_)) if SystemTime::now() < renewal => continue,
             Ok(Ok(_)) => {
-                // The head is there, and is to hear the next beat whatever becomes of this.
-                match try_rejoin(&shared, Link::Answers).await {
+                // The head answers, so a failed renewal is no reason to stop the heartbeats: try again later.
+                match try_rejoin(&shared, HeadLink::Up).await {
                     Ok(_) => {}
                     Err(RejoinError::JobEnded(why)) => return on_job_ended(&shared, why),
                     Err(RejoinError::Retry(why)) => {
@@ -38,8 +51,8 @@ pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
                 continue;
             }
             Ok(Err(ControlError::JobEnded(why))) => return on_job_ended(&shared, why),
-            Ok(Err(denied)) => log::warn!(%denied, "the head does not take the driver's word"),
-            Err(error) => log::warn!(%error, "the head is away; it is looked for"),
+            Ok(Err(denied)) => log::warn!(%denied, "the head rejected the heartbeat, rejoining"),
+            Err(error) => log::warn!(%error, "lost contact with the head, rejoining"),
         }
         match rejoin(&shared).await {
             Ok(Renewed::Yes) => renewal = due(),
@@ -49,41 +62,45 @@ pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
     }
 }
 
-fn on_job_ended(shared: &Arc<Shared>, why: String) {
+fn on_job_ended(shared: &Arc<DriverShared>, why: String) {
     events::on_job_event(shared, JobEvent::Stopped { why });
 }
 
-/// Whether the driver has another certificate than before.
+/// Result of a rejoin: the driver has another certificate than before, or not.
 enum Renewed {
     Yes,
     No,
 }
 
-/// Finds the head and takes up the job with it, however long that takes. An error is that the job is over.
-async fn rejoin(shared: &Arc<Shared>) -> Result<Renewed, String> {
+/// Finds the head and resumes the job, however long that takes. Fails with the cause if the job has ended.
+async fn rejoin(shared: &Arc<DriverShared>) -> Result<Renewed, String> {
     let mut backoff = Backoff::new();
-    let mut told = String::new();
+    let mut logged = String::new();
     loop {
-        match try_rejoin(shared, Link::Silent).await {
+        match try_rejoin(shared, HeadLink::Down).await {
             Ok(renewed) => return Ok(renewed),
             Err(RejoinError::JobEnded(why)) => return Err(why),
-            Err(RejoinError::Retry(why)) if why == told => {}
-            // Each reason once: it may be that the cluster does not take this driver any more.
+            Err(RejoinError::Retry(why)) if why == logged => {}
+            // Each reason is logged once: a head that rejects this driver for good would fill the log otherwise.
             Err(RejoinError::Retry(why)) => {
-                log::warn!(why, "the driver cannot come back to the head yet");
-                told = why;
+                log::warn!(why, "cannot rejoin the head yet, retrying");
+                logged = why;
             }
         }
         backoff.pause().await;
     }
 }
 
-/// Tells the head that the job is over. One that was just started again is looked for, as long as it would
-/// wait for this driver.
-pub(super) async fn report_end(shared: &Arc<Shared>, state: JobState, message: &str) -> Result<(), String> {
+/// Reports the end of the job to the head. A head that restarts meanwhile is searched for during the job's lease,
+/// which is how long it would wait for this driver.
+pub(super) async fn report_end(
+    shared: &Arc<DriverShared>,
+    state: JobState,
+    message: &str,
+) -> Result<(), String> {
     let mut why = "it did not answer".to_owned();
     let mut backoff = Backoff::new();
-    let telling = async {
+    let reporting = async {
         loop {
             let end = JobRequest::End { job: shared.job, state, message: message.to_owned() };
             match shared.ask(end).await {
@@ -91,58 +108,66 @@ pub(super) async fn report_end(shared: &Arc<Shared>, state: JobState, message: &
                 Err(error) => why = error.to_string(),
             }
             backoff.pause().await;
-            // Where it is not found, the next try says so.
+            // An error shows again when the next attempt calls the head.
             if find_head(shared, Renewal::IfStale).await.is_ok() {
                 shared.control.redial(shared.head());
             }
         }
     };
-    tokio::time::timeout(JOB_LEASE, telling).await.map_err(|_| why)
+    tokio::time::timeout(JOB_LEASE, reporting).await.map_err(|_| why)
 }
 
+/// Failure of one attempt to rejoin.
 enum RejoinError {
+    /// Transient or unknown; the next attempt may succeed.
     Retry(String),
+    /// The head has ended the job.
     JobEnded(String),
 }
 
-/// Finds the head in the life that it has now; gives whether that is another one.
-async fn find_head(shared: &Shared, renewal: Renewal) -> Result<(bool, Renewed), TokenRpcError> {
+/// Finds the present incarnation of the head; returns true if it is another one than before.
+async fn find_head(shared: &DriverShared, renewal: Renewal) -> Result<(bool, Renewed), TokenRpcError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
-    let (heads, last) = (&shared.heads, shared.standing().head_at);
+    let (heads, last) = (&shared.heads, shared.view().head_at);
     let back = shared.admission.rejoin(heads, last, &claims, &shared.credentials, renewal);
-    let Back { head_at, head, renewed } = back.await?;
+    let Rejoined { head_at, head, renewed } = back.await?;
     shared.control.supersede(head, head_at);
-    let mut standing = shared.standing();
-    standing.head_at = head_at;
-    let before = std::mem::replace(&mut standing.head, head);
+    let mut view = shared.view();
+    view.head_at = head_at;
+    let before = std::mem::replace(&mut view.head, head);
     Ok((before != head, if renewed { Renewed::Yes } else { Renewed::No }))
 }
 
-/// State of the link to the head when a driver comes back.
+/// State of the link to the head when a driver rejoins.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Link {
-    /// The driver wants its next certificate.
-    Answers,
-    Silent,
+enum HeadLink {
+    /// The head answers; the driver rejoins only to renew its certificate.
+    Up,
+    /// The head does not answer.
+    Down,
 }
 
-async fn try_rejoin(shared: &Arc<Shared>, link: Link) -> Result<Renewed, RejoinError> {
-    let still = |error: &dyn std::fmt::Display| RejoinError::Retry(error.to_string());
+/// Makes one attempt to rejoin the head.
+async fn try_rejoin(shared: &Arc<DriverShared>, link: HeadLink) -> Result<Renewed, RejoinError> {
+    let retry = |error: &dyn std::fmt::Display| RejoinError::Retry(error.to_string());
     let renewal = match link {
-        Link::Answers => Renewal::Due,
-        Link::Silent => Renewal::IfStale,
+        HeadLink::Up => Renewal::Due,
+        HeadLink::Down => Renewal::IfStale,
     };
-    let (is_new, renewed) = find_head(shared, renewal).await.map_err(|error| still(&error))?;
-    if link == Link::Silent {
+    let (is_new, renewed) = find_head(shared, renewal).await.map_err(|error| retry(&error))?;
+    // The old link may be half open. TCP would notice only after many retransmissions, so it is replaced now.
+    if link == HeadLink::Down {
         shared.control.redial(shared.head());
     }
+    // Taken before the head is asked: a worker that starts meanwhile must not count as unlisted.
     let before = events::live_workers(shared);
     match shared.ask(start_again(shared)).await {
         Ok(Ok(Answer::Job { nodes, workers, all_rejoined, .. })) => {
-            // Agents tell the workers.
+            // Only this process's view is updated here; the agents tell their workers.
             shared.members.apply(&MembershipUpdate::Head(shared.head_info()), &shared.host);
-            // Of nodes that are not back it does not know the workers.
+            // A head whose nodes have not all rejoined does not know their workers yet. Their absence from the
+            // list proves nothing, so the comparison is repeated once the node leases have expired.
             if is_new || !all_rejoined {
                 schedule_reconcile(shared);
             } else {
@@ -152,18 +177,18 @@ async fn try_rejoin(shared: &Arc<Shared>, link: Link) -> Result<Renewed, RejoinE
             Ok(renewed)
         }
         Ok(Err(ControlError::JobEnded(why) | ControlError::Unknown(why))) => Err(RejoinError::JobEnded(why)),
-        Ok(other) => Err(RejoinError::Retry(format!("it answered {other:?}"))),
-        Err(error) => Err(still(&error)),
+        Ok(other) => Err(RejoinError::Retry(format!("the head sent an unexpected answer: {other:?}"))),
+        Err(error) => Err(retry(&error)),
     }
 }
 
-/// Says that the driver is back; the answer has what the job has by now.
-fn start_again(shared: &Shared) -> JobRequest {
+/// Request that resumes the job; the head answers with the job's present nodes and workers.
+fn start_again(shared: &DriverShared) -> JobRequest {
     JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() }
 }
 
-/// Looks once more when all nodes that live have come back to a head that was started again.
-fn schedule_reconcile(shared: &Arc<Shared>) {
+/// Compares the workers with the head's list once every live node has had time to rejoin it.
+fn schedule_reconcile(shared: &Arc<DriverShared>) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;

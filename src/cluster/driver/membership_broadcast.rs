@@ -1,7 +1,7 @@
-//! Changes of a job's workers, told to all of its workers: many changes in one message.
+//! Broadcast of membership changes to all workers of a job, many changes in one message.
 //!
-//! A message for each pair of workers would be quadratic: a thousand workers would cost a million messages.
-//! Changes are gathered for a time that grows with the number of workers.
+//! One message for each pair of workers would be quadratic: a thousand workers would cost a million messages.
+//! Changes are collected for a time that grows with the number of workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +9,28 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
-use super::Shared;
+use super::DriverShared;
 use crate::cluster::model::WorkerAddress;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
 use crate::lock::Mutex;
 use crate::observe::log;
-use crate::remote::{Shared as Encoded, ask_host_shared};
+use crate::remote::{SharedArgs as Encoded, ask_host_shared};
 
-/// Time for which changes are gathered: the least, and what each worker adds.
-const GATHER: Duration = Duration::from_millis(5);
-const GATHER_PER_WORKER: Duration = Duration::from_micros(500);
+/// Least time for which changes are collected.
+const COLLECT_MIN: Duration = Duration::from_millis(5);
+/// Additional time for each worker, since the cost of a broadcast grows with their number.
+const COLLECT_PER_WORKER: Duration = Duration::from_micros(500);
 
-/// Changes that the workers have not been told of.
+/// Changes that have not been sent to the workers.
 #[derive(Debug, Default)]
-pub(super) struct Spread {
+pub(super) struct MembershipBroadcast {
     changes: Mutex<Vec<MembershipUpdate>>,
     more: Notify,
 }
 
-impl Spread {
-    /// Adds a change, which this process has taken up.
+impl MembershipBroadcast {
+    /// Queues a change that this process has applied.
     pub(super) fn add(&self, change: MembershipUpdate) {
         self.changes.lock().push(change);
         self.more.notify_one();
@@ -40,41 +41,46 @@ impl Spread {
     }
 }
 
-/// Tells the workers of changes, as long as there is a cluster.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Sends queued changes to the workers until it is aborted.
+pub(super) async fn run(shared: Arc<DriverShared>) {
     loop {
-        shared.spread.more.notified().await;
-        tokio::time::sleep(gather(shared.members.list().len())).await;
-        let changes = shared.spread.take();
+        shared.broadcast.more.notified().await;
+        // Changes that arrive during this pause join the same message.
+        tokio::time::sleep(collect_time(shared.members.list().len())).await;
+        let changes = shared.broadcast.take();
         let (shared, workers) = (Arc::clone(&shared), shared.members.list());
-        // A worker that is stopped answers late, and delays no other.
-        tokio::spawn(async move { tell_all(&shared, workers, &MembershipUpdate::Several(changes)).await });
+        // In a task of its own: a stopped worker answers late and must not delay the next broadcast.
+        tokio::spawn(async move { send_to_all(&shared, workers, &MembershipUpdate::Several(changes)).await });
     }
 }
 
-/// Tells workers of a change, which is encoded once for all of them.
-pub(super) async fn tell_all(shared: &Arc<Shared>, workers: Vec<WorkerAddress>, change: &MembershipUpdate) {
+/// Sends a change to workers; it is encoded once for all of them.
+pub(super) async fn send_to_all(
+    shared: &Arc<DriverShared>,
+    workers: Vec<WorkerAddress>,
+    change: &MembershipUpdate,
+) {
     let encoded = match Encoded::new(change, shared.host.limits().frame_bytes_max) {
         Ok(encoded) => encoded,
-        Err(error) => return log::warn!(%error, "the workers cannot be told of a change"),
+        Err(error) => return log::warn!(%error, "a membership change cannot be encoded; workers miss it"),
     };
-    join_all(workers.into_iter().map(|member| tell(shared, member, encoded.clone()))).await;
+    join_all(workers.into_iter().map(|member| send_to(shared, member, encoded.clone()))).await;
 }
 
-fn gather(workers: usize) -> Duration {
-    GATHER + GATHER_PER_WORKER * u32::try_from(workers).unwrap_or(u32::MAX)
+fn collect_time(workers: usize) -> Duration {
+    COLLECT_MIN + COLLECT_PER_WORKER * u32::try_from(workers).unwrap_or(u32::MAX)
 }
 
-/// Tells both hosts of a worker. The user's host calls them, on a thread that may compute: nothing waits for it.
-async fn tell(shared: &Arc<Shared>, member: WorkerAddress, change: Encoded) {
-    let told = [member.actors, member.tasks].map(|to| {
+/// Sends a change to both hosts of a worker, from the user's host, whose links to the workers exist anyway.
+async fn send_to(shared: &Arc<DriverShared>, member: WorkerAddress, change: Encoded) {
+    let sent = [member.actors, member.tasks].map(|to| {
         let change = change.clone();
         async move {
-            let told: Result<(), _> = ask_host_shared(&shared.host, to, MEMBERSHIP, change).await;
-            if let Err(error) = told {
-                log::debug!(%to, %error, "a worker was not told of a change");
+            let sent: Result<(), _> = ask_host_shared(&shared.host, to, MEMBERSHIP, change).await;
+            if let Err(error) = sent {
+                log::debug!(%to, %error, "a worker did not receive a membership change");
             }
         }
     });
-    join_all(told).await;
+    join_all(sent).await;
 }

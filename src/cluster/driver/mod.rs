@@ -1,8 +1,14 @@
-//! The driver's side of a real cluster: it joins as a job, sends its executable along, and talks to its workers.
+//! Driver of a job on a cluster of nodes: joins the cluster, ships its executable, and calls its workers.
 //!
-//! It has two hosts. One is the user's, on the thread of the user's actors, and dials workers. The other is
-//! on the I/O thread, speaks with the head and the agents, and so says that the driver lives whatever the
-//! user's code computes.
+//! ```text
+//!   user's thread                          I/O thread ("roadshow-io")
+//!   user's host --- links ---> workers     control host <--- links ---> head, agents
+//!     actors, calls, spawns                  heartbeat loop, event loop, membership broadcast,
+//!                                            provisioning of nodes, output of workers
+//! ```
+//!
+//! The two hosts are separate because user code may compute for seconds. Heartbeats, which keep the job's lease,
+//! must not wait for it.
 
 mod address;
 mod delivery;
@@ -27,7 +33,7 @@ use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::membership::Membership;
 use super::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, WorkerAddress, WorkerId};
-use super::output::{Display, Kept};
+use super::output::{Display, Retention};
 use super::protocol::worker::HeadInfo;
 use super::protocol::{JOB, JOB_EVENT, JobRequest, OUTPUT};
 use super::security::Claims;
@@ -46,72 +52,74 @@ use crate::observe::{Chain, log};
 use crate::remote::{ClusterRef, actor_services, call_host};
 use crate::transport::{Credentials, Role, Routed};
 
-use membership_broadcast::Spread;
+use membership_broadcast::MembershipBroadcast;
 use sources::Sources;
 
 pub(super) use address::address;
 pub(super) use token::variable;
 
-/// What a driver joins with.
+/// Options of a driver that joins a cluster.
 #[derive(Debug)]
 pub(super) struct JoinOptions {
-    /// The head, as it was given: `host:port`.
+    /// Address of the head, as given: `host:port`.
     pub(super) address: String,
     pub(super) limits: Limits,
-    /// What the environment of workers has beside what every worker has.
+    /// Variables added to the workers' environment.
     pub(super) environment: Variables,
-    /// The namespace of names; the job's own if none is given.
+    /// Namespace of names; empty for the job's own.
     pub(super) namespace: String,
-    /// Whether equal lines of several workers are folded; the environment says so if it is none.
+    /// Folding of equal lines of several workers; `None` leaves it to the environment.
     pub(super) dedup_logs: Option<bool>,
     pub(super) stack_bytes: usize,
 }
 
-/// The job that this process drives. Dropping it ends the job.
+/// Job that this process drives. Dropping it ends the job.
 pub(super) struct RemoteCluster {
-    shared: Arc<Shared>,
-    /// Takes what the head and agents send.
+    shared: Arc<DriverShared>,
+    /// Handles the events that the head sends.
     event_task: JoinHandle<()>,
-    /// Says that the driver is there.
+    /// Renews the job's lease and rejoins the head.
     heartbeat_task: JoinHandle<()>,
-    /// Tells workers of each other.
-    spreading: JoinHandle<()>,
+    /// Sends membership changes to the workers.
+    broadcast_task: JoinHandle<()>,
     io: IoThread,
-    /// Whether it has got as far as its first worker.
+    /// The first worker is ready: the user has the cluster.
     started: bool,
-    /// Why it has not got there.
+    /// Reason for which the start failed; the job's message if it is dropped before it has started.
     start_error: String,
     ended: bool,
 }
 
-/// What the tasks of a driver share.
+/// State shared by the tasks of a driver.
 #[derive(Debug)]
-struct Shared {
-    /// The host that speaks with the head and the agents.
+struct DriverShared {
+    /// Control host: links to the head and the agents.
     control: Host,
-    /// The user's host.
+    /// Host of the user's actors and calls.
     host: Host,
+    /// Certificate and key of both hosts.
     credentials: Credentials,
+    /// Token, or agent, through which the driver enrols again.
     admission: DriverEnrolment,
-    /// All addresses of the head.
+    /// All addresses that the head's name resolved to.
     heads: Vec<SocketAddr>,
     job: JobId,
     facts: JobDescriptor,
     members: Arc<Membership>,
     executable: Executable,
     launch: WorkerSettings,
-    /// Prints what workers write.
+    /// Prints the workers' output.
     display: Display,
-    standing: Mutex<ClusterView>,
-    /// Changes that the workers are to be told of.
-    spread: Spread,
+    view: Mutex<ClusterView>,
+    /// Membership changes not yet sent to the workers.
+    broadcast: MembershipBroadcast,
     /// Sources of the executable for nodes that lack it.
     sources: Sources,
-    /// How many workers have come or failed to.
+    /// Number of workers that became ready or failed.
     startup: watch::Sender<StartupProgress>,
 }
 
-/// How this driver's workers are started.
+/// Settings with which the job's workers are started.
 #[derive(Clone, Debug)]
 struct WorkerSettings {
     arguments: Vec<String>,
@@ -120,19 +128,19 @@ struct WorkerSettings {
     stack_bytes: usize,
 }
 
-/// What the driver knows of its cluster.
+/// Driver's view of the cluster: the head, the workers and the agents.
 #[derive(Debug)]
 struct ClusterView {
     head: HostUid,
-    /// The address at which the head answered last.
+    /// Address at which the head answered last.
     head_at: SocketAddr,
     workers: Vec<KnownWorker>,
-    /// Of the nodes that were sent the executable, without those that are lost.
+    /// Agents of the nodes that have the executable, without lost nodes.
     agents: BTreeMap<NodeId, HostUid>,
 }
 
 impl ClusterView {
-    /// Forgets the worker that ended first, if more have than are listed.
+    /// Removes the record of the worker that ended first once there are more than [`HISTORY_MAX`].
     fn forget_ended(&mut self) {
         let ended = self.workers.iter().filter(|known| known.ended.is_some()).count();
         if ended > HISTORY_MAX
@@ -142,13 +150,13 @@ impl ClusterView {
         }
     }
 
-    /// Forgets an agent, unless a later life of its node is there by now.
+    /// Removes an agent. A later incarnation on the same node stays.
     fn forget_agent(&mut self, agent: HostUid) {
         self.agents.retain(|_, known| *known != agent);
     }
 }
 
-/// A worker of this job.
+/// Worker of this job, running or ended.
 #[derive(Clone, Debug)]
 struct KnownWorker {
     node: NodeId,
@@ -158,101 +166,108 @@ struct KnownWorker {
     ended: Option<String>,
 }
 
-/// Workers that were waited for at the start.
+/// Progress of the workers that the start waits for.
 #[derive(Clone, Debug, Default)]
 struct StartupProgress {
     ready: u32,
     failed: u32,
     last_failure: Option<String>,
-    /// Why a node that came later cannot be used.
+    /// Reason for which a node that joined later was rejected.
     refused: Option<String>,
 }
 
-impl Shared {
-    fn standing(&self) -> Locked<'_, ClusterView> {
-        self.standing.lock()
+impl DriverShared {
+    fn view(&self) -> Locked<'_, ClusterView> {
+        self.view.lock()
     }
 
     fn head(&self) -> HostUid {
-        self.standing().head
+        self.view().head
     }
 
-    /// Forgets an agent that is lost, or cannot be used.
+    /// Removes an agent that is lost or cannot be used.
     fn forget_agent(&self, agent: HostUid) {
-        self.standing().forget_agent(agent);
+        self.view().forget_agent(agent);
         self.sources.forget(agent);
     }
 
-    /// Where the head is, for those who ask it.
+    /// Identity and address of the head, as sent to the workers.
     fn head_info(&self) -> HeadInfo {
-        let standing = self.standing();
-        HeadInfo { head: standing.head, at: Some(standing.head_at), job: self.job, tracks_all_actors: true }
+        let view = self.view();
+        HeadInfo { head: view.head, at: Some(view.head_at), job: self.job, tracks_all_actors: true }
     }
 
-    /// Asks the head something about the job.
+    /// Sends the head a request about the job.
     async fn ask(&self, request: JobRequest) -> Result<control_service::Reply, SendError> {
         call_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_RPC_TIMEOUT)).await
     }
 }
 
-/// The nodes that a new job may use.
+/// Nodes that a new job may use.
 struct InitialNodes {
     nodes: Vec<NodeDescriptor>,
-    /// Whether there may be others: the head was away, and they are not back yet.
+    /// The head has restarted and nodes may still rejoin, so there can be more than these.
     rejoining: bool,
 }
 
-/// Joins the cluster, with workers on all of its nodes.
+/// Joins the cluster and provisions its nodes; returns once a worker is ready.
 pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteCluster), ClusterError> {
     let arguments = contract::arguments()?;
     log::fall_back();
     let io = IoThread::start(options.stack_bytes)?;
     let runtime = io.handle().clone();
     let executor = Executor::here_or(&runtime);
-    // The user's thread may compute; nothing of this waits for it.
+    // On the I/O thread, since the user's thread may be blocked in user code while the head waits for replies.
     let joined =
         io.handle().spawn(async move { enrol_and_start(options, arguments, runtime, executor).await });
-    let (shared, news, found) = joined.await.map_err(std::io::Error::other)??;
-    let hearing = io.handle().spawn(events::event_loop(Arc::clone(&shared), news));
-    let keeping = io.handle().spawn(heartbeat::heartbeat_loop(Arc::clone(&shared)));
-    let spreading = io.handle().spawn(membership_broadcast::run(Arc::clone(&shared)));
+    let (shared, events, initial) = joined.await.map_err(std::io::Error::other)??;
+    // Heartbeats begin before provisioning: shipping a large executable may take longer than the job's lease.
+    let event_task = io.handle().spawn(events::event_loop(Arc::clone(&shared), events));
+    let heartbeat_task = io.handle().spawn(heartbeat::heartbeat_loop(Arc::clone(&shared)));
+    let broadcast_task = io.handle().spawn(membership_broadcast::run(Arc::clone(&shared)));
     let mut cluster = RemoteCluster {
         shared: Arc::clone(&shared),
-        event_task: hearing,
-        heartbeat_task: keeping,
-        spreading,
+        event_task,
+        heartbeat_task,
+        broadcast_task,
         io,
         started: false,
-        start_error: "it was given up before".to_owned(),
+        start_error: "the start was cancelled".to_owned(),
         ended: false,
     };
     let handle = ClusterRef::new(shared.host.clone());
-    let waiting =
-        cluster.io.handle().spawn(async move { provision::provision_initial_nodes(&shared, found).await });
-    let waited = waiting.await.map_err(std::io::Error::other)?;
-    waited.inspect_err(|error| cluster.start_error = Chain(error).to_string())?;
+    // `cluster` exists from here on: if this future fails or is dropped, its `Drop` ends the job at the head.
+    let provisioning =
+        cluster.io.handle().spawn(async move { provision::provision_initial_nodes(&shared, initial).await });
+    let provisioned = provisioning.await.map_err(std::io::Error::other)?;
+    provisioned.inspect_err(|error| cluster.start_error = Chain(error).to_string())?;
     cluster.started = true;
     Ok((handle, cluster))
 }
 
-/// Becomes a member, and the driver of a job.
+/// Enrols with the head, starts both hosts, and starts the job.
 async fn enrol_and_start(
     options: JoinOptions,
     arguments: Vec<String>,
     io: tokio::runtime::Handle,
     executor: Executor,
-) -> Result<(Arc<Shared>, mpsc::Receiver<JobEvent>, InitialNodes), ClusterError> {
+) -> Result<(Arc<DriverShared>, mpsc::Receiver<JobEvent>, InitialNodes), ClusterError> {
+    // 1. Local checks. They fail without the head, so a user with a wrong token or an unreadable executable
+    //    leaves no trace in the cluster. Hashing reads the whole file, hence the blocking pool.
     let heads = address::resolve(&options.address).await?;
     let submitted = token::Submitted::find()?;
     let admission = token::admission(&heads, &submitted)?;
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
     let executable = executable.map_err(std::io::Error::other)??;
+    // 2. Enrolment. The host ids are drawn before, since the certificate names them.
     let (control_id, host_id) = (fresh_identity(), fresh_identity());
     let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
     let Admitted { head_at, enrolment: enrolled, secret } = admission.enrol(&heads, &claims).await?;
-    let (tell, told) = mpsc::channel(JOB_EVENT_QUEUE_MAX);
-    let display = Display::start(&io, Kept::InLogs, options.dedup_logs)?;
-    let shown = display.clone();
+    // 3. Hosts. Both dial only: a driver may sit behind NAT, so the head and the agents answer over the links
+    //    that it opens.
+    let (event_sender, events) = mpsc::channel(JOB_EVENT_QUEUE_MAX);
+    let display = Display::start(&io, Retention::InLogs, options.dedup_logs)?;
+    let output_display = display.clone();
     let start = |identity, executor, calls| {
         Host::start(HostConfig {
             identity,
@@ -270,14 +285,16 @@ async fn enrol_and_start(
             return inbound.fail(&refused);
         }
         match service {
-            JOB_EVENT => events::receive(&tell, inbound),
-            OUTPUT => output::receive(&shown, inbound),
+            JOB_EVENT => events::receive(&event_sender, inbound),
+            OUTPUT => output::receive(&output_display, inbound),
             _ => actor_services(host, service, inbound),
         }
     });
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
     let host = start(host_id, executor, Box::new(actor_services)).await?;
+    // The links to the head name its incarnation; after a restart of the head, `heartbeat` supersedes this one.
     control.supersede(enrolled.head, head_at);
+    // 4. Start of the job. The hosts exist by now: the head sends events as soon as it knows the job.
     let facts = JobDescriptor {
         entrypoint: entrypoint(),
         hostname: host_info::hostname(),
@@ -292,19 +309,19 @@ async fn enrol_and_start(
     let started: control_service::Reply = call_host(&control, enrolled.head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
-    let (job, found) = match started {
-        Ok(Answer::Job { job, nodes, rejoining: awaited, .. }) => {
-            (job, InitialNodes { nodes, rejoining: awaited })
-        }
-        Ok(_) => return Err(ClusterError::head(&options.address, "it gave another answer")),
+    let (job, initial) = match started {
+        Ok(Answer::Job { job, nodes, rejoining, .. }) => (job, InitialNodes { nodes, rejoining }),
+        Ok(_) => return Err(ClusterError::head(&options.address, "it sent an unexpected answer")),
         Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
     };
+    // The submitted job is used up only now: a failed attempt leaves it to the next one.
     submitted.take();
+    // 5. Shared state. The user's host can place actors as soon as it knows the head.
     let members = Arc::new(Membership::default());
     host.set_placement(Arc::clone(&members) as _);
     let JoinOptions { environment, limits, stack_bytes, .. } = options;
     let launch = WorkerSettings { arguments, environment, limits, stack_bytes };
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(DriverShared {
         control,
         host,
         credentials: enrolled.credentials,
@@ -316,9 +333,9 @@ async fn enrol_and_start(
         executable,
         launch,
         display,
-        spread: Spread::default(),
+        broadcast: MembershipBroadcast::default(),
         sources: Sources::default(),
-        standing: Mutex::new(ClusterView {
+        view: Mutex::new(ClusterView {
             head: enrolled.head,
             head_at,
             workers: Vec::new(),
@@ -329,10 +346,10 @@ async fn enrol_and_start(
     shared
         .members
         .apply(&MembershipUpdate::Snapshot { members: Vec::new(), head: shared.head_info() }, &shared.host);
-    Ok((shared, told, found))
+    Ok((shared, events, initial))
 }
 
-/// How this program was called, as far as it is text.
+/// Command line of this program; bytes that are not UTF-8 are replaced.
 fn entrypoint() -> String {
     std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
@@ -347,17 +364,17 @@ impl RemoteCluster {
             ended: known.ended.clone(),
             stopped: false,
         };
-        self.shared.standing().workers.iter().map(info).collect()
+        self.shared.view().workers.iter().map(info).collect()
     }
 
     pub(super) fn members(&self) -> &Membership {
         &self.shared.members
     }
 
-    /// Ends the job. The user's host has said goodbye before.
+    /// Ends the job. The caller has shut the user's host down before.
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         self.ended = true;
-        // Who tells that the driver is there has nothing to tell any more.
+        // A heartbeat after the end would be answered "job ended" and logged as an error.
         self.heartbeat_task.abort();
         let ending =
             self.end(OUTPUT_FLUSH_TIMEOUT, JobState::Succeeded, "the driver has shut its cluster down");
@@ -365,31 +382,31 @@ impl RemoteCluster {
         Ok(())
     }
 
-    /// Tells the head that the driver leaves the cluster, also one that comes back within the driver's lease.
-    /// That is the end of the job; a submitted one ends with its process, as its agent reports.
+    /// Reports the end of the job to the head, also to one that restarts within the driver's lease. A submitted
+    /// job ends with its process instead, as its agent reports.
     ///
-    /// Before that, what was printed by now is shown, if it comes within `flush_within`: agents send nothing
-    /// to a driver whose job is over.
+    /// Output printed by now is flushed first, for at most `flush_within`: agents send nothing more once the job
+    /// is over.
     fn end(&self, flush_within: Duration, state: JobState, message: &str) -> JoinHandle<()> {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {
             output::flush(&shared, flush_within).await;
             if let Err(why) = heartbeat::report_end(&shared, state, &message).await {
-                log::warn!(job = %shared.job, why, "the head was not told that the driver has left");
+                log::warn!(job = %shared.job, why, "could not report the end of the job; it ends with the lease");
             }
             shared.control.shutdown("the driver has ended").await;
         })
     }
 }
 
-/// How long a dropped cluster may take to tell the head.
+/// Time that dropping a cluster may block to report the end of the job.
 const DROP_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Drop for RemoteCluster {
     fn drop(&mut self) {
         self.event_task.abort();
         self.heartbeat_task.abort();
-        self.spreading.abort();
+        self.broadcast_task.abort();
         if self.ended {
             return;
         }
@@ -400,8 +417,9 @@ impl Drop for RemoteCluster {
         };
         let ending = self.end(DROP_TIMEOUT / 2, state, message);
         let (over, ended) = std::sync::mpsc::sync_channel(1);
+        // `drop` cannot await: it blocks this thread while the I/O thread reports, for a bounded time.
         self.io.handle().spawn(async move {
-            // Nobody waits any more when it took too long.
+            // The receiver is gone if that time has passed.
             let _ = (ending.await, over.send(()));
         });
         let _ = ended.recv_timeout(DROP_TIMEOUT);

@@ -1,4 +1,4 @@
-//! Output of workers on nodes, sent by their agents.
+//! Output of the workers on nodes, as their agents send it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
-use super::Shared;
+use super::DriverShared;
 use crate::cluster::output::Display;
 use crate::cluster::protocol::{FLUSH, Flush};
 use crate::config::OUTPUT_AGENTS_TIMEOUT;
@@ -17,7 +17,7 @@ use crate::registry::{Inbound, decode};
 use crate::remote::call_host;
 use crate::wire::CallFailure;
 
-/// Takes what an agent sends; it is answered once there is room for it.
+/// Receives output from an agent. The reply follows once the display has room, which slows the agent down.
 pub(super) fn receive(display: &Display, inbound: Inbound) {
     let (body, _, mut responder) = inbound.into_parts::<()>();
     let output = match decode(&body) {
@@ -26,6 +26,7 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
     };
     responder.start();
     responder.release_credit();
+
     let display = display.clone();
     tokio::spawn(async move {
         match display.show(output).await {
@@ -35,22 +36,22 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
     });
 }
 
-/// Waits until what the workers have written by now is on the terminal, for `within` at most.
+/// Waits, for `within` at most, until the terminal shows what the workers have printed by now.
 ///
-/// Agents have a part of that time only: what the driver has by then is shown whether they answer or not.
-pub(super) async fn flush(shared: &Arc<Shared>, within: Duration) {
+/// Agents get a part of that time only; lines that have arrived by then are shown even if an agent is silent.
+pub(super) async fn flush(shared: &Arc<DriverShared>, within: Duration) {
     let until = Instant::now() + within;
     let agents_within = OUTPUT_AGENTS_TIMEOUT.min(within * 3 / 4);
-    let agents: Vec<HostUid> = shared.standing().agents.values().copied().collect();
+    let agents: Vec<HostUid> = shared.view().agents.values().copied().collect();
     let asked = agents.into_iter().map(|agent| async move {
         let request = Flush { job: shared.job };
         let deadline = deadline_in(agents_within);
         let sent: Result<(), _> = call_host(&shared.control, agent, FLUSH, request, deadline).await;
         if let Err(error) = sent {
-            log::debug!(%agent, %error, "the last lines of a node's workers may be in its logs alone");
+            log::debug!(%agent, %error, "the last lines of a node's workers may be in its logs only");
         }
     });
-    // Each has a deadline of its own; this holds whatever becomes of those.
+    // Each call has its own deadline; this bound holds even where one is not kept.
     drop(timeout(agents_within, join_all(asked)).await);
     shared.display.flush(until).await;
 }

@@ -1,4 +1,10 @@
-//! The driver's executable on its way to the nodes.
+//! Provisioning of nodes: the node gets the executable, and its agent and the head the job's settings.
+//!
+//! ```text
+//!   Stat: the node has all of it? --yes--> Launch (agent starts workers) --> NodeProvisioned (head places on it)
+//!     | no                                   ^
+//!     '--> deliver: fetch from a node, or copy of the driver's
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +14,8 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
 use super::delivery::{Carrier, deliver};
-use super::sources::{Outcome, Source, Tally};
-use super::{InitialNodes, Shared, StartupProgress};
+use super::sources::{NodeSource, TransferOutcome, TransferTally};
+use super::{DriverShared, InitialNodes, StartupProgress};
 use crate::cluster::error::ClusterError;
 use crate::cluster::model::NodeDescriptor;
 use crate::cluster::protocol::{
@@ -22,29 +28,29 @@ use crate::host::deadline_in;
 use crate::observe::log;
 use crate::remote::call_host;
 
-/// Equips the nodes that there are, and waits until their workers are ready.
+/// Provisions the nodes that are there, and waits until their workers are ready.
 ///
-/// A node that cannot be used is told of; it is an error if none can.
+/// A node that cannot be used is logged. It is an error if no node can.
 pub(super) async fn provision_initial_nodes(
-    shared: &Arc<Shared>,
+    shared: &Arc<DriverShared>,
     found: InitialNodes,
 ) -> Result<(), ClusterError> {
     let working: Vec<_> = found.nodes.iter().filter(|facts| facts.workers > 0).collect();
     if working.is_empty() {
         return match found.rejoining {
             true => wait_for_rejoin(shared).await,
-            false => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
+            false => Err(ClusterError::NoNodes { address: shared.view().head_at }),
         };
     }
-    // Behind that time nodes are taken not to have it.
+    // A silent node delays the start by this time only; after it, nodes count as lacking the executable.
     drop(tokio::time::timeout(EXECUTABLE_LOOK_TIMEOUT, find_source(shared, &working)).await);
-    let equipped = join_all(working.iter().map(|facts| provision(shared, facts))).await;
+    let provisioned = join_all(working.iter().map(|facts| provision(shared, facts))).await;
     let (mut usable, mut failure) = (Vec::new(), None);
-    for (&facts, equipped) in working.iter().zip(equipped) {
-        match equipped {
+    for (&facts, provisioned) in working.iter().zip(provisioned) {
+        match provisioned {
             Ok(()) => usable.push(facts),
             Err(why) => {
-                log::warn!(node = %facts.id(), why, "a node cannot be used for this job");
+                log::warn!(node = %facts.id(), why, "the node cannot run this job's workers");
                 failure = Some(format!("node {}: {why}", facts.id()));
             }
         }
@@ -54,14 +60,14 @@ pub(super) async fn provision_initial_nodes(
         return Err(ClusterError::NotProvisioned { why });
     }
     let expected: u32 = usable.iter().map(|facts| facts.workers).sum();
-    let mut settled = shared.startup.subscribe();
-    let all = settled.wait_for(|settled| settled.ready + settled.failed >= expected);
-    // What is not there in time may come later.
+    let mut progress = shared.startup.subscribe();
+    let all = progress.wait_for(|progress| progress.ready + progress.failed >= expected);
+    // Workers that are not ready in time may still join later, as long as one is ready now.
     drop(tokio::time::timeout(WORKER_START_TIMEOUT, all).await);
-    let settled = shared.startup.borrow().clone();
-    match settled.ready {
+    let progress = shared.startup.borrow().clone();
+    match progress.ready {
         0 => Err(ClusterError::NotProvisioned {
-            why: settled
+            why: progress
                 .last_failure
                 .unwrap_or_else(|| format!("no worker was ready within {WORKER_START_TIMEOUT:?}")),
         }),
@@ -69,56 +75,61 @@ pub(super) async fn provision_initial_nodes(
     }
 }
 
-/// Looks for a node that has the executable from before, and gives up the look at the first: with it no copy of the
-/// driver is needed. Those that answer sooner than it does would be sent one otherwise.
-async fn find_source(shared: &Arc<Shared>, nodes: &[&NodeDescriptor]) {
-    let mut looks: FuturesUnordered<_> = nodes
+/// Asks all nodes for the executable, until the first one has it.
+///
+/// With one such node the driver need not send any copy. Without this step, nodes that lack the executable and answer
+/// sooner would be sent one.
+async fn find_source(shared: &Arc<DriverShared>, nodes: &[&NodeDescriptor]) {
+    let mut requests: FuturesUnordered<_> = nodes
         .iter()
         .map(|facts| async move {
             shared.control.add_peer(facts.agent, facts.address);
-            (facts, have(shared, facts).await)
+            (facts, stored_bytes(shared, facts).await)
         })
         .collect();
-    while let Some((facts, found)) = looks.next().await {
+    while let Some((facts, found)) = requests.next().await {
         if found.is_ok_and(|bytes| bytes == shared.executable.size()) {
-            return shared.sources.add(Source { agent: facts.agent, address: facts.address });
+            return shared.sources.add(NodeSource { agent: facts.agent, address: facts.address });
         }
     }
 }
 
-/// Logs how the nodes got the executable, since the job began.
-pub(super) fn log_tally(shared: &Shared) {
-    let Tally { had, sent, fetched, sent_bytes } = shared.sources.tally();
+/// Logs how the nodes got the executable since the start of the job.
+pub(super) fn log_tally(shared: &DriverShared) {
+    let TransferTally { had, sent, fetched, sent_bytes } = shared.sources.tally();
     log::info!(had, sent, fetched, sent_bytes, "the executable is on the nodes that can be used");
 }
 
-/// Waits until a node is back that was there before the head was started again, and a worker is ready there.
-/// The driver is told of the node as of any other that comes.
-async fn wait_for_rejoin(shared: &Arc<Shared>) -> Result<(), ClusterError> {
-    log::warn!("the head was started again, and no node is back yet; they are waited for");
-    let mut settled = shared.startup.subscribe();
-    let one = settled.wait_for(|settled| settled.ready + settled.failed > 0 || settled.refused.is_some());
+/// Waits until a node has rejoined the restarted head and has a ready worker. The head announces such a node like a new
+/// one, so the event loop provisions it.
+async fn wait_for_rejoin(shared: &Arc<DriverShared>) -> Result<(), ClusterError> {
+    log::warn!("the head has restarted, waiting for nodes to rejoin");
+    let mut progress = shared.startup.subscribe();
+    let one =
+        progress.wait_for(|progress| progress.ready + progress.failed > 0 || progress.refused.is_some());
     drop(tokio::time::timeout(NODE_LEASE + WORKER_START_TIMEOUT, one).await);
     let StartupProgress { ready, last_failure, refused, .. } = shared.startup.borrow().clone();
     match last_failure.or(refused) {
         _ if ready > 0 => Ok(()),
         Some(why) => Err(ClusterError::NotProvisioned { why }),
-        None => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
+        None => Err(ClusterError::NoNodes { address: shared.view().head_at }),
     }
 }
 
-/// Sees to it that a node has the executable, and tells the head.
-pub(super) async fn provision(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
+/// Provisions one node, and reports it to the head.
+pub(super) async fn provision(shared: &Arc<DriverShared>, facts: &NodeDescriptor) -> Result<(), String> {
     shared.control.add_peer(facts.agent, facts.address);
-    shared.standing().agents.insert(facts.id(), facts.agent);
-    let equipped = try_to_equip(shared, facts).await;
-    if equipped.is_err() {
+    // Registered before the transfer: output and events of its workers come as soon as they start.
+    shared.view().agents.insert(facts.id(), facts.agent);
+    let provisioned = try_provision(shared, facts).await;
+    if provisioned.is_err() {
         shared.forget_agent(facts.agent);
     }
-    equipped
+    provisioned
 }
 
-async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
+async fn try_provision(shared: &Arc<DriverShared>, facts: &NodeDescriptor) -> Result<(), String> {
+    // The agent before the head: once the head knows of the node, it may have a worker started there.
     provide(shared, facts).await?;
     let launch = ExecutableRequest::Launch(JobSpec {
         job: shared.job,
@@ -130,30 +141,29 @@ async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<()
         driver: shared.control.identity(),
     });
     ask(shared, facts, launch).await?;
-    let told = shared.ask(JobRequest::NodeProvisioned { job: shared.job, node: facts.id() }).await;
-    told.map_err(|error| error.to_string())?.map_err(|denied| denied.to_string())?;
+    let reported = shared.ask(JobRequest::NodeProvisioned { job: shared.job, node: facts.id() }).await;
+    reported.map_err(|error| error.to_string())?.map_err(|denied| denied.to_string())?;
     Ok(())
 }
 
-/// Sees to it that all of the executable is on the node: has it fetched from nodes that have it, or sends it. From
-/// then on others may fetch it there.
-async fn provide(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
-    let node = Source { agent: facts.agent, address: facts.address };
-    if have(shared, facts).await? == shared.executable.size() {
-        shared.sources.stored_bytes(node);
+/// Delivers the executable to a node unless it is there. From then on other nodes may fetch it there.
+async fn provide(shared: &Arc<DriverShared>, facts: &NodeDescriptor) -> Result<(), String> {
+    let node = NodeSource { agent: facts.agent, address: facts.address };
+    if stored_bytes(shared, facts).await? == shared.executable.size() {
+        shared.sources.add_existing(node);
         return Ok(());
     }
-    deliver(&shared.sources, node, &Route { shared, facts }).await
+    deliver(&shared.sources, node, &NodeCarrier { shared, facts }).await
 }
 
-/// The way of the executable to one node.
-struct Route<'a> {
-    shared: &'a Arc<Shared>,
+/// Carrier of the executable to one node, by calls to its agent.
+struct NodeCarrier<'a> {
+    shared: &'a Arc<DriverShared>,
     facts: &'a NodeDescriptor,
 }
 
-impl Carrier for Route<'_> {
-    async fn fetch(&self, source: Source) -> Result<Outcome, String> {
+impl Carrier for NodeCarrier<'_> {
+    async fn fetch(&self, source: NodeSource) -> Result<TransferOutcome, String> {
         fetch(self.shared, self.facts, source).await
     }
 
@@ -162,78 +172,93 @@ impl Carrier for Route<'_> {
     }
 }
 
-/// Has the node fetch the executable from another, as long as that makes progress. An error is the node's own.
-async fn fetch(shared: &Shared, facts: &NodeDescriptor, source: Source) -> Result<Outcome, String> {
+/// Has the node fetch the executable from another one while that makes progress. An error is a failure of the node
+/// itself.
+async fn fetch(
+    shared: &DriverShared,
+    facts: &NodeDescriptor,
+    source: NodeSource,
+) -> Result<TransferOutcome, String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
-    let mut have = None;
+    let mut progress = None;
+    // A call is limited in time, so a large executable takes several: each continues where the last one ended.
     let (outcome, why) = loop {
         let wanted = FetchCommand { digest, size, from: source.agent, at: source.address };
         match ask(shared, facts, ExecutableRequest::Fetch(wanted)).await? {
-            ExecutableReply::Stat(bytes) if bytes == size => return Ok(Outcome::Done),
-            ExecutableReply::Stat(bytes) if have.is_none_or(|before| before < bytes) => have = Some(bytes),
-            ExecutableReply::Stat(_) => break (Outcome::Failed, "nothing comes any more".to_owned()),
-            ExecutableReply::Busy => break (Outcome::Busy, "it serves others".to_owned()),
-            ExecutableReply::NotFetched { text } => break (Outcome::Failed, text),
-            ExecutableReply::Wrong { text } => break (Outcome::Wrong, text),
-            other => return Err(format!("the node answered {other:?}")),
+            ExecutableReply::Stat(bytes) if bytes == size => return Ok(TransferOutcome::Done),
+            ExecutableReply::Stat(bytes) if progress.is_none_or(|before| before < bytes) => {
+                progress = Some(bytes)
+            }
+            ExecutableReply::Stat(_) => {
+                break (TransferOutcome::Failed, "the source sends nothing more".to_owned());
+            }
+            ExecutableReply::Busy => {
+                break (TransferOutcome::Busy, "the source serves other nodes".to_owned());
+            }
+            ExecutableReply::NotFetched { text } => break (TransferOutcome::Failed, text),
+            ExecutableReply::Wrong { text } => break (TransferOutcome::Wrong, text),
+            other => return Err(format!("the node sent an unexpected answer: {other:?}")),
         }
     };
     let (node, from) = (facts.id(), source.agent.host);
     match outcome {
-        Outcome::Busy => log::debug!(%node, %from, why, "the executable is asked for again"),
-        Outcome::Wrong => {
-            log::warn!(%node, %from, why, "a node has a damaged copy of the executable; it will come from elsewhere");
+        TransferOutcome::Busy => log::debug!(%node, %from, why, "the executable will be requested again"),
+        TransferOutcome::Wrong => {
+            log::warn!(%node, %from, why, "a node has a damaged copy of the executable; trying another source");
         }
         _ => {
-            log::info!(%node, %from, why, "the executable was not fetched from a node; it will come from elsewhere")
+            log::info!(%node, %from, why, "the executable was not fetched from a node; trying another source")
         }
     }
     Ok(outcome)
 }
 
-/// Sends what the node has not got of the executable; counts the pieces that the node has taken.
-async fn send(shared: &Arc<Shared>, facts: &NodeDescriptor, pieces: &AtomicU64) -> Result<(), String> {
+/// Sends the node the part of the executable that it lacks, and counts the pieces that it has accepted.
+async fn send(shared: &Arc<DriverShared>, facts: &NodeDescriptor, pieces: &AtomicU64) -> Result<(), String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
-    let mut have = have(shared, facts).await?;
-    // What is there may be of a node that had a damaged one.
-    let mut is_all_own = have == 0;
-    while have < size {
-        let reading = Arc::clone(shared);
+    let mut stored = stored_bytes(shared, facts).await?;
+    // The present part may come from a node with a damaged copy. If the digest is wrong, everything is sent once more.
+    let mut is_all_own = stored == 0;
+    while stored < size {
+        let driver = Arc::clone(shared);
         let bytes = tokio::task::spawn_blocking(move || {
-            reading.executable.read(have, EXECUTABLE_CHUNK_BYTES).map_err(|error| error.to_string())
+            driver.executable.read(stored, EXECUTABLE_CHUNK_BYTES).map_err(|error| error.to_string())
         });
         let bytes = bytes.await.map_err(|error| error.to_string())??;
         shared.sources.sent_bytes(bytes.len());
-        let put = ExecutableRequest::Write { digest, size, offset: have, bytes: bytes.into() };
-        have = match ask(shared, facts, put).await? {
-            ExecutableReply::Stat(more) if more > have => more,
+        let write = ExecutableRequest::Write { digest, size, offset: stored, bytes: bytes.into() };
+        stored = match ask(shared, facts, write).await? {
+            ExecutableReply::Stat(more) if more > stored => more,
             ExecutableReply::Stat(more) => {
-                return Err(format!("the node has {more} bytes of the executable after it was sent {have}"));
+                return Err(format!(
+                    "the node has {more} bytes of the executable after it accepted {stored}"
+                ));
             }
             ExecutableReply::Wrong { .. } if !is_all_own => {
                 is_all_own = true;
                 0
             }
             ExecutableReply::Wrong { text } => return Err(text),
-            other => return Err(format!("the node answered {other:?}")),
+            other => return Err(format!("the node sent an unexpected answer: {other:?}")),
         };
         pieces.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
 
-/// The number of bytes of the executable that the node has.
-async fn have(shared: &Shared, facts: &NodeDescriptor) -> Result<u64, String> {
+/// Number of bytes of the executable that the node has.
+async fn stored_bytes(shared: &DriverShared, facts: &NodeDescriptor) -> Result<u64, String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let platform = shared.executable.platform().to_string();
     match ask(shared, facts, ExecutableRequest::Stat { digest, size, platform }).await? {
         ExecutableReply::Stat(bytes) => Ok(bytes),
-        other => Err(format!("the node answered {other:?}")),
+        other => Err(format!("the node sent an unexpected answer: {other:?}")),
     }
 }
 
+/// Sends a node's agent a request about the executable.
 async fn ask(
-    shared: &Shared,
+    shared: &DriverShared,
     facts: &NodeDescriptor,
     request: ExecutableRequest,
 ) -> Result<ExecutableReply, String> {

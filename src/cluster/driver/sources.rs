@@ -1,10 +1,15 @@
 //! Sources of the executable for each node: the driver, or a node that has it.
 //!
-//! Each node that has the executable is a source for others, so it spreads as a tree, and the driver sends a few
-//! copies whatever the number of nodes. A node is told one source at a time. One that fails is not named again to
-//! the same node, and after failures at several nodes to none; a node with which several have failed is sent the
-//! executable by the driver. Nodes that wait for a source are served in the order in which they came. A node that is
-//! slow to take the driver's copy leaves its turn to another.
+//! ```text
+//!   driver --+--> node 1 --+--> node 3 ...      every node that has the executable serves others, so it spreads as a
+//!            |             '--> node 4 ...      tree; the driver sends a fixed number of copies
+//!            '--> node 2 --+--> node 5 ...
+//!                          '--> node 6 ...
+//! ```
+//!
+//! A node is assigned one source at a time, in the order of the requests. A source that fails for a node is not
+//! assigned to it again, and after failures of several nodes to none. A node for which several sources have failed
+//! gets a copy of the driver's. A node that accepts the driver's copy slowly frees its slot for another node.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,144 +24,144 @@ use crate::config::{
 use crate::id::HostUid;
 use crate::lock::Mutex;
 
-/// A node that has the executable.
+/// Node that has the executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct NodeSource {
     pub(super) agent: HostUid,
     pub(super) address: SocketAddr,
 }
 
-/// Source of one transfer.
+/// NodeSource of one transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum TransferSource {
     /// The driver sends it.
-    Send,
+    Driver,
     /// The node fetches it from another.
-    Fetch(Source),
+    Node(NodeSource),
 }
 
 /// Result of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum TransferOutcome {
     /// The node has the executable.
     Done,
-    /// The source serves others: it has not failed, and may be asked again.
+    /// The source serves other nodes. It has not failed, and may be asked again.
     Busy,
     /// The source did not answer, was too slow, or does not have it.
     Failed,
-    /// What came has another digest.
+    /// The received bytes have another digest.
     Wrong,
-    /// The node itself failed.
-    GivenUp,
+    /// The transfer was cancelled, or the receiving node itself failed.
+    Cancelled,
 }
 
-/// How the nodes got the executable.
+/// Counts of the ways in which nodes got the executable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    /// Nodes that had it before.
+pub(super) struct TransferTally {
+    /// Nodes that had it before the job.
     pub(super) had: u64,
-    /// Nodes that the driver has sent it to.
+    /// Nodes that the driver sent it to.
     pub(super) sent: u64,
-    /// Nodes that have fetched it from a node.
+    /// Nodes that fetched it from another node.
     pub(super) fetched: u64,
-    /// Bytes that the driver has sent, also in transfers that failed.
+    /// Bytes that the driver sent, also in transfers that failed.
     pub(super) sent_bytes: u64,
 }
 
-/// Sources that are known, and transfers under way. Clones are the same.
+/// Known sources, and transfers in progress. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sources(Arc<Mutex<Plan>>);
+pub(super) struct Sources(Arc<Mutex<TransferPlan>>);
 
 impl Sources {
-    /// Takes note of a node that has the executable.
-    pub(super) fn add(&self, source: Source) {
+    /// Adds a node that has the executable.
+    pub(super) fn add(&self, source: NodeSource) {
         self.change(|plan| plan.add(source));
     }
 
-    /// The same, and counts it as one that has it from before.
-    pub(super) fn stored_bytes(&self, source: Source) {
+    /// Adds a node that had the executable before the job.
+    pub(super) fn add_existing(&self, source: NodeSource) {
         self.change(|plan| {
             plan.tally.had += 1;
             plan.add(source);
         });
     }
 
-    /// Forgets a node that is lost.
+    /// Removes a node that is lost.
     pub(super) fn forget(&self, agent: HostUid) {
         self.change(|plan| plan.forget(agent));
     }
 
-    /// Takes note of bytes that the driver has sent.
+    /// Counts bytes that the driver sent.
     pub(super) fn sent_bytes(&self, count: usize) {
         self.0.lock().tally.sent_bytes += count as u64;
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> TransferTally {
         self.0.lock().tally
     }
 
-    /// Waits for a source for a node that has tried some already.
+    /// Waits for a source for a node that has tried `tried` already.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes nothing.
+    /// Dropping the future assigns nothing.
     pub(super) async fn take(&self, tried: &[HostUid]) -> Transfer {
-        let (tell, told) = oneshot::channel();
-        self.change(|plan| plan.waiting.push_back(Waiting { tried: tried.to_vec(), tell }));
-        told.await.expect("the plan keeps a node that waits until it has a source")
+        let (sender, assigned) = oneshot::channel();
+        self.change(|plan| plan.waiting.push_back(WaitingNode { tried: tried.to_vec(), sender }));
+        assigned.await.expect("the plan keeps a node that waits until it has a source")
     }
 
-    /// Whether a node that has tried some sources may fetch from another.
+    /// Reports that a node which has tried `tried` may fetch from another node.
     pub(super) fn has_untried(&self, tried: &[HostUid]) -> bool {
         tried.len() < EXECUTABLE_SOURCES_TRIED_MAX
             && self.0.lock().holders.iter().any(|holder| !tried.contains(&holder.source.agent))
     }
 
-    /// Changes the plan, and gives out what is free then.
-    fn change(&self, change: impl FnOnce(&mut Plan)) {
+    /// Changes the plan, and assigns what has become free.
+    fn change(&self, change: impl FnOnce(&mut TransferPlan)) {
         let mut plan = self.0.lock();
         change(&mut plan);
-        let unwanted = plan.give_out(self);
+        let cancelled = plan.assign(self);
         drop(plan);
-        // Their ends change the plan again.
-        drop(unwanted);
+        // After the lock is released: dropping a transfer changes the plan again.
+        drop(cancelled);
     }
 }
 
-/// A transfer that is under way, until it is dropped.
+/// Transfer in progress; it ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Transfer {
     sources: Sources,
-    turn: Turn,
-    outcome: Outcome,
-    /// The node, once it has the executable.
-    to: Option<Source>,
-    /// Whether the driver sends to a slow node, and to another in its turn.
+    source: TransferSource,
+    outcome: TransferOutcome,
+    /// Receiving node, once it has the executable.
+    to: Option<NodeSource>,
+    /// The transfer is the driver's to a slow node, and has freed its slot.
     is_slow: bool,
 }
 
 impl Transfer {
-    pub(super) fn turn(&self) -> Turn {
-        self.turn
+    pub(super) fn source(&self) -> TransferSource {
+        self.source
     }
 
-    /// Lets the driver send to another node, too, since this one is slow. At most
-    /// [`EXECUTABLES_SENT_SLOWLY_MAX`] nodes are: says whether it is one of them.
-    pub(super) fn leave_turn(&mut self) -> bool {
-        if self.turn == Turn::Send && !self.is_slow {
+    /// Frees the slot of a slow transfer of the driver's for another node. At most [`EXECUTABLES_SENT_SLOWLY_MAX`]
+    /// transfers may have done so; returns whether this one has.
+    pub(super) fn free_slot(&mut self) -> bool {
+        if self.source == TransferSource::Driver && !self.is_slow {
             let is_slow = &mut self.is_slow;
-            self.sources.change(|plan| *is_slow = plan.leave_turn());
+            self.sources.change(|plan| *is_slow = plan.free_slot());
         }
         self.is_slow
     }
 
-    /// The node has the executable.
-    pub(super) fn done(mut self, node: Source) {
-        (self.outcome, self.to) = (Outcome::Done, Some(node));
+    /// Ends the transfer: the node has the executable, and becomes a source.
+    pub(super) fn done(mut self, node: NodeSource) {
+        (self.outcome, self.to) = (TransferOutcome::Done, Some(node));
     }
 
-    /// The node has to look for another source.
-    pub(super) fn failed(mut self, outcome: Outcome) {
+    /// Ends the transfer without success: the node needs another source.
+    pub(super) fn failed(mut self, outcome: TransferOutcome) {
         self.outcome = outcome;
     }
 }
@@ -164,30 +169,32 @@ impl Transfer {
 impl Drop for Transfer {
     fn drop(&mut self) {
         self.sources.change(|plan| {
-            // In one step: otherwise a node that waits for this one would be sent a copy.
+            // In one step with the end of the transfer. Otherwise the slot that it frees might make the driver send a
+            // copy to a node that can fetch from the new source.
             self.to.into_iter().for_each(|node| plan.add(node));
-            plan.ended(self.turn, self.outcome, self.is_slow);
+            plan.ended(self.source, self.outcome, self.is_slow);
         });
     }
 }
 
+/// Assignment of sources to nodes.
 #[derive(Debug, Default)]
-struct Plan {
+struct TransferPlan {
     holders: Vec<Holder>,
-    /// Fetches that the holders have room for.
+    /// Fetches that all holders together have room for; saves a scan of the holders.
     free: usize,
-    /// Transfers by the driver that are under way, but for those to slow nodes.
+    /// Transfers of the driver's in progress, without those to slow nodes.
     sending: usize,
-    /// Transfers by the driver to slow nodes.
+    /// Transfers of the driver's to slow nodes.
     sending_slowly: usize,
-    waiting: VecDeque<Waiting>,
-    tally: Tally,
+    waiting: VecDeque<WaitingNode>,
+    tally: TransferTally,
 }
 
-/// A node that has the executable, and how it serves others.
+/// Node that has the executable, with its load.
 #[derive(Debug)]
 struct Holder {
-    source: Source,
+    source: NodeSource,
     /// Nodes that fetch from it now.
     serving: usize,
     failures: usize,
@@ -199,15 +206,15 @@ impl Holder {
     }
 }
 
-/// A node that waits for a source.
+/// Node that waits for a source.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingNode {
     tried: Vec<HostUid>,
-    tell: oneshot::Sender<Transfer>,
+    sender: oneshot::Sender<Transfer>,
 }
 
-impl Plan {
-    fn add(&mut self, source: Source) {
+impl TransferPlan {
+    fn add(&mut self, source: NodeSource) {
         if self.holders.iter().all(|holder| holder.source.agent != source.agent) {
             self.holders.push(Holder { source, serving: 0, failures: 0 });
             self.free += EXECUTABLE_FETCHES_PER_NODE;
@@ -220,44 +227,52 @@ impl Plan {
         }
     }
 
-    /// Assigns sources to the nodes that wait, in their order. Returns the transfers that no future waits for.
-    fn give_out(&mut self, sources: &Sources) -> Vec<Transfer> {
-        // A transfer that is dropped comes here again: once for each of them, it would recurse.
-        self.waiting.retain(|waiting| !waiting.tell.is_closed());
-        let (mut unwanted, mut at) = (Vec::new(), 0);
+    /// Assigns sources to the waiting nodes, in their order. Returns the transfers whose futures were dropped.
+    fn assign(&mut self, sources: &Sources) -> Vec<Transfer> {
+        // Dropped futures are removed first: each would get a transfer whose drop calls this again, recursively.
+        self.waiting.retain(|waiting| !waiting.sender.is_closed());
+        let (mut cancelled, mut at) = (Vec::new(), 0);
         while let Some(waiting) = self.waiting.get(at) {
-            let Some(turn) = Self::turn(&self.holders, self.free, self.sending, &waiting.tried) else {
+            let Some(source) = Self::source_for(&self.holders, self.free, self.sending, &waiting.tried)
+            else {
                 at += 1;
                 continue;
             };
-            self.begin(turn);
+            self.begin(source);
             if let Some(waiting) = self.waiting.remove(at) {
-                let (sources, outcome) = (sources.clone(), Outcome::GivenUp);
-                let transfer = Transfer { sources, turn, outcome, to: None, is_slow: false };
-                unwanted.extend(waiting.tell.send(transfer).err());
+                let (sources, outcome) = (sources.clone(), TransferOutcome::Cancelled);
+                let transfer = Transfer { sources, source, outcome, to: None, is_slow: false };
+                cancelled.extend(waiting.sender.send(transfer).err());
             }
         }
-        unwanted
+        cancelled
     }
 
-    /// The source for a node that has tried some already; `None` while it has to wait for one.
-    fn turn(holders: &[Holder], free: usize, sending: usize, tried: &[HostUid]) -> Option<Turn> {
-        // Thousands may wait: most of them are done with here.
+    /// NodeSource for a node that has tried `tried`; `None` while it has to wait.
+    fn source_for(
+        holders: &[Holder],
+        free: usize,
+        sending: usize,
+        tried: &[HostUid],
+    ) -> Option<TransferSource> {
+        // Thousands of nodes may wait, and this runs for each of them whenever anything changes. Most are decided
+        // here, without a scan of the holders.
         if tried.is_empty() && !holders.is_empty() && free == 0 {
             return None;
         }
         let mut untried = holders.iter().filter(|holder| !tried.contains(&holder.source.agent)).peekable();
         if tried.len() < EXECUTABLE_SOURCES_TRIED_MAX && untried.peek().is_some() {
+            // The least loaded holder, so that the load spreads.
             let holder = untried.min_by_key(|holder| holder.serving)?;
-            return (holder.free() > 0).then_some(Turn::Fetch(holder.source));
+            return (holder.free() > 0).then_some(TransferSource::Node(holder.source));
         }
-        (sending < EXECUTABLES_SENT_AT_ONCE).then_some(Turn::Send)
+        (sending < EXECUTABLES_SENT_AT_ONCE).then_some(TransferSource::Driver)
     }
 
-    fn begin(&mut self, turn: Turn) {
-        match turn {
-            Turn::Send => self.sending += 1,
-            Turn::Fetch(source) => {
+    fn begin(&mut self, source: TransferSource) {
+        match source {
+            TransferSource::Driver => self.sending += 1,
+            TransferSource::Node(source) => {
                 if let Some(holder) = self.holders.iter_mut().find(|holder| holder.source == source) {
                     holder.serving += 1;
                     self.free -= 1;
@@ -266,8 +281,8 @@ impl Plan {
         }
     }
 
-    /// A transfer by the driver leaves its turn to another, if not too many have.
-    fn leave_turn(&mut self) -> bool {
+    /// Moves a transfer of the driver's to the slow ones, unless their limit is reached.
+    fn free_slot(&mut self) -> bool {
         let may_leave = self.sending_slowly < EXECUTABLES_SENT_SLOWLY_MAX;
         if may_leave {
             self.sending -= 1;
@@ -276,24 +291,24 @@ impl Plan {
         may_leave
     }
 
-    fn ended(&mut self, turn: Turn, outcome: Outcome, is_slow: bool) {
-        let is_done = u64::from(outcome == Outcome::Done);
-        let Turn::Fetch(source) = turn else {
+    fn ended(&mut self, source: TransferSource, outcome: TransferOutcome, is_slow: bool) {
+        let is_done = u64::from(outcome == TransferOutcome::Done);
+        let TransferSource::Node(source) = source else {
             let sending = if is_slow { &mut self.sending_slowly } else { &mut self.sending };
             *sending -= 1;
             self.tally.sent += is_done;
             return;
         };
         self.tally.fetched += is_done;
-        // It may have been forgotten meanwhile, and have come again.
+        // The source may have been removed, and added again without load, since the transfer began.
         let holder = self.holders.iter_mut().find(|holder| holder.source == source && holder.serving > 0);
         let Some(holder) = holder else { return };
         holder.serving -= 1;
         self.free += 1;
         match outcome {
-            Outcome::Failed => holder.failures += 1,
-            Outcome::Wrong => holder.failures = EXECUTABLE_SOURCE_FAILURES_MAX,
-            Outcome::Done | Outcome::Busy | Outcome::GivenUp => {}
+            TransferOutcome::Failed => holder.failures += 1,
+            TransferOutcome::Wrong => holder.failures = EXECUTABLE_SOURCE_FAILURES_MAX,
+            TransferOutcome::Done | TransferOutcome::Busy | TransferOutcome::Cancelled => {}
         }
         if holder.failures >= EXECUTABLE_SOURCE_FAILURES_MAX {
             self.forget(source.agent);

@@ -1,4 +1,4 @@
-//! What lets a driver join: the cluster's token, from the environment or from a node of this machine.
+//! Enrolment of a driver: the cluster's token from the environment, or the agent that has started the driver.
 
 use std::env::VarError;
 use std::fs;
@@ -12,8 +12,9 @@ use crate::cluster::model::JobId;
 use crate::cluster::security::Token;
 use crate::cluster::security::enrol::{DriverEnrolment, ENROLMENT_VARIABLE};
 
-/// What lets this driver into the cluster at one of these addresses: the agent that has started it for a job, where that
-/// gives its drivers no token, or else the token.
+/// Means by which this driver enrols with the cluster at these addresses.
+///
+/// A submitted job on a node that gives its drivers no token enrols through its agent, any other by the token.
 pub(super) fn admission(
     heads: &[SocketAddr],
     submitted: &Submitted,
@@ -28,8 +29,10 @@ pub(super) fn admission(
     }
 }
 
-/// The token of the cluster at one of these addresses: `ROADSHOW_TOKEN`, the file that `ROADSHOW_TOKEN_FILE` names, or
-/// that of a session of this user on this machine which belongs to the cluster.
+/// Token of the cluster at one of these addresses.
+///
+/// It comes from `ROADSHOW_TOKEN`, from the file that `ROADSHOW_TOKEN_FILE` names, or from a session of this user on
+/// this machine that belongs to the cluster.
 fn token(heads: &[SocketAddr]) -> Result<Token, ClusterError> {
     let (text, from) = if let Some(token) = secret("ROADSHOW_TOKEN")? {
         (token, "ROADSHOW_TOKEN".to_owned())
@@ -45,19 +48,18 @@ fn token(heads: &[SocketAddr]) -> Result<Token, ClusterError> {
     text.trim().parse().map_err(|error| ClusterError::Token { from, why: format!("{error}") })
 }
 
-/// Whether a cluster of this process has the job that the process was started for.
+/// Set while a cluster of this process has the job that the process was started for.
 static JOB_IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The job that an agent has started this process for. It is the first cluster's of the process: later ones,
-/// and those of programs that the process starts, are jobs of their own.
+/// Job that an agent has started this process for. It belongs to the process's first cluster: later clusters, and
+/// those of programs that the process starts, are jobs of their own.
 ///
 /// Dropping it without [`Submitted::take`] leaves the job to the next attempt to join.
 #[derive(Debug)]
 pub(super) struct Submitted(Option<JobId>);
 
 impl Submitted {
-    /// Reads `ROADSHOW_JOB`: the job, and the agent's process id, which only the agent's own child has as
-    /// its parent.
+    /// Reads `ROADSHOW_JOB`, which holds the job and the agent's process id.
     pub(super) fn find() -> Result<Self, ClusterError> {
         let Some(value) = variable("ROADSHOW_JOB")? else { return Ok(Self(None)) };
         let wrong = |value| ClusterError::Environment {
@@ -69,6 +71,7 @@ impl Submitted {
             .split_once(':')
             .and_then(|(job, agent)| Some((job.parse::<JobId>().ok()?, agent.parse::<u32>().ok()?)));
         let Some((job, agent)) = parsed else { return Err(wrong(value)) };
+        // Programs that the driver starts inherit the variable, but only the driver is the agent's own child.
         let is_its_driver = agent == std::os::unix::process::parent_id();
         Ok(Self(Some(job).filter(|_| is_its_driver && !JOB_IS_TAKEN.swap(true, Ordering::AcqRel))))
     }
@@ -77,7 +80,7 @@ impl Submitted {
         self.0
     }
 
-    /// The process has joined as this job.
+    /// Consumes the job: this process has joined as its driver.
     pub(super) fn take(mut self) {
         self.0 = None;
     }
@@ -91,7 +94,7 @@ impl Drop for Submitted {
     }
 }
 
-/// A variable that is set to something.
+/// Value of an environment variable; `None` if it is unset or blank.
 pub(in crate::cluster) fn variable(name: &'static str) -> Result<Option<String>, ClusterError> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
@@ -103,16 +106,17 @@ pub(in crate::cluster) fn variable(name: &'static str) -> Result<Option<String>,
     }
 }
 
-/// The same for one whose value is not to be shown.
+/// Same as [`variable`], for a value that no error may show.
 fn secret(name: &'static str) -> Result<Option<String>, ClusterError> {
     variable(name)
         .map_err(|_| ClusterError::Token { from: name.to_owned(), why: "it is not text".to_owned() })
 }
 
-/// Looks through the sessions of this user. Each has its token and its head's address, for this user alone.
+/// Searches the sessions of this user for the cluster. Each has its token and the head's address in private files.
 fn of_session(heads: &[SocketAddr]) -> Option<(String, String)> {
     let sessions = sessions_directory();
-    // Anybody may have made a directory of that name: a token of theirs leads into a cluster of theirs.
+    // The parent directory is world-writable, so another user may have created one of this name. A token from
+    // it would lead this driver, with its executable and its data, into that user's cluster.
     let found = fs::symlink_metadata(&sessions).ok()?;
     if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & OTHERS_WRITE != 0 {
         return None;
@@ -125,10 +129,10 @@ fn of_session(heads: &[SocketAddr]) -> Option<(String, String)> {
     Some((fs::read_to_string(&token).ok()?, token.display().to_string()))
 }
 
-/// The permission of others to write.
+/// Write permission of group and others, in a file's mode.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Where the sessions of this user are, as the command makes them.
+/// Directory of this user's sessions, as the `roadshow` command creates it.
 fn sessions_directory() -> PathBuf {
     std::env::temp_dir().join(format!("roadshow-{}", rustix::process::geteuid().as_raw()))
 }

@@ -1,7 +1,7 @@
-//! The driver's own executable, which is sent to the nodes, and what a node keeps of such.
+//! Executables: the driver's own, which is shipped to the nodes, and the platforms that they run on.
 //!
-//! An executable is known by the BLAKE3 digest of its bytes, and says itself what machine it is for. All
-//! of it is blocking file I/O: call it from a thread that may wait.
+//! An executable is identified by the BLAKE3 digest of its bytes; its ELF header says which platform it needs. All
+//! functions here block on file I/O: call them on a thread that may block.
 
 mod elf;
 mod platform;
@@ -23,10 +23,10 @@ pub use platform::{Platform, PlatformMismatch};
 
 use elf::Image;
 
-/// The executable of a running process, also when its file was replaced by a new build.
+/// Executable of the running process. The link stays valid when the file is replaced by a new build.
 const SELF: &str = "/proc/self/exe";
 
-/// The BLAKE3 digest of an executable's bytes. As text it is 64 hexadecimal digits.
+/// BLAKE3 digest of an executable's bytes; displayed as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Digest(pub [u8; 32]);
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// An executable's file, and what it is.
+/// Open executable with its digest, size and platform.
 #[derive(Debug)]
 pub(super) struct Executable {
     file: File,
@@ -52,74 +52,74 @@ pub(super) struct Executable {
     platform: Platform,
 }
 
-/// Why a file cannot be run as a worker.
+/// Failure to read an executable, or to run it on this machine.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ExecutableError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the executable {path:?}: {error}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The operating system's words.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// It is no program.
+    /// The file is not a program.
     #[error("cannot run {path:?} as a worker: {error}")]
     NotProgram {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it is.
+        /// Reason.
         error: ElfError,
     },
-    /// It is larger than any node takes.
+    /// The file exceeds the size that nodes accept.
     #[error(
         "the executable {path:?} has {size} bytes, and nodes take at most {EXECUTABLE_BYTES_MAX}; \
          build it with --release, or with `strip = true` in its profile"
     )]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its size.
+        /// Size of the file in bytes.
         size: u64,
     },
-    /// It has become shorter since it was opened.
+    /// The file was changed while it was read.
     #[error("the executable {path:?} was changed while it was read; run the program again")]
     Changed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// It is built for another kind of machine.
+    /// The program is built for another platform.
     #[error(transparent)]
     Platform(#[from] PlatformMismatch),
-    /// The machine lacks what loads it.
+    /// The machine lacks the dynamic loader that the program names.
     #[error(
         "the program asks for the loader {loader:?}, which this node does not have; \
          build it with `cargo build --target {target}`, whose programs need none"
     )]
     NoLoader {
-        /// The loader.
+        /// Path of the loader.
         loader: String,
-        /// What to build for instead.
+        /// Target whose programs need no loader.
         target: String,
     },
 }
 
 impl Executable {
-    /// The executable that this process runs.
+    /// Opens the executable that this process runs.
     ///
     /// # Errors
     ///
-    /// [`ExecutableError`] if it cannot be read, or is too large to be sent.
+    /// [`ExecutableError`] if it cannot be read, or is too large to be shipped.
     pub(super) fn of_this_process() -> Result<Self, ExecutableError> {
         Self::open(Path::new(SELF))
     }
 
-    /// Reads an executable from end to end.
+    /// Opens an executable and hashes all of its bytes.
     ///
     /// # Errors
     ///
-    /// [`ExecutableError`] if it cannot be read, is no program of Linux, or is too large to be sent.
+    /// [`ExecutableError`] if it cannot be read, is no Linux program, or is too large to be shipped.
     pub(super) fn open(path: &Path) -> Result<Self, ExecutableError> {
         let (file, size, image) = read_header(path)?;
         if size > EXECUTABLE_BYTES_MAX {
@@ -129,31 +129,32 @@ impl Executable {
         let platform = Platform::of_image(&image).map_err(not_program)?;
         let (digest, hashed) =
             digest(&file).map_err(|error| ExecutableError::Read { path: path.to_owned(), error })?;
+        // A linker that writes into the file at this moment would give a digest that no node can reproduce.
         if hashed != size {
             return Err(ExecutableError::Changed { path: path.to_owned() });
         }
         Ok(Self { file, path: path.to_owned(), digest, size, platform })
     }
 
-    /// The digest of its bytes.
+    /// Digest of the executable's bytes.
     #[must_use]
     pub(super) fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Its length in bytes.
+    /// Size in bytes.
     #[must_use]
     pub(super) fn size(&self) -> u64 {
         self.size
     }
 
-    /// What it needs of a machine.
+    /// Platform that the executable needs.
     #[must_use]
     pub(super) fn platform(&self) -> &Platform {
         &self.platform
     }
 
-    /// Its bytes from `offset` on: `bytes_max` of them, or a chunk, or what is left.
+    /// Bytes from `offset` on: at most `bytes_max`, a chunk, or the rest, whichever is least.
     ///
     /// # Errors
     ///
@@ -162,6 +163,7 @@ impl Executable {
         let left = self.size.saturating_sub(offset);
         let length = (bytes_max.min(EXECUTABLE_CHUNK_BYTES) as u64).min(left);
         let mut bytes = vec![0; length as usize];
+        // Positioned reads share no file offset, so chunks for several nodes can be read at the same time.
         self.file.read_exact_at(&mut bytes, offset).map_err(|error| {
             let path = self.path.clone();
             match error.kind() {
@@ -173,17 +175,18 @@ impl Executable {
     }
 }
 
-/// Whether this machine can start a file: what it is built for, and that what loads it is there.
+/// Checks that this machine can start an executable: its platform, and that its loader exists.
 ///
 /// # Errors
 ///
-/// [`ExecutableError`] if not; it says what to build instead.
+/// [`ExecutableError`] if it cannot; the text says what to build instead.
 pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
     let (_, _, image) = read_header(path)?;
     let not_program = |error| ExecutableError::NotProgram { path: path.to_owned(), error };
     let platform = Platform::of_image(&image).map_err(not_program)?;
     match image.loader {
-        // Whatever else the machine has: this is what the operating system will look for.
+        // The kernel looks for exactly this path. If it exists, the program can start even where the standard
+        // paths of `this_machine` have no loader, as on NixOS.
         Some(loader) if Path::new(&loader).exists() && this_machine().has_the_processor_of(&platform) => {
             let machine = this_machine().with_glibc(platform::glibc_of(Path::new(&loader)));
             match machine.has_the_glibc_of(&platform) {
@@ -199,6 +202,7 @@ pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
     }
 }
 
+/// Opens a file and parses its ELF header.
 fn read_header(path: &Path) -> Result<(File, u64, Image), ExecutableError> {
     let failed = |error| ExecutableError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
@@ -211,8 +215,9 @@ fn read_header(path: &Path) -> Result<(File, u64, Image), ExecutableError> {
     }
 }
 
-/// The digest of a whole file, and how many bytes it has.
+/// Digest and size of a whole file.
 pub(in crate::cluster) fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
+    // Read, not mapped: a file that is truncated while it is mapped would kill this process by SIGBUS.
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&mut file)?;
     Ok((Digest(hasher.finalize().into()), hasher.count()))
@@ -250,9 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_shorter_is_told() {
-        let scratch = TestDir::new();
-        let path = scratch.join("program");
+    fn a_file_that_became_shorter_is_an_error() {
+        let dir = TestDir::new();
+        let path = dir.join("program");
         fs::write(&path, program(62, None)).unwrap();
         let executable = Executable::open(&path).unwrap();
         File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
@@ -261,20 +266,20 @@ mod tests {
 
     #[test]
     fn a_script_and_a_missing_file_are_no_executables() {
-        let scratch = TestDir::new();
-        let script = scratch.join("script");
+        let dir = TestDir::new();
+        let script = dir.join("script");
         fs::write(&script, "#!/bin/sh\n").unwrap();
         let error = Executable::open(&script).unwrap_err();
         assert!(error.to_string().contains("script") && error.to_string().contains("cargo build"), "{error}");
-        let missing = Executable::open(&scratch.join("missing"));
+        let missing = Executable::open(&dir.join("missing"));
         assert!(matches!(missing, Err(ExecutableError::Read { .. })));
-        assert!(matches!(Executable::open(scratch.path()), Err(ExecutableError::Read { .. })));
+        assert!(matches!(Executable::open(dir.path()), Err(ExecutableError::Read { .. })));
     }
 
     #[test]
-    fn a_program_that_cannot_start_here_is_told_before_it_is_started() {
-        let scratch = TestDir::new();
-        let path = scratch.join("program");
+    fn a_program_that_cannot_start_here_is_rejected_before_its_start() {
+        let dir = TestDir::new();
+        let path = dir.join("program");
         let machine = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
         let foreign = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
 
@@ -285,7 +290,7 @@ mod tests {
         fs::write(&path, program(machine, None)).unwrap();
         check_runs_here(&path).unwrap();
 
-        let elsewhere = scratch.join("ld-linux-of-another-system.so");
+        let elsewhere = dir.join("ld-linux-of-another-system.so");
         fs::write(&path, program(machine, elsewhere.to_str())).unwrap();
         let text = check_runs_here(&path).unwrap_err().to_string();
         assert!(text.contains("musl"), "{text}");

@@ -1,4 +1,4 @@
-//! What an executable needs of a machine, and what a machine has: a processor, and a C library's loader.
+//! Platforms: the processor and C library that an executable needs, or that a machine has.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,31 +11,36 @@ use thiserror::Error;
 use super::elf::glibc::Glibc;
 use super::elf::{self, ElfError, Image};
 
-/// The longest name of a processor that is taken from a peer.
+/// Longest name of a processor that is accepted from a peer, in bytes.
 const PROCESSOR_BYTES_MAX: usize = 32;
 
-/// A processor, and C libraries: those that an executable needs, or those that a machine has.
+/// Processor and C libraries that an executable needs, or that a machine has.
 ///
-/// As text it is `x86_64-linux-gnu2.36` with a version of glibc (the one that an executable needs at least, or
-/// the machine's), `x86_64-linux-gnu` where that is not known, `x86_64-linux-musl`, `x86_64-linux-any` for
-/// what needs none (or has none), and `x86_64-linux-gnu2.36+musl` for a machine that has both.
+/// | text | executable | machine |
+/// |---|---|---|
+/// | `x86_64-linux-gnu2.36` | needs glibc 2.36 or later | has glibc 2.36 |
+/// | `x86_64-linux-gnu` | needs some glibc | has glibc, version unknown |
+/// | `x86_64-linux-musl` | needs musl | has musl |
+/// | `x86_64-linux-any` | needs no C library | has none |
+/// | `x86_64-linux-gnu2.36+musl` | | has both |
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Platform {
-    /// As the first part of Rust's targets.
+    /// First part of a Rust target.
     processor: String,
     gnu: bool,
-    /// The version of it, if that is known.
+    /// Version of glibc, if it is known.
     glibc: Option<Glibc>,
     musl: bool,
 }
 
 impl Platform {
+    /// Platform that an executable needs.
     pub(super) fn of_image(image: &Image) -> Result<Self, ElfError> {
         let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         let (gnu, musl) = match &image.loader {
             None => (false, false),
             Some(path) if name(path).starts_with("ld-musl-") => (false, true),
-            // glibc's is called `ld64.so` on some processors.
+            // On s390x and powerpc64 glibc's loader is called `ld64.so`.
             Some(path) if name(path).starts_with("ld-linux") || name(path).starts_with("ld64.so") => {
                 (true, false)
             }
@@ -44,12 +49,13 @@ impl Platform {
         Ok(Self { processor: image.processor.to_owned(), gnu, glibc: image.glibc.filter(|_| gnu), musl })
     }
 
-    /// Whether a machine of this platform can run `program`.
+    /// Checks that a machine of this platform can run `program`.
     ///
     /// # Errors
     ///
-    /// [`PlatformMismatch`] if not; it says what to build instead.
+    /// [`PlatformMismatch`] if it cannot; the text says what to build instead.
     pub fn can_run(&self, program: &Self) -> Result<(), PlatformMismatch> {
+        // A statically linked program needs neither library.
         let has_libraries = (self.gnu || !program.gnu) && (self.musl || !program.musl);
         if self.has_the_processor_of(program) && has_libraries && self.has_the_glibc_of(program) {
             return Ok(());
@@ -57,12 +63,12 @@ impl Platform {
         Err(PlatformMismatch { program: program.clone(), machine: self.clone() })
     }
 
-    /// Whether its glibc is as late as the program needs it. Where that is not known, the loader will say.
+    /// Reports that the machine's glibc is late enough, or that this is unknown: the loader will decide then.
     pub(super) fn has_the_glibc_of(&self, program: &Self) -> bool {
         !matches!((self.glibc, program.glibc), (Some(has), Some(needs)) if has < needs)
     }
 
-    /// The same with that glibc.
+    /// Same platform with another version of glibc.
     pub(super) fn with_glibc(self, glibc: Option<Glibc>) -> Self {
         Self { glibc, ..self }
     }
@@ -71,9 +77,9 @@ impl Platform {
         self.processor == program.processor
     }
 
-    /// The target of `rustc` whose programs run on every machine with that processor, whatever it has
-    /// installed.
+    /// Target of `rustc` whose programs run on every machine with this processor, whatever is installed.
     pub(super) fn known_target(&self) -> String {
+        // Rust links musl targets statically, so such a program needs no loader.
         match self.processor.as_str() {
             "arm" => "arm-unknown-linux-musleabihf".to_owned(),
             "riscv64" => "riscv64gc-unknown-linux-musl".to_owned(),
@@ -101,6 +107,7 @@ impl FromStr for Platform {
     type Err = PlatformError;
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
+        // The text comes from a peer: an error repeats only its beginning.
         let unknown = || PlatformError { text: text.chars().take(2 * PROCESSOR_BYTES_MAX).collect() };
         let (processor, libraries) = text.split_once("-linux-").ok_or_else(unknown)?;
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -122,27 +129,27 @@ impl FromStr for Platform {
     }
 }
 
-/// A text that is no platform.
+/// Text that does not describe a platform.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?} is no platform; one looks like x86_64-linux-gnu")]
 pub struct PlatformError {
     text: String,
 }
 
-/// A program is built for another kind of machine than it is to run on.
+/// The program is built for another platform than the machine has.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "the program is built for {program} and the node runs {machine}; build it with `cargo build --target {}`, \
      whose programs run on every such node, or {}", .machine.known_target(), mismatch(.program, .machine)
 )]
 pub struct PlatformMismatch {
-    /// What the program needs.
+    /// Platform that the program needs.
     pub program: Platform,
-    /// What the machine has.
+    /// Platform of the machine.
     pub machine: Platform,
 }
 
-/// What else may be done than to build for another target.
+/// Alternative to a build for another target.
 fn mismatch(program: &Platform, machine: &Platform) -> &'static str {
     match machine.has_the_glibc_of(program) {
         true => "start it from a machine like the nodes",
@@ -150,8 +157,8 @@ fn mismatch(program: &Platform, machine: &Platform) -> &'static str {
     }
 }
 
-/// What this machine can run: programs for its processor that are linked statically, or with a C library
-/// whose loader lies where such programs look for it. Looks at the file system.
+/// Platform of this machine: its processor, and the C libraries whose loaders exist at the standard paths. Reads
+/// the file system.
 #[must_use]
 pub(crate) fn this_machine() -> Platform {
     let processor = this_processor();
@@ -161,17 +168,18 @@ pub(crate) fn this_machine() -> Platform {
     Platform { processor: processor.to_owned(), gnu: exist(gnu), glibc, musl: exist(musl) }
 }
 
-/// The version of glibc, whose library lies beside its loader, wherever the loader's name leads.
+/// Version of the glibc whose loader this is. The library lies beside the loader, once symbolic links are resolved.
 pub(super) fn glibc_of(loader: &Path) -> Option<Glibc> {
     let library = fs::canonicalize(loader).ok()?.with_file_name("libc.so.6");
     let file = File::open(library).ok()?;
     let size = file.metadata().ok()?.len();
-    // One that cannot be read is the loader's concern.
+    // A library that cannot be parsed is no reason to refuse a program: the loader decides at its start.
     elf::inspect_library(size, |offset, buffer| file.read_exact_at(buffer, offset)).ok()?
 }
 
-/// The processor that this program is built for, as [`Image::processor`] calls it.
+/// Processor that this program is built for, named as in [`Image::processor`].
 fn this_processor() -> &'static str {
+    // `ARCH` calls 32-bit x86 by its family and does not tell the byte order.
     match std::env::consts::ARCH {
         "x86" => "i686",
         "powerpc64" if cfg!(target_endian = "little") => "powerpc64le",
@@ -179,7 +187,7 @@ fn this_processor() -> &'static str {
     }
 }
 
-/// Where programs look for glibc's loader, and for musl's.
+/// Standard paths of glibc's loader and of musl's.
 fn loaders(processor: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match processor {
         "x86_64" => (&["/lib64/ld-linux-x86-64.so.2"], &["/lib/ld-musl-x86_64.so.1"]),
@@ -211,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loader_tells_which_c_library_a_program_needs() {
+    fn the_loader_determines_the_c_library_that_a_program_needs() {
         let shown = |loader| of(loader).unwrap().to_string();
         assert_eq!(shown(Some("/lib64/ld-linux-x86-64.so.2")), "x86_64-linux-gnu");
         assert_eq!(shown(Some("/lib/ld64.so.1")), "x86_64-linux-gnu");
@@ -222,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_is_the_same_after_it_was_text() {
+    fn a_platform_survives_a_round_trip_through_text() {
         for text in [
             "x86_64-linux-gnu",
             "x86_64-linux-gnu2.36",
@@ -244,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_runs_what_needs_no_more_than_it_has() {
+    fn a_machine_runs_programs_whose_needs_it_covers() {
         let both = platform("x86_64-linux-gnu+musl");
         for text in ["x86_64-linux-gnu", "x86_64-linux-musl", "x86_64-linux-any"] {
             both.can_run(&platform(text)).unwrap();
@@ -255,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_runs_what_needs_no_later_glibc_than_it_has() {
+    fn a_machine_runs_programs_that_need_no_later_glibc() {
         let node = platform("x86_64-linux-gnu2.36+musl");
         for text in ["gnu", "gnu2.2", "gnu2.9", "gnu2.36", "musl", "any"] {
             node.can_run(&platform(&format!("x86_64-linux-{text}"))).unwrap();
         }
-        // Which it has is not known: the loader will see.
+        // The machine's version is unknown: the loader will decide.
         platform("x86_64-linux-gnu").can_run(&platform("x86_64-linux-gnu9.0")).unwrap();
         platform("x86_64-linux-gnu3.0").can_run(&platform("x86_64-linux-gnu2.99")).unwrap();
         let text = node.can_run(&platform("x86_64-linux-gnu2.39")).unwrap_err().to_string();

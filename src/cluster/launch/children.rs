@@ -1,7 +1,7 @@
-//! The children that this process has started itself.
+//! Registry of the child processes that this process has started itself.
 //!
-//! An agent adopts what its workers have started and left behind. To reap those, and no child that another part
-//! of this process waits for, it has to tell the two apart.
+//! An agent adopts the processes that its workers leave behind. It must reap those, but no child that another part
+//! of this process waits for.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,18 +9,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static STARTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// Starts a child, and notes its number before anything can reap it.
+/// Starts a child and registers its pid before anything can reap it.
 pub(crate) fn start<C>(
     start: impl FnOnce() -> io::Result<C>,
     pid: impl FnOnce(&C) -> Option<u32>,
 ) -> io::Result<C> {
     let mut started = started();
+    // The lock is held across the fork: `reap_adopted` cannot take the new child for an adopted one.
     let child = start()?;
     started.extend(pid(&child));
     Ok(child)
 }
 
-/// A child has been reaped.
+/// Removes a child that was reaped.
 pub(crate) fn ended(pid: u32) {
     started().remove(&pid);
 }
@@ -30,23 +31,23 @@ pub(crate) fn ended(pid: u32) {
 pub(crate) fn reap_adopted() {
     use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-    // Held meanwhile: no child is started that is not noted.
+    // The lock is held until the end, so every child in the table below was registered before the table was read.
     let started = started();
-    let table = super::descendants::Table::read();
+    let table = super::descendants::ProcessTable::read();
     let adopted = table.children().filter(|row| row.has_ended() && !started.contains(&row.pid));
     for pid in adopted.filter_map(|row| Pid::from_raw(i32::try_from(row.pid).ok()?)) {
-        // It fails for one that has been reaped.
+        // It fails if the child was reaped meanwhile.
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
 
-/// The adopted children that live.
+/// Adopted children that live.
 #[cfg(feature = "cli")]
 pub(crate) fn adopted() -> BTreeSet<super::descendants::ProcessId> {
     let started = started();
-    let table = super::descendants::Table::read();
+    let table = super::descendants::ProcessTable::read();
     let adopted = table.children().filter(|row| !row.has_ended() && !started.contains(&row.pid));
-    adopted.map(super::descendants::Row::id).collect()
+    adopted.map(super::descendants::ProcessRow::id).collect()
 }
 
 fn started() -> MutexGuard<'static, BTreeSet<u32>> {

@@ -1,6 +1,6 @@
-//! Parent's end of a worker's control socket: reports of the worker, and connections handed to it.
+//! Parent's end of a worker's control socket: commands to the worker, connections handed to it, and its reports.
 //!
-//! Closing it ends the worker, whatever the cause of the close.
+//! When the parent's end closes, for whatever cause, the worker ends.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,43 +21,46 @@ use crate::id::HostId;
 use crate::observe::log;
 use crate::transport::Credentials;
 
-/// How long the last reports of a worker that has ended may take to be read.
+/// Time to read the last reports of a worker that has ended.
 const FINAL_REPORTS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Reports of a worker, as they are read; the last one may be the reason for its end.
+/// Reports of a worker while they are read; the last one may be the cause of its end.
 #[derive(Debug)]
 pub(crate) struct Reports {
-    reading: JoinHandle<Option<String>>,
+    reader: JoinHandle<Option<String>>,
 }
 
 impl Reports {
-    /// Reports that `reading` passes on until the worker ends.
-    pub(super) fn new(reading: JoinHandle<Option<String>>) -> Self {
-        Self { reading }
+    /// Wraps the task that reads reports until the worker ends, and that returns the last failure.
+    pub(super) fn new(reader: JoinHandle<Option<String>>) -> Self {
+        Self { reader }
     }
 
-    /// Waits for the last report of a worker that has ended; gives the reason that it has told.
+    /// Waits for the last report of an ended worker; returns the cause that the worker reported, if any.
     pub(crate) async fn last(self) -> Option<String> {
-        // A process that the worker has started may still have the socket.
-        tokio::time::timeout(FINAL_REPORTS_TIMEOUT, self.reading).await.ok()?.ok()?
+        // A descendant of the worker may hold its end of the socket open, so end of file may never come.
+        tokio::time::timeout(FINAL_REPORTS_TIMEOUT, self.reader).await.ok()?.ok()?
     }
 }
 
-/// The parent's end of the socket pair. The worker ends when it closes.
+/// Parent's end of the socket pair.
 #[derive(Debug)]
 pub(crate) struct ControlSocket {
     socket: UnixStream,
-    /// What is written is not mixed with what another writes. Whether a message was left half written.
+    /// Serialises messages. True if a message was cancelled half written: the worker would take the next one for
+    /// its rest, so nothing can follow it.
     write_lock: AsyncMutex<bool>,
-    /// For connections that are to be passed on.
+    /// Permits for connections that wait to be handed over.
     #[cfg(feature = "cli")]
     handoff_slots: Arc<Semaphore>,
 }
 
 impl ControlSocket {
     pub(crate) fn new(socket: UnixStream) -> Self {
+        // Bounds the descriptors in flight to a stopped worker. The kernel limits their number for all processes of
+        // the user together, and one worker must not use it up.
         if let Err(error) = set_socket_send_buffer_size(&socket, config::CONTROL_SOCKET_BUFFER_BYTES) {
-            log::debug!(%error, "a lifeline has the buffer that the system gives it");
+            log::debug!(%error, "cannot set the send buffer of a control socket; it keeps the default size");
         }
         Self {
             socket,
@@ -67,10 +70,10 @@ impl ControlSocket {
         }
     }
 
-    /// Writes all of a message. When the future is dropped in the middle of it, nothing more can be written.
+    /// Writes a whole message. If the future is dropped half-way, every later write fails.
     pub(super) async fn write(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut torn = self.write_lock.lock().await;
-        if *torn {
+        let mut half_written = self.write_lock.lock().await;
+        if *half_written {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "a message was left half written"));
         }
         let mut fd = fd;
@@ -78,9 +81,11 @@ impl ControlSocket {
         while !left.is_empty() {
             let sent =
                 self.socket.async_io(Interest::WRITABLE, || fd_passing::send(&self.socket, left, fd)).await?;
+            // The descriptor travels with the first byte that was sent.
             fd = None;
             left = &left[sent..];
-            *torn = !left.is_empty();
+            // Recorded before the next await, at which the future may be dropped.
+            *half_written = !left.is_empty();
         }
         Ok(())
     }
@@ -99,8 +104,8 @@ impl ControlSocket {
         Ok(())
     }
 
-    /// The next connection that the other side passes on, and for whom; without it if this process has too
-    /// many files open.
+    /// Receives the next connection that the peer hands over, and the host it is for. The connection is missing if
+    /// this process has reached its limit of open files.
     #[cfg(feature = "cli")]
     pub(crate) async fn receive_connection(&self) -> io::Result<(HostId, Option<std::net::TcpStream>)> {
         let mut byte = [0];
@@ -114,6 +119,7 @@ impl ControlSocket {
         Ok((HostId(u64::from_be_bytes(host)), fd.map(std::net::TcpStream::from)))
     }
 
+    /// Reads the next report.
     pub(super) async fn report(&self) -> io::Result<Report> {
         let mut length = [0; 4];
         self.read_exact(&mut length).await?;
@@ -122,20 +128,20 @@ impl ControlSocket {
         worker::decode(&body)
     }
 
-    /// Gives the worker a certificate to use from now on.
+    /// Sends the worker a certificate to use from now on.
     pub(crate) async fn renew(&self, credentials: &Credentials) -> io::Result<()> {
         let mut message = vec![RENEW];
         message.extend(worker::encode(credentials)?);
         self.write(&message, None).await
     }
 
-    /// A place for a connection that is to be passed on, unless too many wait already.
+    /// Reserves a place for a connection to hand over; `None` if too many wait already.
     #[cfg(feature = "cli")]
     pub(crate) fn reserve_handoff(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.handoff_slots).try_acquire_owned().ok()
     }
 
-    /// Passes a connection to one of the process's hosts. It waits for as long as the process takes nothing.
+    /// Hands a connection to one of the worker's hosts; waits while the worker reads nothing.
     #[cfg(feature = "cli")]
     pub(crate) async fn send_connection(
         &self,

@@ -1,4 +1,4 @@
-//! Connections that are passed from one process to another, over a socket that both hold.
+//! File descriptors passed between processes over a unix socket (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,11 +9,11 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends bytes, and a file descriptor with the first of them. Says how many of the bytes went.
+/// Sends bytes, and a file descriptor with the first of them. Returns the number of bytes sent.
 ///
 /// # Errors
 ///
-/// The operating system's.
+/// Errors of `sendmsg(2)`.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<usize> {
     let fds = fd.map(|fd| [fd]);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -21,18 +21,20 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) 
     if let Some(fds) = &fds {
         ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
+    // Without `NOSIGNAL` a write to a closed socket would end this process by SIGPIPE.
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
-/// Receives bytes, and the file descriptor that came with them, if one did and this process had room for it.
-/// No bytes are the end.
+/// Receives bytes and the file descriptor that came with them. The descriptor is missing if none was sent, or if
+/// this process has reached its limit of open files. Zero bytes are the end of the stream.
 ///
 /// # Errors
 ///
-/// The operating system's.
+/// Errors of `recvmsg(2)`.
 pub(crate) fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    // Close-on-exec is set by the kernel with the receipt: a fork on another thread cannot inherit the descriptor.
     let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     let mut fds = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
@@ -50,7 +52,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn a_connection_arrives_with_its_byte_and_those_behind_it_alone() {
+    fn a_connection_arrives_with_its_own_byte_only() {
         let (here, there) = UnixStream::pair().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let mut dialed = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! [`process`] forks and executes a worker, holds its control socket and reports its end. [`fd_passing`] hands
 //! accepted connections to it, [`descendants`] finds and ends what it has started, [`user_ids`] runs it as
-//! another user. What a worker does with its end of the control socket is in `worker`.
+//! another user. `worker` implements the other end of the control socket.
 
 pub(super) mod children;
 pub(super) mod contract;

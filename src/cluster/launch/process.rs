@@ -1,4 +1,15 @@
-//! A worker process as its parent sees it: started, watched, ended.
+//! Worker process, as its parent starts, watches and ends it.
+//!
+//! ```text
+//!            start()                  initialise()                               wait thread
+//!   spawned --------> [ Diverted ] --------------> ready --- exits or is killed ---> ended ---> reaped
+//!      |                  worker entry reached       ^  |                         descendants
+//!      |                                             |  v SIGSTOP / SIGCONT       are ended
+//!      '-- exits: post_mortem() says why           stopped                        in between
+//! ```
+//!
+//! A pidfd holds the process from its start to its reaping. Signals go through it, so they cannot reach another
+//! process that was given the same pid.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +33,7 @@ use super::children;
 use crate::cluster::error::ClusterError;
 use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::launch::control_socket::{ControlSocket, Reports};
-use crate::cluster::launch::descendants::{MARK_VARIABLE, Mark};
+use crate::cluster::launch::descendants::{MARK_VARIABLE, WorkerMark};
 use crate::cluster::launch::user_ids::UserIds;
 use crate::cluster::launch::{contract, descendants};
 use crate::cluster::protocol::worker::{Report, WorkerInit};
@@ -30,33 +41,34 @@ use crate::cluster::protocol::{Variables, worker};
 use crate::config;
 use crate::observe::log;
 
-/// The stack of a thread that waits for a process, and ends what that has started.
+/// Stack size of the thread that waits for a process and ends its descendants.
 const WATCH_STACK_BYTES: usize = 128 << 10;
 
-/// What a worker process is started from.
+/// Command line and environment of a worker process.
 #[derive(Debug)]
 pub(crate) struct WorkerCommand {
-    /// The executable.
+    /// Path of the executable.
     pub(crate) program: PathBuf,
-    /// Arguments by which the program runs as a worker.
+    /// Arguments with which the program runs as a worker.
     pub(crate) arguments: Vec<String>,
-    /// Whether it has the environment of this process.
+    /// The worker inherits the environment of this process.
     pub(crate) inherits: bool,
-    /// Environment variables added to those.
+    /// Variables added to the environment.
     pub(crate) environment: Variables,
-    /// Where it runs; where this process does if none is given.
+    /// Working directory; that of this process if `None`.
     pub(crate) directory: Option<PathBuf>,
-    /// The user that it runs as; this process's own if none is given.
+    /// User that the worker runs as; that of this process if `None`.
     pub(crate) user: Option<UserIds>,
     pub(crate) stdout: Stdio,
     pub(crate) stderr: Stdio,
 }
 
 impl WorkerCommand {
-    /// This very executable, with a standard error.
+    /// Command that runs this process's own executable.
     ///
-    /// `/proc/self/exe` is the running executable even when its file was replaced by a new build. Its
-    /// standard output comes with its bootstrap: what a test harness prints before that belongs to nobody.
+    /// `/proc/self/exe` stays the running executable when its file is replaced by a new build. Standard output is
+    /// set later, with the worker's initialisation: a test harness prints lines before that which belong to no
+    /// worker.
     pub(crate) fn this_executable(environment: Variables, stderr: Stdio) -> Result<Self, ClusterError> {
         Ok(Self {
             program: PathBuf::from("/proc/self/exe"),
@@ -71,68 +83,70 @@ impl WorkerCommand {
     }
 }
 
-/// A worker process. Dropping it kills the process and waits for its end.
+/// Worker process. Dropping it kills the process and reaps it.
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     pid: u32,
-    /// The process itself, whoever may have its number later.
+    /// Pidfd: refers to this process even when its pid is reused.
     handle: Arc<OwnedFd>,
     child: Arc<Mutex<Child>>,
-    lifeline: Arc<ControlSocket>,
-    mark: Mark,
+    control_socket: Arc<ControlSocket>,
+    mark: WorkerMark,
 }
 
 impl WorkerProcess {
-    /// Starts a worker. To be called within a runtime.
-    pub(crate) fn start(launch: WorkerCommand) -> Result<Self, ClusterError> {
+    /// Starts a worker. Must be called within a tokio runtime.
+    pub(crate) fn start(spec: WorkerCommand) -> Result<Self, ClusterError> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let lifeline = Arc::new(ControlSocket::new(UnixStream::from_std(ours)?));
-        let mut command = Command::new(&launch.program);
-        command.arg0("roadshow-worker").args(launch.arguments);
-        if !launch.inherits {
+        let control_socket = Arc::new(ControlSocket::new(UnixStream::from_std(ours)?));
+        let mut command = Command::new(&spec.program);
+        command.arg0("roadshow-worker").args(spec.arguments);
+        if !spec.inherits {
             command.env_clear();
         }
-        let mark = Mark::new()?;
-        command.envs(launch.environment).env(MARK_VARIABLE, mark.value());
-        if let Some(directory) = launch.directory {
+        let mark = WorkerMark::new()?;
+        command.envs(spec.environment).env(MARK_VARIABLE, mark.value());
+        if let Some(directory) = spec.directory {
             command.current_dir(directory);
         }
         command.env(WORKER_VARIABLE, contract::spawn_token(&theirs)?);
-        command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
-        // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
+        command.stdin(OwnedFd::from(theirs)).stdout(spec.stdout).stderr(spec.stderr);
+        // A process group of its own: Ctrl-C at a terminal is for the driver, and the worker ends with its
+        // control socket.
         command.process_group(0);
-        let start = || match launch.user {
+        let start = || match spec.user {
             None => spawn(&mut command),
             Some(user) => user.start(|| spawn(user.set(&mut command))),
         };
         let mut child = children::start(start, |child| Some(child.id()))?;
+        // `child` must not leak on an error: its drop would neither kill nor reap the process.
         let pid = child.id();
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from);
-        let handle = Arc::new(kept_or_reaped(&mut child, handle)?);
-        Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline, mark })
+        let handle = Arc::new(or_reap(&mut child, handle)?);
+        Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), control_socket, mark })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(crate) fn lifeline(&self) -> &Arc<ControlSocket> {
-        &self.lifeline
+    pub(crate) fn control_socket(&self) -> &Arc<ControlSocket> {
+        &self.control_socket
     }
 
-    /// Tells the worker what to be, and waits until it is. With `stdout` it has another standard output.
+    /// Initialises the worker and waits until it is ready. `stdout`, if given, becomes its standard output.
     pub(crate) async fn initialise(
         &self,
-        bootstrap: &WorkerInit,
+        init: &WorkerInit,
         stdout: Option<OwnedFd>,
     ) -> Result<Report, ClusterError> {
         let limit = config::WORKER_START_TIMEOUT;
-        let mut diverted = false;
-        match tokio::time::timeout(limit, self.exchange_init(bootstrap, stdout, &mut diverted)).await {
+        let mut entry_reached = false;
+        match tokio::time::timeout(limit, self.exchange_init(init, stdout, &mut entry_reached)).await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {
-                let cause = self.post_mortem(&error, diverted).await;
+                let cause = self.post_mortem(&error, entry_reached).await;
                 Err(ClusterError::Worker { pid: self.pid, cause })
             }
             Err(_) => Err(ClusterError::WorkerStartTimeout { pid: self.pid, limit }),
@@ -141,39 +155,39 @@ impl WorkerProcess {
 
     async fn exchange_init(
         &self,
-        bootstrap: &WorkerInit,
+        init: &WorkerInit,
         stdout: Option<OwnedFd>,
-        diverted: &mut bool,
+        entry_reached: &mut bool,
     ) -> io::Result<Report> {
         let stdout_fd = stdout.as_ref().map(AsFd::as_fd);
-        self.lifeline.write(&worker::encode(bootstrap)?, stdout_fd).await?;
-        // The worker alone holds it now, and its end is seen.
+        self.control_socket.write(&worker::encode(init)?, stdout_fd).await?;
+        // The worker holds the only write end now, so the reader of its output sees the end of file.
         drop(stdout);
-        let first = self.lifeline.report().await?;
-        *diverted = matches!(first, Report::Diverted);
-        if *diverted { self.lifeline.report().await } else { Ok(first) }
+        let first = self.control_socket.report().await?;
+        *entry_reached = matches!(first, Report::Diverted);
+        if *entry_reached { self.control_socket.report().await } else { Ok(first) }
     }
 
-    /// Hands on what the worker reports, until it ends.
+    /// Passes the worker's reports to `take` until the control socket closes; a final failure becomes the result.
     pub(crate) fn on_report(&self, mut take: impl FnMut(Report) + Send + 'static) -> Reports {
-        let lifeline = Arc::clone(&self.lifeline);
+        let control_socket = Arc::clone(&self.control_socket);
         Reports::new(tokio::spawn(async move {
-            let mut why_it_ends = None;
-            while let Ok(report) = lifeline.report().await {
+            let mut failure = None;
+            while let Ok(report) = control_socket.report().await {
                 match report {
-                    Report::Failed { why } => why_it_ends = Some(why),
+                    Report::Failed { why } => failure = Some(why),
                     report => take(report),
                 }
             }
-            why_it_ends
+            failure
         }))
     }
 
-    /// Why there is no report. A worker that was diverted reports why it cannot start.
-    async fn post_mortem(&self, error: &io::Error, diverted: bool) -> String {
+    /// Cause for which a worker sent no report. After its entry point a worker reports start failures itself.
+    async fn post_mortem(&self, error: &io::Error, entry_reached: bool) -> String {
         let mut ended = lock(&self.child).try_wait();
-        for _ in 0..POST_MORTEM_LOOKS {
-            // The socket closes a moment before the process can be waited for.
+        for _ in 0..POST_MORTEM_CHECKS {
+            // The kernel closes the socket of an exiting process a moment before `wait` can see its end.
             if !matches!(ended, Ok(None)) {
                 break;
             }
@@ -181,7 +195,7 @@ impl WorkerProcess {
             ended = lock(&self.child).try_wait();
         }
         match ended {
-            Ok(Some(status)) if diverted && status.code().is_some() => {
+            Ok(Some(status)) if entry_reached && status.code().is_some() => {
                 format!("{} before it was ready: a worker_setup! may have ended it", describe(status))
             }
             Ok(Some(status)) if status.code().is_some() => format!(
@@ -194,83 +208,87 @@ impl WorkerProcess {
         }
     }
 
-    /// Tells how the process ended, once it has; until then `pause` hears of each time that it is
-    /// stopped, and that it goes on.
+    /// Resolves to the cause of the process's end. Until then `on_pause` is called each time the process is stopped
+    /// (true) or continued (false).
     ///
-    /// A thread waits for it: it costs a few kilobytes, and works whatever runs on other threads.
+    /// A thread waits for the process: it costs a few kilobytes, and works whatever user code blocks other threads.
     pub(crate) fn on_exit(
         &self,
-        pause: impl Fn(bool) + Send + 'static,
+        on_pause: impl Fn(bool) + Send + 'static,
     ) -> io::Result<oneshot::Receiver<String>> {
         let handle = Arc::clone(&self.handle);
         let child = Arc::clone(&self.child);
         let (pid, mark) = (self.pid, self.mark.clone());
-        let (tell, ended) = oneshot::channel();
+        let (report_end, ended) = oneshot::channel();
         thread::Builder::new().name("roadshow-wait".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(
             move || {
-                wait_for_end(handle.as_fd(), pause);
-                // Before it is reaped: its number, and that of its process group, are still its own.
+                wait_for_end(handle.as_fd(), on_pause);
+                // Before the reaping: until then neither the pid nor the process group can be reused.
                 descendants::end_all(pid, Some(&mark));
                 let cause = lock(&child).wait().map_or_else(|error| error.to_string(), describe);
                 children::ended(pid);
-                // Nobody asks any more when the cluster was dropped.
-                let _ = tell.send(cause);
+                // The receiver is gone if the cluster was dropped.
+                let _ = report_end.send(cause);
             },
         )?;
         Ok(ended)
     }
 
-    /// Asks the worker to end. Whether it did is for [`WorkerProcess::watch`] to tell.
+    /// Asks the worker to end gracefully; the receiver of [`WorkerProcess::on_exit`] resolves once it has.
     pub(crate) async fn ask_to_stop(&self) {
-        // A worker that has ended already cannot be told.
-        let _ = self.lifeline.write(&[worker::STOP], None).await;
+        // The write fails if the worker has ended already.
+        let _ = self.control_socket.write(&[worker::STOP], None).await;
     }
 
-    /// Ends the process and what it has started, whatever they do. Blocks until what it has started has ended.
+    /// Kills the process and its descendants. Blocks until the descendants have ended.
     pub(crate) fn kill(&self) {
-        // Of one that has ended, the thread that waits for it ends what is left.
-        if let Phase::Runs = self.phase() {
-            // While its parents live a process is found whatever its environment is.
+        // If it has ended, the wait thread ends its descendants.
+        if let ProcessPhase::Runs = self.phase() {
+            // Before the process itself: while it lives, descendants without the mark are found by their parent.
             descendants::end_all(self.pid, Some(&self.mark));
-            // It fails only for a process that has ended.
+            // It fails only if the process has ended.
             let _ = pidfd_send_signal(&*self.handle, Signal::KILL);
         }
     }
 
-    fn phase(&self) -> Phase {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::PidFd(self.handle.as_fd()), look) {
-            Ok(None) => Phase::Runs,
-            Ok(Some(_)) => Phase::Ended,
-            Err(_) => Phase::Reaped,
+    fn phase(&self) -> ProcessPhase {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(self.handle.as_fd()), options) {
+            Ok(None) => ProcessPhase::Runs,
+            Ok(Some(_)) => ProcessPhase::Ended,
+            Err(_) => ProcessPhase::Reaped,
         }
     }
 }
 
-enum Phase {
+/// Progress of a process towards its end, as the kernel reports it.
+enum ProcessPhase {
     Runs,
     Ended,
     Reaped,
 }
 
 impl WorkerProcess {
-    /// Has a thread wait for the end of the process, however long that takes.
+    /// Reaps the process on a thread of its own, however long it takes to end.
     fn reap_later(&self) {
-        log::warn!(pid = self.pid, "a worker was killed and does not end; it waits in the kernel");
+        log::warn!(
+            pid = self.pid,
+            "a killed worker does not end: it is blocked in the kernel; check its file systems"
+        );
         let (child, pid) = (Arc::clone(&self.child), self.pid);
         let reaping = thread::Builder::new().name("roadshow-reap".to_owned()).spawn(move || {
-            // It fails only for a process that was waited for.
+            // It fails only if the process was reaped already.
             let _ = lock(&child).wait();
             children::ended(pid);
         });
-        // Without a thread it stays a zombie until this process ends.
+        // If the thread cannot start, the process stays a zombie until this process ends.
         drop(reaping);
     }
 }
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        if !matches!(self.phase(), Phase::Reaped) {
+        if !matches!(self.phase(), ProcessPhase::Reaped) {
             self.kill();
             let has_ended = ends_within(self.handle.as_fd(), KILLED_ENDS_WITHIN);
             descendants::end_all(self.pid, Some(&self.mark));
@@ -278,17 +296,17 @@ impl Drop for WorkerProcess {
                 return self.reap_later();
             }
         }
-        // It fails only for a process that was waited for.
+        // It fails only if the process was reaped already.
         let _ = lock(&self.child).wait();
         children::ended(self.pid);
     }
 }
 
-/// Time in which a process that was killed ends. One that waits in the kernel, such as for a file server that
-/// does not answer, takes longer: an agent has other workers to see to.
+/// Time in which a killed process normally ends. A process that is blocked in the kernel, for example on a file
+/// server that does not answer, takes longer. An agent must not wait for it, since it has other workers.
 const KILLED_ENDS_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether a process ends in time.
+/// Waits for the end of a process; returns false after `limit`.
 fn ends_within(process: BorrowedFd<'_>, limit: Duration) -> bool {
     let until = Instant::now() + limit;
     loop {
@@ -301,15 +319,17 @@ fn ends_within(process: BorrowedFd<'_>, limit: Duration) -> bool {
     }
 }
 
-/// How often the end of a process is looked for that has closed its socket, and how long a pause is.
-const POST_MORTEM_LOOKS: u32 = 100;
+/// Number of checks for the end of a process whose socket has closed, and the pause between them.
+const POST_MORTEM_CHECKS: u32 = 100;
 const POST_MORTEM_PAUSE: Duration = Duration::from_millis(1);
 
-/// How often a file that is busy is tried again.
+/// Number of retries while the executable is busy.
 const ETXTBSY_RETRIES: u32 = 10_000;
 
-/// Starts a process. A file that was just written may still be open in a process that was forked meanwhile
-/// and has yet to become another program: for so long it cannot be run.
+/// Starts a process, and retries while its file is busy (`ETXTBSY`).
+///
+/// A file that this process has just written may still be open for writing in a child that another thread has
+/// forked and that has not called `exec` yet. Linux refuses to execute the file until then.
 fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..ETXTBSY_RETRIES {
         match command.spawn() {
@@ -320,18 +340,18 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Kills and reaps a child whose start goes no further.
-fn kept_or_reaped<T>(child: &mut Child, held: io::Result<T>) -> io::Result<T> {
-    held.inspect_err(|_| {
-        // Both fail only for a process that was waited for.
+/// Kills and reaps a child whose start failed.
+fn or_reap<T>(child: &mut Child, result: io::Result<T>) -> io::Result<T> {
+    result.inspect_err(|_| {
+        // Both fail only if the process was reaped already.
         let _ = child.kill();
         let _ = child.wait();
         children::ended(child.id());
     })
 }
 
-/// Waits for the end of a process, without reaping it: its number stays its own until `child` knows.
-fn wait_for_end(process: BorrowedFd<'_>, pause: impl Fn(bool)) {
+/// Waits for the end of a process without reaping it: its pid stays reserved until `Child::wait`.
+fn wait_for_end(process: BorrowedFd<'_>, on_pause: impl Fn(bool)) {
     let changes = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
     loop {
         let any = changes | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -340,9 +360,10 @@ fn wait_for_end(process: BorrowedFd<'_>, pause: impl Fn(bool)) {
             Ok(Some(status)) if status.stopped() || status.continued() => {}
             _ => return,
         }
-        // Takes note of the change, which may be a later one by now, so that the next is waited for.
+        // `NOWAIT` leaves the change pending. It is consumed here, so that the next wait blocks; by now it may be a
+        // later change, whose state is the one that counts.
         if let Ok(Some(status)) = waitid(WaitId::PidFd(process), changes | WaitIdOptions::NOHANG) {
-            pause(status.stopped());
+            on_pause(status.stopped());
         }
     }
 }
@@ -362,7 +383,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Keeps a file descriptor under another number, out of reach of what uses standard input.
+/// Duplicates a file descriptor to a number above standard input, output and error.
 pub(crate) fn dup_above_stdio(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
@@ -372,19 +393,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_whose_start_goes_no_further_is_reaped() {
+    fn a_child_whose_start_fails_is_reaped() {
         let mut command = Command::new("sleep");
         let mut child = children::start(|| command.arg("1000").spawn(), |child| Some(child.id())).unwrap();
         let number = Pid::from_child(&child);
-        kept_or_reaped(&mut child, Ok(())).unwrap();
+        or_reap(&mut child, Ok(())).unwrap();
         rustix::process::test_kill_process(number).unwrap();
-        kept_or_reaped::<()>(&mut child, Err(io::ErrorKind::OutOfMemory.into())).unwrap_err();
+        or_reap::<()>(&mut child, Err(io::ErrorKind::OutOfMemory.into())).unwrap_err();
         assert_eq!(rustix::process::test_kill_process(number), Err(Errno::SRCH));
     }
 
     #[tokio::test]
-    async fn a_worker_that_was_killed_and_does_not_end_is_not_waited_for_and_is_reaped_when_it_ends() {
-        let launch = WorkerCommand {
+    async fn a_killed_worker_that_does_not_end_is_reaped_in_the_background() {
+        let spec = WorkerCommand {
             user: None,
             program: PathBuf::from("sleep"),
             arguments: vec!["1000".to_owned()],
@@ -394,34 +415,34 @@ mod tests {
             stdout: Stdio::null(),
             stderr: Stdio::null(),
         };
-        let process = WorkerProcess::start(launch).unwrap();
-        // It stands for one that waits in the kernel: it does not end in time.
+        let process = WorkerProcess::start(spec).unwrap();
+        // Stands for a process that is blocked in the kernel.
         assert!(!ends_within(process.handle.as_fd(), Duration::from_millis(1)));
         process.reap_later();
-        assert!(matches!(process.phase(), Phase::Runs));
-        // It gets out of there, and the signal that waits ends it.
+        assert!(matches!(process.phase(), ProcessPhase::Runs));
+        // It gets unblocked, and the pending signal ends it.
         pidfd_send_signal(&*process.handle, Signal::KILL).unwrap();
         assert!(ends_within(process.handle.as_fd(), KILLED_ENDS_WITHIN));
         let until = Instant::now() + KILLED_ENDS_WITHIN;
-        while !matches!(process.phase(), Phase::Reaped) {
+        while !matches!(process.phase(), ProcessPhase::Reaped) {
             assert!(Instant::now() < until, "no thread has reaped it");
             thread::yield_now();
         }
-        // Nothing is left to do, and nothing is done to another process that may have its number.
+        // The drop finds the process reaped, and touches no other process with its pid.
         let begun = Instant::now();
         drop(process);
         assert!(begun.elapsed() < KILLED_ENDS_WITHIN);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_follows_a_message_that_was_left_half_written() {
+    async fn no_message_follows_a_half_written_one() {
         let (ours, _theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let lifeline = ControlSocket::new(UnixStream::from_std(ours).unwrap());
+        let control_socket = ControlSocket::new(UnixStream::from_std(ours).unwrap());
         let long = vec![0; 1 << 20];
         let limit = config::HANDOFF_TIMEOUT;
-        assert!(tokio::time::timeout(limit, lifeline.write(&long, None)).await.is_err());
-        let next = tokio::time::timeout(limit, lifeline.write(&[worker::STOP], None)).await.unwrap();
+        assert!(tokio::time::timeout(limit, control_socket.write(&long, None)).await.is_err());
+        let next = tokio::time::timeout(limit, control_socket.write(&[worker::STOP], None)).await.unwrap();
         assert_eq!(next.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -1,4 +1,4 @@
-//! A process that is started as another user.
+//! User and group that a process is started as.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -7,10 +7,10 @@ use std::thread;
 
 use rustix::thread::set_no_new_privs;
 
-/// The stack of a thread that starts one process.
+/// Stack size of the thread that starts a process.
 const STACK_BYTES: usize = 128 << 10;
 
-/// The user and the group that a process runs as, with no other groups.
+/// User and group of a process, which gets no supplementary groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UserIds {
     pub(crate) uid: u32,
@@ -18,24 +18,25 @@ pub(crate) struct UserIds {
 }
 
 impl UserIds {
-    /// Has a command run as this user.
+    /// Makes a command run as this user.
     ///
-    /// The standard library sets the group before the user, and between the two drops the supplementary groups,
-    /// the latter only where the real user is root. All of it happens before the program's directory is entered.
+    /// The standard library sets the group, drops the supplementary groups, and sets the user, in this order. It
+    /// drops the groups only if the real user is root. All this happens before it enters the working directory.
     pub(crate) fn set(self, command: &mut Command) -> &mut Command {
         command.uid(self.uid).gid(self.gid)
     }
 
-    /// Runs `spawn`, which starts a process, so that no program of that process gains privileges: setuid bits
+    /// Runs `spawn`, which starts a process, so that no program of that process can gain privileges: setuid bits
     /// and file capabilities have no effect in it.
     ///
-    /// A thread of its own gives privileges up, since this cannot be undone and a child takes after the thread
-    /// that forks it.
+    /// `no_new_privs` cannot be undone and is inherited by the forked child from the forking thread. It is set on a
+    /// thread that ends afterwards, so this process keeps its privileges.
     pub(crate) fn start<C: Send>(self, spawn: impl FnOnce() -> io::Result<C> + Send) -> io::Result<C> {
         let start = || set_no_new_privs(true).map_err(io::Error::from).and_then(|()| spawn());
         thread::scope(|scope| {
             let starting = thread::Builder::new().name("roadshow-start".to_owned()).stack_size(STACK_BYTES);
             let started = starting.spawn_scoped(scope, start)?.join();
+            // The scope has joined the thread: its flag cannot leak to anything this process does later.
             started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts a process panicked")))
         })
     }
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_of_another_user_has_its_ids_alone_and_can_gain_no_privileges() {
+    fn a_process_of_another_user_has_only_its_ids_and_gains_no_privileges() {
         if !geteuid().is_root() {
             return eprintln!("skipped: only root may start a process as another user");
         }

@@ -1,7 +1,7 @@
-//! The control plane of a local cluster: one node, one job, and workers that run already.
+//! Control plane of a local cluster: one node, one job, and workers that run already.
 //!
-//! Actors without wishes take no part in it: workers take turns for them. The others are kept account of
-//! as in any cluster, but that nothing outlives the driver.
+//! Actors without constraints bypass it: they are placed round robin. It tracks the others as in any cluster, but
+//! nothing outlives the driver, and nothing is persisted.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,56 +21,56 @@ use crate::host::Host;
 use crate::observe::log;
 use crate::remote::stop_on_host;
 
-/// How many actors may be about to be stopped.
+/// Most actors that wait to be stopped.
 const STOPS_MAX: usize = 1024;
 
-/// Nobody has to say that this process is there.
+/// Lease that never expires in practice: driver and control plane are one process.
 const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// The control plane, and what it needs of the driver.
+/// Control plane, with its connections to the driver.
 #[derive(Debug)]
 pub(crate) struct LocalControlPlane {
     control: Arc<ControlPlane>,
-    /// The numbers that the state has given to workers.
+    /// Ids that the state has assigned to the workers, in their order.
     worker_ids: Arc<Mutex<Vec<WorkerId>>>,
     stops: Mutex<Option<mpsc::Receiver<ActorLocation>>>,
     io: Handle,
 }
 
 impl LocalControlPlane {
-    /// The one job.
+    /// Id of the only job.
     pub(crate) const JOB: JobId = JobId(1);
 
     pub(crate) fn new(io: &Handle) -> Self {
-        let numbers = Arc::new(Mutex::new(Vec::new()));
+        let worker_ids = Arc::new(Mutex::new(Vec::new()));
         let (stop, stops) = mpsc::channel(STOPS_MAX);
-        let (given, runtime) = (Arc::clone(&numbers), io.clone());
-        let hands = move |action: &Action| match action {
+        let (assigned_ids, runtime) = (Arc::clone(&worker_ids), io.clone());
+        let executor = move |action: &Action| match action {
             Action::StartWorker { worker, .. } => {
-                given.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
+                assigned_ids.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
             }
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
                 let actor = *at;
-                // Not here: the control plane is locked.
+                // In a task: the control plane is locked here, and a log line may block.
                 runtime.spawn(async move {
-                    log::warn!(?actor, "too many actors are being stopped; this one goes on");
+                    log::warn!(?actor, "the queue of actors to stop is full; this one keeps running");
                 });
             }
             _ => {}
         };
         let control = Arc::new(ControlPlane::new(
             Settings { node_lease: NO_LEASE, job_lease: NO_LEASE, ..Settings::default() },
-            Box::new(hands),
+            Box::new(executor),
             None,
         ));
-        Self { control, worker_ids: numbers, stops: Mutex::new(Some(stops)), io: io.clone() }
+        Self { control, worker_ids, stops: Mutex::new(Some(stops)), io: io.clone() }
     }
 
     pub(crate) fn control(&self) -> &Arc<ControlPlane> {
         &self.control
     }
 
-    /// Takes the workers in, in their order, and gives their numbers.
+    /// Registers the ready workers with the state, and returns their ids in the same order.
     pub(crate) fn register_workers(
         &self,
         host: &Host,
@@ -100,27 +100,29 @@ impl LocalControlPlane {
         };
         let node = facts.id();
         self.control.apply(Event::NodeJoined(NodeReport::idle(facts)));
-        // Nobody waits for the answer: a new state calls its first job 1.
+        // The ticket's answer is not needed: a new state gives its first job the id 1.
         self.control.apply(Event::JobStarted { ticket: Ticket(0), job: None, facts: job });
         self.control.apply(Event::NodeProvisioned { job: Self::JOB, node });
-        let numbers = std::mem::take(&mut *self.worker_ids.lock().unwrap_or_else(PoisonError::into_inner));
-        for (&worker, (pid, member)) in numbers.iter().zip(workers) {
+        // The events above made the state request the node's workers, and the action handler has collected their
+        // ids. The workers run already, so each request is answered immediately.
+        let worker_ids = std::mem::take(&mut *self.worker_ids.lock().unwrap_or_else(PoisonError::into_inner));
+        for (&worker, (pid, member)) in worker_ids.iter().zip(workers) {
             self.control.apply(Event::WorkerReady { worker, member, pid });
         }
         if let Some(stops) = self.stops.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.io.spawn(stop_actors(host.clone(), stops));
             self.io.spawn(tick(Arc::downgrade(&self.control)));
         }
-        numbers
+        worker_ids
     }
 
-    /// Takes what a worker reports.
+    /// Handler of a worker's reports.
     pub(crate) fn report_handler(&self, worker: WorkerId) -> impl FnMut(Report) + Send + 'static {
         let control = Arc::clone(&self.control);
         move |report| {
-            if let Report::ActorEvents(lives) = report {
-                for life in lives {
-                    control.apply(match life {
+            if let Report::ActorEvents(events) = report {
+                for event in events {
+                    control.apply(match event {
                         ActorEvent::Started { actor, at, .. } => Event::ActorStarted { actor, worker, at },
                         ActorEvent::Stopped { actor, cause } => Event::ActorEnded { actor, cause },
                     });
@@ -130,7 +132,7 @@ impl LocalControlPlane {
     }
 }
 
-/// Tells the control plane that time passes while actors wait: a reservation for one of them has an end.
+/// Advances the state's clock while actors wait: a reservation for one of them may expire.
 async fn tick(control: Weak<ControlPlane>) {
     let mut ticks = tokio::time::interval(TICK_EVERY);
     loop {

@@ -1,4 +1,4 @@
-//! A cluster on this machine: workers that the driver starts, watches and ends.
+//! Local cluster: workers on this machine that the driver starts, watches and ends.
 
 pub(super) mod control_plane;
 pub(super) mod output;
@@ -35,39 +35,40 @@ use crate::config::{Limits, OUTPUT_FLUSH_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
 use crate::id::HostUid;
 use crate::observe::log;
-use crate::remote::{ClusterRef, Shared, actor_services, ask_host_shared};
+use crate::remote::{ClusterRef, SharedArgs, actor_services, ask_host_shared};
 use crate::session::Secret;
 use crate::transport::{Tcp, Transport};
 use control_plane::LocalControlPlane;
 use output::{LocalOutput, Pipes, WorkerOutput};
 use thread_worker::{InProcess, WorkerThread};
 
-/// The workers, and the thread that watches them. Dropping it ends them.
+/// Workers of a local cluster, and the thread that watches them. Dropping it ends them.
 pub(super) struct LocalCluster {
     members: Arc<Membership>,
-    workers: Vec<Worker>,
-    /// None where the workers are threads.
+    workers: Vec<LocalWorker>,
+    /// Output of the workers; `None` if they are threads.
     output: Option<LocalOutput>,
     stopping: Arc<AtomicBool>,
     io: IoThread,
 }
 
-/// A worker that is ready, and what captures its output if it is a process.
-struct Booted {
+/// Worker that is ready, with the capture of its output if it is a process.
+struct ReadyWorker {
     handle: WorkerHandle,
     member: WorkerAddress,
     output: Option<WorkerOutput>,
 }
 
-struct Worker {
-    body: WorkerHandle,
+/// Worker of the cluster, running or ended.
+struct LocalWorker {
+    handle: WorkerHandle,
     member: WorkerAddress,
-    /// How it ended, once it has.
+    /// Cause of its end, once it has ended.
     ended: watch::Receiver<Option<String>>,
     stopped: Arc<AtomicBool>,
 }
 
-/// What a worker lives in.
+/// Process or threads of a worker.
 enum WorkerHandle {
     Process(WorkerProcess),
     Thread(WorkerThread),
@@ -81,27 +82,27 @@ impl WorkerHandle {
         }
     }
 
-    fn watch(&mut self, stopped: &Arc<AtomicBool>) -> io::Result<oneshot::Receiver<String>> {
+    fn on_exit(&mut self, stopped: &Arc<AtomicBool>) -> io::Result<oneshot::Receiver<String>> {
         match self {
             Self::Process(process) => {
                 let (pid, paused) = (process.pid(), Arc::clone(stopped));
                 process.on_exit(move |stopped| {
                     paused.store(stopped, Ordering::Relaxed);
-                    let what =
-                        if stopped { "is stopped, and answers when it is continued" } else { "goes on" };
-                    log::warn!(pid, "a worker {what}");
+                    let change =
+                        if stopped { "is stopped by a signal until it is continued" } else { "continues" };
+                    log::warn!(pid, "a worker {change}");
                 })
             }
-            Self::Thread(thread) => Ok(thread.watch()),
+            Self::Thread(thread) => Ok(thread.on_exit()),
         }
     }
 
-    /// Hands on what the worker reports.
-    fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) -> Option<Reports> {
+    /// Passes the worker's reports to `take`.
+    fn on_report(&mut self, take: impl FnMut(Report) + Send + 'static) -> Option<Reports> {
         match self {
             Self::Process(process) => Some(process.on_report(take)),
             Self::Thread(thread) => {
-                thread.listen(take);
+                thread.on_report(take);
                 None
             }
         }
@@ -115,31 +116,33 @@ impl WorkerHandle {
     }
 }
 
-/// What a local cluster is to be.
+/// Options of a local cluster.
 #[derive(Debug)]
 pub(super) struct LocalOptions {
-    /// Their number, one or more.
+    /// Number of workers, at least one.
     pub(super) workers: usize,
     pub(super) limits: Limits,
-    /// What worker processes have in their environment beside what this process has.
+    /// Variables added to the workers' environment, which otherwise is that of this process.
     pub(super) environment: Variables,
     pub(super) namespace: String,
-    /// The network of workers that are threads; without it they are processes.
+    /// Network of workers that are threads; `None` for worker processes.
     pub(super) in_process: Option<InProcess>,
     pub(super) stack_bytes: usize,
-    /// Whether equal lines of several workers are folded; the environment says so if it is none.
+    /// Folding of equal lines of several workers; `None` leaves it to the environment.
     pub(super) dedup_logs: Option<bool>,
 }
 
-/// Starts workers and the driver's own host, and tells everyone about everyone.
+/// Starts the workers and the driver's own host, and sends every worker the list of all.
 pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalCluster), ClusterError> {
     let LocalOptions { workers: count, limits, environment, namespace, in_process, stack_bytes, dedup_logs } =
         options;
+    // Fails early, before any process is started, if the program has no worker entry point.
     if in_process.is_none() {
         contract::arguments()?;
     }
     log::fall_back();
     let io = IoThread::start(stack_bytes)?;
+    // A secret of this cluster's own, so that no other process of this machine can connect to its hosts.
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let transport =
@@ -161,7 +164,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         }),
     })
     .await?;
-    let bootstraps = (0..count).map(|_| WorkerInit {
+    let inits = (0..count).map(|_| WorkerInit {
         secret,
         limits: limits.clone(),
         stack_bytes,
@@ -169,25 +172,28 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         tasks: fresh_identity(),
         node: None,
     });
-    let bootstraps = bootstraps.collect();
+    let inits = inits.collect();
+    // The output exists before the workers: what one prints while it fails to start is shown, too.
     let mut output = None;
-    let booting = match in_process {
-        Some(network) => boot_threads(bootstraps, network, io.handle().clone()).boxed(),
+    let starting = match in_process {
+        Some(network) => start_threads(inits, network, io.handle().clone()).boxed(),
         None => {
             let node = NodeId(identity.host.0);
             let output = output.insert(LocalOutput::start(io.handle(), node, dedup_logs)?);
-            boot_processes(bootstraps, environment, output.display()).boxed()
+            start_processes(inits, environment, output.display()).boxed()
         }
     };
-    let booted = io.handle().spawn(booting).await;
-    let booted = booted.map_err(io::Error::other)??;
+    // On the I/O runtime: control sockets and pipes belong to the runtime they were created in, and that of the caller
+    // may end before the cluster.
+    let ready_workers = io.handle().spawn(starting).await;
+    let ready_workers = ready_workers.map_err(io::Error::other)??;
     let members = Arc::new(Membership::with_head(
         HeadHandle::Local(Arc::clone(head.control())),
         LocalControlPlane::JOB,
     ));
     host.set_placement(Arc::clone(&members) as _);
-    let ready = booted.iter().map(|booted| (booted.handle.pid(), booted.member));
-    let numbers = head.register_workers(&host, namespace, ready.collect());
+    let ready = ready_workers.iter().map(|worker| (worker.handle.pid(), worker.member));
+    let worker_ids = head.register_workers(&host, namespace, ready.collect());
     let mut cluster = LocalCluster {
         members: Arc::clone(&members),
         workers: Vec::new(),
@@ -195,54 +201,55 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         stopping: Arc::default(),
         io,
     };
-    for (booted, number) in booted.into_iter().zip(numbers) {
-        cluster.add(booted, number, &members, &host, &head)?;
+    for (worker, worker_id) in ready_workers.into_iter().zip(worker_ids) {
+        cluster.add(worker, worker_id, &members, &host, &head)?;
     }
     cluster.announce_members(&members, &host).await?;
     Ok((ClusterRef::new(host), cluster))
 }
 
-async fn boot_threads(
-    bootstraps: Vec<WorkerInit>,
+async fn start_threads(
+    inits: Vec<WorkerInit>,
     network: InProcess,
     io: Handle,
-) -> Result<Vec<Booted>, ClusterError> {
-    try_join_all((0..).zip(bootstraps).map(|(number, bootstrap)| {
+) -> Result<Vec<ReadyWorker>, ClusterError> {
+    try_join_all((0..).zip(inits).map(|(number, init)| {
         let (transport, listen) = network.worker(number);
-        boot_thread(bootstrap, HostEndpoint { transport, listen, io: io.clone() })
+        start_thread(init, HostEndpoint { transport, listen, io: io.clone() })
     }))
     .await
 }
 
-async fn boot_processes(
-    bootstraps: Vec<WorkerInit>,
+async fn start_processes(
+    inits: Vec<WorkerInit>,
     environment: Variables,
     display: (Display, NodeId),
-) -> Result<Vec<Booted>, ClusterError> {
-    let mut outputs = Vec::with_capacity(bootstraps.len());
-    let booted = async {
-        let mut started = Vec::with_capacity(bootstraps.len());
-        for bootstrap in &bootstraps {
+) -> Result<Vec<ReadyWorker>, ClusterError> {
+    let mut outputs = Vec::with_capacity(inits.len());
+    let ready_workers = async {
+        let mut started = Vec::with_capacity(inits.len());
+        for init in &inits {
             let Pipes { read, stdout, stderr } = Pipes::new()?;
             let process =
                 WorkerProcess::start(WorkerCommand::this_executable(environment.clone(), stderr.into())?)?;
             outputs.push(WorkerOutput::start(display.clone(), process.pid(), read)?);
-            started.push(boot(process, bootstrap, stdout.into()));
+            started.push(initialise(process, init, stdout.into()));
         }
+        // Awaited after all are started, so that they initialise at the same time.
         try_join_all(started).await
     };
-    match booted.await {
-        Ok(booted) => {
-            let with_output = booted.into_iter().zip(outputs);
-            let booted = with_output.map(|((body, member), output)| Booted {
-                handle: body,
+    match ready_workers.await {
+        Ok(ready_workers) => {
+            let with_output = ready_workers.into_iter().zip(outputs);
+            let ready_workers = with_output.map(|((handle, member), output)| ReadyWorker {
+                handle,
                 member,
                 output: Some(output),
             });
-            Ok(booted.collect())
+            Ok(ready_workers.collect())
         }
         Err(error) => {
-            // The processes are gone by now. What they have printed may say more than the error does.
+            // The processes have ended by now. Their last lines may explain more than the error does.
             join_all(outputs.into_iter().map(WorkerOutput::finish)).await;
             display.0.flush(Instant::now() + OUTPUT_FLUSH_TIMEOUT).await;
             Err(error)
@@ -250,21 +257,21 @@ async fn boot_processes(
     }
 }
 
-async fn boot(
+async fn initialise(
     process: WorkerProcess,
-    bootstrap: &WorkerInit,
+    init: &WorkerInit,
     stdout: OwnedFd,
 ) -> Result<(WorkerHandle, WorkerAddress), ClusterError> {
-    let report = process.initialise(bootstrap, Some(stdout)).await?;
-    let member = member(bootstrap.actors, bootstrap.tasks, report, process.pid())?;
+    let report = process.initialise(init, Some(stdout)).await?;
+    let member = member(init.actors, init.tasks, report, process.pid())?;
     Ok((WorkerHandle::Process(process), member))
 }
 
-async fn boot_thread(bootstrap: WorkerInit, site: HostEndpoint) -> Result<Booted, ClusterError> {
-    let (actors, tasks) = (bootstrap.actors, bootstrap.tasks);
-    let (thread, report) = WorkerThread::boot(bootstrap, site).await?;
+async fn start_thread(init: WorkerInit, endpoint: HostEndpoint) -> Result<ReadyWorker, ClusterError> {
+    let (actors, tasks) = (init.actors, init.tasks);
+    let (thread, report) = WorkerThread::start(init, endpoint).await?;
     let member = member(actors, tasks, report, std::process::id())?;
-    Ok(Booted { handle: WorkerHandle::Thread(thread), member, output: None })
+    Ok(ReadyWorker { handle: WorkerHandle::Thread(thread), member, output: None })
 }
 
 fn member(actors: HostUid, tasks: HostUid, report: Report, pid: u32) -> Result<WorkerAddress, ClusterError> {
@@ -279,25 +286,25 @@ fn member(actors: HostUid, tasks: HostUid, report: Report, pid: u32) -> Result<W
 }
 
 impl LocalCluster {
-    /// Takes a worker into the cluster, and watches for its end.
+    /// Adds a worker to the cluster, and watches for its end.
     fn add(
         &mut self,
-        Booted { handle: mut body, member, output }: Booted,
-        number: WorkerId,
+        ReadyWorker { mut handle, member, output }: ReadyWorker,
+        worker_id: WorkerId,
         members: &Arc<Membership>,
         host: &Host,
         head: &LocalControlPlane,
     ) -> Result<(), ClusterError> {
         let runtime = self.io.handle().clone();
         let stopped = Arc::default();
-        let watched = body.watch(&stopped)?;
+        let watched = handle.on_exit(&stopped)?;
         let (report_end, ended) = watch::channel(None);
-        let (pid, stopping) = (body.pid(), Arc::clone(&self.stopping));
+        let (pid, stopping) = (handle.pid(), Arc::clone(&self.stopping));
         let (members, host) = (Arc::clone(members), host.clone());
         let control = Arc::clone(head.control());
         let _within = runtime.enter();
-        let (names, mut take) = (output.as_ref().map(WorkerOutput::names), head.report_handler(number));
-        let reports = body.listen(move |report| {
+        let (names, mut take) = (output.as_ref().map(WorkerOutput::names), head.report_handler(worker_id));
+        let reports = handle.on_report(move |report| {
             names.iter().for_each(|take| take(&report));
             take(report);
         });
@@ -306,28 +313,31 @@ impl LocalCluster {
         }
         runtime.spawn(async move {
             let Ok(cause) = watched.await else { return };
-            let told = match reports {
+            let reported = match reports {
                 Some(reports) => reports.last().await,
                 None => None,
             };
-            let cause = told.unwrap_or(cause);
+            // The worker's own account says more than its exit status.
+            let cause = reported.unwrap_or(cause);
             let change = MembershipUpdate::Left { member, cause: format!("worker {pid}: {cause}") };
-            let is_unasked = !stopping.load(Ordering::Relaxed);
-            if is_unasked {
-                // Before anybody can see that it has ended: what is placed from then on goes elsewhere.
+            let is_unexpected = !stopping.load(Ordering::Relaxed);
+            if is_unexpected {
+                // Before `ended` is set. Code that has seen the end must not be given this worker by a placement.
                 members.apply(&change, &host);
             }
+
             report_end.send_replace(Some(cause.clone()));
-            control.apply(Event::WorkerEnded { worker: number, cause: cause.clone() });
-            if is_unasked {
+            control.apply(Event::WorkerEnded { worker: worker_id, cause: cause.clone() });
+            if is_unexpected {
                 log::warn!(pid, cause, "a worker has ended");
                 broadcast(&host, &members, change).await;
             }
         });
-        self.workers.push(Worker { body, member, ended, stopped });
+        self.workers.push(LocalWorker { handle, member, ended, stopped });
         Ok(())
     }
 
+    /// Sends every worker the list of all, and applies it here.
     async fn announce_members(&self, members: &Membership, host: &Host) -> Result<(), ClusterError> {
         let all: Vec<_> = self.workers.iter().map(|worker| worker.member).collect();
         let head = HeadInfo {
@@ -338,16 +348,16 @@ impl LocalCluster {
         };
         let change = MembershipUpdate::Snapshot { members: all, head };
         members.apply(&change, host);
-        let change = Shared::new(&change, host.limits().frame_bytes_max).map_err(|error| {
+        let change = SharedArgs::new(&change, host.limits().frame_bytes_max).map_err(|error| {
             let source = NotDelivered::from(error).into();
             ClusterError::Introduce { pid: std::process::id(), source }
         })?;
         try_join_all(self.workers.iter().flat_map(|worker| {
-            let pid = worker.body.pid();
+            let pid = worker.handle.pid();
             let change = &change;
             hosts_of(&worker.member).map(|to| async move {
-                let told: Result<(), _> = ask_host_shared(host, to, MEMBERSHIP, change.clone()).await;
-                told.map_err(|source| ClusterError::Introduce { pid, source })
+                let sent: Result<(), _> = ask_host_shared(host, to, MEMBERSHIP, change.clone()).await;
+                sent.map_err(|source| ClusterError::Introduce { pid, source })
             })
         }))
         .await?;
@@ -359,10 +369,10 @@ impl LocalCluster {
     }
 
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {
-        let info = |worker: &Worker| WorkerInfo {
+        let info = |worker: &LocalWorker| WorkerInfo {
             host: worker.member.actors,
             tasks: worker.member.tasks,
-            pid: worker.body.pid(),
+            pid: worker.handle.pid(),
             address: worker.member.actors_at,
             ended: worker.ended.borrow().clone(),
             stopped: worker.stopped.load(Ordering::Relaxed),
@@ -370,18 +380,20 @@ impl LocalCluster {
         self.workers.iter().map(info).collect()
     }
 
-    /// Asks all workers to end, and waits a while for it. Those that stay are killed on drop.
+    /// Asks all workers to end, and waits up to the stop timeout. Workers that remain are killed.
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
+        // Before the request: from now on an end is expected, and no reason for a warning.
         self.stopping.store(true, Ordering::Relaxed);
-        join_all(self.workers.iter_mut().map(|worker| worker.body.ask_to_stop())).await;
+        join_all(self.workers.iter_mut().map(|worker| worker.handle.ask_to_stop())).await;
         let all_ended = join_all(self.workers.iter_mut().map(|worker| async {
-            // What it gives holds a lock, and is not kept.
+            // The returned guard holds the channel's lock, so it is dropped immediately.
             drop(worker.ended.wait_for(Option::is_some).await);
         }));
         if tokio::time::timeout(WORKER_STOP_TIMEOUT, all_ended).await.is_ok() {
             self.finish_output().await;
             return Ok(());
         }
+        // The error names the workers that are left, so it is made before they are killed.
         let error = self.busy();
         self.kill();
         self.finish_output().await;
@@ -394,23 +406,23 @@ impl LocalCluster {
         }
     }
 
-    /// That workers have not ended in time.
+    /// Error that names the workers which have not ended in time.
     fn busy(&self) -> ClusterError {
         let left: Vec<_> = self.workers.iter().filter(|worker| worker.ended.borrow().is_none()).collect();
         let limit = WORKER_STOP_TIMEOUT;
-        match left.first().map(|worker| &worker.body) {
+        match left.first().map(|worker| &worker.handle) {
             Some(WorkerHandle::Thread(_)) => {
                 let hosts = left.iter().map(|worker| worker.member.actors).collect();
                 ClusterError::WorkerBusy { hosts, limit }
             }
-            _ => ClusterError::WorkerKilled { pids: left.iter().map(|it| it.body.pid()).collect(), limit },
+            _ => ClusterError::WorkerKilled { pids: left.iter().map(|it| it.handle.pid()).collect(), limit },
         }
     }
 
-    /// Ends all processes, whatever they do.
+    /// Kills all worker processes and their descendants.
     fn kill(&self) {
         for worker in &self.workers {
-            if let WorkerHandle::Process(process) = &worker.body {
+            if let WorkerHandle::Process(process) = &worker.handle {
                 process.kill();
             }
         }
@@ -420,9 +432,9 @@ impl LocalCluster {
 impl Drop for LocalCluster {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        // All of them, before any is waited for.
+        // All threads are asked before any is joined: they end at the same time.
         for worker in &mut self.workers {
-            if let WorkerHandle::Thread(thread) = &mut worker.body {
+            if let WorkerHandle::Thread(thread) = &mut worker.handle {
                 thread.end();
             }
         }
@@ -437,20 +449,20 @@ fn hosts_of(member: &WorkerAddress) -> [HostUid; 2] {
     [member.actors, member.tasks]
 }
 
-/// Tells the workers that are left of a change.
+/// Sends a change to the live workers.
 async fn broadcast(host: &Host, members: &Membership, change: MembershipUpdate) {
-    let change = match Shared::new(&change, host.limits().frame_bytes_max) {
+    let change = match SharedArgs::new(&change, host.limits().frame_bytes_max) {
         Ok(change) => change,
-        Err(error) => return log::warn!(%error, "the workers cannot be told of a change"),
+        Err(error) => return log::warn!(%error, "a membership change cannot be encoded; workers miss it"),
     };
-    let told = members.list().into_iter().flat_map(|member| hosts_of(&member)).map(|to| {
+    let sent = members.list().into_iter().flat_map(|member| hosts_of(&member)).map(|to| {
         let change = change.clone();
         async move {
-            let told: Result<(), _> = ask_host_shared(host, to, MEMBERSHIP, change).await;
-            if let Err(error) = told {
-                log::debug!(%to, %error, "a worker could not be told that another has ended");
+            let sent: Result<(), _> = ask_host_shared(host, to, MEMBERSHIP, change).await;
+            if let Err(error) = sent {
+                log::debug!(%to, %error, "a worker did not receive a membership change");
             }
         }
     });
-    join_all(told).await;
+    join_all(sent).await;
 }

@@ -1,4 +1,4 @@
-//! The output of a local cluster's workers, on its way to the driver's terminal.
+//! Output of a local cluster's workers, captured and shown at the driver's terminal.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::cluster::model::NodeId;
-use crate::cluster::output::{Capture, Captured, Display, Kept, Label};
+use crate::cluster::output::{Capture, Captured, Display, Label, Retention};
 use crate::cluster::protocol::Output;
 use crate::cluster::protocol::worker::Report;
 use crate::config::{LOG_LINES_QUEUED_MAX, OUTPUT_DROP_TIMEOUT, OUTPUT_FLUSH_TIMEOUT};
 
-/// What shows the output of all workers, and waits for it at the end.
+/// Output of all workers: shows it, and waits for the rest at the end.
 #[derive(Debug)]
 pub(crate) struct LocalOutput {
     display: Display,
     node: NodeId,
-    /// Each ends when all that its worker has printed was handed to the display.
-    flowing: Vec<JoinHandle<()>>,
+    /// Tasks, one a worker; each ends once all of its worker's output was handed to the display.
+    captures: Vec<JoinHandle<()>>,
 }
 
-/// Pipes for a worker's output.
+/// Pipes of a worker's output.
 #[derive(Debug)]
 pub(crate) struct Pipes {
-    /// The ends that are read, of its standard output and of its standard error.
+    /// Read ends of standard output and standard error.
     pub(crate) read: [PipeReader; 2],
-    /// What the worker has as its standard output.
+    /// Write end for the worker's standard output.
     pub(crate) stdout: PipeWriter,
-    /// What it has as its standard error.
+    /// Write end for the worker's standard error.
     pub(crate) stderr: PipeWriter,
 }
 
-/// What captures the output of one worker.
+/// Capture of one worker's output.
 #[derive(Debug)]
 pub(crate) struct WorkerOutput {
     label: Arc<Label>,
@@ -44,54 +44,58 @@ pub(crate) struct WorkerOutput {
 }
 
 impl LocalOutput {
-    /// Starts what shows lines, of workers on `node`.
-    pub(crate) fn start(io: &Handle, node: NodeId, folds: Option<bool>) -> io::Result<Self> {
-        Ok(Self { display: Display::start(io, Kept::Nowhere, folds)?, node, flowing: Vec::new() })
+    /// Starts the display for workers on `node`.
+    pub(crate) fn start(io: &Handle, node: NodeId, dedup_logs: Option<bool>) -> io::Result<Self> {
+        Ok(Self {
+            display: Display::start(io, Retention::TerminalOnly, dedup_logs)?,
+            node,
+            captures: Vec::new(),
+        })
     }
 
-    /// Where workers' lines go.
+    /// Display and node to label the workers' lines with.
     pub(crate) fn display(&self) -> (Display, NodeId) {
         (self.display.clone(), self.node)
     }
 
-    /// Takes the output of a worker that runs, until it has ended.
+    /// Takes over the output of a running worker until it has ended.
     pub(crate) fn add(
         &mut self,
         io: &Handle,
         output: WorkerOutput,
         mut ended: watch::Receiver<Option<String>>,
     ) {
-        self.flowing.push(io.spawn(async move {
-            // It fails if nobody watches the worker any more.
+        self.captures.push(io.spawn(async move {
+            // It fails if the worker's watch is gone; the output still has to be finished.
             let _ = ended.wait_for(Option::is_some).await;
             output.finish().await;
         }));
     }
 
-    /// Waits until all that workers have printed is on the terminal. To be called when they have ended.
+    /// Waits until the terminal shows all output of the workers, which must have ended.
     pub(crate) async fn finish(&mut self) {
         let until = Instant::now() + OUTPUT_FLUSH_TIMEOUT;
-        // What a worker has started may hold its pipes, and is not waited for for long.
-        let _ = tokio::time::timeout_at(until, join_all(&mut self.flowing)).await;
-        self.flowing.clear();
+        // A descendant of a worker may hold its pipes open for good, hence the timeout.
+        let _ = tokio::time::timeout_at(until, join_all(&mut self.captures)).await;
+        self.captures.clear();
         self.display.flush(until).await;
     }
 
-    /// The same for a thread that may not wait for long.
+    /// Same as [`LocalOutput::finish`], from a destructor: blocks the calling thread for a bounded time.
     pub(crate) fn finish_in_drop(&mut self, io: &Handle) {
-        if self.flowing.is_empty() {
+        if self.captures.is_empty() {
             return;
         }
         let mut rest = Self {
             display: self.display.clone(),
             node: self.node,
-            flowing: std::mem::take(&mut self.flowing),
+            captures: std::mem::take(&mut self.captures),
         };
-        let (tell, over) = std::sync::mpsc::sync_channel(1);
+        let (report_over, over) = std::sync::mpsc::sync_channel(1);
         io.spawn(async move {
             rest.finish().await;
-            // Nobody waits any more when it took too long.
-            let _ = tell.send(());
+            // The receiver is gone if that time has passed.
+            let _ = report_over.send(());
         });
         let _ = over.recv_timeout(OUTPUT_DROP_TIMEOUT);
     }
@@ -105,7 +109,7 @@ impl Pipes {
 }
 
 impl WorkerOutput {
-    /// Captures the output of a process. Must be called within a runtime.
+    /// Captures the output of a process. Must be called within a tokio runtime.
     pub(crate) fn start(
         (display, node): (Display, NodeId),
         pid: u32,
@@ -118,7 +122,7 @@ impl WorkerOutput {
         Ok(Self { label, capture, forwarding })
     }
 
-    /// Takes the worker's name from what it reports.
+    /// Names the worker's label after the class that it reports.
     pub(crate) fn names(&self) -> impl Fn(&Report) + Send + 'static {
         let label = Arc::clone(&self.label);
         move |report| {
@@ -128,10 +132,10 @@ impl WorkerOutput {
         }
     }
 
-    /// Waits until all that the process has printed was handed to the display. To be called when it has ended.
+    /// Waits until all output of the process, which must have ended, was handed to the display.
     pub(crate) async fn finish(self) {
         self.capture.finish().await;
-        // It fails if the runtime ends.
+        // It fails if the runtime shuts down.
         let _ = self.forwarding.await;
     }
 }
@@ -147,10 +151,10 @@ async fn forward(
         match captured {
             Captured::Text { stream, lines, unfinished } => {
                 let output = Output { pid, node, label: label.text(), stream, lines, unfinished };
-                // It fails if the runtime ends.
+                // It fails if the runtime shuts down.
                 let _ = display.show(output).await;
             }
-            // It may have been waited for long enough.
+            // The receiver may have given up by its timeout.
             Captured::Flushed(done) => drop(done.send(())),
         }
     }

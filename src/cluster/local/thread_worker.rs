@@ -1,4 +1,4 @@
-//! A worker within this process, for tests: the same hosts, on threads instead of in a process.
+//! Worker within this process, for tests: the same hosts as in a worker process, on threads.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,19 +22,19 @@ use crate::observe::Chain;
 use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::{Memory, Tcp, Transport};
 
-/// What connects the hosts of a cluster whose workers are threads of this process.
+/// Network between the hosts of a cluster whose workers are threads of this process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum InProcess {
-    /// A network in memory. The driver is at 127.0.0.1, the workers are at 127.0.0.2 and so on, in
-    /// the order of `Cluster::workers`, so that faults can be between any two of them.
+    /// Network in memory. The driver has the address 127.0.0.1, the workers have 127.0.0.2 and so on, in the order
+    /// of `Cluster::workers`. A fault can be injected between any two of them.
     Memory(Memory),
     /// TCP over loopback.
     Tcp,
 }
 
 impl InProcess {
-    /// How the driver reaches the workers.
+    /// Transport of the driver.
     pub(crate) fn driver(&self) -> Arc<dyn Transport> {
         match self {
             Self::Memory(network) => Arc::new(network.at(Ipv4Addr::LOCALHOST)),
@@ -42,7 +42,7 @@ impl InProcess {
         }
     }
 
-    /// How the worker of that number reaches others, and where it listens.
+    /// Transport and listening address of the worker with this number.
     pub(crate) fn worker(&self, number: u32) -> (Arc<dyn Transport>, SocketAddr) {
         match self {
             Self::Memory(network) => {
@@ -54,46 +54,49 @@ impl InProcess {
     }
 }
 
-/// The threads of one worker. Dropping it ends them, and waits a while for that.
+/// Threads of one worker. Dropping it ends them, and waits for that up to the stop timeout.
 #[derive(Debug)]
 pub(crate) struct WorkerThread {
     stop: Option<oneshot::Sender<()>>,
     asked_at: Option<Instant>,
     ended: Option<oneshot::Receiver<String>>,
-    /// Disconnected when the threads are about to be over. Under a lock, so that a cluster is `Sync`.
+    /// Disconnected just before the threads end. The lock makes a cluster `Sync`.
     alive: sync::Mutex<Receiver<()>>,
-    lives: Arc<ChannelObserver>,
-    /// Once the worker is ready: one that is not may need the thread that would wait for it.
+    observer: Arc<ChannelObserver>,
+    /// Threads to join on drop. Empty until the worker is ready: a worker that cannot start may be waiting for the
+    /// very thread that would join it.
     threads: Vec<JoinHandle<()>>,
 }
 
 impl WorkerThread {
-    /// Starts a worker, and waits until it is what `bootstrap` says.
-    pub(crate) async fn boot(
-        bootstrap: WorkerInit,
-        site: HostEndpoint,
+    /// Starts a worker, and waits until it is ready.
+    pub(crate) async fn start(
+        init: WorkerInit,
+        endpoint: HostEndpoint,
     ) -> Result<(Self, Report), ClusterError> {
         let (report, reported) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let (report_end, ended) = oneshot::channel();
-        let (living, alive) = sync_channel(1);
-        let lives = Arc::<ChannelObserver>::default();
-        let stack_bytes = bootstrap.stack_bytes;
+        let (alive_sender, alive) = sync_channel(1);
+        let observer = Arc::<ChannelObserver>::default();
+        let stack_bytes = init.stack_bytes;
         let (mut actors, actors_end) =
-            UserThread::start("roadshow-actors", stack_bytes, None, living.clone())?;
-        let (mut tasks, tasks_end) = UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), living)?;
+            UserThread::start("roadshow-actors", stack_bytes, None, alive_sender.clone())?;
+        let (mut tasks, tasks_end) =
+            UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), alive_sender)?;
         let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
         let threads: Vec<_> = [actors.take_handle(), tasks.take_handle()].into_iter().flatten().collect();
-        let (told, io) = (Arc::clone(&lives), site.io.clone());
+        let (reporter, io) = (Arc::clone(&observer), endpoint.io.clone());
         io.spawn(async move {
-            let sites = WorkerEndpoints { actors: site.clone(), tasks: site };
-            // Where nobody waits for the report, the sender of `stop` is gone as well.
+            let endpoints = WorkerEndpoints { actors: endpoint.clone(), tasks: endpoint };
+            // If the receiver is gone, `stop` was dropped with it, and the worker ends.
             let report = |ready| {
                 let _ = report.send(ready);
                 Ok(())
             };
-            let over = first_end(actors_end, tasks_end);
-            let served = hosts::serve(bootstrap, sites, executors, told, report, stopped, over).await;
+            let thread_end = first_end(actors_end, tasks_end);
+            let served =
+                hosts::serve(init, endpoints, executors, reporter, report, stopped, thread_end).await;
             let is_asked = matches!(served, Ok(Ended::Asked));
             let cause = match served {
                 Ok(Ended::Asked) => "the thread ended".to_owned(),
@@ -103,12 +106,18 @@ impl WorkerThread {
             if is_asked {
                 tokio::join!(actors.ends(), tasks.ends());
             }
-            // Nobody asks any more when the cluster was dropped.
+            // The receiver is gone if the cluster was dropped.
             let _ = report_end.send(cause);
         });
         let (stop, ended) = (Some(stop), Some(ended));
-        let mut worker =
-            Self { stop, asked_at: None, ended, alive: sync::Mutex::new(alive), lives, threads: Vec::new() };
+        let mut worker = Self {
+            stop,
+            asked_at: None,
+            ended,
+            alive: sync::Mutex::new(alive),
+            observer,
+            threads: Vec::new(),
+        };
         let pid = std::process::id();
         match tokio::time::timeout(WORKER_START_TIMEOUT, reported).await {
             Ok(Ok(report)) => {
@@ -116,31 +125,31 @@ impl WorkerThread {
                 Ok((worker, report))
             }
             Ok(Err(_)) => {
-                let ended = worker.watch();
+                let ended = worker.on_exit();
                 Err(ClusterError::Worker { pid, cause: ended.await.unwrap_or_default() })
             }
             Err(_) => Err(ClusterError::WorkerStartTimeout { pid, limit: WORKER_START_TIMEOUT }),
         }
     }
 
-    /// Tells how the worker ended, once it has. To be called once.
-    pub(crate) fn watch(&mut self) -> oneshot::Receiver<String> {
+    /// Receiver of the cause of the worker's end. May be called once.
+    pub(crate) fn on_exit(&mut self) -> oneshot::Receiver<String> {
         self.ended.take().unwrap_or_else(|| oneshot::channel().1)
     }
 
-    /// Hands on what the worker reports.
-    pub(crate) fn listen(&self, take: impl FnMut(Report) + Send + 'static) {
-        self.lives.listen(Box::new(take));
+    /// Passes the worker's reports to `take`.
+    pub(crate) fn on_report(&self, take: impl FnMut(Report) + Send + 'static) {
+        self.observer.set_handler(Box::new(take));
     }
 
-    /// Asks the worker to end in order.
+    /// Asks the worker to end gracefully.
     pub(crate) fn ask_to_stop(&mut self) {
         self.asked_at.get_or_insert_with(Instant::now);
-        // A worker that has ended already cannot be told.
+        // The send fails if the worker has ended already.
         let _ = self.stop.take().map(|stop| stop.send(()));
     }
 
-    /// Ends the worker as soon as no handler and no task of it computes.
+    /// Ends the worker once no handler and no task of it computes.
     pub(crate) fn end(&mut self) {
         self.asked_at.get_or_insert_with(Instant::now);
         self.stop = None;
@@ -154,49 +163,50 @@ impl Drop for WorkerThread {
         if self.threads.is_empty() {
             return;
         }
-        // A thread that computes cannot be ended; it goes when it is done.
+        // A thread that computes cannot be killed. It is left behind, and ends after its handler or task.
         let alive = self.alive.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let over = alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
-        if over == Err(RecvTimeoutError::Disconnected) {
+        let disconnected = alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
+        if disconnected == Err(RecvTimeoutError::Disconnected) {
             for thread in self.threads.drain(..) {
-                // Its panics are caught on it.
+                // Panics were caught on the thread.
                 let _ = thread.join();
             }
         }
     }
 }
 
-/// Tells of the lives of actors within the process.
+/// Lifecycle observer that calls a handler within the process.
 #[derive(Default)]
 struct ChannelObserver(Mutex<Option<ReportHandler>>);
 
+/// Handler of a worker's reports.
 type ReportHandler = Box<dyn FnMut(Report) + Send>;
 
 impl ChannelObserver {
-    fn listen(&self, take: ReportHandler) {
+    fn set_handler(&self, take: ReportHandler) {
         *self.0.lock() = Some(take);
     }
 
-    fn tell(&self, life: ActorEvent) {
-        // Nothing lives before the worker is in the cluster, which is when somebody listens.
+    fn report(&self, event: ActorEvent) {
+        // No actor starts before the worker is in the cluster, and by then the handler is set.
         if let Some(take) = &mut *self.0.lock() {
-            take(Report::ActorEvents(vec![life]));
+            take(Report::ActorEvents(vec![event]));
         }
     }
 }
 
 impl LifecycleObserver for ChannelObserver {
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
-        self.tell(ActorEvent::Started { actor, class: class.to_owned(), at });
+        self.report(ActorEvent::Started { actor, class: class.to_owned(), at });
     }
 
     fn actor_stopped(&self, actor: ActorKey, cause: &str) {
-        self.tell(ActorEvent::Stopped { actor, cause: cause.to_owned() });
+        self.report(ActorEvent::Stopped { actor, cause: cause.to_owned() });
     }
 }
 
 impl fmt::Debug for ChannelObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ThreadLives")
+        f.write_str("ChannelObserver")
     }
 }

@@ -1,41 +1,41 @@
-//! What an agent says of its node when it joins or rejoins.
+//! Report of a node's state, which its agent sends when it joins or rejoins.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{ActorKey, JobId, NodeDescriptor, TaskCount, WorkerAddress, WorkerId};
 use crate::spec::ActorLocation;
 
-/// What an agent says when it joins: itself, and what already runs there.
+/// Description of the node, and everything that already runs on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) struct NodeReport {
     pub(in crate::cluster) facts: NodeDescriptor,
     pub(in crate::cluster) workers: Vec<WorkerReport>,
-    /// The jobs whose executables are kept for them.
+    /// Jobs whose executables the node has pinned.
     pub(in crate::cluster) jobs: Vec<JobId>,
-    /// The submitted jobs whose drivers run.
+    /// Submitted jobs whose drivers run on the node.
     pub(in crate::cluster) drivers: Vec<JobId>,
 }
 
 impl NodeReport {
-    /// A node that nothing runs on.
+    /// Report of a node on which nothing runs.
     pub(in crate::cluster) fn idle(facts: NodeDescriptor) -> Self {
         Self { facts, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new() }
     }
 }
 
-/// A worker that runs when its agent joins.
+/// Worker that already runs when its agent joins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) struct WorkerReport {
     pub(in crate::cluster) worker: WorkerId,
     pub(in crate::cluster) job: JobId,
     pub(in crate::cluster) detached: Option<ActorKey>,
-    /// None before it is ready.
+    /// Addresses of the worker's hosts; `None` before the worker is ready.
     pub(in crate::cluster) member: Option<WorkerAddress>,
     pub(in crate::cluster) pid: u32,
-    /// Whether a signal has stopped it.
+    /// True while a signal has stopped the process.
     pub(in crate::cluster) suspended: bool,
-    /// The actors that live in it, with the names of their types.
+    /// Actors alive in the worker, with their type names.
     pub(in crate::cluster) actors: Vec<(ActorKey, String, ActorLocation)>,
-    /// How many tasks it has had, by function.
+    /// Task counts of the worker, by function.
     pub(in crate::cluster) tasks: Vec<TaskCount>,
 }

@@ -1,4 +1,4 @@
-//! The words of states, as JSON, tables and filters have them.
+//! Names of the states, as JSON, tables and filters show them.
 
 use super::{ActorState, JobState, Lifetime, NodeState, WorkerState};
 
@@ -6,10 +6,10 @@ macro_rules! words {
     ($($state:ident { $($variant:ident = $word:literal),* })*) => {
         $(
             impl $state {
-                /// The words of all states, as JSON has them.
+                /// Names of all states, as in JSON.
                 pub(in crate::cluster) const WORDS: &'static [&'static str] = &[$($word),*];
 
-                /// Its word.
+                /// Name of this state, as in JSON.
                 pub(in crate::cluster) const fn word(self) -> &'static str {
                     match self { $(Self::$variant => $word),* }
                 }

@@ -1,8 +1,13 @@
-//! What a process prints, on its way from its pipes into its logs and to whoever shows it.
+//! Capture of a process's output: from its pipes into its logs, and as lines to a receiver.
 //!
-//! Each stream has a task that reads the pipe and one that hands bytes to threads that may wait for the
-//! disk. Where there are logs, the reader is held up by neither for long: what does not fit is dropped,
-//! counted and told. Where there are none, the process waits until its lines are taken.
+//! ```text
+//!                    task "read"                        task "write"            blocking threads
+//!   pipe -> OutputPipe -> StreamWriter -- bytes -->   batches of chunks -----> LogWriter (disk)
+//!                              '--------- lines -->   receiver (terminal, network)
+//! ```
+//!
+//! With a log, neither the disk nor the receiver blocks the process for long: what does not fit is dropped, counted
+//! and reported. Without one, the process waits until its lines are received.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::LogName;
-use super::bounded_sender::{BoundedSender, Refused};
+use super::bounded_sender::{BoundedSender, NotSent};
 use super::file::LogWriter;
 use super::lines::{LineSplitter, LongLines};
 use crate::cluster::protocol::Stream;
@@ -27,26 +32,25 @@ use crate::config::{
     LOG_FILE_BYTES_MAX, LOG_FLUSH_BYTES_MAX, LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_STALL_MAX,
 };
 
-/// Captured output of a process.
+/// Output of a process, as the receiver gets it.
 #[derive(Debug)]
 pub(crate) enum Captured {
-    /// Text that it has printed.
+    /// Printed text.
     Text {
-        /// On which stream.
+        /// Stream on which it was printed.
         stream: Stream,
-        /// The lines, without their ends.
+        /// Complete lines, without their newlines.
         lines: Vec<String>,
-        /// The line behind them that has no end yet, as it stands.
+        /// Line after them that has no newline yet, as it stands.
         unfinished: Option<String>,
     },
-    /// All of a stream came before this that the process had printed when a [`Flusher`] asked.
+    /// Marks that all text which the process had printed when a [`Flusher`] asked precedes this.
     Flushed(oneshot::Sender<()>),
 }
 
-/// The capture of one process's output.
+/// Capture of one process's output.
 ///
-/// Dropping it is to say that the process has ended, as [`Capture::finish`] does, without waiting for the
-/// rest.
+/// Dropping it declares that the process has ended, as [`Capture::finish`] does, without waiting for the rest.
 #[derive(Debug)]
 pub(crate) struct Capture {
     ended: DropGuard,
@@ -54,33 +58,33 @@ pub(crate) struct Capture {
     flusher: Flusher,
 }
 
-/// Asks a capture for what its process has printed by now.
+/// Requests the output that the process has printed by now.
 #[derive(Clone, Debug)]
 pub(crate) struct Flusher([mpsc::Sender<oneshot::Sender<()>>; 2]);
 
 impl Flusher {
-    /// Waits until whoever receives the lines has all that the process has printed by now, and says so.
-    /// False if the capture is over: then the last lines may still be on their way.
+    /// Waits until the receiver has acknowledged all output that the process has printed by now. Returns false if
+    /// the capture has ended; then the last lines may still be in flight.
     pub(crate) async fn flush(&self) -> bool {
         let flushed = join_all(self.0.iter().map(|stream| async {
-            let (done, told) = oneshot::channel();
-            // It is dropped where nobody takes the lines.
-            stream.send(done).await.is_ok() && told.await.is_ok()
+            let (done, acked) = oneshot::channel();
+            // The reply is dropped if there is no receiver.
+            stream.send(done).await.is_ok() && acked.await.is_ok()
         }));
         flushed.await.into_iter().all(|flushed| flushed)
     }
 }
 
 impl Capture {
-    /// Captures what comes out of two pipes, and sends the lines to `to`; into the logs of a name in a
-    /// directory, too, if `log` has one. Must be called within a runtime.
+    /// Captures two pipes: sends their lines to `to`, and writes their bytes to the logs of a name in a directory
+    /// if `log` is given. Must be called within a tokio runtime.
     ///
-    /// Make the channel one of [`LOG_LINES_QUEUED_MAX`](crate::config::LOG_LINES_QUEUED_MAX). When nobody
-    /// receives from it any more, the pipes are still read and the logs written.
+    /// The channel should have a capacity of [`LOG_LINES_QUEUED_MAX`](crate::config::LOG_LINES_QUEUED_MAX). If its
+    /// receiver is dropped, the pipes are still read and the logs written.
     ///
     /// # Errors
     ///
-    /// Those of the operating system, if a file descriptor is no pipe to be read from.
+    /// The error of the operating system, if a file descriptor is not the read end of a pipe.
     pub(crate) fn start(
         log: Option<(&Path, LogName)>,
         stdout: OwnedFd,
@@ -103,19 +107,20 @@ impl Capture {
                 writing = Some(tokio::spawn(write(path, chunks, Arc::clone(&warned))));
                 BoundedSender::new(file, Some(LOG_STALL_MAX))
             });
-            let (long, patience) = match path {
+            let (long, room_timeout) = match path {
                 Some(_) => (LongLines::Cut, Some(LOG_STALL_MAX)),
                 None => (LongLines::Break, None),
             };
-            let lines = BoundedSender::new(to.clone(), patience);
+            let lines = BoundedSender::new(to.clone(), room_timeout);
             let splitter = LineSplitter::new(long);
-            let output = StreamWriter { stream, path, splitter, file, bytes_lost: 0, lines, lines_lost: 0 };
-            let source =
-                Source { pipe, ended: ended.clone(), deadline: None, remainder: LOG_FLUSH_BYTES_MAX };
+            let output =
+                StreamWriter { stream, path, splitter, file, bytes_dropped: 0, lines, lines_dropped: 0 };
+            let pipe =
+                OutputPipe { pipe, ended: ended.clone(), deadline: None, remainder: LOG_FLUSH_BYTES_MAX };
             tokio::spawn(async move {
-                read(source, output, flushes).await;
+                read(pipe, output, flushes).await;
                 if let Some(writing) = writing {
-                    // It fails if the runtime ends, and the file with it.
+                    // It fails if the runtime shuts down, and the file is lost with it.
                     let _ = writing.await;
                 }
             })
@@ -123,48 +128,50 @@ impl Capture {
         Ok(Self { ended: ended.drop_guard(), streams, flusher: Flusher([flush_out, flush_err]) })
     }
 
-    /// Handle to request the lines printed up to now.
+    /// Handle with which to request the lines printed so far.
     pub(crate) fn flusher(&self) -> Flusher {
         self.flusher.clone()
     }
 
-    /// To be called when the process has ended: waits until all that it has printed is in the logs and sent
-    /// on. A process that it has started and that still holds the pipes is not waited for for long.
+    /// Waits until all output of the process, which must have ended, is in the logs and was sent. A descendant that
+    /// still holds the pipes is given [`LOG_GRACE`] only.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the rest goes its way all the same.
+    /// If the future is dropped, the rest is captured nevertheless.
     pub(crate) async fn finish(self) {
         drop(self.ended);
         for stream in self.streams {
-            // It fails if the runtime ends.
+            // It fails if the runtime shuts down.
             let _ = stream.await;
         }
     }
 }
 
+/// Task of one stream: reads until the end, answers flush requests, and shows unfinished lines when they are due.
 async fn read(
-    mut source: Source,
+    mut pipe: OutputPipe,
     mut output: StreamWriter,
     mut flushes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
+    // Flushes and deadlines come first: a process that prints without pause would starve them otherwise.
     loop {
         let due = output.splitter.due();
         let next = tokio::select! {
             biased;
             Some(done) = flushes.recv() => {
-                flush(&source, &mut output, done).await;
+                flush(&pipe, &mut output, done).await;
                 continue;
             }
             () = until(due) => {
-                // The end of the line may be there by now.
-                if let Some(chunk) = source.take_now() {
+                // The end of the line may be in the pipe by now.
+                if let Some(chunk) = pipe.take_now() {
                     output.take(chunk).await;
                 }
-                output.show_unfinished().await;
+                output.send_unfinished().await;
                 continue;
             }
-            next = source.next() => next,
+            next = pipe.next() => next,
         };
         match next {
             Some(chunk) => output.take(chunk).await,
@@ -173,16 +180,17 @@ async fn read(
     }
 }
 
-/// Hands on what is in the pipe by now. A process that goes on printing does not keep it from ending.
-async fn flush(source: &Source, output: &mut StreamWriter, done: oneshot::Sender<()>) {
+/// Sends what is in the pipe now. The limit keeps a process that goes on printing from prolonging the flush.
+async fn flush(pipe: &OutputPipe, output: &mut StreamWriter, done: oneshot::Sender<()>) {
     let mut left = LOG_FLUSH_BYTES_MAX;
-    while let Some(chunk) = source.take_now().filter(|_| left > 0) {
+    while let Some(chunk) = pipe.take_now().filter(|_| left > 0) {
         left = left.saturating_sub(chunk.len());
         output.take(chunk).await;
     }
     output.flushed(done).await;
 }
 
+/// Sleeps until a deadline; without one, for ever.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
@@ -190,18 +198,18 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// The end of a pipe, until its process is gone.
-struct Source {
+/// Read end of a pipe, until its process has ended.
+struct OutputPipe {
     pipe: pipe::Receiver,
     ended: CancellationToken,
-    /// Until when more is awaited, once the process has ended.
+    /// End of the wait for more output, set once the process has ended.
     deadline: Option<Instant>,
-    /// How much is read after that.
+    /// Bytes that are still read after the deadline.
     remainder: usize,
 }
 
-impl Source {
-    /// The next bytes; none at the end. Dropping the future loses nothing.
+impl OutputPipe {
+    /// Next bytes; `None` at the end. Cancel safe.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let Some(deadline) = self.deadline else {
@@ -215,7 +223,8 @@ impl Source {
                 }
                 continue;
             };
-            // What is there is taken also when the time is over.
+            // Output that is in the pipe already is read even after the deadline, up to the limit: it was printed
+            // by the process itself. A descendant may print for ever.
             let ready = timeout_at(deadline, self.pipe.readable()).await.ok()?;
             let is_late = Instant::now() >= deadline;
             match self.take(ready) {
@@ -231,7 +240,7 @@ impl Source {
         }
     }
 
-    /// What can be read at once: none at the end, nothing if there is nothing yet.
+    /// Reads without blocking: `None` at the end of the pipe, `Some(None)` if it is empty.
     fn take(&self, ready: io::Result<()>) -> Option<Option<Bytes>> {
         ready.ok()?;
         let mut chunk = BytesMut::with_capacity(LOG_READ_BYTES);
@@ -243,7 +252,7 @@ impl Source {
         }
     }
 
-    /// What is in the pipe, also where the runtime has not heard of it yet.
+    /// Reads what is in the pipe even if the runtime has not polled its readiness yet; a flush must not miss it.
     fn take_now(&self) -> Option<Bytes> {
         let mut chunk = vec![0; LOG_READ_BYTES];
         let count = rustix::io::read(self.pipe.as_fd(), &mut chunk[..]).unwrap_or(0);
@@ -252,15 +261,15 @@ impl Source {
     }
 }
 
-/// Where the bytes of one stream go.
+/// Destinations of one stream's bytes, with counts of what was dropped.
 struct StreamWriter {
     stream: Stream,
     path: Option<PathBuf>,
     splitter: LineSplitter,
     file: Option<BoundedSender<Bytes>>,
-    bytes_lost: usize,
+    bytes_dropped: usize,
     lines: BoundedSender<Captured>,
-    lines_lost: usize,
+    lines_dropped: usize,
 }
 
 impl StreamWriter {
@@ -271,7 +280,7 @@ impl StreamWriter {
         self.send(lines, None).await;
     }
 
-    async fn show_unfinished(&mut self) {
+    async fn send_unfinished(&mut self) {
         let unfinished = self.splitter.unfinished(Instant::now());
         self.send(Vec::new(), unfinished).await;
     }
@@ -280,11 +289,12 @@ impl StreamWriter {
         self.lines.reset_stall();
         let unfinished = self.splitter.as_it_stands();
         self.send(Vec::new(), unfinished).await;
-        // Whoever asked is told by its end where there is no room.
+        // If there is no room, the dropped `done` tells the flusher.
         let _ = self.lines.send(Captured::Flushed(done)).await;
     }
 
     async fn end(mut self) {
+        // The process has ended, so it cannot be delayed: the last bytes may wait for room once more.
         self.file.iter_mut().for_each(BoundedSender::reset_stall);
         self.lines.reset_stall();
         let last = self.splitter.end();
@@ -294,47 +304,50 @@ impl StreamWriter {
 
     async fn write(&mut self, chunk: Bytes) {
         let Some(file) = &mut self.file else { return };
-        if self.bytes_lost > 0 {
-            let notice = format!("\n... {} bytes are missing here: the disk was too slow\n", self.bytes_lost);
+        if self.bytes_dropped > 0 {
+            let notice =
+                format!("\n... {} bytes are missing here: the disk was too slow\n", self.bytes_dropped);
             if file.send(notice.into()).await.is_ok() {
-                self.bytes_lost = 0;
+                self.bytes_dropped = 0;
             }
         }
         let length = chunk.len();
-        if length > 0 && (self.bytes_lost > 0 || file.send(chunk).await == Err(Refused::Full)) {
-            self.bytes_lost += length;
+        if length > 0 && (self.bytes_dropped > 0 || file.send(chunk).await == Err(NotSent::Full)) {
+            self.bytes_dropped += length;
         }
     }
 
     async fn send(&mut self, mut lines: Vec<String>, unfinished: Option<String>) {
         let (count, is_unfinished) = (lines.len(), unfinished.is_some());
-        if let (true, Some(path)) = (self.lines_lost > 0, &self.path) {
-            lines
-                .insert(0, format!("... {} lines were not forwarded; they are in {path:?}", self.lines_lost));
+        if let (true, Some(path)) = (self.lines_dropped > 0, &self.path) {
+            lines.insert(
+                0,
+                format!("... {} lines were not forwarded; they are in {path:?}", self.lines_dropped),
+            );
         }
         if lines.is_empty() && unfinished.is_none() {
             return;
         }
         match self.lines.send(Captured::Text { stream: self.stream, lines, unfinished }).await {
-            Ok(()) => self.lines_lost = 0,
-            Err(Refused::Full) => {
-                self.lines_lost += count;
+            Ok(()) => self.lines_dropped = 0,
+            Err(NotSent::Full) => {
+                self.lines_dropped += count;
                 if is_unfinished {
-                    // It counts as lost only if it is not taken either when it has ended.
+                    // It counts as lost only if its end is dropped, too.
                     self.splitter.not_shown(Instant::now());
                 }
             }
-            Err(Refused::Closed) => {}
+            Err(NotSent::Closed) => {}
         }
     }
 }
 
-/// Writes what comes into the log; the file I/O itself runs on a thread that may wait.
+/// Writes chunks to the log; the file I/O runs on a thread that may block.
 async fn write(path: PathBuf, mut chunks: mpsc::Receiver<Bytes>, warned: Arc<AtomicBool>) {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut log = LogWriter::new(dir, &name, LOG_FILE_BYTES_MAX);
-    let told = |result: io::Result<()>| match result {
+    let report = |result: io::Result<()>| match result {
         Ok(()) => warned.store(false, Ordering::Relaxed),
         Err(error) if !warned.swap(true, Ordering::Relaxed) => {
             tracing::warn!(
@@ -348,17 +361,17 @@ async fn write(path: PathBuf, mut chunks: mpsc::Receiver<Bytes>, warned: Arc<Ato
     while chunks.recv_many(&mut batch, LOG_READS_QUEUED_MAX).await > 0 {
         let taken = std::mem::take(&mut batch);
         let written = spawn_blocking(move || {
-            // Each is tried: the log counts what is lost.
+            // Every chunk is tried: the log counts the lost ones.
             let results = taken.iter().map(|chunk| log.append(chunk)).collect::<Vec<_>>();
             (log, results.into_iter().collect())
         });
         let Ok((back, result)) = written.await else { return };
         log = back;
-        told(result);
+        report(result);
     }
-    // It fails if the runtime ends.
+    // It fails if the runtime shuts down.
     if let Ok(result) = spawn_blocking(move || log.finish()).await {
-        told(result);
+        report(result);
     }
 }
 

@@ -1,23 +1,23 @@
-//! What a worker is called beside its lines.
+//! Label of a worker's output lines.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// What lives in a worker, as a reader of its output knows it.
+/// Classes of the actors in a worker, as far as its label depends on them.
 #[derive(Debug, Default)]
 pub(crate) struct Label(Mutex<BTreeSet<String>>);
 
 impl Label {
-    /// Takes note of a type of actors.
+    /// Adds a class of actors.
     pub(crate) fn add(&self, class: &str) {
         let mut classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // With two it has no name of its own, and more of them change nothing.
+        // Two classes make the label "worker"; more of them change nothing, so the set stays small.
         if classes.len() < 2 && !classes.contains(class) {
             classes.insert(class.to_owned());
         }
     }
 
-    /// The type of its actors if they are of one, without its module.
+    /// Class of the worker's actors, without its module, if they have one class; otherwise "worker".
     pub(crate) fn text(&self) -> String {
         let classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (classes.len(), classes.first()) {

@@ -1,7 +1,14 @@
-//! From the bytes that a process prints to lines that can be shown, none longer than a limit.
+//! Splits the bytes that a process prints into lines of limited length.
 //!
-//! A carriage return begins the line again, as on a terminal: a progress bar is one line, whose last state
-//! counts. A line that is not ended within [`LOG_UNFINISHED_AFTER`] is shown as it stands.
+//! A carriage return restarts the line, as on a terminal: a progress bar is one line, whose last state counts. A line
+//! that does not end within [`LOG_UNFINISHED_AFTER`] is shown as it stands.
+//!
+//! ```text
+//!   bytes "10 %\r50 %\rdo" "ne\nnext"
+//!           |      |     |    |   '-- begun line, shown unfinished when it is due
+//!           |      |     |    '------ ends the line: "done"
+//!           '------'-----'----------- each return discards the text before it
+//! ```
 
 use std::time::Duration;
 
@@ -11,37 +18,37 @@ use crate::config::{
     LOG_LINE_BYTES_MAX, LOG_UNFINISHED_AFTER, LOG_UNFINISHED_BYTES_MAX, OUTPUT_LINE_BYTES_MAX,
 };
 
-/// What a line ends with that was cut.
+/// Suffix of a truncated line.
 pub(in crate::cluster) const TRUNCATION_MARK: &str = " ... (the rest of this line is in the log only)";
 
-/// A timer that fires later than this shows that this process did not run, and perhaps the other neither.
+/// Lateness of a timer that shows that this process was not running, and perhaps the printing one neither.
 const LATE: Duration = Duration::from_millis(100);
 
-/// A buffer of more bytes is given back when its line has ended.
+/// Capacity in bytes above which the buffer of a line is freed after it.
 const BUFFER_KEPT_BYTES: usize = 64 << 10;
 
-/// What becomes of lines that are too long.
+/// Treatment of lines that are too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LongLines {
-    /// They are cut at [`LOG_LINE_BYTES_MAX`]: a log has the whole line.
+    /// Truncated at [`LOG_LINE_BYTES_MAX`]: the log file has the whole line.
     Cut,
-    /// They are broken into lines of [`OUTPUT_LINE_BYTES_MAX`]: nothing else has them.
+    /// Broken into lines of [`OUTPUT_LINE_BYTES_MAX`]: the text is stored nowhere else.
     Break,
 }
 
-/// Puts lines together. What is no UTF-8 becomes U+FFFD.
+/// Assembler of lines. Bytes that are not UTF-8 become U+FFFD.
 #[derive(Debug)]
 pub(in crate::cluster) struct LineSplitter {
     long: LongLines,
-    /// The begun line, up to the limit.
+    /// Begun line, up to the limit.
     begun: Vec<u8>,
     is_cut: bool,
-    /// Whether a carriage return follows `begun`: the next byte begins the line again, but for a newline.
+    /// A carriage return follows `begun`: the next byte restarts the line, unless it is a newline.
     returned: bool,
-    /// When the begun line is to be shown as it stands.
+    /// Deadline after which the begun line is shown as it stands.
     due: Option<Instant>,
     was_late: bool,
-    /// The begun line as it was shown last.
+    /// Begun line as it was shown last.
     shown: Option<String>,
 }
 
@@ -58,7 +65,7 @@ impl LineSplitter {
         }
     }
 
-    /// Takes the next bytes, and gives the lines that they complete.
+    /// Takes the next bytes, and returns the lines that they complete.
     pub(in crate::cluster) fn push(&mut self, now: Instant, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -70,26 +77,28 @@ impl LineSplitter {
                 _ => self.extend(piece, &mut lines),
             }
         }
+        // A deadline that is set stays: a line that grows all the time is shown nevertheless.
         if !self.begun.is_empty() {
             self.due.get_or_insert(now + LOG_UNFINISHED_AFTER);
         }
         lines
     }
 
-    /// The line that was begun, if there is one and it was not shown as it is.
+    /// Ends the begun line, and returns it unless it was shown exactly so.
     pub(in crate::cluster) fn end(&mut self) -> Option<String> {
         if self.begun.is_empty() { None } else { self.end_line() }
     }
 
-    /// When [`LineSplitter::unfinished`] is to be called.
+    /// Deadline at which [`LineSplitter::unfinished`] is due.
     pub(in crate::cluster) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// The begun line as it stands, once it is due, if it differs from what was shown of it before.
+    /// Begun line as it stands, if it is due and differs from what was shown of it.
     pub(in crate::cluster) fn unfinished(&mut self, now: Instant) -> Option<String> {
         let late = now.checked_duration_since(self.due?)?;
-        // Where this process did not run in time, the one that prints may be about to end the line.
+        // This process was not running, and the printing one may have been stopped with it: it gets a moment to
+        // end the line.
         if late > LATE && !self.was_late {
             (self.due, self.was_late) = (Some(now + LATE), true);
             return None;
@@ -97,7 +106,7 @@ impl LineSplitter {
         self.as_it_stands()
     }
 
-    /// The same without waiting until it is due.
+    /// Same as [`LineSplitter::unfinished`], before it is due.
     pub(in crate::cluster) fn as_it_stands(&mut self) -> Option<String> {
         (self.due, self.was_late) = (None, false);
         let text = self.tail();
@@ -108,7 +117,7 @@ impl LineSplitter {
         Some(text)
     }
 
-    /// The begun line was not taken where it was to be shown: it is due again.
+    /// Takes back that the begun line was shown, since the receiver had no room: it is due again.
     pub(in crate::cluster) fn not_shown(&mut self, now: Instant) {
         self.shown = None;
         if !self.begun.is_empty() {
@@ -116,9 +125,11 @@ impl LineSplitter {
         }
     }
 
-    /// Takes a part of a line.
+    /// Takes a part of a line, without its newline.
     fn extend(&mut self, text: &[u8], lines: &mut Vec<String>) {
         let length = text.iter().rposition(|&byte| byte != b'\r').map_or(0, |last| last + 1);
+        // Returns at the end are kept in `returned`: whether they restart the line depends on the next byte, since
+        // "\r\n" is a plain line end.
         let (mut kept, returns) = text.split_at(length);
         if kept.is_empty() {
             self.returned |= !returns.is_empty();
@@ -162,7 +173,7 @@ impl LineSplitter {
         }
     }
 
-    /// The line, unless it was shown as it is while it was unfinished.
+    /// Ends the line and returns it, unless it was shown exactly so while it was unfinished.
     fn end_line(&mut self) -> Option<String> {
         if self.is_cut {
             self.begun.truncate(whole_characters(&self.begun));
@@ -176,7 +187,7 @@ impl LineSplitter {
         (shown.as_ref() != Some(&line)).then_some(line)
     }
 
-    /// The end of the begun line, without a character that has not come whole.
+    /// End of the begun line, without a character whose last bytes are missing.
     fn tail(&self) -> String {
         let whole = &self.begun[..whole_characters(&self.begun)];
         let hidden = whole.len().saturating_sub(LOG_UNFINISHED_BYTES_MAX);
@@ -185,9 +196,10 @@ impl LineSplitter {
     }
 }
 
-/// How many of the bytes are left without a character that is cut off at their end.
+/// Length of the bytes without a character that is cut off at their end.
 pub(in crate::cluster) fn whole_characters(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
+    // A UTF-8 character has up to four bytes: the lead byte of an incomplete one is among the last three.
     let lead = bytes[tail..].iter().rposition(|&byte| byte & 0b1100_0000 != 0b1000_0000);
     let Some(lead) = lead.map(|lead| tail + lead) else { return bytes.len() };
     let length = match bytes[lead] {
@@ -214,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_when_they_are_complete() {
+    fn lines_are_returned_once_they_are_complete() {
         let mut splitter = cutting();
         assert_eq!(push(&mut splitter, b"one\ntw"), ["one"]);
         assert_eq!(push(&mut splitter, b"o\r\n\nthree"), ["two", ""]);
@@ -223,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carriage_return_begins_the_line_again() {
+    fn a_carriage_return_restarts_the_line() {
         let mut splitter = cutting();
         assert_eq!(push(&mut splitter, b"1 %\r50 %\r100 %\n"), ["100 %"]);
         assert_eq!(push(&mut splitter, b"\r1 %"), [""; 0]);
@@ -242,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_line_is_shown_when_it_is_due_and_not_again_as_it_was() {
+    fn an_unfinished_line_is_shown_when_it_is_due_and_not_twice() {
         let mut splitter = cutting();
         let start = Instant::now();
         assert!(splitter.push(start, b"name: ").is_empty());
@@ -258,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_line_that_was_not_taken_is_due_again_and_shown_when_it_ends() {
+    fn an_unfinished_line_without_a_receiver_is_due_again_and_shown_when_it_ends() {
         let mut splitter = cutting();
         let start = Instant::now();
         splitter.push(start, b"name: ");
@@ -273,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_given_a_moment_more_when_this_process_did_not_run() {
+    fn a_line_gets_more_time_when_this_process_was_not_running() {
         let mut splitter = cutting();
         splitter.push(Instant::now(), b"w1|2");
         let woken = splitter.due().unwrap() + 10 * LATE;
@@ -286,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_unfinished_line_the_end_is_shown() {
+    fn the_end_of_a_long_unfinished_line_is_shown() {
         let mut splitter = cutting();
         push(&mut splitter, "\u{20ac}".repeat(LOG_UNFINISHED_BYTES_MAX).as_bytes());
         let shown = splitter.as_it_stands().unwrap();
@@ -306,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_that_no_log_has_is_broken_between_characters() {
+    fn a_long_line_without_a_log_is_broken_between_characters() {
         let mut splitter = LineSplitter::new(LongLines::Break);
         let long = format!("{}\u{20ac}uro", "x".repeat(OUTPUT_LINE_BYTES_MAX - 1));
         assert_eq!(push(&mut splitter, long.as_bytes()), ["x".repeat(OUTPUT_LINE_BYTES_MAX - 1)]);
@@ -314,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_does_no_harm() {
+    fn invalid_utf8_is_replaced() {
         assert_eq!(push(&mut cutting(), b"a\xffb\n"), ["a\u{fffd}b"]);
         assert_eq!(whole_characters(b"\x80\x80\x80\x80"), 4);
         assert_eq!(whole_characters("a\u{1f600}".as_bytes()), 5);
@@ -324,7 +336,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_text_comes_the_lines_are_the_same(text in "[a-c\u{20ac}\r\n]{0,60}", cuts in prop::collection::vec(0..200usize, 0..5)) {
+        fn lines_do_not_depend_on_how_the_bytes_are_split(text in "[a-c\u{20ac}\r\n]{0,60}", cuts in prop::collection::vec(0..200usize, 0..5)) {
             let bytes = text.as_bytes();
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             cuts.extend([0, bytes.len()]);

@@ -1,9 +1,14 @@
-//! Lines of many processes for one terminal: each with its source, and what many of them print only once.
+//! Deduplication of equal lines that several processes print within a few seconds.
 //!
-//! Lines of one process are never folded against each other. A text is shown when it comes for the first
-//! time, and again for the process that prints it more often than it was shown by then. What else comes of it
-//! within the window is counted, and told in one line when the window ends. It reads no clock and writes
-//! nowhere: both are the caller's.
+//! ```text
+//!   time        0 s          1 s          2 s                       5 s: the window ends
+//!   prints      A: ready     B: ready     C: ready
+//!   shows       (A) ready                                           (C) ready [repeated 2x across the cluster]
+//! ```
+//!
+//! The first line with a text opens a window and is shown. Later ones are counted, and the count is shown when the
+//! window ends. Lines of one process are never folded against each other. If it prints a text more often than it was
+//! shown by then, the surplus is shown. This module reads no clock and writes nowhere.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
@@ -14,51 +19,53 @@ use crate::cluster::model::NodeId;
 use crate::cluster::protocol::Stream;
 use crate::config::{FOLDED_COUNTS_MAX, FOLDED_LINE_BYTES_MAX, LOG_DEDUP_ENTRIES_MAX, LOG_DEDUP_WINDOW};
 
-/// A process that prints.
+/// Process that prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// Where it runs.
+pub(crate) struct LineSource {
+    /// Node that it runs on.
     pub(crate) node: NodeId,
-    /// Its number there.
+    /// Pid on the node.
     pub(crate) pid: u32,
 }
 
-/// What was printed lately.
+/// Deduplicator with the texts that were printed lately.
 #[derive(Debug)]
 pub(crate) struct LineDeduplicator {
-    /// Whether lines are folded at all.
+    /// Lines are folded; otherwise all are shown.
     enabled: bool,
+    /// Texts with an open window, by stream.
     texts: [HashMap<Arc<str>, Recent>; 2],
-    /// The texts by the ends of their windows, which all have the same length.
+    /// Texts in the order in which their windows end; all windows have the same length.
     windows: VecDeque<(Instant, Stream, Arc<str>)>,
-    /// How many counts all texts have together.
+    /// Number of (text, process) pairs counted; it bounds the memory.
     counts: usize,
 }
 
 /// Occurrences of a text within its window.
 #[derive(Debug, Default)]
 struct Recent {
-    /// How often it was shown.
+    /// Number of times that it was shown.
     shown: u64,
-    /// How often each process has printed it.
-    printed: Vec<(Source, u64)>,
-    /// How often it came and was not shown, and from where the last time.
+    /// Number of times that each process printed it.
+    printed: Vec<(LineSource, u64)>,
+    /// Number of times that it was printed and not shown.
     folded: u64,
+    /// Label of the last process whose line was not shown.
     label: String,
 }
 
-/// A line to be shown, without its end.
+/// Line to be shown, without its newline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutputLine {
-    /// Where it was printed.
+    /// Stream on which it was printed.
     pub(crate) stream: Stream,
-    /// The line, safe for a terminal.
+    /// Text, safe for a terminal.
     pub(crate) line: String,
 }
 
 impl Recent {
-    /// Counts a line of `source`; gives whether it is to be shown, and whether the source is a new one.
-    fn print(&mut self, source: Source) -> (bool, bool) {
+    /// Counts a line of `source`; returns whether to show it, and whether the source is new for this text.
+    fn print(&mut self, source: LineSource) -> (bool, bool) {
         let known = self.printed.iter_mut().find(|(printer, _)| *printer == source);
         let (times, is_new) = match known {
             Some((_, times)) => {
@@ -70,9 +77,9 @@ impl Recent {
                 (1, true)
             }
         };
-        let is_shown = times > self.shown;
-        self.shown += u64::from(is_shown);
-        (is_shown, is_new)
+        let is_surplus = times > self.shown;
+        self.shown += u64::from(is_surplus);
+        (is_surplus, is_new)
     }
 }
 
@@ -81,30 +88,30 @@ impl LineDeduplicator {
         Self { enabled, texts: Default::default(), windows: VecDeque::new(), counts: 0 }
     }
 
-    /// Takes a line of `source`, which is called `label`, such as `Node pid=123, node=ab12`; adds what is to
-    /// be shown.
+    /// Takes a line of `source`, labelled for example `Node pid=123, node=ab12`, and adds the lines to show.
     pub(crate) fn line(
         &mut self,
         now: Instant,
-        source: Source,
+        source: LineSource,
         label: &str,
         text: &str,
         stream: Stream,
         out: &mut Vec<OutputLine>,
     ) {
         self.flush(now, out);
-        // Nothing is gained by counting empty lines, and long ones take memory for the whole window.
+        // Empty lines are not worth a count, and a long text would be held in memory for the whole window.
         if !self.enabled || text.len() > FOLDED_LINE_BYTES_MAX || text.trim().is_empty() {
-            return out.push(shown(label, text, stream, 1));
+            return out.push(output_line(label, text, stream, 1));
         }
+        // At a limit the oldest window ends early: its count is shown now, so no line is lost.
         if self.counts >= FOLDED_COUNTS_MAX {
             self.end_first_window(out);
         }
         if let Some(recent) = self.texts[stream as usize].get_mut(text) {
-            let (is_shown, is_new) = recent.print(source);
+            let (is_surplus, is_new) = recent.print(source);
             self.counts += usize::from(is_new);
-            if is_shown {
-                return out.push(shown(label, text, stream, 1));
+            if is_surplus {
+                return out.push(output_line(label, text, stream, 1));
             }
             recent.folded += 1;
             recent.label.clear();
@@ -114,7 +121,7 @@ impl LineDeduplicator {
         if self.windows.len() >= LOG_DEDUP_ENTRIES_MAX {
             self.end_first_window(out);
         }
-        out.push(shown(label, text, stream, 1));
+        out.push(output_line(label, text, stream, 1));
         self.counts += 1;
         let recent = Recent { shown: 1, printed: vec![(source, 1)], ..Recent::default() };
         let text: Arc<str> = text.into();
@@ -122,42 +129,42 @@ impl LineDeduplicator {
         self.texts[stream as usize].insert(text, recent);
     }
 
-    /// Takes a line that is not finished, as it stands: it is never folded.
+    /// Takes an unfinished line as it stands; such a line is never folded.
     pub(crate) fn unfinished(&self, label: &str, text: &str, stream: Stream, out: &mut Vec<OutputLine>) {
-        out.push(shown(label, text, stream, 1));
+        out.push(output_line(label, text, stream, 1));
     }
 
-    /// Until when [`LineDeduplicator::flush`] has to be called.
+    /// Deadline at which [`LineDeduplicator::flush`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.windows.front().map(|(end, ..)| *end)
     }
 
-    /// Adds what is to be shown of windows that have ended.
+    /// Adds the counts of windows that have ended.
     pub(crate) fn flush(&mut self, now: Instant, out: &mut Vec<OutputLine>) {
         while self.deadline().is_some_and(|end| end <= now) {
             self.end_first_window(out);
         }
     }
 
-    /// Adds all that was counted and not shown, as at the end.
+    /// Ends all windows and adds their counts.
     pub(crate) fn finish(&mut self, out: &mut Vec<OutputLine>) {
         while !self.windows.is_empty() {
             self.end_first_window(out);
         }
     }
 
-    /// Ends the window that ends first.
+    /// Ends the oldest window.
     fn end_first_window(&mut self, out: &mut Vec<OutputLine>) {
         let Some((_, stream, text)) = self.windows.pop_front() else { return };
         let Some(recent) = self.texts[stream as usize].remove(&text) else { return };
         self.counts -= recent.printed.len();
         if recent.folded > 0 {
-            out.push(shown(&recent.label, &text, stream, recent.folded));
+            out.push(output_line(&recent.label, &text, stream, recent.folded));
         }
     }
 }
 
-fn shown(label: &str, text: &str, stream: Stream, times: u64) -> OutputLine {
+fn output_line(label: &str, text: &str, stream: Stream, times: u64) -> OutputLine {
     let mut line = String::with_capacity(label.len() + text.len() + 3);
     line.push('(');
     push_sanitised(&mut line, label, false);
@@ -170,8 +177,8 @@ fn shown(label: &str, text: &str, stream: Stream, times: u64) -> OutputLine {
     OutputLine { stream, line }
 }
 
-/// Adds text whose control characters a terminal shows and does not obey, as `cat -v` does. Colours stay,
-/// if they may, and end with the text.
+/// Appends text with its control characters made visible, as by `cat -v`, so that it cannot control the terminal.
+/// Colour sequences are kept if `may_colour`, and reset at the end of the text.
 fn push_sanitised(line: &mut String, text: &str, may_colour: bool) {
     let mut is_coloured = false;
     let mut rest = text;
@@ -185,7 +192,7 @@ fn push_sanitised(line: &mut String, text: &str, may_colour: bool) {
             is_coloured = true;
             continue;
         }
-        // Progress bars erase the line that they write anew.
+        // Progress bars erase the line before they rewrite it; here each state is a line of its own.
         let erasing = sequence_length(rest, b'K');
         if erasing > 0 {
             rest = &rest[erasing..];
@@ -206,11 +213,11 @@ fn push_sanitised(line: &mut String, text: &str, may_colour: bool) {
     }
 }
 
-/// Text of a log for a terminal, which obeys nothing in it but colours. They end with their line.
+/// Text of a log made safe for a terminal; colours are kept, and reset at the end of each line.
 ///
-/// Of a line that carriage returns have written anew, as those of progress bars are, the last state is left.
+/// Of a line that carriage returns restart, such as a progress bar, the last state is left.
 #[cfg(feature = "cli")]
-pub(crate) fn harmless(text: &str) -> String {
+pub(crate) fn sanitised(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
@@ -221,9 +228,9 @@ pub(crate) fn harmless(text: &str) -> String {
     shown
 }
 
-/// The length of the control sequence that the text begins with, if it ends in `last`; 0 if there is none.
+/// Length of the control sequence at the start of the text, if its final byte is `last`; otherwise 0.
 ///
-/// By ECMA-48 a sequence that ends in `m` sets a colour (SGR), one that ends in `K` erases in the line (EL).
+/// In ECMA-48 the final byte `m` selects colours (SGR), and `K` erases in the line (EL).
 fn sequence_length(text: &str, last: u8) -> usize {
     let Some(parameters) = text.strip_prefix("\x1b[") else { return 0 };
     let is_parameter = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
@@ -239,31 +246,31 @@ mod tests {
 
     use super::*;
 
-    /// A terminal whose clock is moved by hand.
+    /// Deduplicator whose clock is moved by hand.
     struct Terminal {
-        folding: LineDeduplicator,
+        dedup: LineDeduplicator,
         now: Instant,
         out: Vec<OutputLine>,
     }
 
     impl Terminal {
         fn new() -> Self {
-            Self { folding: LineDeduplicator::new(true), now: Instant::now(), out: Vec::new() }
+            Self { dedup: LineDeduplicator::new(true), now: Instant::now(), out: Vec::new() }
         }
 
-        /// A process prints, which is called by its number.
+        /// Prints a line of the process with this pid, labelled with the pid.
         fn print(&mut self, pid: u32, text: &str) {
             self.print_as(pid, &pid.to_string(), text);
         }
 
         fn print_as(&mut self, pid: u32, label: &str, text: &str) {
-            let source = Source { node: NodeId(1), pid };
-            self.folding.line(self.now, source, label, text, Stream::Out, &mut self.out);
+            let source = LineSource { node: NodeId(1), pid };
+            self.dedup.line(self.now, source, label, text, Stream::Out, &mut self.out);
         }
 
         fn pass(&mut self, seconds: u64) {
             self.now += Duration::from_secs(seconds);
-            self.folding.flush(self.now, &mut self.out);
+            self.dedup.flush(self.now, &mut self.out);
         }
 
         #[track_caller]
@@ -274,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_shown_at_once_with_its_source() {
+    fn a_new_text_is_shown_immediately_with_its_source() {
         let mut terminal = Terminal::new();
         terminal.print_as(123, "Node pid=123, node=ab12", "hello");
         terminal.check(&["(Node pid=123, node=ab12) hello"]);
     }
 
     #[test]
-    fn what_many_say_is_shown_once_and_then_counted() {
+    fn a_text_of_many_processes_is_shown_once_and_then_counted() {
         let mut terminal = Terminal::new();
         for pid in 0..13 {
             terminal.print(pid, "ready");
@@ -291,7 +298,7 @@ mod tests {
         terminal.check(&[]);
         terminal.pass(1);
         terminal.check(&["(12) ready [repeated 12x across the cluster]"]);
-        assert_eq!((terminal.folding.deadline(), terminal.folding.counts), (None, 0));
+        assert_eq!((terminal.dedup.deadline(), terminal.dedup.counts), (None, 0));
     }
 
     #[test]
@@ -306,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_prints_a_text_more_often_than_it_was_shown_has_the_rest_shown() {
+    fn surplus_repetitions_of_one_process_are_shown() {
         let mut terminal = Terminal::new();
         terminal.print(1, "tick");
         terminal.print(2, "tick");
@@ -319,21 +326,21 @@ mod tests {
     }
 
     #[test]
-    fn processes_of_one_number_on_two_nodes_are_two() {
+    fn equal_pids_on_two_nodes_are_two_processes() {
         let mut terminal = Terminal::new();
         terminal.print(1, "tick");
-        let elsewhere = Source { node: NodeId(2), pid: 1 };
-        terminal.folding.line(terminal.now, elsewhere, "b", "tick", Stream::Out, &mut terminal.out);
+        let elsewhere = LineSource { node: NodeId(2), pid: 1 };
+        terminal.dedup.line(terminal.now, elsewhere, "b", "tick", Stream::Out, &mut terminal.out);
         terminal.check(&["(1) tick"]);
     }
 
     #[test]
-    fn nothing_is_folded_where_that_is_turned_off_and_no_line_that_is_unfinished() {
+    fn folding_can_be_turned_off_and_never_affects_unfinished_lines() {
         let mut terminal = Terminal::new();
-        terminal.folding.unfinished("1", "50 %", Stream::Out, &mut terminal.out);
-        terminal.folding.unfinished("2", "50 %", Stream::Out, &mut terminal.out);
+        terminal.dedup.unfinished("1", "50 %", Stream::Out, &mut terminal.out);
+        terminal.dedup.unfinished("2", "50 %", Stream::Out, &mut terminal.out);
         terminal.check(&["(1) 50 %", "(2) 50 %"]);
-        terminal.folding = LineDeduplicator::new(false);
+        terminal.dedup = LineDeduplicator::new(false);
         terminal.print(1, "tick");
         terminal.print(2, "tick");
         terminal.check(&["(1) tick", "(2) tick"]);
@@ -346,7 +353,7 @@ mod tests {
         terminal.print(1, &long);
         terminal.print(2, &long);
         terminal.check(&[&format!("(1) {long}"), &format!("(2) {long}")]);
-        assert_eq!(terminal.folding.counts, 0);
+        assert_eq!(terminal.dedup.counts, 0);
         terminal.print(1, &long[1..]);
         terminal.print(2, &long[1..]);
         terminal.check(&[&format!("(1) {}", &long[1..])]);
@@ -359,14 +366,14 @@ mod tests {
         terminal.print(2, "twice");
         terminal.pass(5);
         terminal.check(&["(1) twice", "(2) twice"]);
-        assert_eq!(terminal.folding.deadline(), None);
+        assert_eq!(terminal.dedup.deadline(), None);
     }
 
     #[test]
-    fn streams_are_told_apart_and_empty_lines_are_not_folded() {
+    fn streams_are_separate_and_empty_lines_are_not_folded() {
         let mut terminal = Terminal::new();
-        let other = Source { node: NodeId(1), pid: 2 };
-        terminal.folding.line(terminal.now, other, "2", "x", Stream::Err, &mut terminal.out);
+        let other = LineSource { node: NodeId(1), pid: 2 };
+        terminal.dedup.line(terminal.now, other, "2", "x", Stream::Err, &mut terminal.out);
         terminal.print(1, "x");
         terminal.print(1, "");
         terminal.print(2, "");
@@ -376,18 +383,18 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_nothing_that_was_counted_is_missing() {
+    fn all_counts_are_shown_at_the_end() {
         let mut terminal = Terminal::new();
         for (pid, text) in [(1, "x"), (1, "y"), (2, "x"), (3, "x"), (2, "y"), (2, "z")] {
             terminal.print(pid, text);
         }
-        terminal.folding.finish(&mut terminal.out);
+        terminal.dedup.finish(&mut terminal.out);
         terminal.check(&["(1) x", "(1) y", "(2) z", "(3) x [repeated 2x across the cluster]", "(2) y"]);
-        assert_eq!(terminal.folding.deadline(), None);
+        assert_eq!(terminal.dedup.deadline(), None);
     }
 
     #[test]
-    fn no_more_texts_are_remembered_than_the_bound_says() {
+    fn memory_for_texts_and_counts_is_bounded() {
         let mut terminal = Terminal::new();
         for pid in 1..4 {
             terminal.print(pid, "first");
@@ -395,22 +402,22 @@ mod tests {
         for number in 0..LOG_DEDUP_ENTRIES_MAX {
             terminal.print(1, &format!("text {number}"));
         }
-        assert_eq!(terminal.folding.texts[0].len(), LOG_DEDUP_ENTRIES_MAX);
-        assert_eq!(terminal.folding.windows.len(), LOG_DEDUP_ENTRIES_MAX);
-        let told =
+        assert_eq!(terminal.dedup.texts[0].len(), LOG_DEDUP_ENTRIES_MAX);
+        assert_eq!(terminal.dedup.windows.len(), LOG_DEDUP_ENTRIES_MAX);
+        let shown =
             terminal.out.iter().any(|shown| shown.line == "(3) first [repeated 2x across the cluster]");
-        assert!(told, "what is given up is told first");
+        assert!(shown, "the count of an evicted text is shown first");
         let processes = FOLDED_COUNTS_MAX / LOG_DEDUP_ENTRIES_MAX + 10;
         for pid in 0..u32::try_from(processes).unwrap() {
             for number in 0..LOG_DEDUP_ENTRIES_MAX {
                 terminal.print(pid, &format!("text {number}"));
             }
         }
-        assert!(terminal.folding.counts <= FOLDED_COUNTS_MAX, "{}", terminal.folding.counts);
+        assert!(terminal.dedup.counts <= FOLDED_COUNTS_MAX, "{}", terminal.dedup.counts);
     }
 
     #[test]
-    fn colours_stay_and_other_control_characters_do_no_harm() {
+    fn colours_are_kept_and_other_control_characters_are_made_visible() {
         let mut terminal = Terminal::new();
         terminal.print_as(1, "a", "\x1b[1;31mred\x1b[m and\tplain");
         terminal.print_as(1, "a", "\x1b]0;title\x07 \x1b[2J\r\x08 \x7f \u{9b}31m \x1b[31");
@@ -426,15 +433,15 @@ mod tests {
 
     #[cfg(feature = "cli")]
     #[test]
-    fn lines_of_a_log_do_no_harm_to_a_terminal() {
+    fn text_of_a_log_is_safe_for_a_terminal() {
         let text = "one\r\n\x1b[31mred\n\x1b]0;title\x07\u{9b}2J\n10 %\r50 %\r90 %\r\n\nno end\x08";
         let shown = "one\n\x1b[31mred\x1b[0m\n^[]0;title^G\\u{9b}2J\n90 %\n\nno end^H";
-        assert_eq!(harmless(text), shown);
+        assert_eq!(sanitised(text), shown);
     }
 
     proptest! {
         #[test]
-        fn whatever_comes_only_colours_reach_the_terminal(text in "[\\x00-\\x20\\x7f-\\xa0\\[0-9;m]{0,40}") {
+        fn only_colours_reach_the_terminal(text in "[\\x00-\\x20\\x7f-\\xa0\\[0-9;m]{0,40}") {
             let mut line = String::new();
             push_sanitised(&mut line, &text, true);
             let mut rest = line.as_str();
@@ -446,16 +453,16 @@ mod tests {
             }
         }
 
-        /// Every line is shown or counted, once.
+        /// Every line is shown or counted exactly once.
         #[test]
-        fn no_line_is_lost_or_told_twice(steps in prop::collection::vec((0..3u32, 0..5u8, 0..4u64), 0..200)) {
+        fn no_line_is_lost_or_shown_twice(steps in prop::collection::vec((0..3u32, 0..5u8, 0..4u64), 0..200)) {
             let mut terminal = Terminal::new();
             let count = steps.len() as u64;
             for (pid, text, seconds) in steps {
                 terminal.print(pid, &format!("text {text}"));
                 terminal.pass(seconds);
             }
-            terminal.folding.finish(&mut terminal.out);
+            terminal.dedup.finish(&mut terminal.out);
             let times = |line: &str| match line.split_once("repeated ") {
                 Some((_, rest)) => rest.split('x').next().unwrap().parse::<u64>().unwrap(),
                 None => 1,

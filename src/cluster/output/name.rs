@@ -1,33 +1,33 @@
-//! The names of logs and of their files. A name from outside is taken only if it could be one of these.
+//! Names of logs and of their files. A name from a peer is accepted only if it could be one of these.
 
 use std::fmt;
 
 use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::protocol::Stream;
 
-/// The process that a log is of.
+/// Process that a log belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LogName {
     /// A worker.
     Worker {
-        /// Which.
+        /// Id of the worker.
         worker: WorkerId,
-        /// The job that it works for.
+        /// Job that the worker belongs to.
         job: JobId,
-        /// Its process.
+        /// Pid of the worker.
         pid: u32,
     },
-    /// The driver of a job that was submitted.
+    /// The driver of a submitted job.
     Driver {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its process.
+        /// Pid of the driver.
         pid: u32,
     },
 }
 
 impl LogName {
-    /// The name of one stream's log.
+    /// File name of one stream's log.
     pub(crate) fn file(self, stream: Stream) -> String {
         let end = match stream {
             Stream::Out => "out",
@@ -36,7 +36,7 @@ impl LogName {
         format!("{self}.{end}")
     }
 
-    /// The process that a log of this name is of; none for logs of other kinds, such as `agent.log`.
+    /// Process that a log of this name belongs to; `None` for other logs, such as `agent.log`.
     pub(in crate::cluster) fn of_file(file: &str) -> Option<Self> {
         let (name, _) = file.rsplit_once('.')?;
         let mut parts = name.split('-');
@@ -75,20 +75,22 @@ impl fmt::Display for LogName {
     }
 }
 
-/// The log that a file is a part of, and the part's number if it was put aside.
+/// Log that a file is a part of, and the number of the part if it was rotated.
 pub(in crate::cluster) fn part_of(file: &str) -> Option<(&str, Option<u64>)> {
     if is_log(file) {
         return Some((file, None));
     }
     let (log, number) = file.rsplit_once('.')?;
+    // Exactly the numbers that rotation writes: no sign, no leading zero.
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
     let number = number.parse().ok().filter(|_| is_number)?;
     is_log(log).then_some((log, Some(number)))
 }
 
-/// Whether a log may be called that. No such name leads out of a directory.
+/// Reports that a log may have this name. No such name leads out of a directory.
 pub(in crate::cluster) fn is_log(file: &str) -> bool {
     let Some((name, end)) = file.rsplit_once('.') else { return false };
+    // Neither dots nor slashes, so `..` and paths are excluded.
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     matches!(end, "out" | "err" | "log") && !name.is_empty() && name.bytes().all(fits)
 }
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_whose_log_it_is() {
+    fn a_name_identifies_the_process_of_a_log() {
         let worker = LogName::Worker { worker: WorkerId(0xab), job: JobId(7), pid: 4711 };
         assert_eq!(worker.file(Stream::Out), "worker-00000000000000ab-00000007-4711.out");
         let driver = LogName::Driver { job: JobId(7), pid: 12 };
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_logs_are_told_apart() {
+    fn names_of_other_files_are_rejected() {
         assert_eq!(part_of("agent.log"), Some(("agent.log", None)));
         assert_eq!(part_of("worker-1-2-3.out.12"), Some(("worker-1-2-3.out", Some(12))));
         for other in
@@ -129,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_log_is_called_like_a_path(name in ".*") {
+        fn no_log_has_a_name_like_a_path(name in ".*") {
             prop_assert!(!is_log(&name) || !(name.contains('/') || name.contains("..") || name.contains('\0')));
         }
     }

@@ -1,4 +1,4 @@
-//! Executables: sent by drivers to agents, and fetched by agents from each other.
+//! Transfer of executables from drivers to agents, and among agents.
 
 use std::net::SocketAddr;
 
@@ -9,26 +9,27 @@ use crate::cluster::protocol::JobSpec;
 use crate::id::{HostUid, TypeHash};
 use crate::wire::Payload;
 
-/// What drivers send to agents: their executables.
+/// Service of agents that receives executables from drivers.
 pub(in crate::cluster) const EXECUTABLE: TypeHash = TypeHash::of("roadshow::Executable");
 
-/// Requests of agents to agents: pieces of executables.
+/// Service of agents that serves pieces of executables to other agents.
 pub(in crate::cluster) const FETCH: TypeHash = TypeHash::of("roadshow::Fetch");
 
-/// From a driver to an agent.
+/// Request of a driver to an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum ExecutableRequest {
-    /// How much of an executable is there?
+    /// Asks for the number of bytes present.
     Stat { digest: Digest, size: u64, platform: String },
-    /// These bytes of it come next.
+    /// Appends bytes at an offset.
     Write { digest: Digest, size: u64, offset: u64, bytes: Payload },
-    /// The next pieces of it are to be fetched from another agent, for a while. `Stat` says how far that has got.
+    /// Makes the agent fetch the next pieces from another agent, for a limited time. `Stat` reports the
+    /// progress.
     Fetch(FetchCommand),
-    /// It is all there, and this is how workers are started from it.
+    /// Completes the transfer, and tells the agent how to start workers from the executable.
     Launch(JobSpec),
 }
 
-/// An executable that an agent is to fetch, and the agent that has it.
+/// Executable that an agent shall fetch, and the agent that has it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) struct FetchCommand {
     pub(in crate::cluster) digest: Digest,
@@ -37,7 +38,7 @@ pub(in crate::cluster) struct FetchCommand {
     pub(in crate::cluster) at: SocketAddr,
 }
 
-/// From an agent to another, for the next piece of an executable.
+/// Request for the next piece of an executable.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) struct FetchRequest {
     pub(in crate::cluster) digest: Digest,
@@ -47,31 +48,30 @@ pub(in crate::cluster) struct FetchRequest {
 /// Reply to a [`FetchRequest`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum FetchReply {
-    /// The bytes from the offset on, a piece at most.
+    /// Bytes from the offset on, at most one piece.
     Piece {
         bytes: Payload,
     },
-    /// Other nodes have all places.
+    /// All transfer slots are in use by other nodes.
     Busy,
     Failed {
         text: String,
     },
 }
 
-/// What an agent says to that.
+/// Reply to an [`ExecutableRequest`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum ExecutableReply {
-    /// So many bytes of it are there.
+    /// Number of bytes present.
     Stat(u64),
     Done,
-    /// All of it came and has another digest. Nothing of it is kept.
+    /// The complete executable has another digest, and was deleted.
     Wrong {
         text: String,
     },
-    /// The agent that it was to be fetched from serves others, or this one fetches as much as it can. What has
-    /// come before stays.
+    /// The source agent, or this one, has no free transfer slot. The bytes present stay.
     Busy,
-    /// It did not come from there. What has come before stays.
+    /// The source agent could not be read from. The bytes present stay.
     NotFetched {
         text: String,
     },

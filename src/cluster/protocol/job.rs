@@ -1,4 +1,4 @@
-//! Requests of drivers to the head, events of the head for drivers, and how a job's workers are started.
+//! Requests of drivers to the head, and the specification of a job's workers.
 
 use std::ffi::OsString;
 
@@ -9,45 +9,45 @@ use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeId};
 use crate::config::Limits;
 use crate::id::{HostUid, TypeHash};
 
-/// What drivers ask of the head.
+/// Service of the head that receives requests of drivers.
 pub(in crate::cluster) const JOB: TypeHash = TypeHash::of("roadshow::Job");
 
-/// What the head tells drivers.
+/// Service of drivers that receives events from the head.
 pub(in crate::cluster) const JOB_EVENT: TypeHash = TypeHash::of("roadshow::JobEvent");
 
-/// From a driver to the head. The reply is a [`control::Reply`](super::control_service::Reply).
+/// Request of a driver to the head. The reply is a [`Reply`](crate::cluster::control_service::Reply).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum JobRequest {
-    /// It has come, or is back: then with its number.
+    /// Registers the driver; `job` is set if it has an id from its submission, or from before a reconnect.
     Start { job: Option<JobId>, facts: JobDescriptor },
-    /// It is there.
+    /// Renews the driver's lease.
     Heartbeat { job: JobId },
-    /// A node has its executable.
+    /// Reports that a node has the job's executable.
     NodeProvisioned { job: JobId, node: NodeId },
-    /// It has ended.
+    /// Reports the end of the job.
     End { job: JobId, state: JobState, message: String },
 }
 
-/// How the workers of a job are started.
+/// Specification from which agents start the workers of a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) struct JobSpec {
     pub(in crate::cluster) job: JobId,
     pub(in crate::cluster) digest: Digest,
-    /// Arguments by which the executable runs as a worker.
+    /// Arguments that make the executable run as a worker.
     pub(in crate::cluster) arguments: Vec<String>,
-    /// What its environment has beside what an agent gives to each.
+    /// Variables that are added to the environment that the agent sets.
     pub(in crate::cluster) environment: Variables,
     pub(in crate::cluster) limits: Limits,
-    /// The stack of each thread that runs handlers or tasks.
+    /// Stack size of each thread that runs handlers or tasks, in bytes.
     pub(in crate::cluster) stack_bytes: usize,
-    /// Whose the job is, and who is sent what the workers write.
+    /// Driver that owns the job and receives the output of its workers.
     pub(in crate::cluster) driver: HostUid,
 }
 
-/// Whether a variable of an environment is for no other process: it would let that join the cluster.
+/// Checks whether a variable must not be passed on: another process could join the cluster with it.
 pub(in crate::cluster) fn is_secret(variable: &str) -> bool {
     variable.starts_with("ROADSHOW_TOKEN")
 }
 
-/// Variables of an environment: names and values.
+/// Environment variables: names and values.
 pub(crate) type Variables = Vec<(OsString, OsString)>;

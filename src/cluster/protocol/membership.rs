@@ -1,4 +1,4 @@
-//! Changes of a job's workers and of its head, told to its processes.
+//! Updates of a job's workers and head, sent to its processes.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,20 +6,20 @@ use crate::cluster::model::WorkerAddress;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::id::TypeHash;
 
-/// The service by which a driver tells its workers about each other.
+/// Service of workers that receives updates from the driver.
 pub(in crate::cluster) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
 
-/// What has changed.
+/// Change of the membership.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum MembershipUpdate {
-    /// These are the workers, and this is where the cluster's head is.
+    /// Complete set of workers, and the head.
     Snapshot { members: Vec<WorkerAddress>, head: HeadInfo },
-    /// This one has come.
+    /// A worker joined.
     Joined(WorkerAddress),
-    /// This one has ended.
+    /// A worker ended.
     Left { member: WorkerAddress, cause: String },
-    /// The head is another one.
+    /// The head changed.
     Head(HeadInfo),
-    /// These, one after the other.
+    /// Several updates in order.
     Several(Vec<Self>),
 }

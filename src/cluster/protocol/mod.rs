@@ -1,7 +1,7 @@
-//! What head, agents and drivers ask of each other, as calls to each other's hosts.
+//! Messages between the head, agents, drivers and workers.
 //!
-//! All of them travel in sessions of proven members. Members ask the control plane as described in
-//! [`control`](super::control_service).
+//! All but those of [`worker`] are calls between hosts, in sessions of authenticated members. Requests to the
+//! control plane are in [`control_service`](super::control_service).
 
 mod executable;
 mod job;

@@ -9,35 +9,34 @@ use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
 use crate::spec::ActorLocation;
 
-/// What agents ask of the head.
+/// Service of the head that receives requests of agents.
 pub(in crate::cluster) const NODE: TypeHash = TypeHash::of("roadshow::Node");
 
-/// What the head tells agents to do.
+/// Service of agents that receives commands of the head.
 pub(in crate::cluster) const AGENT_COMMAND: TypeHash = TypeHash::of("roadshow::AgentCommand");
 
-/// From an agent to the head.
+/// Request of an agent to the head.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum NodeRequest {
-    /// It has come, or is back.
+    /// Joins or rejoins.
     Join(NodeReport),
-    /// It is there.
+    /// Renews the node's lease, and reports its usage.
     Heartbeat { node: HostUid, usage: Usage },
-    /// What has happened since, in order.
+    /// Reports events in order.
     Events { node: HostUid, events: Vec<NodeEvent> },
-    /// A worker is to be known as what it is: signs the request of its certificate.
+    /// Requests a certificate for a worker's two hosts.
     SignCertificate { node: HostUid, job: JobId, hosts: [HostUid; 2], request: Vec<u8> },
-    /// It leaves.
+    /// Leaves the cluster.
     Leave { node: HostUid, cause: String },
-    /// The driver of a submitted job, which the node runs, is to be known as what it is: signs the request of its
-    /// certificate.
+    /// Requests a certificate for the driver of a submitted job that the node runs.
     SignDriver { node: HostUid, job: JobId, hosts: Vec<HostUid>, request: Vec<u8> },
 }
 
-/// What the head says to that.
+/// Reply to a [`NodeRequest`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum NodeReply {
     Done,
-    /// The head does not know the node in this life: it is to join again.
+    /// The head does not know this incarnation of the agent, which must join again.
     Unknown,
     Signed {
         chain: Vec<Vec<u8>>,
@@ -45,12 +44,12 @@ pub(in crate::cluster) enum NodeReply {
     Failed {
         text: String,
     },
-    /// The head has taken in the events, and cannot write the ends of drivers among them to its disk yet:
-    /// the agent reports those again.
+    /// The events were handled, but the ends of drivers among them are not durable. The agent reports these
+    /// again.
     NotPersisted,
 }
 
-/// What happens on a node.
+/// Event on a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum NodeEvent {
     WorkerReady {
@@ -62,7 +61,7 @@ pub(in crate::cluster) enum NodeEvent {
         worker: WorkerId,
         cause: String,
     },
-    /// A signal has stopped its process, or it goes on.
+    /// A signal stopped the worker's process, or continued it.
     WorkerSuspended {
         worker: WorkerId,
         suspended: bool,
@@ -75,7 +74,7 @@ pub(in crate::cluster) enum NodeEvent {
         worker: WorkerId,
         counts: Vec<TaskCount>,
     },
-    /// The executable of a job is kept, until the head says that the job is over.
+    /// The node keeps the job's executable until [`AgentCommand::ReleaseJob`].
     ExecutablePinned {
         job: JobId,
     },
@@ -83,7 +82,7 @@ pub(in crate::cluster) enum NodeEvent {
     DriverStarted {
         job: JobId,
     },
-    /// The driver of a submitted job has ended.
+    /// The driver of a submitted job exited.
     DriverExited {
         job: JobId,
         state: JobState,
@@ -92,7 +91,7 @@ pub(in crate::cluster) enum NodeEvent {
     },
 }
 
-/// From the head to an agent. It is answered when it is understood, not when it is done.
+/// Command of the head to an agent. The reply acknowledges receipt, not completion.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum AgentCommand {
     StartWorker {
@@ -110,10 +109,10 @@ pub(in crate::cluster) enum AgentCommand {
     StopDriver {
         job: JobId,
     },
-    /// Its executable need not be kept for it.
+    /// Unpins the job's executable.
     ReleaseJob {
         job: JobId,
     },
-    /// There is nothing left to do.
+    /// Stops the agent of a drained node.
     StopNode,
 }

@@ -5,36 +5,36 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::model::{JobId, NodeId};
 use crate::id::TypeHash;
 
-/// What agents send to drivers: what workers write.
+/// Service of drivers that receives the output of workers.
 pub(in crate::cluster) const OUTPUT: TypeHash = TypeHash::of("roadshow::Output");
 
-/// What drivers ask of agents: that they are sent what their workers have written by now.
+/// Service of agents that flushes pending output to the driver.
 pub(in crate::cluster) const FLUSH: TypeHash = TypeHash::of("roadshow::Flush");
 
-/// Output of a worker.
+/// Lines that a worker has written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Output {
     pub(in crate::cluster) pid: u32,
     pub(in crate::cluster) node: NodeId,
-    /// What lives in the worker: the name of a type of actors, or `worker`.
+    /// Label of the worker: the type name of its actors, or `worker`.
     pub(in crate::cluster) label: String,
     pub(in crate::cluster) stream: Stream,
     pub(in crate::cluster) lines: Vec<String>,
-    /// The line behind them that has no end yet, as it stands.
+    /// Text after the last line break.
     pub(in crate::cluster) unfinished: Option<String>,
 }
 
-/// A driver's request for the output of its job. It is answered when the driver has been sent all of it.
+/// Request to send all pending output of a job. Answered once the driver has received it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) struct Flush {
     pub(in crate::cluster) job: JobId,
 }
 
-/// Which of a process's two streams.
+/// Output stream of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Stream {
-    /// Its standard output.
+    /// Standard output.
     Out,
-    /// Its standard error.
+    /// Standard error.
     Err,
 }

@@ -1,10 +1,18 @@
-//! What a worker and its parent (a driver or an agent) tell each other over the socket pair between them.
+//! Control protocol between a worker and its parent, a driver or an agent, over a socket pair.
 //!
-//! Parent to worker: one [`WorkerInit`], later connections ([`HANDOFF`]), new credentials ([`RENEW`]) and [`STOP`],
-//! or the end of the stream, which is the parent's end. Worker to parent: [`Report`]s, first that it was diverted,
-//! then whether it is ready. The first byte may bring a file descriptor, the worker's standard output from then on.
-//! Bootstrap and reports are their length in four bytes, big endian, and MessagePack. Nobody
-//! else holds an end of the pair.
+//! ```text
+//!   parent                                worker
+//!     | --- WorkerInit ------------------> |     first byte may carry the fd of the worker's output
+//!     | <-- Report::Diverted ------------- |
+//!     | <-- Report::Ready or Failed ------ |
+//!     | --- HANDOFF + host id, with an fd  |     any number, in any order:
+//!     | --- RENEW + Credentials ---------> |
+//!     | <-- Report::ActorEvents, Tasks, .. |
+//!     | --- STOP, or end of the stream --> |     the end of the stream is the end of the parent
+//! ```
+//!
+//! Messages are MessagePack with a length prefix of four bytes, big endian. No other process holds an end of
+//! the pair, so its closing proves the end of the other side.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -18,85 +26,85 @@ use crate::id::HostUid;
 use crate::transport::Credentials;
 use crate::wire::{self, Encoded};
 
-/// The byte that asks a worker to end in order.
+/// Byte that requests a graceful stop.
 pub(crate) const STOP: u8 = b's';
 
-/// The byte that comes with a connection: the id of the host that it is for follows, in eight bytes.
+/// Byte that passes a connection as a file descriptor; the host id follows in eight bytes.
 pub(crate) const HANDOFF: u8 = b'c';
 
-/// The longest message, in bytes: an error's text and its path fit well.
+/// Maximum length of a message, in bytes: enough for the text of an error with paths.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
-/// The byte before new credentials, which come as a message.
+/// Byte before new credentials, which follow as a message.
 pub(crate) const RENEW: u8 = b'k';
 
-/// What a worker is to be.
+/// Initial configuration of a worker.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct WorkerInit {
     pub(crate) secret: [u8; 32],
     pub(crate) limits: Limits,
-    /// The stack of each thread that runs handlers or tasks.
+    /// Stack size of each thread that runs handlers or tasks, in bytes.
     pub(crate) stack_bytes: usize,
-    /// The host of its actors.
+    /// Identity of the host that runs actors.
     pub(crate) actors: HostUid,
-    /// The host of its tasks.
+    /// Identity of the host that runs tasks.
     pub(crate) tasks: HostUid,
-    /// Where it stands in a cluster of nodes; none in a local one, where it listens for itself.
+    /// Context in a cluster of nodes; `None` in a local cluster, whose workers listen themselves.
     pub(crate) node: Option<NodeContext>,
 }
 
-/// What a worker of a node has beside what any worker has.
+/// Additional configuration of a worker on a node.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct NodeContext {
     pub(crate) credentials: Credentials,
-    /// Where the node is reached; what arrives there for the worker is passed to it.
+    /// Address of the node; connections to it are handed to the worker that they name.
     pub(crate) address: SocketAddr,
     pub(crate) head: HeadInfo,
 }
 
-/// Where a cluster's head is, and what it does.
+/// Identity and address of the head.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct HeadInfo {
     pub(crate) head: HostUid,
-    /// Where to dial it; none where it dials, as the driver of a local cluster does.
+    /// Address to dial; `None` where the head dials, as the driver of a local cluster does.
     pub(crate) at: Option<SocketAddr>,
-    /// The job that this is for.
+    /// Job of the recipient.
     pub(crate) job: JobId,
-    /// Whether it keeps account of every actor, and not only of those with wishes.
+    /// Set if the head tracks every actor, and not only those with constraints.
     pub(crate) tracks_all_actors: bool,
 }
 
-/// The most reports of lives, or counts of tasks, in one message: with names of hundreds of bytes they fit.
+/// Maximum number of actor events, or task counts, in one message. With names of some hundred bytes they fit.
 pub(crate) const EVENTS_PER_REPORT_MAX: usize = 64;
 
-/// What a worker has to say.
+/// Message of a worker to its parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The process is a worker: none of the program's `main` runs any more.
+    /// The process runs as a worker, and no longer in the program's `main`.
     Diverted,
     /// Both hosts listen.
     Ready { actors_at: SocketAddr, tasks_at: SocketAddr },
-    /// It cannot start, or ends for a reason of its own.
+    /// The worker cannot start, or ends because of an error.
     Failed { why: String },
-    /// Actors that the cluster keeps account of have come to life or ended, in that order.
+    /// Tracked actors were created or ended, in this order.
     ActorEvents(Vec<ActorEvent>),
-    /// How many tasks it has had by now, by function.
+    /// Task counts so far, by function.
     Tasks(Vec<TaskCount>),
-    /// Actors of a type live in it that the cluster keeps no account of.
+    /// Type name of untracked actors in the worker.
     Class(String),
 }
 
-/// What has become of an actor.
+/// Lifecycle event of an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ActorEvent {
     Started { actor: ActorKey, class: String, at: ActorLocation },
     Stopped { actor: ActorKey, cause: String },
 }
 
-/// The longest text of how an actor ended that is told, in bytes.
+/// Maximum length of the text that explains an actor's end, in bytes.
 pub(crate) const CAUSE_BYTES_MAX: usize = 200;
 
-/// Encodes a message with its length.
+/// Encodes a message with its length prefix.
 pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     wire::encode(message, MESSAGE_BYTES_MAX, |body| {
         let mut bytes = (body.message.len() as u32).to_be_bytes().to_vec();
@@ -120,7 +128,7 @@ pub(crate) fn read<T: DeserializeOwned>(mut stream: impl Read) -> io::Result<T> 
     decode(&body)
 }
 
-/// The length that a message announces, if it may have it.
+/// Validates a length prefix.
 pub(crate) fn validate_length(length: [u8; 4]) -> io::Result<usize> {
     let length = u32::from_be_bytes(length) as usize;
     if length > MESSAGE_BYTES_MAX {
@@ -129,7 +137,7 @@ pub(crate) fn validate_length(length: [u8; 4]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// Decodes a message's body.
+/// Decodes the body of a message.
 pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     wire::decode(Encoded { message: body, attachments: &[] })
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))

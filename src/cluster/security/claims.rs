@@ -1,4 +1,4 @@
-//! What a certificate says of a process.
+//! Claims of a process that its certificate attests.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,27 +8,30 @@ use crate::config::CERTIFIED_HOSTS_MAX;
 use crate::id::{HostId, HostUid};
 use crate::transport::{Role, host_name, host_name_as};
 
-/// What a process is, for an authority to certify.
+/// Role, hosts, job and node of a process, for the authority to certify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claims {
-    /// What it is.
+    /// Role in the cluster.
     pub role: Role,
-    /// Its hosts, each in its present life.
+    /// Hosts of the process, each with its incarnation.
     pub hosts: Vec<HostUid>,
-    /// The job that it works for, if it works for one.
+    /// Job that the process works for, if any.
     pub job: Option<JobId>,
-    /// The node that it is on, or is the agent of.
+    /// Node that the process runs on, or is the agent of.
     pub node: Option<NodeId>,
 }
 
 impl Claims {
-    /// The names that a certificate has for them.
+    /// DNS names that express the claims in a certificate.
     #[must_use]
     pub(crate) fn names(&self) -> Vec<String> {
         let Self { role, hosts, job, node } = self;
         let mut names = vec![role.name()];
+        // A dialler knows the host but not its role, an authorization check needs both: hence two names a host.
         names.extend(hosts.iter().flat_map(|host| [host_name(*host), host_name_as(*host, *role)]));
         names.extend(job.map(|job| job_name(job, *role)));
+        // Such a driver enrolled through its node's agent, without the token. Without this name it could speak
+        // for every job of the cluster.
         if job.is_some() && *role == Role::Driver {
             names.push(ONE_JOB.to_owned());
         }
@@ -36,11 +39,11 @@ impl Claims {
         names
     }
 
-    /// Whether a process that has nothing but the token may claim this of itself.
+    /// Checks that a process may claim this with nothing but the token.
     ///
     /// # Errors
     ///
-    /// [`ClaimsError`] if only the cluster itself makes such processes, or the claims are of no use.
+    /// [`ClaimsError`] if the role is one that only the cluster itself assigns, or the hosts are not acceptable.
     pub(crate) fn check_claimable(&self) -> Result<(), ClaimsError> {
         if matches!(self.role, Role::Head | Role::Worker) {
             return Err(ClaimsError::Role { role: self.role });
@@ -56,37 +59,37 @@ impl Claims {
     }
 }
 
-/// Claims that are not certified.
+/// Claims that the authority does not certify.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum ClaimsError {
-    /// Nobody becomes that by the token alone.
+    /// The token does not grant this role.
     #[error("a token lets agents and drivers into the cluster, and no {role}")]
     Role {
-        /// What was claimed.
+        /// Claimed role.
         role: Role,
     },
-    /// Somebody else is the head.
-    #[error("host {} is the head, and nobody else can be", HostId::HEAD)]
+    /// The host id is reserved for the head.
+    #[error("host {} is the head, and a token does not grant that", HostId::HEAD)]
     Head,
-    /// A certificate is for some hosts, and not for very many.
+    /// The number of hosts is zero or above the limit.
     #[error("a certificate was asked for {count} hosts; it is for 1 to {CERTIFIED_HOSTS_MAX}")]
     Hosts {
-        /// For how many.
+        /// Number of claimed hosts.
         count: usize,
     },
 }
 
-/// The name that the certificate of a driver has that may speak of one job alone.
+/// Certificate name that restricts a driver to the one job of its certificate.
 pub(crate) const ONE_JOB: &str = "one-job.driver.roadshow";
 
-/// The name that certificates of a job's processes have.
+/// Certificate name of the processes of a job.
 #[must_use]
 pub(crate) fn job_name(job: JobId, role: Role) -> String {
     format!("j{job}.{}", role.name())
 }
 
-/// The name that certificates of a node's processes have.
+/// Certificate name of the processes of a node.
 #[must_use]
 pub(crate) fn node_name(node: NodeId, role: Role) -> String {
     format!("n{node}.{}", role.name())

@@ -1,4 +1,4 @@
-//! A process's request for a certificate: its key, which stays, and what is sent to the authority.
+//! Certificate signing request of a process; the private key stays in the process.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use thiserror::Error;
 
 use crate::transport::{Credentials, CredentialsError};
 
-/// A new key, and the request for a certificate to it.
+/// New key pair and the certificate signing request for it.
 pub(crate) struct CertificateRequest {
     key: KeyPair,
     csr: Vec<u8>,
 }
 
-/// No key or no request could be made.
+/// Failure to generate the key pair or the request.
 #[derive(Debug, Error)]
 #[error("cannot make a key: {0}")]
 pub struct RequestError(rcgen::Error);
@@ -25,38 +25,39 @@ impl From<rcgen::Error> for RequestError {
 }
 
 impl CertificateRequest {
-    /// Makes a key, and a request that is signed by it.
+    /// Generates a key pair and a request signed with it.
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the operating system gives no random numbers.
+    /// [`RequestError`] if the operating system has no random numbers.
     pub(crate) fn new() -> Result<Self, RequestError> {
         let key = KeyPair::generate()?;
-        // It says nothing but the key: what the certificate is to say is claimed beside it.
+        // The request carries the key alone. The claims travel beside it, because the authority must check them
+        // against the token's rights before it signs.
         let csr = CertificateParams::default().serialize_request(&key)?.der().to_vec();
         Ok(Self { key, csr })
     }
 
-    /// The request, as PKCS #10 in DER.
+    /// PKCS #10 request in DER.
     #[must_use]
     pub(crate) fn csr(&self) -> &[u8] {
         &self.csr
     }
 
-    /// The credentials that the authority's answer makes of the key.
+    /// Credentials of this key and the certificate chain that the authority issued.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if the answer is not for this key.
+    /// [`CredentialsError`] if the chain is not for this key.
     pub(crate) fn credentials(self, chain: Vec<Vec<u8>>) -> Result<Credentials, CredentialsError> {
         Credentials::new(chain, self.key.serialize_der())
     }
 
-    /// Renews credentials by the authority's answer.
+    /// Replaces the certificate of existing credentials by the chain that the authority issued.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if the answer is not for this key, or from another authority than before.
+    /// [`CredentialsError`] if the chain is not for this key, or comes from another authority.
     #[cfg(test)]
     pub(crate) fn renew(
         self,

@@ -1,7 +1,7 @@
-//! How a process becomes a member: it shows the head that it knows the token, and gets a certificate.
+//! Enrolment: a process proves that it knows the token and receives a certificate.
 //!
-//! A submitted driver that runs as another user than its node's agent has no token. It asks the agent over a socket
-//! ([`ENROLMENT_VARIABLE`]), and the agent has the head certify it for its job.
+//! A submitted driver that runs as another user than its node's agent has no token. It sends its request over a
+//! socket ([`ENROLMENT_VARIABLE`]), and the agent has the head certify the driver for its job.
 
 use std::fmt;
 use std::io;
@@ -22,58 +22,57 @@ use crate::id::HostUid;
 use crate::session::Secret;
 use crate::transport::Credentials;
 
-/// The variable with the path of the socket by which a submitted driver enrols.
+/// Environment variable with the path of the socket through which a submitted driver enrols.
 pub(crate) const ENROLMENT_VARIABLE: &str = "ROADSHOW_ENROLMENT";
 
-/// Enrols with the head at one of these addresses, for the first time; gives at which.
+/// Enrols for the first time with the head at one of these addresses, and returns the address that answered.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future gives the attempt up.
+/// Dropping the future cancels the attempt.
 pub(crate) async fn enrol(
     heads: &[SocketAddr],
     token: &Token,
     claims: &Claims,
 ) -> Result<(SocketAddr, Enrolment), TokenRpcError> {
-    let (head, mut desk) = TokenRpcClient::connect_any(None, heads, Endpoint::Head, token).await?;
-    Ok((head, desk.enrol(claims).await?))
+    let (head, mut client) = TokenRpcClient::connect_any(None, heads, Endpoint::Head, token).await?;
+    Ok((head, client.enrol(claims).await?))
 }
 
-/// Whether a process that comes back to the head needs another certificate.
+/// Reason for which a rejoining process may need another certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewal {
     /// The next certificate is due.
     Due,
-    /// If the one that it has is not fresh any more.
+    /// The present certificate may have lost its freshness; otherwise it is reused.
     IfStale,
 }
 
-/// The head that a process has come back to.
+/// Head that a process has rejoined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Back {
-    /// Which of its addresses has answered.
+pub(crate) struct Rejoined {
+    /// Address at which the head answered.
     pub(crate) head_at: SocketAddr,
-    /// In its present life.
+    /// Present incarnation of the head.
     pub(crate) head: HostUid,
-    /// Whether the process has another certificate now.
+    /// The process has another certificate now.
     pub(crate) renewed: bool,
 }
 
-/// Comes back to the head at one of these addresses, as the process whose certificate this is. The address `last`
-/// had the head before, and is tried first.
+/// Rejoins the head at one of these addresses with the process's present certificate. `last`, the head's previous
+/// address, is tried first.
 ///
-/// A fresh certificate is kept: after a restart of the head thousands come back, and each signature is work for the
-/// one head. Where the head asks for it, or `renewal` says so, the process is certified anew. Its certificate may
-/// have expired: the desk takes it all the same, and the head certifies nobody else for its hosts while the process
-/// lives.
+/// A fresh certificate is kept: after a restart of the head thousands of members rejoin, and every signature costs
+/// the one head CPU time. The process enrols again if the head demands it or if `renewal` says so. An expired
+/// certificate is accepted here: the head certifies no other process for these hosts while this one lives.
 ///
 /// # Errors
 ///
-/// [`TokenRpcError`] if no head answers, or it does not take the process back.
+/// [`TokenRpcError`] if no head answers, or the head rejects the process.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future gives the attempt up.
+/// Dropping the future cancels the attempt.
 pub(crate) async fn rejoin(
     heads: &[SocketAddr],
     last: SocketAddr,
@@ -81,32 +80,34 @@ pub(crate) async fn rejoin(
     claims: &Claims,
     credentials: &Credentials,
     renewal: Renewal,
-) -> Result<Back, TokenRpcError> {
+) -> Result<Rejoined, TokenRpcError> {
+    // The addresses are dialled one after another with a pause between, so the likeliest one goes first.
     let others = heads.iter().copied().filter(|head| *head != last);
     let heads: Vec<_> = iter::once(last).chain(others).collect();
     let connected = TokenRpcClient::connect_any(Some(credentials), &heads, Endpoint::Head, token).await;
-    let (head_at, mut desk) = connected?;
+    let (head_at, mut client) = connected?;
     if renewal == Renewal::IfStale
         && credentials.is_fresh()
-        && let Some(returned) = desk.rejoin(claims).await?
+        && let Some(returned) = client.rejoin(claims).await?
     {
-        return Ok(Back { head_at, head: returned.head, renewed: false });
+        return Ok(Rejoined { head_at, head: returned.head, renewed: false });
     }
-    let enrolled = desk.enrol(claims).await?;
+    let enrolled = client.enrol(claims).await?;
+    // Shared by all hosts of the process; links that are up keep the certificate they were opened with.
     credentials.renew(&enrolled.credentials)?;
-    Ok(Back { head_at, head: enrolled.head, renewed: true })
+    Ok(Rejoined { head_at, head: enrolled.head, renewed: true })
 }
 
-/// What lets a driver into its cluster.
+/// Means by which a driver enrols.
 #[derive(Debug)]
 pub(crate) enum DriverEnrolment {
-    /// The cluster's token.
+    /// Token of the cluster.
     Token(Token),
-    /// The agent that has started it, at this socket.
+    /// Socket of the agent that has started the driver.
     Agent(PathBuf),
 }
 
-/// A driver that is enrolled, where the head is, and what hosts prove to each other.
+/// Enrolled driver: its enrolment, the head's address, and the hosts' session secret.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) head_at: SocketAddr,
@@ -115,7 +116,7 @@ pub(crate) struct Admitted {
 }
 
 impl DriverEnrolment {
-    /// Enrols for the first time.
+    /// Enrols the driver for the first time.
     pub(crate) async fn enrol(
         &self,
         heads: &[SocketAddr],
@@ -130,7 +131,7 @@ impl DriverEnrolment {
         }
     }
 
-    /// Takes the driver back, as [`rejoin`] does. An agent has it certified anew each time.
+    /// Rejoins as [`rejoin`] does. Through an agent the driver enrols anew each time.
     pub(crate) async fn rejoin(
         &self,
         heads: &[SocketAddr],
@@ -138,27 +139,28 @@ impl DriverEnrolment {
         claims: &Claims,
         credentials: &Credentials,
         renewal: Renewal,
-    ) -> Result<Back, TokenRpcError> {
+    ) -> Result<Rejoined, TokenRpcError> {
         match self {
             Self::Token(token) => rejoin(heads, last, token, claims, credentials, renewal).await,
             Self::Agent(socket) => {
                 let Admitted { head_at, enrolment, .. } = ask_agent(socket, claims).await?;
+                // Without the token there is no connection to the head on which the old certificate could be shown.
                 credentials.renew(&enrolment.credentials)?;
-                Ok(Back { head_at, head: enrolment.head, renewed: true })
+                Ok(Rejoined { head_at, head: enrolment.head, renewed: true })
             }
         }
     }
 }
 
-/// A driver's request to its agent.
+/// Enrolment request of a driver to its agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EnrolRequest {
     pub(crate) hosts: Vec<HostUid>,
-    /// PKCS #10, in DER.
+    /// PKCS #10 request in DER.
     pub(crate) csr: Vec<u8>,
 }
 
-/// The agent's answer.
+/// Reply of the agent.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum EnrolReply {
     Enrolled { chain: Vec<Vec<u8>>, head: HostUid, head_at: SocketAddr, secret: [u8; 32] },
@@ -166,7 +168,7 @@ pub(crate) enum EnrolReply {
 }
 
 impl fmt::Debug for EnrolReply {
-    /// Without the secret.
+    /// Omits the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Enrolled { head, head_at, .. } => f
@@ -182,14 +184,15 @@ impl fmt::Debug for EnrolReply {
 /// Enrols through the agent that has started this process.
 async fn ask_agent(socket: &Path, claims: &Claims) -> Result<Admitted, TokenRpcError> {
     let request = CertificateRequest::new()?;
-    let asked = EnrolRequest { hosts: claims.hosts.clone(), csr: request.csr().to_vec() };
-    let broken = |error: io::Error| TokenRpcError::Broken(format!("that of this node's agent: {error}"));
-    let reply = timeout(HANDSHAKE_TIMEOUT, converse(socket, &asked)).await;
-    let late =
+    let message = EnrolRequest { hosts: claims.hosts.clone(), csr: request.csr().to_vec() };
+    let broken = |error: io::Error| TokenRpcError::Broken(format!("this node's agent: {error}"));
+    let reply = timeout(HANDSHAKE_TIMEOUT, exchange(socket, &message)).await;
+    let timed_out =
         |_| TokenRpcError::Broken(format!("this node's agent did not answer within {HANDSHAKE_TIMEOUT:?}"));
-    match reply.map_err(late)?.map_err(broken)? {
+    match reply.map_err(timed_out)?.map_err(broken)? {
         EnrolReply::Enrolled { chain, head, head_at, secret } => {
             let credentials = request.credentials(chain)?;
+            // A driver has no use for the cluster's name, so the agent does not send it.
             let enrolment = Enrolment { credentials, head, cluster: String::new() };
             Ok(Admitted { head_at, enrolment, secret: Secret::from_bytes(secret) })
         }
@@ -197,7 +200,7 @@ async fn ask_agent(socket: &Path, claims: &Claims) -> Result<Admitted, TokenRpcE
     }
 }
 
-async fn converse(socket: &Path, request: &EnrolRequest) -> io::Result<EnrolReply> {
+async fn exchange(socket: &Path, request: &EnrolRequest) -> io::Result<EnrolReply> {
     let mut connection = UnixStream::connect(socket).await?;
     connection.write_all(&worker::encode(request)?).await?;
     let mut length = [0; 4];

@@ -1,4 +1,8 @@
-//! The token that lets a process into a cluster, as people copy it.
+//! Cluster token: the digest of the authority's key and a secret, as one word that people can copy.
+//!
+//! ```text
+//! rs1_ base32( key digest, 32 bytes | secret, 16 bytes | checksum, 4 bytes )      84 letters for 52 bytes
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,44 +14,44 @@ use thiserror::Error;
 use super::KeyDigest;
 use crate::session::Secret;
 
-/// What a token begins with: of which kind it is.
+/// Prefix that names the format and its version.
 const PREFIX: &str = "rs1_";
 
-/// The letters of the rest: base32 of RFC 4648 in lower case. None of them is taken for another easily, and
-/// a double click selects all of them.
+/// Base32 alphabet of RFC 4648 in lower case. It has no digit that resembles a letter, and a double click selects
+/// the whole token.
 const BASE32_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 const DIGEST_BYTES: usize = 32;
-/// As much as a key of AES-128 has: nobody can try them all, and proofs reveal nothing of it.
+/// Entropy of an AES-128 key: it cannot be guessed, and the HMAC proofs reveal nothing of it.
 const SECRET_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 4;
 const TOKEN_BYTES: usize = DIGEST_BYTES + SECRET_BYTES + CHECKSUM_BYTES;
 
-/// What a process needs to belong to a cluster: which authority is the cluster's, and a secret.
+/// Credential that admits a process to a cluster: the digest of the authority's key, and a secret.
 ///
-/// Its `Display` is the token itself, in one word; its `Debug` shows nothing of it.
+/// `Display` writes the token itself; `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     authority: KeyDigest,
     secret: [u8; SECRET_BYTES],
 }
 
-/// A text is no token.
+/// Text that is not a token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum TokenError {
-    /// It is something else.
+    /// The text has another format.
     #[error(
         "that is no token: one begins with `{PREFIX}`; copy it from what `roadshow start --head` printed"
     )]
     NotAToken,
-    /// It was a token once.
+    /// The text has the format of a token but fails its checksum or length.
     #[error("the token is mistyped: a letter of it is wrong or missing; copy all of it once more")]
     Mistyped,
 }
 
 impl Token {
-    /// A token of that authority, with a new secret.
+    /// Token of an authority, with a new random secret.
     #[cfg(feature = "cli")]
     pub(in crate::cluster) fn new(authority: KeyDigest) -> Self {
         let mut secret = [0; SECRET_BYTES];
@@ -55,29 +59,31 @@ impl Token {
         Self { authority, secret }
     }
 
-    /// The digest of the authority's key.
+    /// Digest of the authority's public key.
     pub(in crate::cluster) fn authority(&self) -> &KeyDigest {
         &self.authority
     }
 
-    /// What hosts of the cluster prove to each other.
+    /// Shared secret of the hosts' session handshakes, derived from the token's secret.
     #[must_use]
     pub(crate) fn session_secret(&self) -> Secret {
+        // Derived, so that a leaked session secret does not authenticate a token RPC.
         Secret::from_bytes(self.mac(b"roadshow session", b"").finalize().into_bytes().into())
     }
 
-    /// Proves knowledge of the secret to one side of the connection that `binding` is of.
+    /// HMAC proof of the secret for one direction (`label`) of the connection with this channel binding.
     pub(in crate::cluster) fn prove(&self, label: &[u8], binding: &[u8]) -> [u8; 32] {
         self.mac(label, binding).finalize().into_bytes().into()
     }
 
-    /// Checks a proof, in a time that does not depend on where it is wrong.
+    /// Verifies a proof in constant time.
     pub(in crate::cluster) fn verify(&self, label: &[u8], binding: &[u8], proof: &[u8]) -> bool {
         self.mac(label, binding).verify_slice(proof).is_ok()
     }
 
     fn mac(&self, label: &[u8], data: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of every length");
+        // No separator is needed: no label in use is a prefix of another.
         mac.update(label);
         mac.update(data);
         mac
@@ -121,7 +127,7 @@ impl fmt::Display for Token {
 impl FromStr for Token {
     type Err = TokenError;
 
-    /// Blanks around it are no part of it, and capitals are as good.
+    /// Accepts upper case and surrounding blanks.
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let text = text.trim().to_ascii_lowercase();
         let letters = text.strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
@@ -140,7 +146,8 @@ impl FromStr for Token {
         let mut token = Self { authority: [0; DIGEST_BYTES], secret: [0; SECRET_BYTES] };
         token.authority.copy_from_slice(&bytes[..DIGEST_BYTES]);
         token.secret.copy_from_slice(&bytes[DIGEST_BYTES..][..SECRET_BYTES]);
-        // With the last letter's unused bits, and the number of letters.
+        // The checksum does not cover the unused bits of the last letter nor surplus letters, which would give one token
+        // several spellings. Writing it again and comparing covers both, and the checksum too.
         if token.to_string() == text { Ok(token) } else { Err(TokenError::Mistyped) }
     }
 }
@@ -158,7 +165,7 @@ mod tests {
     const TOKEN: Token = Token { authority: [0xa5; 32], secret: [0x3c; 16] };
 
     #[test]
-    fn token_is_one_word_and_is_read_as_it_was_written() {
+    fn token_is_one_word_and_survives_a_round_trip() {
         let text = TOKEN.to_string();
         assert_eq!(
             text,
@@ -169,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn mistyped_token_is_told_apart_from_something_else() {
+    fn mistyped_token_is_distinguished_from_other_text() {
         let text = TOKEN.to_string();
         for at in PREFIX.len()..text.len() {
             for letter in ["a", "b", "7", "1", "-"] {
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn proof_holds_for_its_label_its_connection_and_its_secret_alone() {
+    fn proof_holds_only_for_its_label_connection_and_secret() {
         let proof = TOKEN.prove(b"one side", b"connection");
         let other = Token { secret: [1; 16], ..TOKEN };
 
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn secret_of_sessions_is_not_that_of_the_token() {
+    fn session_secret_differs_from_the_token_secret() {
         let other = Token { secret: [1; 16], ..TOKEN };
         assert!(TOKEN.session_secret() != other.session_secret());
         assert_eq!(format!("{TOKEN:?} {:?}", TOKEN.session_secret()), "Token(..) Secret(..)");

@@ -1,7 +1,13 @@
-//! A worker's end of the socket pair to its parent.
+//! Worker's end of the control socket to its parent.
 //!
-//! One thread does nothing but read it, so that the worker's end waits for no handler; another, started
-//! with the first report, writes to it, so that a parent which does not read stops no actor.
+//! ```text
+//!   main thread          reads commands (stop, handoff, renew) and nothing else; end of file kills the process
+//!   "roadshow-report"    writes reports; started with the first one
+//!   any thread           appends to `PendingReports` under a lock, and wakes the writer
+//! ```
+//!
+//! Reading has a thread of its own so that no handler delays the end of the worker. Writing has one so that a
+//! parent that does not read stops no actor.
 
 use std::io;
 use std::net::TcpStream;
@@ -17,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::io_thread::IoThread;
 use crate::cluster::launch::descendants;
-use crate::cluster::launch::descendants::Mark;
+use crate::cluster::launch::descendants::WorkerMark;
 use crate::cluster::launch::fd_passing;
 use crate::cluster::model::TaskCount;
 use crate::cluster::protocol::worker;
@@ -29,50 +35,51 @@ use crate::id::HostId;
 use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::Credentials;
 
-/// The stack of a thread that only writes to a socket.
+/// Stack size of the thread that writes reports.
 const STACK_BYTES: usize = 64 << 10;
 
-/// How long the end of a worker waits for its last reports to be written.
+/// Time that the end of a worker waits for its last reports to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Where connections for the hosts of this process go.
+/// Queues of the connections that were handed to this process, by the host they are for.
 pub(crate) type InboundQueues = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
 
-/// Watches the parent, on a thread that does nothing else.
+/// Watch on the parent; runs on a thread that does nothing else.
 #[derive(Debug)]
 pub(crate) struct ControlSocketWatch {
-    pub(crate) lifeline: UnixStream,
+    pub(crate) control_socket: UnixStream,
     pub(crate) ask_to_stop: oneshot::Sender<()>,
-    pub(crate) doors: InboundQueues,
+    pub(crate) inbound_queues: InboundQueues,
     pub(crate) credentials: Option<Credentials>,
-    pub(crate) mark: Option<Mark>,
-    /// Keeps a hangup from ending the process. The kernel sends one to the worker's process group when the
-    /// parent ends while a process of the group is stopped, as all are that the worker is about to end.
+    pub(crate) mark: Option<WorkerMark>,
+    /// Keeps SIGHUP from ending the process. The kernel sends it to the worker's process group when the parent ends
+    /// while a member is stopped. The worker stops all members to end them, and must live until it has.
     pub(crate) _hangups: tokio::signal::unix::Signal,
-    /// The thread that serves the worker's hosts.
+    /// I/O thread, which serves the worker's hosts.
     pub(crate) _io: IoThread,
 }
 
 impl ControlSocketWatch {
-    /// Watches until the process ends. The parent's end is that of this process.
+    /// Handles the parent's commands until the process ends. It ends with its parent.
     pub(crate) fn run(self) -> ! {
-        let Self { lifeline, ask_to_stop, doors, credentials, mark, _hangups, _io } = self;
+        let Self { control_socket, ask_to_stop, inbound_queues, credentials, mark, _hangups, _io } = self;
         let mut ask_to_stop = Some(ask_to_stop);
         loop {
             let mut byte = [0];
-            match fd_passing::receive(&lifeline, &mut byte) {
+            match fd_passing::receive(&control_socket, &mut byte) {
                 Ok((1, None)) if byte[0] == STOP => {
-                    // The worker may be about to end for another reason.
+                    // The receiver is gone if the worker is ending for another reason.
                     let _ = ask_to_stop.take().map(|ask| ask.send(()));
                 }
-                // Without the connection if this process has too many files open to take it.
+                // The descriptor is missing if this process has reached its limit of open files; the message is read
+                // nevertheless, to keep the stream in step.
                 Ok((1, fd)) if byte[0] == HANDOFF => {
-                    if take_connection(&lifeline, fd.map(TcpStream::from), &doors).is_err() {
+                    if take_connection(&control_socket, fd.map(TcpStream::from), &inbound_queues).is_err() {
                         kill_self(mark.as_ref());
                     }
                 }
                 Ok((1, None)) if byte[0] == RENEW => {
-                    if renew(&lifeline, credentials.as_ref()).is_err() {
+                    if renew(&control_socket, credentials.as_ref()).is_err() {
                         kill_self(mark.as_ref());
                     }
                 }
@@ -83,77 +90,81 @@ impl ControlSocketWatch {
     }
 }
 
-/// Takes up the certificate that comes.
-fn renew(lifeline: &UnixStream, credentials: Option<&Credentials>) -> io::Result<()> {
-    let fresh: Credentials = worker::read(lifeline)?;
+/// Reads new credentials and installs them.
+fn renew(control_socket: &UnixStream, credentials: Option<&Credentials>) -> io::Result<()> {
+    let fresh: Credentials = worker::read(control_socket)?;
     if let Some(Err(error)) = credentials.map(|credentials| credentials.renew(&fresh)) {
-        tracing::warn!(%error, "the worker keeps the certificate that it has");
+        tracing::warn!(%error, "cannot install the new certificate; the worker keeps its present one");
     }
     Ok(())
 }
 
 fn take_connection(
-    mut lifeline: &UnixStream,
+    mut control_socket: &UnixStream,
     connection: Option<TcpStream>,
-    doors: &InboundQueues,
+    inbound_queues: &InboundQueues,
 ) -> io::Result<()> {
     let mut host = [0; 8];
-    io::Read::read_exact(&mut lifeline, &mut host)?;
-    // Where nobody takes it, or there is no room, it is closed, and whoever dialled tries again.
-    if let (Some(connection), Some(door)) = (connection, doors.get(&HostId(u64::from_be_bytes(host)))) {
-        let _ = door.try_send(connection);
+    io::Read::read_exact(&mut control_socket, &mut host)?;
+    // A full queue or an unknown host closes the connection, and the dialler retries. Waiting here would delay the
+    // worker's end.
+    let host = HostId(u64::from_be_bytes(host));
+    if let (Some(connection), Some(queue)) = (connection, inbound_queues.get(&host)) {
+        let _ = queue.try_send(connection);
     }
     Ok(())
 }
 
-/// Ends the process, whatever its threads do and hold, and before it what it has started.
-fn kill_self(mark: Option<&Mark>) -> ! {
+/// Kills this process after its descendants, whatever its threads do.
+fn kill_self(mark: Option<&WorkerMark>) -> ! {
     let (own, none) = (getpid(), Rlimit { current: Some(0), maximum: Some(0) });
-    // The threads go on meanwhile. Where this is allowed for a user, they start no more processes.
+    // Other threads still run user code. With a process limit of zero they start no more processes; root is not
+    // bound by the limit.
     let _ = setrlimit(Resource::Nproc, none);
     descendants::end_all(std::process::id(), mark);
-    // Fails for no process that may signal itself.
+    // A process may always signal itself; `abort` is for the case that this fails nevertheless.
     let _ = kill_process(own, Signal::KILL);
     std::process::abort()
 }
 
-/// Reports the lives of actors to the parent, in their order, many at a time; and how many tasks there were.
+/// Reports to the parent: actor events in their order, many in a message, and counts of tasks.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    shared: Arc<(Mutex<Pending>, Condvar)>,
-    /// Where the name of the type lies that was told last: another actor of it costs no lock.
+    shared: Arc<(Mutex<PendingReports>, Condvar)>,
+    /// Address of the last reported class name. Another actor of the same class then costs no lock.
     last_class: AtomicUsize,
     classes: Mutex<Vec<&'static str>>,
 }
 
-/// A parent calls a worker by the type of its actors if there is one. More than two need not be told.
-const CLASSES_TOLD_MAX: usize = 2;
+/// Most class names reported. The parent names a worker after its class if it has one; two prove that it has not.
+const CLASSES_REPORTED_MAX: usize = 2;
 
+/// Reports that wait for the writer.
 #[derive(Debug)]
-struct Pending {
+struct PendingReports {
     events: Vec<ActorEvent>,
     tasks: Vec<TaskCount>,
     classes: Vec<&'static str>,
-    /// Whether the thread that writes is at it.
+    /// The writer is writing a batch that it has taken out.
     writing: bool,
-    /// Until the thread that writes has been started.
-    lifeline: Option<UnixStream>,
+    /// Socket for the writer; taken when its thread starts.
+    control_socket: Option<UnixStream>,
 }
 
-impl Pending {
+impl PendingReports {
     fn is_empty(&self) -> bool {
         self.events.is_empty() && self.tasks.is_empty() && self.classes.is_empty()
     }
 }
 
 impl Reporter {
-    pub(crate) fn new(lifeline: UnixStream) -> Self {
-        let pending = Pending {
+    pub(crate) fn new(control_socket: UnixStream) -> Self {
+        let pending = PendingReports {
             events: Vec::new(),
             tasks: Vec::new(),
             classes: Vec::new(),
             writing: false,
-            lifeline: Some(lifeline),
+            control_socket: Some(control_socket),
         };
         Self {
             shared: Arc::new((Mutex::new(pending), Condvar::new())),
@@ -162,41 +173,44 @@ impl Reporter {
         }
     }
 
-    fn report(&self, add: impl FnOnce(&mut Pending)) {
+    /// Adds a report and wakes the writer, which the first report starts.
+    fn report(&self, add: impl FnOnce(&mut PendingReports)) {
         let (pending, more) = &*self.shared;
-        let lifeline = {
+        let control_socket = {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
             add(&mut pending);
-            pending.lifeline.take()
+            pending.control_socket.take()
         };
-        if let Some(lifeline) = lifeline {
+        if let Some(control_socket) = control_socket {
             let shared = Arc::clone(&self.shared);
             let writer = thread::Builder::new().name("roadshow-report".to_owned());
-            if let Err(error) = writer.stack_size(STACK_BYTES).spawn(move || write(&lifeline, &shared)) {
-                tracing::error!(%error, "the cluster will not hear of this worker's actors");
+            if let Err(error) = writer.stack_size(STACK_BYTES).spawn(move || write(&control_socket, &shared))
+            {
+                tracing::error!(%error, "cannot start the report thread; actor events of this worker are lost");
             }
         }
         more.notify_all();
     }
 }
 
-fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
+/// Loop of the writer: takes all pending reports at a time and writes them without the lock.
+fn write(control_socket: &UnixStream, (pending, more): &(Mutex<PendingReports>, Condvar)) {
     loop {
         let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.writing = false;
         more.notify_all();
         let pending = more.wait_while(pending, |pending| pending.is_empty());
         let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
-        let (lives, tasks) = (std::mem::take(&mut pending.events), std::mem::take(&mut pending.tasks));
+        let (events, tasks) = (std::mem::take(&mut pending.events), std::mem::take(&mut pending.tasks));
         let classes = std::mem::take(&mut pending.classes);
         pending.writing = true;
         drop(pending);
         let classes = classes.into_iter().map(|class| Report::Class(class.to_owned()));
-        let lives = lives.chunks(EVENTS_PER_REPORT_MAX).map(|lives| Report::ActorEvents(lives.to_vec()));
+        let events = events.chunks(EVENTS_PER_REPORT_MAX).map(|events| Report::ActorEvents(events.to_vec()));
         let tasks = tasks.chunks(EVENTS_PER_REPORT_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
-        for report in classes.chain(lives).chain(tasks) {
-            if worker::write(lifeline, &report).is_err() {
-                // The parent has gone, and so does this process.
+        for report in classes.chain(events).chain(tasks) {
+            if worker::write(control_socket, &report).is_err() {
+                // The parent has ended, and the watch ends this process.
                 return;
             }
         }
@@ -205,15 +219,16 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
 
 impl LifecycleObserver for Reporter {
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
-        let life = ActorEvent::Started { actor, class: class.to_owned(), at };
-        self.report(|pending| pending.events.push(life));
+        let event = ActorEvent::Started { actor, class: class.to_owned(), at };
+        self.report(|pending| pending.events.push(event));
     }
 
     fn actor_stopped(&self, actor: ActorKey, cause: &str) {
         let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rfind(|at| cause.is_char_boundary(*at));
+        // The cause has to fit a message: it is cut at a character's boundary.
         let end = end.unwrap_or_default();
-        let life = ActorEvent::Stopped { actor, cause: cause[..end].to_owned() };
-        self.report(|pending| pending.events.push(life));
+        let event = ActorEvent::Stopped { actor, cause: cause[..end].to_owned() };
+        self.report(|pending| pending.events.push(event));
     }
 
     fn named(&self, class: &'static str) {
@@ -221,7 +236,7 @@ impl LifecycleObserver for Reporter {
             return;
         }
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        if classes.len() < CLASSES_TOLD_MAX && !classes.contains(&class) {
+        if classes.len() < CLASSES_REPORTED_MAX && !classes.contains(&class) {
             classes.push(class);
             self.report(|pending| pending.classes.push(class));
         }
@@ -235,8 +250,8 @@ impl LifecycleObserver for Reporter {
     fn flush(&self) {
         let (pending, more) = &*self.shared;
         let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = |pending: &mut Pending| pending.writing || !pending.is_empty();
-        // A parent that does not read has other worries.
+        let busy = |pending: &mut PendingReports| pending.writing || !pending.is_empty();
+        // A parent that does not read must not keep this process alive, hence the timeout.
         drop(more.wait_timeout_while(pending, FLUSH_TIMEOUT, busy));
     }
 }

@@ -1,9 +1,16 @@
-//! The other side of a driver, or of an agent: this executable, started as a worker.
+//! Entry point of a worker process: this executable, started by a driver or an agent.
 //!
-//! [`run_if_worker`] takes such a process over before any of the user's code runs. The worker's threads:
-//! one runs actors and serves their host's links, one runs tasks, one does the I/O that must
-//! not wait for either. The thread that called [`run_if_worker`] does nothing but watch the lifeline to the
-//! parent: it may be within a runtime of the program's, so it runs no code of a worker's.
+//! [`run_if_worker`] takes such a process over before any of the user's code runs.
+//!
+//! | thread | runs |
+//! |---|---|
+//! | caller of [`run_if_worker`] | the watch on the control socket, and nothing else |
+//! | `roadshow-io` | the hosts' connections, deadlines and heartbeats |
+//! | `roadshow-actors` | actors |
+//! | `roadshow-tasks` | tasks |
+//! | `roadshow-report` | writes reports to the parent, once there are any |
+//!
+//! The calling thread may be inside a runtime of the program, so it runs no code of the worker.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -22,7 +29,7 @@ use crate::cluster::error::ClusterError;
 use crate::cluster::io_thread::IoThread;
 use crate::cluster::launch::contract::{ProcessRole, WORKER_ENTRY_REACHED, started_as};
 use crate::cluster::launch::descendants;
-use crate::cluster::launch::descendants::Mark;
+use crate::cluster::launch::descendants::WorkerMark;
 use crate::cluster::launch::fd_passing;
 use crate::cluster::launch::process::dup_above_stdio;
 use crate::cluster::protocol::worker;
@@ -33,35 +40,40 @@ use crate::id::HostUid;
 use crate::observe::{Chain, log};
 use crate::transport::{Routed, Tcp};
 
-/// Takes the process over if it was started as a worker, and does not return then.
+/// Enters the worker loop, and never returns, if this process was started as a worker. Otherwise does nothing.
 ///
-/// `#[roadshow::main]` calls it before anything else. A `main` written by hand calls it first, which may be
-/// within `#[actix::main]` or `#[tokio::main]`: a worker has runtimes of its own.
+/// `#[roadshow::main]` calls it before anything else. A `main` written by hand calls it first, also inside of
+/// `#[actix::main]` or `#[tokio::main]`: a worker has runtimes of its own.
 pub fn run_if_worker() {
     WORKER_ENTRY_REACHED.store(true, Ordering::Relaxed);
     match started_as() {
         ProcessRole::Driver => {}
         ProcessRole::Worker => std::process::exit(run()),
-        // The driver was gone before this process began to run.
+        // The parent ended before this process began to run.
         ProcessRole::Orphan => std::process::exit(1),
     }
 }
 
-/// Runs the worker; gives its exit code if it cannot start. Else the process ends elsewhere.
+/// Runs the worker; returns an exit code if it cannot start. Otherwise another thread ends the process.
 fn run() -> i32 {
-    let mark = Mark::of_this_process();
-    let (lifeline, error) = match take_control_socket() {
+    let mark = WorkerMark::of_this_process();
+    let (control_socket, error) = match take_control_socket() {
         Err(error) => (None, ClusterError::from(error)),
-        Ok(lifeline) => match serve(&lifeline, mark.clone()) {
+        Ok(control_socket) => match serve(&control_socket, mark.clone()) {
             Ok(watch) => watch.run(),
-            Err(error) => (Some(lifeline), error),
+            Err(error) => (Some(control_socket), error),
         },
     };
-    end(lifeline.as_ref(), mark.as_ref(), Err(error))
+    end(control_socket.as_ref(), mark.as_ref(), Err(error))
 }
 
-/// Reports why the worker ends, if its parent does not know, and ends what it has started; gives the exit code.
-fn end(lifeline: Option<&UnixStream>, mark: Option<&Mark>, ended: Result<Ended, ClusterError>) -> i32 {
+/// Reports the cause of the worker's end, unless the parent requested it, and ends its descendants; returns the exit
+/// code.
+fn end(
+    control_socket: Option<&UnixStream>,
+    mark: Option<&WorkerMark>,
+    ended: Result<Ended, ClusterError>,
+) -> i32 {
     let is_asked = matches!(ended, Ok(Ended::Asked));
     let why = match ended {
         Ok(Ended::Asked) => None,
@@ -71,88 +83,91 @@ fn end(lifeline: Option<&UnixStream>, mark: Option<&Mark>, ended: Result<Ended, 
     let code = i32::from(why.is_some());
     if let Some(why) = why {
         log::error!(why, "a worker ends");
-        // A parent that has gone meanwhile needs no report.
-        lifeline.map(|lifeline| worker::write(lifeline, &Report::Failed { why }));
+        // The write fails if the parent has ended.
+        control_socket.map(|control_socket| worker::write(control_socket, &Report::Failed { why }));
     }
-    // While this process lives all that it has started is found. Where it has no child, the parent that has asked
-    // it to end finds as much, in one look for all workers that end at the same time.
+    // The descendants are found only while this process lives. A worker without children may skip the scan: the
+    // parent, which requested the end, scans once for all workers that end at the same time.
     if !is_asked || descendants::has_children() {
         descendants::end_all(std::process::id(), mark);
     }
     code
 }
 
-/// Moves the socket to the parent out of the user's reach, and gives the user's code an empty standard
-/// input.
+/// Moves the control socket to a descriptor that user code does not touch, and replaces standard input by an empty
+/// one.
 fn take_control_socket() -> io::Result<UnixStream> {
-    let lifeline = UnixStream::from(dup_above_stdio(io::stdin())?);
+    let control_socket = UnixStream::from(dup_above_stdio(io::stdin())?);
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    // For those who look at the process table; without it the name is that of the link, "exe".
+    // Shown by `ps` and `top`; otherwise the name would be "exe", that of the link.
     let _ = std::fs::write("/proc/self/comm", "roadshow-worker");
-    Ok(lifeline)
+    Ok(control_socket)
 }
 
-/// Reads what this process is to be, and takes up the standard output that comes along, if one does.
-fn be_told(lifeline: &UnixStream) -> Result<WorkerInit, ClusterError> {
+/// Receives the worker's initialisation, and the standard output that may come with it.
+fn receive_init(control_socket: &UnixStream) -> Result<WorkerInit, ClusterError> {
     let mut first = [0];
     let (count, stdout) = loop {
-        match fd_passing::receive(lifeline, &mut first) {
+        match fd_passing::receive(control_socket, &mut first) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             received => break received?,
         }
     };
-    let bootstrap: WorkerInit = worker::read(first[..count].chain(lifeline))?;
+    let init: WorkerInit = worker::read(first[..count].chain(control_socket))?;
     match stdout {
         Some(stdout) => rustix::stdio::dup2_stdout(stdout).map_err(io::Error::from)?,
-        // A local cluster's worker that could not take it prints all to its standard error.
-        None if bootstrap.node.is_none() => {
+        // In a local cluster, a worker whose descriptor was lost prints everything to standard error.
+        None if init.node.is_none() => {
             rustix::stdio::dup2_stdout(io::stderr()).map_err(io::Error::from)?;
         }
         None => {}
     }
-    Ok(bootstrap)
+    Ok(init)
 }
 
-/// Starts the worker's threads. What is left is to watch the lifeline.
-fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<ControlSocketWatch, ClusterError> {
-    worker::write(lifeline, &Report::Diverted)?;
-    let bootstrap = be_told(lifeline)?;
-    setup::run_all(bootstrap.stack_bytes)?;
+/// Starts the worker's threads; returns the watch on the control socket, which the calling thread has to run.
+fn serve(control_socket: &UnixStream, mark: Option<WorkerMark>) -> Result<ControlSocketWatch, ClusterError> {
+    // The order matters. The first report tells a program without a worker entry point from a worker that fails
+    // later. Set-up functions run before the threads that they prepare exist.
+    worker::write(control_socket, &Report::Diverted)?;
+    let init = receive_init(control_socket)?;
+    setup::run_all(init.stack_bytes)?;
     log::init_labelled();
     let (ask_to_stop, stopped) = oneshot::channel();
-    let io = IoThread::start(bootstrap.stack_bytes)?;
+    let io = IoThread::start(init.stack_bytes)?;
+    // Installed before the watch can stop the process group; see `ControlSocketWatch::_hangups`.
     let hangups = {
         let _runtime = io.handle().enter();
         signal(SignalKind::hangup())?
     };
-    let (sites, doors) = sites(&bootstrap, io.handle());
-    let credentials = bootstrap.node.as_ref().map(|node| node.credentials.clone());
-    let reporter = Arc::new(Reporter::new(lifeline.try_clone()?));
-    // Threads of its own: this one may be within a runtime of the program's.
-    let (living, _) = sync_channel(1);
-    let stack_bytes = bootstrap.stack_bytes;
-    let (actors, actors_end) = UserThread::start("roadshow-actors", stack_bytes, None, living.clone())?;
-    let (tasks, tasks_end) = UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), living)?;
+    let (endpoints, inbound_queues) = endpoints(&init, io.handle());
+    let credentials = init.node.as_ref().map(|node| node.credentials.clone());
+    let reporter = Arc::new(Reporter::new(control_socket.try_clone()?));
+    // User code gets threads of its own, since the calling thread may be inside a runtime of the program.
+    let (alive, _) = sync_channel(1);
+    let stack_bytes = init.stack_bytes;
+    let (actors, actors_end) = UserThread::start("roadshow-actors", stack_bytes, None, alive.clone())?;
+    let (tasks, tasks_end) = UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), alive)?;
     let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
-    let over = first_end(actors_end, tasks_end);
-    let (to_parent, ending) = (lifeline.try_clone()?, lifeline.try_clone()?);
-    let report = move |ready| worker::write(&to_parent, &ready);
-    let (watched, own) = (lifeline.try_clone()?, mark.clone());
+    let thread_end = first_end(actors_end, tasks_end);
+    let (ready_socket, end_socket) = (control_socket.try_clone()?, control_socket.try_clone()?);
+    let report = move |ready| worker::write(&ready_socket, &ready);
+    let (watched, end_mark) = (control_socket.try_clone()?, mark.clone());
     io.handle().spawn(async move {
-        let _never = Unwinding;
-        let served = hosts::serve(bootstrap, sites, executors, reporter, report, stopped, over).await;
-        // Nothing is served on this thread any more: it may wait.
+        let _guard = AbortOnPanic;
+        let served = hosts::serve(init, endpoints, executors, reporter, report, stopped, thread_end).await;
+        // No host is left on this thread, so it may block.
         if let Ok(Ended::Asked) = served {
-            // A task that computes does not keep the process.
+            // Actors get to the end of a running handler. A task may compute for hours: it ends with the process.
             actors.end();
         }
         drop(tasks);
-        std::process::exit(end(Some(&ending), own.as_ref(), served));
+        std::process::exit(end(Some(&end_socket), end_mark.as_ref(), served));
     });
     Ok(ControlSocketWatch {
-        lifeline: watched,
+        control_socket: watched,
         ask_to_stop,
-        doors,
+        inbound_queues,
         credentials,
         mark,
         _hangups: hangups,
@@ -160,10 +175,10 @@ fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<ControlSocketWatch
     })
 }
 
-/// Ends the process when the thread that serves its hosts panics: nobody else would.
-struct Unwinding;
+/// Aborts the process if the task that serves its hosts panics. Otherwise the process would live on without them.
+struct AbortOnPanic;
 
-impl Drop for Unwinding {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             std::process::abort();
@@ -171,17 +186,17 @@ impl Drop for Unwinding {
     }
 }
 
-/// Where the hosts of this process are to be had: on ports of their own, or behind the door of the node.
-fn sites(bootstrap: &WorkerInit, io: &Handle) -> (WorkerEndpoints, InboundQueues) {
-    let mut doors = InboundQueues::default();
-    let mut site = |identity: HostUid| match &bootstrap.node {
+/// Endpoints of the hosts: a port each in a local cluster, or connections that the node's acceptor hands over.
+fn endpoints(init: &WorkerInit, io: &Handle) -> (WorkerEndpoints, InboundQueues) {
+    let mut inbound_queues = InboundQueues::default();
+    let mut endpoint = |identity: HostUid| match &init.node {
         None => HostEndpoint { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.clone() },
         Some(node) => {
-            let (door, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
-            doors.insert(identity.host, door);
-            let transport = Routed::new(node.credentials.clone(), node.address, arrivals);
+            let (queue, connections) = mpsc::channel(HANDOFF_QUEUE_MAX);
+            inbound_queues.insert(identity.host, queue);
+            let transport = Routed::new(node.credentials.clone(), node.address, connections);
             HostEndpoint { transport: Arc::new(transport), listen: node.address, io: io.clone() }
         }
     };
-    (WorkerEndpoints { actors: site(bootstrap.actors), tasks: site(bootstrap.tasks) }, doors)
+    (WorkerEndpoints { actors: endpoint(init.actors), tasks: endpoint(init.tasks) }, inbound_queues)
 }

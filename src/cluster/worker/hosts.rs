@@ -1,4 +1,4 @@
-//! What a worker is, whether it is a process or a thread: two hosts, until they are told to end.
+//! Hosts of a worker, in a process or a thread: one for actors and one for tasks.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +24,7 @@ use crate::session::Secret;
 use crate::task::{TaskCounts, TaskService};
 use crate::transport::Transport;
 
-/// Where a worker's hosts are to be had, and the runtime that accepts and dials for them.
+/// Transport and listening address of a host, and the runtime that accepts and dials for it.
 #[derive(Clone, Debug)]
 pub(crate) struct HostEndpoint {
     pub(crate) transport: Arc<dyn Transport>,
@@ -32,137 +32,141 @@ pub(crate) struct HostEndpoint {
     pub(crate) io: Handle,
 }
 
-/// Those of the two hosts of a worker.
+/// Endpoints of a worker's two hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerEndpoints {
     pub(crate) actors: HostEndpoint,
     pub(crate) tasks: HostEndpoint,
 }
 
-/// The threads that run a worker's user code.
+/// Executors of the threads that run a worker's user code.
 #[derive(Debug)]
 pub(crate) struct Executors {
     pub(crate) actors: Executor,
     pub(crate) tasks: Executor,
 }
 
-/// How a worker's hosts came to their end.
+/// Cause of the end of a worker's hosts.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The parent asked for it, or has ended.
+    /// The parent requested it, or has ended.
     Asked,
-    /// By itself.
+    /// The worker itself, for this reason.
     Because(String),
 }
 
-/// Runs a worker's hosts. Itself it runs beside user code, not on its threads.
+/// Runs a worker's hosts until they end; runs on the I/O thread, beside the threads of user code.
 ///
-/// Reports where the hosts listen. They end in order when `stop` is sent, and immediately when it is dropped or
-/// when a thread of user code is `over`.
+/// Reports the listening addresses once both hosts are up. The hosts shut down gracefully when `stop` is sent. They
+/// abort when it is dropped, or when a thread of user code ends (`thread_end`).
 pub(crate) async fn serve(
-    bootstrap: WorkerInit,
-    sites: WorkerEndpoints,
+    init: WorkerInit,
+    endpoints: WorkerEndpoints,
     executors: Executors,
-    lives: Arc<dyn LifecycleObserver>,
+    observer: Arc<dyn LifecycleObserver>,
     report: impl FnOnce(Report) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
-    over: impl Future<Output = String>,
+    thread_end: impl Future<Output = String>,
 ) -> Result<Ended, ClusterError> {
-    let task_service = Arc::new(TaskService::new(sites.tasks.io.clone()));
-    let counted = Arc::downgrade(&task_service);
+    let task_service = Arc::new(TaskService::new(endpoints.tasks.io.clone()));
+    // Weak: the host's closure owns the service, and the reporter must not keep it alive after the host.
+    let service = Arc::downgrade(&task_service);
     let run_tasks: HostServices = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
-    let of_actors = Box::new(actor_services);
-    let actors = start(&bootstrap, &sites.actors, bootstrap.actors, executors.actors, of_actors).await?;
-    let tasks = start(&bootstrap, &sites.tasks, bootstrap.tasks, executors.tasks, run_tasks).await?;
-    let counting = Arc::new(TaskStatsReporter {
-        service: counted,
+    let run_actors = Box::new(actor_services);
+    let actors = start(&init, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
+    let tasks = start(&init, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
+    let reporter = Arc::new(TaskStatsReporter {
+        service,
         host: tasks.clone(),
-        lives: Arc::clone(&lives),
+        observer: Arc::clone(&observer),
         reported: Mutex::default(),
     });
-    if bootstrap.node.is_some() {
-        let counting = Arc::clone(&counting);
-        sites.tasks.io.spawn(async move {
-            while counting.report_changes() {
+    if init.node.is_some() {
+        let reporter = Arc::clone(&reporter);
+        endpoints.tasks.io.spawn(async move {
+            while reporter.report_changes() {
                 tokio::time::sleep(TASK_STATS_INTERVAL).await;
             }
         });
     }
-    actors.set_lifecycle_observer(Arc::clone(&lives));
+    actors.set_lifecycle_observer(Arc::clone(&observer));
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
     report(Report::Ready { actors_at, tasks_at })?;
-    let asked = async {
+    // Concurrently: each may use all of its drain timeout.
+    let graceful = async {
         if stop.await.is_ok() {
             tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
         }
     };
     let ended = tokio::select! {
-        () = asked => Ended::Asked,
-        cause = over => Ended::Because(cause),
+        () = graceful => Ended::Asked,
+        cause = thread_end => Ended::Because(cause),
     };
-    if bootstrap.node.is_some() {
-        counting.report_changes();
-        lives.flush();
+    // The last counts would be missing from `roadshow summary` otherwise: the next interval never comes.
+    if init.node.is_some() {
+        reporter.report_changes();
+        observer.flush();
     }
     actors.abort();
     tasks.abort();
     Ok(ended)
 }
 
-/// What a host of tasks has told of them.
+/// Reporter of a worker's task counts.
 struct TaskStatsReporter {
     service: Weak<TaskService>,
     host: Host,
-    lives: Arc<dyn LifecycleObserver>,
+    observer: Arc<dyn LifecycleObserver>,
+    /// Counts as last reported, by function.
     reported: Mutex<FxHashMap<TypeHash, TaskCounts>>,
 }
 
 impl TaskStatsReporter {
-    /// Tells how many tasks there have been, where that has changed. `false` once nobody runs any.
+    /// Reports the counts that have changed. Returns false once the task service is gone.
     fn report_changes(&self) -> bool {
         let Some(service) = self.service.upgrade() else { return false };
-        let mut told = self.reported.lock();
+        let mut reported = self.reported.lock();
         for (name, counts) in service.counts() {
-            if told.insert(name, counts) != Some(counts) {
+            if reported.insert(name, counts) != Some(counts) {
                 let TaskCounts { queued, running, finished, failed } = counts;
-                self.lives.tasks(self.host.registry().name_of(name), [queued, running, finished, failed]);
+                self.observer.tasks(self.host.registry().name_of(name), [queued, running, finished, failed]);
             }
         }
         true
     }
 }
 
-/// A host that also takes part in the cluster's membership.
+/// Starts a host that also serves the cluster's membership.
 async fn start(
-    bootstrap: &WorkerInit,
-    site: &HostEndpoint,
+    init: &WorkerInit,
+    endpoint: &HostEndpoint,
     identity: HostUid,
     executor: Executor,
-    calls: HostServices,
+    services: HostServices,
 ) -> Result<Host, ClusterError> {
-    let mut limits: Limits = bootstrap.limits.clone();
-    // When a worker is asked to end, its own farewells have to be over before it is killed. A node ends
-    // within a second, whoever does not answer any more.
-    let most = if bootstrap.node.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
+    let mut limits: Limits = init.limits.clone();
+    // The drain must end before the parent kills the worker, which it does WORKER_STOP_TIMEOUT after its request.
+    // A node ends within a second, even if a peer does not answer: there the drain gets half as long.
+    let most = if init.node.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
     limits.drain_timeout = limits.drain_timeout.min(most);
     let members = Arc::new(Membership::default());
-    let head = bootstrap.node.as_ref().map(|node| MembershipUpdate::Head(node.head));
-    let told = Arc::clone(&members);
+    let head = init.node.as_ref().map(|node| MembershipUpdate::Head(node.head));
+    let membership = Arc::clone(&members);
     let host = Host::start(HostConfig {
         identity,
-        secret: Secret::from_bytes(bootstrap.secret),
+        secret: Secret::from_bytes(init.secret),
         limits,
-        transport: Arc::clone(&site.transport),
-        listen: Some(site.listen),
-        io: site.io.clone(),
+        transport: Arc::clone(&endpoint.transport),
+        listen: Some(endpoint.listen),
+        io: endpoint.io.clone(),
         executor,
         services: Box::new(move |host, service, inbound| {
             match authorization::check(host, service, &inbound) {
                 Err(refused) => inbound.fail(&refused),
-                Ok(()) if service == MEMBERSHIP => told.serve(host, inbound),
-                Ok(()) => calls(host, service, inbound),
+                Ok(()) if service == MEMBERSHIP => membership.serve(host, inbound),
+                Ok(()) => services(host, service, inbound),
             }
         }),
     })

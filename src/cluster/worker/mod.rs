@@ -1,7 +1,7 @@
-//! A worker, seen from inside: how it starts, its two hosts, and the control socket that it lives by.
+//! Worker process or thread, seen from inside: its entry point, its two hosts, and its control socket.
 //!
-//! [`entry`] is what the process runs, [`hosts`] serves actors and tasks, [`control_socket`] carries reports to
-//! the process that started the worker. When that socket closes, the worker ends.
+//! [`entry`] is what the process runs, [`hosts`] serves actors and tasks, [`control_socket`] carries reports to the
+//! process that started the worker. When that socket closes, the worker ends.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -12,6 +12,6 @@ pub(super) mod setup;
 pub(super) mod stack;
 pub(super) mod user_thread;
 
-/// Where workers of a local cluster listen: on loopback, any free port.
+/// Listening address of a local cluster's workers: a free port on loopback.
 pub(in crate::cluster) const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

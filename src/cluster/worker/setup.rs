@@ -1,11 +1,11 @@
-//! Set-up functions of a program, run by its workers before anything else.
+//! Set-up functions of a program, which its workers run before anything else.
 
 use std::thread;
 
 use crate::cluster::error::ClusterError;
 use crate::registry::panics;
 
-/// A function that each worker process runs first.
+/// Function that each worker process runs first.
 ///
 /// Registered by `worker_setup!`.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct WorkerSetup {
 inventory::collect!(WorkerSetup);
 
 impl WorkerSetup {
-    /// The function that `line` of `module` registers.
+    /// Function that `line` of `module` registers.
     #[must_use]
     pub const fn new(module: &'static str, line: u32, run: fn()) -> Self {
         Self { module, line, run }
@@ -27,8 +27,8 @@ impl WorkerSetup {
 
 /// Runs the functions that this executable has registered, in the order of their modules and lines.
 ///
-/// They run on a thread of their own: the calling one may be within a runtime of the program's, where a
-/// function that starts a runtime, or blocks on one, panics.
+/// They run on a thread of their own. The calling thread may be inside a runtime of the program, where tokio panics
+/// if a function starts a runtime or blocks on one.
 pub(crate) fn run_all(stack_bytes: usize) -> Result<(), ClusterError> {
     if inventory::iter::<WorkerSetup>.into_iter().next().is_none() {
         return Ok(());
@@ -40,6 +40,7 @@ pub(crate) fn run_all(stack_bytes: usize) -> Result<(), ClusterError> {
 
 fn run() -> Result<(), ClusterError> {
     let mut all: Vec<_> = inventory::iter::<WorkerSetup>.into_iter().collect();
+    // The linker decides the order of registration; sorting makes it the same in every build.
     all.sort_by_key(|setup| (setup.module, setup.line));
     for WorkerSetup { module, line, run } in all {
         panics::catch(run).map_err(|text| ClusterError::Setup { module, line: *line, text })?;

@@ -1,14 +1,14 @@
-//! The stack size of threads that run user code.
+//! Stack size of the threads that run user code.
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::cluster::error::ClusterError;
 use crate::config::{STACK_BYTES_LEAST, STACK_BYTES_MAX, STACK_BYTES_MIN, STACK_BYTES_UNLIMITED};
 
-/// The variable that says how large the stack is.
+/// Environment variable with the stack size in bytes.
 const VARIABLE: &str = "ROADSHOW_STACK_BYTES";
 
-/// The size in bytes: what the program asks for, else what the environment does, else that of `main`.
+/// Stack size in bytes: as the program requests, else as the environment does, else that of `main`.
 pub(crate) fn bytes(asked: Option<usize>) -> Result<usize, ClusterError> {
     let refused = |from, value| ClusterError::StackSize { from, value };
     if let Some(bytes) = asked {
@@ -16,6 +16,7 @@ pub(crate) fn bytes(asked: Option<usize>) -> Result<usize, ClusterError> {
     }
     let value = std::env::var_os(VARIABLE).unwrap_or_default();
     if value.is_empty() {
+        // A recursion that works in `main`, or in a thread of the standard library, must not overflow in a worker.
         return Ok(of_main().max(of_threads()).clamp(STACK_BYTES_MIN, STACK_BYTES_MAX));
     }
     let bytes = value.to_str().and_then(|value| checked(value.trim().parse().ok()?));
@@ -26,13 +27,13 @@ fn checked(bytes: usize) -> Option<usize> {
     (STACK_BYTES_LEAST..=STACK_BYTES_MAX).contains(&bytes).then_some(bytes)
 }
 
-/// What the main thread has: its stack grows up to the limit.
+/// Stack size of the main thread: the kernel grows it up to the resource limit.
 fn of_main() -> usize {
     let limit = getrlimit(Resource::Stack).current;
     limit.map_or(STACK_BYTES_UNLIMITED, |bytes| usize::try_from(bytes).unwrap_or(STACK_BYTES_UNLIMITED))
 }
 
-/// What the standard library gives to threads if its own variable is set.
+/// Stack size that the standard library gives to threads if `RUST_MIN_STACK` is set.
 fn of_threads() -> usize {
     let value = std::env::var("RUST_MIN_STACK").ok();
     value.and_then(|value| value.parse().ok()).unwrap_or_default()

@@ -1,9 +1,9 @@
-//! A thread of a worker that runs user code: its actors, or its tasks.
+//! Thread of a worker that runs user code: its actors, or its tasks.
 //!
-//! The thread has an actix system of its own, since an arbiter's thread cannot be given a stack size. Both
-//! threads of a worker share one `System::current()`, and with it the services of actix's registry. The
-//! library spawns past the arbiter: `Arbiter::current().stop()` in user code stops nothing of the library's.
-//! `System::current().stop()` ends the thread, and the worker with it.
+//! Each thread has its own actix system, because the thread of an arbiter cannot be given a stack size. Both threads
+//! share one `System::current()`, and with it the services of actix's registry. The library does not spawn through
+//! the arbiter, so `Arbiter::current().stop()` in user code stops nothing of the library. `System::current().stop()`
+//! ends the thread, and the worker with it.
 
 use std::future::Future;
 use std::io;
@@ -19,24 +19,24 @@ use tokio::sync::oneshot;
 use crate::host::Executor;
 use crate::registry::panics;
 
-/// The cause of a worker's end when user code has stopped its actix system.
+/// Cause of a worker's end after user code has stopped its actix system.
 const SYSTEM_STOPPED: &str = "its actix system was stopped: an actor or a task called System::current().stop(), which \
                               ends the whole worker; an actor ends alone by ctx.stop()";
 
-/// The thread. Dropping it ends it as soon as no handler and no task computes.
+/// Thread with its executor. Dropping it asks the thread to end; it does so once no handler and no task computes.
 #[derive(Debug)]
 pub(crate) struct UserThread {
     executor: Executor,
-    /// `System::current()` of the thread.
+    /// `System::current()` of the thread: that of the worker's first thread.
     current: System,
-    /// Function that the thread runs.
+    /// System that the thread itself runs.
     own: System,
     asked_to_end: Arc<AtomicBool>,
     over: oneshot::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Resolves with the cause when the thread ends without having been asked to.
+/// Resolves to the cause when the thread ends unasked.
 #[derive(Debug)]
 pub(crate) struct ThreadEnd(oneshot::Receiver<String>);
 
@@ -46,7 +46,7 @@ impl ThreadEnd {
     }
 }
 
-/// The cause of the first of two ends.
+/// Cause of the first of two ends.
 pub(crate) async fn first_end(one: ThreadEnd, other: ThreadEnd) -> String {
     tokio::select! {
         cause = one.cause() => cause,
@@ -55,11 +55,11 @@ pub(crate) async fn first_end(one: ThreadEnd, other: ThreadEnd) -> String {
 }
 
 impl UserThread {
-    /// Starts the thread. It holds `alive` until it is about to be over.
+    /// Starts the thread. It drops `alive` just before it ends.
     ///
     /// # Errors
     ///
-    /// The operating system's, with the stack size that was asked for.
+    /// The error of the operating system, with the requested stack size.
     pub(crate) fn start(
         name: &str,
         stack_bytes: usize,
@@ -68,20 +68,20 @@ impl UserThread {
     ) -> io::Result<(Self, ThreadEnd)> {
         let (hand_out, started) = sync_channel(1);
         let (report_end, ended) = oneshot::channel();
-        let (tell_over, over) = oneshot::channel();
+        let (report_over, over) = oneshot::channel();
         let asked_to_end = Arc::<AtomicBool>::default();
         let (asked, current) = (Arc::clone(&asked_to_end), services_of.map(|other| other.current.clone()));
         let thread = thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
             let ran = panics::catch(|| run_worker(current, &hand_out));
             if !asked.load(Ordering::Acquire) {
-                // The worker may be ending for another reason.
+                // The receiver is gone if the worker is ending for another reason.
                 let _ = report_end.send(match ran {
                     Ok(()) => SYSTEM_STOPPED.to_owned(),
                     Err(panic) => format!("one of its threads panicked: {panic}"),
                 });
             }
-            // Nobody waits for a thread of a process that ends.
-            let _ = tell_over.send(());
+            // The receiver is gone if the process ends without waiting for its threads.
+            let _ = report_over.send(());
             drop(alive);
         });
         let thread = thread.map_err(|error| {
@@ -96,29 +96,29 @@ impl UserThread {
         self.executor.clone()
     }
 
-    /// Asks the thread to end.
+    /// Asks the thread to end after the running handler or task.
     pub(crate) fn ask_to_end(&self) {
         self.asked_to_end.store(true, Ordering::Release);
         self.own.stop();
     }
 
-    /// Ends the thread, and blocks until nothing computes on it any more.
+    /// Ends the thread, and blocks until it has finished its running handler or task.
     pub(crate) fn end(mut self) {
         self.ask_to_end();
         if let Some(thread) = self.thread.take() {
-            // Its panics are caught on it.
+            // Panics were caught on the thread.
             let _ = thread.join();
         }
     }
 
-    /// Ends the thread, and waits until nothing computes on it any more.
+    /// Ends the thread, and waits until it has finished its running handler or task.
     pub(crate) async fn ends(mut self) {
         self.ask_to_end();
-        // It fails for a thread that has ended.
+        // It fails if the thread has ended already.
         let _ = (&mut self.over).await;
     }
 
-    /// The thread, to be joined by another.
+    /// Handle of the thread, to be joined elsewhere.
     pub(crate) fn take_handle(&mut self) -> Option<JoinHandle<()>> {
         self.thread.take()
     }
@@ -130,10 +130,11 @@ impl Drop for UserThread {
     }
 }
 
-type Started = io::Result<(Executor, System, System)>;
+/// Parts of a thread that runs: executor, own system, and `System::current()`.
+type StartedThread = io::Result<(Executor, System, System)>;
 
 /// Runs the thread's system until it is stopped.
-fn run_worker(current: Option<System>, hand_out: &SyncSender<Started>) {
+fn run_worker(current: Option<System>, hand_out: &SyncSender<StartedThread>) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(hand_out.send(Err(error))),
@@ -141,6 +142,7 @@ fn run_worker(current: Option<System>, hand_out: &SyncSender<Started>) {
     let runner = System::with_tokio_rt(|| runtime);
     let own = System::current();
     let current = current.unwrap_or_else(|| own.clone());
+    // Set before user code runs: actix looks its registry of services up through the current system.
     System::set_current(current.clone());
     let (executor, spawning) = Executor::local();
     run(runner, spawning.run(), || drop(hand_out.send(Ok((executor, own, current)))));
@@ -149,6 +151,6 @@ fn run_worker(current: Option<System>, hand_out: &SyncSender<Started>) {
 fn run(runner: SystemRunner, spawning: impl Future<Output = ()> + 'static, ready: impl FnOnce()) {
     drop(runner.runtime().spawn(spawning));
     ready();
-    // It fails where its controller has ended, which is an end, too.
+    // It fails if the system's controller has ended; the thread ends then as well.
     let _ = runner.run_with_code();
 }

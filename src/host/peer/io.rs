@@ -1,10 +1,10 @@
-//! What the task of a link does with the session: frames in, bytes out.
+//! Input and output of a link's task: received frames into the session, outgoing bytes out of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{ActiveLink, Peer, SlotId, State, now};
+use super::{ActiveLink, Peer, PeerState, SlotId, now};
 use crate::host::receive::{ReceivedBatch, SessionSink};
 use crate::id::CallId;
 use crate::registry::ReplyPath;
@@ -13,7 +13,7 @@ use crate::transport::{FrameReader, LinkReader, ReadError};
 use crate::wire::{CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader, WireError};
 
 impl Peer {
-    /// Takes in every frame that has arrived whole; what they ask for is added to `inbox`.
+    /// Receives every complete frame; messages for actors are added to `inbox`.
     pub(in crate::host) fn receive(
         self: &Arc<Self>,
         up: &ActiveLink,
@@ -22,16 +22,21 @@ impl Peer {
     ) -> Result<(), DisconnectReason> {
         let now = now();
         let mut state = self.lock();
+        // The peer resends unacknowledged frames on the newer link. Read here as well, they would be
+        // received twice.
         if !state.is_current_link(up) {
             return Err(DisconnectReason::Superseded);
         }
-        let State { session, answers, .. } = &mut *state;
+        let PeerState { session, answers, .. } = &mut *state;
         let drained =
             frames.drain(&mut FrameReceiver { session, now, to: SessionSink { peer: self, answers, inbox } });
+        // Once for each read, since one ACK covers all of its frames. Before `drained?`, because
+        // frames before a violation count as received.
         session.schedule_ack(now);
         drained?;
         up.touch(now.into());
-        // A frame may have its answer at once: a call while this side leaves, the end of the last call.
+        // A frame may produce output immediately: a call while this side closes, or the end of the last
+        // call.
         state.notify_writer_if_pending();
         if let Some(due) = state.session.poll_timeout() {
             self.arm_timer(&mut state, due);
@@ -40,8 +45,9 @@ impl Peer {
         Ok(())
     }
 
-    /// The peer waits no longer for a call of its own: wakes the future that works on it.
+    /// Wakes the future of a call that the peer has cancelled.
     pub(in crate::host) fn cancelled(&self, call: CallId) {
+        // Before the wake-up: the woken future checks this flag first.
         self.has_cancelled.store(true, Ordering::Relaxed);
         let waker = self.lock().cancel_wakers.remove(&call);
         if let Some(waker) = waker {
@@ -49,46 +55,47 @@ impl Peer {
         }
     }
 
-    /// Takes what a look at the link says: whether the peer runs on the core of the link's thread.
+    /// Records whether the peer runs on the core of the link's thread.
     pub(in crate::host) fn sample_core(&self, shares_core: bool) {
         self.batching.sample(shares_core);
     }
 
-    /// After so many bytes that were read the actors have their turn, though there may be more to read.
+    /// Bytes that the link reads before the actors run, even if more input is available.
     pub(in crate::host) fn read_budget_bytes(&self) -> usize {
         self.batching.read_budget_bytes()
     }
 
-    /// Tells who waits for a drain that frames have come in.
+    /// Notifies waiters of a drain that frames have arrived.
     pub(in crate::host) fn notify_progress(&self) {
         self.progress.notify_waiters();
     }
 
-    /// Takes everything that waits to be written.
+    /// Takes all outgoing bytes.
     pub(in crate::host) fn take_outgoing(&self, up: &ActiveLink, batch: &mut WriteBatch) {
         let mut state = self.lock();
         if state.is_current_link(up) {
+            // Under the same lock as the take: a frame that is queued later notifies the writer again.
             state.writer_notified = false;
             state.session.take_outgoing(batch);
         }
         self.serve_and_unlock(state);
     }
 
-    /// So many bytes more are with the kernel. Says whether there is more to take.
+    /// Records that `bytes` more are in the kernel; returns true if there is more output.
     pub(in crate::host) fn on_written(&self, up: &ActiveLink, bytes: usize) -> bool {
         let mut state = self.lock();
-        let carried = state.is_current_link(up);
-        if carried {
+        let current = state.is_current_link(up);
+        if current {
             state.session.on_written(bytes);
         }
-        let more = carried && state.session.has_outgoing();
+        let more = current && state.session.has_outgoing();
         drop(state);
         self.progress.notify_waiters();
         more
     }
 }
 
-/// Where frames go as they are read.
+/// Visitor that passes frames to the session as they are decoded.
 pub(super) struct FrameReceiver<'a, O = Peer> {
     pub(super) session: &'a mut Session<SlotId>,
     pub(super) now: Instant,
@@ -118,7 +125,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         Ok(self.session.receive_tell(tell, frame_bytes, body, &mut self.to)?)
     }
 
-    /// An outcome goes to its caller here, while the lock is held in any case.
+    /// Stores a reply in its slot right here, since the lock is held anyway.
     #[inline(always)]
     fn reply(
         &mut self,
@@ -157,7 +164,7 @@ impl From<ReadError> for DisconnectReason {
     }
 }
 
-/// What a broken or misbehaving direction means for the link.
+/// Reason of a disconnect for a read error.
 pub(in crate::host) fn disconnect_reason(error: &ReadError) -> DisconnectReason {
     match error {
         ReadError::Closed => DisconnectReason::Closed,

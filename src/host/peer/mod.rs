@@ -1,20 +1,28 @@
-//! One other host: its session, and the link that carries it just now.
+//! Session with one other host, and the state of the link that carries it.
 //!
 //! ```text
-//!                 a message to send                      proven
-//!   Down ───────────────┬───────────▶ Dialing ───────────────────────▶ Up
-//!    ▲                  │              ▲   │ the peer's own dial wins    │ ▲
-//!    │                  │ no address   │   ▼                             │ │
-//!    │                  └────────────▶ │ Awaiting ──── the peer dials ───┼─┘
-//!    │                                 │                                 │
-//!    │                              Resting ◀──── a break ───────────────┤
-//!    └──── evidence that the peer is gone, no first link for long ───┘
+//!             a message is queued              handshake done
+//!   Down ───────────────────────────▶ Dialing ───────────────▶ Up
+//!    ▲ │                               ▲  │ │                   ▲ │
+//!    │ │                 delay is over │  │ │ peer's dial wins  │ │ link lost
+//!    │ │ no address                    │  │ ▼                   │ │
+//!    │ └───────────────────────────────┼──┼▶ AwaitingInbound ───┘ │
+//!    │                          failed │  │            peer dials │
+//!    │                                 │  ▼                       │
+//!    │                                Backoff ◀───────────────────┘
+//!    └──── the session ends, or there is no first link within the connect timeout
 //! ```
-//! Messages are given to the session in every state, so their order does not depend on the link. A
-//! break is not the end of a peer: the session goes on over the next link. It ends, and with it all
-//! that was open, each as what it is (never written, or written and unanswered), on evidence alone.
-//! What waits for a first link fails when none could be made for a while: nothing was ever on its
-//! way then, and the session stays. The lock is never held while user code runs.
+//! The peer's own dial leads from every state to `Up`, unless [`accept_link`](Peer::accept_link) refuses
+//! it.
+//!
+//! Invariants:
+//!
+//! - Messages go to the session in every state, so their order does not depend on the link.
+//! - A lost link does not end the session, which resumes on the next link. Only evidence that the peer is
+//!   down ends it. Each open message then fails as not written, or as written with unknown outcome.
+//! - Messages that wait for a first link fail after the connect timeout. None of them was sent, so the
+//!   session remains.
+//! - User code never runs under the lock.
 
 mod batching;
 mod io;
@@ -44,18 +52,18 @@ use tokio_util::sync::CancellationToken;
 
 use self::batching::AdaptiveBatching;
 pub(super) use self::io::disconnect_reason;
-pub(crate) use self::open_call::{OpenCall, Pending};
+pub(crate) use self::open_call::{CallHandle, ReplyFuture};
 #[cfg(test)]
-pub(super) use self::receive_path::DetachedOrigin;
+pub(super) use self::receive_path::DetachedReplyPath;
 pub use self::receive_path::ReceivePath;
-pub(super) use self::reconnect::{Aftermath, FailureVerdict};
+pub(super) use self::reconnect::{DeferredWakeups, FailureVerdict};
 pub(super) use self::reply_slots::ReplySlots;
 pub use self::reply_slots::SlotId;
-pub(crate) use self::room::Place;
+pub(crate) use self::room::QueuePosition;
 use self::timer::Timer;
 pub(crate) use self::up::{ActiveLink, LinkGuard};
 use super::error::NotDelivered;
-use super::{Host, Shared};
+use super::{Host, HostShared};
 use crate::config::InjectedBug;
 use crate::id::{CallId, HostUid, LinkId, TypeHash};
 use crate::lock::{Locked, Mutex};
@@ -66,75 +74,81 @@ use crate::session::{Session, SessionLimits, WaiterId, WriteCertainty};
 use crate::transport::{Certificate, Role};
 use crate::wire::Body;
 
-/// One other host.
+/// Another host, as seen from this one.
 pub struct Peer {
     identity: HostUid,
     body_bytes_max: usize,
     connect_timeout: Duration,
-    host: Weak<Shared>,
-    /// The host's runtime for links, and what is cancelled when it closes: the host itself is never held, nor
-    /// dropped, under the lock.
+    host: Weak<HostShared>,
+    /// The host's runtime for links. A handle to the host itself would let the last reference drop under
+    /// the lock.
     io: Handle,
+    /// Cancelled when the host closes.
     closing: CancellationToken,
-    state: Mutex<State>,
-    /// Rung when a drain may have got further: frames came, bytes were written, a call or the link ended.
+    state: Mutex<PeerState>,
+    /// Notified when a drain may have progressed: frames arrived, bytes were written, or a call or the
+    /// link ended.
     progress: Notify,
-    /// Rung when the peer is gone for good.
+    /// Notified when the peer is down for good.
     ended: Notify,
-    /// Whether any call of the peer is cancelled whose handler is not done with: most handlers that
-    /// ask find none, and take no lock for it.
+    /// Set while a cancelled call of the peer has a handler.
+    ///
+    /// Handlers poll it often and find it clear, which spares them the lock.
     has_cancelled: AtomicBool,
     batching: AdaptiveBatching,
-    /// Rung when a deadline came up that is earlier than the one slept for, and when nothing will any more.
+    /// Notified on a deadline earlier than the current sleep, and when the timer task has to end.
     timer: Arc<Notify>,
-    /// The messages that the peer's executable declares otherwise, and how; there once it has told.
+    /// Messages that the peer's executable declares differently, with a text; set once its table has
+    /// arrived.
     schema_mismatches: OnceLock<FxHashMap<TypeHash, String>>,
 }
 
-/// What a certificate says that its host is, and the certificate.
+/// Role of a peer by its certificate, and the certificate.
 pub(super) type Certified = (Role, Certificate);
 
-struct State {
+struct PeerState {
     session: Session<SlotId>,
     answers: ReplySlots,
-    link: Link,
-    /// Whether the link was told that there is something to write, and has not looked yet.
+    link: LinkState,
+    /// The writer was notified, and has not taken the outgoing frames yet.
     writer_notified: bool,
-    /// What a session is told for the time where no time matters.
+    /// Stands in for the current time in calls without a deadline, since reading the clock costs more
+    /// than the call.
     created_at: Instant,
     address: Option<SocketAddr>,
-    /// What the last link's certificate says that the peer is, and the certificate.
+    /// Role and certificate of the last link.
     certificate: Option<Certified>,
-    /// The last link that was up; named when dialling, so that the peer can tell a crossing from a return.
+    /// Last link that was up. A dial names it, so that the peer can tell a reconnect from a simultaneous
+    /// open.
     last_link: LinkId,
-    /// Whether the session has had a link since it was begun: then it is resumed, not begun anew.
+    /// The session has had a link, so that the next link resumes it.
     resumable: bool,
-    /// When the last link ended, or the peer was made known.
+    /// Time when the last link ended, or when the peer was added.
     down_since: tokio::time::Instant,
-    /// Since when a link is wanted and not there.
+    /// Time since when a link is wanted and missing.
     connecting_since: tokio::time::Instant,
-    /// Attempts to connect that have failed since frames last came.
+    /// Failed attempts to connect since the last received frame.
     failed_attempts: u32,
-    /// How many of the last of them were refused by a machine on which nobody listens.
+    /// Consecutive attempts that found no listening process on a reachable machine.
     refusals: u32,
-    /// Whether the cluster is being asked what has become of the host.
+    /// A query for the host's exit cause is running.
     status_query_running: bool,
-    /// How many frames had come when the last link came up.
+    /// Number of frames received when the last link came up.
     received_at_link_up: u64,
-    /// How many links there have been.
+    /// Number of links so far.
     links_total: u64,
-    /// Why there will be no further link.
+    /// Reason why there will be no further link.
     down: Option<DisconnectReason>,
-    /// Whether the host has forgotten the peer, which has not come again since.
+    /// The host has removed the peer, which has not returned since.
     forgotten: bool,
     timer: Timer,
-    /// Handlers' futures to be woken when the peer cancels their calls.
+    /// Wakers of handlers' futures, woken when the peer cancels their calls.
     cancel_wakers: FxHashMap<CallId, Waker>,
-    /// Senders that wait for room.
+    /// Wakers of senders that wait for capacity.
     waiting: FxHashMap<WaiterId, Waker>,
 }
 
-enum Link {
+enum LinkState {
     Down,
     Backoff {
         attempt: LinkId,
@@ -143,25 +157,25 @@ enum Link {
     Dialing {
         attempt: LinkId,
         cancel: CancellationToken,
-        /// When the peer was seen to be there: it has proved itself, and may take the link from then on.
+        /// Time when the peer was authenticated; from then on it may accept the link.
         reached: Option<tokio::time::Instant>,
     },
     AwaitingInbound {
         attempt: LinkId,
-        abandon: CancellationToken,
+        cancel: CancellationToken,
     },
     Up(Arc<ActiveLink>),
 }
 
-impl Link {
-    /// Ends what is under way. To be replaced then.
-    fn abandon(&self) {
+impl LinkState {
+    /// Cancels the task behind this state. The caller replaces the state.
+    fn cancel(&self) {
         match self {
             Self::Up(up) => up.closed.cancel(),
-            Self::Dialing { cancel: abandon, .. }
-            | Self::Backoff { cancel: abandon, .. }
-            | Self::AwaitingInbound { abandon, .. } => {
-                abandon.cancel();
+            Self::Dialing { cancel, .. }
+            | Self::Backoff { cancel, .. }
+            | Self::AwaitingInbound { cancel, .. } => {
+                cancel.cancel();
             }
             Self::Down => {}
         }
@@ -169,8 +183,8 @@ impl Link {
 }
 
 impl Peer {
-    /// A peer that is heard of now, with a session of that generation.
-    pub(super) fn new(host: &Arc<Shared>, identity: HostUid, generation: u32) -> Arc<Self> {
+    /// Creates a peer with a session of the given generation.
+    pub(super) fn new(host: &Arc<HostShared>, identity: HostUid, generation: u32) -> Arc<Self> {
         let limits = SessionLimits {
             outgoing_bytes_max: host.limits.outgoing_bytes_max,
             frame_bytes_max: host.limits.frame_bytes_max,
@@ -184,13 +198,14 @@ impl Peer {
             identity,
             body_bytes_max: host.limits.frame_bytes_max,
             connect_timeout: host.limits.connect_timeout,
+            // Weak: the host owns its peers.
             host: Arc::downgrade(host),
             io: host.io.clone(),
             closing: host.closed.clone(),
-            state: Mutex::new(State {
+            state: Mutex::new(PeerState {
                 session: Session::of_generation(limits, generation),
                 answers: ReplySlots::default(),
-                link: Link::Down,
+                link: LinkState::Down,
                 writer_notified: false,
                 created_at: now(),
                 address: None,
@@ -219,26 +234,30 @@ impl Peer {
         })
     }
 
-    /// Who it is.
+    /// The host id and incarnation.
     pub(crate) fn identity(&self) -> HostUid {
         self.identity
     }
 
-    /// Whether it came by itself, nobody can say where it is, and it has been away for so long.
+    /// True for a peer that only ever connected itself and has been disconnected for `away`.
     pub(super) fn is_expired_inbound(&self, away: Duration) -> bool {
         let state = self.lock();
-        let linked = matches!(state.link, Link::Up(_));
+        let linked = matches!(state.link, LinkState::Up(_));
         state.address.is_none() && !linked && state.down_since.elapsed() >= away
     }
 
-    /// Begins anew with a peer that the host has forgotten, in a session of a higher generation. To be called
-    /// under the lock of the table of peers; what it gives is to be run without any.
-    pub(super) fn forget(&self, generation: u32) -> Aftermath {
-        let planted = self.host().and_then(|host| host.limits().injected_bug);
-        let generation = if planted == Some(InjectedBug::LostGeneration) { 0 } else { generation };
+    /// Restarts with an empty session of a higher generation, after the host has removed the peer.
+    ///
+    /// Called under the lock of the peer table. The caller runs the returned work without any lock.
+    pub(super) fn forget(&self, generation: u32) -> DeferredWakeups {
+        let injected = self.host().and_then(|host| host.limits().injected_bug);
+        // Injected by the simulation, which must then find a call that is handled twice.
+        let generation = if injected == Some(InjectedBug::LostGeneration) { 0 } else { generation };
         let mut events = Vec::new();
         let mut state = self.lock();
-        state.link.abandon();
+        state.link.cancel();
+        // The writer's task may have written frames that it has not reported yet, so their calls fail
+        // as outcome unknown.
         state.session.detach(WriteCertainty::AtMost);
         state.session.forget_peer(generation, &DisconnectReason::Forgotten, &mut events);
         state.end_link();
@@ -247,21 +266,22 @@ impl Peer {
         state.certificate = None;
         state.forgotten = true;
         self.timer.notify_one();
-        let mut aftermath = state.resolve(events);
-        aftermath.wake_too(self.serve(&mut state));
-        aftermath
+        let mut deferred = state.resolve(events);
+        deferred.add_wakers(self.serve(&mut state));
+        deferred
     }
 
-    /// The same incarnation is there again: the evidence that it was gone, if any, was wrong. To be called
-    /// under the lock of the table of peers.
-    pub(super) fn comes_again(&self) {
+    /// Restores a removed peer whose incarnation has returned; a verdict that it was down was wrong.
+    ///
+    /// Called under the lock of the peer table.
+    pub(super) fn on_return(&self) {
         let mut state = self.lock();
         state.forgotten = false;
         state.down = None;
         state.down_since = tokio::time::Instant::now();
     }
 
-    /// The host whose peer this is, while it runs.
+    /// The host that owns this peer, while it runs.
     pub(super) fn host(&self) -> Option<Host> {
         self.host.upgrade().map(|shared| Host { shared })
     }
@@ -269,83 +289,90 @@ impl Peer {
     pub(super) fn set_address(self: &Arc<Self>, address: SocketAddr) {
         let mut state = self.lock();
         let first = state.address.replace(address).is_none();
-        if first && matches!(state.link, Link::AwaitingInbound { .. }) {
+        // A wait for the peer's dial is pointless once this host can dial.
+        if first && matches!(state.link, LinkState::AwaitingInbound { .. }) {
             self.start_connect(&mut state, Duration::ZERO);
         }
     }
 
-    /// What the peer is, by the last link's certificate.
+    /// Role of the peer by the last link's certificate.
     pub(super) fn role(&self) -> Option<Role> {
         self.lock().certificate.as_ref().map(|(role, _)| *role)
     }
 
-    /// Whether the last link's certificate has this name.
+    /// True if the last link's certificate contains the name; `None` without a certificate.
     pub(super) fn is_certified(&self, name: &str) -> Option<bool> {
         let certificate = self.lock().certificate.clone();
         certificate.map(|(_, certificate)| certificate.is_for(name))
     }
 
-    /// How large an encoded message may be.
+    /// Maximum bytes of an encoded message.
     pub(crate) fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
     }
 
-    /// Waits until the peer is known to be gone for good.
+    /// Waits until the peer is down for good.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub(crate) async fn wait_until_down(&self) {
-        self.until_rung(&self.ended, |state| state.down.is_some()).await;
+        self.until_notified(&self.ended, |state| state.down.is_some()).await;
     }
 
-    /// Takes the peer's table of types.
+    /// Stores the peer's table of types, and compares it with this executable's.
     pub(super) fn learn_schemas(&self, host: &Host, body: &Body) {
         match decode(body) {
             Ok(theirs) => {
-                let disagreements = self.schema_mismatches.get_or_init(|| host.registry().compare(&theirs));
-                if !disagreements.is_empty() {
-                    let (peer, count) = (self.identity, disagreements.len());
-                    log::warn!(%peer, count, "messages are declared differently there; they are refused");
+                // Set once: an incarnation of the peer always sends the same table.
+                let mismatches = self.schema_mismatches.get_or_init(|| host.registry().compare(&theirs));
+                if !mismatches.is_empty() {
+                    let (peer, count) = (self.identity, mismatches.len());
+                    log::warn!(%peer, count, "the peer declares messages differently; build both from the same source to send them");
                 }
             }
-            Err(failure) => log::warn!(peer = %self.identity, %failure, "cannot read a table of types"),
+            Err(failure) => {
+                log::warn!(peer = %self.identity, %failure, "cannot decode the peer's table of types")
+            }
         }
     }
 
-    /// How the peer's executable declares this message, if otherwise than this one.
+    /// The difference between the two executables' declarations of a message, if any.
     pub(super) fn schema_mismatch(&self, message: TypeHash) -> Option<&str> {
         self.schema_mismatches.get()?.get(&message).map(String::as_str)
     }
 
-    /// Waits for a condition of a drain: it comes about when frames come, bytes are written, calls end, or
-    /// the link does. Only a host that ends waits for one, since all waiters are woken each time.
-    async fn wait_until(&self, done: impl Fn(&State) -> bool) {
-        self.until_rung(&self.progress, done).await;
+    /// Waits for a condition of a drain.
+    ///
+    /// It is checked when frames arrive, bytes are written, calls end or the link ends. Each notification
+    /// wakes all waiters, which is acceptable because only a host that shuts down waits here.
+    async fn wait_until(&self, done: impl Fn(&PeerState) -> bool) {
+        self.until_notified(&self.progress, done).await;
     }
 
-    async fn until_rung(&self, bell: &Notify, done: impl Fn(&State) -> bool) {
+    async fn until_notified(&self, notify: &Notify, done: impl Fn(&PeerState) -> bool) {
         loop {
-            let rung = bell.notified();
-            tokio::pin!(rung);
-            rung.as_mut().enable();
+            let notified = notify.notified();
+            tokio::pin!(notified);
+            // Registered before the check: a notification between the check and the wait would be lost.
+            notified.as_mut().enable();
             if done(&self.lock()) {
                 return;
             }
-            rung.await;
+            notified.await;
         }
     }
 
-    /// The link of that number, if it is the one that is up.
+    /// The link with that id, if it is up.
     pub(super) fn link(&self, id: LinkId) -> Option<Arc<ActiveLink>> {
         match &self.lock().link {
-            Link::Up(up) if up.id == id => Some(Arc::clone(up)),
+            LinkState::Up(up) if up.id == id => Some(Arc::clone(up)),
             _ => None,
         }
     }
 
-    /// Whether the peer is known to be gone for good.
-    pub(crate) fn is_gone(&self) -> bool {
+    /// True once the peer is down for good.
+    pub(crate) fn is_down(&self) -> bool {
         self.lock().down.is_some()
     }
 
@@ -353,7 +380,7 @@ impl Peer {
         let state = self.lock();
         PeerSnapshot {
             identity: self.identity,
-            linked: matches!(state.link, Link::Up(_)),
+            linked: matches!(state.link, LinkState::Up(_)),
             calls_open: state.session.open_calls(),
             calls_accepted: state.session.inbound_calls(),
             links: state.links_total,
@@ -367,12 +394,12 @@ impl Peer {
     }
 
     #[inline(always)]
-    fn lock(&self) -> Locked<'_, State> {
+    fn lock(&self) -> Locked<'_, PeerState> {
         self.state.lock()
     }
 
     #[inline(always)]
-    fn lock_if_alive(&self) -> Result<Locked<'_, State>, NotDelivered> {
+    fn lock_if_alive(&self) -> Result<Locked<'_, PeerState>, NotDelivered> {
         let state = self.lock();
         match &state.down {
             None => Ok(state),
@@ -382,30 +409,32 @@ impl Peer {
     }
 }
 
-/// The clock of all sessions: tokio's, so that paused time holds for them, too.
+/// Clock of all sessions: tokio's, so that paused time applies to them.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-impl State {
-    /// Whether this is the link that carries the session now: one that was superseded may still be
-    /// in the middle of its work.
+impl PeerState {
+    /// True if this link carries the session.
+    ///
+    /// The task of a superseded link may still run, and must not touch the session of its successor.
     fn is_current_link(&self, link: &ActiveLink) -> bool {
-        matches!(&self.link, Link::Up(up) if std::ptr::eq(&**up, link))
+        matches!(&self.link, LinkState::Up(up) if std::ptr::eq(&**up, link))
     }
 
-    /// Tells the link that there is something to write, unless it has been told.
+    /// Notifies the writer of outgoing frames, unless a notification is pending.
     fn notify_writer(&mut self) {
-        if let Link::Up(up) = &self.link
+        if let LinkState::Up(up) = &self.link
+            // The flag saves a wake-up for each message until the writer has taken the queue.
             && !std::mem::replace(&mut self.writer_notified, true)
         {
             up.writable.notify_one();
         }
     }
 
-    /// Whether there is no link, and nothing to be expected of another.
+    /// True without a link and without a session to resume.
     fn is_over(&self) -> bool {
-        matches!(self.link, Link::Down) && !self.resumable
+        matches!(self.link, LinkState::Down) && !self.resumable
     }
 
     fn notify_writer_if_pending(&mut self) {

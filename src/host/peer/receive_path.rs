@@ -1,7 +1,8 @@
-//! The way of a peer's bytes to its host's inbox without a link and without a host, for tests and fuzzing.
+//! Receive path of a peer from bytes to its host's sink, without a link and without a host, for tests and
+//! fuzzing.
 //!
-//! It owns what stands beside a session in a [`Peer`](super::Peer): the slots of callers and the inbox. Each
-//! step is taken by the code that serves links, so what is found here holds for production.
+//! It owns the parts of a [`Peer`](super::Peer) beside the session: reply slots and the received batch.
+//! Each step runs the production code, so that findings apply to it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,24 +13,24 @@ use bytes::BytesMut;
 
 use super::SlotId;
 use super::io::FrameReceiver;
-use super::reply_slots::{Outcome, ReplySlots};
+use super::reply_slots::{CallOutcome, ReplySlots};
 use crate::host::receive::{InboundSink, ReceivedBatch, SessionSink};
 use crate::id::{CallId, HostUid, Target, TypeHash};
 use crate::registry::{CreditCharge, ReplyPath};
 use crate::session::{CallError, DisconnectReason, Event, Rejected, Retryable, Session};
 use crate::wire::{Body, CallFailure, Encoded, FrameCodec};
 
-/// The slots of callers and the inbox of one session.
+/// Reply slots and received batch of one session.
 #[doc(hidden)]
 #[derive(Default)]
 pub struct ReceivePath {
     answers: ReplySlots,
     inbox: ReceivedBatch,
-    origin: Arc<DetachedOrigin>,
+    reply_path: Arc<DetachedReplyPath>,
 }
 
 impl ReceivePath {
-    /// Queues a call, and takes a slot for its outcome.
+    /// Queues a call, and takes a slot for its reply.
     ///
     /// # Errors
     ///
@@ -52,19 +53,20 @@ impl ReceivePath {
         Ok((call, ticket))
     }
 
-    /// Cancels a call that is open, and frees its slot.
+    /// Cancels an open call, and frees its slot.
     pub fn forget(&mut self, session: &mut Session<SlotId>, call: CallId) -> Option<SlotId> {
         let ticket = session.cancel(call)?;
         self.answers.close(ticket);
         Some(ticket)
     }
 
-    /// Takes every whole frame from the front of `bytes`; [`end_read`](Self::end_read) follows the last of a
-    /// read, whether it was taken or not.
+    /// Consumes every complete frame at the front of `bytes`.
+    ///
+    /// [`end_read`](Self::end_read) follows the last of a read, even after an error.
     ///
     /// # Errors
     ///
-    /// The end of the link, where the peer breaks the protocol.
+    /// The reason to end the link if the peer violates the protocol.
     pub fn receive(
         &mut self,
         session: &mut Session<SlotId>,
@@ -72,28 +74,28 @@ impl ReceivePath {
         codec: &FrameCodec,
         bytes: &mut BytesMut,
     ) -> Result<(), DisconnectReason> {
-        let Self { answers, inbox, origin } = self;
+        let Self { answers, inbox, reply_path } = self;
         codec.drain(
             bytes,
-            &mut FrameReceiver { session, now, to: SessionSink { peer: origin, answers, inbox } },
+            &mut FrameReceiver { session, now, to: SessionSink { peer: reply_path, answers, inbox } },
         )?;
         Ok(())
     }
 
-    /// Ends a read: sees to acknowledgements, wakes callers, and hands over what came.
+    /// Ends a read: schedules acknowledgements, wakes callers and dispatches the received messages.
     pub fn end_read(&mut self, session: &mut Session<SlotId>, now: Instant, to: &mut impl InboundSink) {
         session.schedule_ack(now);
         self.inbox.wakers.drain(..).for_each(Waker::wake);
         self.inbox.dispatch_all(to);
     }
 
-    /// Messages and events that are not handed over yet.
+    /// Number of received messages and events that are not dispatched.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.inbox.len()
     }
 
-    /// Puts the outcomes among events into the slots of their callers; gives the other events.
+    /// Stores the outcomes among the events in their slots; returns the other events.
     pub fn settle(&mut self, events: Vec<Event<SlotId>>) -> Vec<Event<SlotId>> {
         let mut wake = Vec::new();
         let others = events.into_iter().filter_map(|event| self.answers.take_event(event, &mut wake));
@@ -102,15 +104,15 @@ impl ReceivePath {
         others
     }
 
-    /// The outcome of a call, once it has one; its slot is free then.
+    /// Takes the outcome of a call, if any, and frees its slot.
     pub fn outcome(&mut self, ticket: SlotId) -> Option<Result<Body, CallError>> {
         let mut old = None;
         let polled = self.answers.poll(ticket, &Context::from_waker(Waker::noop()), &mut old);
         match polled {
             Poll::Pending => None,
-            Poll::Ready(Outcome::Answered(body)) => Some(Ok(body.into())),
-            Poll::Ready(Outcome::LargeReply(body)) => Some(Ok(*body)),
-            Poll::Ready(Outcome::Failed(why)) => {
+            Poll::Ready(CallOutcome::Answered(body)) => Some(Ok(body.into())),
+            Poll::Ready(CallOutcome::LargeReply(body)) => Some(Ok(*body)),
+            Poll::Ready(CallOutcome::Failed(why)) => {
                 Some(Err(why.map_or(CallError::OutcomeUnknown(DisconnectReason::Shutdown), |why| *why)))
             }
         }
@@ -123,13 +125,13 @@ impl fmt::Debug for ReceivePath {
     }
 }
 
-/// An origin without a link: the test answers to the session itself.
+/// Reply path without a link: the test replies through the session itself.
 #[derive(Default)]
-pub(in crate::host) struct DetachedOrigin;
+pub(in crate::host) struct DetachedReplyPath;
 
-impl ReplyPath for DetachedOrigin {
+impl ReplyPath for DetachedReplyPath {
     fn host(&self) -> HostUid {
-        unreachable!("no test asks where a message came from")
+        unreachable!("no test uses the host of a message")
     }
 
     fn body_bytes_max(&self) -> usize {

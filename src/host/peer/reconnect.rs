@@ -1,10 +1,10 @@
-//! The life of a peer's links: how they come up, what a break leads to, and what ends the session.
+//! Lifecycle of a peer's links: connect, accept, lose, reconnect, and the end of the session.
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{ActiveLink, Certified, Link, LinkGuard, Peer, SlotId, State};
+use super::{ActiveLink, Certified, LinkGuard, LinkState, Peer, PeerState, SlotId};
 use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSED_CONNECTS_MAX};
 use crate::host::heartbeat::LinkMonitor;
 use crate::host::{Host, connect, random_u64};
@@ -14,56 +14,60 @@ use crate::observe::log;
 use crate::session::{DisconnectReason, Event, ProvenPeer, SessionError, WriteCertainty};
 use crate::wire::{self, Refusal, Resume};
 
-/// How much longer than the side that dialled the other waits before it dials, so that they do not
-/// cross.
+/// Factor by which the accepting side delays its dial, so that the dialling side reconnects first.
 const ACCEPTOR_DELAY: u32 = 4;
 
-/// What a failed attempt to connect says about the peer.
+/// Conclusion about the peer from a failed attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::host) enum FailureVerdict {
-    /// Nothing: the way may be barred, or the peer be busy.
+    /// No conclusion: the network may be partitioned, or the peer busy.
     None,
-    /// That whoever listens there is another, or does not want the link, and will not. Nothing that
-    /// was proved: it ends the hope for a first link, and no session.
+    /// Another host listens there, or the peer rejects the link and will not change its mind.
+    ///
+    /// Nothing of that was proved, so it fails a first link but ends no session.
     Rejected,
-    /// That nobody is there: on this machine no port refuses whose process lives.
+    /// No process listens there: on this machine the port of a live process does not refuse.
     HostDown,
-    /// That the session is over: the peer has proved itself, and says that it is.
+    /// The authenticated peer reports that the session is over.
     SessionEnded,
 }
 
 impl Peer {
-    /// Begins to connect, after a while.
-    pub(super) fn start_connect(self: &Arc<Self>, state: &mut State, delay: Duration) {
+    /// Starts to connect, after a delay.
+    pub(super) fn start_connect(self: &Arc<Self>, state: &mut PeerState, delay: Duration) {
         let attempt = LinkId(random_u64());
         let Some(address) = state.address else { return self.wait_for_inbound(state, attempt) };
-        let abandon = self.closing.child_token();
+        // A child token, so that a closing host cancels the attempt.
+        let cancel = self.closing.child_token();
         let dial = connect::Dial { peer: Arc::clone(self), attempt, address, delay };
         state.link = match delay {
-            Duration::ZERO => Link::Dialing { attempt, cancel: abandon.clone(), reached: None },
-            _ => Link::Backoff { attempt, cancel: abandon.clone() },
+            Duration::ZERO => LinkState::Dialing { attempt, cancel: cancel.clone(), reached: None },
+            _ => LinkState::Backoff { attempt, cancel: cancel.clone() },
         };
-        self.io.spawn(dial.run(Weak::clone(&self.host), abandon));
+        self.io.spawn(dial.run(Weak::clone(&self.host), cancel));
     }
 
-    /// The rest before an attempt is over. Tells what the dial is to say, if it is wanted still.
-    pub(in crate::host) fn begin_dial(&self, begun: LinkId) -> Option<(LinkId, Resume)> {
+    /// Turns the back-off of an attempt into a dial, and returns the content of its hello.
+    ///
+    /// `None` if the attempt is no longer current.
+    pub(in crate::host) fn begin_dial(&self, attempted: LinkId) -> Option<(LinkId, Resume)> {
         let mut state = self.lock();
         match &state.link {
-            Link::Backoff { attempt, cancel: abandon } if *attempt == begun => {
-                state.link = Link::Dialing { attempt: begun, cancel: abandon.clone(), reached: None };
+            LinkState::Backoff { attempt, cancel } if *attempt == attempted => {
+                state.link = LinkState::Dialing { attempt: attempted, cancel: cancel.clone(), reached: None };
             }
-            Link::Dialing { attempt, .. } if *attempt == begun => {}
+            LinkState::Dialing { attempt, .. } if *attempt == attempted => {}
             _ => return None,
         }
         Some((state.last_link, state.session.resume()))
     }
 
-    /// The peer has proved itself to a dial of this host, and is about to be told who dials: from now on it may
-    /// take the link. Says whether the dial is wanted still.
+    /// Records that the peer is authenticated; returns false if the dial is no longer current.
+    ///
+    /// This side proves its identity next, so the peer may accept the link from now on.
     pub(in crate::host) fn reached(&self, dialed: LinkId) -> bool {
         match &mut self.lock().link {
-            Link::Dialing { attempt, reached, .. } if *attempt == dialed => {
+            LinkState::Dialing { attempt, reached, .. } if *attempt == dialed => {
                 *reached = Some(tokio::time::Instant::now());
                 true
             }
@@ -71,20 +75,21 @@ impl Peer {
         }
     }
 
-    /// Waits for the peer's own dial: for a while, and then what is queued fails, or this host dials again;
-    /// or as long as it takes if there is a session to resume that only the peer can.
-    fn wait_for_inbound(self: &Arc<Self>, state: &mut State, attempt: LinkId) {
-        let abandon = self.closing.child_token();
-        state.link = Link::AwaitingInbound { attempt, abandon: abandon.clone() };
+    /// Waits for the peer's own dial.
+    ///
+    /// After a timeout the attempt counts as failed. There is no timeout for a session to resume with a
+    /// peer whose address is unknown, since only the peer can connect.
+    fn wait_for_inbound(self: &Arc<Self>, state: &mut PeerState, attempt: LinkId) {
+        let cancel = self.closing.child_token();
+        state.link = LinkState::AwaitingInbound { attempt, cancel: cancel.clone() };
         let (patience, reason) = match state.address {
             None if state.resumable => return,
-            None => {
-                (self.connect_timeout, "it listens nowhere that is known here, and did not connect within")
-            }
-            Some(_) => (CROSSED_TIMEOUT, "it dialled itself at the same time, and did not connect within"),
+            None => (self.connect_timeout, "its address is unknown here, and it did not connect within"),
+            Some(_) => (CROSSED_TIMEOUT, "it dialled at the same time, and its dial did not arrive within"),
         };
+        // Weak: the timer must not keep a peer that the host has dropped.
         let peer = Arc::downgrade(self);
-        self.io.spawn(abandon.run_until_cancelled_owned(async move {
+        self.io.spawn(cancel.run_until_cancelled_owned(async move {
             tokio::time::sleep(patience).await;
             if let Some(peer) = peer.upgrade() {
                 let reason = format!("{reason} {patience:?}");
@@ -93,39 +98,53 @@ impl Peer {
         }));
     }
 
-    /// The peer refused our dial because its own is under way.
+    /// Waits for the peer's own dial, on whose behalf it refused this one.
     pub(in crate::host) fn on_simultaneous_open(self: &Arc<Self>, dialed: LinkId) {
         let mut state = self.lock();
-        if matches!(state.link, Link::Dialing { attempt, .. } if attempt == dialed) {
+        if matches!(state.link, LinkState::Dialing { attempt, .. } if attempt == dialed) {
             self.wait_for_inbound(&mut state, dialed);
         }
     }
 
-    /// An attempt came to nothing. A session that has begun is tried again; without evidence its
-    /// calls go on waiting. A first link is tried for as long as one attempt may take.
+    /// Decides about the next attempt after a failed one. `state.connecting_since` bounds a first link.
+    ///
+    /// | session | verdict | further condition | next step |
+    /// |---|---|---|---|
+    /// | resumable | `None`, `Rejected` | | retry after a delay |
+    /// | resumable | `HostDown` | fewer than [`REFUSED_CONNECTS_MAX`] in a row | retry after a delay |
+    /// | resumable | `HostDown` | otherwise | end the session |
+    /// | resumable | `SessionEnded` | | end the session |
+    /// | no link yet | `None` | within the connect timeout | retry after a delay |
+    /// | no link yet | `None` | otherwise | fail the queued messages |
+    /// | no link yet | any other | | fail the queued messages |
+    ///
+    /// Each retry, and a failed first link, also starts a status query: the cluster may know that the
+    /// host has exited.
     pub(in crate::host) fn on_connect_failed(
         self: &Arc<Self>,
         failed: LinkId,
         loss: DisconnectReason,
-        evidence: FailureVerdict,
+        verdict: FailureVerdict,
     ) {
         let mut events = Vec::new();
         let mut state = self.lock();
+        // A cancelled attempt may still report its failure, and must not change the state.
         let current = match &state.link {
-            Link::Dialing { attempt, .. } | Link::AwaitingInbound { attempt, .. } => *attempt == failed,
-            Link::Down | Link::Backoff { .. } | Link::Up(_) => false,
+            LinkState::Dialing { attempt, .. } | LinkState::AwaitingInbound { attempt, .. } => {
+                *attempt == failed
+            }
+            LinkState::Down | LinkState::Backoff { .. } | LinkState::Up(_) => false,
         };
         if current {
-            state.refusals = if evidence == FailureVerdict::HostDown { state.refusals + 1 } else { 0 };
-            let patient = match (state.resumable, evidence) {
+            state.refusals = if verdict == FailureVerdict::HostDown { state.refusals + 1 } else { 0 };
+            let retry = match (state.resumable, verdict) {
                 (_, FailureVerdict::SessionEnded) => false,
                 (true, _) => state.refusals < REFUSED_CONNECTS_MAX,
                 (false, _) => {
-                    evidence == FailureVerdict::None
-                        && state.connecting_since.elapsed() < self.connect_timeout
+                    verdict == FailureVerdict::None && state.connecting_since.elapsed() < self.connect_timeout
                 }
             };
-            if patient {
+            if retry {
                 state.failed_attempts += 1;
                 let delay = self.delay(state.failed_attempts);
                 self.start_connect(&mut state, delay);
@@ -133,28 +152,32 @@ impl Peer {
             } else if state.resumable {
                 state.end_session(&loss, &mut events);
             } else {
-                state.link = Link::Down;
+                state.link = LinkState::Down;
+                // The next sender learns from the result whether another attempt is of use.
                 state.session.fail_queued(&loss, &mut events);
-                // Whoever sends to it once more is to know whether there is a use.
                 self.query_status(&mut state);
             }
         }
         self.deliver_outcomes(state, events);
         if current {
-            log::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
+            // Logged without the lock, since a log subscriber is foreign code.
+            log::debug!(peer = %self.identity, %loss, ?verdict, "an attempt to connect failed");
         }
     }
 
-    /// How long to wait before so many attempts in a row are followed by another: it doubles, and
-    /// differs a little from peer to peer, so that many do not come at once.
+    /// Delay after that number of consecutive failed attempts.
+    ///
+    /// It doubles with each attempt, and is reduced by up to a quarter. The reduction differs from peer
+    /// to peer, so that many hosts do not reconnect simultaneously.
     fn delay(&self, attempts: u32) -> Duration {
         let doubled = RECONNECT_DELAY_MIN * (1 << attempts.saturating_sub(1).min(16));
         let delay = doubled.min(RECONNECT_DELAY_MAX);
+        // Fibonacci hashing: the golden ratio spreads consecutive inputs evenly over ten bits.
         let spread = (self.identity.host.0 ^ u64::from(attempts)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
         delay - delay * (spread as u32) / 4096
     }
 
-    /// Our dial was welcomed. `None` if it is not wanted any more.
+    /// Brings up the link of a welcomed dial; `None` if the dial is no longer current.
     pub(in crate::host) fn on_connected(
         self: &Arc<Self>,
         proven: &ProvenPeer,
@@ -163,35 +186,47 @@ impl Peer {
         let host = self.host()?;
         let mut events = Vec::new();
         let mut state = self.lock();
-        if !matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link) {
+        // The peer's own dial may have been accepted while this one was welcomed.
+        if !matches!(state.link, LinkState::Dialing { attempt, .. } if attempt == proven.link) {
             return None;
         }
         state.certificate = certificate;
-        let raised = self.bring_up(&host, &mut state, proven, true, &mut events);
+        let attached = self.bring_up(&host, &mut state, proven, true, &mut events);
         self.deliver_outcomes(state, events);
-        match raised {
-            Ok(up) => Some(self.lease(up)),
+        match attached {
+            Ok(up) => Some(self.guard(up)),
             Err(error) => {
-                log::warn!(peer = %self.identity, %error, "a session could not be resumed");
+                log::warn!(peer = %self.identity, %error, "cannot resume the session; the link is closed");
                 None
             }
         }
     }
 
-    /// Decides about a proven peer that dialled us; tells where the session is, for the welcome.
+    /// Decides about an authenticated peer that dialled this host; returns the session position for the
+    /// welcome.
     ///
-    /// Of two hosts that dial each other at once, the dial of the one with the lower id wins, if it has
-    /// reached the other: one that has not may hang for long, and is given up. The other side cannot have
-    /// taken it, since this one has not said who it is. A link that we dialled and that the peer does not
-    /// name as lost is such a crossing, too, unless the peer has forgotten it.
-    /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
+    /// | state here | condition | decision |
+    /// |---|---|---|
+    /// | peer is down | | refuse: `Closing` |
+    /// | peer was just removed | | refuse: `Stale` |
+    /// | `Dialing` | peer authenticated within [`CROSSED_TIMEOUT`], and own id is lower | refuse: `SimultaneousOpen` |
+    /// | `Dialing` | otherwise | accept, cancel the own dial |
+    /// | `Up`, dialled here | not named as lost, and the peer still has the session | refuse: `SimultaneousOpen` |
+    /// | `Up` | otherwise | accept, replace the old link |
+    /// | any other | | accept |
+    /// | accepted | the session is ahead of the peer's position | refuse: `Stale` |
+    ///
+    /// Of two simultaneous dials that of the lower id wins, but only after it has authenticated its peer:
+    /// a dial that hangs must not block the other. The peer cannot have accepted a cancelled dial, since
+    /// this side had not proved its identity on it. In `Up` the peer lost the old link before this side
+    /// noticed.
     pub(in crate::host) fn accept_link(
         self: &Arc<Self>,
         proven: &ProvenPeer,
         certificate: Option<Certified>,
     ) -> Result<(LinkGuard, Resume), (Refusal, String)> {
         let Some(host) = self.host() else {
-            return Err((Refusal::Closing, "the host is gone".into()));
+            return Err((Refusal::Closing, "the host has ended".into()));
         };
         let mut events = Vec::new();
         let mut state = self.lock();
@@ -202,50 +237,52 @@ impl Peer {
             return Err((Refusal::Stale, "the host was just forgotten; dial again".into()));
         }
         let crossed = match &state.link {
-            Link::Dialing { reached, .. } => {
+            LinkState::Dialing { reached, .. } => {
                 let stands = reached.is_some_and(|reached| reached.elapsed() < CROSSED_TIMEOUT);
                 stands && host.identity().host < self.identity.host
             }
-            Link::Up(up) => {
+            LinkState::Up(up) => {
                 up.dialed && proven.replaces != up.id && !state.session.is_forgotten_by(proven.resume)
             }
-            Link::Down | Link::Backoff { .. } | Link::AwaitingInbound { .. } => false,
+            LinkState::Down | LinkState::Backoff { .. } | LinkState::AwaitingInbound { .. } => false,
         };
         if crossed {
             return Err((Refusal::SimultaneousOpen, "both sides dialled, and the other dial stands".into()));
         }
         if state.session.is_stale(proven.resume) {
-            return Err((Refusal::Stale, "the session is further than that already".into()));
+            return Err((Refusal::Stale, "the session has progressed since; dial again".into()));
         }
-        state.link.abandon();
-        if let Link::Up(_) = &state.link {
+        state.link.cancel();
+        // Another task drives the old link. It may have written more than it has reported.
+        if let LinkState::Up(_) = &state.link {
             state.session.detach(WriteCertainty::AtMost);
         }
         state.certificate = certificate;
-        let raised = self.bring_up(&host, &mut state, proven, false, &mut events);
+        let attached = self.bring_up(&host, &mut state, proven, false, &mut events);
         let resume = state.session.resume();
         self.deliver_outcomes(state, events);
-        match raised {
-            Ok(up) => Ok((self.lease(up), resume)),
+        match attached {
+            Ok(up) => Ok((self.guard(up), resume)),
             Err(error) => Err((Refusal::Malformed, error.to_string())),
         }
     }
 
-    fn lease(self: &Arc<Self>, up: Arc<ActiveLink>) -> LinkGuard {
+    fn guard(self: &Arc<Self>, up: Arc<ActiveLink>) -> LinkGuard {
         log::debug!(link = %up.id, peer = %self.identity, dialed = up.dialed, "link is up");
         LinkGuard { peer: Arc::clone(self), up }
     }
 
-    /// Takes up the link, and with it the session where it was.
+    /// Attaches the session to a link.
     fn bring_up(
         self: &Arc<Self>,
         host: &Host,
-        state: &mut State,
+        state: &mut PeerState,
         proven: &ProvenPeer,
         dialed: bool,
         events: &mut Vec<Event<SlotId>>,
     ) -> Result<Arc<ActiveLink>, SessionError> {
         let registry = host.registry();
+        // Equal digests mean equal declarations, so the table need not be sent.
         let attached = if registry.digest() == proven.terms.schema {
             state.session.attach(&proven.terms, proven.resume, None, events)
         } else {
@@ -256,7 +293,7 @@ impl Peer {
         };
         if let Err(error) = attached {
             state.end_link();
-            // What was parked since was never under way, and goes over another link.
+            // Messages that were queued for credit were never sent, and go over another link.
             if state.needs_link() {
                 state.failed_attempts = 1;
                 state.connecting_since = tokio::time::Instant::now();
@@ -267,7 +304,7 @@ impl Peer {
         }
         state.writer_notified = false;
         let up = Arc::new(ActiveLink::new(proven.link, dialed, host.shared.closed.child_token()));
-        state.link = Link::Up(Arc::clone(&up));
+        state.link = LinkState::Up(Arc::clone(&up));
         state.last_link = proven.link;
         state.links_total += 1;
         state.resumable = true;
@@ -277,31 +314,36 @@ impl Peer {
         Ok(up)
     }
 
-    /// Has the I/O thread see to it that a link is not kept on which nothing comes any more, or whose
-    /// certificate has ended.
-    fn watch(self: &Arc<Self>, host: &Host, up: &Arc<ActiveLink>, state: &State) {
-        let watched = LinkMonitor::new(&host.shared, self, up);
+    /// Starts the I/O tasks that cut the link after silence, or when the certificate expires.
+    fn watch(self: &Arc<Self>, host: &Host, up: &Arc<ActiveLink>, state: &PeerState) {
+        let monitor = LinkMonitor::new(&host.shared, self, up);
+        // Only the dialling side opens a heartbeat connection, so that a link has a single one.
         if let (true, Some(address)) = (up.dialed, state.address) {
-            host.shared.io.spawn(watched.clone().send_heartbeats(address));
+            host.shared.io.spawn(monitor.clone().send_heartbeats(address));
         }
         let expires = state.certificate.as_ref().and_then(|(_, certificate)| certificate.expires());
-        host.shared.io.spawn(watched.watch(expires));
+        host.shared.io.spawn(monitor.watch(expires));
     }
 
-    /// The link has ended: the session waits for the next one, unless the reason ends it.
+    /// Handles the end of a link: the session waits for the next one, unless the reason ends it.
     fn link_lost(self: &Arc<Self>, lost: &ActiveLink, loss: DisconnectReason) {
+        // Ends the link's heartbeat tasks.
         lost.closed.cancel();
         let mut events = Vec::new();
         let mut state = self.lock();
         let carried = state.is_current_link(lost);
         if carried {
+            // The link's own task reports the end, after its last report of written bytes.
             state.session.detach(WriteCertainty::Exact);
             match loss {
+                // The peer has left or violated the protocol, or this host ends. No later link could
+                // resume the session.
                 DisconnectReason::PeerClosed { .. }
                 | DisconnectReason::Protocol(_)
                 | DisconnectReason::Shutdown => {
                     state.end_session(&loss, &mut events);
                 }
+                // Goodbyes were exchanged, so there is nothing to resume.
                 _ if state.session.is_closed() => state.end_session(&loss, &mut events),
                 _ => self.schedule_reconnect(&mut state, lost.dialed),
             }
@@ -312,31 +354,32 @@ impl Peer {
         }
     }
 
-    /// Ends a link that is up, for a reason that its own task cannot see.
+    /// Ends a link for a reason that its own task cannot detect.
     pub(in crate::host) fn force_disconnect(self: &Arc<Self>, link: LinkId, loss: &DisconnectReason) {
         let mut state = self.lock();
         let up = match &state.link {
-            Link::Up(up) if up.id == link => Arc::clone(up),
+            LinkState::Up(up) if up.id == link => Arc::clone(up),
             _ => return,
         };
+        // Another task than the link's calls this, so its last write may be unreported.
         up.closed.cancel();
         state.session.detach(WriteCertainty::AtMost);
         self.schedule_reconnect(&mut state, up.dialed);
-        // The next attempt may take long to come to nothing.
+        // A dial into a partitioned network fails only after its timeout, so the query starts now.
         self.query_status(&mut state);
         self.serve_and_unlock(state);
         self.progress.notify_waiters();
         log::debug!(peer = %self.identity, %link, %loss, "link cut");
     }
 
-    /// Gives up the link, or the attempt at one, and dials anew. The session goes on where it was.
+    /// Cancels the link or the attempt, and dials immediately. The session continues.
     pub(in crate::host) fn redial(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.down.is_some() || state.address.is_none() {
             return;
         }
-        state.link.abandon();
-        if matches!(state.link, Link::Up(_)) {
+        state.link.cancel();
+        if matches!(state.link, LinkState::Up(_)) {
             state.session.detach(WriteCertainty::AtMost);
             state.down_since = tokio::time::Instant::now();
         }
@@ -346,11 +389,15 @@ impl Peer {
         self.progress.notify_waiters();
     }
 
-    /// After a break: the side that dialled dials again, also if only the other has something to
-    /// say; the other does if it has something to say and can.
-    fn schedule_reconnect(self: &Arc<Self>, state: &mut State, dialed: bool) {
-        state.link = Link::Down;
+    /// Decides who dials after a lost link.
+    ///
+    /// The side that dialled dials again, even if only the other has messages. The accepting side dials
+    /// if it has messages and an address, with a longer delay.
+    fn schedule_reconnect(self: &Arc<Self>, state: &mut PeerState, dialed: bool) {
+        state.link = LinkState::Down;
         state.down_since = tokio::time::Instant::now();
+        // A link that breaks without having received a frame counts as a failed attempt. Otherwise two
+        // hosts whose links come up and break immediately would reconnect without any delay.
         let progressed = state.session.resume().received > state.received_at_link_up;
         state.failed_attempts = if progressed { 0 } else { state.failed_attempts + 1 };
         if dialed {
@@ -361,11 +408,12 @@ impl Peer {
         }
     }
 
-    /// There will be no further link: everything fails now and from now on.
+    /// Closes the peer for good: everything open fails, and so do later messages.
     pub(in crate::host) fn close(&self, loss: DisconnectReason) {
         let mut events = Vec::new();
         let mut state = self.lock();
-        state.link.abandon();
+        state.link.cancel();
+        // The first reason is the cause, and later ones are consequences of it.
         state.down.get_or_insert(loss.clone());
         state.session.detach(WriteCertainty::AtMost);
         state.session.close(&loss, &mut events);
@@ -375,14 +423,16 @@ impl Peer {
         self.ended.notify_waiters();
     }
 
-    /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
+    /// Delivers the outcomes of calls and one-way messages that ended without a reply; `events` has no
+    /// others.
     ///
-    /// Under the lock with which they left the session: behind it their slots may be others' already.
-    pub(super) fn deliver_outcomes(&self, mut state: Locked<'_, State>, events: Vec<Event<SlotId>>) {
-        let mut aftermath = state.resolve(events);
-        aftermath.wake_too(self.serve(&mut state));
+    /// The lock is the one under which they left the session: after it is released, new calls may reuse
+    /// their slots.
+    pub(super) fn deliver_outcomes(&self, mut state: Locked<'_, PeerState>, events: Vec<Event<SlotId>>) {
+        let mut deferred = state.resolve(events);
+        deferred.add_wakers(self.serve(&mut state));
         drop(state);
-        aftermath.run(self);
+        deferred.run(self);
     }
 
     pub(super) fn count_dead_letters(&self, count: u64) {
@@ -392,16 +442,16 @@ impl Peer {
     }
 }
 
-/// What is left to do once the lock is free: it runs code that is not the library's.
+/// Work that is deferred until the lock is released, since it runs code outside of the library.
 #[derive(Default)]
 #[must_use = "callers wait for it"]
-pub(in crate::host) struct Aftermath {
+pub(in crate::host) struct DeferredWakeups {
     wake: Vec<Waker>,
     dead_letters: u64,
 }
 
-impl Aftermath {
-    pub(super) fn wake_too(&mut self, wakers: Vec<Waker>) {
+impl DeferredWakeups {
+    pub(super) fn add_wakers(&mut self, wakers: Vec<Waker>) {
         self.wake.extend(wakers);
     }
 
@@ -414,38 +464,38 @@ impl Aftermath {
     }
 }
 
-impl State {
-    /// Gives calls their ends; who waits for them is to be woken without the lock.
-    pub(super) fn resolve(&mut self, events: Vec<Event<SlotId>>) -> Aftermath {
-        let mut aftermath = Aftermath::default();
+impl PeerState {
+    /// Stores the outcomes in the slots of their calls; the returned work wakes the callers.
+    pub(super) fn resolve(&mut self, events: Vec<Event<SlotId>>) -> DeferredWakeups {
+        let mut deferred = DeferredWakeups::default();
         for event in events {
-            if let Some(Event::DeadLetters { count }) = self.answers.take_event(event, &mut aftermath.wake) {
-                aftermath.dead_letters += count;
+            if let Some(Event::DeadLetters { count }) = self.answers.take_event(event, &mut deferred.wake) {
+                deferred.dead_letters += count;
             }
         }
-        aftermath
+        deferred
     }
 
-    /// Ends the session: everything that is open or queued fails. A later message begins another.
+    /// Ends the session: everything open or queued fails. A later message begins another.
     fn end_session(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<SlotId>>) {
         self.end_link();
         self.session.reset(loss, events);
     }
 
-    /// There is no link, and none to be resumed.
+    /// Clears the link and the state of its reconnects.
     pub(super) fn end_link(&mut self) {
-        self.link = Link::Down;
+        self.link = LinkState::Down;
         self.down_since = tokio::time::Instant::now();
         self.resumable = false;
         self.failed_attempts = 0;
         self.refusals = 0;
     }
 
-    /// Whether there is anything to do for which a link is needed: what waits here, and calls of the peer
-    /// that are to be answered.
+    /// True if a link is needed: for queued or unacknowledged bytes, or for open calls of either side.
     fn needs_link(&self) -> bool {
         let session = &self.session;
         session.open_calls() > 0
+            // Replies to the peer's open calls need a link as well.
             || session.inbound_calls() > 0
             || session.outgoing_bytes() > 0
             || session.parked_bytes() > 0
@@ -453,7 +503,7 @@ impl State {
 }
 
 impl LinkGuard {
-    /// The link has ended, for this reason.
+    /// Reports the end of the link and its reason.
     pub(in crate::host) fn end(self, loss: DisconnectReason) {
         self.peer.link_lost(&self.up, loss);
     }
@@ -461,6 +511,7 @@ impl LinkGuard {
 
 impl Drop for LinkGuard {
     fn drop(&mut self) {
+        // Also runs after `end`, when the link is no longer current and this has no effect.
         self.peer.link_lost(&self.up, DisconnectReason::Shutdown);
     }
 }

@@ -1,9 +1,9 @@
-//! A peer as the origin of messages: how its calls are answered, and its credit given back.
+//! Reply path of messages from a peer: replies, cancellation and credit.
 
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use super::{Peer, State};
+use super::{Peer, PeerState};
 use crate::id::{CallId, HostUid};
 use crate::lock::Locked;
 use crate::observe::log;
@@ -24,19 +24,19 @@ impl ReplyPath for Peer {
         self.batching.batch_size(waiting)
     }
 
-    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&CreditCharge>) {
+    fn reply(&self, call: CallId, body: Encoded<'_>, charge: Option<&CreditCharge>) {
         let mut state = self.lock();
-        let told = state.release_credit(claim);
-        if state.session.reply(call, body) || told {
+        let credit_due = state.release_credit(charge);
+        if state.session.reply(call, body) || credit_due {
             state.notify_writer();
         }
         self.finish_inbound_call(state, call);
     }
 
-    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<CreditCharge>) {
+    fn fail(&self, call: CallId, failure: &CallFailure, charge: Option<CreditCharge>) {
         let mut state = self.lock();
-        let told = state.release_credit(claim.as_ref());
-        if state.session.fail(call, failure) || told {
+        let credit_due = state.release_credit(charge.as_ref());
+        if state.session.fail(call, failure) || credit_due {
             state.notify_writer();
         }
         self.finish_inbound_call(state, call);
@@ -47,7 +47,7 @@ impl ReplyPath for Peer {
     }
 
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool {
-        // To clone and to drop a waker runs code of who made it.
+        // Cloning and dropping a waker runs foreign code, which must not run under the lock.
         let waker = waker.clone();
         let mut state = self.lock();
         if state.session.is_cancelled(call) {
@@ -59,9 +59,9 @@ impl ReplyPath for Peer {
         false
     }
 
-    fn release_credit(&self, claim: CreditCharge) {
+    fn release_credit(&self, charge: CreditCharge) {
         let mut state = self.lock();
-        if state.release_credit(Some(&claim)) {
+        if state.release_credit(Some(&charge)) {
             state.notify_writer();
         }
     }
@@ -72,13 +72,17 @@ impl ReplyPath for Peer {
     }
 }
 
-impl State {
-    /// A message takes nothing of its actor's window any more. Says whether there is something to write.
+impl PeerState {
+    /// Releases the credit of a message; returns true if a credit frame is due.
     #[inline(always)]
-    fn release_credit(&mut self, claim: Option<&CreditCharge>) -> bool {
-        claim.is_some_and(|claim| {
-            let (target, bytes) = (claim.target(), claim.bytes().get());
-            self.session.release_credit(session::CreditCharge { target, bytes, epoch: claim.session_epoch() })
+    fn release_credit(&mut self, charge: Option<&CreditCharge>) -> bool {
+        charge.is_some_and(|charge| {
+            let (target, bytes) = (charge.target(), charge.bytes().get());
+            self.session.release_credit(session::CreditCharge {
+                target,
+                bytes,
+                epoch: charge.session_epoch(),
+            })
         })
     }
 }
@@ -89,10 +93,13 @@ impl Peer {
         self.lock().session.is_cancelled(call)
     }
 
-    /// Nobody works on this call of the peer any more.
+    /// Ends the work on a call of the peer.
     #[inline(always)]
-    fn finish_inbound_call(&self, mut state: Locked<'_, State>, call: CallId) {
+    fn finish_inbound_call(&self, mut state: Locked<'_, PeerState>, call: CallId) {
+        // Few handlers register a waker, and this check is cheaper than a hash.
         let waker = if state.cancel_wakers.is_empty() { None } else { state.cancel_wakers.remove(&call) };
+        // The session counts a cancelled call before its event sets the flag, so the flag can be
+        // cleared at zero without losing a cancellation.
         if self.has_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
             self.has_cancelled.store(false, Ordering::Relaxed);
         }

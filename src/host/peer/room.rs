@@ -1,7 +1,7 @@
-//! Senders that wait for room at a peer.
+//! Senders that wait for capacity at a peer.
 //!
-//! The session keeps them in their order and says whose turn it is; here are their wakers. A waiter is
-//! woken when room is reserved for it, and not for what happens to others.
+//! The session orders the waiters and grants capacity to them; this module holds their wakers. A waiter
+//! is woken when capacity is reserved for it, and not on grants to others.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::timer::Timer;
-use super::{OpenCall, Peer, State, now};
+use super::{CallHandle, Peer, PeerState, now};
 use crate::config::RESERVED_FOR;
 use crate::host::error::NotDelivered;
 use crate::id::{Target, TypeHash};
@@ -17,17 +17,17 @@ use crate::lock::Locked;
 use crate::session::{Retryable, Waiter, WaiterId};
 use crate::wire::{CALL_HEADER_BYTES, Encoded};
 
-/// A place in the line for room. Dropped, it is given up.
-pub(crate) struct Place {
+/// Position in the wait queue for capacity. Dropping it leaves the queue.
+pub(crate) struct QueuePosition {
     peer: Arc<Peer>,
     target: Target,
     number: WaiterId,
     waiter: Waiter,
 }
 
-impl Place {
-    /// Is ready once the message is to be sent with this place.
-    pub(crate) fn poll_turn(&self, task: &Context<'_>) -> Poll<()> {
+impl QueuePosition {
+    /// Is ready once capacity is reserved for the message.
+    pub(crate) fn poll_granted(&self, task: &Context<'_>) -> Poll<()> {
         let mut state = self.peer.lock();
         if state.down.is_some() || state.session.has_turn(self.number) {
             return Poll::Ready(());
@@ -42,20 +42,21 @@ impl Place {
         Poll::Pending
     }
 
-    /// Waits until the message is to be sent with this place.
+    /// Waits until capacity is reserved for the message.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) fn turn(&self) -> impl Future<Output = ()> + Unpin {
-        poll_fn(|task| self.poll_turn(task))
+    pub(crate) fn granted(&self) -> impl Future<Output = ()> + Unpin {
+        poll_fn(|task| self.poll_granted(task))
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePosition {
     fn drop(&mut self) {
         let mut state = self.peer.lock();
         let waker = state.waiting.remove(&self.number);
+        // Leaving the queue may release reserved capacity, which the next waiter gets immediately.
         state.session.stop_waiting(self.number);
         self.peer.serve_and_unlock(state);
         drop(waker);
@@ -63,87 +64,93 @@ impl Drop for Place {
 }
 
 impl Peer {
-    /// Lines up for room for a message that was refused as full.
-    pub(crate) fn line_up(self: &Arc<Self>, target: Target, waiter: Waiter) -> Place {
-        self.line_up_locked(self.lock(), target, waiter)
+    /// Queues a message that was refused as full for capacity.
+    pub(crate) fn enqueue_waiter(self: &Arc<Self>, target: Target, waiter: Waiter) -> QueuePosition {
+        self.enqueue_waiter_locked(self.lock(), target, waiter)
     }
 
-    /// Lines up, for a call without a body, behind all others that wait for the actor, if any do.
-    pub(crate) fn line_up_last(self: &Arc<Self>, target: Target) -> Option<Place> {
+    /// Queues a call without a body behind all other waiters for the actor, if there are any.
+    pub(crate) fn enqueue_waiter_last(self: &Arc<Self>, target: Target) -> Option<QueuePosition> {
         let state = self.lock();
         let is_waited_for = state.session.is_waited_for(target);
         let waiter = Waiter { frame_bytes: CALL_HEADER_BYTES, is_call: true, spares_queue: false };
-        is_waited_for.then(|| self.line_up_locked(state, target, waiter))
+        is_waited_for.then(|| self.enqueue_waiter_locked(state, target, waiter))
     }
 
-    fn line_up_locked(
+    fn enqueue_waiter_locked(
         self: &Arc<Self>,
-        mut state: Locked<'_, State>,
+        mut state: Locked<'_, PeerState>,
         target: Target,
         waiter: Waiter,
-    ) -> Place {
+    ) -> QueuePosition {
+        // Only the timer task lets a reservation expire, so it has to run while there are waiters.
         if state.timer == Timer::NotStarted {
             self.arm_timer(&mut state, now() + RESERVED_FOR);
         }
         let number = state.session.line_up(target, waiter, None);
         self.serve_and_unlock(state);
-        Place { peer: Arc::clone(self), target, number, waiter }
+        QueuePosition { peer: Arc::clone(self), target, number, waiter }
     }
 
-    /// Queues a call as [`call`](Self::call), at its place in the line. It keeps the place if there is no
-    /// room after all.
+    /// Queues a call as [`call`](Self::call), with the reserved capacity. It keeps its position if that
+    /// does not suffice.
     ///
     /// # Errors
     ///
-    /// Why nothing was queued.
+    /// The reason why nothing was queued.
     pub(crate) fn call_in_turn(
         self: &Arc<Self>,
-        place: &Place,
+        position: &QueuePosition,
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
         body: Encoded<'_>,
-    ) -> Result<OpenCall, Box<NotDelivered>> {
+    ) -> Result<CallHandle, Box<NotDelivered>> {
         let mut state = self.lock_if_alive()?;
-        state.session.begin_turn(place.number, place.target);
-        let called = self.call_locked(&mut state, place.target, message, deadline, repeat, body);
-        self.end_turn(state, place, called.as_ref().err().map(|reason| &**reason));
+        state.session.begin_turn(position.number, position.target);
+        let called = self.call_locked(&mut state, position.target, message, deadline, repeat, body);
+        self.end_turn(state, position, called.as_ref().err().map(|reason| &**reason));
         called
     }
 
-    /// Queues a one-way message as [`tell`](Self::tell), at its place in the line. It keeps the place if
-    /// there is no room after all.
+    /// Queues a one-way message as [`tell`](Self::tell), with the reserved capacity. It keeps its
+    /// position if that does not suffice.
     ///
     /// # Errors
     ///
-    /// Why nothing was queued.
+    /// The reason why nothing was queued.
     pub(crate) fn tell_in_turn(
         self: &Arc<Self>,
-        place: &Place,
+        position: &QueuePosition,
         message: TypeHash,
         body: Encoded<'_>,
     ) -> Result<(), NotDelivered> {
         let mut state = self.lock_if_alive()?;
-        state.session.begin_turn(place.number, place.target);
-        let told = self.tell_locked(&mut state, place.target, message, body);
-        self.end_turn(state, place, told.as_ref().err());
-        told
+        state.session.begin_turn(position.number, position.target);
+        let queued = self.tell_locked(&mut state, position.target, message, body);
+        self.end_turn(state, position, queued.as_ref().err());
+        queued
     }
 
-    fn end_turn(&self, mut state: Locked<'_, State>, place: &Place, refused: Option<&NotDelivered>) {
+    fn end_turn(
+        &self,
+        mut state: Locked<'_, PeerState>,
+        position: &QueuePosition,
+        refused: Option<&NotDelivered>,
+    ) {
         if let Some(NotDelivered::Full { size, .. }) = refused {
-            // It has had its turn: from here on it waits for room alone.
-            let waiter = Waiter { frame_bytes: *size, spares_queue: false, ..place.waiter };
-            state.session.line_up(place.target, waiter, Some(place.number));
+            // It has passed the soft limit once, so from here on it waits for capacity alone.
+            let waiter = Waiter { frame_bytes: *size, spares_queue: false, ..position.waiter };
+            state.session.line_up(position.target, waiter, Some(position.number));
         }
-        state.session.end_turn(place.target);
+        state.session.end_turn(position.target);
         self.serve_and_unlock(state);
     }
 
-    /// Gives room to those who wait for it; gives the wakers of those whose turn it is, to be woken
-    /// behind the lock.
+    /// Grants capacity to waiters; the caller wakes the returned wakers without the lock.
     #[inline]
-    pub(super) fn serve(&self, state: &mut State) -> Vec<Waker> {
+    pub(super) fn serve(&self, state: &mut PeerState) -> Vec<Waker> {
+        // This runs for every batch of frames, and most sessions have no waiters.
         match state.session.has_waiters() {
             true => self.serve_waiters(state),
             false => Vec::new(),
@@ -151,7 +158,7 @@ impl Peer {
     }
 
     #[cold]
-    fn serve_waiters(&self, state: &mut State) -> Vec<Waker> {
+    fn serve_waiters(&self, state: &mut PeerState) -> Vec<Waker> {
         let served = state.session.serve(now());
         if let Some(due) = state.session.poll_timeout() {
             self.hasten_timer(state, due);
@@ -159,7 +166,7 @@ impl Peer {
         served.into_iter().filter_map(|number| state.waiting.remove(&number)).collect()
     }
 
-    pub(super) fn serve_and_unlock(&self, mut state: Locked<'_, State>) {
+    pub(super) fn serve_and_unlock(&self, mut state: Locked<'_, PeerState>) {
         let wake = self.serve(&mut state);
         drop(state);
         wake.into_iter().for_each(Waker::wake);

@@ -1,9 +1,10 @@
-//! Messages to a peer: each is queued in the session, and the link is told, or made.
+//! Messages to a peer: each is queued in the session, and the link's writer is notified, or a link
+//! opened.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Link, OpenCall, Peer, State, now};
+use super::{CallHandle, LinkState, Peer, PeerState, now};
 use crate::config::TELL_BACKPRESSURE_BYTES;
 use crate::host::error::NotDelivered;
 use crate::id::{CallId, Target, TypeHash};
@@ -11,11 +12,11 @@ use crate::session::{Rejected, Retryable};
 use crate::wire::{Encoded, TellHeader};
 
 impl Peer {
-    /// Queues a call. `repeat` says afterwards what the call is when it is made again.
+    /// Queues a call. `repeat` is updated to identify the call in a retry.
     ///
     /// # Errors
     ///
-    /// Why nothing was queued; behind a pointer, so that an open call comes back in registers.
+    /// The reason why nothing was queued. It is boxed so that an open call is returned in registers.
     pub(crate) fn call(
         self: &Arc<Self>,
         target: Target,
@@ -23,9 +24,10 @@ impl Peer {
         deadline: Option<Instant>,
         repeat: &mut Retryable,
         body: Encoded<'_>,
-    ) -> Result<OpenCall, Box<NotDelivered>> {
+    ) -> Result<CallHandle, Box<NotDelivered>> {
         let mut state = self.lock_if_alive()?;
         let called = self.call_inlined(&mut state, target, message, deadline, repeat, body);
+        // A waiting `tell` of the soft limit must not block a call that still has capacity.
         if called.is_err() && state.session.begin_passing(target) {
             let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
             state.session.end_turn(target);
@@ -34,47 +36,49 @@ impl Peer {
         called
     }
 
-    /// As [`call_inlined`](Self::call_inlined), for calls that have waited.
+    /// [`call_inlined`](Self::call_inlined) out of line, for calls that have waited.
     #[inline(never)]
     pub(super) fn call_locked(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut PeerState,
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
         body: Encoded<'_>,
-    ) -> Result<OpenCall, Box<NotDelivered>> {
+    ) -> Result<CallHandle, Box<NotDelivered>> {
         self.call_inlined(state, target, message, deadline, repeat, body)
     }
 
     #[inline(always)]
     fn call_inlined(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut PeerState,
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
         body: Encoded<'_>,
-    ) -> Result<OpenCall, Box<NotDelivered>> {
-        let ticket = state.answers.next();
-        // Only a deadline has anything to do with the time.
+    ) -> Result<CallHandle, Box<NotDelivered>> {
+        let slot_id = state.answers.next();
+        // Only a deadline depends on the time, and reading the clock would dominate the cost of a call.
         let now = deadline.map_or(state.created_at, |_| now());
-        let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
+        let made = state.session.call(now, target, message, deadline, *repeat, body, slot_id);
         let call = made.map_err(|(rejected, _)| NotDelivered::from_rejection(self.identity, rejected))?;
         state.answers.open(call);
         if !matches!(repeat, Retryable::Never) {
+            // A retry has the call id of the first attempt, by which the receiver detects a duplicate.
             *repeat = Retryable::Again(call);
         }
         if let Some(deadline) = deadline {
+            // The session has a single timer for all of its deadlines.
             self.arm_timer(state, deadline);
         }
         self.request_write(state);
-        Ok(OpenCall::new(ticket))
+        Ok(CallHandle::new(slot_id))
     }
 
-    /// Queues a one-way message; `patient` if its sender waits while many are queued for the actor.
+    /// Queues a one-way message. A `patient` sender waits at the soft limit of the actor's queue.
     pub(crate) fn tell(
         self: &Arc<Self>,
         target: Target,
@@ -88,19 +92,20 @@ impl Peer {
             let full = Rejected::Full { size, waiting, limit: TELL_BACKPRESSURE_BYTES };
             return Err(NotDelivered::from_rejection(self.identity, full));
         }
-        let told = self.tell_locked(&mut state, target, message, body);
-        if !patient && told.is_err() && state.session.begin_passing(target) {
-            let told = self.tell_locked(&mut state, target, message, body);
+        let queued = self.tell_locked(&mut state, target, message, body);
+        // A sender that cannot wait must not fail because of waiters that only spare the queue.
+        if !patient && queued.is_err() && state.session.begin_passing(target) {
+            let queued = self.tell_locked(&mut state, target, message, body);
             state.session.end_turn(target);
-            return told;
+            return queued;
         }
-        told
+        queued
     }
 
     #[inline(always)]
     pub(super) fn tell_locked(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut PeerState,
         target: Target,
         message: TypeHash,
         body: Encoded<'_>,
@@ -113,39 +118,41 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether a one-way message whose sender can wait counts for the budget of its task: once that is
-    /// used up the link writes what there is, and the other side works at it.
+    /// True if a one-way message of a patient sender consumes a unit of its task's budget.
+    ///
+    /// When the budget is used up, the link writes its output and the other side can process it.
     #[inline]
     pub(crate) fn consumes_budget(&self) -> bool {
         self.batching.consumes_budget()
     }
 
-    /// A call that was made with [`Retryable`] will not be made again.
+    /// Ends the retries of a call that was sent with [`Retryable`].
     pub(crate) fn end_retries(&self, call: CallId) {
         let mut state = self.lock();
         state.session.end_retries(call);
         state.notify_writer_if_pending();
     }
 
-    /// Sees to it that what is queued gets written.
-    pub(super) fn request_write(self: &Arc<Self>, state: &mut State) {
-        // Most often the link was told already, and has not looked yet.
-        if state.writer_notified && matches!(state.link, Link::Up(_)) {
+    /// Ensures that queued frames are written.
+    pub(super) fn request_write(self: &Arc<Self>, state: &mut PeerState) {
+        // In most cases a notification is pending: a burst of messages costs one wake-up of the writer.
+        if state.writer_notified && matches!(state.link, LinkState::Up(_)) {
             return;
         }
         self.request_write_slow(state);
     }
 
     #[inline(never)]
-    fn request_write_slow(self: &Arc<Self>, state: &mut State) {
+    fn request_write_slow(self: &Arc<Self>, state: &mut PeerState) {
         match &state.link {
-            Link::Up(_) => state.notify_writer(),
-            Link::Down => {
+            LinkState::Up(_) => state.notify_writer(),
+            LinkState::Down => {
+                // The connect timeout of a first link counts from the message that needs it.
                 state.connecting_since = tokio::time::Instant::now();
                 state.failed_attempts = 0;
                 self.start_connect(state, Duration::ZERO);
             }
-            Link::Backoff { .. } | Link::Dialing { .. } | Link::AwaitingInbound { .. } => {}
+            LinkState::Backoff { .. } | LinkState::Dialing { .. } | LinkState::AwaitingInbound { .. } => {}
         }
     }
 }

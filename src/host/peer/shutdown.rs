@@ -1,43 +1,45 @@
-//! Taking leave of a peer: open calls end, queued bytes arrive, and a goodbye is said.
+//! Graceful close of a peer: open calls end, queued bytes are written, and a goodbye follows.
 
 use std::sync::Arc;
 
-use super::{ActiveLink, Link, Peer};
+use super::{ActiveLink, LinkState, Peer};
 
 impl Peer {
-    /// Takes no further messages; open calls may end.
+    /// Accepts no further messages; open calls may end.
     pub(in crate::host) fn drain(self: &Arc<Self>, reason: &str) {
         let mut state = self.lock();
         state.session.drain(reason);
-        if matches!(state.link, Link::Up(_)) {
+        // Not without a link: the request would open one just to announce the drain.
+        if matches!(state.link, LinkState::Up(_)) {
             self.request_write(&mut state);
         }
         self.serve_and_unlock(state);
     }
 
-    /// Waits until no call is open and nothing is unwritten, also over the next link if this one breaks.
+    /// Waits until no call is open and nothing is unwritten, on the next link if this one is lost.
     pub(in crate::host) async fn drained(&self) {
         self.wait_until(|state| state.is_over() || state.session.is_drained()).await;
     }
 
-    /// Says goodbye, if there is a link, and waits until the peer has all that was said.
+    /// Sends a goodbye, if there is a link, and waits until the peer has received everything.
     ///
-    /// A connection that is closed earlier may take along what lies between the two kernels. That the
-    /// peer has closed it says as much: it does so when it has the goodbye.
+    /// Closing the connection earlier may discard bytes between the two kernels. The peer closes its side
+    /// after the goodbye, which confirms the receipt.
     pub(in crate::host) async fn send_goodbye(self: &Arc<Self>, reason: &str) {
         {
             let mut state = self.lock();
-            if !matches!(state.link, Link::Up(_)) {
+            if !matches!(state.link, LinkState::Up(_)) {
                 return;
             }
             state.session.finish(reason);
             self.request_write(&mut state);
             self.serve_and_unlock(state);
         }
-        self.wait_until(|state| !matches!(state.link, Link::Up(_)) || state.session.is_closed()).await;
+        self.wait_until(|state| !matches!(state.link, LinkState::Up(_)) || state.session.is_closed()).await;
     }
 
-    /// Waits until everything is written on this link: the peer leaves, and is to know what has come.
+    /// Waits until everything is written on this link, so that a closing peer gets the last
+    /// acknowledgement.
     pub(in crate::host) async fn written(&self, up: &ActiveLink) {
         self.wait_until(|state| {
             !state.is_current_link(up)

@@ -1,21 +1,22 @@
-//! What the cluster knows of a host that cannot be reached.
+//! Query to the cluster for the exit cause of an unreachable host.
 //!
-//! That nobody gets there says nothing about the host. Who keeps account of it may know that it has ended,
-//! and is asked, again with each attempt that comes to nothing.
+//! A failed connection says nothing about the host itself. The cluster may know that its process has
+//! exited. It is queried again after each failed attempt.
 
 use std::sync::{Arc, Weak};
 
-use super::{Peer, State};
+use super::{Peer, PeerState};
 use crate::host::Host;
 use crate::session::DisconnectReason;
 
 impl Peer {
-    /// Has the cluster asked how the host has ended, if it has; it is asked one thing at a time.
-    pub(super) fn query_status(self: &Arc<Self>, state: &mut State) {
-        // Who listens nowhere that is known has come by itself, and comes again by itself.
+    /// Queries the cluster for the host's exit cause, unless a query is running.
+    pub(super) fn query_status(self: &Arc<Self>, state: &mut PeerState) {
+        // A peer without a known address reconnects by itself.
         if state.address.is_none() || std::mem::replace(&mut state.status_query_running, true) {
             return;
         }
+        // Weak: a query may take long, and must keep neither the peer nor the host.
         let (peer, identity, host) = (Arc::downgrade(self), self.identity, Weak::clone(&self.host));
         self.io.spawn(async move {
             let host = host.upgrade().map(|shared| Host { shared });
@@ -24,6 +25,7 @@ impl Peer {
                 None => None,
             };
             let Some(peer) = peer.upgrade() else { return };
+            // Before the result is used, so that a later failure starts another query.
             peer.lock().status_query_running = false;
             if let Some(cause) = end {
                 peer.close(DisconnectReason::HostDown(cause));

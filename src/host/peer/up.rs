@@ -1,4 +1,4 @@
-//! A link that is up, and the duty to serve it.
+//! Link that is up, and the guard of the task that drives it.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use super::Peer;
 use crate::id::LinkId;
 use crate::lock::Mutex;
 
-/// A link that is up.
+/// Link that is up.
 #[derive(Debug)]
 pub(crate) struct ActiveLink {
     pub(super) id: LinkId,
     pub(super) dialed: bool,
-    /// Rung when there is something to write.
+    /// Notified when there are bytes to write.
     pub(crate) writable: Notify,
-    /// Cancelled when the link shall end, or has ended.
+    /// Cancelled to end the link, and when it has ended.
     pub(crate) closed: CancellationToken,
-    /// When the peer was last known to live.
+    /// Time of the last sign of life from the peer.
     last_heard: Mutex<tokio::time::Instant>,
-    /// Ends the pulse that the peer has for this link.
+    /// Ends the peer's current heartbeat connection for this link.
     heartbeat: Mutex<CancellationToken>,
 }
 
@@ -30,7 +30,9 @@ impl ActiveLink {
         Self { id, dialed, writable: Notify::new(), closed, last_heard: heard, heartbeat: Mutex::default() }
     }
 
-    /// Another pulse begins, and the one before ends; gives what ends the new one.
+    /// Ends the previous heartbeat connection; returns the token that ends the new one.
+    ///
+    /// A reconnecting peer opens a new one while the old one still looks alive, so the newest is kept.
     pub(in crate::host) fn replace_heartbeat(&self) -> CancellationToken {
         let ended = self.closed.child_token();
         let before = std::mem::replace(&mut *self.heartbeat.lock(), ended.clone());
@@ -42,20 +44,23 @@ impl ActiveLink {
         self.id
     }
 
-    /// When the peer was last known to live.
+    /// Time of the last sign of life from the peer.
     pub(in crate::host) fn heard(&self) -> tokio::time::Instant {
         *self.last_heard.lock()
     }
 
-    /// The peer was known to live then.
+    /// Records a sign of life from the peer.
     pub(in crate::host) fn touch(&self, at: tokio::time::Instant) {
         let mut heard = self.last_heard.lock();
+        // The link's task and the heartbeat task report concurrently, so times may arrive out of
+        // order.
         *heard = at.max(*heard);
     }
 }
 
-/// The duty to serve a link that is up. Dropped by whoever has it, for whatever reason, it takes the
-/// link down: a link that nobody serves must not look as if messages could leave by it.
+/// Ownership of a link that is up. Dropping it takes the link down.
+///
+/// Without a task that drives it, a link would accept messages and never send them.
 #[derive(Debug)]
 pub(crate) struct LinkGuard {
     pub(crate) peer: Arc<Peer>,

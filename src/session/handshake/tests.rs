@@ -1,4 +1,4 @@
-//! Both sides of a handshake, and whoever sits between them.
+//! Both sides of a handshake, and an attacker between them.
 
 use super::*;
 use crate::id::{HostId, Incarnation};
@@ -6,10 +6,10 @@ use crate::wire::{FrameKind, Goodbye};
 
 const LINK: LinkId = LinkId(5);
 const REPLACES: LinkId = LinkId(4);
-const DIALLER: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(10) };
-const LISTENER: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(20) };
+const INITIATOR: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(10) };
+const ACCEPTOR: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(20) };
 
-/// What both sides accept.
+/// Session parameters of both sides.
 const TERMS: SessionParameters = SessionParameters {
     frame_bytes_max: 4096,
     outgoing_bytes_max: 1 << 20,
@@ -17,24 +17,24 @@ const TERMS: SessionParameters = SessionParameters {
     schema: 3,
 };
 
-/// Where the dialler and the listener are in their session.
-const DIALLERS: Resume = Resume { generation: 3, epoch: 1, peer_generation: 4, received: 10 };
-const LISTENERS: Resume = Resume { generation: 4, epoch: 2, peer_generation: 3, received: 20 };
+/// Positions of the initiator and of the acceptor in their session.
+const INITIATOR_RESUME: Resume = Resume { generation: 3, epoch: 1, peer_generation: 4, received: 10 };
+const ACCEPTOR_RESUME: Resume = Resume { generation: 4, epoch: 2, peer_generation: 3, received: 20 };
 
 fn config(me: HostUid) -> HandshakeConfig {
     let secret = Secret::from_bytes([7; 32]);
     HandshakeConfig { local: me, secret, terms: TERMS, timeout: Duration::from_secs(5) }
 }
 
-/// Both sides of one handshake, and whoever sits between them.
+/// Both sides of one handshake, with an optional attacker between them.
 struct Pair {
     now: Instant,
     initiator: Handshake,
     acceptor: Handshake,
-    said: Vec<Frame>,
+    transmitted: Vec<Frame>,
 }
 
-/// How a handshake went for each side.
+/// Result of a handshake for each side.
 #[derive(Debug)]
 struct Outcome {
     initiator: Result<Step, HandshakeError>,
@@ -45,32 +45,32 @@ impl Pair {
     fn new(dialler: HandshakeConfig, to: HostUid, listener: HandshakeConfig) -> Self {
         let now = Instant::now();
         let purpose = Purpose::Link;
-        let attempt = DialAttempt { to, purpose, link: LINK, replaces: REPLACES, resume: DIALLERS };
+        let attempt = DialAttempt { to, purpose, link: LINK, replaces: REPLACES, resume: INITIATOR_RESUME };
         let initiator = Handshake::connect(now, dialler, attempt, [1; 32]);
         let acceptor = Handshake::accept(now, listener, [2; 32]);
-        Self { now, initiator, acceptor, said: Vec::new() }
+        Self { now, initiator, acceptor, transmitted: Vec::new() }
     }
 
     fn usual() -> Self {
-        Self::new(config(DIALLER), LISTENER, config(LISTENER))
+        Self::new(config(INITIATOR), ACCEPTOR, config(ACCEPTOR))
     }
 
-    /// Delivers frames until nobody has any, each changed by `tamper`; admits who is proven.
+    /// Delivers all frames, each modified by `tamper`, and admits an authenticated peer.
     fn run(&mut self, mut tamper: impl FnMut(&mut Frame)) -> Outcome {
         let mut outcome = Outcome { initiator: Ok(Step::Continue), acceptor: Ok(Step::Continue) };
         loop {
             if let Some(mut frame) = self.initiator.poll_transmit() {
                 tamper(&mut frame);
-                self.said.push(frame.clone());
+                self.transmitted.push(frame.clone());
                 if outcome.acceptor.is_ok() {
                     outcome.acceptor = self.acceptor.receive(self.now, frame);
                 }
                 if let Ok(Step::Proven(peer)) = outcome.acceptor {
-                    assert_eq!(self.acceptor.admit(LISTENERS), peer);
+                    assert_eq!(self.acceptor.admit(ACCEPTOR_RESUME), peer);
                 }
             } else if let Some(mut frame) = self.acceptor.poll_transmit() {
                 tamper(&mut frame);
-                self.said.push(frame.clone());
+                self.transmitted.push(frame.clone());
                 if outcome.initiator.is_ok() {
                     outcome.initiator = self.initiator.receive(self.now, frame);
                 }
@@ -93,10 +93,10 @@ fn check_refused(outcome: Outcome, want: Refusal) -> HandshakeError {
 
 #[test]
 fn hosts_of_one_cluster_agree() {
-    let mut listener = config(LISTENER);
+    let mut listener = config(ACCEPTOR);
     let terms = SessionParameters { frame_bytes_max: 1024, ..TERMS };
     listener.terms = terms;
-    let outcome = Pair::new(config(DIALLER), LISTENER, listener).run(untouched);
+    let outcome = Pair::new(config(INITIATOR), ACCEPTOR, listener).run(untouched);
 
     let peer = |identity, terms, resume| ProvenPeer {
         identity,
@@ -106,23 +106,23 @@ fn hosts_of_one_cluster_agree() {
         terms,
         resume,
     };
-    assert_eq!(outcome.initiator.unwrap(), Step::Established(peer(LISTENER, terms, LISTENERS)));
-    assert_eq!(outcome.acceptor.unwrap(), Step::Proven(peer(DIALLER, TERMS, DIALLERS)));
+    assert_eq!(outcome.initiator.unwrap(), Step::Established(peer(ACCEPTOR, terms, ACCEPTOR_RESUME)));
+    assert_eq!(outcome.acceptor.unwrap(), Step::Proven(peer(INITIATOR, TERMS, INITIATOR_RESUME)));
 }
 
 #[test]
-fn initiator_leaves_a_listener_without_the_secret() {
+fn initiator_rejects_an_acceptor_without_the_secret() {
     let mut pair = Pair::usual();
     pair.acceptor.config.secret = Secret::from_bytes([8; 32]);
     let outcome = pair.run(untouched);
 
     assert!(matches!(outcome.initiator, Err(HandshakeError::WrongSecret)));
-    assert_eq!(pair.said.len(), 2, "a listener that is not proven gets no proof");
+    assert_eq!(pair.transmitted.len(), 2, "a listener that is not proven gets no proof");
     assert_eq!(outcome.acceptor.unwrap(), Step::Continue);
 }
 
 #[test]
-fn acceptor_refuses_a_dialler_without_the_secret() {
+fn acceptor_refuses_an_initiator_without_the_secret() {
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Proof(proof) = frame {
             proof.proof[31] ^= 1;
@@ -132,14 +132,15 @@ fn acceptor_refuses_a_dialler_without_the_secret() {
 }
 
 #[test]
-fn acceptor_refuses_who_wants_another_host_or_another_life_before_it_proves_anything() {
-    let life = HostUid { incarnation: Incarnation(19), ..LISTENER };
-    let host = HostUid { host: HostId(3), ..LISTENER };
-    for to in [life, host] {
-        let mut pair = Pair::new(config(DIALLER), to, config(LISTENER));
+fn acceptor_refuses_another_host_or_incarnation_before_it_sends_a_proof() {
+    let restarted = HostUid { incarnation: Incarnation(19), ..ACCEPTOR };
+    let host = HostUid { host: HostId(3), ..ACCEPTOR };
+    // A restarted process has the same host id: only the incarnation tells it apart.
+    for to in [restarted, host] {
+        let mut pair = Pair::new(config(INITIATOR), to, config(ACCEPTOR));
         let err = check_refused(pair.run(untouched), Refusal::WrongHost);
-        assert!(matches!(err, HandshakeError::WrongHost { wanted, here: LISTENER } if wanted == to));
-        assert_eq!(pair.said.len(), 2);
+        assert!(matches!(err, HandshakeError::WrongHost { wanted, here: ACCEPTOR } if wanted == to));
+        assert_eq!(pair.transmitted.len(), 2);
     }
 }
 
@@ -162,13 +163,13 @@ fn both_sides_refuse_another_version() {
 }
 
 #[test]
-fn host_refuses_itself() {
-    let outcome = Pair::new(config(LISTENER), LISTENER, config(LISTENER)).run(untouched);
+fn host_refuses_its_own_identity() {
+    let outcome = Pair::new(config(ACCEPTOR), ACCEPTOR, config(ACCEPTOR)).run(untouched);
     assert!(matches!(check_refused(outcome, Refusal::Malformed), HandshakeError::ReflectedChallenge));
 }
 
 #[test]
-fn initiator_refuses_its_own_frames_sent_back() {
+fn initiator_rejects_its_own_frames_when_reflected() {
     let mut pair = Pair::usual();
     let hello = pair.initiator.poll_transmit().unwrap();
     let err = pair.initiator.receive(pair.now, hello).unwrap_err();
@@ -176,14 +177,14 @@ fn initiator_refuses_its_own_frames_sent_back() {
 
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Challenge(challenge) = frame {
-            challenge.from = DIALLER;
+            challenge.from = INITIATOR;
         }
     });
     assert!(matches!(outcome.initiator, Err(HandshakeError::ReflectedChallenge)));
 }
 
 #[test]
-fn acceptor_does_not_take_its_own_proof_for_the_diallers() {
+fn acceptor_rejects_its_own_proof_when_reflected() {
     let mut acceptors = None;
     let outcome = Pair::usual().run(|frame| match frame {
         Frame::Challenge(challenge) => acceptors = Some(challenge.proof),
@@ -194,21 +195,22 @@ fn acceptor_does_not_take_its_own_proof_for_the_diallers() {
 }
 
 #[test]
-fn initiator_refuses_another_host_than_it_wants() {
-    let other = HostUid { host: HostId(3), ..LISTENER };
+fn initiator_rejects_a_host_other_than_the_one_dialled() {
+    let other = HostUid { host: HostId(3), ..ACCEPTOR };
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Challenge(challenge) = frame {
             challenge.from = other;
         }
     });
-    let Err(HandshakeError::WrongHost { wanted: LISTENER, here }) = outcome.initiator else {
+    let Err(HandshakeError::WrongHost { wanted: ACCEPTOR, here }) = outcome.initiator else {
         panic!("{outcome:?}");
     };
     assert_eq!(here, other);
 }
 
 #[test]
-fn proof_breaks_whatever_is_changed_on_the_way() {
+fn any_modified_field_invalidates_the_proof() {
+    // One change for each field that the transcript covers, and that the earlier checks let pass.
     let changes: [fn(&mut Frame); 13] = [
         |frame| {
             if let Frame::Hello(hello) = frame {
@@ -284,19 +286,20 @@ fn proof_breaks_whatever_is_changed_on_the_way() {
 }
 
 #[test]
-fn proof_of_one_handshake_is_worth_nothing_in_another() {
+fn proof_of_one_handshake_is_invalid_in_another() {
     let mut heard = Pair::usual();
     heard.run(untouched).initiator.unwrap();
-    let [hello, _, proof, _] = &heard.said[..] else { panic!("{:?}", heard.said) };
+    let [hello, _, proof, _] = &heard.transmitted[..] else { panic!("{:?}", heard.transmitted) };
 
-    let mut acceptor = Handshake::accept(heard.now, config(LISTENER), [3; 32]);
+    // Another nonce, as every acceptor draws its own.
+    let mut acceptor = Handshake::accept(heard.now, config(ACCEPTOR), [3; 32]);
     assert_eq!(acceptor.receive(heard.now, hello.clone()).unwrap(), Step::Continue);
     let err = acceptor.receive(heard.now, proof.clone()).unwrap_err();
     assert!(matches!(err, HandshakeError::WrongSecret));
 }
 
 #[test]
-fn peer_that_is_late_is_timed_out() {
+fn late_peer_times_out() {
     let mut pair = Pair::usual();
     assert_eq!(pair.acceptor.deadline(), pair.now + Duration::from_secs(5));
     pair.now = pair.acceptor.deadline();
@@ -305,21 +308,23 @@ fn peer_that_is_late_is_timed_out() {
 }
 
 #[test]
-fn timeout_of_all_time_does_not_overflow() {
+fn maximal_timeout_does_not_overflow() {
+    // An `Instant` plus this would panic.
     let timeout = Duration::MAX;
     let handshake =
-        Handshake::accept(Instant::now(), HandshakeConfig { timeout, ..config(LISTENER) }, [2; 32]);
+        Handshake::accept(Instant::now(), HandshakeConfig { timeout, ..config(ACCEPTOR) }, [2; 32]);
     assert!(matches!(handshake.timed_out(), HandshakeError::TimedOut));
 }
 
 #[test]
 fn frames_out_of_order_are_refused() {
-    let frames = [Frame::Proof(Proof { proof: [0; 32] }), Frame::Welcome(Welcome { resume: LISTENERS })];
+    let frames =
+        [Frame::Proof(Proof { proof: [0; 32] }), Frame::Welcome(Welcome { resume: ACCEPTOR_RESUME })];
     for frame in frames {
         let mut acceptor = Pair::usual().acceptor;
         let err = acceptor.receive(Instant::now(), frame).unwrap_err();
         assert!(matches!(err, HandshakeError::Unexpected { .. }));
-        let Some(Frame::Refused(refused)) = acceptor.poll_transmit() else { panic!("it says why") };
+        let Some(Frame::Refused(refused)) = acceptor.poll_transmit() else { panic!("no reason is sent") };
         assert_eq!(refused.reason, Refusal::Malformed);
     }
     let mut initiator = Pair::usual().initiator;
@@ -331,33 +336,33 @@ fn frames_out_of_order_are_refused() {
 
 #[test]
 fn peer_with_too_small_a_frame_limit_is_refused() {
-    let mut dialler = config(DIALLER);
+    let mut dialler = config(INITIATOR);
     dialler.terms.frame_bytes_max = 511;
-    let outcome = Pair::new(dialler, LISTENER, config(LISTENER)).run(untouched);
+    let outcome = Pair::new(dialler, ACCEPTOR, config(ACCEPTOR)).run(untouched);
     let err = check_refused(outcome, Refusal::Malformed);
     assert!(matches!(err, HandshakeError::FrameLimit { theirs: 511, least: 512 }));
 }
 
 #[test]
 fn peer_with_too_small_a_window_is_refused() {
-    let mut dialler = config(DIALLER);
+    let mut dialler = config(INITIATOR);
     dialler.terms.window_bytes = 1023;
-    let outcome = Pair::new(dialler, LISTENER, config(LISTENER)).run(untouched);
+    let outcome = Pair::new(dialler, ACCEPTOR, config(ACCEPTOR)).run(untouched);
     let err = check_refused(outcome, Refusal::Malformed);
     assert!(matches!(err, HandshakeError::Window { theirs: 1023, least: WINDOW_BYTES_MIN }));
 }
 
 #[test]
-fn proven_peer_may_be_refused() {
+fn authenticated_peer_may_be_refused() {
     let mut pair = Pair::usual();
     let hello = pair.initiator.poll_transmit().unwrap();
     pair.acceptor.receive(pair.now, hello).unwrap();
     pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap();
     let step = pair.acceptor.receive(pair.now, pair.initiator.poll_transmit().unwrap()).unwrap();
-    assert!(matches!(step, Step::Proven(ProvenPeer { identity: DIALLER, .. })));
+    assert!(matches!(step, Step::Proven(ProvenPeer { identity: INITIATOR, .. })));
 
     pair.acceptor.refuse(Refusal::SimultaneousOpen, "the other link stays");
     let err = pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap_err();
     assert!(matches!(err, HandshakeError::Refused { proven: true, .. }));
-    assert_eq!(err.to_string(), "the peer refused the link (the links crossed): the other link stays");
+    assert_eq!(err.to_string(), "the peer refused the link (simultaneous dials): the other link stays");
 }

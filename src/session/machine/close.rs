@@ -1,39 +1,40 @@
-//! How a side leaves: it drains, and says goodbye.
+//! Graceful close of a session: drain the open calls, then send the goodbye.
 
 use super::Session;
 use crate::wire::Goodbye;
 
-/// This side leaves: it makes no more calls and takes none.
+/// State of a side that is closing: it makes no new calls and rejects the peer's.
 #[derive(Debug)]
 pub(super) struct Closing {
     reason: String,
-    /// Whether the goodbye is in the log.
+    /// Set once the goodbye is in the send buffer.
     pub(super) goodbye_sent: bool,
 }
 
 impl<T> Session<T> {
-    /// Begins to leave: no more calls are made or taken, those that are open go on.
+    /// Starts the graceful close: new calls are rejected, open calls continue.
     ///
-    /// The goodbye is queued when the last of them has ended, in either direction, and what is
-    /// parked has gone out.
+    /// The goodbye is queued when the last open call of either direction has ended and the send
+    /// queues are empty.
     pub fn drain(&mut self, reason: &str) {
         self.begin_close(reason);
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
     }
 
-    /// Leaves now: queues the goodbye, whatever calls are open and whatever is parked.
+    /// Closes immediately: queues the goodbye, whatever calls are open and whatever is queued.
     pub fn finish(&mut self, reason: &str) {
         self.begin_close(reason);
-        self.say_goodbye();
+        self.send_goodbye();
     }
 
-    /// Whether this side has said goodbye, and the peer has all that it said.
+    /// Returns whether the goodbye is sent and the peer has acknowledged everything.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closing.as_ref().is_some_and(|leaving| leaving.goodbye_sent) && self.send_buffer.bytes() == 0
+        // Closing the socket earlier could lose bytes that are still between the two kernels.
+        self.closing.as_ref().is_some_and(|closing| closing.goodbye_sent) && self.send_buffer.bytes() == 0
     }
 
-    /// Whether no call is open in either direction and every byte is written.
+    /// Returns whether no call is open in either direction and every byte is written.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.is_idle() && self.unwritten_bytes() == 0
@@ -42,29 +43,32 @@ impl<T> Session<T> {
     fn is_idle(&self) -> bool {
         self.calls.len() == 0
             && self.inbound.calls.is_empty()
-            && self.flows.parked_bytes() == 0
+            && self.flows.queued_bytes() == 0
             && self.chunked.bytes() == 0
             && self.chunked.is_empty()
     }
 
     fn begin_close(&mut self, reason: &str) {
+        // The first reason stands: `finish` after `drain` only hastens the close.
         self.closing.get_or_insert_with(|| Closing { reason: reason.to_owned(), goodbye_sent: false });
-        self.dismiss_waiters();
+        self.wake_all_waiters();
     }
 
-    pub(super) fn say_goodbye_if_idle(&mut self) {
+    pub(super) fn send_goodbye_if_idle(&mut self) {
         if self.closing.is_some() && self.is_idle() {
-            self.say_goodbye();
+            self.send_goodbye();
         }
     }
 
-    fn say_goodbye(&mut self) {
-        if let Some(leaving) = &mut self.closing
+    fn send_goodbye(&mut self) {
+        if let Some(closing) = &mut self.closing
             && self.attached
-            && !leaving.goodbye_sent
+            && !closing.goodbye_sent
         {
-            leaving.goodbye_sent = true;
-            let goodbye = Goodbye { reason: leaving.reason.clone() };
+            // Once per epoch: a goodbye that was lost with a link is still in the send buffer, and
+            // the next link resends it.
+            closing.goodbye_sent = true;
+            let goodbye = Goodbye { reason: closing.reason.clone() };
             self.send_buffer.push(|out| goodbye.put(out));
         }
     }

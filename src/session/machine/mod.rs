@@ -1,4 +1,4 @@
-//! The session of two hosts that have proved themselves: calls, tells and their ends.
+//! Session of two authenticated hosts: the calls and tells in both directions and their outcomes.
 
 mod close;
 mod link;
@@ -15,9 +15,9 @@ use rustc_hash::FxHashSet;
 
 use self::close::Closing;
 pub use self::link::WriteCertainty;
-use self::room::{Asks, Mark};
+use self::room::{LineHead, Requester};
 use super::call_table::CallTable;
-use super::calls::{CallStage, Calls, Content};
+use super::calls::{CallStage, Calls, MessageKind};
 use super::chunking::{ChunkedSends, Reassembler};
 use super::dedup::DedupCache;
 use super::flow_control::{ReceiveFlows, SendFlows};
@@ -30,20 +30,20 @@ use crate::config::{self, InjectedBug};
 use crate::id::{CallId, Target, TypeHash};
 use crate::wire::{CallHeader, Cancel, Encoded, FrameSink, TellHeader, Watermark};
 
-/// What a session may hold and send.
+/// Limits of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// How many bytes may be unacknowledged before messages are rejected, and as many parked.
+    /// Unacknowledged bytes, and as many queued bytes, above which messages are rejected.
     pub outgoing_bytes_max: usize,
-    /// The longest frame, in bytes; that of the peer holds too, once it is known.
+    /// Longest frame in bytes. The peer's own limit applies too, once it is known.
     pub frame_bytes_max: usize,
-    /// How many bytes of unhandled messages each actor here takes from the peer.
+    /// Bytes of unhandled messages that each local actor accepts from the peer.
     pub window_bytes: usize,
-    /// How many bytes may be parked for one actor of the peer.
+    /// Bytes that may be queued for one actor of the peer.
     pub parked_bytes_max: usize,
-    /// The longest frame in one piece; of longer ones each chunk is as long at most.
+    /// Longest frame in bytes that is sent in one piece, and the longest chunk of a longer frame.
     pub chunk_bytes: usize,
-    /// How many calls may be open.
+    /// Calls that may be open.
     pub calls_open_max: usize,
     #[doc(hidden)]
     pub injected_bug: Option<InjectedBug>,
@@ -63,131 +63,141 @@ impl Default for SessionLimits {
     }
 }
 
-/// What this host and one peer have open with each other.
+/// State that this host and one peer share: open calls, queued messages, unacknowledged frames.
 ///
 /// ```text
-///            attach                 goodbye said or heard
-/// detached <--------> attached ----------------------------> closing
-///    |       detach      |                                      |
-///    |                   |                                      |
-///    +------- reset: every open call ends, all is dropped ------+
+///            attach                 goodbye sent or received
+/// detached <--------> attached -----------------------------> closing
+///    |       detach      |                                       |
+///    |                   |                                       |
+///    +--- reset: every open call fails, both halves are cleared -+
 /// ```
 ///
-/// Links come and go: what one of them did not bring, the next one does. Messages may be given to
-/// it while there is none. `T` is the ticket of an open call, which comes back with the call's one
-/// end.
+/// A session outlives its links: the next link delivers what the previous one did not. Messages may
+/// be submitted while there is no link. `T` is the caller's slot of an open call; the session
+/// returns it with the call's only outcome.
 #[derive(Debug)]
 pub struct Session<T> {
     limits: SessionLimits,
-    /// The limit of both sides, or that of this side until the first link tells the peer's.
+    /// Smaller of both sides' frame limits; this side's limit until the first link is attached.
     frame_bytes_max: usize,
     attached: bool,
     calls: Calls<T>,
     flows: SendFlows,
     chunked: ChunkedSends,
     send_buffer: SendBuffer,
-    /// Frames without a number, and how many bytes of them the writer has taken and not written.
+    /// Encoded frames without a sequence number, and how many of their bytes the writer holds
+    /// unwritten.
     unsequenced: BytesMut,
     unsequenced_handed_out: usize,
-    inbound: Inbound,
+    inbound: ReceiveHalf,
     closing: Option<Closing>,
     peer_closing: bool,
-    /// Generation of this half: higher for one that the host begins after it forgot the peer.
+    /// Generation of this half. A host that forgot its peer starts a higher one.
     generation: u32,
-    /// How often this side has dropped everything.
+    /// Number of times that this side has dropped its half of the session.
     epoch: u32,
-    /// The peer's half, once a link has told.
+    /// The peer's half, known after the first handshake.
     peer: Option<PeerHalf>,
-    /// Whether the peer has been told, or is being told, of the types here.
+    /// Set once this side's schemas are queued for the peer.
     schemas_sent: bool,
-    /// Whether the floor has risen and the peer is to be told on the next link.
+    /// Set when the low watermark has risen but no link was there to send it.
     watermark_due: bool,
-    /// The floor that the peer was told last.
+    /// Low watermark that the peer was sent last.
     watermark_sent: CallId,
     waiters: Waiters,
-    /// How much may be on the way behind a message that goes out now; less while anybody waits.
+    /// Bytes that may be in flight including a new message: 0 while a waiter is in line for the
+    /// link.
     room_bytes: usize,
-    /// What the next message is to those that wait for room.
-    asks: Asks,
-    /// The first that waits for the link, of those who are not queued and of those who are.
-    first_waiter: Mark<WaiterId>,
-    first_parked: Mark<u64>,
+    /// Relation of the next message to the waiters.
+    requester: Requester,
+    /// Head of the waiters for the link, and head of the queued messages.
+    first_waiter: LineHead<WaiterId>,
+    first_queued: LineHead<u64>,
 }
 
-/// Which half of a session the peer has.
+/// Half of a session as its owner describes it in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct PeerHalf {
     generation: u32,
-    resets: u32,
+    epoch: u32,
 }
 
-/// What came from the peer.
+/// Receiving half of a session.
 #[derive(Debug)]
-struct Inbound {
-    /// Calls that are owed an end.
+struct ReceiveHalf {
+    /// Calls of the peer without an outcome.
     calls: CallTable<()>,
-    /// Calls that the peer has cancelled, and whose handler has not been done with yet.
+    /// Calls that the peer has cancelled but whose handler still runs.
     cancelled: FxHashSet<CallId>,
     flows: ReceiveFlows,
     assembly: Reassembler,
     dedup: DedupCache,
-    /// Messages of an earlier life are not given back.
+    /// Incremented when the half is cleared. Charges of an older epoch return no credit.
     epoch: u32,
-    /// Whether the peer has told of its types in this life.
+    /// Set once the peer's schemas have arrived in this epoch.
     schemas_received: bool,
-    /// How many numbered frames have come.
+    // Delayed ACK, as in TCP (RFC 1122, section 4.2.3.2) and QUIC (RFC 9000, section 13.2):
+    //
+    //   received == acked    no ACK is owed
+    //   ack_due              an ACK is owed, and is written by then at the latest
+    //   ack_piggyback        the next write carries an ACK anyway
+    //   ack_now              an ACK is written even if nothing else is
+    //
+    // An ACK in every batch would cost each single call one more frame and one more buffer in both
+    // directions. So one travels along only after `ack_bytes / 4`, or from `piggyback_after` on.
+    /// Sequenced frames received, on all links.
     received: u64,
-    /// How many of them the peer was told of.
+    /// Sequenced frames covered by the last ACK that was sent.
     acked: u64,
-    /// The bytes, about, of those that it was not told of.
+    /// Bytes of the sequenced frames that are not acknowledged yet, approximately.
     unacked_bytes: usize,
-    /// After so many of them it is to be told.
+    /// Unacknowledged bytes that force an ACK without waiting for `ack_due`.
     ack_bytes: usize,
-    /// When the peer is to be told.
+    /// Deadline of the delayed ACK.
     ack_due: Option<Instant>,
-    /// Whether it is due.
+    /// Set when an ACK must be sent even if nothing else is written.
     ack_now: bool,
-    /// Whether the peer is to be told with what goes out next.
+    /// Set when the next write carries an ACK.
     ack_piggyback: bool,
-    /// For frames that come before that time it is not worth one of its own.
+    /// Earliest time at which another small batch is worth a piggybacked ACK.
     piggyback_after: Option<Instant>,
-    /// When the last numbered frame came.
+    /// Arrival of the last sequenced frame.
     last_received_at: Option<Instant>,
 }
 
-/// Whether a call may be made more than once.
+/// Retry state of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retryable {
-    /// It is made once.
+    /// The call is sent once.
     Never,
-    /// It is made for the first time, and may be made again until
-    /// [`end_retries`](Session::end_retries).
+    /// The first attempt of a call that may be retried until [`end_retries`](Session::end_retries).
     First,
-    /// It is made again under its number, or rejected as [`Rejected::Forgotten`]. One that is open, or whose
-    /// repeats have ended, is made for the first time.
+    /// A further attempt under the same id, or [`Rejected::Forgotten`]. If the previous attempt is
+    /// still open, or its retries have ended, the call is sent as a new one.
     Again(CallId),
 }
 
-/// Whether a message goes out now.
+/// Decision of the admission check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     SendNow,
     Queue,
 }
 
-/// A floor that has risen by less is not worth a frame while calls may still be repeated.
+/// Rise of the low watermark that is worth a frame while other calls may still be retried.
 const WATERMARK_STEP: u64 = 64;
 
-/// Making calls and tells.
+/// Submitting calls and tells.
 impl<T> Session<T> {
-    /// A session without a link.
+    /// Creates a session without a link.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
         Self::of_generation(limits, 0)
     }
 
-    /// A session without a link, of a host that may have had one with this peer and forgotten it: then it
-    /// had a lower generation.
+    /// Creates a session without a link, for a host that may have forgotten an earlier one with
+    /// this peer. `generation` must be higher than that of the forgotten session.
     #[must_use]
     pub fn of_generation(limits: SessionLimits, generation: u32) -> Self {
         let calls = Calls::of_generation(generation);
@@ -202,7 +212,7 @@ impl<T> Session<T> {
             send_buffer: SendBuffer::default(),
             unsequenced: BytesMut::new(),
             unsequenced_handed_out: 0,
-            inbound: Inbound::new(limits.window_bytes as u64),
+            inbound: ReceiveHalf::new(limits.window_bytes as u64),
             closing: None,
             peer_closing: false,
             generation,
@@ -213,19 +223,19 @@ impl<T> Session<T> {
             watermark_sent,
             waiters: Waiters::default(),
             room_bytes: limits.outgoing_bytes_max,
-            asks: Asks::Newcomer,
+            requester: Requester::Newcomer,
             first_waiter: None,
-            first_parked: None,
+            first_queued: None,
         }
     }
 
-    /// Queues a call. Its end comes as [`Event::Replied`](super::Event::Replied) or
-    /// [`Event::Failed`](super::Event::Failed) with the ticket.
+    /// Queues a call. The outcome arrives as [`Event::Replied`](super::Event::Replied) or
+    /// [`Event::Failed`](super::Event::Failed) with its slot.
     ///
     /// # Errors
     ///
-    /// When there is no room now, when the frame is too large, when either side leaves, or when the call is
-    /// to be made again and a side has forgotten it. The ticket comes back.
+    /// When the budgets have no capacity, when the frame is too large, when either side is closing,
+    /// or when a retried call is forgotten by either side. The slot is returned.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     #[inline(always)]
     pub fn call(
@@ -234,42 +244,49 @@ impl<T> Session<T> {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: Retryable,
+        retry: Retryable,
         body: Encoded<'_>,
-        ticket: T,
+        call_slot: T,
     ) -> Result<CallId, (Rejected, T)> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, low_watermark: None };
-        let once = matches!(repeat, Retryable::Never);
-        if let Retryable::Again(call) = repeat
+        let once = matches!(retry, Retryable::Never);
+        // One side has lost its record of the first attempt, so the receiver could not recognize
+        // the duplicate. Sending it could run the handler twice.
+        if let Retryable::Again(call) = retry
             && self.calls.is_void(call)
         {
-            return Err((Rejected::Forgotten, ticket));
+            return Err((Rejected::Forgotten, call_slot));
         }
+        // The flag adds eight bytes, so it is set before the frame is measured. The value comes
+        // later: the watermark must include this call, whose id is not assigned before it is
+        // admitted.
         if !once {
             header.low_watermark = Some(self.calls.low_watermark());
         }
         let frame_bytes = header.frame_bytes(body);
         let way = match self.admit(target, frame_bytes, true) {
             Ok(way) => way,
-            Err(rejected) => return Err((rejected, ticket)),
+            Err(rejected) => return Err((rejected, call_slot)),
         };
         if once {
             header.call = self.calls.next_id();
         } else {
-            header.call = self.retry_call_id(repeat);
+            header.call = self.retry_call_id(retry);
             header.low_watermark = Some(self.calls.low_watermark());
         }
-        let place = self.submit(way, Content::Call(header.call), target, frame_bytes, (header, body));
-        self.calls.insert(header.call, place, deadline, ticket);
+        let stage = self.submit(way, MessageKind::Call(header.call), target, frame_bytes, (header, body));
+        self.calls.insert(header.call, stage, deadline, call_slot);
         Ok(header.call)
     }
 
-    /// The number of a call that may be made again.
+    /// Returns the id under which a retryable call is sent.
     #[cold]
-    fn retry_call_id(&mut self, repeat: Retryable) -> CallId {
-        let call = match repeat {
+    fn retry_call_id(&mut self, retry: Retryable) -> CallId {
+        let call = match retry {
             Retryable::Again(call) if self.calls.is_retryable(call) => call,
+            // An open attempt is still answered under its id. A second call under the same id would
+            // be a violation.
             _ => self.calls.next_id(),
         };
         self.calls.mark_retryable(call);
@@ -280,20 +297,21 @@ impl<T> Session<T> {
     ///
     /// # Errors
     ///
-    /// When there is no room now, when the frame is too large, or when either side leaves.
+    /// When the budgets have no capacity, when the frame is too large, or when either side is
+    /// closing.
     pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
         let frame_bytes = TellHeader::frame_bytes(body);
         let way = self.admit(target, frame_bytes, false)?;
-        self.submit(way, Content::Tell, target, frame_bytes, (TellHeader { target, message }, body));
+        self.submit(way, MessageKind::Tell, target, frame_bytes, (TellHeader { target, message }, body));
         Ok(())
     }
 
-    /// Puts a message on its way, or parks it.
+    /// Writes an admitted message to the send buffer, or queues it.
     #[inline(always)]
     fn submit(
         &mut self,
         way: Admission,
-        content: Content,
+        content: MessageKind,
         target: Target,
         frame_bytes: usize,
         message: impl Message,
@@ -302,20 +320,22 @@ impl<T> Session<T> {
             return self.enqueue_frame(way, content, target, frame_bytes, message);
         }
         let end = self.send_buffer.push(|out| message.put(out));
-        if content == Content::Tell {
+        // No caller is notified of a lost tell. Tells that never reached the kernel are counted as
+        // dead letters instead.
+        if content == MessageKind::Tell {
             self.send_buffer.count_tell(end);
         }
         CallStage::Sent(end)
     }
 
-    /// Puts a message aside that cannot go out at once, or not in one piece.
+    /// Queues a message that has to wait, or that is sent in chunks.
     ///
-    /// In a function of its own, so that others are written to the log from registers.
+    /// Not inlined: the common path then writes its frame to the send buffer from registers.
     #[inline(never)]
     fn enqueue_frame(
         &mut self,
         way: Admission,
-        content: Content,
+        content: MessageKind,
         target: Target,
         frame_bytes: usize,
         message: impl Message,
@@ -324,53 +344,65 @@ impl<T> Session<T> {
             let put = |mut out: FrameOut<'_>| message.put(&mut out);
             return CallStage::Queued(self.flows.enqueue(target, content, frame_bytes, put));
         }
+        // The body is borrowed from the caller, so the whole frame is encoded now, although its
+        // chunks are sent later.
         self.chunked.push(content, Some(target), QueuedFrame::of(|out| message.put(out)));
         CallStage::Chunking
     }
 
-    /// Gives a call's ticket back: nobody waits for it any more, and its end is not told.
+    /// Cancels a call and returns its slot: no outcome is reported for it.
     ///
-    /// If any of it may have gone out the peer is told, so that the call does not begin, or go on,
-    /// there.
+    /// If any byte of the call may have been sent, the peer gets a Cancel frame, so that the
+    /// handler does not start, or is dropped.
     pub fn cancel(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call)?;
-        self.cancel_at_peer(call, open.place);
-        self.say_goodbye_if_idle();
-        Some(open.ticket)
+        self.cancel_at_peer(call, open.stage);
+        self.send_goodbye_if_idle();
+        Some(open.call_slot)
     }
 
-    /// Sees to it that a call does not begin at the peer, or go on. Says whether the peer may have
-    /// seen it.
-    fn cancel_at_peer(&mut self, call: CallId, place: CallStage) -> bool {
-        match place {
+    /// Withdraws a call locally, or cancels it at the peer. Returns whether the peer may have
+    /// received it.
+    fn cancel_at_peer(&mut self, call: CallId, stage: CallStage) -> bool {
+        match stage {
             CallStage::Queued(number) => {
                 if let Some(target) = self.flows.remove_queued(number) {
+                    // One message has left the queue, so one waiter that spares the queue may
+                    // proceed.
                     self.waiters.ease(target);
                 }
+                // The cancelled call may have been the head that lacked credit, and a smaller one
+                // behind it may have enough.
                 self.send_queued();
                 false
             }
+            // Chunks that are sent cannot be recalled, but without the last one the peer never
+            // decodes the call: for the caller it counts as not sent.
             CallStage::Chunking => {
-                if let Some(left) = self.chunked.abandon(call) {
-                    self.chunked_send_done(left);
+                if let Some(done) = self.chunked.abandon(call) {
+                    self.chunked_send_done(done);
                     self.send_queued();
                 }
                 false
             }
             CallStage::Sent(_) => {
+                // Sequenced behind the call itself, so the peer sees both in order, even if the
+                // link changes in between.
                 self.send_buffer.push(|out| Cancel { call }.put(out));
                 true
             }
         }
     }
 
-    /// The call will not be made again: its caller has its end, or waits no longer.
+    /// Ends the retries of a call: its caller has the outcome, or no longer waits for it.
     pub fn end_retries(&mut self, call: CallId) {
         if !self.calls.end_retries(call) {
             return;
         }
-        let floor = self.calls.low_watermark();
-        if self.calls.has_no_retryable() || floor.0 - self.watermark_sent.0 >= WATERMARK_STEP {
+        let watermark = self.calls.low_watermark();
+        // The peer frees cached replies by the watermark. Every retryable call carries it, so a
+        // frame of its own is needed only when no such call follows, or after a larger rise.
+        if self.calls.has_no_retryable() || watermark.0 - self.watermark_sent.0 >= WATERMARK_STEP {
             self.watermark_due = true;
             self.send_watermark();
         }
@@ -380,30 +412,32 @@ impl<T> Session<T> {
         if self.watermark_due && self.attached && !self.is_closing() {
             self.watermark_due = false;
             self.watermark_sent = self.calls.low_watermark();
-            let floor = Watermark { call: self.watermark_sent };
-            self.send_buffer.push(|out| floor.put(out));
+            let watermark = Watermark { call: self.watermark_sent };
+            self.send_buffer.push(|out| watermark.put(out));
         }
     }
 
-    /// Whether one of the sides has said that it leaves.
+    /// Returns whether a goodbye was sent or received.
     fn is_closing(&self) -> bool {
-        self.peer_closing || self.closing.as_ref().is_some_and(|leaving| leaving.goodbye_sent)
+        self.peer_closing || self.closing.as_ref().is_some_and(|closing| closing.goodbye_sent)
     }
 
-    /// How an open call ends when everything is dropped.
-    fn error_on_loss(&self, place: CallStage, loss: &DisconnectReason) -> CallError {
-        match place {
+    /// Error of an open call when the session is cleared.
+    fn error_on_loss(&self, stage: CallStage, loss: &DisconnectReason) -> CallError {
+        match stage {
             CallStage::Sent(end) if self.send_buffer.was_written(end) => {
                 CallError::OutcomeUnknown(loss.clone())
             }
             CallStage::Sent(_) | CallStage::Chunking | CallStage::Queued(_) => {
+                // The call fails as not delivered only if no kernel had the whole frame: the peer
+                // cannot decode a part of one.
                 CallError::NotDelivered(loss.clone())
             }
         }
     }
 }
 
-/// A message to an actor as a frame: to be written into the log, or apart.
+/// Encoder of one message frame, for the send buffer or for a queue.
 trait Message {
     /// Writes the frame and returns its length in bytes.
     fn put(&self, out: &mut impl FrameSink) -> usize;
@@ -421,7 +455,7 @@ impl Message for (TellHeader, Encoded<'_>) {
     }
 }
 
-impl Inbound {
+impl ReceiveHalf {
     fn new(window: u64) -> Self {
         Self {
             calls: CallTable::default(),
@@ -444,7 +478,8 @@ impl Inbound {
     }
 }
 
-/// The milliseconds until `deadline`, rounded up; at least one, since none means no deadline.
+/// Returns the milliseconds until `deadline`, rounded up, and at least 1: on the wire 0 is no
+/// deadline.
 fn remaining_ms(now: Instant, deadline: Instant) -> u32 {
     let remaining = deadline.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
     u32::try_from(remaining).unwrap_or(u32::MAX).max(1)

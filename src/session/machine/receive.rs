@@ -1,4 +1,4 @@
-//! The peer's frames.
+//! Handling of the frames that the peer sends.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,14 @@ use crate::wire::{
 };
 
 impl<T> Session<T> {
-    /// Takes the peer's next frame.
+    /// Handles the peer's next frame.
     ///
-    /// An end of a call that is not open is dropped: the caller may have given up meanwhile.
+    /// The outcome of a call that is not open is dropped: the call may have timed out or been
+    /// cancelled.
     ///
     /// # Errors
     ///
-    /// When the peer breaks the protocol. Close the link then, and `reset`.
+    /// When the peer violates the protocol. Close the link, then call `reset`.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -34,8 +35,10 @@ impl<T> Session<T> {
         self.on_frame(now, frame, events)
     }
 
-    /// Takes the peer's next frame, a call, of so many bytes; the same as [`receive`](Self::receive), but that
-    /// [`schedule_ack`](Self::schedule_ack) is to follow, once for all such frames that came at that time.
+    /// Handles a Call frame of `frame_bytes` bytes, without its ACK.
+    ///
+    /// Otherwise the same as [`receive`](Self::receive). The caller must call
+    /// [`schedule_ack`](Self::schedule_ack) once for all frames of one read.
     ///
     /// # Errors
     ///
@@ -54,7 +57,7 @@ impl<T> Session<T> {
         self.on_call(now, call, frame_bytes, body, events)
     }
 
-    /// Takes the peer's next frame, a tell, of so many bytes; as [`receive_call`](Self::receive_call).
+    /// Handles a Tell frame of `frame_bytes` bytes; see [`receive_call`](Self::receive_call).
     ///
     /// # Errors
     ///
@@ -72,8 +75,9 @@ impl<T> Session<T> {
         self.on_tell(tell, frame_bytes, body, events)
     }
 
-    /// Takes the peer's next frame, a reply of so many bytes; as [`receive_call`](Self::receive_call), but
-    /// that the ticket of the call is given at once if it was open.
+    /// Handles a Reply frame of `frame_bytes` bytes; see [`receive_call`](Self::receive_call).
+    ///
+    /// Returns the slot of the call if it was open, instead of an event.
     ///
     /// # Errors
     ///
@@ -96,19 +100,20 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// Counts a numbered frame that has come, which the peer keeps until it is told.
+    /// Counts a sequenced frame, which the peer retains until it is acknowledged.
     #[inline(always)]
     fn count_received(&mut self, bytes: usize) {
         self.inbound.received += 1;
         self.inbound.unacked_bytes += bytes;
     }
 
-    /// Sees to it that the peer is told, in time, of the frames that have come.
+    /// Schedules the ACK of the frames received by `now`.
     pub fn schedule_ack(&mut self, now: Instant) {
         let inbound = &mut self.inbound;
         if inbound.received == inbound.acked {
             return;
         }
+        // `ack_bytes` is at most a quarter of the peer's send buffer: a full one rejects messages.
         inbound.ack_now |= inbound.unacked_bytes >= inbound.ack_bytes;
         inbound.ack_piggyback |= inbound.unacked_bytes >= inbound.ack_bytes / 4
             || inbound.piggyback_after.is_none_or(|until| until <= now);
@@ -134,14 +139,14 @@ impl<T> Session<T> {
                 return self.on_tell(header, frame_bytes, tell.body, events);
             }
             Frame::Reply(Reply { call, body }) => {
-                if let Some(ticket) = self.complete_call(call) {
-                    events.push(Event::Replied { call_slot: ticket, body });
+                if let Some(call_slot) = self.complete_call(call) {
+                    events.push(Event::Replied { call_slot, body });
                 }
             }
             Frame::Failure(Failure { call, failure }) => {
                 let failure = CallError::Remote(failure);
-                if let Some(ticket) = self.complete_call(call) {
-                    events.push(Event::Failed { call_slot: ticket, failure });
+                if let Some(call_slot) = self.complete_call(call) {
+                    events.push(Event::Failed { call_slot, failure });
                 }
             }
             Frame::Cancel(Cancel { call }) => self.on_cancel(call, events),
@@ -149,6 +154,7 @@ impl<T> Session<T> {
                 if !self.acknowledge(received) {
                     return Err(SessionError::Ack { received });
                 }
+                // Acknowledged bytes free capacity on the link, and end the reason to defer credit.
                 self.release_deferred_credit();
                 self.send_queued();
             }
@@ -158,7 +164,7 @@ impl<T> Session<T> {
                 }
                 self.waiters.touch(target);
                 self.send_queued();
-                self.say_goodbye_if_idle();
+                self.send_goodbye_if_idle();
             }
             Frame::Chunk(chunk) => {
                 let limit = self.limits.frame_bytes_max;
@@ -167,6 +173,8 @@ impl<T> Session<T> {
                 let Some(bytes) = whole else { return Ok(()) };
                 let frame = Frame::parse(bytes, limit)?;
                 return match frame.kind() {
+                    // No other kind can be large. A chunk inside of chunks would let the peer
+                    // control the recursion depth of this function.
                     FrameKind::Call | FrameKind::Tell | FrameKind::Reply => self.on_frame(now, frame, events),
                     kind => Err(SessionError::UnexpectedFrame { kind }),
                 };
@@ -178,8 +186,9 @@ impl<T> Session<T> {
             }
             Frame::Goodbye(Goodbye { reason }) => {
                 self.peer_closing = true;
-                self.dismiss_waiters();
-                // The peer goes when it knows that all it said has come.
+                self.wake_all_waiters();
+                // The peer waits with closing its link until all of its frames are acknowledged: a
+                // delayed ACK would delay that by `ACK_DELAY`.
                 self.inbound.ack_now = true;
                 events.push(Event::PeerClosing { reason });
             }
@@ -188,24 +197,29 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// The peer has received so many frames. `false` if it cannot have.
+    /// Releases the frames that the peer has received. Returns `false` if it cannot have received
+    /// them.
     fn acknowledge(&mut self, received: u64) -> bool {
+        // The simulation injects this bug to prove that its checks detect it.
         let early = self.limits.injected_bug == Some(InjectedBug::EarlyAck);
         (early && self.send_buffer.acknowledge(received + 1)) || self.send_buffer.acknowledge(received)
     }
 
-    /// Ends a call, and says goodbye behind the last if this side leaves.
+    /// Removes a call with its outcome. If it was the last one of a closing side, the goodbye
+    /// follows.
     #[inline(always)]
     fn complete_call(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         if let Some(open) = &open
-            && !matches!(open.place, CallStage::Sent(_))
+            && !matches!(open.stage, CallStage::Sent(_))
         {
-            // It is the end of an attempt before this one, of which the peer has seen nothing yet.
-            self.cancel_at_peer(call, open.place);
+            // The outcome belongs to an earlier attempt, and the peer has received nothing of this
+            // one. The queued attempt is withdrawn, or the peer would execute it, or replay its
+            // reply, for no caller.
+            self.cancel_at_peer(call, open.stage);
         }
-        self.say_goodbye_if_idle();
-        open.map(|open| open.ticket)
+        self.send_goodbye_if_idle();
+        open.map(|open| open.call_slot)
     }
 
     #[inline(always)]
@@ -217,38 +231,46 @@ impl<T> Session<T> {
         body: impl IncomingBody,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
-        let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = header;
-        let claim = self.charge(target, frame_bytes)?;
-        // Until the handler of a cancelled call is done with, its answer would end the new call.
+        let CallHeader { call, target, message, timeout_ms, low_watermark: watermark } = header;
+        // Before anything else: without credit the message is a violation, whatever would become of
+        // it.
+        let charge = self.charge(target, frame_bytes)?;
+        // While the handler of a cancelled call runs, its late reply would be taken as that of the
+        // new call.
         let cancelled = &self.inbound.cancelled;
-        let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
+        let twice = watermark.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
         if twice || !self.inbound.calls.insert(call, || ()) {
             return Err(SessionError::CallTwice { call });
         }
+        // The credit must return here, as no handler takes this message.
         if self.closing.is_some() {
             self.inbound.calls.remove(call);
-            self.release_credit(claim);
+            self.release_credit(charge);
             self.put_failure(call, &CallFailure::Closing);
             return Ok(());
         }
-        if let Some(floor) = floor {
-            self.inbound.dedup.advance_watermark(floor);
+        if let Some(watermark) = watermark {
+            self.inbound.dedup.advance_watermark(watermark);
             if let Some(known) = self.inbound.dedup.observe(call) {
                 self.inbound.calls.remove(call);
-                self.release_credit(claim);
+                self.release_credit(charge);
                 self.replay_reply(call, known);
                 return Ok(());
             }
         }
+        // The wire carries the remaining time instead of an instant, as the clocks of two hosts
+        // differ.
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.call(call, (target, message), deadline, body, claim);
+        events.call(call, (target, message), deadline, body, charge);
         Ok(())
     }
 
-    /// A call has come that had come before: it has its first end, now or later.
+    /// Answers a retry of a call that was received before with its first outcome, now or later.
     fn replay_reply(&mut self, call: CallId, known: DuplicateState) {
         match known {
             DuplicateState::Running => {
+                // The first attempt was cancelled but its handler still runs: its reply now belongs
+                // to the retry.
                 self.inbound.cancelled.remove(&call);
                 let _ = self.inbound.calls.insert(call, || ());
             }
@@ -266,14 +288,15 @@ impl<T> Session<T> {
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let TellHeader { target, message } = header;
-        let claim = self.charge(target, frame_bytes)?;
-        events.tell((target, message), body, claim);
+        let charge = self.charge(target, frame_bytes)?;
+        events.tell((target, message), body, charge);
         Ok(())
     }
 
-    /// What a message takes of its actor's window, if the peer had credit for it.
+    /// Charges a message to its actor's window, for which the peer must have credit.
     #[inline(always)]
     fn charge(&mut self, target: Target, frame_bytes: usize) -> Result<CreditCharge, SessionError> {
+        // Actors come and go: idle flows of stopped actors would stay in the table for ever.
         if self.inbound.flows.needs_sweep() {
             for (target, owed) in self.inbound.flows.sweep() {
                 self.put_credit(target, owed);
@@ -286,26 +309,28 @@ impl<T> Session<T> {
         Ok(CreditCharge { target, bytes, epoch: self.inbound.epoch })
     }
 
-    /// A call that has not been handed over yet never will be.
+    /// Handles a Cancel frame: a call that was not delivered to its actor yet is dropped.
     fn on_cancel(&mut self, cancelled: CallId, events: &mut impl Events<T>) {
         if self.inbound.calls.remove(cancelled).is_none() {
-            // It was answered before the peer's word came.
+            // The reply and the Cancel frame crossed.
             return;
         }
-        if let Some(claim) = events.cancel_undelivered(cancelled) {
+        // The call is still in the batch of this read: no actor has seen it, and its credit returns
+        // now. Its handler never ran, so a retry must not be answered from the cache.
+        if let Some(charge) = events.cancel_undelivered(cancelled) {
             if self.limits.injected_bug != Some(InjectedBug::LostCredit) {
-                self.release_credit(claim);
+                self.release_credit(charge);
             }
             self.inbound.dedup.forget(cancelled);
         } else {
             self.inbound.cancelled.insert(cancelled);
             events.push(Event::Cancelled { call: cancelled });
         }
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
     }
 }
 
-/// About how many bytes a frame takes at its sender.
+/// Approximate bytes that a frame occupies in the peer's send buffer.
 fn retained_bytes(frame: &Frame) -> usize {
     match frame {
         Frame::Call(call) => call.frame_bytes(),
@@ -316,7 +341,7 @@ fn retained_bytes(frame: &Frame) -> usize {
     }
 }
 
-/// What may still come from a peer that makes no more calls.
+/// Returns whether a peer that has sent its goodbye may still send such a frame.
 fn allowed_after_goodbye(kind: FrameKind) -> bool {
     matches!(
         kind,

@@ -1,22 +1,24 @@
-//! Ending the peer's calls, and giving back what its messages took.
+//! Outcomes of the peer's calls, and the credit of its messages.
 
 use super::{QueuedFrame, Session};
 use crate::config::FAILURE_TEXT_CHARS_MAX;
 use crate::id::{CallId, Target};
 use crate::session::CreditCharge;
-use crate::session::calls::Content;
+use crate::session::calls::MessageKind;
 use crate::wire::{CallFailure, Credit, Encoded, Failure, FrameSink, Reply};
 
 impl<T> Session<T> {
-    /// Ends a call of the peer with its reply, whatever waits to be written.
+    /// Ends a call of the peer with its reply. The budgets do not apply.
     ///
-    /// A reply over the frame limit becomes a failure that says so. Returns whether the call was
-    /// open: if it was cancelled, or the session was reset since, nothing is sent.
+    /// A reply over the frame limit becomes a [`CallFailure::ReplyTooLarge`]. Returns whether the
+    /// call was open: after a cancellation or a reset nothing is sent.
     pub fn reply(&mut self, call: CallId, body: Encoded<'_>) -> bool {
         let (size, limit) = (Reply::frame_bytes(body), self.frame_bytes_max);
         if size > limit {
             return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
+        // Cached even if the call was cancelled meanwhile: a retry must find this reply instead of
+        // running the handler again.
         if self.inbound.dedup.is_running(call) {
             self.cache_reply(call, body);
         }
@@ -28,16 +30,16 @@ impl<T> Session<T> {
         } else {
             self.send_buffer.push(|out| Reply::put(call, body, out));
         }
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
         true
     }
 
     #[inline(never)]
     fn reply_in_chunks(&mut self, call: CallId, body: Encoded<'_>) {
-        self.chunked.push(Content::Other, None, QueuedFrame::of(|out| Reply::put(call, body, out)));
+        self.chunked.push(MessageKind::Other, None, QueuedFrame::of(|out| Reply::put(call, body, out)));
     }
 
-    /// The end of a call that may be made again, which is kept.
+    /// Stores the reply of a retryable call, for the peer's next attempt.
     #[inline(never)]
     fn cache_reply(&mut self, call: CallId, body: Encoded<'_>) {
         let mut frame = bytes::BytesMut::with_capacity(Reply::frame_bytes(body));
@@ -45,12 +47,13 @@ impl<T> Session<T> {
         self.inbound.dedup.store_reply(call, frame.freeze());
     }
 
-    /// Ends a call of the peer without a reply, whatever waits to be written.
+    /// Ends a call of the peer without a reply. The budgets do not apply.
     ///
-    /// Returns whether the call was open: if it was cancelled, or the session was reset since,
-    /// nothing is sent.
+    /// Returns whether the call was open: after a cancellation or a reset nothing is sent.
     pub fn fail(&mut self, call: CallId, failure: &CallFailure) -> bool {
         if self.inbound.dedup.is_running(call) {
+            // A retry after a failure without a handler run may succeed, so only the others are
+            // cached.
             if failure.handler_ran() {
                 let mut frame = bytes::BytesMut::new();
                 Failure::put(call, &self.truncated(failure), &mut frame);
@@ -63,18 +66,18 @@ impl<T> Session<T> {
             return false;
         }
         self.put_failure(call, failure);
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
         true
     }
 
-    /// Sends the end that a repeated call had when it came first.
+    /// Sends the cached outcome of a retried call again.
     pub(super) fn resend_cached_reply(&mut self, frame: &bytes::Bytes) {
         if frame.len() > self.limits.chunk_bytes {
             let put = |out: &mut QueuedFrame| {
                 out.put_bytes(frame);
                 frame.len()
             };
-            self.chunked.push(Content::Other, None, QueuedFrame::of(put));
+            self.chunked.push(MessageKind::Other, None, QueuedFrame::of(put));
         } else {
             self.send_buffer.push(|out| {
                 out.put_bytes(frame);
@@ -83,23 +86,23 @@ impl<T> Session<T> {
         }
     }
 
-    /// Takes a call of the peer off the books; says whether it was still owed an end.
+    /// Removes an inbound call. Returns whether it had no outcome yet.
     #[inline(always)]
     fn close_inbound_call(&mut self, call: CallId) -> bool {
         self.inbound.calls.remove(call).is_some() || {
-            // It may be one that was cancelled.
+            // A cancelled call ends here, too: its reply has no receiver.
             self.inbound.cancelled.remove(&call);
             false
         }
     }
 
-    /// Whether the peer has cancelled this call of its own, and its handler is not done with.
+    /// Returns whether the peer has cancelled this call and its handler still runs.
     #[must_use]
     pub fn is_cancelled(&self, call: CallId) -> bool {
         self.inbound.cancelled.contains(&call)
     }
 
-    /// How many calls of the peer are cancelled whose handlers are not done with.
+    /// Number of the peer's calls that are cancelled and whose handlers still run.
     #[must_use]
     pub fn cancelled_calls(&self) -> usize {
         self.inbound.cancelled.len()
@@ -110,28 +113,30 @@ impl<T> Session<T> {
         self.send_buffer.push(|out| Failure::put(call, &short, out));
     }
 
-    /// A failure has two texts at most, and a character four bytes at most: half of what a frame
-    /// may have for both leaves more than enough for the rest. It is never in chunks.
+    /// Cuts the texts of a failure so that its frame is never chunked: a failure has at most two
+    /// texts of four bytes a character, and half of the frame limit is left for both.
     fn truncated(&self, failure: &CallFailure) -> CallFailure {
         failure.clone().truncated_to(
             (self.frame_bytes_max.min(self.limits.chunk_bytes) / 16).min(FAILURE_TEXT_CHARS_MAX),
         )
     }
 
-    /// A message is handled: its handler has begun, or it was dropped. Gives back what it took of
-    /// its actor's window. Returns whether the peer is to be told of it now.
+    /// Releases the window bytes of a message whose handler has started, or that was dropped.
+    /// Returns whether a Credit frame was queued.
     #[inline(always)]
-    pub fn release_credit(&mut self, claim: CreditCharge) -> bool {
-        if claim.epoch != self.inbound.epoch {
+    pub fn release_credit(&mut self, charge: CreditCharge) -> bool {
+        if charge.epoch != self.inbound.epoch {
             return false;
         }
-        let withhold = self.send_buffer.bytes() > self.limits.outgoing_bytes_max;
-        let owed = self.inbound.flows.release(claim.target, claim.bytes, withhold);
-        owed.inspect(|bytes| self.put_credit(claim.target, *bytes)).is_some()
+        let defer = self.send_buffer.bytes() > self.limits.outgoing_bytes_max;
+        let owed = self.inbound.flows.release(charge.target, charge.bytes, defer);
+        owed.inspect(|bytes| self.put_credit(charge.target, *bytes)).is_some()
     }
 
-    /// Gives back what was withheld while the peer had too much to read: replies are outside of all
-    /// budgets, and a peer that does not take them is not to make more calls.
+    /// Returns the credit that was deferred while the send buffer was over its limit.
+    ///
+    /// Replies are outside of all budgets. A peer that does not read its replies gets no credit for
+    /// more calls, which bounds the replies that accumulate for it.
     pub(super) fn release_deferred_credit(&mut self) {
         if self.send_buffer.bytes() <= self.limits.outgoing_bytes_max {
             for (target, bytes) in self.inbound.flows.take_deferred() {

@@ -1,4 +1,4 @@
-//! Room for messages: the budgets, and whoever waits for them.
+//! Capacity for messages: the budgets, and the senders that wait for them.
 
 use std::time::Instant;
 
@@ -6,29 +6,29 @@ use super::{Admission, Session};
 use crate::config;
 use crate::id::Target;
 use crate::session::Rejected;
-use crate::session::calls::Content;
+use crate::session::calls::MessageKind;
 use crate::session::waiters::{Budget, Room, Waiter, WaiterId};
 
-/// A place in a line of messages, and all bytes that had been sent when it became the first.
+/// Head of a line of messages, and the total of bytes sent when it became the head.
 ///
-/// Answers are outside of all budgets and take room nevertheless. The first in a line waits for what was
-/// on its way before it, and not for the answers that came since, or they could keep it out for ever.
-pub(super) type Mark<N> = Option<(N, u64)>;
+/// Replies are outside of all budgets but occupy the link. The head waits only for what was in
+/// flight before it; if it also waited for later replies, a steady stream of them could starve it.
+pub(super) type LineHead<N> = Option<(N, u64)>;
 
-/// What asks for room.
+/// Kind of sender that needs capacity.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asks {
-    /// A message that comes now.
+pub(super) enum Requester {
+    /// A new message.
     Newcomer,
-    /// One that passes those that wait for its actor.
+    /// A new message that may pass the waiters of its actor.
     Passing,
     /// The first waiter of an actor.
     Candidate(WaiterId),
-    /// A waiter that sends; with the budget in which room was reserved for it.
+    /// A waiter that sends, with the budget in which its capacity was reserved.
     InTurn(Option<Budget>),
 }
 
-/// What a message takes.
+/// Bytes that a message occupies on the link, and in a queue.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     frame_bytes: usize,
@@ -36,7 +36,8 @@ struct Size {
 }
 
 impl<T> Session<T> {
-    /// Whether a message of so many bytes may be queued, and how. One that goes out is charged.
+    /// Returns how a message of `frame_bytes` is admitted. One that is sent now is charged to its
+    /// flow.
     #[inline(always)]
     pub(super) fn admit(
         &mut self,
@@ -50,6 +51,8 @@ impl<T> Session<T> {
         if frame_bytes > self.frame_bytes_max {
             return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
         }
+        // The cheap conditions of the common case, in an order that charges the flow last: a charge
+        // must not be undone. Everything else is decided out of line.
         if self.outgoing_bytes().saturating_add(frame_bytes) <= self.room_bytes
             && self.attached
             && self.calls.len() < self.limits.calls_open_max
@@ -58,18 +61,18 @@ impl<T> Session<T> {
         {
             return Ok(Admission::SendNow);
         }
-        self.admit_otherwise(target, frame_bytes, is_call)
+        self.admit_slow(target, frame_bytes, is_call)
     }
 
     #[inline(never)]
-    fn admit_otherwise(
+    fn admit_slow(
         &mut self,
         target: Target,
         frame_bytes: usize,
         is_call: bool,
     ) -> Result<Admission, Rejected> {
         let size = self.size_of(target, frame_bytes, is_call);
-        match self.room_for(target, size, self.asks) {
+        match self.room_for(target, size, self.requester) {
             Room::Free(Budget::Queues, _) => Ok(Admission::Queue),
             Room::Free(Budget::Link, _) => {
                 let charged = self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes);
@@ -84,34 +87,43 @@ impl<T> Session<T> {
     }
 
     fn size_of(&self, target: Target, frame_bytes: usize, is_call: bool) -> Size {
-        let content = if is_call { Content::Call(crate::id::CallId(0)) } else { Content::Tell };
+        let content = if is_call { MessageKind::Call(crate::id::CallId(0)) } else { MessageKind::Tell };
         Size { frame_bytes, queued: self.flows.queued_cost(target, content, frame_bytes) }
     }
 
-    /// Whether a message would go out now, and wait neither for a link nor for credit, nor for others
-    /// that wait for room.
+    /// Returns whether the link and the flow of this actor would accept a message now: no link,
+    /// credit or blocked message is missing.
     fn can_send_now(&self, target: Target, frame_bytes: usize) -> bool {
         self.attached && !self.flows.has_blocked() && self.flows.may_send(target, frame_bytes)
     }
 
-    /// What a message has to wait for.
+    /// Returns the budget in which the message has capacity, or in which it has none.
     ///
-    /// One message always fits into an empty budget, or one above it could never be sent.
-    fn room_for(&self, target: Target, size: Size, asks: Asks) -> Room {
-        let is_newcomer = matches!(asks, Asks::Newcomer);
+    /// A message always fits into an empty budget: one larger than the limit could never be sent
+    /// otherwise.
+    fn room_for(&self, target: Target, size: Size, requester: Requester) -> Room {
+        let is_newcomer = matches!(requester, Requester::Newcomer);
         if is_newcomer && self.waiters.keeps_out(target) {
             return Room::ShortForTarget;
         }
+        // An open call occupies memory until its outcome, so their number is limited like bytes
+        // are.
         let out_of_calls = self.calls.len() >= self.limits.calls_open_max;
-        let passes = |budget| match asks {
-            Asks::Newcomer | Asks::Passing => self.waiters.any_in_line(budget),
-            Asks::Candidate(number) => self.waiters.first_in_line(budget).is_some_and(|first| first < number),
-            Asks::InTurn(_) => false,
+        // First come, first served: nothing may pass a waiter in the line of the budget that it
+        // needs.
+        let passes = |budget| match requester {
+            Requester::Newcomer | Requester::Passing => self.waiters.any_in_line(budget),
+            Requester::Candidate(number) => {
+                self.waiters.first_in_line(budget).is_some_and(|first| first < number)
+            }
+            Requester::InTurn(_) => false,
         };
         if self.can_send_now(target, size.frame_bytes) {
-            let ahead = match asks {
-                Asks::InTurn(Some(Budget::Link)) => 0,
-                Asks::Candidate(number) => self.ahead_of(number) + self.waiters.reserved(Budget::Link),
+            let ahead = match requester {
+                // A waiter in its turn has reserved its bytes. Frames that were sent since must not
+                // take them.
+                Requester::InTurn(Some(Budget::Link)) => 0,
+                Requester::Candidate(number) => self.ahead_of(number) + self.waiters.reserved(Budget::Link),
                 _ => self.outgoing_bytes() + self.waiters.reserved(Budget::Link),
             };
             let fits = ahead == 0 || ahead.saturating_add(size.frame_bytes) <= self.limits.outgoing_bytes_max;
@@ -120,11 +132,13 @@ impl<T> Session<T> {
                 false => Room::Short(Budget::Link),
             };
         }
+        // The limit of the actor comes first: a slow actor fills its own queue, and not the budget
+        // of all.
         let for_target = self.flows.queued_bytes_for(target) + self.waiters.reserved_for(target);
         if for_target > 0 && for_target.saturating_add(size.queued) > self.send_queue_bytes_max() {
             return Room::ShortForTarget;
         }
-        let for_all = self.flows.parked_bytes() + self.waiters.reserved(Budget::Queues);
+        let for_all = self.flows.queued_bytes() + self.waiters.reserved(Budget::Queues);
         let fits = for_all == 0 || for_all.saturating_add(size.queued) <= self.limits.outgoing_bytes_max;
         match fits && !out_of_calls && !passes(Budget::Queues) {
             true => Room::Free(Budget::Queues, size.queued),
@@ -132,7 +146,7 @@ impl<T> Session<T> {
         }
     }
 
-    /// What is on its way ahead of a waiter.
+    /// Bytes in flight ahead of a waiter.
     fn ahead_of(&self, number: WaiterId) -> usize {
         let since = match self.first_waiter {
             Some((first, mark)) if first == number => self.sent_bytes().saturating_sub(mark),
@@ -141,13 +155,13 @@ impl<T> Session<T> {
         self.outgoing_bytes().saturating_sub(usize::try_from(since).unwrap_or(usize::MAX))
     }
 
-    /// All bytes that were ever sent, large messages as a whole.
+    /// Total of bytes ever sent, with chunked messages as a whole.
     fn sent_bytes(&self) -> u64 {
         self.send_buffer.end() + self.chunked.bytes() as u64
     }
 
-    /// The budget in which a message has no room: what it has, with what the message counts beside its
-    /// frame, and its limit.
+    /// Occupied bytes and limit of the budget that has no capacity, including the overhead of the
+    /// message.
     fn exhausted_budget(&self, target: Target, size: Size, short: Room) -> (usize, usize) {
         let (calls, outgoing_max) = (self.calls.len(), self.limits.outgoing_bytes_max);
         let overhead = size.queued - size.frame_bytes;
@@ -156,7 +170,7 @@ impl<T> Session<T> {
         }
         match short {
             Room::Short(Budget::Link) => (self.outgoing_bytes(), outgoing_max),
-            Room::Short(Budget::Queues) => (self.flows.parked_bytes() + overhead, outgoing_max),
+            Room::Short(Budget::Queues) => (self.flows.queued_bytes() + overhead, outgoing_max),
             _ => {
                 let waiting = self.flows.queued_bytes_for(target) + self.waiters.waiting_bytes(target);
                 (waiting + overhead, self.send_queue_bytes_max())
@@ -168,42 +182,46 @@ impl<T> Session<T> {
         self.limits.parked_bytes_max.min(self.limits.outgoing_bytes_max)
     }
 
-    /// Whether a message with a frame of so many bytes would be taken now, as far as the budgets go.
+    /// Returns whether the budgets have capacity for a message with a frame of `frame_bytes`.
     #[must_use]
     pub fn has_room_for(&self, target: Target, frame_bytes: usize, is_call: bool) -> bool {
         matches!(
-            self.room_for(target, self.size_of(target, frame_bytes, is_call), Asks::Newcomer),
+            self.room_for(target, self.size_of(target, frame_bytes, is_call), Requester::Newcomer),
             Room::Free(..)
         )
     }
 
-    /// Whether so much waits for the credit of an actor that a sender that can wait should, and how much.
-    /// Without a link there is no credit to wait for.
+    /// Returns the bytes queued for an actor if they are over the back-pressure threshold. Senders
+    /// that can wait should do so. Without a link there is no credit to wait for, so the result is
+    /// `None`.
     #[must_use]
     pub fn over_soft_limit(&self, target: Target) -> Option<usize> {
-        if !self.attached || self.flows.parked_bytes() == 0 {
+        if !self.attached || self.flows.queued_bytes() == 0 {
             return None;
         }
         Some(self.flows.queued_bytes_for(target)).filter(|waiting| *waiting > config::TELL_BACKPRESSURE_BYTES)
     }
 
-    /// Puts parked messages on their way, as far as there is credit and room.
+    /// Sends queued messages while there is credit and capacity on the link.
     pub(super) fn send_queued(&mut self) {
         if !self.attached || self.is_closing() {
             return;
         }
         let chunk_bytes = self.limits.chunk_bytes;
+        // Reserved bytes belong to waiters that are woken already.
         let limit = self.limits.outgoing_bytes_max.saturating_sub(self.waiters.reserved(Budget::Link));
         let waited = self.flows.has_blocked();
         loop {
             let (waiting, sent) = (self.outgoing_bytes(), self.sent_bytes());
-            let first = &mut self.first_parked;
+            let first = &mut self.first_queued;
             let next = self.flows.pop_sendable(chunk_bytes, |queued| {
                 let fits = |ahead: usize| ahead == 0 || ahead.saturating_add(queued.frame_bytes) <= limit;
                 let mark = match *first {
                     Some((number, mark)) if number == queued.number => mark,
                     _ => first.insert((queued.number, sent)).1,
                 };
+                // Frames that were sent since this message became the head do not count. Replies
+                // need no credit, and could otherwise keep it waiting for ever.
                 fits(waiting) || fits(waiting.saturating_sub((sent.saturating_sub(mark)) as usize))
             });
             let Some((target, queued)) = next else {
@@ -213,16 +231,16 @@ impl<T> Session<T> {
                 }
                 return;
             };
-            self.send_parked(target, queued.content, queued.frame_bytes);
+            self.send_from_queue(target, queued.content, queued.frame_bytes);
             self.waiters.ease(target);
         }
     }
 
-    fn send_parked(&mut self, target: Target, content: Content, frame_bytes: usize) {
+    fn send_from_queue(&mut self, target: Target, content: MessageKind, frame_bytes: usize) {
         if frame_bytes > self.limits.chunk_bytes {
-            let Some(parcel) = self.flows.take_next_apart(target) else { return };
-            self.chunked.push(content, Some(target), parcel);
-            if let Content::Call(call) = content {
+            let Some(frame) = self.flows.take_next_apart(target) else { return };
+            self.chunked.push(content, Some(target), frame);
+            if let MessageKind::Call(call) = content {
                 self.calls.set_stage(call, super::CallStage::Chunking);
             }
             return;
@@ -230,89 +248,93 @@ impl<T> Session<T> {
         let flows = &mut self.flows;
         let end = self.send_buffer.push(|out| flows.take_next(target, out));
         match content {
-            Content::Call(call) => self.calls.set_stage(call, super::CallStage::Sent(end)),
-            Content::Tell => self.send_buffer.count_tell(end),
-            Content::Other => {}
+            MessageKind::Call(call) => self.calls.set_stage(call, super::CallStage::Sent(end)),
+            MessageKind::Tell => self.send_buffer.count_tell(end),
+            MessageKind::Other => {}
         }
     }
 }
 
-/// Waiting for room.
+/// Waiting for capacity.
 impl<T> Session<T> {
-    /// Lines up for room for a message that was rejected as [`Rejected::Full`]; under a number that it had
-    /// before it takes the place of that. [`serve`](Self::serve) is to follow.
+    /// Adds a waiter for a message that was rejected as [`Rejected::Full`]. With an earlier id it
+    /// resumes that position in the line. Call [`serve`](Self::serve) afterwards.
     pub fn line_up(&mut self, target: Target, waiter: Waiter, again: Option<WaiterId>) -> WaiterId {
         self.waiters.line_up(target, waiter, again)
     }
 
-    /// Lets messages to an actor pass those that wait for it, until [`end_turn`](Self::end_turn). It is for
-    /// messages that need room alone.
+    /// Lets messages to an actor pass its waiters, until [`end_turn`](Self::end_turn). Use it for
+    /// messages that need nothing but capacity.
     ///
-    /// The first waiter must have come to [spare the queue](Waiter::spares_queue), and have room: it waits for
-    /// messages to leave, or for the waiter before it to take its turn on another thread. A call that is polled
-    /// once is then on its way, whatever tells wait.
+    /// The first waiter must [spare the queue](Waiter::spares_queue) and have capacity: it only
+    /// waits for queued messages to be sent, or for the turn of an earlier waiter on another
+    /// thread. A call can therefore be sent on its first poll, whatever tells are waiting.
     pub fn begin_passing(&mut self, target: Target) -> bool {
         let may_pass = self.waiters.first(target).is_some_and(|(number, first)| {
             let size = self.size_of(target, first.frame_bytes, first.is_call);
             first.spares_queue
-                && matches!(self.room_for(target, size, Asks::Candidate(number)), Room::Free(..))
+                && matches!(self.room_for(target, size, Requester::Candidate(number)), Room::Free(..))
         });
         if may_pass {
-            self.asks = Asks::Passing;
+            self.requester = Requester::Passing;
             self.flows.set_waited_for(target, false);
         }
         may_pass
     }
 
-    /// Whether a waiter waits for room for a message to that actor.
+    /// Returns whether any sender waits for capacity for a message to that actor.
     #[must_use]
     pub fn is_waited_for(&self, target: Target) -> bool {
         self.waiters.any_for(target)
     }
 
-    /// Whether anybody waits, so that [`serve`](Self::serve) is worth a call.
+    /// Returns whether any sender waits, so that [`serve`](Self::serve) has something to do.
     #[must_use]
     #[inline]
     pub fn has_waiters(&self) -> bool {
         !self.waiters.is_empty()
     }
 
-    /// Whether a waiter is to try again.
+    /// Returns whether a waiter may try to send again.
     #[must_use]
     pub fn has_turn(&self, number: WaiterId) -> bool {
         self.waiters.has_turn(number)
     }
 
-    /// A waiter waits no more. [`serve`](Self::serve) is to follow.
+    /// Removes a waiter. Call [`serve`](Self::serve) afterwards.
     pub fn stop_waiting(&mut self, number: WaiterId) {
         self.waiters.leave(number);
     }
 
-    /// A waiter sends: until [`end_turn`](Self::end_turn) messages to its actor pass all others.
+    /// Starts the turn of a waiter: until [`end_turn`](Self::end_turn) messages to its actor pass
+    /// all waiters.
     pub fn begin_turn(&mut self, number: WaiterId, target: Target) {
         let budget = self.waiters.leave(number).and_then(|(_, budget)| budget);
-        self.asks = Asks::InTurn(budget);
+        self.requester = Requester::InTurn(budget);
         self.flows.set_waited_for(target, false);
         self.waiters.touch(target);
     }
 
-    /// A waiter has sent, or lines up again. [`serve`](Self::serve) is to follow.
+    /// Ends the turn of a waiter that has sent, or waits again. Call [`serve`](Self::serve)
+    /// afterwards.
     pub fn end_turn(&mut self, target: Target) {
-        self.asks = Asks::Newcomer;
+        self.requester = Requester::Newcomer;
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
-    /// Gives room to those who wait for it; gives the waiters to wake.
+    /// Grants capacity to waiters, in their order. Returns the waiters to wake.
     pub fn serve(&mut self, now: Instant) -> Vec<WaiterId> {
         while let Some(target) = self.waiters.next_touched() {
             self.serve_target(now, target);
         }
-        // What would have gone out may be queued by now, and the other way round.
+        // Granting from one budget may move a message between them, so the link is checked again at
+        // the end.
         for budget in [Budget::Link, Budget::Queues, Budget::Link] {
             while let Some(first) = self.waiters.first_in_line(budget)
                 && let Some(target) = self.waiters.first_target(budget)
             {
                 self.serve_target(now, target);
+                // The head has not got its capacity, so no other may have it either.
                 if self.waiters.first_in_line(budget) == Some(first) {
                     break;
                 }
@@ -333,13 +355,13 @@ impl<T> Session<T> {
                 return Room::ShortForTarget;
             }
             let size = self.size_of(target, waiter.frame_bytes, waiter.is_call);
-            self.room_for(target, size, Asks::Candidate(number))
+            self.room_for(target, size, Requester::Candidate(number))
         });
-        self.waiters.place(now, target, room);
+        self.waiters.grant_or_line_up(now, target, room);
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
-    /// Says how much room newcomers have on the link: none while anybody waits for it.
+    /// Sets the link capacity of new messages: none while a waiter is in line for the link.
     fn set_room(&mut self) {
         let limit = self.limits.outgoing_bytes_max;
         self.room_bytes = match self.waiters.any_in_line(Budget::Link) {
@@ -348,11 +370,11 @@ impl<T> Session<T> {
         };
     }
 
-    /// Lets all waiters try again: everything was dropped, or nothing is taken any more.
-    pub(super) fn dismiss_waiters(&mut self) {
+    /// Lets every waiter try again: the session was cleared, or accepts no more messages.
+    pub(super) fn wake_all_waiters(&mut self) {
         self.waiters.clear();
         self.first_waiter = None;
-        self.first_parked = None;
+        self.first_queued = None;
         self.set_room();
     }
 }

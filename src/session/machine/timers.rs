@@ -1,4 +1,4 @@
-//! Time and counts.
+//! Timeouts of a session, and its counters.
 
 use std::time::Instant;
 
@@ -6,17 +6,17 @@ use super::Session;
 use crate::session::{CallError, Event};
 
 impl<T> Session<T> {
-    /// When [`on_timeout`](Self::on_timeout) is due next.
+    /// Returns the time at which [`on_timeout`](Self::on_timeout) is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        // An ACK that is already due goes out with the next write and needs no timer.
         let ack = self.inbound.ack_due.filter(|_| !self.inbound.ack_now);
         ack.into_iter().chain(self.calls.deadline()).chain(self.waiters.next_end()).min()
     }
 
-    /// Ends the calls whose time is up, and makes an acknowledgement go out that is due.
+    /// Fails the calls whose deadline has passed, and triggers a delayed ACK that is due.
     ///
-    /// A call of which nothing went out is taken back. Of another the peer is told that nobody
-    /// waits any more.
+    /// A call of which no byte was sent is withdrawn. Any other is cancelled at the peer.
     pub fn on_timeout(&mut self, now: Instant, events: &mut Vec<Event<T>>) {
         if self.inbound.ack_due.is_some_and(|due| due <= now) {
             self.inbound.ack_due = None;
@@ -24,37 +24,38 @@ impl<T> Session<T> {
         }
         self.waiters.end_grants(now);
         while let Some((call, open)) = self.calls.pop_expired(now) {
-            let written = self.cancel_at_peer(call, open.place);
-            events.push(Event::Failed { call_slot: open.ticket, failure: CallError::TimedOut { written } });
+            let written = self.cancel_at_peer(call, open.stage);
+            events
+                .push(Event::Failed { call_slot: open.call_slot, failure: CallError::TimedOut { written } });
         }
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
     }
 
-    /// How many calls made here wait for their end.
+    /// Number of local calls without an outcome.
     #[must_use]
     pub fn open_calls(&self) -> usize {
         self.calls.len()
     }
 
-    /// How many calls of the peer are not answered.
+    /// Number of the peer's calls without an outcome.
     #[must_use]
     pub fn inbound_calls(&self) -> usize {
         self.inbound.calls.len()
     }
 
-    /// Bytes of the peer's windows that messages from here take, as far as is known.
+    /// Bytes of the peer's windows that messages of this side occupy, as far as this side knows.
     #[must_use]
     pub fn charged_bytes(&self) -> u64 {
         self.flows.charged()
     }
 
-    /// Bytes of the windows here that unhandled messages take.
+    /// Bytes of the local windows that unhandled messages occupy.
     #[must_use]
     pub fn accepted_bytes(&self) -> u64 {
         self.inbound.flows.accepted()
     }
 
-    /// Bytes of the windows here that are free again, and that the peer has yet to be told of.
+    /// Bytes of the local windows that are free but not yet returned to the peer.
     #[must_use]
     pub fn owed_bytes(&self) -> u64 {
         self.inbound.flows.owed()

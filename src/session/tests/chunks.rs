@@ -1,4 +1,4 @@
-//! Large frames in chunks, and what goes between them.
+//! Large frames in chunks, and the frames between them.
 
 use super::*;
 
@@ -10,18 +10,19 @@ const LIMITS: SessionLimits = SessionLimits {
 };
 const OTHER: Target = Target { actor: ActorId(10), incarnation: ActorIncarnation(1) };
 
-fn wide() -> Scripted {
+fn with_large_budgets() -> Scripted {
     let mut scripted = Scripted::with(LIMITS);
     scripted.terms.window_bytes = 1 << 20;
     scripted.attach();
     scripted
 }
 
+// 300 bytes less than whole chunks, so that the headers fit as well.
 fn large(chunks: usize) -> Vec<u8> {
     (0..chunks * CHUNK_BYTES - 300).map(|at| at as u8).collect()
 }
 
-/// Takes what would be written next.
+/// Takes the frames that would be written next.
 fn next(scripted: &mut Scripted) -> Vec<Frame> {
     let mut batch = WriteBatch::default();
     scripted.session.take_outgoing(&mut batch);
@@ -33,17 +34,17 @@ fn next(scripted: &mut Scripted) -> Vec<Frame> {
 }
 
 #[test]
-fn a_large_message_is_one_again_at_the_receiver() {
-    let (mut sender, mut receiver) = (wide(), wide());
+fn a_large_message_is_reassembled_at_the_receiver() {
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
     let message = large(3);
     sender.call_with("large", &message).unwrap();
     let frames = sender.written();
     assert_eq!(frames.len(), 3);
     assert!(frames.iter().all(|frame| matches!(frame, Frame::Chunk(_))));
     let mut events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
-    let Some(Event::Call { body, charge: claim, .. }) = events.pop() else { panic!("no call") };
+    let Some(Event::Call { body, charge, .. }) = events.pop() else { panic!("no call") };
     assert_eq!((&body.message[..], events.len()), (&message[..], 0));
-    assert_eq!(sender.session.charged_bytes(), claim.bytes);
+    assert_eq!(sender.session.charged_bytes(), charge.bytes);
 
     assert!(receiver.session.reply(CallId(1), encoded(&message)));
     let events: Vec<_> = receiver.written().into_iter().flat_map(|frame| sender.receive(frame)).collect();
@@ -54,9 +55,10 @@ fn a_large_message_is_one_again_at_the_receiver() {
 }
 
 #[test]
-fn no_chunk_is_over_the_limit_of_a_peer_that_takes_the_message() {
-    let mut scripted = wide();
+fn no_chunk_exceeds_the_frame_limit_of_the_peer() {
+    let mut scripted = with_large_budgets();
     scripted.detach();
+    // The message is one byte too long for one chunk, but not for the peer's frame limit.
     scripted.terms.frame_bytes_max = CHUNK_BYTES as u64 + 1;
     scripted.attach();
     scripted.tell(&vec![0; CHUNK_BYTES + 1 - TELL_HEADER_BYTES]).unwrap();
@@ -66,8 +68,9 @@ fn no_chunk_is_over_the_limit_of_a_peer_that_takes_the_message() {
 }
 
 #[test]
-fn small_messages_to_others_go_between_and_those_to_the_same_actor_wait() {
-    let mut scripted = wide();
+fn small_messages_to_other_actors_are_interleaved_and_those_to_the_same_actor_wait() {
+    let mut scripted = with_large_budgets();
+    // More than one burst, so that other frames can be queued between its chunks.
     scripted.tell(&large(12)).unwrap();
     let first = next(&mut scripted);
     assert!(matches!(first[..], [Frame::Chunk(Chunk { last: false, .. }), ..]));
@@ -83,8 +86,8 @@ fn small_messages_to_others_go_between_and_those_to_the_same_actor_wait() {
 }
 
 #[test]
-fn large_messages_take_turns() {
-    let mut scripted = wide();
+fn large_messages_alternate_chunk_by_chunk() {
+    let mut scripted = with_large_budgets();
     scripted.tell(&large(3)).unwrap();
     scripted.session.tell(OTHER, MESSAGE, encoded(&large(3))).unwrap();
     let turns: Vec<_> = scripted
@@ -99,12 +102,14 @@ fn large_messages_take_turns() {
 }
 
 #[test]
-fn a_large_call_that_nobody_wants_any_more_is_broken_off() {
-    let (mut sender, mut receiver) = (wide(), wide());
+fn a_cancelled_large_call_is_abandoned() {
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
+    // Cancelled before any chunk is sent.
     let fresh = sender.call_with("fresh", &large(10)).unwrap();
     assert_eq!(sender.session.cancel(fresh), Some("fresh"));
-    assert_eq!(sender.written(), [], "the peer never hears of it");
+    assert_eq!(sender.written(), [], "the peer never learns of it");
 
+    // Cancelled between its chunks: the peer must free what it has received.
     let call = sender.call_with("large", &large(10)).unwrap();
     sender.tell(b"behind").unwrap();
     let mut frames = next(&mut sender);
@@ -112,16 +117,16 @@ fn a_large_call_that_nobody_wants_any_more_is_broken_off() {
     frames.extend(sender.written());
     assert!(frames.len() < 10);
     let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
-    let [Event::Tell { charge: claim, .. }] = events[..] else { panic!("{events:?}") };
-    assert_eq!(sender.session.charged_bytes(), claim.bytes, "what was broken off costs nothing");
+    let [Event::Tell { charge, .. }] = events[..] else { panic!("{events:?}") };
+    assert_eq!(sender.session.charged_bytes(), charge.bytes, "an abandoned frame costs nothing");
 }
 
 #[test]
-fn a_large_call_that_is_made_again_is_broken_off_and_not_the_attempt_before_it() {
-    let (mut sender, mut receiver) = (wide(), wide());
-    let make = |sender: &mut Scripted, target, repeat| {
+fn cancelling_a_large_retry_abandons_it_and_not_the_earlier_attempt() {
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
+    let make = |sender: &mut Scripted, target, retry| {
         let (now, message) = (sender.now, large(10));
-        sender.session.call(now, target, MESSAGE, None, repeat, encoded(&message), "large").unwrap()
+        sender.session.call(now, target, MESSAGE, None, retry, encoded(&message), "large").unwrap()
     };
     let call = make(&mut sender, TARGET, Retryable::First);
     let mut frames = next(&mut sender);
@@ -134,11 +139,12 @@ fn a_large_call_that_is_made_again_is_broken_off_and_not_the_attempt_before_it()
 }
 
 #[test]
-fn chunks_go_on_over_the_next_link() {
-    let (mut sender, mut receiver) = (wide(), wide());
+fn chunks_resume_on_the_next_link() {
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
     sender.call_with("large", &large(10)).unwrap();
     let first = next(&mut sender);
     assert!(first.len() < 10);
+    // The last chunk of the burst is lost with the link.
     let got = first.len() as u64 - 1;
     for frame in first.into_iter().take(got as usize) {
         receiver.receive(frame);
@@ -152,24 +158,31 @@ fn chunks_go_on_over_the_next_link() {
 }
 
 #[test]
-fn chunks_that_fit_no_frame_are_violations() {
+fn chunks_that_do_not_fit_their_frame_are_violations() {
     let chunk = |message, first: Option<usize>, last, bytes: &'static [u8]| {
         let first = first.map(|length| length as u32);
         Frame::Chunk(Chunk { message, first, last, abandoned: false, bytes: Bytes::from_static(bytes) })
     };
     let begun = || {
-        let mut scripted = wide();
+        let mut scripted = with_large_budgets();
         scripted.receive(chunk(1, Some(5), false, b"123"));
         scripted
     };
-    assert!(matches!(wide().receive_wrong(chunk(1, None, false, b"1")), SessionError::Chunk { .. }));
+    assert!(matches!(
+        with_large_budgets().receive_wrong(chunk(1, None, false, b"1")),
+        SessionError::Chunk { .. }
+    ));
     assert!(matches!(begun().receive_wrong(chunk(1, Some(5), false, b"1")), SessionError::Chunk { .. }));
     assert!(matches!(begun().receive_wrong(chunk(1, None, false, b"123")), SessionError::Chunk { .. }));
     assert!(matches!(begun().receive_wrong(chunk(1, None, true, b"1")), SessionError::Chunk { .. }));
     assert!(matches!(begun().receive_wrong(chunk(1, None, true, b"45")), SessionError::Wire(_)));
+    // Rejected by its announcement, before any of its data is stored.
     let over = LIMITS.frame_bytes_max + 1;
-    assert!(matches!(wide().receive_wrong(chunk(1, Some(over), false, b"")), SessionError::Chunk { .. }));
-    let mut many = wide();
+    assert!(matches!(
+        with_large_budgets().receive_wrong(chunk(1, Some(over), false, b"")),
+        SessionError::Chunk { .. }
+    ));
+    let mut many = with_large_budgets();
     for message in 0..crate::config::CHUNKED_SENDS_MAX as u64 {
         many.receive(chunk(message, Some(5), false, b"1"));
     }
@@ -177,11 +190,11 @@ fn chunks_that_fit_no_frame_are_violations() {
 }
 
 #[test]
-fn a_chunked_frame_may_only_be_one_that_can_be_large() {
+fn only_messages_and_replies_may_be_chunked() {
     let mut inner = BytesMut::new();
     Frame::Cancel(Cancel { call: CallId(1) }).put(&mut inner);
     let first = Some(inner.len() as u32);
     let chunk = Chunk { message: 1, first, last: true, abandoned: false, bytes: inner.freeze() };
-    let error = wide().receive_wrong(Frame::Chunk(chunk));
+    let error = with_large_budgets().receive_wrong(Frame::Chunk(chunk));
     assert!(matches!(error, SessionError::UnexpectedFrame { .. }), "{error}");
 }

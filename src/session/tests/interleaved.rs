@@ -1,7 +1,7 @@
 //! Two sessions joined back to back, in random interleavings, against a simple model.
 //!
-//! What a side reads takes the way of production: from the bytes of a link to the inbox of a host and the
-//! slots of callers.
+//! Received bytes take the production path: from the bytes of a link to the inbox of a host and the
+//! reply slots of callers.
 
 mod waiting;
 
@@ -15,17 +15,17 @@ use crate::host::{InboundSink, ReceivePath, SlotId};
 use crate::registry::{Inbound, MessageBatch};
 use crate::wire;
 
-/// The number of a message, which is also its content. A call that is made again keeps it.
+/// Number of a message, which is also its content. A retry keeps it.
 type Number = u32;
 
-/// How a call ended, as far as the model has an opinion.
+/// Outcome of a call, as far as the model predicts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
     Replied(Number),
     Failed(CallError),
 }
 
-/// A small window, so that messages are parked; room for a few messages in chunks.
+/// A small window, so that messages are queued; capacity for a few messages in chunks.
 const LIMITS: SessionLimits = SessionLimits {
     chunk_bytes: CHUNK_BYTES,
     outgoing_bytes_max: 300_000,
@@ -36,35 +36,35 @@ const LIMITS: SessionLimits = SessionLimits {
     injected_bug: None,
 };
 
-/// One attempt at a call, which is also its ticket.
+/// Attempt at a call, which is also its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct DialAttempt {
+struct Attempt {
     number: Number,
     nth: u32,
 }
 
-/// A call of the peer that a handler has.
+/// A call of the peer whose handler runs.
 struct Handling {
     call: CallId,
     number: Number,
-    claim: CreditCharge,
+    charge: CreditCharge,
 }
 
-/// One side, and what its user knows.
+/// A session and the knowledge of its user.
 struct Side {
     session: Session<SlotId>,
     path: ReceivePath,
-    /// The attempts that have no outcome, by their slots.
-    open: BTreeMap<SlotId, DialAttempt>,
+    /// Attempts without an outcome, by their slots.
+    open: BTreeMap<SlotId, Attempt>,
     batch: WriteBatch,
-    /// What the kernel has, and the peer has not read.
+    /// Bytes that the kernel has accepted and the peer has not read.
     pipe: BytesMut,
-    sent_calls: BTreeMap<DialAttempt, CallId>,
-    /// The calls that may be made again.
-    repeatable: BTreeSet<Number>,
-    ends: BTreeMap<DialAttempt, End>,
-    forgotten: BTreeSet<DialAttempt>,
-    /// Of those that the peer made and cancelled, the ones that are not answered yet.
+    sent_calls: BTreeMap<Attempt, CallId>,
+    /// Calls that may be retried.
+    retryable: BTreeSet<Number>,
+    ends: BTreeMap<Attempt, End>,
+    forgotten: BTreeSet<Attempt>,
+    /// Calls of the peer that it has cancelled and whose handlers still run.
     cancelled: BTreeSet<CallId>,
     seen_calls: BTreeSet<Number>,
     unanswered: VecDeque<Handling>,
@@ -73,7 +73,7 @@ struct Side {
     seen_tells: Vec<Number>,
     dead_letters: u64,
     attached: bool,
-    /// Senders of one-way messages that wait for room.
+    /// Senders of one-way messages that wait for capacity.
     waiting: Vec<Waiting>,
 }
 
@@ -86,7 +86,7 @@ impl Side {
             batch: WriteBatch::default(),
             pipe: BytesMut::new(),
             sent_calls: BTreeMap::new(),
-            repeatable: BTreeSet::new(),
+            retryable: BTreeSet::new(),
             ends: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             cancelled: BTreeSet::new(),
@@ -115,22 +115,25 @@ impl Side {
 
     fn take(&mut self, message: Inbound) {
         let (number, _): (Number, String) = wire::decode(&message.body).unwrap();
-        let claim = message.claim().unwrap();
-        let claim =
-            CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
+        let charge = message.charge().unwrap();
+        let charge = CreditCharge {
+            target: charge.target(),
+            bytes: charge.bytes().get(),
+            epoch: charge.session_epoch(),
+        };
         match message.call() {
             Some(call) => {
-                assert!(self.seen_calls.insert(number), "call {number} came twice");
-                self.unanswered.push_back(Handling { call, number, claim });
+                assert!(self.seen_calls.insert(number), "call {number} was delivered twice");
+                self.unanswered.push_back(Handling { call, number, charge });
             }
             None => {
                 self.seen_tells.push(number);
-                self.unhandled.push_back(claim);
+                self.unhandled.push_back(charge);
             }
         }
     }
 
-    /// Takes what the session says beside messages, and the outcomes that there are by now.
+    /// Records the session's other events, and the outcomes available by now.
     fn note(&mut self, events: Vec<Event<SlotId>>) {
         for event in self.path.settle(events) {
             match event {
@@ -139,12 +142,13 @@ impl Side {
                     assert!(self.cancelled.insert(call), "call {call} is cancelled twice");
                 }
                 Event::DeadLetters { count } => self.dead_letters += count,
-                other => panic!("nobody leaves, and both have the same types: {other:?}"),
+                other => panic!("neither side closes, and both have the same types: {other:?}"),
             }
         }
-        let outcomes = self.open.keys().filter_map(|ticket| Some((*ticket, self.path.outcome(*ticket)?)));
-        for (ticket, outcome) in outcomes.collect::<Vec<_>>() {
-            let attempt = self.open.remove(&ticket).unwrap();
+        let outcomes =
+            self.open.keys().filter_map(|call_slot| Some((*call_slot, self.path.outcome(*call_slot)?)));
+        for (call_slot, outcome) in outcomes.collect::<Vec<_>>() {
+            let attempt = self.open.remove(&call_slot).unwrap();
             match outcome {
                 Ok(body) => self.end(attempt, End::Replied(wire::decode(&body).unwrap())),
                 Err(failed) => self.end(attempt, End::Failed(failed)),
@@ -152,14 +156,15 @@ impl Side {
         }
     }
 
-    fn end(&mut self, attempt: DialAttempt, end: End) {
-        assert!(!self.forgotten.contains(&attempt), "{attempt:?} was forgotten and ends with {end:?}");
+    fn end(&mut self, attempt: Attempt, end: End) {
+        assert!(!self.forgotten.contains(&attempt), "{attempt:?} was cancelled and ends with {end:?}");
         assert_eq!(self.ends.insert(attempt, end), None, "{attempt:?} ends twice");
     }
 
-    /// Whether an attempt at the call may have been handled.
+    /// Returns whether an attempt at the call may have been executed.
     fn may_have_run(&self, number: Number) -> bool {
-        let attempts = DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX };
+        // All attempts at one call: any of them may have run the handler.
+        let attempts = Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX };
         let safe = |end: &End| matches!(end, End::Failed(failed) if failed.is_safe_to_retry());
         self.ends.range(attempts).any(|(_, end)| !safe(end))
     }
@@ -170,7 +175,7 @@ impl Side {
     }
 }
 
-/// What one read has brought.
+/// Messages and events of one read.
 #[derive(Default)]
 struct Came {
     messages: Vec<Inbound>,
@@ -178,7 +183,7 @@ struct Came {
 }
 
 impl InboundSink for Came {
-    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch) {
+    fn messages(&mut self, to: (Target, TypeHash), run: MessageBatch) {
         assert_eq!(to, (TARGET, MESSAGE));
         self.messages.extend(run);
     }
@@ -194,7 +199,7 @@ enum Step {
         side: usize,
         padding: usize,
         timeout_ms: Option<u64>,
-        repeatable: bool,
+        retryable: bool,
     },
     Again {
         side: usize,
@@ -204,7 +209,7 @@ enum Step {
         side: usize,
         padding: usize,
     },
-    /// A sender that can wait tells, or lines up for room.
+    /// A sender that can wait sends a tell, or waits for capacity.
     LineUp {
         side: usize,
         padding: usize,
@@ -247,7 +252,7 @@ enum Step {
     Reset {
         side: usize,
     },
-    /// A side forgets the other, as if it had never heard of it.
+    /// A side forgets the other, as if they had never been connected.
     ForgetPeer {
         side: usize,
     },
@@ -258,7 +263,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let padding = || prop_oneof![9 => 0..150_usize, 1 => 60_000..200_000_usize];
     prop_oneof![
         6 => (side(), padding(), proptest::option::of(1..50_u64), any::<bool>()).prop_map(
-            |(side, padding, timeout_ms, repeatable)| Step::Call { side, padding, timeout_ms, repeatable }
+            |(side, padding, timeout_ms, retryable)| Step::Call { side, padding, timeout_ms, retryable }
         ),
         2 => (side(), 0..20_usize).prop_map(|(side, nth)| Step::Again { side, nth }),
         6 => (side(), padding()).prop_map(|(side, padding)| Step::Tell { side, padding }),
@@ -289,7 +294,7 @@ struct World {
     sides: [Side; 2],
     last: Number,
     resets: u32,
-    /// How often a side has forgotten the other.
+    /// Number of times that a side has forgotten the other.
     generation: u32,
 }
 
@@ -301,8 +306,8 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Call { side, padding, timeout_ms, repeatable } => {
-                self.call(side, padding, timeout_ms, repeatable);
+            Step::Call { side, padding, timeout_ms, retryable } => {
+                self.call(side, padding, timeout_ms, retryable);
             }
             Step::Again { side, nth } => self.call_again(side, nth),
             Step::Tell { side, padding } => self.tell(side, padding),
@@ -313,9 +318,9 @@ impl World {
                 let side = &mut self.sides[side];
                 if let Some((attempt, call)) = side.sent_calls.iter().nth(nth)
                     && !side.ends.contains_key(attempt)
-                    && let Some(ticket) = side.path.forget(&mut side.session, *call)
+                    && let Some(call_slot) = side.path.forget(&mut side.session, *call)
                 {
-                    side.forgotten.extend(side.open.remove(&ticket));
+                    side.forgotten.extend(side.open.remove(&call_slot));
                 }
             }
             Step::Answer { side, fail } => self.answer(side, fail),
@@ -336,34 +341,33 @@ impl World {
         }
     }
 
-    fn call(&mut self, side: usize, padding: usize, timeout_ms: Option<u64>, repeatable: bool) {
+    fn call(&mut self, side: usize, padding: usize, timeout_ms: Option<u64>, retryable: bool) {
         self.last += 1;
-        let attempt = DialAttempt { number: self.last, nth: 0 };
-        let repeat = if repeatable { Retryable::First } else { Retryable::Never };
-        self.attempt(side, attempt, padding, timeout_ms, repeat);
+        let attempt = Attempt { number: self.last, nth: 0 };
+        let retry = if retryable { Retryable::First } else { Retryable::Never };
+        self.attempt(side, attempt, padding, timeout_ms, retry);
     }
 
     fn call_again(&mut self, side: usize, nth: usize) {
         let by = &self.sides[side];
-        let Some(number) = by.repeatable.iter().nth(nth).copied() else { return };
-        let mut made =
-            by.sent_calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
+        let Some(number) = by.retryable.iter().nth(nth).copied() else { return };
+        let mut made = by.sent_calls.range(Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX });
         let Some((last, call)) = made.next_back().map(|(last, call)| (*last, *call)) else { return };
         match by.ends.get(&last) {
-            // What was never delivered may be made anew where the number is of no use any more.
+            // A call that was never delivered may be sent as a new one when its id is forgotten.
             Some(End::Failed(CallError::NotDelivered(DisconnectReason::Forgotten)))
                 if !by.may_have_run(number) =>
             {
-                let attempt = DialAttempt { number, nth: last.nth + 1 };
+                let attempt = Attempt { number, nth: last.nth + 1 };
                 self.attempt(side, attempt, 0, None, Retryable::First);
             }
             Some(End::Failed(CallError::NotDelivered(_) | CallError::OutcomeUnknown(_))) => {
-                let attempt = DialAttempt { number, nth: last.nth + 1 };
+                let attempt = Attempt { number, nth: last.nth + 1 };
                 self.attempt(side, attempt, 0, None, Retryable::Again(call));
             }
             Some(_) => {
                 let by = &mut self.sides[side];
-                by.repeatable.remove(&number);
+                by.retryable.remove(&number);
                 by.session.end_retries(call);
             }
             None => {}
@@ -373,32 +377,32 @@ impl World {
     fn attempt(
         &mut self,
         side: usize,
-        attempt: DialAttempt,
+        attempt: Attempt,
         padding: usize,
         timeout_ms: Option<u64>,
-        repeat: Retryable,
+        retry: Retryable,
     ) {
         let (now, side) = (self.now, &mut self.sides[side]);
         let deadline = timeout_ms.map(|ms| now + Duration::from_millis(ms));
         let message = (attempt.number, "x".repeat(padding));
         let called = wire::encode(&message, 1 << 20, |body| {
-            side.path.call(&mut side.session, now, TARGET, MESSAGE, deadline, repeat, body)
+            side.path.call(&mut side.session, now, TARGET, MESSAGE, deadline, retry, body)
         });
         match called.unwrap() {
-            Ok((call, ticket)) => {
+            Ok((call, call_slot)) => {
                 assert!(side.passes_none(), "{attempt:?} passes a waiter");
-                assert_eq!(side.open.insert(ticket, attempt), None, "a slot has one call");
-                if let Retryable::Again(first) = repeat {
+                assert_eq!(side.open.insert(call_slot, attempt), None, "a slot has one call");
+                if let Retryable::Again(first) = retry {
                     assert_eq!(call, first);
                 }
-                if repeat != Retryable::Never {
-                    side.repeatable.insert(attempt.number);
+                if retry != Retryable::Never {
+                    side.retryable.insert(attempt.number);
                 }
                 assert_eq!(side.sent_calls.insert(attempt, call), None);
             }
             Err(Rejected::Forgotten) => {
-                assert!(self.generation > 0 && matches!(repeat, Retryable::Again(_)), "{attempt:?}");
-                side.repeatable.remove(&attempt.number);
+                assert!(self.generation > 0 && matches!(retry, Retryable::Again(_)), "{attempt:?}");
+                side.retryable.remove(&attempt.number);
             }
             Err(rejected) => assert!(matches!(rejected, Rejected::Full { .. }), "{rejected}"),
         }
@@ -417,25 +421,26 @@ impl World {
 
     fn answer(&mut self, side: usize, fail: bool) {
         let side = &mut self.sides[side];
-        if let Some(Handling { call, number, claim }) = side.unanswered.pop_front() {
+        if let Some(Handling { call, number, charge }) = side.unanswered.pop_front() {
             let before = side.session.resume().epoch;
-            side.session.release_credit(claim);
+            side.session.release_credit(charge);
             let answered = if fail {
                 side.session.fail(call, &CallFailure::NoReply)
             } else {
                 wire::encode(&number, 100, |body| side.session.reply(call, body)).unwrap()
             };
+            // A cancelled call gets no reply, whatever its handler returns.
             let owed = !side.cancelled.remove(&call);
             if self.resets == 0 {
-                assert_eq!((answered, before), (owed, 0), "call {number} came in this session");
+                assert_eq!((answered, before), (owed, 0), "call {number} arrived in this session");
             }
         }
     }
 
     fn handle(&mut self, side: usize) {
         let side = &mut self.sides[side];
-        if let Some(claim) = side.unhandled.pop_front() {
-            side.session.release_credit(claim);
+        if let Some(charge) = side.unhandled.pop_front() {
+            side.session.release_credit(charge);
         }
     }
 
@@ -449,7 +454,7 @@ impl World {
         side.session.on_written(bytes);
     }
 
-    /// The peer of `side` reads what `side` has written.
+    /// Lets the peer of `side` read the bytes that `side` has written.
     fn read(&mut self, side: usize, frames: usize) {
         let codec = FrameCodec::established(LIMITS.frame_bytes_max);
         let pipe = &mut self.sides[side].pipe;
@@ -485,8 +490,8 @@ impl World {
             window_bytes: LIMITS.window_bytes as u64,
             schema: 0,
         };
-        // As the handshake has it: the dialler says where it is, and the listener answers after it
-        // has taken the link.
+        // As in the handshake: the acceptor states its position after the initiator's, when it has
+        // attached the link.
         let [dialler, listener] = &mut self.sides;
         let hello = dialler.session.resume();
         assert!(!listener.session.is_stale(hello));
@@ -517,7 +522,7 @@ impl World {
         side.note(events);
     }
 
-    /// A side forgets the other, of which nobody tells that.
+    /// Lets a side forget the other, which does not learn of it.
     fn forget_peer(&mut self, side: usize) {
         self.break_link(WriteCertainty::Exact);
         self.resets += 1;
@@ -528,18 +533,19 @@ impl World {
         side.note(events);
     }
 
-    /// Lets everything that can still happen happen.
+    /// Runs both sides until nothing more can happen.
     fn settle(&mut self) {
         self.join();
         let is_busy = |side: &Side| {
             let is_drained = side.session.is_drained() && side.pipe.is_empty() && side.waiting.is_empty();
             !is_drained || !side.unhandled.is_empty()
         };
+        // A livelock would otherwise hang the test instead of failing it.
         for round in 0.. {
             if !self.sides.iter().any(is_busy) {
                 break;
             }
-            assert!(round < 10_000, "it does not come to rest");
+            assert!(round < 10_000, "the sides do not become idle");
             self.poll_all_turns();
             for side in [0, 1] {
                 self.write(side, usize::MAX);
@@ -552,7 +558,7 @@ impl World {
             self.answer(0, false);
             self.answer(1, false);
         }
-        // Acknowledgements and credit that were due go out.
+        // Flushes the delayed ACKs and the credit that is due.
         for _ in 0..3 {
             self.pass(ACK_DELAY);
             for side in [0, 1] {
@@ -567,15 +573,16 @@ impl World {
             for attempt in side.sent_calls.keys() {
                 let seen = peer.seen_calls.contains(&attempt.number);
                 match side.ends.get(attempt) {
-                    None => assert!(side.forgotten.contains(attempt), "{attempt:?} has no end"),
+                    None => assert!(side.forgotten.contains(attempt), "{attempt:?} has no outcome"),
                     Some(End::Replied(reply)) => assert_eq!((*reply, seen), (attempt.number, true)),
                     Some(End::Failed(failed)) => {
                         let again =
-                            side.sent_calls.contains_key(&DialAttempt { nth: attempt.nth + 1, ..*attempt });
+                            side.sent_calls.contains_key(&Attempt { nth: attempt.nth + 1, ..*attempt });
                         assert!(
                             !failed.is_safe_to_retry() || !seen || again || attempt.nth > 0,
                             "{attempt:?}: {failed} and was delivered"
                         );
+                        // Only a reset ends calls: a link failure must be invisible to callers.
                         let of_the_link =
                             matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_));
                         assert!(
@@ -590,12 +597,12 @@ impl World {
                 peer.seen_tells.iter().all(|seen| sent.any(|sent| sent == seen)),
                 "tells keep their order"
             );
-            let told = peer.seen_tells.len() as u64 + side.dead_letters;
-            assert!(told <= side.sent_tells.len() as u64, "no tell is both delivered and a dead letter");
+            let accounted = peer.seen_tells.len() as u64 + side.dead_letters;
+            assert!(accounted <= side.sent_tells.len() as u64, "no tell is both delivered and a dead letter");
             if self.resets == 0 {
                 assert_eq!(peer.seen_tells, side.sent_tells, "a break loses nothing");
             }
-            assert_eq!(side.session.outgoing_bytes(), 0, "all is acknowledged");
+            assert_eq!(side.session.outgoing_bytes(), 0, "everything is acknowledged");
             assert_eq!(side.session.charged_bytes(), peer.session.owed_bytes(), "credit is conserved");
             assert_eq!(peer.session.accepted_bytes(), 0);
         }
@@ -622,7 +629,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn every_call_ends_exactly_once_and_as_it_is_said(steps in proptest::collection::vec(any_step(), 0..200)) {
+    fn every_call_ends_exactly_once_with_a_true_outcome(steps in proptest::collection::vec(any_step(), 0..200)) {
         let mut world = World::new();
         for step in steps {
             world.step(step);

@@ -1,9 +1,9 @@
-//! Goodbyes of either side.
+//! Graceful close by either side.
 
 use super::*;
 
 #[test]
-fn drained_session_takes_no_messages_and_ends_those_it_has() {
+fn draining_session_rejects_new_messages_and_completes_open_calls() {
     let mut scripted = Scripted::attached();
     let call = scripted.call("mine");
     scripted.receive(call_frame(1, 0));
@@ -26,14 +26,14 @@ fn drained_session_takes_no_messages_and_ends_those_it_has() {
 }
 
 #[test]
-fn goodbye_is_said_once() {
+fn goodbye_is_sent_once() {
     let mut scripted = Scripted::attached();
     scripted.session.drain("tired");
     scripted.session.drain("very tired");
     scripted.session.finish("gone");
     assert_eq!(scripted.written(), [goodbye_frame("tired")]);
 
-    // What the peer has not received of the first link comes over the next.
+    // The next link resends the frames that the peer has not received.
     scripted.detach();
     scripted.read = 0;
     scripted.attach();
@@ -44,7 +44,7 @@ fn goodbye_is_said_once() {
 }
 
 #[test]
-fn goodbye_waits_for_the_link_behind_the_messages_before_it() {
+fn goodbye_waits_for_the_link_after_earlier_messages() {
     let mut scripted = Scripted::detached();
     scripted.tell(b"early").unwrap();
     scripted.session.drain("tired");
@@ -54,7 +54,7 @@ fn goodbye_waits_for_the_link_behind_the_messages_before_it() {
 }
 
 #[test]
-fn finished_session_says_goodbye_before_its_last_answers() {
+fn finished_session_sends_goodbye_before_its_last_replies() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     scripted.session.finish("gone");
@@ -63,7 +63,7 @@ fn finished_session_says_goodbye_before_its_last_answers() {
 }
 
 #[test]
-fn peer_that_leaves_gets_no_more_messages_but_still_answers() {
+fn closing_peer_gets_no_more_messages_but_still_replies() {
     let mut scripted = Scripted::attached();
     let call = scripted.call("mine");
     scripted.receive(call_frame(1, 0));

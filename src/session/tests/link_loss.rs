@@ -1,14 +1,15 @@
-//! What is said of messages when a session ends, and before its link comes.
+//! Outcomes of messages when a session ends, and before its first link.
 
 use super::*;
 use crate::config::QUEUED_CALL_OVERHEAD_BYTES;
 
 #[test]
-fn reset_tells_written_calls_from_those_the_peer_cannot_have_read() {
+fn reset_separates_calls_that_were_written_from_calls_that_were_not() {
     let mut scripted = Scripted::attached();
-    for ticket in ["written", "partly", "taken"] {
-        scripted.call(ticket);
+    for call_slot in ["written", "partly", "taken"] {
+        scripted.call(call_slot);
     }
+    // The first call, and the second one without its body.
     scripted.write(CALL_HEADER_BYTES + "written".len() + CALL_HEADER_BYTES);
     scripted.call("queued");
 
@@ -24,11 +25,11 @@ fn reset_tells_written_calls_from_those_the_peer_cannot_have_read() {
     );
     assert_eq!((scripted.session.open_calls(), scripted.session.outgoing_bytes()), (0, 0));
     scripted.session.on_written(10);
-    assert_eq!(scripted.session.outgoing_bytes(), 0, "what is said too late of a link changes nothing");
+    assert_eq!(scripted.session.outgoing_bytes(), 0, "a late write report changes nothing");
 }
 
 #[test]
-fn call_is_written_with_its_last_byte() {
+fn call_counts_as_written_with_its_last_byte() {
     let mut scripted = Scripted::attached();
     scripted.call("call");
     scripted.write(CALL_HEADER_BYTES + "call".len() - 1);
@@ -37,18 +38,19 @@ fn call_is_written_with_its_last_byte() {
 }
 
 #[test]
-fn unwritten_tells_are_dead_letters() {
+fn unwritten_tells_become_dead_letters() {
     let mut scripted = Scripted::attached();
     for _ in 0..3 {
         scripted.tell(b"tell").unwrap();
     }
+    // One whole tell of 32 bytes; the kernel never had the other two.
     scripted.write(32);
     assert_eq!(scripted.reset(), [Event::DeadLetters { count: 2 }]);
     assert_eq!(scripted.reset(), []);
 }
 
 #[test]
-fn calls_of_a_session_that_was_reset_are_not_answered() {
+fn calls_of_a_reset_session_get_no_reply() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     scripted.reset();
@@ -58,7 +60,7 @@ fn calls_of_a_session_that_was_reset_are_not_answered() {
 }
 
 #[test]
-fn messages_wait_for_the_link() {
+fn messages_are_queued_until_a_link_is_attached() {
     let mut scripted = Scripted::detached();
     scripted.call("early");
     scripted.tell(b"tell").unwrap();
@@ -92,7 +94,7 @@ fn call_that_times_out_without_a_link_is_never_sent() {
 }
 
 #[test]
-fn messages_over_the_limit_of_a_later_peer_are_not_sent_to_it() {
+fn messages_over_the_frame_limit_of_the_peer_fail_when_it_is_known() {
     let limit = 100;
     let mut scripted =
         Scripted::with(SessionLimits { outgoing_bytes_max: 2000, parked_bytes_max: 2000, ..LIMITS });
@@ -100,6 +102,7 @@ fn messages_over_the_limit_of_a_later_peer_are_not_sent_to_it() {
     scripted.call("small");
     scripted.call_with("large", &large).unwrap();
     scripted.tell(&[0; 150]).unwrap();
+    // Known only now: both messages were accepted by the local limit.
     scripted.terms.frame_bytes_max = limit;
 
     let events = scripted.attach();
@@ -112,7 +115,7 @@ fn messages_over_the_limit_of_a_later_peer_are_not_sent_to_it() {
 }
 
 #[test]
-fn call_numbers_are_not_used_again_after_a_reset() {
+fn call_ids_are_not_reused_after_a_reset() {
     let mut scripted = Scripted::attached();
     let first = scripted.call("first");
     scripted.written();
@@ -125,7 +128,7 @@ fn call_numbers_are_not_used_again_after_a_reset() {
 }
 
 #[test]
-fn what_the_writer_has_taken_may_be_written_when_another_says_that_the_link_ends() {
+fn bytes_held_by_the_writer_count_as_written_when_the_link_is_replaced() {
     let mut scripted = Scripted::attached();
     scripted.call("taken");
     scripted.tell(b"taken").unwrap();

@@ -1,4 +1,4 @@
-//! Sessions against a scripted peer, and two of them joined back to back.
+//! Tests of sessions against a scripted peer, and of two sessions joined back to back.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ mod scripted;
 const TARGET: Target = Target { actor: ActorId(9), incarnation: ActorIncarnation(1) };
 const MESSAGE: TypeHash = TypeHash(11);
 const FRAME_BYTES_MAX: usize = 2000;
-/// Room for the queue of one actor, and for some small messages.
+/// Capacity for the queue of one actor, and for some small messages.
 const OUTGOING_BYTES_MAX: usize = 500 + crate::config::QUEUE_OVERHEAD_BYTES;
 const LIMITS: SessionLimits = SessionLimits {
     outgoing_bytes_max: OUTGOING_BYTES_MAX,
@@ -39,13 +39,13 @@ const LIMITS: SessionLimits = SessionLimits {
     injected_bug: None,
 };
 
-/// Short, so that little makes several.
+/// Short, so that small messages need several chunks.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Of either side; room for all that most tests have under way.
+/// Window of both sides, with capacity for all messages of most tests.
 const WINDOW_BYTES: usize = 100_000;
 
-/// What the scripted peer accepts.
+/// Session parameters of the scripted peer.
 const TERMS: SessionParameters = SessionParameters {
     frame_bytes_max: FRAME_BYTES_MAX as u64,
     outgoing_bytes_max: 1 << 20,
@@ -53,14 +53,14 @@ const TERMS: SessionParameters = SessionParameters {
     schema: 0,
 };
 
-/// A session, its driver's batch and clock, and a peer that reads whatever is written.
+/// A session, its driver's batch and clock, and a peer that reads all written bytes.
 struct Scripted {
     now: Instant,
     session: Session<&'static str>,
     batch: WriteBatch,
     stream: BytesMut,
     terms: SessionParameters,
-    /// How many numbered frames the peer has read.
+    /// Sequenced frames that the peer has read.
     read: u64,
 }
 
@@ -86,7 +86,7 @@ impl Scripted {
         scripted
     }
 
-    /// A link comes up, to a peer that has everything that it has read.
+    /// Attaches a link to a peer that has received everything it has read.
     fn attach(&mut self) -> Vec<Event<&'static str>> {
         self.attach_to(Resume { epoch: 0, received: self.read, ..Resume::default() })
     }
@@ -97,18 +97,22 @@ impl Scripted {
         events
     }
 
-    fn call(&mut self, ticket: &'static str) -> CallId {
-        self.call_until(ticket, None)
+    fn call(&mut self, call_slot: &'static str) -> CallId {
+        self.call_until(call_slot, None)
     }
 
-    fn call_until(&mut self, ticket: &'static str, timeout: Option<Duration>) -> CallId {
+    fn call_until(&mut self, call_slot: &'static str, timeout: Option<Duration>) -> CallId {
         let deadline = timeout.map(|timeout| self.now + timeout);
-        let body = encoded(ticket.as_bytes());
-        self.session.call(self.now, TARGET, MESSAGE, deadline, Retryable::Never, body, ticket).unwrap()
+        let body = encoded(call_slot.as_bytes());
+        self.session.call(self.now, TARGET, MESSAGE, deadline, Retryable::Never, body, call_slot).unwrap()
     }
 
-    fn call_with(&mut self, ticket: &'static str, body: &[u8]) -> Result<CallId, (Rejected, &'static str)> {
-        self.session.call(self.now, TARGET, MESSAGE, None, Retryable::Never, encoded(body), ticket)
+    fn call_with(
+        &mut self,
+        call_slot: &'static str,
+        body: &[u8],
+    ) -> Result<CallId, (Rejected, &'static str)> {
+        self.session.call(self.now, TARGET, MESSAGE, None, Retryable::Never, encoded(body), call_slot)
     }
 
     fn tell(&mut self, bytes: &[u8]) -> Result<(), Rejected> {
@@ -136,13 +140,14 @@ impl Scripted {
         while self.batch.has_remaining() || self.session.has_outgoing() {
             self.write(usize::MAX);
         }
+        // A codec of its own, with a generous limit: limits are the session's to respect.
         let mut codec = FrameCodec::established(1 << 20);
         let frames: Vec<_> = std::iter::from_fn(|| codec.decode(&mut self.stream).unwrap()).collect();
         self.read += frames.iter().filter(|frame| frame.is_sequenced()).count() as u64;
         frames
     }
 
-    /// The peer acknowledges what it has read.
+    /// Acknowledges all frames that the peer has read.
     fn acknowledge(&mut self) {
         let received = self.read;
         assert_eq!(self.receive(Frame::Ack(Ack { received })), []);
@@ -168,14 +173,15 @@ impl Scripted {
         events
     }
 
-    /// The link breaks.
+    /// Breaks the link.
     fn detach(&mut self) {
+        // `Exact`, since `write` reports each byte immediately.
         self.session.detach(WriteCertainty::Exact);
         self.batch.clear();
         self.stream.clear();
     }
 
-    /// The link breaks, and there is evidence that the peer is gone.
+    /// Breaks the link, and resets the session as if the peer were down.
     fn reset(&mut self) -> Vec<Event<&'static str>> {
         self.detach();
         let mut events = Vec::new();
@@ -219,11 +225,11 @@ fn goodbye_frame(reason: &str) -> Frame {
     Frame::Goodbye(Goodbye { reason: reason.to_owned() })
 }
 
-/// What a frame of that many bytes takes of a window.
-fn claim(frame_bytes: usize) -> CreditCharge {
+/// Window bytes that a frame of `frame_bytes` bytes occupies.
+fn charge(frame_bytes: usize) -> CreditCharge {
     CreditCharge { target: TARGET, bytes: flow_control::cost(frame_bytes, WINDOW_BYTES as u64), epoch: 0 }
 }
 
-fn failed(ticket: &'static str, failure: CallError) -> Event<&'static str> {
-    Event::Failed { call_slot: ticket, failure }
+fn failed(call_slot: &'static str, failure: CallError) -> Event<&'static str> {
+    Event::Failed { call_slot, failure }
 }

@@ -1,9 +1,9 @@
-//! Links that break, and sessions that go on.
+//! Sessions that continue over several links.
 
 use super::*;
 
 #[test]
-fn what_the_peer_has_not_received_is_written_again_from_the_first_such_frame() {
+fn unreceived_frames_are_sent_again_from_the_first_one() {
     let mut scripted = Scripted::attached();
     for tell in [&b"1"[..], b"2", b"3"] {
         scripted.tell(tell).unwrap();
@@ -11,6 +11,7 @@ fn what_the_peer_has_not_received_is_written_again_from_the_first_such_frame() {
     let frames = scripted.written();
     scripted.detach();
     scripted.tell(b"4").unwrap();
+    // The peer has received one of three frames.
     scripted.read = 1;
     assert_eq!(scripted.attach(), []);
     let again = scripted.written();
@@ -18,20 +19,20 @@ fn what_the_peer_has_not_received_is_written_again_from_the_first_such_frame() {
 }
 
 #[test]
-fn a_break_ends_no_call_and_its_reply_may_come_over_another_link() {
+fn calls_survive_a_link_failure_and_get_their_reply_on_the_next_link() {
     let mut scripted = Scripted::attached();
     let call = scripted.call("call");
     scripted.written();
     scripted.receive(call_frame(1, 0));
     scripted.detach();
-    assert!(scripted.session.reply(CallId(1), encoded(b"reply")), "it is kept for the next link");
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")), "it is retained for the next link");
     assert_eq!(scripted.attach(), []);
     assert_eq!(scripted.written(), [reply_frame(CallId(1))]);
     assert_eq!(scripted.receive(reply_frame(call)).len(), 1);
 }
 
 #[test]
-fn the_peer_is_told_what_has_come() {
+fn received_frames_are_acknowledged() {
     let mut scripted = Scripted::attached();
     scripted.receive(tell_frame("1"));
     scripted.receive(tell_frame("2"));
@@ -42,7 +43,7 @@ fn the_peer_is_told_what_has_come() {
         "an ack has no number"
     );
 
-    // With what goes out anyway, or after a while.
+    // Piggybacked, or after the delay.
     let due = scripted.now + ACK_DELAY;
     assert_eq!(scripted.session.poll_timeout(), Some(due));
     scripted.tell(b"mine").unwrap();
@@ -55,7 +56,7 @@ fn the_peer_is_told_what_has_come() {
 }
 
 #[test]
-fn the_peer_is_not_told_with_each_reply() {
+fn not_every_reply_carries_an_ack() {
     let mut scripted = Scripted::attached();
     scripted.receive(tell_frame("1"));
     scripted.tell(b"mine").unwrap();
@@ -63,13 +64,13 @@ fn the_peer_is_not_told_with_each_reply() {
 
     scripted.receive(tell_frame("2"));
     scripted.tell(b"mine").unwrap();
-    assert_eq!(scripted.all_written().len(), 1, "it was told just now");
+    assert_eq!(scripted.all_written().len(), 1, "the last ACK is recent");
     scripted.pass(ACK_PIGGYBACK_INTERVAL);
     scripted.receive(tell_frame("3"));
     scripted.tell(b"mine").unwrap();
     assert_eq!(scripted.all_written()[0], Frame::Ack(Ack { received: 3 }));
 
-    // Unless it keeps much for it.
+    // Unless the peer retains many bytes.
     scripted.receive(tell_frame("4".repeat(ACK_BYTES / 4).leak()));
     scripted.tell(b"mine").unwrap();
     assert_eq!(scripted.all_written()[0], Frame::Ack(Ack { received: 4 }));
@@ -80,21 +81,23 @@ fn the_peer_is_not_told_with_each_reply() {
 }
 
 #[test]
-fn the_peer_is_told_at_once_when_much_has_come() {
+fn many_received_bytes_are_acknowledged_immediately() {
     let mut scripted = Scripted::detached();
+    // A quarter of 200 bytes is far below `ACK_BYTES`.
     scripted.terms.outgoing_bytes_max = 200;
     scripted.attach();
     scripted.receive(tell_frame("1"));
     assert!(!scripted.session.has_outgoing());
-    scripted.receive(tell_frame("a quarter of what the peer may keep is over"));
+    scripted.receive(tell_frame("over a quarter of the peer's send buffer"));
     assert_eq!(scripted.all_written(), [Frame::Ack(Ack { received: 2 })]);
 }
 
 #[test]
-fn acknowledgements_that_cannot_be_are_violations() {
+fn impossible_acks_are_violations() {
     let mut scripted = Scripted::attached();
     scripted.tell(b"1").unwrap();
     let wrong = |received| SessionError::Ack { received };
+    // An ACK ahead of the frames would release what no link has carried yet.
     assert_eq!(scripted.receive_wrong(Frame::Ack(Ack { received: 1 })), wrong(1), "it was not written");
     scripted.written();
     scripted.acknowledge();
@@ -103,7 +106,7 @@ fn acknowledgements_that_cannot_be_are_violations() {
 }
 
 #[test]
-fn a_peer_that_cannot_be_where_it_says_ends_the_session() {
+fn an_impossible_position_of_the_peer_resets_the_session() {
     let mut scripted = Scripted::attached();
     scripted.call("call");
     scripted.written();
@@ -115,17 +118,17 @@ fn a_peer_that_cannot_be_where_it_says_ends_the_session() {
         matches!(events[..], [Event::Failed { failure: CallError::OutcomeUnknown(_), .. }]),
         "{events:?}"
     );
-    assert_eq!(scripted.session.resume().epoch, 1, "the peer is to learn of it");
+    assert_eq!(scripted.session.resume().epoch, 1, "the peer must learn of it");
 }
 
 #[test]
-fn what_was_parked_since_survives_an_error_by_which_the_session_is_reset() {
+fn messages_queued_since_survive_a_protocol_error_reset() {
     let mut scripted = Scripted::attached();
     scripted.call("written");
     scripted.written();
     scripted.detach();
-    scripted.call("parked");
-    scripted.tell(b"parked").unwrap();
+    scripted.call("queued");
+    scripted.tell(b"queued").unwrap();
     let (mut events, resume) = (Vec::new(), Resume { received: 5, ..Resume::default() });
     assert!(scripted.session.attach(&TERMS, resume, None, &mut events).is_err());
     assert!(matches!(events[..], [Event::Failed { call_slot: "written", .. }]), "{events:?}");
@@ -135,19 +138,19 @@ fn what_was_parked_since_survives_an_error_by_which_the_session_is_reset() {
 }
 
 #[test]
-fn a_peer_that_has_dropped_the_session_takes_what_is_open_with_it() {
+fn a_reset_by_the_peer_fails_the_open_calls() {
     let mut scripted = Scripted::attached();
     scripted.call("written");
     scripted.receive(call_frame(1, 0));
     scripted.written();
     scripted.detach();
-    scripted.call("parked");
+    scripted.call("queued");
     let events = scripted.attach_to(Resume { epoch: 1, received: 1, ..Resume::default() });
     assert_eq!(events, [failed("written", CallError::OutcomeUnknown(DisconnectReason::Reset))]);
     assert!(!scripted.session.reply(CallId(1), encoded(b"reply")));
     assert_eq!(scripted.session.resume(), Resume { epoch: 0, received: 1, ..Resume::default() });
 
-    // What was parked since was never under way: it goes, and the numbers go on from where the peer is.
+    // Messages queued since were never in flight: they are sent, numbered from the peer's count.
     let written = scripted.written();
     assert!(matches!(&written[..], [Frame::Call(call)] if call.call == CallId(2)), "{written:?}");
     scripted.receive(Frame::Ack(Ack { received: 2 }));
@@ -157,14 +160,14 @@ fn a_peer_that_has_dropped_the_session_takes_what_is_open_with_it() {
 }
 
 #[test]
-fn what_the_peer_has_of_a_link_counts_also_if_another_link_was_there_since() {
+fn frames_received_on_an_older_link_count_although_another_link_followed() {
     let mut scripted = Scripted::attached();
     scripted.call("call");
     scripted.tell(b"1").unwrap();
     scripted.written();
     scripted.detach();
 
-    // The peer has dialled twice, and what it said first comes last.
+    // The peer has dialled twice, and its first Hello arrives last.
     scripted.attach_to(Resume { epoch: 0, received: 0, ..Resume::default() });
     scripted.detach();
     assert_eq!(scripted.attach_to(Resume { epoch: 0, received: 2, ..Resume::default() }), []);
@@ -172,7 +175,7 @@ fn what_the_peer_has_of_a_link_counts_also_if_another_link_was_there_since() {
 }
 
 #[test]
-fn frames_that_were_taken_and_not_written_are_written_once() {
+fn frames_taken_but_not_written_are_sent_once() {
     let mut scripted = Scripted::attached();
     scripted.call("partly");
     scripted.write(10);
@@ -183,9 +186,9 @@ fn frames_that_were_taken_and_not_written_are_written_once() {
 }
 
 #[test]
-fn a_table_of_types_goes_ahead_of_what_waits_for_the_link_and_once() {
+fn a_type_table_precedes_the_queued_messages_and_is_sent_once() {
     let mut scripted = Scripted::detached();
-    scripted.tell(b"parked").unwrap();
+    scripted.tell(b"queued").unwrap();
     let attach = |scripted: &mut Scripted, table: &[u8]| {
         let (mut events, resume) =
             (Vec::new(), Resume { epoch: 0, received: scripted.read, ..Resume::default() });
@@ -199,7 +202,7 @@ fn a_table_of_types_goes_ahead_of_what_waits_for_the_link_and_once() {
     attach(&mut scripted, b"table");
     assert_eq!(scripted.written(), []);
 
-    // One that the peer would take for a violation is left out.
+    // A table over the frame limit would be a violation and is omitted.
     let mut scripted = Scripted::detached();
     attach(&mut scripted, &[0; FRAME_BYTES_MAX]);
     assert_eq!(scripted.written(), []);

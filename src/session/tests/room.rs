@@ -1,4 +1,4 @@
-//! Waiting for room: in order, without starving anybody, and without waking anybody for nothing.
+//! Waiting for capacity: in order, without starvation, and without spurious wake-ups.
 
 use super::*;
 use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES, RESERVED_FOR};
@@ -7,32 +7,33 @@ use crate::session::{Waiter, WaiterId};
 const STUCK: Target = Target { actor: ActorId(20), incarnation: ActorIncarnation(1) };
 const OTHER: Target = Target { actor: ActorId(21), incarnation: ActorIncarnation(1) };
 
-/// A frame of a tell with a body of so many bytes.
+/// Frame length of a tell with a body of `body` bytes.
 const fn frame(body: usize) -> usize {
     28 + body
 }
 
-/// Room on the link, and for all that is queued.
+/// Capacity of the link, and of all queues together.
 const LINK: usize = 30 * frame(100);
 
-/// What a tell with such a body counts while it is queued.
+/// Bytes that such a tell is accounted with in a queue.
 const fn queued(body: usize) -> usize {
     frame(body) + QUEUED_OVERHEAD_BYTES
 }
 
-/// The waiter of such a tell.
+/// Waiter for such a tell.
 const fn tell_of(body: usize) -> Waiter {
     Waiter { frame_bytes: frame(body), is_call: false, spares_queue: false }
 }
 
-/// Room for four tells of 100 bytes in a window, for eight in a queue, and for thirty on the link.
-fn crossroads() -> Scripted {
+/// Capacity for 4 tells of 100 bytes in a window, for 8 in a queue, and for 30 on the link.
+fn small_budgets() -> Scripted {
     let mut scripted = Scripted::with(SessionLimits {
         outgoing_bytes_max: LINK,
         parked_bytes_max: QUEUE_OVERHEAD_BYTES + 8 * queued(100),
         frame_bytes_max: LINK,
         ..LIMITS
     });
+    // A tell of 100 bytes costs its frame of 128 bytes and 256 of overhead.
     scripted.terms.window_bytes = 4 * 384;
     scripted.attach();
     scripted
@@ -43,7 +44,7 @@ impl Scripted {
         self.session.tell(target, MESSAGE, encoded(&vec![0; body]))
     }
 
-    /// Lines up for a tell that is refused.
+    /// Waits for capacity for a tell that is rejected.
     fn wait_to_tell(&mut self, target: Target, body: usize) -> WaiterId {
         assert!(matches!(self.tell_to(target, body), Err(Rejected::Full { .. })));
         self.session.line_up(target, tell_of(body), None)
@@ -53,35 +54,37 @@ impl Scripted {
         self.session.serve(self.now)
     }
 
-    /// A waiter tells what it waited for.
+    /// Sends the tell of a waiter in its turn.
     fn tell_in_turn(&mut self, number: WaiterId, target: Target, body: usize) -> Result<(), Rejected> {
         assert!(self.session.has_turn(number));
         self.session.begin_turn(number, target);
-        let told = self.tell_to(target, body);
-        if told.is_err() {
+        let sent = self.tell_to(target, body);
+        if sent.is_err() {
             self.session.line_up(target, tell_of(body), Some(number));
         }
         self.session.end_turn(target);
-        told
+        sent
     }
 
     /// Fills the window and the queue of an actor.
     fn fill(&mut self, target: Target) {
+        // Four use up the window, and eight more fill the queue.
         (0..12).for_each(|_| self.tell_to(target, 100).unwrap());
         self.written();
         self.acknowledge();
     }
 
-    /// The actor gives back what one small message took.
+    /// Returns the credit of one small message.
     fn handle_one(&mut self, target: Target) {
         self.receive(Frame::Credit(Credit { target, bytes: 384 }));
     }
 }
 
 #[test]
-fn nobody_who_waits_for_a_stuck_actor_is_woken_while_another_goes_on() {
-    let mut scripted = crossroads();
+fn no_waiter_for_a_stuck_actor_is_woken_while_another_actor_proceeds() {
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
+    // Many, since the cost of a spurious wake-up grows with the number of waiters.
     let waiters: Vec<_> = (0..10_000).map(|_| scripted.wait_to_tell(STUCK, 100)).collect();
     assert_eq!(scripted.serve(), []);
     for _ in 0..1000 {
@@ -95,11 +98,12 @@ fn nobody_who_waits_for_a_stuck_actor_is_woken_while_another_goes_on() {
 }
 
 #[test]
-fn room_goes_to_those_who_came_first_and_only_so_many_are_woken_as_have_room() {
-    let mut scripted = crossroads();
+fn capacity_is_granted_in_order_and_only_granted_waiters_are_woken() {
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let waiters: Vec<_> = (0..100).map(|_| scripted.wait_to_tell(STUCK, 100)).collect();
     assert_eq!(scripted.serve(), []);
+    // Credit returns in steps that free space for two messages.
     for pair in waiters.chunks(2) {
         scripted.handle_one(STUCK);
         scripted.handle_one(STUCK);
@@ -109,7 +113,7 @@ fn room_goes_to_those_who_came_first_and_only_so_many_are_woken_as_have_room() {
             assert_eq!(scripted.serve(), [*waiter]);
             assert!(
                 scripted.tell_to(STUCK, 100).is_err() || *waiter == waiters[99],
-                "a newcomer passes nobody"
+                "a new message passes no waiter"
             );
             scripted.tell_in_turn(*waiter, STUCK, 100).unwrap();
         }
@@ -119,8 +123,8 @@ fn room_goes_to_those_who_came_first_and_only_so_many_are_woken_as_have_room() {
 }
 
 #[test]
-fn a_waiter_that_gives_up_leaves_its_room_to_the_next() {
-    let mut scripted = crossroads();
+fn the_grant_of_a_dropped_waiter_passes_to_the_next() {
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let [first, second, third] = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
     scripted.session.stop_waiting(first);
@@ -135,13 +139,14 @@ fn a_waiter_that_gives_up_leaves_its_room_to_the_next() {
 }
 
 #[test]
-fn room_that_is_not_taken_goes_to_the_next_and_its_waiter_comes_again_in_its_old_place() {
-    let mut scripted = crossroads();
+fn an_expired_grant_passes_to_the_next_and_its_waiter_resumes_its_position() {
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let [first, second, third] = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
     scripted.handle_one(STUCK);
     assert_eq!(scripted.serve(), [first]);
     assert_eq!(scripted.session.poll_timeout(), Some(scripted.now + RESERVED_FOR));
+    // The first waiter is not polled in time, as if its thread were blocked.
     scripted.pass(RESERVED_FOR);
     assert_eq!(scripted.serve(), [second]);
     scripted.tell_in_turn(second, STUCK, 100).unwrap();
@@ -153,8 +158,9 @@ fn room_that_is_not_taken_goes_to_the_next_and_its_waiter_comes_again_in_its_old
 }
 
 #[test]
-fn a_message_as_large_as_the_budget_is_sent_in_its_turn_beside_a_stream_of_small_ones() {
-    let mut scripted = crossroads();
+fn a_message_as_large_as_the_budget_is_sent_in_turn_despite_a_stream_of_small_ones() {
+    let mut scripted = small_budgets();
+    // Fits only into an empty budget, so that every smaller message ahead delays it.
     let large = LINK - frame(0);
     scripted.tell_to(OTHER, 10).unwrap();
     scripted.written();
@@ -168,14 +174,15 @@ fn a_message_as_large_as_the_budget_is_sent_in_its_turn_beside_a_stream_of_small
 }
 
 #[test]
-fn answers_keep_no_large_message_out() {
+fn replies_do_not_starve_a_large_message() {
+    // Both lines have a head with a mark: that of the waiters, and that of the queued messages.
     for is_queued in [false, true] {
-        let mut scripted = crossroads();
+        let mut scripted = small_budgets();
         let large = LINK - frame(0);
         scripted.tell_to(OTHER, 10).unwrap();
         scripted.receive(call_frame(1, 0));
         if is_queued {
-            // It has no credit to begin with.
+            // Initially it has no credit.
             (0..4).for_each(|_| scripted.tell_to(STUCK, 0).unwrap());
             scripted.tell_to(STUCK, large).unwrap();
             (0..4)
@@ -185,9 +192,9 @@ fn answers_keep_no_large_message_out() {
             assert_eq!(scripted.serve(), []);
         }
         let before = scripted.written();
-        scripted.session.reply(CallId(1), encoded(b"comes behind it"));
+        scripted.session.reply(CallId(1), encoded(b"sent after it"));
         scripted.session.take_outgoing(&mut scripted.batch);
-        // The peer has what was under way before, and not the answer.
+        // The peer acknowledges the frames before the reply, but not the reply.
         assert!(!before.is_empty());
         scripted.acknowledge();
         let has_gone =
@@ -197,21 +204,21 @@ fn answers_keep_no_large_message_out() {
 }
 
 #[test]
-fn a_full_queue_of_one_actor_keeps_nobody_from_another() {
-    let mut scripted = crossroads();
+fn a_full_queue_of_one_actor_blocks_no_other_actor() {
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     scripted.wait_to_tell(STUCK, 100);
     scripted.handle_one(STUCK);
     assert_eq!(scripted.serve().len(), 1);
-    // Room is reserved in the queue of one, and the other needs room on the link.
+    // The grant is in the queue of one actor, and the other needs capacity on the link.
     for _ in 0..4 {
         scripted.tell_to(OTHER, 100).unwrap();
     }
 }
 
 #[test]
-fn whoever_comes_last_has_its_turn_behind_those_whose_turn_it_is() {
-    let mut scripted = crossroads();
+fn a_new_message_waits_behind_granted_waiters() {
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let first = scripted.wait_to_tell(STUCK, 100);
     let last = scripted.session.line_up(STUCK, tell_of(0), None);
@@ -223,9 +230,9 @@ fn whoever_comes_last_has_its_turn_behind_those_whose_turn_it_is() {
 }
 
 #[test]
-fn everybody_tries_again_when_the_session_is_dropped_or_ends() {
+fn all_waiters_are_woken_when_the_session_is_reset_or_closes() {
     for ends in [false, true] {
-        let mut scripted = crossroads();
+        let mut scripted = small_budgets();
         scripted.fill(STUCK);
         let waiters = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
         if ends {
@@ -240,12 +247,13 @@ fn everybody_tries_again_when_the_session_is_dropped_or_ends() {
     }
 }
 
-/// More is queued for an actor than those add to that spare its queue, and far less than there is room for.
-fn crowded() -> Scripted {
+/// Queues more than the back-pressure threshold for an actor, but far less than the queue's capacity.
+fn with_long_queue() -> Scripted {
     let mut scripted =
         Scripted::with(SessionLimits { outgoing_bytes_max: 1 << 20, parked_bytes_max: 1 << 20, ..LIMITS });
     scripted.terms.window_bytes = 4 * 384;
     scripted.attach();
+    // Four in the window and a hundred in the queue, which is over 16 KiB with their overhead.
     (0..104).for_each(|_| scripted.tell_to(STUCK, 100).unwrap());
     scripted.written();
     assert!(
@@ -262,8 +270,9 @@ impl Scripted {
 }
 
 #[test]
-fn one_sender_that_spares_a_queue_goes_on_for_each_message_that_leaves_it() {
-    let mut scripted = crowded();
+fn one_queue_sparing_sender_proceeds_for_each_message_sent_from_the_queue() {
+    let mut scripted = with_long_queue();
+    // As many as are queued: each message that leaves the queue lets one of them proceed.
     let waiters: Vec<_> = (0..100).map(|_| scripted.wait_to_spare(STUCK)).collect();
     scripted.acknowledge();
     assert_eq!(scripted.serve(), []);
@@ -279,30 +288,31 @@ fn one_sender_that_spares_a_queue_goes_on_for_each_message_that_leaves_it() {
 }
 
 #[test]
-fn senders_that_line_up_stay_behind_one_that_spares_a_queue_and_others_need_room_alone() {
-    let mut scripted = crowded();
+fn later_waiters_stay_behind_a_queue_sparing_one_but_new_messages_need_only_capacity() {
+    let mut scripted = with_long_queue();
     let first = scripted.wait_to_spare(STUCK);
     let second = scripted.wait_to_tell(STUCK, 100);
     assert_eq!(scripted.serve(), []);
-    assert!(!scripted.session.begin_passing(OTHER), "nothing waits there");
+    assert!(!scripted.session.begin_passing(OTHER), "no sender waits for it");
     assert!(scripted.session.begin_passing(STUCK));
     scripted.tell_to(STUCK, 100).unwrap();
     scripted.session.end_turn(STUCK);
     assert_eq!(scripted.serve(), []);
-    // The queue gets short, and with it the line is one for room.
+    // The queue is short again, so its waiters wait for capacity only.
     scripted.written();
     scripted.acknowledge();
     scripted.handle_one(STUCK);
     assert_eq!(scripted.serve(), [first]);
-    assert!(!scripted.session.begin_passing(STUCK), "the next needs room alone");
+    // A waiter that does not spare the queue has no capacity, so nothing may pass it.
+    assert!(!scripted.session.begin_passing(STUCK), "the next one needs only capacity");
     scripted.tell_in_turn(first, STUCK, 100).unwrap();
     assert_eq!(scripted.serve(), [second]);
 }
 
-/// Its thread may not run for a while. A call that is polled once must be on its way before the next one.
+/// The waiter's thread may not run for a while. A call must be sent on its first poll nevertheless.
 #[test]
-fn what_needs_room_alone_passes_senders_that_wait_for_the_turn_of_another() {
-    let mut scripted = crowded();
+fn a_message_that_needs_only_capacity_passes_waiters_for_the_turn_of_another() {
+    let mut scripted = with_long_queue();
     let [first, second] = [(); 2].map(|()| scripted.wait_to_spare(STUCK));
     scripted.acknowledge();
     scripted.handle_one(STUCK);
@@ -317,7 +327,8 @@ fn what_needs_room_alone_passes_senders_that_wait_for_the_turn_of_another() {
         scripted.session.end_turn(STUCK);
     };
     pass(&mut scripted);
-    // Also with credit, when nothing is queued any more.
+    // Also with credit and an empty queue.
+    // Sends all messages of the queue, and returns their credit.
     for _ in 0..101 {
         scripted.written();
         scripted.acknowledge();
@@ -330,24 +341,25 @@ fn what_needs_room_alone_passes_senders_that_wait_for_the_turn_of_another() {
 }
 
 #[test]
-fn without_a_link_no_sender_spares_a_queue() {
-    let mut scripted = crowded();
+fn without_a_link_no_sender_waits_to_spare_a_queue() {
+    let mut scripted = with_long_queue();
     let waiter = scripted.wait_to_spare(STUCK);
     assert_eq!(scripted.serve(), []);
+    // There is no credit to wait for any more, so sparing the queue would wait for ever.
     scripted.session.detach(WriteCertainty::Exact);
     assert_eq!(scripted.serve(), [waiter]);
 }
 
-/// While a message with credit waits for the link, all others are queued, also those to an idle actor. Once it
-/// is out they need no room in the queues.
+/// A message with credit that waits for the link makes all others queue, also those to an idle actor.
+/// Once it is sent they need no capacity in the queues.
 #[test]
-fn a_waiter_for_an_idle_actor_goes_on_when_the_link_is_free_again() {
-    let mut scripted = crossroads();
+fn a_waiter_for_an_idle_actor_proceeds_when_the_link_is_free_again() {
+    let mut scripted = small_budgets();
     let actor = |number| Target { actor: ActorId(number), incarnation: ActorIncarnation(1) };
     let (without_credit, idle) = (actor(30), actor(31));
     (0..4).for_each(|_| scripted.tell_to(without_credit, 100).unwrap());
     scripted.fill(STUCK);
-    // The queues have room for one more small message.
+    // The queues have capacity for one more small message.
     (0..9).for_each(|_| scripted.tell_to(OTHER, 100).unwrap());
     scripted.written();
     scripted.acknowledge();

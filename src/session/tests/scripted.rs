@@ -1,9 +1,9 @@
-//! Calls, answers, deadlines, limits and violations, frame by frame.
+//! Calls, replies, deadlines, limits and violations, frame by frame.
 
 use super::*;
 
 #[test]
-fn call_is_written_and_its_reply_comes_back_with_the_ticket() {
+fn call_is_written_and_its_reply_returns_the_ticket() {
     let mut scripted = Scripted::attached();
     let call = scripted.call("first");
     let written = scripted.written();
@@ -37,7 +37,7 @@ fn calls_are_numbered_from_one_and_end_in_any_order() {
 }
 
 #[test]
-fn end_of_a_call_that_is_not_open_is_dropped() {
+fn outcome_of_a_call_that_is_not_open_is_dropped() {
     let mut scripted = Scripted::attached();
     let call = scripted.call("first");
     assert_eq!(scripted.session.cancel(call), Some("first"));
@@ -54,12 +54,12 @@ fn messages_of_the_peer_become_events() {
     let deadline = Some(scripted.now + Duration::from_millis(50));
 
     let events = scripted.receive(call_frame(7, 50));
-    let claim_of_call = claim(CALL_HEADER_BYTES + 4);
-    let call = Event::Call { call, target, message, deadline, body: body("call"), charge: claim_of_call };
+    let charge_of_call = charge(CALL_HEADER_BYTES + 4);
+    let call = Event::Call { call, target, message, deadline, body: body("call"), charge: charge_of_call };
     assert_eq!(events, [call]);
     let events = scripted.receive(tell_frame("tell"));
-    let claim = claim(TELL_HEADER_BYTES + 4);
-    assert_eq!(events, [Event::Tell { target, message, body: body("tell"), charge: claim }]);
+    let charge = charge(TELL_HEADER_BYTES + 4);
+    assert_eq!(events, [Event::Tell { target, message, body: body("tell"), charge }]);
     let [Event::Call { deadline: None, .. }] = scripted.receive(call_frame(8, 0))[..] else {
         panic!("a timeout of zero is none");
     };
@@ -67,7 +67,7 @@ fn messages_of_the_peer_become_events() {
 }
 
 #[test]
-fn calls_of_the_peer_are_answered_once() {
+fn calls_of_the_peer_get_one_reply() {
     let mut scripted = Scripted::attached();
     for call in [1, 2] {
         scripted.receive(call_frame(call, 0));
@@ -81,7 +81,7 @@ fn calls_of_the_peer_are_answered_once() {
 }
 
 #[test]
-fn answers_are_never_refused_for_room() {
+fn replies_are_never_rejected_for_capacity() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     scripted.tell(&[0; OUTGOING_BYTES_MAX]).unwrap();
@@ -101,7 +101,7 @@ fn reply_over_the_frame_limit_becomes_a_failure() {
 }
 
 #[test]
-fn the_peer_s_limit_holds_for_a_reply_that_waits_for_the_next_link() {
+fn a_reply_queued_without_a_link_respects_the_frame_limit_of_the_peer() {
     let mut scripted = Scripted::detached();
     scripted.terms.frame_bytes_max = 600;
     scripted.attach();
@@ -120,6 +120,7 @@ fn failure_fits_into_every_frame_limit() {
     scripted.terms.frame_bytes_max = limit as u64;
     scripted.attach();
     scripted.receive(call_frame(1, 0));
+    // The worst case: two texts, and four bytes for each character.
     let text = "🎺".repeat(1000);
     scripted.session.fail(CallId(1), &CallFailure::NotHandled { actor: text.clone(), message: text });
     assert!((1..=limit).contains(&scripted.session.outgoing_bytes()));
@@ -127,7 +128,7 @@ fn failure_fits_into_every_frame_limit() {
 }
 
 #[test]
-fn message_without_room_is_rejected_until_bytes_are_acknowledged() {
+fn message_without_capacity_is_rejected_until_bytes_are_acknowledged() {
     let mut scripted = Scripted::attached();
     scripted.tell(&[0; 500]).unwrap();
     scripted.tell(&[0; 500]).unwrap();
@@ -135,11 +136,11 @@ fn message_without_room_is_rejected_until_bytes_are_acknowledged() {
     assert_eq!(waiting, 2 * 528);
     let full = |size| Rejected::Full { size, waiting, limit: OUTGOING_BYTES_MAX };
     assert_eq!(scripted.tell(&[0; 500]), Err(full(528)));
-    let (rejected, ticket) = scripted.call_with("back", &[0; 500]).unwrap_err();
-    assert_eq!((rejected, ticket), (full(540), "back"));
+    let (rejected, call_slot) = scripted.call_with("back", &[0; 500]).unwrap_err();
+    assert_eq!((rejected, call_slot), (full(540), "back"));
     assert_eq!(scripted.session.open_calls(), 0);
 
-    // Writing makes no room, the peer's word does.
+    // The ACK frees capacity, not the write.
     assert_eq!(scripted.written().len(), 2);
     assert_eq!(scripted.session.outgoing_bytes(), waiting);
     assert_eq!(scripted.session.unwritten_bytes(), 0);
@@ -150,7 +151,7 @@ fn message_without_room_is_rejected_until_bytes_are_acknowledged() {
 }
 
 #[test]
-fn one_message_over_the_budget_goes_when_nothing_waits() {
+fn one_message_over_the_budget_is_accepted_by_an_empty_budget() {
     let mut scripted = Scripted::attached();
     scripted.tell(&[0; OUTGOING_BYTES_MAX + 1]).unwrap();
     assert!(matches!(scripted.tell(b"x"), Err(Rejected::Full { .. })));
@@ -160,6 +161,7 @@ fn one_message_over_the_budget_goes_when_nothing_waits() {
 #[test]
 fn message_over_the_frame_limit_is_rejected() {
     let mut scripted = Scripted::attached();
+    // One byte over the limit, so that the boundary itself is tested below.
     let too_large = vec![0; FRAME_BYTES_MAX - CALL_HEADER_BYTES + 1];
     let (rejected, _) = scripted.call_with("back", &too_large).unwrap_err();
     assert_eq!(rejected, Rejected::TooLarge { size: FRAME_BYTES_MAX + 1, limit: FRAME_BYTES_MAX });
@@ -168,8 +170,9 @@ fn message_over_the_frame_limit_is_rejected() {
 }
 
 #[test]
-fn timeouts_travel_rounded_up_and_never_as_none() {
+fn timeouts_are_sent_rounded_up_and_never_as_zero() {
     let mut scripted = Scripted::attached();
+    // Zero on the wire means no deadline, so an expired one must not be sent as zero.
     for (nanos, want) in [(0, 1), (1, 1), (1_000_000, 1), (1_000_001, 2), (u64::MAX, u32::MAX)] {
         scripted.call_until("call", Some(Duration::from_nanos(nanos)));
         let [Frame::Call(Call { timeout_ms, .. })] = scripted.written()[..] else {
@@ -218,7 +221,7 @@ fn violations_of_the_protocol_are_errors() {
 }
 
 #[test]
-fn call_that_is_forgotten_without_a_link_is_never_sent() {
+fn call_that_is_cancelled_without_a_link_is_never_sent() {
     let mut scripted = Scripted::detached();
     let call = scripted.call("forgotten");
     scripted.tell(b"tell").unwrap();
@@ -228,7 +231,7 @@ fn call_that_is_forgotten_without_a_link_is_never_sent() {
 }
 
 #[test]
-fn call_that_times_out_is_cancelled() {
+fn call_that_times_out_is_cancelled_at_the_peer() {
     let mut scripted = Scripted::attached();
     let call = scripted.call_until("late", Some(Duration::from_millis(5)));
     scripted.pass(Duration::from_millis(5));
@@ -237,9 +240,10 @@ fn call_that_times_out_is_cancelled() {
 }
 
 #[test]
-fn cancelled_call_is_told_once_and_owed_no_answer() {
+fn cancelled_call_is_reported_once_and_gets_no_reply() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
+    // A Cancel for a call that is not open is no violation, as it may cross the reply.
     let cancel = || Frame::Cancel(Cancel { call: CallId(1) });
     assert_eq!(scripted.receive(cancel()), [Event::Cancelled { call: CallId(1) }]);
     assert_eq!(scripted.receive(cancel()), []);
@@ -250,7 +254,7 @@ fn cancelled_call_is_told_once_and_owed_no_answer() {
 }
 
 #[test]
-fn number_of_a_cancelled_call_is_taken_until_its_handler_is_done() {
+fn id_of_a_cancelled_call_is_in_use_until_its_handler_ends() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     scripted.receive(Frame::Cancel(Cancel { call: CallId(1) }));
@@ -262,7 +266,7 @@ fn number_of_a_cancelled_call_is_taken_until_its_handler_is_done() {
 }
 
 #[test]
-fn call_that_is_cancelled_before_it_was_handed_over_never_is() {
+fn call_that_is_cancelled_before_its_delivery_is_not_delivered() {
     let mut scripted = Scripted::attached();
     let mut events = Vec::new();
     for frame in [call_frame(1, 0), call_frame(2, 0), Frame::Cancel(Cancel { call: CallId(1) })] {

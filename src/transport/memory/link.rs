@@ -1,4 +1,4 @@
-//! One end of a link, whole or parted in its directions.
+//! Ends of an in-memory link, whole or split into directions.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -10,44 +10,45 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::pipe::{Pipe, Progress, Side};
+use super::pipe::{IoProgress, Pipe, PipeEnd};
 use crate::transport::{DetachedLink, Link, LinkRead, LinkReader, LinkWriter};
 
-/// One end of a cable; closed when the last that holds it is dropped.
+/// End of a pipe. The pipe is closed when the last reference to the end is dropped.
 struct End {
-    cable: Arc<Pipe>,
-    side: Side,
+    pipe: Arc<Pipe>,
+    side: PipeEnd,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.cable.close(self.side);
+        self.pipe.close(self.side);
     }
 }
 
-/// One end of a link.
-pub(super) struct Stream {
+/// End of an in-memory link.
+pub(super) struct MemoryLink {
     end: Arc<End>,
-    /// For the next arrival, and for news of the other end.
+    /// Timer for the next arrival, and for the other end being closed.
     reading: WakeAt,
     writing: WakeAt,
 }
 
-/// Both ends of a cable: the dialer's, and the listener's.
-pub(super) fn pair(cable: &Arc<Pipe>) -> [Stream; 2] {
-    [Side::Dialer, Side::Listener].map(|side| Stream::new(Arc::new(End { cable: Arc::clone(cable), side })))
+/// Returns both ends of a pipe: the dialler's, and the listener's.
+pub(super) fn pair(pipe: &Arc<Pipe>) -> [MemoryLink; 2] {
+    [PipeEnd::Dialer, PipeEnd::Listener]
+        .map(|side| MemoryLink::new(Arc::new(End { pipe: Arc::clone(pipe), side })))
 }
 
-impl Stream {
+impl MemoryLink {
     fn new(end: Arc<End>) -> Self {
         Self { end, reading: WakeAt::default(), writing: WakeAt::default() }
     }
 }
 
-impl Link for Stream {
-    /// Timers belong to a runtime; all else can be used from anywhere.
+impl Link for MemoryLink {
+    /// Drops the timers, which belong to a runtime. The rest is independent of it.
     fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
-        Ok(Box::new(Detached(self.end)))
+        Ok(Box::new(DetachedMemoryLink(self.end)))
     }
 
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
@@ -57,37 +58,39 @@ impl Link for Stream {
 }
 
 #[derive(Debug)]
-struct Detached(Arc<End>);
+struct DetachedMemoryLink(Arc<End>);
 
-impl DetachedLink for Detached {
+impl DetachedLink for DetachedMemoryLink {
     fn attach(self: Box<Self>) -> io::Result<Box<dyn Link>> {
-        Ok(Box::new(Stream::new(self.0)))
+        Ok(Box::new(MemoryLink::new(self.0)))
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for MemoryLink {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // The cooperative budget of tokio applies as for a TCP stream. Otherwise a test could
+        // starve where production would not.
         let turn = ready!(coop::poll_proceed(task));
         loop {
-            match this.end.cable.read(this.end.side, task.waker(), buf) {
-                Progress::Done(outcome) => {
+            match this.end.pipe.read(this.end.side, task.waker(), buf) {
+                IoProgress::Done(outcome) => {
                     turn.made_progress();
                     return Poll::Ready(outcome);
                 }
-                Progress::Wait(until) => ready!(this.reading.poll(until, task)),
+                IoProgress::Wait(until) => ready!(this.reading.poll(until, task)),
             }
         }
     }
 }
 
-impl LinkRead for Stream {}
+impl LinkRead for MemoryLink {}
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for MemoryLink {
     fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(task, &[IoSlice::new(bytes)])
     }
@@ -100,12 +103,12 @@ impl AsyncWrite for Stream {
         let this = &mut *self;
         let turn = ready!(coop::poll_proceed(task));
         loop {
-            match this.end.cable.write(this.end.side, task.waker(), slices) {
-                Progress::Done(outcome) => {
+            match this.end.pipe.write(this.end.side, task.waker(), slices) {
+                IoProgress::Done(outcome) => {
                     turn.made_progress();
                     return Poll::Ready(outcome);
                 }
-                Progress::Wait(until) => ready!(this.writing.poll(until, task)),
+                IoProgress::Wait(until) => ready!(this.writing.poll(until, task)),
             }
         }
     }
@@ -119,13 +122,13 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.end.cable.shut(self.end.side);
+        self.end.pipe.shut(self.end.side);
         Poll::Ready(Ok(()))
     }
 }
 
-/// The outgoing direction; its drop is the end of what is written.
-struct Writer(Stream);
+/// Sending direction. Dropping it ends the stream.
+struct Writer(MemoryLink);
 
 impl AsyncWrite for Writer {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -155,19 +158,20 @@ impl AsyncWrite for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.0.end.cable.shut(self.0.end.side);
+        self.0.end.pipe.shut(self.0.end.side);
     }
 }
 
-/// A timer that is made when it is first needed.
+/// Timer that is created when it is first needed.
 #[derive(Default)]
 struct WakeAt(Option<Pin<Box<Sleep>>>);
 
 impl WakeAt {
-    /// Ready when the moment has come; never, where there is none.
+    /// Returns ready when the moment has passed; never without a moment.
     fn poll(&mut self, until: Option<Instant>, task: &mut Context<'_>) -> Poll<()> {
         let Some(until) = until else { return Poll::Pending };
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        // Resetting a timer costs a lock of the timer wheel, and the deadline is mostly the same.
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
         }
@@ -177,12 +181,12 @@ impl WakeAt {
 
 impl fmt::Debug for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("End").field("side", &self.side).field("addresses", &self.cable.ends).finish()
+        f.debug_struct("End").field("side", &self.side).field("addresses", &self.pipe.ends).finish()
     }
 }
 
-impl fmt::Debug for Stream {
+impl fmt::Debug for MemoryLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stream").field(&self.end).finish()
+        f.debug_tuple("MemoryLink").field(&self.end).finish()
     }
 }

@@ -1,7 +1,7 @@
-//! A network in memory: what [`Tcp`](super::Tcp) does, with faults that a seed decides.
+//! In-memory network: the behaviour of [`Tcp`](super::Tcp), with faults determined by a seed.
 //!
-//! Owns addresses, the links between them and the faults; `pipe` is what lies between two ends,
-//! `link` is one of them. No task runs here and no thread: time passes where somebody reads.
+//! It owns the addresses, the links and the faults. `pipe` is the connection between two ends,
+//! `link` is one end. No task and no thread runs here: data arrives when a reader is polled.
 
 mod link;
 mod pipe;
@@ -21,27 +21,27 @@ use tokio::sync::{Notify, mpsc};
 use super::{BoxFuture, Incoming, Link, Listener, Transport};
 use crate::config::MEMORY_BACKLOG_MAX;
 use crate::id::HostUid;
-use link::{Stream, pair};
+use link::{MemoryLink, pair};
 use pipe::Pipe;
 use random::SplitMix64;
 
-/// The ports that the network gives, as an operating system does.
+/// Ephemeral ports of the network.
 const FREE_PORTS: RangeInclusive<u16> = 49_152..=u16::MAX;
 
-/// A network in memory, as seen from one of its addresses. Clones are the same network.
+/// In-memory network as seen from one of its addresses. Clones share the network.
 ///
-/// The twin of [`Tcp`](super::Tcp): its links carry the same bytes, in order and with backpressure,
-/// and pass nothing by reference. Bytes take the time that [`Memory::latency`] says, drawn for each
-/// write of each direction, so links overtake each other and nothing is overtaken within one. Time
-/// is tokio's: it may be paused, and then no fault costs any. All users of one network must live on
+/// The twin of [`Tcp`](super::Tcp): links carry the same bytes, in order and with back-pressure,
+/// and pass nothing by reference. Each write of each direction takes a random time out of
+/// [`Memory::latency`]. So links overtake each other, but nothing is reordered within one. Time is
+/// tokio's: it may be paused, and then no fault costs real time. All users of a network must share
 /// one clock.
 ///
-/// A host is known by its IP address, as one machine to others: [`Memory::at`]. A dial comes from
-/// there and from a port that the network makes up. A fault concerns the links between two such
-/// addresses, in whichever direction they were dialled.
+/// A host is identified by its IP address, as a machine is by others: [`Memory::at`]. A dial comes
+/// from that address and an ephemeral port. A fault affects the links between two such addresses,
+/// in whichever direction they were dialled.
 ///
-/// Not modelled: the loss of single packets, acknowledgements (a one-way partition does not stop
-/// the other direction), and the end of a connection that was silent for too long.
+/// Not modelled: the loss of single packets, ACKs (a one-way partition does not stop the other
+/// direction), and the timeout of a silent connection.
 ///
 /// # Examples
 ///
@@ -71,30 +71,30 @@ pub struct Memory {
 }
 
 struct Network {
-    state: Mutex<State>,
-    /// Dials wait for it where the way is barred.
+    state: Mutex<NetworkState>,
+    /// Notified when a partition ends, for the dials that wait for it.
     partition_healed: Notify,
 }
 
-struct State {
-    draws: SplitMix64,
+struct NetworkState {
+    rng: SplitMix64,
     latency: RangeInclusive<Duration>,
-    listeners: BTreeMap<SocketAddr, mpsc::Sender<Stream>>,
+    listeners: BTreeMap<SocketAddr, mpsc::Sender<MemoryLink>>,
     last_port: u16,
     links: Vec<Weak<Pipe>>,
-    /// From where to where nothing arrives.
+    /// Partitioned directions: source and destination.
     partitioned: BTreeSet<(IpAddr, IpAddr)>,
     refusing: BTreeSet<SocketAddr>,
 }
 
 impl Memory {
-    /// A network on which nothing takes time and nothing fails, seen from 127.0.0.1.
+    /// Creates a network without latency and faults, as seen from 127.0.0.1.
     ///
-    /// The latencies to be set later follow from `seed` and from the order in which links are made.
+    /// Later latencies follow from `seed` and from the order in which links are established.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let state = State {
-            draws: SplitMix64::new(seed),
+        let state = NetworkState {
+            rng: SplitMix64::new(seed),
             latency: Duration::ZERO..=Duration::ZERO,
             listeners: BTreeMap::new(),
             last_port: *FREE_PORTS.end(),
@@ -106,24 +106,25 @@ impl Memory {
         Self { network: Arc::new(network), source: Ipv4Addr::LOCALHOST.into() }
     }
 
-    /// The same network for a host at `address`: its dials come from there.
+    /// Returns the network as seen from a host at `address`, from which its dials come.
     #[must_use]
     pub fn at(&self, address: impl Into<IpAddr>) -> Self {
         Self { source: address.into(), ..self.clone() }
     }
 
-    /// How long bytes, dials and the end of a link are on their way, from now on and on all links.
+    /// Sets the latency of data, dials and closes, for all links from now on.
     ///
-    /// tokio's timers tick in milliseconds: what arrives within one is seen at its end.
+    /// Timers of tokio have a resolution of a millisecond: an arrival within one is seen at its
+    /// end.
     pub fn latency(&self, range: RangeInclusive<Duration>) {
         let mut state = self.network.lock();
         state.links().iter().for_each(|link| link.set_latency(&range));
         state.latency = range;
     }
 
-    /// Resets the links between two addresses, at both ends and at once; gives their number.
+    /// Resets the links between two addresses, at both ends immediately. Returns their number.
     ///
-    /// What was on its way is lost. New links can be made.
+    /// Data in flight is lost. New links can be established.
     pub fn cut(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) -> usize {
         let (one, other) = (one.into(), other.into());
         let links = self.network.lock().links();
@@ -134,25 +135,27 @@ impl Memory {
         between.inspect(|link| link.cut()).count()
     }
 
-    /// Lets nothing arrive that goes from one address to the other; the way back stays open.
+    /// Blocks everything that is sent from one address to the other; the reverse direction stays
+    /// open.
     ///
-    /// What is written waits, as on a network that sends it again and again; links do not end, and
-    /// new ones wait in either direction, since dialling needs an answer.
+    /// Data waits, as in a network that retransmits. Links do not end. New dials wait in either
+    /// direction, since they need an answer.
     pub fn partition(&self, from: impl Into<IpAddr>, to: impl Into<IpAddr>) {
-        let way = (from.into(), to.into());
-        self.network.set_partitioned(|barred| {
-            barred.insert(way);
+        let direction = (from.into(), to.into());
+        self.network.set_partitioned(|partitioned| {
+            partitioned.insert(direction);
         });
     }
 
-    /// Ends the partitions between two addresses: what waited arrives, in its order.
+    /// Ends the partitions between two addresses: blocked data arrives, in order.
     pub fn heal(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) {
         let (one, other) = (one.into(), other.into());
-        self.network
-            .set_partitioned(|barred| barred.retain(|&way| way != (one, other) && way != (other, one)));
+        self.network.set_partitioned(|partitioned| {
+            partitioned.retain(|&direction| direction != (one, other) && direction != (other, one))
+        });
     }
 
-    /// Refuses connections to an address, whether somebody listens there or not.
+    /// Refuses connections to an address, whether it has a listener or not.
     pub fn refuse(&self, address: SocketAddr) {
         self.network.lock().refusing.insert(address);
     }
@@ -163,17 +166,19 @@ impl Memory {
         self.network.set_partitioned(BTreeSet::clear);
     }
 
-    async fn dial(&self, address: SocketAddr) -> io::Result<Stream> {
+    async fn dial(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         let (here, there) = (self.source, address.ip());
         self.network.deliver_after_latency(here, there).await;
-        let laid = self.connect_to(address).await;
+        // A dial takes a round trip, also one that is refused.
+        let connected = self.connect_to(address).await;
         self.network.deliver_after_latency(there, here).await;
-        laid
+        connected
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<Stream> {
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         let refused = || io::Error::from(ErrorKind::ConnectionRefused);
         let backlog = self.network.lock().backlog(address).ok_or_else(refused)?;
+        // A full backlog delays the dialler, as that of a socket does.
         let place = backlog.reserve().await.map_err(|_| refused())?;
         let [dialer, listener] = self.network.lock().connect(self.source, address)?;
         place.send(listener);
@@ -184,10 +189,10 @@ impl Memory {
 impl Transport for Memory {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let (backlog, arrivals) = mpsc::channel(MEMORY_BACKLOG_MAX);
+            let (backlog, incoming) = mpsc::channel(MEMORY_BACKLOG_MAX);
             let address = self.network.lock().bind(address, backlog)?;
             let network = Arc::clone(&self.network);
-            Ok(Box::new(Bound { network, address, arrivals }) as Box<dyn Listener>)
+            Ok(Box::new(MemoryListener { network, address, incoming }) as Box<dyn Listener>)
         })
     }
 
@@ -201,13 +206,15 @@ impl Transport for Memory {
 }
 
 impl Network {
-    /// What lies between sending something and its arrival.
+    /// Waits for the latency of one direction, and for the end of a partition of it.
     async fn deliver_after_latency(&self, from: IpAddr, to: IpAddr) {
         let latency = self.lock().next_random();
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
         loop {
+            // Registered before the check: a partition that ends between the two would be missed
+            // otherwise.
             let mut healed = pin!(self.partition_healed.notified());
             healed.as_mut().enable();
             if !self.lock().partitioned.contains(&(from, to)) {
@@ -217,24 +224,25 @@ impl Network {
         }
     }
 
-    /// Changes who is barred from whom, on the links that there are and for those to come.
+    /// Changes the partitions, for present and future links.
     fn set_partitioned(&self, change: impl FnOnce(&mut BTreeSet<(IpAddr, IpAddr)>)) {
         let mut state = self.lock();
         change(&mut state.partitioned);
         for link in state.links() {
             link.set_blocked(state.is_blocked(link.ends));
         }
+        // Unlocked first, since the woken dials take the lock again.
         drop(state);
         self.partition_healed.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, NetworkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn bind(&mut self, mut address: SocketAddr, backlog: mpsc::Sender<Stream>) -> io::Result<SocketAddr> {
+impl NetworkState {
+    fn bind(&mut self, mut address: SocketAddr, backlog: mpsc::Sender<MemoryLink>) -> io::Result<SocketAddr> {
         if address.port() == 0 {
             address.set_port(self.free_port(address.ip())?);
         }
@@ -245,9 +253,11 @@ impl State {
         Ok(address)
     }
 
-    /// The next port after the last one given that nobody listens on.
+    /// Returns the next ephemeral port without a listener.
     fn free_port(&mut self, ip: IpAddr) -> io::Result<u16> {
         for _ in FREE_PORTS {
+            // Ports are reused as late as possible, so a late dial does not reach a new listener by
+            // accident.
             self.last_port = self.last_port.checked_add(1).unwrap_or(*FREE_PORTS.start());
             if !self.listeners.contains_key(&SocketAddr::new(ip, self.last_port)) {
                 return Ok(self.last_port);
@@ -256,22 +266,24 @@ impl State {
         Err(ErrorKind::AddrInUse.into())
     }
 
-    fn backlog(&self, address: SocketAddr) -> Option<mpsc::Sender<Stream>> {
+    fn backlog(&self, address: SocketAddr) -> Option<mpsc::Sender<MemoryLink>> {
         self.listeners.get(&address).filter(|_| !self.refusing.contains(&address)).cloned()
     }
 
-    /// Makes a link; gives its ends.
-    fn connect(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[Stream; 2]> {
+    /// Establishes a link. Returns its ends.
+    fn connect(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[MemoryLink; 2]> {
         let ends = [SocketAddr::new(source, self.free_port(source)?), address];
-        let held = self.is_blocked(ends);
-        let cable = Arc::new(Pipe::new(ends, &self.latency, &mut self.draws, held));
+        let blocked = self.is_blocked(ends);
+        let pipe = Arc::new(Pipe::new(ends, &self.latency, &mut self.rng, blocked));
+        // Without the sweep the list would grow for the whole run of a simulation.
         self.links.retain(|link| link.strong_count() > 0);
-        self.links.push(Arc::downgrade(&cable));
-        Ok(pair(&cable))
+        self.links.push(Arc::downgrade(&pipe));
+        Ok(pair(&pipe))
     }
 
     fn is_blocked(&self, [one, other]: [SocketAddr; 2]) -> [bool; 2] {
-        [(one.ip(), other.ip()), (other.ip(), one.ip())].map(|way| self.partitioned.contains(&way))
+        [(one.ip(), other.ip()), (other.ip(), one.ip())]
+            .map(|direction| self.partitioned.contains(&direction))
     }
 
     fn links(&self) -> Vec<Arc<Pipe>> {
@@ -279,31 +291,31 @@ impl State {
     }
 
     fn next_random(&mut self) -> Duration {
-        self.draws.duration(&self.latency)
+        self.rng.duration(&self.latency)
     }
 }
 
-struct Bound {
+struct MemoryListener {
     network: Arc<Network>,
     address: SocketAddr,
-    arrivals: mpsc::Receiver<Stream>,
+    incoming: mpsc::Receiver<MemoryLink>,
 }
 
-impl Listener for Bound {
+impl Listener for MemoryListener {
     fn address(&self) -> SocketAddr {
         self.address
     }
 
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>> {
         Box::pin(async move {
-            let arrived = self.arrivals.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
-            let opening = Box::pin(async move { Ok(Box::new(arrived) as Box<dyn Link>) });
+            let link = self.incoming.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
+            let opening = Box::pin(async move { Ok(Box::new(link) as Box<dyn Link>) });
             Ok(Incoming { source: None, opening })
         })
     }
 }
 
-impl Drop for Bound {
+impl Drop for MemoryListener {
     fn drop(&mut self) {
         self.network.lock().listeners.remove(&self.address);
     }
@@ -315,8 +327,8 @@ impl fmt::Debug for Memory {
     }
 }
 
-impl fmt::Debug for Bound {
+impl fmt::Debug for MemoryListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("MemoryListener").field("address", &self.address).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,13 @@
-//! What lies between the two ends of a link: a lane for each direction.
+//! In-memory connection between the two ends of a link, with one queue for each direction.
 //!
-//! Time passes here only as the clock says: each piece that is written gets the moment at which it
-//! arrives, and no earlier than the one before it. Wakers are called after the lock is released.
+//! ```text
+//!   dialler  --write--> [ piece @t1 | piece @t2 | End @t3 ] --read-->  listener
+//!             <--read-- [ piece @t1 | ...                 ] <--write--
+//! ```
+//!
+//! Each written piece is given its arrival time, which is never before that of the previous piece.
+//! A reader sees a piece once the clock has reached that time. Wakers run after the lock is
+//! released: they may poll the other end immediately.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -18,16 +24,16 @@ use tokio::time::Instant;
 use super::random::SplitMix64;
 use crate::config::MEMORY_LINK_BYTES_MAX;
 
-/// Which end of a cable.
+/// End of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    /// The one that connected.
+pub(super) enum PipeEnd {
+    /// The end that connected.
     Dialer = 0,
-    /// The one that was listened for.
+    /// The end that accepted.
     Listener = 1,
 }
 
-impl Side {
+impl PipeEnd {
     fn other(self) -> Self {
         match self {
             Self::Dialer => Self::Listener,
@@ -36,25 +42,25 @@ impl Side {
     }
 }
 
-/// What a read or a write has come to.
-pub(super) enum Progress<T> {
+/// Result of a read or a write attempt.
+pub(super) enum IoProgress<T> {
     Done(io::Result<T>),
-    /// The waker is kept; and there is something to see at that moment, whoever wakes.
+    /// The waker is stored. Poll again at this moment even without a wake-up.
     Wait(Option<Instant>),
 }
 
 /// Both directions of one link.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    /// The addresses of the dialer and of the listener.
+    /// Addresses of the dialler and of the listener.
     pub(super) ends: [SocketAddr; 2],
-    state: Mutex<State>,
+    state: Mutex<PipeState>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// Lane `n` carries what end `n` writes.
-    lanes: [Direction; 2],
+struct PipeState {
+    /// Element `n` carries the data that end `n` writes.
+    directions: [Direction; 2],
     cut: bool,
 }
 
@@ -62,34 +68,34 @@ struct State {
 struct Direction {
     latency: RangeInclusive<Duration>,
     rng: SplitMix64,
-    /// Nothing arrives for now.
+    /// Set while nothing may arrive.
     blocked: bool,
-    /// What was written and not read, each with the moment of its arrival.
-    pieces: VecDeque<(Instant, Piece)>,
+    /// Written data that is not read yet, with its arrival times.
+    pieces: VecDeque<(Instant, PipeSegment)>,
     bytes: usize,
     last_arrival: Option<Instant>,
-    /// The writer has said that nothing follows.
+    /// Set once the writer has ended its stream.
     write_closed: bool,
-    /// The reader has gone; the moment at which the writer can know.
+    /// Time at which the writer learns that the reader is closed.
     reader_closed: Option<Instant>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
 #[derive(Debug)]
-enum Piece {
+enum PipeSegment {
     Data(Bytes),
     End,
-    /// The end of a writer that had not read all that it got.
+    /// Close of an end that had unread data.
     Reset,
 }
 
 impl Direction {
-    fn new(latency: RangeInclusive<Duration>, draws: SplitMix64, held: bool) -> Self {
+    fn new(latency: RangeInclusive<Duration>, rng: SplitMix64, blocked: bool) -> Self {
         Self {
             latency,
-            rng: draws,
-            blocked: held,
+            rng,
+            blocked,
             pieces: VecDeque::new(),
             bytes: 0,
             last_arrival: None,
@@ -100,33 +106,35 @@ impl Direction {
         }
     }
 
-    /// When something that leaves now arrives: after all that left before it.
+    /// Returns the arrival time of something that is sent now: after everything sent before.
     fn arrival(&mut self, now: Instant) -> Instant {
+        // A stream never reorders: a short latency is extended to the arrival of the previous
+        // piece.
         let drawn = self.rng.duration(&self.latency);
         let arrival = now.checked_add(drawn).unwrap_or(now).max(self.last_arrival.unwrap_or(now));
         self.last_arrival = Some(arrival);
         arrival
     }
 
-    fn push(&mut self, now: Instant, piece: Piece) {
+    fn push(&mut self, now: Instant, piece: PipeSegment) {
         let arrival = self.arrival(now);
         self.pieces.push_back((arrival, piece));
     }
 
-    fn shut(&mut self, now: Instant, last: Piece) {
+    fn shut(&mut self, now: Instant, last: PipeSegment) {
         if !std::mem::replace(&mut self.write_closed, true) {
             self.push(now, last);
         }
     }
 
-    /// Whether there are bytes that have arrived and wait to be read.
+    /// Returns whether data has arrived and waits for the reader.
     fn has_arrived(&self, now: Instant) -> bool {
         let first = self.pieces.front();
-        !self.blocked && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, Piece::Data(_)))
+        !self.blocked && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, PipeSegment::Data(_)))
     }
 
-    /// Reads what has arrived.
-    fn read(&mut self, now: Instant, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
+    /// Reads the data that has arrived.
+    fn read(&mut self, now: Instant, waker: &Waker, buf: &mut ReadBuf<'_>) -> IoProgress<()> {
         let before = buf.filled().len();
         let mut next = None;
         while !self.blocked && buf.remaining() > 0 {
@@ -135,7 +143,7 @@ impl Direction {
                     next = Some(*at);
                     break;
                 }
-                Some((_, Piece::Data(bytes))) => {
+                Some((_, PipeSegment::Data(bytes))) => {
                     let taken = bytes.split_to(bytes.len().min(buf.remaining()));
                     if bytes.is_empty() {
                         self.pieces.pop_front();
@@ -143,28 +151,30 @@ impl Direction {
                     self.bytes -= taken.len();
                     buf.put_slice(&taken);
                 }
-                Some((_, Piece::Reset)) if buf.filled().len() == before => {
-                    return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+                // Data before a reset is delivered first. The next read reports the reset.
+                Some((_, PipeSegment::Reset)) if buf.filled().len() == before => {
+                    return IoProgress::Done(Err(ErrorKind::ConnectionReset.into()));
                 }
-                // They stay, for every later read.
-                Some((_, Piece::End | Piece::Reset)) => return Progress::Done(Ok(())),
+                // Kept in the queue, for every later read.
+                Some((_, PipeSegment::End | PipeSegment::Reset)) => return IoProgress::Done(Ok(())),
                 None => break,
             }
         }
         if buf.filled().len() > before || buf.remaining() == 0 {
-            return Progress::Done(Ok(()));
+            return IoProgress::Done(Ok(()));
         }
         self.reader = Some(waker.clone());
-        Progress::Wait(next)
+        IoProgress::Wait(next)
     }
 
-    /// Writes as much as there is room for.
-    fn write(&mut self, now: Instant, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
+    /// Writes as much data as there is space for.
+    fn write(&mut self, now: Instant, waker: &Waker, slices: &[IoSlice<'_>]) -> IoProgress<usize> {
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let room = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
         if room == 0 && wanted > 0 {
             self.writer = Some(waker.clone());
-            return Progress::Wait(self.reader_closed);
+            // A writer that waits for space must still notice that the reader is closed.
+            return IoProgress::Wait(self.reader_closed);
         }
         let mut data = BytesMut::with_capacity(room);
         for slice in slices {
@@ -173,12 +183,12 @@ impl Direction {
         }
         if room > 0 {
             self.bytes += room;
-            self.push(now, Piece::Data(data.freeze()));
+            self.push(now, PipeSegment::Data(data.freeze()));
         }
-        Progress::Done(Ok(room))
+        IoProgress::Done(Ok(room))
     }
 
-    /// The reader has gone, and the writer can know it from `known` on.
+    /// Closes the reading end; the writer learns of it at `known`.
     fn close_reader(&mut self, known: Instant) {
         self.reader_closed = Some(known);
         self.pieces.clear();
@@ -190,101 +200,109 @@ impl Pipe {
     pub(super) fn new(
         ends: [SocketAddr; 2],
         latency: &RangeInclusive<Duration>,
-        draws: &mut SplitMix64,
-        held: [bool; 2],
+        rng: &mut SplitMix64,
+        blocked: [bool; 2],
     ) -> Self {
-        let lanes = held.map(|held| Direction::new(latency.clone(), draws.split(), held));
-        Self { ends, state: Mutex::new(State { lanes, cut: false }) }
+        let directions = blocked.map(|blocked| Direction::new(latency.clone(), rng.split(), blocked));
+        Self { ends, state: Mutex::new(PipeState { directions, cut: false }) }
     }
 
-    /// Reads at `side` what the other one has written.
-    pub(super) fn read(&self, side: Side, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
+    /// Reads at `side` the data that the other end has written.
+    pub(super) fn read(&self, side: PipeEnd, waker: &Waker, buf: &mut ReadBuf<'_>) -> IoProgress<()> {
         let mut state = self.lock();
         if state.cut {
-            return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+            return IoProgress::Done(Err(ErrorKind::ConnectionReset.into()));
         }
-        let lane = state.lane(side.other());
-        let progress = lane.read(Instant::now(), waker, buf);
-        let room_made = if let Progress::Done(Ok(())) = &progress { lane.writer.take() } else { None };
+        let direction = state.direction(side.other());
+        let progress = direction.read(Instant::now(), waker, buf);
+        let room_made = if let IoProgress::Done(Ok(())) = &progress { direction.writer.take() } else { None };
         drop(state);
         wake(room_made);
         progress
     }
 
-    /// Writes at `side` for the other one to read.
-    pub(super) fn write(&self, side: Side, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
+    /// Writes data at `side` for the other end.
+    pub(super) fn write(&self, side: PipeEnd, waker: &Waker, slices: &[IoSlice<'_>]) -> IoProgress<usize> {
         let now = Instant::now();
         let mut state = self.lock();
         if state.cut {
-            return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+            return IoProgress::Done(Err(ErrorKind::ConnectionReset.into()));
         }
-        let news_held = state.lane(side.other()).blocked;
-        let lane = state.lane(side);
-        if lane.write_closed || (!news_held && lane.reader_closed.is_some_and(|known| known <= now)) {
-            return Progress::Done(Err(ErrorKind::BrokenPipe.into()));
+        let close_is_blocked = state.direction(side.other()).blocked;
+        let direction = state.direction(side);
+        if direction.write_closed
+            || (!close_is_blocked && direction.reader_closed.is_some_and(|known| known <= now))
+        {
+            return IoProgress::Done(Err(ErrorKind::BrokenPipe.into()));
         }
-        let progress = match lane.write(now, waker, slices) {
-            // The news comes when the other lane is healed, and that wakes.
-            Progress::Wait(_) if news_held => Progress::Wait(None),
+        let progress = match direction.write(now, waker, slices) {
+            // The close of the other end is in its blocked direction: healing it wakes this writer.
+            IoProgress::Wait(_) if close_is_blocked => IoProgress::Wait(None),
             progress => progress,
         };
-        // Only news wakes: two ends that wait for room would else keep each other awake.
-        let reader = if let Progress::Done(_) = &progress { lane.reader.take() } else { None };
+        // Only a write wakes the reader: two ends that wait for space would keep each other awake
+        // otherwise.
+        let reader = if let IoProgress::Done(_) = &progress { direction.reader.take() } else { None };
         drop(state);
         wake(reader);
         progress
     }
 
-    /// Says that `side` writes nothing more.
-    pub(super) fn shut(&self, side: Side) {
+    /// Ends the stream that `side` writes.
+    pub(super) fn shut(&self, side: PipeEnd) {
         let mut state = self.lock();
         if state.cut {
             return;
         }
-        let lane = state.lane(side);
-        lane.shut(Instant::now(), Piece::End);
-        let reader = lane.reader.take();
+        let direction = state.direction(side);
+        direction.shut(Instant::now(), PipeSegment::End);
+        let reader = direction.reader.take();
         drop(state);
         wake(reader);
     }
 
-    /// The end at `side` is gone. As with TCP, the other one sees a reset instead of an orderly end
-    /// if there was something left to read here.
-    pub(super) fn close(&self, side: Side) {
+    /// Closes the end at `side`. As with TCP, the other end sees a reset instead of an end of
+    /// stream if unread data was left here.
+    pub(super) fn close(&self, side: PipeEnd) {
         let now = Instant::now();
         let mut state = self.lock();
-        let unread = state.lane(side.other()).has_arrived(now);
-        let lane = state.lane(side);
-        lane.shut(now, if unread { Piece::Reset } else { Piece::End });
-        let known = lane.arrival(now);
-        state.lane(side.other()).close_reader(known);
+        // Linux sends a reset if a socket is closed with unread data, and tests must meet that
+        // case.
+        let unread = state.direction(side.other()).has_arrived(now);
+        let direction = state.direction(side);
+        direction.shut(now, if unread { PipeSegment::Reset } else { PipeSegment::End });
+        // The close takes the latency of the link, as data does.
+        let known = direction.arrival(now);
+        state.direction(side.other()).close_reader(known);
         let wakers = state.wakers();
         drop(state);
         wake(wakers);
     }
 
-    /// Breaks the link for both ends, at once; what was on its way is lost.
+    /// Breaks the link for both ends immediately. Data in flight is lost.
     pub(super) fn cut(&self) {
         self.change(|state| {
             state.cut = true;
-            state.lanes.iter_mut().for_each(|lane| lane.pieces.clear());
+            state.directions.iter_mut().for_each(|direction| direction.pieces.clear());
         });
     }
 
-    /// Lets nothing arrive, or all that was held: in each direction as `held` says.
-    pub(super) fn set_blocked(&self, held: [bool; 2]) {
+    /// Blocks or unblocks each direction, as `blocked` says.
+    pub(super) fn set_blocked(&self, blocked: [bool; 2]) {
         self.change(|state| {
-            for (lane, held) in state.lanes.iter_mut().zip(held) {
-                lane.blocked = held;
+            for (direction, blocked) in state.directions.iter_mut().zip(blocked) {
+                direction.blocked = blocked;
             }
         });
     }
 
     pub(super) fn set_latency(&self, latency: &RangeInclusive<Duration>) {
-        self.change(|state| state.lanes.iter_mut().for_each(|lane| lane.latency = latency.clone()));
+        self.change(|state| {
+            state.directions.iter_mut().for_each(|direction| direction.latency = latency.clone())
+        });
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut PipeState)) {
         let mut state = self.lock();
         change(&mut state);
         let wakers = state.wakers();
@@ -292,21 +310,21 @@ impl Pipe {
         wake(wakers);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn lane(&mut self, writer: Side) -> &mut Direction {
-        &mut self.lanes[writer as usize]
+impl PipeState {
+    fn direction(&mut self, writer: PipeEnd) -> &mut Direction {
+        &mut self.directions[writer as usize]
     }
 
-    /// Everyone who waits.
+    /// Removes the wakers of all waiting readers and writers.
     fn wakers(&mut self) -> Vec<Waker> {
-        self.lanes
+        self.directions
             .iter_mut()
-            .flat_map(|lane| lane.reader.take().into_iter().chain(lane.writer.take()))
+            .flat_map(|direction| direction.reader.take().into_iter().chain(direction.writer.take()))
             .collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Seeded numbers for latencies: the same seed, the same network.
+//! Seeded random numbers for latencies: the same seed gives the same network.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,16 +22,18 @@ impl SplitMix64 {
         mixed ^ (mixed >> 31)
     }
 
-    /// Another generator, so that what one link draws does not depend on the others.
+    /// Returns an independent generator, so that the numbers of one link do not depend on the
+    /// others.
     pub(super) fn split(&mut self) -> Self {
         Self(self.next())
     }
 
-    /// A duration in `range`, to the nanosecond; its start where the range is empty.
+    /// Returns a duration in `range`, to the nanosecond; the start of the range if it is empty.
     pub(super) fn duration(&mut self, range: &RangeInclusive<Duration>) -> Duration {
         let span = range.end().saturating_sub(*range.start()).as_nanos();
         let span = u64::try_from(span).unwrap_or(u64::MAX);
-        // The high half of the product is uniform in 0..=span, but for a bias of at most one in 2^64 / span.
+        // The high half of the product is uniform in 0..=span, except for a bias of at most one in
+        // 2^64 / span.
         let drawn = (u128::from(self.next()) * (u128::from(span) + 1)) >> 64;
         *range.start() + Duration::from_nanos(drawn as u64)
     }
@@ -42,14 +44,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_those_of_the_reference() {
+    fn the_numbers_equal_the_reference() {
         let mut numbers = SplitMix64::new(1_234_567);
         let drawn: Vec<_> = (0..3).map(|_| numbers.next()).collect();
         assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
-    fn durations_fill_their_range_and_no_more() {
+    fn durations_cover_exactly_their_range() {
         let mut numbers = SplitMix64::new(1);
         let range = Duration::from_nanos(5)..=Duration::from_nanos(7);
         let mut drawn: Vec<_> = (0..100).map(|_| numbers.duration(&range).as_nanos()).collect();

@@ -1,4 +1,4 @@
-//! Links of a real cluster, over sockets of this machine.
+//! Links of a real cluster, over local sockets.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it ends in time")
 }
 
-/// A door with one host behind it, as between machines.
+/// An acceptor with one host, as between machines.
 struct Node {
     identity: HostUid,
     address: SocketAddr,
@@ -43,11 +43,11 @@ struct Node {
 
 impl Node {
     async fn of(identity: HostUid, credentials: Credentials) -> Self {
-        let door = TcpListener::bind(LOOPBACK).await.unwrap();
-        let address = door.local_addr().unwrap();
+        let acceptor = TcpListener::bind(LOOPBACK).await.unwrap();
+        let address = acceptor.local_addr().unwrap();
         let (to_host, incoming) = mpsc::channel(16);
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = door.accept().await {
+            while let Ok((mut stream, _)) = acceptor.accept().await {
                 let to_host = to_host.clone();
                 tokio::spawn(async move {
                     let mut preamble = [0; PREAMBLE_BYTES];
@@ -80,12 +80,12 @@ async fn link(from: &Routed, to: &Node, listener: &mut dyn Listener) -> Ends {
     (near.unwrap(), far.unwrap())
 }
 
-/// What both sides say of a link that does not come about.
+/// Errors of both sides of a link that fails.
 async fn refused(from: &Routed, to: &Node) -> (io::Error, io::Error) {
     let mut listener = to.listen().await;
     let near = async {
         match from.connect(to.address, to.identity).await {
-            // Whoever dials is done before the other side has looked at its certificate.
+            // The dialler has finished before the other side verifies its certificate.
             Ok(mut link) => link.read_u8().await.unwrap_err(),
             Err(error) => error,
         }
@@ -116,7 +116,7 @@ async fn echo(one: &mut dyn Link, other: &mut dyn Link, bytes: &[u8]) {
 }
 
 #[test]
-fn link_is_plain_between_two_addresses_of_loopback_and_nowhere_else() {
+fn link_is_plain_between_loopback_addresses_only() {
     let plain = |here: &str, there: &str| {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 7);
         assert_eq!(is_plain(address(here), address(there)), is_plain(address(there), address(here)));
@@ -135,21 +135,21 @@ fn link_is_plain_between_two_addresses_of_loopback_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn link_on_loopback_is_plain_and_shows_no_certificate() {
-    let (realm, me) = (TestCa::new(), fresh_identity());
-    let node = Node::of(me, realm.credentials(Role::Worker, me)).await;
+async fn link_on_loopback_is_plain_and_has_no_certificate() {
+    let (ca, me) = (TestCa::new(), fresh_identity());
+    let node = Node::of(me, ca.credentials(Role::Worker, me)).await;
     let node = Node { routed: Routed { is_plain, ..node.routed }, ..node };
-    let dialer = Routed::dial_only(realm.credentials(Role::Driver, fresh_identity()));
+    let dialer = Routed::dial_only(ca.credentials(Role::Driver, fresh_identity()));
     let (near, far) = link(&dialer, &node, &mut *node.listen().await).await;
     assert!(near.certificate().is_none() && far.certificate().is_none());
     assert!(!dialer.refusal_means_host_down(LOOPBACK) && Tcp.refusal_means_host_down(LOOPBACK));
 }
 
 #[tokio::test]
-async fn link_under_tls_carries_bytes_and_shows_both_certificates() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let dialer = dialer(realm.credentials(Role::Driver, me));
+async fn tls_link_carries_bytes_and_has_both_certificates() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
+    let dialer = dialer(ca.credentials(Role::Driver, me));
     let (mut near, mut far) = link(&dialer, &node, &mut *node.listen().await).await;
     assert_eq!(near.certificate().unwrap().role_of(you), Some(Role::Worker));
     assert_eq!(far.certificate().unwrap().role_of(me), Some(Role::Driver));
@@ -157,21 +157,20 @@ async fn link_under_tls_carries_bytes_and_shows_both_certificates() {
     let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
     echo(&mut *near, &mut *far, &bytes).await;
     echo(&mut *far, &mut *near, &bytes).await;
-    // As over plain TCP, the end of a link is the end of its bytes.
+    // As over plain TCP, closing the link ends the stream.
     drop(near);
     assert_eq!(in_time(far.read(&mut [0])).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn both_directions_of_a_parted_link_work_at_once() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) =
-        link(&dialer(realm.credentials(Role::Driver, me)), &node, &mut *node.listen().await).await;
+async fn both_directions_of_a_split_link_work_concurrently() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
+    let (near, far) = link(&dialer(ca.credentials(Role::Driver, me)), &node, &mut *node.listen().await).await;
     let ends = [near, far].map(|link| {
         let (mut reader, mut writer) = link.into_split();
         let write = async move {
-            // More than the kernel holds.
+            // More than the socket buffers hold.
             for _ in 0..64 {
                 writer.write_all(&[7; 1 << 17]).await.unwrap();
             }
@@ -188,13 +187,13 @@ async fn both_directions_of_a_parted_link_work_at_once() {
 }
 
 #[tokio::test]
-async fn link_goes_on_under_another_reactor() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
+async fn link_continues_on_another_reactor() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
     let (mut near, mut far) =
-        link(&dialer(realm.credentials(Role::Driver, me)), &node, &mut *node.listen().await).await;
+        link(&dialer(ca.credentials(Role::Driver, me)), &node, &mut *node.listen().await).await;
     echo(&mut *near, &mut *far, b"before").await;
-    // Some of it is read from the socket already and not asked for yet.
+    // Some bytes are decrypted but not read yet.
     near.write_all(b"12345").await.unwrap();
     near.flush().await.unwrap();
     assert_eq!(far.read_u8().await.unwrap(), b'1');
@@ -220,11 +219,11 @@ async fn link_goes_on_under_another_reactor() {
     tokio::task::spawn_blocking(move || other.join().unwrap()).await.unwrap();
 }
 
-/// Passes connections on, and keeps what the side that dials says.
-async fn overhear(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+/// Proxies connections, and records the bytes of the dialler.
+async fn recording_proxy(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let (address, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-    let hearing = Arc::clone(&heard);
+    let (address, recorded) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let hearing = Arc::clone(&recorded);
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             let hearing = Arc::clone(&hearing);
@@ -244,33 +243,33 @@ async fn overhear(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
             });
         }
     });
-    (address, heard)
+    (address, recorded)
 }
 
 #[tokio::test]
-async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
+async fn a_man_in_the_middle_can_neither_read_nor_replay() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
     let mut listener = node.listen().await;
-    let door = node.address;
-    let (address, heard) = overhear(door).await;
+    let acceptor = node.address;
+    let (address, recorded) = recording_proxy(acceptor).await;
     let on_the_way = Node { address, ..node };
-    let dialer = dialer(realm.credentials(Role::Driver, me));
+    let dialer = dialer(ca.credentials(Role::Driver, me));
     let (mut near, mut far) = link(&dialer, &on_the_way, &mut *listener).await;
     echo(&mut *near, &mut *far, &b"a known word ".repeat(100)).await;
     drop(near);
-    let heard = heard.lock().unwrap().clone();
-    assert!(heard.starts_with(&Route::Host(you.host).preamble()));
+    let recorded = recorded.lock().unwrap().clone();
+    assert!(recorded.starts_with(&Route::Host(you.host).preamble()));
     for word in [&b"a known word"[..], b"driver.roadshow"] {
-        assert!(!heard.windows(word.len()).any(|window| window == word));
+        assert!(!recorded.windows(word.len()).any(|window| window == word));
     }
 
-    let mut replay = TcpStream::connect(door).await.unwrap();
-    replay.write_all(&heard).await.unwrap();
+    let mut replay = TcpStream::connect(acceptor).await.unwrap();
+    replay.write_all(&recorded).await.unwrap();
     let replayed = in_time(listener.accept()).await.unwrap();
     let ended = tokio::spawn(async move {
         let mut said = Vec::new();
-        // A reset is an end, too.
+        // A reset is accepted as well.
         let _ = replay.read_to_end(&mut said).await;
     });
     assert_eq!(in_time(replayed.into_future()).await.err().unwrap().kind(), ErrorKind::InvalidData);
@@ -278,76 +277,76 @@ async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
 }
 
 #[tokio::test]
-async fn whoever_answers_as_another_host_is_refused() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+async fn listener_with_another_identity_is_rejected() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let other = HostUid { incarnation: crate::id::Incarnation(you.incarnation.0 + 1), ..you };
-    let node = Node::of(you, realm.credentials(Role::Worker, other)).await;
-    let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
+    let node = Node::of(you, ca.credentials(Role::Worker, other)).await;
+    let (near, far) = refused(&dialer(ca.credentials(Role::Driver, me)), &node).await;
     check(&near, "the peer's certificate is that of another host");
     check(&far, "this process's certificate is not from its cluster's authority");
 }
 
 #[tokio::test]
-async fn certificate_that_has_expired_is_refused_on_either_side() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let good = dialer(realm.credentials(Role::Driver, me));
-    let (near, far) = refused(&good, &Node::of(you, realm.expired(Role::Worker, you)).await).await;
+async fn expired_certificate_is_rejected_on_either_side() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let good = dialer(ca.credentials(Role::Driver, me));
+    let (near, far) = refused(&good, &Node::of(you, ca.expired(Role::Worker, you)).await).await;
     check(&near, "the peer's certificate has expired");
     check(&far, "this process's certificate has expired");
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) = refused(&dialer(realm.expired(Role::Driver, me)), &node).await;
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
+    let (near, far) = refused(&dialer(ca.expired(Role::Driver, me)), &node).await;
     check(&near, "this process's certificate has expired");
     check(&far, "the peer's certificate has expired");
 }
 
 #[tokio::test]
-async fn certificate_of_another_cluster_is_refused_on_either_side() {
-    let (realm, other, me, you) = (TestCa::new(), TestCa::new(), fresh_identity(), fresh_identity());
+async fn certificate_of_another_cluster_is_rejected_on_either_side() {
+    let (ca, other, me, you) = (TestCa::new(), TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, other.credentials(Role::Worker, you)).await;
-    let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
+    let (near, far) = refused(&dialer(ca.credentials(Role::Driver, me)), &node).await;
     check(&near, "not from this cluster's authority");
     check(&far, "this process's certificate is not from its cluster's authority");
-    // A dialler that does not look at what it is shown.
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) = shown(other.credentials(Role::Driver, me), &node, HOST_ALPN).await;
+    // A dialler that does not verify certificates.
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
+    let (near, far) = dial_unverified(other.credentials(Role::Driver, me), &node, HOST_ALPN).await;
     check(&near, "this process's certificate is not from its cluster's authority");
     check(&far, "not from this cluster's authority");
 }
 
 #[tokio::test]
-async fn self_made_certificate_with_the_right_names_is_refused_on_either_side() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let node = Node::of(you, realm.imitated(Role::Worker, you)).await;
-    let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
+async fn self_signed_certificate_with_the_right_names_is_rejected_on_either_side() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let node = Node::of(you, ca.imitated(Role::Worker, you)).await;
+    let (near, far) = refused(&dialer(ca.credentials(Role::Driver, me)), &node).await;
     check(&near, "not from this cluster's authority");
     check(&far, "this process's certificate is not from its cluster's authority");
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) = shown(realm.imitated(Role::Driver, me), &node, HOST_ALPN).await;
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
+    let (near, far) = dial_unverified(ca.imitated(Role::Driver, me), &node, HOST_ALPN).await;
     check(&near, "this process's certificate is not from its cluster's authority");
     check(&far, "not from this cluster's authority");
 }
 
 #[tokio::test]
-async fn whoever_shows_no_certificate_is_refused() {
-    let (realm, you) = (TestCa::new(), fresh_identity());
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) = shown(None, &node, HOST_ALPN).await;
-    check(&near, "the peer wants a certificate");
-    check(&far, "the peer has shown no certificate");
+async fn peer_without_a_certificate_is_rejected() {
+    let (ca, you) = (TestCa::new(), fresh_identity());
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
+    let (near, far) = dial_unverified(None, &node, HOST_ALPN).await;
+    check(&near, "the peer requires a certificate");
+    check(&far, "the peer has presented no certificate");
 }
 
 #[tokio::test]
-async fn whoever_comes_for_something_else_is_refused() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, _) = shown(realm.credentials(Role::Driver, me), &node, TOKEN_RPC_ALPN).await;
-    check(&near, "the peer is there for something else");
+async fn peer_with_another_protocol_is_rejected() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
+    let (near, _) = dial_unverified(ca.credentials(Role::Driver, me), &node, TOKEN_RPC_ALPN).await;
+    check(&near, "the peer serves another protocol there");
 }
 
 #[tokio::test]
-async fn whoever_speaks_no_tls_is_refused() {
-    let (realm, you) = (TestCa::new(), fresh_identity());
-    let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
+async fn peer_without_tls_is_rejected() {
+    let (ca, you) = (TestCa::new(), fresh_identity());
+    let node = Node::of(you, ca.credentials(Role::Worker, you)).await;
     let mut listener = node.listen().await;
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 4096], b"RDSH"] {
         let mut stranger = TcpStream::connect(node.address).await.unwrap();
@@ -365,17 +364,17 @@ async fn whoever_speaks_no_tls_is_refused() {
 }
 
 #[tokio::test]
-async fn new_links_show_renewed_certificates_and_old_ones_go_on() {
-    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
-    let (mine, yours) = (realm.expired(Role::Driver, me), realm.credentials(Role::Worker, you));
+async fn new_links_use_renewed_certificates_and_old_links_continue() {
+    let (ca, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
+    let (mine, yours) = (ca.expired(Role::Driver, me), ca.credentials(Role::Worker, you));
     let node = Node::of(you, yours.clone()).await;
     let mut listener = node.listen().await;
     let dialer = dialer(mine.clone());
-    // Renewed before it is used: the transport has the same credentials.
-    realm.renew(&mine, Role::Driver, me);
+    // Renewed before its use: the transport shares the credentials.
+    ca.renew(&mine, Role::Driver, me);
     let (mut near, mut far) = link(&dialer, &node, &mut *listener).await;
-    realm.renew(&mine, Role::Driver, me);
-    realm.renew(&yours, Role::Worker, you);
+    ca.renew(&mine, Role::Driver, me);
+    ca.renew(&yours, Role::Worker, you);
     echo(&mut *near, &mut *far, b"goes on").await;
     let (later_near, later_far) = link(&dialer, &node, &mut *listener).await;
     assert!(near.certificate() != later_near.certificate());
@@ -386,19 +385,19 @@ async fn new_links_show_renewed_certificates_and_old_ones_go_on() {
 }
 
 #[tokio::test]
-async fn host_listens_behind_its_own_door_and_once() {
-    let (realm, me) = (TestCa::new(), fresh_identity());
-    let node = Node::of(me, realm.credentials(Role::Worker, me)).await;
+async fn host_listens_at_its_own_acceptor_once() {
+    let (ca, me) = (TestCa::new(), fresh_identity());
+    let node = Node::of(me, ca.credentials(Role::Worker, me)).await;
     let elsewhere = node.routed.listen(LOOPBACK).await.unwrap_err();
     assert_eq!(elsewhere.kind(), ErrorKind::AddrNotAvailable);
     let _listener = node.listen().await;
     assert_eq!(node.routed.listen(node.address).await.unwrap_err().kind(), ErrorKind::AddrInUse);
-    let dialing = Routed::dial_only(realm.credentials(Role::Driver, me));
+    let dialing = Routed::dial_only(ca.credentials(Role::Driver, me));
     assert_eq!(dialing.listen(LOOPBACK).await.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
 }
 
-/// Dials as one that takes any certificate, and shows what it was given; what both sides say of it.
-async fn shown(
+/// Dials without verifying, and presents the given credentials. Returns the errors of both sides.
+async fn dial_unverified(
     certificate: impl Into<Option<Credentials>>,
     to: &Node,
     protocol: &[u8],

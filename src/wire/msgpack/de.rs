@@ -1,14 +1,14 @@
-//! Bytes to values.
+//! Deserializer.
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Error, IntoDeserializer, Visitor};
 
-use super::input::{Head, Input, too_deep};
+use super::input::{Input, ValueHead, too_deep};
 use super::nil::NilInSomes;
 use super::{Depth, NIL};
 use crate::wire::DecodeError;
 
-/// Reads one value.
+/// Deserializer of one value.
 #[derive(Debug)]
 pub(super) struct Deserializer<'a, 'de> {
     input: &'a mut Input<'de>,
@@ -36,56 +36,58 @@ impl<'a, 'de> Deserializer<'a, 'de> {
         Ok(Self { depth: self.depth.in_newtype().ok_or_else(too_deep)?, ..self })
     }
 
-    /// Hands over a value of which the head has been read.
+    /// Passes a value whose head has been taken to the visitor.
     #[inline]
-    fn visit<V: Visitor<'de>>(self, head: Head<'de>, visitor: V) -> Result<V::Value, DecodeError> {
+    fn visit<V: Visitor<'de>>(self, head: ValueHead<'de>, visitor: V) -> Result<V::Value, DecodeError> {
         match head {
-            Head::Nil => visitor.visit_unit(),
-            Head::NilInSomes(somes) => {
+            ValueHead::Nil => visitor.visit_unit(),
+            ValueHead::NilInSomes(somes) => {
                 let depth = self.in_some()?.depth;
                 visitor.visit_some(NilInSomes { somes: somes - 1, depth })
             }
-            Head::Bool(value) => visitor.visit_bool(value),
-            Head::Unsigned(value) => visitor.visit_u64(value),
-            Head::Signed(value) => visitor.visit_i64(value),
-            Head::F32(value) => visitor.visit_f32(value),
-            Head::F64(value) => visitor.visit_f64(value),
-            Head::Str(text) => visitor.visit_borrowed_str(text),
-            Head::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
-            Head::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
-            Head::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
+            ValueHead::Bool(value) => visitor.visit_bool(value),
+            ValueHead::Unsigned(value) => visitor.visit_u64(value),
+            ValueHead::Signed(value) => visitor.visit_i64(value),
+            ValueHead::F32(value) => visitor.visit_f32(value),
+            ValueHead::F64(value) => visitor.visit_f64(value),
+            ValueHead::Str(text) => visitor.visit_borrowed_str(text),
+            ValueHead::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
+            ValueHead::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
+            ValueHead::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
         }
     }
 
-    /// Hands over parts that lie at this depth. All of them have to be taken: what is left would be read
-    /// as what follows.
+    /// Passes parts at this depth to `take`, which must consume all of them: the rest would be read
+    /// as whatever follows this value.
     #[inline]
     fn parts<T>(
         self,
         length: usize,
-        take: impl FnOnce(&mut Parts<'a, 'de>) -> Result<T, DecodeError>,
+        take: impl FnOnce(&mut PartsAccess<'a, 'de>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let mut parts = Parts { input: self.input, depth: self.depth, left: length };
+        let mut parts = PartsAccess { input: self.input, depth: self.depth, left: length };
         let taken = take(&mut parts)?;
+        // A type that ignores parts would leave them in the input, where they shift all later
+        // values.
         if parts.left > 0 {
             return Err(DecodeError::invalid_length(length, &format!("{} fewer", parts.left).as_str()));
         }
         Ok(taken)
     }
 
-    /// The content of a variant that has several parts. It is a level of its own, as it is for a type that is
-    /// read from serde's buffer.
+    /// Deserializes the content of a variant with several parts. It is a level of its own, as it is
+    /// for a type that is read from serde's buffer.
     #[inline]
     fn variant_parts<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
-            Head::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
-            Head::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
+            ValueHead::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
+            ValueHead::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
             other => Err(DecodeError::invalid_type(other.unexpected(), &visitor)),
         }
     }
 }
 
-/// Reads a value of one type: its bytes say which, as with all types of MessagePack.
+/// Methods that decode by the marker alone, as all types of MessagePack are self-describing.
 macro_rules! by_its_head {
     ($($method:ident)*) => {$(
         #[inline]
@@ -95,12 +97,13 @@ macro_rules! by_its_head {
     )*};
 }
 
-/// Reads an integer; most are unsigned and small.
+/// Methods that decode an integer; most are unsigned and small.
 macro_rules! integers {
     ($($method:ident)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
             match self.input.take_unsigned() {
+                // Skips the construction of a `ValueHead` for the most frequent case.
                 Some(value) => visitor.visit_u64(value),
                 None => self.deserialize_any(visitor),
             }
@@ -133,7 +136,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let head = self.input.head()?;
         match head {
-            Head::Bytes(bytes) => match bytes.try_into() {
+            ValueHead::Bytes(bytes) => match bytes.try_into() {
                 Ok(bytes) => visitor.visit_i128(i128::from_be_bytes(bytes)),
                 Err(_) => Err(DecodeError::invalid_type(head.unexpected(), &visitor)),
             },
@@ -144,7 +147,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let head = self.input.head()?;
         match head {
-            Head::Bytes(bytes) => match bytes.try_into() {
+            ValueHead::Bytes(bytes) => match bytes.try_into() {
                 Ok(bytes) => visitor.visit_u128(u128::from_be_bytes(bytes)),
                 Err(_) => Err(DecodeError::invalid_type(head.unexpected(), &visitor)),
             },
@@ -158,6 +161,8 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
             return visitor.visit_none();
         }
         if self.input.peek() == Some(super::FIXEXT1) {
+            // One byte of look-ahead: nil is `None`, and only this extension may be a nil inside of
+            // `Some`s.
             return self.deserialize_any(visitor);
         }
         visitor.visit_some(self.in_some()?)
@@ -169,8 +174,8 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
-            // As rmp-serde writes it.
-            Head::Array(0) => visitor.visit_unit(),
+            // An empty array is the encoding of rmp-serde.
+            ValueHead::Array(0) => visitor.visit_unit(),
             head => self.visit(head, visitor),
         }
     }
@@ -217,8 +222,8 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
-            Head::Str(name) => visitor.visit_enum(name.into_deserializer()),
-            Head::Map(1) => {
+            ValueHead::Str(name) => visitor.visit_enum(name.into_deserializer()),
+            ValueHead::Map(1) => {
                 let content = self.in_container()?;
                 visitor.visit_enum(Variant { input: content.input, depth: content.depth })
             }
@@ -232,22 +237,22 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     }
 }
 
-/// Reads the parts of a value, in their order.
+/// Accessor of the parts of a value, in order.
 #[derive(Debug)]
-struct Parts<'a, 'de> {
+struct PartsAccess<'a, 'de> {
     input: &'a mut Input<'de>,
-    /// Of the parts.
+    /// Depth of the parts.
     depth: Depth,
     left: usize,
 }
 
-impl<'de> Parts<'_, 'de> {
+impl<'de> PartsAccess<'_, 'de> {
     #[inline]
     fn part<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
         seed.deserialize(Deserializer { input: self.input, depth: self.depth })
     }
 
-    /// As the part before, if there is one more.
+    /// Returns the next part, or `None` after the last.
     #[inline]
     fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
         if self.left == 0 {
@@ -258,7 +263,7 @@ impl<'de> Parts<'_, 'de> {
     }
 }
 
-impl<'de> de::SeqAccess<'de> for &mut Parts<'_, 'de> {
+impl<'de> de::SeqAccess<'de> for &mut PartsAccess<'_, 'de> {
     type Error = DecodeError;
 
     #[inline]
@@ -275,7 +280,7 @@ impl<'de> de::SeqAccess<'de> for &mut Parts<'_, 'de> {
     }
 }
 
-impl<'de> de::MapAccess<'de> for &mut Parts<'_, 'de> {
+impl<'de> de::MapAccess<'de> for &mut PartsAccess<'_, 'de> {
     type Error = DecodeError;
 
     #[inline]
@@ -294,11 +299,11 @@ impl<'de> de::MapAccess<'de> for &mut Parts<'_, 'de> {
     }
 }
 
-/// Reads a variant with content: its name, then the content.
+/// Deserializer of a variant with content: its name, then the content.
 #[derive(Debug)]
 struct Variant<'a, 'de> {
     input: &'a mut Input<'de>,
-    /// Of the content.
+    /// Depth of the content.
     depth: Depth,
 }
 
@@ -312,7 +317,7 @@ impl<'a, 'de> de::EnumAccess<'de> for Variant<'a, 'de> {
         seed: S,
     ) -> Result<(S::Value, Deserializer<'a, 'de>), DecodeError> {
         let name = match self.input.head()? {
-            Head::Str(name) => seed.deserialize(BorrowedStrDeserializer::new(name))?,
+            ValueHead::Str(name) => seed.deserialize(BorrowedStrDeserializer::new(name))?,
             other => return Err(DecodeError::invalid_type(other.unexpected(), &"the name of a variant")),
         };
         Ok((name, Deserializer { input: self.input, depth: self.depth }))

@@ -1,4 +1,4 @@
-//! Bytes as they are read: markers, lengths and values without parts.
+//! Reader of MessagePack markers, lengths and scalars.
 
 use rmp::Marker;
 use serde::de::{Error, Unexpected};
@@ -7,15 +7,15 @@ use super::{Depth, SOME_TYPE};
 use crate::config::MESSAGE_DEPTH_MAX;
 use crate::wire::DecodeError;
 
-/// The bytes that are left.
+/// Remaining bytes of the input.
 #[derive(Debug)]
 pub(super) struct Input<'de>(&'de [u8]);
 
-/// One value, or the beginning of one that has parts.
+/// A scalar, or the header of a value with parts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Head<'de> {
+pub(super) enum ValueHead<'de> {
     Nil,
-    /// A nil within as many `Some`s, one or more.
+    /// A nil inside this number of `Some`s, one or more.
     NilInSomes(u8),
     Bool(bool),
     Unsigned(u64),
@@ -24,14 +24,14 @@ pub(super) enum Head<'de> {
     F64(f64),
     Str(&'de str),
     Bytes(&'de [u8]),
-    /// As many elements follow.
+    /// Header of an array with this number of elements.
     Array(usize),
-    /// As many pairs follow.
+    /// Header of a map with this number of pairs.
     Map(usize),
 }
 
-impl<'de> Head<'de> {
-    /// The value in serde's words, for errors.
+impl<'de> ValueHead<'de> {
+    /// Returns the value in serde's terms, for errors.
     pub(super) fn unexpected(&self) -> Unexpected<'de> {
         match *self {
             Self::Nil => Unexpected::Unit,
@@ -51,7 +51,7 @@ impl<'de> Head<'de> {
 
 #[cold]
 fn ends_early() -> DecodeError {
-    DecodeError::custom("its bytes end within the value")
+    DecodeError::custom("its bytes end inside the value")
 }
 
 #[cold]
@@ -70,13 +70,13 @@ impl<'de> Input<'de> {
         self.0.is_empty()
     }
 
-    /// The next byte, which stays.
+    /// Returns the next byte without taking it.
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    /// Takes the next byte, if it is this one.
+    /// Takes the next byte if it equals `byte`.
     #[inline]
     pub(super) fn take_if(&mut self, byte: u8) -> bool {
         let taken = self.peek() == Some(byte);
@@ -100,7 +100,9 @@ impl<'de> Input<'de> {
         Ok(*taken)
     }
 
-    /// The number of parts that follow, of which each takes as many bytes or more.
+    /// Checks a number of parts of at least `bytes_min` bytes each against the remaining input.
+    ///
+    /// A length that the input cannot hold must not reserve memory.
     #[inline]
     fn parts(&self, length: usize, bytes_min: usize) -> Result<usize, DecodeError> {
         match length.checked_mul(bytes_min) {
@@ -110,9 +112,9 @@ impl<'de> Input<'de> {
     }
 
     #[inline]
-    fn str(&mut self, length: usize) -> Result<Head<'de>, DecodeError> {
+    fn str(&mut self, length: usize) -> Result<ValueHead<'de>, DecodeError> {
         match std::str::from_utf8(self.take(length)?) {
-            Ok(text) => Ok(Head::Str(text)),
+            Ok(text) => Ok(ValueHead::Str(text)),
             Err(_) => Err(DecodeError::custom("a text in it is not UTF-8")),
         }
     }
@@ -132,9 +134,10 @@ impl<'de> Input<'de> {
         Ok(u32::from_be_bytes(self.take_array()?) as usize)
     }
 
-    /// Takes the next value, if it is an unsigned integer of up to 32 bits.
+    /// Takes the next value if it is an unsigned integer of at most 32 bits.
     ///
-    /// It saves the [`Head`] of each number: a mebibyte in a `Vec<u8>` takes 4.3 ms instead of 7.9 ms to read.
+    /// It avoids a [`ValueHead`] for each number: a `Vec<u8>` of one mebibyte decodes in 4.3 ms instead
+    /// of 7.9 ms.
     #[inline]
     pub(super) fn take_unsigned(&mut self) -> Option<u64> {
         let (value, length) = match *self.0 {
@@ -148,50 +151,50 @@ impl<'de> Input<'de> {
         Some(value)
     }
 
-    /// Takes the next value, or what stands before its parts.
+    /// Takes the next scalar, or the header of a value with parts.
     #[inline]
-    pub(super) fn head(&mut self) -> Result<Head<'de>, DecodeError> {
+    pub(super) fn head(&mut self) -> Result<ValueHead<'de>, DecodeError> {
         let [byte] = self.take_array()?;
         match Marker::from_u8(byte) {
-            Marker::FixPos(value) => Ok(Head::Unsigned(value.into())),
-            Marker::FixNeg(value) => Ok(Head::Signed(value.into())),
+            Marker::FixPos(value) => Ok(ValueHead::Unsigned(value.into())),
+            Marker::FixNeg(value) => Ok(ValueHead::Signed(value.into())),
             Marker::FixStr(length) => self.str(length.into()),
-            Marker::FixMap(length) => Ok(Head::Map(self.parts(length.into(), 2)?)),
-            Marker::FixArray(length) => Ok(Head::Array(self.parts(length.into(), 1)?)),
+            Marker::FixMap(length) => Ok(ValueHead::Map(self.parts(length.into(), 2)?)),
+            Marker::FixArray(length) => Ok(ValueHead::Array(self.parts(length.into(), 1)?)),
             marker => self.long_head(marker),
         }
     }
 
-    fn long_head(&mut self, marker: Marker) -> Result<Head<'de>, DecodeError> {
+    fn long_head(&mut self, marker: Marker) -> Result<ValueHead<'de>, DecodeError> {
         Ok(match marker {
-            Marker::Null => Head::Nil,
-            Marker::False => Head::Bool(false),
-            Marker::True => Head::Bool(true),
-            Marker::FixPos(value) => Head::Unsigned(value.into()),
-            Marker::U8 => Head::Unsigned(u8::from_be_bytes(self.take_array()?).into()),
-            Marker::U16 => Head::Unsigned(u16::from_be_bytes(self.take_array()?).into()),
-            Marker::U32 => Head::Unsigned(u32::from_be_bytes(self.take_array()?).into()),
-            Marker::U64 => Head::Unsigned(u64::from_be_bytes(self.take_array()?)),
-            Marker::FixNeg(value) => Head::Signed(value.into()),
-            Marker::I8 => Head::Signed(i8::from_be_bytes(self.take_array()?).into()),
-            Marker::I16 => Head::Signed(i16::from_be_bytes(self.take_array()?).into()),
-            Marker::I32 => Head::Signed(i32::from_be_bytes(self.take_array()?).into()),
-            Marker::I64 => Head::Signed(i64::from_be_bytes(self.take_array()?)),
-            Marker::F32 => Head::F32(f32::from_bits(u32::from_be_bytes(self.take_array()?))),
-            Marker::F64 => Head::F64(f64::from_bits(u64::from_be_bytes(self.take_array()?))),
+            Marker::Null => ValueHead::Nil,
+            Marker::False => ValueHead::Bool(false),
+            Marker::True => ValueHead::Bool(true),
+            Marker::FixPos(value) => ValueHead::Unsigned(value.into()),
+            Marker::U8 => ValueHead::Unsigned(u8::from_be_bytes(self.take_array()?).into()),
+            Marker::U16 => ValueHead::Unsigned(u16::from_be_bytes(self.take_array()?).into()),
+            Marker::U32 => ValueHead::Unsigned(u32::from_be_bytes(self.take_array()?).into()),
+            Marker::U64 => ValueHead::Unsigned(u64::from_be_bytes(self.take_array()?)),
+            Marker::FixNeg(value) => ValueHead::Signed(value.into()),
+            Marker::I8 => ValueHead::Signed(i8::from_be_bytes(self.take_array()?).into()),
+            Marker::I16 => ValueHead::Signed(i16::from_be_bytes(self.take_array()?).into()),
+            Marker::I32 => ValueHead::Signed(i32::from_be_bytes(self.take_array()?).into()),
+            Marker::I64 => ValueHead::Signed(i64::from_be_bytes(self.take_array()?)),
+            Marker::F32 => ValueHead::F32(f32::from_bits(u32::from_be_bytes(self.take_array()?))),
+            Marker::F64 => ValueHead::F64(f64::from_bits(u64::from_be_bytes(self.take_array()?))),
             Marker::FixStr(length) => return self.str(length.into()),
             Marker::Str8 => return self.length8().and_then(|length| self.str(length)),
             Marker::Str16 => return self.length16().and_then(|length| self.str(length)),
             Marker::Str32 => return self.length32().and_then(|length| self.str(length)),
-            Marker::Bin8 => Head::Bytes(self.length8().and_then(|length| self.take(length))?),
-            Marker::Bin16 => Head::Bytes(self.length16().and_then(|length| self.take(length))?),
-            Marker::Bin32 => Head::Bytes(self.length32().and_then(|length| self.take(length))?),
-            Marker::FixArray(length) => Head::Array(self.parts(length.into(), 1)?),
-            Marker::Array16 => Head::Array(self.length16().and_then(|length| self.parts(length, 1))?),
-            Marker::Array32 => Head::Array(self.length32().and_then(|length| self.parts(length, 1))?),
-            Marker::FixMap(length) => Head::Map(self.parts(length.into(), 2)?),
-            Marker::Map16 => Head::Map(self.length16().and_then(|length| self.parts(length, 2))?),
-            Marker::Map32 => Head::Map(self.length32().and_then(|length| self.parts(length, 2))?),
+            Marker::Bin8 => ValueHead::Bytes(self.length8().and_then(|length| self.take(length))?),
+            Marker::Bin16 => ValueHead::Bytes(self.length16().and_then(|length| self.take(length))?),
+            Marker::Bin32 => ValueHead::Bytes(self.length32().and_then(|length| self.take(length))?),
+            Marker::FixArray(length) => ValueHead::Array(self.parts(length.into(), 1)?),
+            Marker::Array16 => ValueHead::Array(self.length16().and_then(|length| self.parts(length, 1))?),
+            Marker::Array32 => ValueHead::Array(self.length32().and_then(|length| self.parts(length, 1))?),
+            Marker::FixMap(length) => ValueHead::Map(self.parts(length.into(), 2)?),
+            Marker::Map16 => ValueHead::Map(self.length16().and_then(|length| self.parts(length, 2))?),
+            Marker::Map32 => ValueHead::Map(self.length32().and_then(|length| self.parts(length, 2))?),
             Marker::FixExt1 => return self.extension(),
             Marker::Reserved
             | Marker::Ext8
@@ -204,22 +207,24 @@ impl<'de> Input<'de> {
         })
     }
 
-    fn extension(&mut self) -> Result<Head<'de>, DecodeError> {
+    fn extension(&mut self) -> Result<ValueHead<'de>, DecodeError> {
         let [kind, somes] = self.take_array()?;
+        // Zero `Some`s are a plain nil, which has an encoding of its own.
         if kind != SOME_TYPE as u8 || somes == 0 {
             return Err(DecodeError::custom("it has an extension type of MessagePack"));
         }
         if usize::from(somes) > MESSAGE_DEPTH_MAX {
             return Err(too_deep());
         }
-        Ok(Head::NilInSomes(somes))
+        Ok(ValueHead::NilInSomes(somes))
     }
 
     /// Takes the next value with all of its parts.
     pub(super) fn skip(&mut self, depth: Depth) -> Result<(), DecodeError> {
+        // The recursion below is limited by `depth`, as it is for typed values.
         let parts = match self.head()? {
-            Head::Array(length) => length,
-            Head::Map(length) => 2 * length,
+            ValueHead::Array(length) => length,
+            ValueHead::Map(length) => 2 * length,
             _ => return Ok(()),
         };
         let depth = depth.in_container().ok_or_else(too_deep)?;

@@ -1,4 +1,4 @@
-//! Values as MessagePack, so that each arrives as it was sent.
+//! MessagePack encoding that round-trips every serde representation.
 //!
 //! The layout is that of rmp-serde, with structs as maps and 128-bit integers as 16 bytes, except:
 //!
@@ -9,17 +9,18 @@
 //! | sequence or map of unknown length | header with a 32-bit length, written last | nothing is buffered |
 //! | [`Payload`](crate::Payload) | reference to an attachment, see [`payload`](super::payload) | no copy |
 //!
-//! Both directions are human-readable in serde's sense. Serde buffers the parts of untagged, internally
-//! tagged and flattened types, and reads them from that buffer as human-readable; a type that has two
-//! forms (`IpAddr`, say) has to be written in the form that is read.
+//! Both directions are human-readable in serde's sense. Serde buffers the parts of untagged,
+//! internally tagged and flattened types, and reads its buffer as human-readable. A type with two
+//! forms (`IpAddr`, for example) must therefore be written in that form.
 //!
-//! Invariants: neither direction goes through more than [`MESSAGE_DEPTH_MAX`] levels, as many `Some`s in a row
-//! within each, and as many newtypes in a row within each of those; no length in the input reserves memory for
-//! more elements than there are bytes left; what a peer sent never panics.
+//! Invariants: neither direction descends more than [`MESSAGE_DEPTH_MAX`] levels, as many
+//! consecutive `Some`s in each, and as many consecutive newtypes in each of those; a length in the
+//! input never reserves memory for more elements than bytes remain; no input of a peer causes a
+//! panic.
 //!
-//! The limit holds for what is read here. A type that contains itself through nothing but `Option`, newtypes and
-//! `#[serde(transparent)]` recurses in code of its own or of serde's where serde hands it a buffered value again
-//! and again, and no byte is read.
+//! The limit covers the bytes read. A type that contains itself through nothing but `Option`,
+//! newtypes and `#[serde(transparent)]` recurses in its own code, or in serde's, where serde passes
+//! it the same buffered value repeatedly: no byte is read there.
 
 mod de;
 mod input;
@@ -32,33 +33,36 @@ use super::{DecodeError, EncodeError};
 use crate::config::MESSAGE_DEPTH_MAX;
 use de::Deserializer;
 use input::Input;
-pub(super) use ser::Output;
 use ser::Serializer;
+pub(super) use ser::SerializerOutput;
 
-/// The extension type of a nil within `Some`s. Its data is their number, one byte, at least 1.
+/// Extension type of a nil inside `Some`s. Its one byte of data is their number, at least 1.
 pub(super) const SOME_TYPE: i8 = 0x53;
 
-/// The byte of a nil.
+/// Encoding of nil.
 const NIL: u8 = 0xc0;
 
-/// The first byte of an extension with one byte of data.
+/// Marker of an extension with one byte of data.
 const FIXEXT1: u8 = 0xd4;
 
-/// Writes a value behind what `out` has already.
+/// Appends a value to `out`.
 ///
 /// # Errors
 ///
 /// When the value nests too deep, or its own `Serialize` fails.
 #[inline]
-pub(super) fn write<T: serde::Serialize + ?Sized>(value: &T, out: &mut Output) -> Result<(), EncodeError> {
-    value.serialize(Serializer::new(out)).map_err(ser::Failed::into_inner)
+pub(super) fn write<T: serde::Serialize + ?Sized>(
+    value: &T,
+    out: &mut SerializerOutput,
+) -> Result<(), EncodeError> {
+    value.serialize(Serializer::new(out)).map_err(ser::SerializerError::into_inner)
 }
 
-/// Reads the one value that `bytes` are.
+/// Decodes the only value in `bytes`.
 ///
 /// # Errors
 ///
-/// When the bytes do not fit the type, nest too deep, or go on behind the value.
+/// When the bytes do not match the type, nest too deep, or continue after the value.
 #[inline]
 pub(super) fn read<'de, T: serde::Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeError> {
     let mut input = Input::new(bytes);
@@ -66,40 +70,41 @@ pub(super) fn read<'de, T: serde::Deserialize<'de>>(bytes: &'de [u8]) -> Result<
     if input.is_empty() { Ok(value) } else { Err(DecodeError::TrailingBytes) }
 }
 
-/// How deep a value lies. It is handed down by value, so that nothing has to be undone on the way up.
+/// Nesting depth of a value. It is passed down by value, so that nothing has to be undone on the
+/// way up.
 ///
-/// A sequence, tuple, map or struct, and a variant with content, is one level; a variant with several fields is
-/// two, itself and its fields, since it is written and buffered as a map around them. `Some` and newtype structs
-/// are written as what they hold, and types can recurse through them alone
-/// (`struct Count(Option<Box<Count>>)`). They are no levels, but as many `Some`s in a row are refused, and as
-/// many newtypes.
+/// A sequence, tuple, map, struct, or variant with content is one level. A variant with several
+/// fields is two, as it is written and buffered as a map around its fields. `Some` and newtype
+/// structs are written as their content, and types can recurse through them alone (`struct
+/// Count(Option<Box<Count>>)`). They are no levels, but the number of consecutive `Some`s and of
+/// consecutive newtypes is limited.
 #[derive(Clone, Copy, Debug)]
 struct Depth {
     levels: u16,
-    /// In a row, whatever newtypes stand between them.
+    /// Consecutive `Some`s, with any newtypes between them.
     somes: u16,
-    /// In a row.
+    /// Consecutive newtypes.
     newtypes: u16,
 }
 
 impl Depth {
     const TOP: Self = Self { levels: 0, somes: 0, newtypes: 0 };
 
-    /// The depth of what a container holds that lies at this depth.
+    /// Returns the depth of the content of a container at this depth.
     #[inline]
     fn in_container(self) -> Option<Self> {
         let levels = self.levels + 1;
         (usize::from(levels) <= MESSAGE_DEPTH_MAX).then_some(Self { levels, somes: 0, newtypes: 0 })
     }
 
-    /// The depth of what a `Some` holds.
+    /// Returns the depth of the content of a `Some`.
     #[inline]
     fn in_some(self) -> Option<Self> {
         let somes = self.somes + 1;
         (usize::from(somes) <= MESSAGE_DEPTH_MAX).then_some(Self { somes, newtypes: 0, ..self })
     }
 
-    /// The depth of what a newtype struct holds.
+    /// Returns the depth of the content of a newtype struct.
     #[inline]
     fn in_newtype(self) -> Option<Self> {
         let newtypes = self.newtypes + 1;

@@ -1,4 +1,4 @@
-//! A nil within `Some`s.
+//! Nil inside `Some`s.
 
 use serde::de::{self, Visitor};
 use serde::forward_to_deserialize_any;
@@ -7,7 +7,7 @@ use super::Depth;
 use super::input::too_deep;
 use crate::wire::DecodeError;
 
-/// Reads a nil around which there are as many more `Some`s.
+/// Deserializer of a nil inside `somes` further `Some`s.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NilInSomes {
     pub(super) somes: u8,
@@ -15,7 +15,7 @@ pub(super) struct NilInSomes {
 }
 
 impl NilInSomes {
-    /// What is within the outermost `Some`; `None` at the nil itself.
+    /// Returns the content of the outermost `Some`; `None` for the nil itself.
     fn within(self) -> Result<Option<Self>, DecodeError> {
         let Some(somes) = self.somes.checked_sub(1) else { return Ok(None) };
         Ok(Some(Self { somes, depth: self.depth.in_some().ok_or_else(too_deep)? }))
@@ -44,7 +44,8 @@ impl<'de> de::Deserializer<'de> for NilInSomes {
         _name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        // A newtype takes no byte, and a type may contain itself through newtypes alone.
+        // A newtype takes no byte, and a type may contain itself through newtypes alone: the depth
+        // is the limit.
         visitor.visit_newtype_struct(Self { depth: self.depth.in_newtype().ok_or_else(too_deep)?, ..self })
     }
 

@@ -1,4 +1,4 @@
-//! Values to bytes.
+//! Serializer.
 
 use std::fmt::Display;
 
@@ -11,26 +11,29 @@ use crate::config::MESSAGE_DEPTH_MAX;
 use crate::wire::scratch::Scratch;
 use crate::wire::{EncodeError, payload};
 
-/// The name by which rmp-serde's users mark extension types.
+/// Name by which rmp-serde's users mark extension types.
 const EXT_STRUCT: &str = rmp_serde::MSGPACK_EXT_STRUCT_NAME;
 
-/// The bytes of one value, and what has been seen of it.
+/// Encoded bytes of one value, and observations about it.
 #[derive(Debug)]
-pub(in crate::wire) struct Output {
+pub(in crate::wire) struct SerializerOutput {
     pub(in crate::wire) bytes: Scratch,
-    /// A 128-bit integer is in it. Serde's buffer for untagged, tagged and flattened types has none.
+    /// Set if the value contains a 128-bit integer, which serde cannot buffer for untagged, tagged
+    /// and flattened types.
     pub(in crate::wire) has_wide_integer: bool,
 }
 
-impl Output {
+impl SerializerOutput {
     #[inline]
     pub(in crate::wire) fn new(limit: usize) -> Self {
         Self { bytes: Scratch::new(limit), has_wide_integer: false }
     }
 
-    /// Marks a nil that begins at `start` as one within a `Some` more. Leaves any other value as it is.
+    /// Marks a nil at `start` as one inside a further `Some`. Other values are unchanged.
     #[inline]
     fn mark_nil_in_some(&mut self, start: usize) {
+        // The length identifies a nil: one byte plain, three bytes marked. No other value of that
+        // length starts with these markers.
         match self.bytes.size() - start {
             1 => self.mark_plain_nil(start),
             3 => self.mark_marked_nil(start),
@@ -51,17 +54,17 @@ impl Output {
         if let Some([FIXEXT1, kind, somes]) = self.bytes.written_mut(start..start + 3)
             && *kind == SOME_TYPE as u8
         {
-            // In a row there are no more of them than fit: see `Depth`.
+            // Cannot overflow: `Depth` limits consecutive `Some`s.
             *somes += 1;
         }
     }
 }
 
-/// An error as the serializer hands it up: one word, since it is moved through every level of a value.
+/// Error of the serializer: one word, as it is moved through every level of a value.
 #[derive(Debug)]
-pub(super) struct Failed(Box<EncodeError>);
+pub(super) struct SerializerError(Box<EncodeError>);
 
-impl Failed {
+impl SerializerError {
     #[cold]
     fn too_deep() -> Self {
         Self(Box::new(EncodeError::TooDeep { limit: MESSAGE_DEPTH_MAX }))
@@ -77,50 +80,50 @@ impl Failed {
     }
 }
 
-impl Display for Failed {
+impl Display for SerializerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for SerializerError {}
 
-impl ser::Error for Failed {
+impl ser::Error for SerializerError {
     fn custom<T: Display>(text: T) -> Self {
         Self::new(text)
     }
 }
 
-impl From<RmpError> for Failed {
+impl From<RmpError> for SerializerError {
     #[cold]
     fn from(error: RmpError) -> Self {
         Self::new(error)
     }
 }
 
-/// Writes one value.
+/// Serializer of one value.
 #[derive(Debug)]
 pub(super) struct Serializer<'a> {
-    out: &'a mut Output,
+    out: &'a mut SerializerOutput,
     depth: Depth,
 }
 
-/// Writes an unsigned integer.
+/// Methods that write an unsigned integer.
 macro_rules! unsigned {
     ($($method:ident($ty:ty))*) => {$(
         #[inline]
-        fn $method(self, value: $ty) -> Result<(), Failed> {
+        fn $method(self, value: $ty) -> Result<(), SerializerError> {
             put_unsigned(&mut self.out.bytes, value.into());
             Ok(())
         }
     )*};
 }
 
-/// Writes a value without parts as rmp-serde does.
+/// Methods that write a scalar as rmp-serde does.
 macro_rules! leaf {
     ($($method:ident($ty:ty))*) => {$(
         #[inline]
-        fn $method(self, value: $ty) -> Result<(), Failed> {
+        fn $method(self, value: $ty) -> Result<(), SerializerError> {
             Ok(ser::Serializer::$method(&mut rmp_serde::Serializer::new(&mut self.out.bytes), value)?)
         }
     )*};
@@ -128,21 +131,22 @@ macro_rules! leaf {
 
 impl<'a> Serializer<'a> {
     #[inline]
-    pub(super) fn new(out: &'a mut Output) -> Self {
+    pub(super) fn new(out: &'a mut SerializerOutput) -> Self {
         Self { out, depth: Depth::TOP }
     }
 
-    /// The parts of this value.
+    /// Starts the parts of this value.
     #[inline]
-    fn parts(self, length: Option<usize>, header: Header) -> Result<Parts<'a>, Failed> {
-        let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
-        Parts::begin(self.out, depth, length, header)
+    fn parts(self, length: Option<usize>, header: Header) -> Result<PartsSerializer<'a>, SerializerError> {
+        let depth = self.depth.in_container().ok_or_else(SerializerError::too_deep)?;
+        PartsSerializer::begin(self.out, depth, length, header)
     }
 
-    /// Begins a variant with content: a map from its name to the content. Gives the depth of the content.
+    /// Starts a variant with content: a map from its name to the content. Returns the depth of the
+    /// content.
     #[inline]
-    fn variant(&mut self, name: &'static str) -> Result<Depth, Failed> {
-        let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
+    fn variant(&mut self, name: &'static str) -> Result<Depth, SerializerError> {
+        let depth = self.depth.in_container().ok_or_else(SerializerError::too_deep)?;
         put_length(&mut self.out.bytes, Header::Map, 1);
         put_str(&mut self.out.bytes, name)?;
         Ok(depth)
@@ -151,14 +155,14 @@ impl<'a> Serializer<'a> {
 
 impl<'a> ser::Serializer for Serializer<'a> {
     type Ok = ();
-    type Error = Failed;
-    type SerializeSeq = Parts<'a>;
-    type SerializeTuple = Parts<'a>;
-    type SerializeTupleStruct = Parts<'a>;
-    type SerializeTupleVariant = Parts<'a>;
-    type SerializeMap = Parts<'a>;
-    type SerializeStruct = Parts<'a>;
-    type SerializeStructVariant = Parts<'a>;
+    type Error = SerializerError;
+    type SerializeSeq = PartsSerializer<'a>;
+    type SerializeTuple = PartsSerializer<'a>;
+    type SerializeTupleStruct = PartsSerializer<'a>;
+    type SerializeTupleVariant = PartsSerializer<'a>;
+    type SerializeMap = PartsSerializer<'a>;
+    type SerializeStruct = PartsSerializer<'a>;
+    type SerializeStructVariant = PartsSerializer<'a>;
 
     unsigned! {
         serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
@@ -171,38 +175,38 @@ impl<'a> ser::Serializer for Serializer<'a> {
         serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
     }
 
-    fn serialize_i128(self, value: i128) -> Result<(), Failed> {
+    fn serialize_i128(self, value: i128) -> Result<(), SerializerError> {
         self.out.has_wide_integer = true;
         self.serialize_bytes(&value.to_be_bytes())
     }
 
-    fn serialize_u128(self, value: u128) -> Result<(), Failed> {
+    fn serialize_u128(self, value: u128) -> Result<(), SerializerError> {
         self.out.has_wide_integer = true;
         self.serialize_bytes(&value.to_be_bytes())
     }
 
     #[inline]
-    fn serialize_none(self) -> Result<(), Failed> {
+    fn serialize_none(self) -> Result<(), SerializerError> {
         self.serialize_unit()
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failed> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), SerializerError> {
         let start = self.out.bytes.size();
-        let depth = self.depth.in_some().ok_or_else(Failed::too_deep)?;
+        let depth = self.depth.in_some().ok_or_else(SerializerError::too_deep)?;
         value.serialize(Serializer { out: &mut *self.out, depth })?;
         self.out.mark_nil_in_some(start);
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit(self) -> Result<(), Failed> {
+    fn serialize_unit(self) -> Result<(), SerializerError> {
         self.out.bytes.put(&[NIL]);
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Failed> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), SerializerError> {
         self.serialize_unit()
     }
 
@@ -212,7 +216,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SerializerError> {
         self.serialize_str(variant)
     }
 
@@ -221,12 +225,14 @@ impl<'a> ser::Serializer for Serializer<'a> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SerializerError> {
         match name {
             payload::NEWTYPE => payload::expected(|| value.serialize(self)),
-            EXT_STRUCT => Err(Failed::new("extension types of MessagePack cannot be sent; send bytes")),
+            EXT_STRUCT => {
+                Err(SerializerError::new("extension types of MessagePack cannot be sent; send bytes"))
+            }
             _ => {
-                let depth = self.depth.in_newtype().ok_or_else(Failed::too_deep)?;
+                let depth = self.depth.in_newtype().ok_or_else(SerializerError::too_deep)?;
                 value.serialize(Serializer { out: self.out, depth })
             }
         }
@@ -239,23 +245,27 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SerializerError> {
         let depth = self.variant(variant)?;
         value.serialize(Serializer { out: self.out, depth })
     }
 
     #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Parts<'a>, Failed> {
+    fn serialize_seq(self, length: Option<usize>) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(length, Header::Array)
     }
 
     #[inline]
-    fn serialize_tuple(self, length: usize) -> Result<Parts<'a>, Failed> {
+    fn serialize_tuple(self, length: usize) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(Some(length), Header::Array)
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _name: &'static str, length: usize) -> Result<Parts<'a>, Failed> {
+    fn serialize_tuple_struct(
+        self,
+        _name: &'static str,
+        length: usize,
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(Some(length), Header::Array)
     }
 
@@ -266,18 +276,22 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Parts<'a>, Failed> {
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         let depth = self.variant(variant)?;
         Serializer { out: self.out, depth }.parts(Some(length), Header::Array)
     }
 
     #[inline]
-    fn serialize_map(self, length: Option<usize>) -> Result<Parts<'a>, Failed> {
+    fn serialize_map(self, length: Option<usize>) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(length, Header::Map)
     }
 
     #[inline]
-    fn serialize_struct(self, _name: &'static str, length: usize) -> Result<Parts<'a>, Failed> {
+    fn serialize_struct(
+        self,
+        _name: &'static str,
+        length: usize,
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(Some(length), Header::Map)
     }
 
@@ -288,13 +302,13 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Parts<'a>, Failed> {
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         let depth = self.variant(variant)?;
         Serializer { out: self.out, depth }.parts(Some(length), Header::Map)
     }
 }
 
-/// The kinds of header that announce parts.
+/// Kind of a header with a number of parts.
 #[derive(Clone, Copy, Debug)]
 enum Header {
     Array,
@@ -302,7 +316,7 @@ enum Header {
 }
 
 impl Header {
-    /// The first bytes of the three forms: up to 15, up to 65,535 and all lengths.
+    /// Markers of the three forms: for up to 15, up to 65,535, and all lengths.
     #[inline]
     const fn markers(self) -> [u8; 3] {
         match self {
@@ -332,7 +346,7 @@ fn put_long_length(bytes: &mut Scratch, marker: u8, length: u32) {
 
 /// Writes an unsigned integer in its shortest form.
 ///
-/// By hand, since small messages are mostly integers: rmp writes its marker and its value one after the other,
+/// Written by hand, as small messages are mostly integers: rmp writes marker and value separately,
 /// by a function that is not inlined.
 #[inline]
 fn put_unsigned(bytes: &mut Scratch, value: u64) {
@@ -350,36 +364,36 @@ fn put_unsigned(bytes: &mut Scratch, value: u64) {
 }
 
 #[inline]
-fn put_str(bytes: &mut Scratch, text: &str) -> Result<(), Failed> {
+fn put_str(bytes: &mut Scratch, text: &str) -> Result<(), SerializerError> {
     Ok(ser::Serializer::serialize_str(&mut rmp_serde::Serializer::new(bytes), text)?)
 }
 
-/// Writes the parts of a value, each behind the last.
+/// Serializer of the parts of a value.
 #[derive(Debug)]
-pub(super) struct Parts<'a> {
-    out: &'a mut Output,
-    /// Of the parts.
+pub(super) struct PartsSerializer<'a> {
+    out: &'a mut SerializerOutput,
+    /// Depth of the parts.
     depth: Depth,
     length: Length,
     written: usize,
 }
 
-/// How many parts a value has.
+/// Number of parts of a value.
 #[derive(Debug)]
 enum Length {
     Announced(usize),
-    /// Its four bytes lie there, and are written last.
+    /// Position of the four length bytes, which are written last.
     At(usize),
 }
 
-impl<'a> Parts<'a> {
+impl<'a> PartsSerializer<'a> {
     #[inline]
     fn begin(
-        out: &'a mut Output,
+        out: &'a mut SerializerOutput,
         depth: Depth,
         length: Option<usize>,
         header: Header,
-    ) -> Result<Self, Failed> {
+    ) -> Result<Self, SerializerError> {
         let length = match length {
             Some(length) => {
                 put_length(&mut out.bytes, header, checked(length)?);
@@ -394,23 +408,24 @@ impl<'a> Parts<'a> {
     }
 
     #[inline]
-    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerializerError> {
         self.written += 1;
         value.serialize(Serializer { out: self.out, depth: self.depth })
     }
 
     #[inline]
-    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Failed> {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), SerializerError> {
         put_str(&mut self.out.bytes, name)?;
         self.part(value)
     }
 
-    /// Without the right length the reader would take what follows for parts of this value.
+    /// Checks or writes the length: with a wrong one the reader would take later bytes for parts of
+    /// this value.
     #[inline]
-    fn finish(self) -> Result<(), Failed> {
+    fn finish(self) -> Result<(), SerializerError> {
         match self.length {
             Length::Announced(length) if length == self.written => Ok(()),
-            Length::Announced(length) => Err(Failed::new(format_args!(
+            Length::Announced(length) => Err(SerializerError::new(format_args!(
                 "its Serialize announces {length} parts and writes {}",
                 self.written
             ))),
@@ -426,29 +441,29 @@ impl<'a> Parts<'a> {
 }
 
 #[inline]
-fn checked(length: usize) -> Result<u32, Failed> {
+fn checked(length: usize) -> Result<u32, SerializerError> {
     u32::try_from(length)
-        .map_err(|_| Failed::new(format_args!("MessagePack has no sequence of {length} parts")))
+        .map_err(|_| SerializerError::new(format_args!("MessagePack has no sequence of {length} parts")))
 }
 
-/// The ways by which serde names the parts of a value.
+/// Implements the traits by which serde names the parts of a value.
 macro_rules! parts {
     ($($kind:ident::$method:ident($($name:ident: &'static $str:ty)?) $part:ident;)*) => {$(
-        impl ser::$kind for Parts<'_> {
+        impl ser::$kind for PartsSerializer<'_> {
             type Ok = ();
-            type Error = Failed;
+            type Error = SerializerError;
 
             #[inline]
             fn $method<T: Serialize + ?Sized>(
                 &mut self,
                 $($name: &'static $str,)?
                 value: &T,
-            ) -> Result<(), Failed> {
+            ) -> Result<(), SerializerError> {
                 self.$part($($name,)? value)
             }
 
             #[inline]
-            fn end(self) -> Result<(), Failed> {
+            fn end(self) -> Result<(), SerializerError> {
                 self.finish()
             }
         }
@@ -464,22 +479,22 @@ parts! {
     SerializeStructVariant::serialize_field(name: &'static str) field;
 }
 
-impl ser::SerializeMap for Parts<'_> {
+impl ser::SerializeMap for PartsSerializer<'_> {
     type Ok = ();
-    type Error = Failed;
+    type Error = SerializerError;
 
     #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), SerializerError> {
         self.part(key)
     }
 
     #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerializerError> {
         value.serialize(Serializer { out: self.out, depth: self.depth })
     }
 
     #[inline]
-    fn end(self) -> Result<(), Failed> {
+    fn end(self) -> Result<(), SerializerError> {
         self.finish()
     }
 }

@@ -1,4 +1,4 @@
-//! Values of every representation there and back, and what is refused.
+//! Round trips of values in every serde representation, and rejected values.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -23,7 +23,7 @@ fn body_of<T: Serialize + ?Sized>(value: &T) -> Result<Body, EncodeError> {
     encode(value, 1 << 24, |body| Body { message: body.message.into(), attachments: body.attachments.into() })
 }
 
-/// The value as it arrives.
+/// Encodes and decodes a value.
 fn carried<T: Serialize + DeserializeOwned>(value: &T) -> T {
     decode(&body_of(value).unwrap()).unwrap()
 }
@@ -50,7 +50,7 @@ struct NoParts();
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Newtype<T>(T);
 
-/// A type of a user with two forms, of which the compact one is not readable as the other.
+/// A user type with two forms, the compact one of which cannot be read as the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Color(u32);
 
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Color {
     }
 }
 
-/// What may be a part of every representation.
+/// Values that can be part of every representation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Parts {
     ip: IpAddr,
@@ -123,7 +123,7 @@ enum Internal {
     Nested(External2),
 }
 
-/// Within an internally tagged type only what is a map can stand.
+/// An internally tagged type can contain only maps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "inner")]
 enum External2 {
@@ -147,7 +147,7 @@ enum Untagged {
     Newtype(Box<Parts>),
     Tuple(bool, Box<Parts>, Option<()>),
     Struct { more: Vec<Self> },
-    // Without the field that is always there, serde takes any map for this variant.
+    // Without a required field serde would accept any map as this variant.
     Maybe { always: bool, maybe: Option<Option<()>> },
     External { external: Box<External> },
 }
@@ -188,7 +188,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         maybe(maybe(maybe(maybe(any::<bool>()).prop_map(Newtype)))),
         vec(maybe(maybe(any::<i8>())), 0..4),
     );
-    // NaNs are equal to nothing: the test of their bits is one of its own.
+    // A NaN equals nothing; another test compares bits.
     let floats =
         (any::<f32>().prop_filter("NaN", |n| !n.is_nan()), any::<f64>().prop_filter("NaN", |n| !n.is_nan()));
     let values = (any::<i64>(), floats, any::<char>(), ".{0,12}", vec(any::<u8>(), 0..9), any::<Duration>());
@@ -296,7 +296,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn value_of_every_representation_arrives_as_it_was_sent(
+    fn value_of_every_representation_round_trips(
         external in externals(),
         internal in internals(),
         adjacent in adjacents(),
@@ -311,7 +311,7 @@ proptest! {
     }
 
     #[test]
-    fn float_keeps_its_bits(single in any::<u32>(), double in any::<u64>()) {
+    fn float_round_trips_bit_by_bit(single in any::<u32>(), double in any::<u64>()) {
         let (single, double) = (f32::from_bits(single), f64::from_bits(double));
         let carried = carried(&(single, double, Some(single)));
         prop_assert_eq!(carried.0.to_bits(), single.to_bits());
@@ -319,9 +319,9 @@ proptest! {
         prop_assert_eq!(carried.2.map(f32::to_bits), Some(single.to_bits()));
     }
 
-    /// What is not special here is as rmp-serde writes it, so that any reader of MessagePack reads it.
+    /// Values without a special encoding are readable by any MessagePack reader.
     #[test]
-    fn plain_value_is_written_as_rmp_serde_writes_it(
+    fn plain_value_is_encoded_as_by_rmp_serde(
         numbers in any::<(u8, u16, u32, u64, i8, i16, i32, i64)>(),
         others in any::<(bool, f32, f64, char, Option<u8>)>(),
         lists in (vec(any::<u64>(), 0..20), vec(".{0,40}", 0..20), btree_map(any::<u32>(), ".{0,3}", 0..20)),
@@ -332,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_a_value_or_an_error(bytes in vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_decode_or_fail(bytes in vec(any::<u8>(), 0..200)) {
         let _ = read::<Untagged>(&bytes);
         let _ = read::<(External, Flat)>(&bytes);
         let _ = read::<serde::de::IgnoredAny>(&bytes);
@@ -340,7 +340,7 @@ proptest! {
 }
 
 #[test]
-fn options_around_nothing_stay_apart() {
+fn nested_empty_options_stay_distinct() {
     type Three = Option<Option<Option<()>>>;
     let all: [(Three, &[u8]); 4] = [
         (None, &[0xc0]),
@@ -361,7 +361,7 @@ fn options_around_nothing_stay_apart() {
 }
 
 #[test]
-fn option_of_a_type_that_is_nothing_by_its_own_serialize_arrives() {
+fn option_of_a_type_that_serializes_as_nil_round_trips() {
     #[derive(Debug, PartialEq)]
     struct Quiet;
     impl Serialize for Quiet {
@@ -379,7 +379,7 @@ fn option_of_a_type_that_is_nothing_by_its_own_serialize_arrives() {
 }
 
 #[test]
-fn wide_integer_arrives_and_is_refused_where_serde_cannot_read_it() {
+fn wide_integer_round_trips_and_is_rejected_where_serde_cannot_read_it() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(untagged)]
     enum Buffered {
@@ -400,7 +400,7 @@ fn wide_integer_arrives_and_is_refused_where_serde_cannot_read_it() {
         let Err(EncodeError::Serialize(text)) = refused else { panic!("{refused:?}") };
         assert!(text.contains("128-bit integers"), "{text}");
     }
-    // Nothing is there that could not be read.
+    // The value contains nothing that could not be read.
     encode_message(&Flattened { inner: BTreeMap::new() }, 1000, |_| ()).unwrap();
 }
 
@@ -413,7 +413,7 @@ fn path_that_is_not_utf_8_is_an_error_at_the_sender() {
 }
 
 #[test]
-fn payload_arrives_in_every_representation() {
+fn payload_round_trips_in_every_representation() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(untagged)]
     enum Either {
@@ -423,7 +423,7 @@ fn payload_arrives_in_every_representation() {
     arrives(Either::Bytes(vec![1, 2, 3].into()));
     arrives(Either::Number(0));
     arrives(vec![Some(Payload::default()), None]);
-    // Within a tagged variant that serde has to buffer, the bytes are in the message itself.
+    // In a tagged variant, which serde buffers, the bytes are in the message itself.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(tag = "kind")]
     enum Outer {
@@ -452,7 +452,7 @@ fn sequence_of_unknown_length_takes_no_memory_beyond_the_limit() {
 }
 
 #[test]
-fn serialize_that_does_not_keep_its_word_is_an_error_at_the_sender() {
+fn serialize_with_a_wrong_length_is_an_error_at_the_sender() {
     struct Liar;
     impl Serialize for Liar {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -468,7 +468,7 @@ fn serialize_that_does_not_keep_its_word_is_an_error_at_the_sender() {
 }
 
 #[test]
-fn unsigned_integer_takes_its_shortest_form() {
+fn unsigned_integer_has_its_shortest_form() {
     let bounds = [0, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
     for value in bounds {
         has_bytes(&value, &rmp_serde::to_vec(&value).unwrap());
@@ -479,7 +479,7 @@ fn unsigned_integer_takes_its_shortest_form() {
 }
 
 #[test]
-fn parts_that_are_left_over_or_missing_are_an_error() {
+fn surplus_or_missing_parts_are_an_error() {
     assert!(matches!(read::<(u8, u8)>(&[0x93, 1, 2, 3]), Err(DecodeError::Deserialize(_))));
     assert!(matches!(read::<(u8, u8)>(&[0x91, 1]), Err(DecodeError::Deserialize(_))));
     assert!(matches!(read::<Vec<u8>>(&[0xdd, 0xff, 0xff, 0xff, 0xff, 0]), Err(DecodeError::Deserialize(_))));

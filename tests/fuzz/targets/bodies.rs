@@ -12,11 +12,11 @@ use std::sync::LazyLock;
 use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::words::{Counting, Counts, WordList};
 use roadshow::registry::{Registry, SchemaTable};
 use roadshow::wire::{
     Body, CallFailure, EncodeError, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES,
 };
+use roadshow::words::{Counting, Counts, WordList};
 use roadshow_fuzz::{Script, peak_of};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

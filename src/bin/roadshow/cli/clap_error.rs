@@ -1,4 +1,4 @@
-//! What clap says of a command line, as one line with the next step.
+//! Errors of clap as one line with the next step.
 
 use std::process::ExitCode;
 
@@ -7,11 +7,11 @@ use clap::error::ErrorKind;
 use crate::error::one_line;
 use crate::exit;
 
-/// Prints what was asked for, or what is wrong, and gives the exit code.
+/// Prints the help or the error, and returns the exit code.
 pub(crate) fn end(error: &clap::Error, roadshow: &clap::Command) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that has had enough is no failure.
+            // A closed pipe is no failure: `roadshow --help | head -1` succeeds.
             let _ = error.print();
             ExitCode::from(exit::OK)
         }
@@ -27,15 +27,17 @@ pub(crate) fn end(error: &clap::Error, roadshow: &clap::Command) -> ExitCode {
     }
 }
 
-/// From what clap renders: the error, and perhaps a tip, before the usage and where to look.
+/// Reduces clap's rendering to the error and its tip, without the usage.
 fn line(rendered: &str, command: &str) -> String {
+    // clap renders "error", "tip", "usage" and a closing line as paragraphs. Its error context has the parts,
+    // too, but each kind of error has other parts.
     let ends = ["\n\nUsage:", "\n\nFor more information"].map(|end| rendered.find(end));
     let end = ends.into_iter().flatten().min().unwrap_or(rendered.len());
     let parts = rendered[..end].split("\n\n").map(one_line).filter(|part| !part.is_empty());
     format!("{}; `{command} --help` explains", parts.collect::<Vec<_>>().join("; "))
 }
 
-/// The command that was given, without its arguments.
+/// Names the subcommand that was given, without its arguments.
 fn command(mut given: impl Iterator<Item = String>, roadshow: &clap::Command) -> String {
     let (mut words, mut at) = (vec![roadshow.get_name()], roadshow);
     while let Some(next) = given.next().and_then(|word| at.find_subcommand(word)) {

@@ -1,4 +1,4 @@
-//! Which cluster a command is for, what proves that it may ask, and the way to its desks.
+//! Cluster selection: address and token from arguments, environment or sessions, and the token RPC to it.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,20 +11,19 @@ use crate::cli::values::Address;
 use crate::error::{CliError, CliResult};
 use crate::session::{Session, SessionRoot};
 
-/// Which cluster is meant.
+/// Arguments that select a cluster.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArgs {
-    /// The head's address; else ROADSHOW_ADDRESS, else the newest session of yours on this machine.
+    /// Address of the head [default: ROADSHOW_ADDRESS, else your newest session on this machine]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) address: Option<Address>,
-    /// A file with the cluster's token, or - for the standard input; else ROADSHOW_TOKEN, else that of
-    /// a session of yours on this machine with that address.
+    /// File with the cluster's token, or - for standard input [default: ROADSHOW_TOKEN, else the token of your session with that address]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<TokenFile>,
 }
 
-/// What the environment says about it.
+/// Environment variables that select a cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     address: Option<OsString>,
@@ -33,7 +32,7 @@ pub(crate) struct Environment {
 
 impl Environment {
     pub(crate) fn read() -> Self {
-        // An empty variable is one that somebody meant to unset.
+        // `ROADSHOW_TOKEN= roadshow ...` is the usual way to unset a variable for one command.
         let read = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         Self { address: read("ROADSHOW_ADDRESS"), token: read("ROADSHOW_TOKEN") }
     }
@@ -42,7 +41,7 @@ impl Environment {
         let Some(value) = &self.address else { return Ok(None) };
         let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(str::parse);
         parsed.map(Some).map_err(|error| {
-            CliError::usage(format!("ROADSHOW_ADDRESS is {value:?}: {error}"), "set it anew, or unset it")
+            CliError::usage(format!("ROADSHOW_ADDRESS is {value:?}: {error}"), "correct it, or unset it")
         })
     }
 
@@ -55,18 +54,20 @@ impl Environment {
     }
 }
 
-/// A cluster, and what it will be shown.
+/// Selected cluster: the head's addresses and the token.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// The head's, at least one, in the order in which they are tried.
+    /// Addresses of the head, at least one, in the order of the attempts.
     addresses: Vec<SocketAddr>,
-    /// The one that has answered.
+    /// Address of the first successful connection.
+    // Later connections go to the same address: a name may resolve to two machines, and a list that is read in
+    // pages must come from one of them.
     answered: OnceLock<SocketAddr>,
     token: TokenText,
 }
 
 impl ClusterArgs {
-    /// The cluster that is meant.
+    /// Resolves the arguments to a cluster.
     pub(crate) fn target(&self) -> CliResult<Target> {
         self.find(&Environment::read(), &SessionRoot::of_this_user().sessions())
     }
@@ -82,7 +83,7 @@ impl ClusterArgs {
     }
 }
 
-/// The token of the cluster at one of these addresses.
+/// Finds the token of the cluster at one of these addresses.
 pub(crate) fn find_token(
     file: Option<&TokenFile>,
     environment: &Environment,
@@ -95,7 +96,8 @@ pub(crate) fn find_token(
     if let Some(token) = environment.token()? {
         return Ok(token);
     }
-    // The newest first: an address may have been another cluster's before.
+    // A living session wins: its address may have belonged to another cluster before. The sort is stable, so
+    // the newest stays first among equals.
     let is_meant = |address: Option<SocketAddr>| address.is_some_and(|address| addresses.contains(&address));
     let known = sessions
         .iter()
@@ -118,11 +120,11 @@ fn newest(sessions: &[Session]) -> CliResult<SocketAddr> {
     })
 }
 
-/// The way to the desks of a cluster.
+/// Opens token RPC connections to the processes of a cluster.
 pub(crate) trait AdminConnector {
     type Exchange: AdminTransport;
 
-    /// The head's address.
+    /// Address of the head.
     fn head_address(&self) -> SocketAddr;
 
     async fn open(
@@ -175,13 +177,13 @@ mod tests {
     use crate::session::tests::{Scratch, node};
     use crate::session::{Role, write_private};
 
-    const NOBODY: &Environment = &Environment { address: None, token: None };
+    const UNSET: &Environment = &Environment { address: None, token: None };
 
     fn at(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// Two sessions, the newer one first: one on port 2, whose process is gone, and a living one on port 1.
+    /// Two sessions, the newer one first: a dead one on port 2 and a live one on port 1.
     fn sessions(scratch: &Scratch) -> Vec<Session> {
         let made = |port: u16, pids: &[(Role, u32)]| {
             let dir = scratch.0.join(port.to_string());
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_the_argument_s_then_the_environment_s_then_a_living_session_s() {
+    fn address_comes_from_argument_then_environment_then_live_session() {
         let scratch = Scratch::new();
         let sessions = sessions(&scratch);
         let environment = environment("127.0.0.1:8", "word");
@@ -213,11 +215,11 @@ mod tests {
             |reach: ClusterArgs, environment| reach.find(environment, &sessions).unwrap().head_address();
         assert_eq!(found(reach(Some("127.0.0.1:9"), None), &environment), at(9));
         assert_eq!(found(reach(None, None), &environment), at(8));
-        assert_eq!(found(reach(None, None), NOBODY), at(1));
+        assert_eq!(found(reach(None, None), UNSET), at(1));
     }
 
     #[test]
-    fn the_token_is_the_file_s_then_the_environment_s_then_that_of_the_session_at_the_address() {
+    fn token_comes_from_file_then_environment_then_session_at_the_address() {
         let scratch = Scratch::new();
         let sessions = sessions(&scratch);
         let path = scratch.0.join("file");
@@ -226,16 +228,16 @@ mod tests {
         let found = |reach: ClusterArgs, environment| reach.find(environment, &sessions).unwrap().token;
         assert_eq!(found(reach(None, path.to_str()), &environment).reveal(), "file");
         assert_eq!(found(reach(None, None), &environment).reveal(), "word");
-        assert_eq!(found(reach(Some("127.0.0.1:2"), None), NOBODY).reveal(), "session2");
-        assert_eq!(found(reach(None, None), NOBODY).reveal(), "session1");
+        assert_eq!(found(reach(Some("127.0.0.1:2"), None), UNSET).reveal(), "session2");
+        assert_eq!(found(reach(None, None), UNSET).reveal(), "session1");
     }
 
     #[test]
-    fn without_a_cluster_or_a_token_the_failure_says_which_is_missing() {
+    fn missing_cluster_and_missing_token_have_their_own_exit_codes() {
         let code =
             |reach: ClusterArgs, environment: &Environment| reach.find(environment, &[]).unwrap_err().code;
-        assert_eq!(code(reach(None, None), NOBODY), exit::UNREACHABLE);
-        assert_eq!(code(reach(Some("127.0.0.1:9"), None), NOBODY), exit::REFUSED);
+        assert_eq!(code(reach(None, None), UNSET), exit::UNREACHABLE);
+        assert_eq!(code(reach(Some("127.0.0.1:9"), None), UNSET), exit::REFUSED);
         assert_eq!(code(reach(None, None), &environment("nowhere", "word")), exit::USAGE);
         assert_eq!(code(reach(None, None), &environment("127.0.0.1:9", "two words")), exit::REFUSED);
     }

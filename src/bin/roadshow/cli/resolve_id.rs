@@ -1,4 +1,4 @@
-//! From what somebody typed to what is meant: an id, its beginning, or a name.
+//! Resolves an id, a prefix of an id or a name to one row of a list.
 
 use roadshow::admin::{Admin, AdminTransport};
 
@@ -6,18 +6,18 @@ use crate::cli::values::significant;
 use crate::error::{CliError, CliResult};
 use crate::output::rows::Row;
 
-/// How much of an id must be given, unless it is all of it: less is rather a name, or a mistake.
+/// Minimum length of an id prefix, in characters. A shorter text is a name or a typing error.
 const PREFIX_CHARS_MIN: usize = 4;
 
-/// How many are named when several fit.
+/// Maximum number of candidates in the error for an ambiguous text.
 const CANDIDATES_SHOWN_MAX: usize = 3;
 
-/// The one that is meant: by its complete id, by its name, or by a shortened id.
+/// Resolves the text to one row: by its complete id, its name or an id prefix.
 ///
 /// # Errors
 ///
-/// [`CliError`] if none fits, or several do. The name of one that goes on and the shortened id of another are
-/// both meant as often, so neither is guessed; the complete id is always clear.
+/// [`CliError`] if no row matches, or several do. A text that is the name of one row and an id prefix of
+/// another is ambiguous and refused: `kill` must not guess. The complete id is never ambiguous.
 pub(crate) fn resolve<'a, T: Row>(rows: &'a [T], text: &str) -> CliResult<&'a T> {
     if let Some(row) = rows.iter().find(|row| row.id().eq_ignore_ascii_case(text)) {
         return Ok(row);
@@ -27,7 +27,7 @@ pub(crate) fn resolve<'a, T: Row>(rows: &'a [T], text: &str) -> CliResult<&'a T>
     let shortened = Some(of(is_id)).filter(|found| !found.is_empty()).unwrap_or_else(|| of(begins_id));
     let found: Vec<&T> = match &named[..] {
         [] => shortened,
-        // One that has ended leaves the name to the one that goes on.
+        // A name is free again when its owner has ended, so dead rows do not compete with a live one.
         _ => {
             let others = shortened.into_iter().filter(|row| !row.has_ended() && !is_name(*row, text));
             named.iter().copied().chain(others).collect()
@@ -40,40 +40,41 @@ pub(crate) fn resolve<'a, T: Row>(rows: &'a [T], text: &str) -> CliResult<&'a T>
     }
 }
 
-/// The one that is meant, as [`find`] has it, of those that the head says may be.
+/// Resolves the text, as [`resolve`] does, among the candidates that the head returns.
 pub(crate) async fn find_at<T: Row, E: AdminTransport>(head: &mut Admin<E>, text: &str) -> CliResult<T> {
+    // The head filters: a cluster may list millions of dead actors.
     let mut rows = head.meant::<T>(text).await?;
     let key = resolve(&rows, text)?.key();
     let at = rows.iter().position(|row| row.key() == key);
-    Ok(rows.swap_remove(at.expect("it was found among them")))
+    Ok(rows.swap_remove(at.expect("the key is that of a row")))
 }
 
 fn not_found<T: Row>(rows: &[T], text: &str) -> CliError {
     let one = T::NOUN;
     if let Some(over) = rows.iter().rfind(|row| row.names().contains(&text)) {
         let text = format!("the {one} called {text:?} has ended: {}", over.id());
-        return CliError::unknown(text, "one that has ended is found by its id");
+        return CliError::unknown(text, "give its id: a name finds only what has not ended");
     }
-    let next = format!("`roadshow list {one}s` shows those that there are");
+    let next = format!("`roadshow list {one}s` lists all");
     CliError::unknown(format!("there is no {one} {text:?}"), next)
 }
 
 fn unclear<T: Row>(found: &[&T], text: &str) -> CliError {
     let ids = found.iter().take(CANDIDATES_SHOWN_MAX).map(|row| match is_name(*row, text) {
-        true => format!("{}, which is called so", row.id()),
+        true => format!("{}, which has that name", row.id()),
         false => row.id(),
     });
     let ids: Vec<String> = ids.collect();
-    // The head tells of some of those whose ids begin so.
+    // The head stops after a few candidates, so the number of all of them is unknown.
     let (how_many, more) = match found.len() {
         few @ ..=CANDIDATES_SHOWN_MAX => (few.to_string(), ""),
         _ => (format!("more than {CANDIDATES_SHOWN_MAX}"), "; ..."),
     };
-    let text = format!("{text:?} may be any of {how_many} {}s ({}{more})", T::NOUN, ids.join("; "));
-    CliError::unknown(text, "give all of the id, with the zeros before it")
+    let text = format!("{text:?} matches {how_many} {}s ({}{more})", T::NOUN, ids.join("; "));
+    CliError::unknown(text, "give the complete id, with its leading zeros")
 }
 
-/// All of an id but the zeros that fill it up.
+/// Compares complete ids, without leading zeros.
 fn is_id<T: Row>(row: &T, text: &str) -> bool {
     significant(&row.id()).eq_ignore_ascii_case(significant(text))
 }
@@ -94,7 +95,7 @@ mod tests {
     use crate::{exit, test_cluster};
 
     #[test]
-    fn an_id_its_beginning_and_a_name_find_the_one() {
+    fn id_id_prefix_and_name_resolve_to_a_row() {
         let nodes = test_cluster::nodes();
         for text in ["a1b2000000000001", "A1B2000000000001", "a1b2", "head"] {
             assert_eq!(resolve(&nodes, text).unwrap().hostname, "head", "{text}");
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(resolve(&actors, "counter").unwrap().id(), "0000000000000001");
     }
 
-    /// Actors of these numbers, called so, each alive or dead.
+    /// Actors with these ids, names and states.
     fn actors(described: &[(u64, &str, &str)]) -> Vec<ActorInfo> {
         let one = test_cluster::actors().remove(0);
         let described = described.iter().map(|(id, name, state)| {
@@ -117,43 +118,43 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_reads_as_the_id_of_another_is_refused_and_the_complete_id_is_clear() {
+    fn name_that_is_also_an_id_of_another_is_refused_but_complete_id_resolves() {
         let both = actors(&[(1, "a", "ALIVE"), (0xa, "b", "ALIVE"), (0xb, "face", "ALIVE")]);
         for text in ["a", "b"] {
             let failure = resolve(&both, text).unwrap_err();
             assert_eq!(failure.code, exit::NO_SUCH_THING);
-            let expected = "which is called so; 000000000000000";
+            let expected = "which has that name; 000000000000000";
             assert!(failure.to_string().contains(expected), "{failure}");
             assert!(
-                failure.to_string().ends_with("give all of the id, with the zeros before it"),
+                failure.to_string().ends_with("give the complete id, with its leading zeros"),
                 "{failure}"
             );
         }
         assert_eq!(resolve(&both, "000000000000000A").unwrap().id(), "000000000000000a");
         assert_eq!(resolve(&both, "0000000000000001").unwrap().id(), "0000000000000001");
-        // Nothing else is meant by these.
+        // Only one row matches each of these.
         assert_eq!(resolve(&both, "1").unwrap().id(), "0000000000000001");
         assert_eq!(resolve(&both, "face").unwrap().id(), "000000000000000b");
     }
 
     #[test]
-    fn a_living_actor_is_found_by_its_name_before_an_ended_one_by_its_short_id() {
+    fn name_of_live_actor_wins_over_short_id_of_dead_one() {
         let ended = actors(&[(1, "a", "ALIVE"), (0xa, "b", "DEAD"), (0xb, "a", "DEAD")]);
         assert_eq!(resolve(&ended, "a").unwrap().id(), "0000000000000001");
         assert_eq!(resolve(&ended, "000000000000000a").unwrap().id(), "000000000000000a");
     }
 
     #[test]
-    fn a_name_that_begins_the_id_of_another_is_refused() {
+    fn name_that_is_an_id_prefix_of_another_is_refused() {
         let both = actors(&[(1, "beef", "ALIVE"), (0xbeef_0000_0000_0000, "other", "ALIVE")]);
         assert_eq!(resolve(&both, "beef").unwrap_err().code, exit::NO_SUCH_THING);
-        // Its name is the beginning of its own id.
+        // The name is a prefix of the row's own id.
         let own = actors(&[(0xbeef_0000_0000_0000, "beef", "ALIVE"), (2, "other", "ALIVE")]);
         assert_eq!(resolve(&own, "beef").unwrap().id(), "beef000000000000");
     }
 
     #[test]
-    fn what_is_not_there_or_not_clear_is_no_find() {
+    fn unknown_and_ambiguous_texts_do_not_resolve() {
         let actors = test_cluster::actors();
         for text in ["9", "0000", "", "old"] {
             assert_eq!(resolve(&actors, text).unwrap_err().code, exit::NO_SUCH_THING, "{text}");
@@ -162,7 +163,7 @@ mod tests {
         assert!(over.contains("has ended: 0000000000000002"), "{over}");
         let unclear = resolve(&actors, "00000000").unwrap_err().to_string();
         assert!(unclear.contains("0000000000000001; 0000000000000002"), "{unclear}");
-        // Too short to be the beginning of an id.
+        // Shorter than the minimum prefix.
         assert!(resolve(&test_cluster::nodes(), "a1b").is_err());
     }
 }

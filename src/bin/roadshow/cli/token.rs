@@ -1,4 +1,4 @@
-//! A cluster's token, as it is given, found and kept. It never shows in debug output.
+//! Cluster token as the operator gives it. Debug output never shows it.
 
 use std::fmt;
 use std::fs::File;
@@ -8,19 +8,19 @@ use std::str::FromStr;
 
 use crate::error::{CliError, CliResult};
 
-/// The longest text that is taken for a token.
+/// Maximum length of a token in bytes.
 const TOKEN_BYTES_MAX: usize = 4 << 10;
 
-/// What to do without one.
+/// Next step in errors about a missing or wrong token.
 pub(crate) const HOW_TO_GET_ONE: &str =
-    "set ROADSHOW_TOKEN, or give --token-file, to what `roadshow start --head` printed";
+    "set ROADSHOW_TOKEN, or give --token-file, with the token that `roadshow start --head` printed";
 
-/// A token, one word.
+/// Token text: one word, not yet verified.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct TokenText(String);
 
 impl TokenText {
-    /// The text, for whoever is to have it.
+    /// Returns the secret text.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -31,6 +31,7 @@ impl FromStr for TokenText {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
+        // Quotes and backslashes would break the command that `roadshow start --head` prints for copying.
         let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '\'' | '"' | '\\');
         match text {
             "" => Err("it is empty".to_owned()),
@@ -48,7 +49,7 @@ impl fmt::Debug for TokenText {
     }
 }
 
-/// Where a token is to be read from.
+/// Source of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenFile {
     StandardInput,
@@ -81,6 +82,7 @@ impl TokenFile {
 
 fn token(from: impl Read, path: &Path) -> CliResult<TokenText> {
     let mut text = String::new();
+    // Two bytes above the limit: a newline after the longest token is fine, a longer text fails to parse.
     from.take(TOKEN_BYTES_MAX as u64 + 2)
         .read_to_string(&mut text)
         .map_err(|error| unreadable(path, &error))?;
@@ -99,7 +101,7 @@ mod tests {
     use crate::exit;
 
     #[test]
-    fn a_token_is_one_word_that_does_not_show() {
+    fn token_is_one_word_and_hidden_in_debug_output() {
         let token: TokenText = " rs1_abc\n".parse().unwrap();
         assert_eq!((token.reveal(), format!("{token:?}").as_str()), ("rs1_abc", "TokenText(..)"));
         for text in ["", " \n", "a b", "a'b", "é", &"a".repeat(TOKEN_BYTES_MAX + 1)] {
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_token_is_a_refusal() {
+    fn file_without_token_ends_with_exit_code_refused() {
         let missing = TokenFile::At(PathBuf::from("/proc/self/nothing")).read().unwrap_err();
         assert_eq!(missing.code, exit::REFUSED);
         let none = token(&b"\n"[..], Path::new("file")).unwrap_err();

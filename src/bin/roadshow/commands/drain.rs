@@ -1,4 +1,4 @@
-//! `roadshow drain`: takes a node out of the cluster in order.
+//! `roadshow drain`: removes a node from the cluster gracefully.
 
 use roadshow::model::NodeInfo;
 use serde_json::json;
@@ -8,16 +8,16 @@ use crate::cli::resolve_id::find_at;
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
 
-/// Takes a node out of the cluster in order: it gets no new work, and ends when its jobs have.
+/// Removes a node from the cluster gracefully: it gets no new work, and ends when its jobs have ended.
 ///
-/// The head's node cannot be drained: stop the cluster instead.
+/// The node of the head cannot be drained; use `roadshow stop` there to end the cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow drain a1b2c3d4")]
 pub(crate) struct Arguments {
-    /// The node's id, or what it is called if no other is called so.
+    /// Id of the node, or its name if no other node has that name.
     #[arg(value_name = "NODE")]
     node: String,
-    /// Print one JSON object.
+    /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -33,16 +33,16 @@ pub(crate) async fn run(
     let node: NodeInfo = find_at(&mut head, &arguments.node).await?;
     if node.is_head {
         return Err(CliError::failed(
-            format!("the node {} is the head's, and through its port the cluster is reached", node.node_id),
-            "`roadshow stop` on its machine ends the cluster",
+            format!("the node {} is the head's, and the cluster needs it", node.node_id),
+            "to end the cluster, run `roadshow stop` on its machine",
         ));
     }
     head.drain(node.node_id).await?;
     match arguments.json {
         true => output.json(&json!({ "draining": node.node_id })),
         false => output.print(&format!(
-            "The node {} ({}) gets no new work and ends when its jobs have; `roadshow list nodes` shows it. \
-             What it leaves on its machine is then removed by `roadshow stop` there.\n",
+            "The node {} ({}) is draining: it gets no new work, and ends when its jobs have ended. \
+             `roadshow list nodes` shows its state; then run `roadshow stop` on its machine.\n",
             node.node_id, node.address
         )),
     }
@@ -56,7 +56,7 @@ mod tests {
     use crate::test_cluster::{Cluster, OTHER};
 
     #[tokio::test]
-    async fn a_node_is_drained_by_its_name() {
+    async fn node_is_drained_by_its_name() {
         let reach = ClusterArgs { address: None, token_file: None };
         let arguments = Arguments { node: "other".to_owned(), json: true, reach };
         let cluster = Cluster::new();

@@ -1,4 +1,4 @@
-//! `roadshow get`: all that is known of one thing.
+//! `roadshow get`: all fields of one entity.
 
 use roadshow::admin::{Admin, AdminTransport};
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
@@ -12,20 +12,20 @@ use crate::output::Output;
 use crate::output::rows::{Row, last_part};
 use crate::output::table::{PLACEHOLDER, sheet};
 
-/// Shows all that is known of one node, actor, job or worker, or of the tasks of one function.
+/// Shows all fields of one node, actor, job or worker, or the task counts of one function.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Example:\n  roadshow get actor counter\n\nAn id may be given by its first four \
-    characters, or without the zeros before it."
+    after_long_help = "Example:\n  roadshow get actor counter\n\nAn id may be shortened to its first four \
+    characters, and its leading zeros may be omitted."
 )]
 pub(crate) struct Arguments {
-    /// What it is.
+    /// Kind of the entity.
     #[arg(value_enum)]
     kind: Kind,
-    /// Its id, or its name if it has one.
+    /// Id of the entity, or its name
     #[arg(value_name = "ID")]
     id: String,
-    /// Print a JSON object.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -64,13 +64,14 @@ async fn show<T: Row, E: AdminTransport>(
     output.print(&sheet(&entries))
 }
 
-/// The tasks of one function on all workers, by the function's name or the last part of that.
+/// Shows the task counts of a function over all workers, by its full name or the last part of it.
 fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
     let text = &arguments.id;
     let is_it = |function: &&TaskCount| function.name == *text;
-    let is_called_so = |function: &&TaskCount| last_part(&function.name) == text;
+    let is_last_part = |function: &&TaskCount| last_part(&function.name) == text;
+    // A full name wins over the last part of another one.
     let named: [Vec<&TaskCount>; 2] =
-        [functions.iter().filter(is_it).collect(), functions.iter().filter(is_called_so).collect()];
+        [functions.iter().filter(is_it).collect(), functions.iter().filter(is_last_part).collect()];
     for found in named {
         match found[..] {
             [] => {}
@@ -83,16 +84,16 @@ fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Ou
                 return output.print(&sheet(&entries));
             }
             [one, other, ..] => {
-                let text = format!("{text:?} may be {} or {}", one.name, other.name);
-                return Err(CliError::unknown(text, "give all of the name"));
+                let text = format!("{text:?} matches {} and {}", one.name, other.name);
+                return Err(CliError::unknown(text, "give the full name"));
             }
         }
     }
-    let next = "`roadshow summary tasks` shows those that there are";
+    let next = "`roadshow summary tasks` lists all";
     Err(CliError::unknown(format!("there is no task function {text:?}"), next))
 }
 
-/// A value as people write it.
+/// Formats a JSON value for people.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => PLACEHOLDER.to_owned(),
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_thing_is_shown_whole() {
+    async fn all_fields_of_one_entity_are_shown() {
         let (outcome, out) = got(Kind::Actors, "counter", false).await;
         outcome.unwrap();
         assert!(out.starts_with("actor_id   0000000000000001\nclass      app::Counter\n"), "{out}");
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tasks_of_a_function_are_counted_on_all_workers() {
+    async fn tasks_of_a_function_are_counted_over_all_workers() {
         for name in ["app::square", "square"] {
             let (outcome, out) = got(Kind::Tasks, name, true).await;
             outcome.unwrap();
@@ -147,13 +148,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_there_is_not_has_an_exit_code_of_its_own() {
+    async fn unknown_entity_has_its_own_exit_code() {
         let (outcome, out) = got(Kind::Workers, "77", false).await;
         let failure = outcome.unwrap_err();
         assert_eq!((failure.code, out.as_str()), (exit::NO_SUCH_THING, ""));
-        assert_eq!(
-            failure.to_string(),
-            "there is no worker \"77\"; `roadshow list workers` shows those that there are"
-        );
+        assert_eq!(failure.to_string(), "there is no worker \"77\"; `roadshow list workers` lists all");
     }
 }

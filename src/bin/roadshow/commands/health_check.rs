@@ -1,4 +1,4 @@
-//! `roadshow health-check`: whether a cluster works, for probes.
+//! `roadshow health-check`: health of a cluster as an exit code, for probes.
 
 use roadshow::admin::AlertKind;
 use roadshow::model::{NodeInfo, NodeState};
@@ -8,16 +8,14 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
 
-/// Says by its exit code whether the cluster works: 3 if the head does not answer or its own node does not
-/// work, 1 if the head cannot keep its state, else 0.
+/// Reports the health of the cluster by its exit code: 0 if the cluster works, 3 if the head does not answer or its
+/// own node does not work, 1 if the head cannot persist its state.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_long_help = "Example, as a probe within the container of a node:\n  roadshow health-check\n\n\
-    Without --address it asks the head of the newest session of its user there. A node listens at one \
-    address, which is 127.0.0.1 only if --host said so."
-)]
+#[command(after_long_help = "Example, as a probe in the container of a node:\n  roadshow health-check\n\n\
+    Without --address the command asks the head of your newest session on this machine. A node listens on \
+    one address only, which is 127.0.0.1 only with --host 127.0.0.1.")]
 pub(crate) struct Arguments {
-    /// Print one JSON object.
+    /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -32,14 +30,14 @@ pub(crate) async fn run(
     let mut head = desks.head().await?;
     let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
-    let living = nodes.iter().filter(works).count();
+    let live = nodes.iter().filter(works).count();
     let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState) {
-        let next = "until then do not end the head: what it has not kept would be forgotten";
+        let next = "do not stop the head before: changes that it has not persisted would be lost";
         Some(CliError::failed(&alert.text, next))
     } else if !nodes.iter().filter(works).any(|node| node.is_head) {
         Some(CliError::unreachable(
             "the head answers, but its own node does not work",
-            "look at `roadshow list nodes` and at the agent's log on the head's machine",
+            "see `roadshow list nodes`, and the agent's log on the head's machine",
         ))
     } else {
         None
@@ -47,9 +45,9 @@ pub(crate) async fn run(
     let (address, healthy) = (desks.head_address(), failure.is_none());
     if arguments.json {
         let alerts: Vec<_> = alerts.iter().map(|alert| &alert.text).collect();
-        output.json(&json!({ "healthy": healthy, "address": address, "nodes": living, "alerts": alerts }))?;
+        output.json(&json!({ "healthy": healthy, "address": address, "nodes": live, "alerts": alerts }))?;
     } else if healthy {
-        output.print(&format!("The cluster at {address} works; its living nodes: {living}.\n"))?;
+        output.print(&format!("The cluster at {address} works; live nodes: {live}.\n"))?;
     }
     failure.map_or(Ok(()), Err)
 }
@@ -67,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_cannot_keep_its_state_is_not_healthy() {
+    async fn head_that_cannot_persist_its_state_is_not_healthy() {
         let cluster = Cluster::new();
         cluster.state().alerts.push(alert("HEAD_STATE", "the disk is full"));
         let (outcome, out) = asked(&cluster).await;
@@ -79,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cluster_that_works_says_so() {
+    async fn working_cluster_is_healthy() {
         let (outcome, out) = asked(&Cluster::new()).await;
         outcome.unwrap();
         let health: serde_json::Value = serde_json::from_str(&out).unwrap();

@@ -1,4 +1,4 @@
-//! `roadshow list`: the nodes, actors, tasks, jobs or workers of a cluster.
+//! `roadshow list`: nodes, actors, tasks, jobs or workers of a cluster.
 
 use std::num::NonZero;
 
@@ -13,24 +13,26 @@ use crate::output::Output;
 use crate::output::rows::Row;
 use crate::output::table::Table;
 
-/// How many rows a table has, unless it is said otherwise.
+/// Default maximum number of rows of a table.
 const ROWS: NonZero<usize> = NonZero::new(100).unwrap();
 
 /// Lists the nodes, actors, tasks, jobs or workers of a cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLE)]
 pub(crate) struct Arguments {
-    /// What to list.
+    /// Kind of entity to list.
     #[arg(value_enum)]
     kind: Kind,
-    /// Only those of which this holds; may be given again for more conditions.
+    /// Show only the rows that meet this condition; give it again for more conditions.
     #[arg(long, value_name = "KEY=VALUE|KEY!=VALUE")]
     filter: Vec<Filter>,
-    /// How many to show at most: rather those that go on than those that have ended, and rather the latest.
-    /// 100 in a table, all in JSON by default. A note on the standard error says what is left out.
+    /// Maximum number of rows [default: 100 in a table, unlimited with --json]
+    ///
+    /// Entities that have not ended come first, and the newest first. A note on standard error reports how many rows were
+    /// left out.
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
-    /// Go on with what the list before left out: the cursor that its note names.
+    /// Continue an earlier list at the cursor from its note.
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
     /// Print a JSON array.
@@ -44,10 +46,10 @@ const EXAMPLE: &str = "\
 Example:
   roadshow list actors --filter state=ALIVE --filter class=app::Counter
 
-Keys are the fields of --json but resources, available, labels and usage; _id may be left out, as in job=3.
-Ids may be given without the zeros before them. The head filters, and sends no more rows than are shown.";
+Keys are the fields of --json except resources, available, labels and usage. The suffix _id may be omitted, as in
+job=3, and so may the leading zeros of an id. The head filters the rows before it sends them.";
 
-/// What a cluster consists of.
+/// Kind of entity in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     #[value(alias = "node")]
@@ -75,12 +77,12 @@ impl Kind {
 }
 
 impl Arguments {
-    /// `roadshow job list`.
+    /// Arguments of `roadshow job list`.
     pub(crate) const fn of_jobs(reach: ClusterArgs, limit: Option<NonZero<usize>>, json: bool) -> Self {
         Self { kind: Kind::Jobs, filter: Vec::new(), limit, after: None, json, reach }
     }
 
-    /// What clap cannot check, since it depends on two arguments.
+    /// Checks the filters against the kind, which clap cannot do for two dependent arguments.
     pub(crate) fn check(&self) -> CliResult<()> {
         let checked = self.query(1).check(self.kind.table());
         checked.map_err(|error| CliError::usage(error, "see `roadshow list --help`"))
@@ -117,7 +119,7 @@ async fn show<T: Row, E: AdminTransport>(
     let mut rows: Vec<T> = Vec::new();
     let more = loop {
         query.limit = limit.get() - rows.len();
-        // What is behind the last page alone; those before it have others behind them.
+        // Counting costs the head a scan of the whole list, so only the request for the last page asks for it.
         query.count = query.limit <= LIST_ROWS_MAX;
         let page = head.page::<T>(query.clone()).await?;
         rows.extend(page.rows);
@@ -130,8 +132,8 @@ async fn show<T: Row, E: AdminTransport>(
     if arguments.json {
         output.json(&rows)?;
     } else if rows.is_empty() {
-        let such = if arguments.filter.is_empty() { "" } else { " such" };
-        output.print(&format!("There is no{such} {}.\n", T::NOUN))?;
+        let matching = if arguments.filter.is_empty() { "" } else { " matching" };
+        output.print(&format!("There is no{matching} {}.\n", T::NOUN))?;
     } else {
         let mut table = Table::new(T::HEADERS);
         rows.iter().for_each(|row| table.push(row.cells()));
@@ -143,14 +145,14 @@ async fn show<T: Row, E: AdminTransport>(
     Ok(())
 }
 
-/// What is said of rows that are not shown.
+/// Note about rows that were left out.
 fn left_out(shown: usize, more: u64, cursor: &str, arguments: &Arguments) -> String {
-    let next = format!("--after {cursor} shows the next ones");
+    let next = format!("--after {cursor} shows the next rows");
     if arguments.after.is_some() {
-        return format!("{shown} are shown, and {more} more are behind them; {next}");
+        return format!("{shown} rows shown, {more} more follow; {next}");
     }
     let all = shown as u64 + more;
-    format!("{shown} of {all} are shown; --limit {all} shows all, {next}")
+    format!("{shown} of {all} rows shown; --limit {all} shows all, {next}")
 }
 
 #[cfg(test)]
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nodes_are_a_table_that_fits_a_terminal() {
+    async fn table_of_nodes_fits_a_terminal() {
         let (out, err) = listed(arguments(Kind::Nodes, &[], false)).await;
         let expected = "\
 NODE              STATE     ADDRESS         HEAD  CPU    WORKERS  ACTORS  NAME
@@ -220,20 +222,20 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
     }
 
     #[tokio::test]
-    async fn what_is_left_out_is_said() {
+    async fn omitted_rows_are_reported() {
         let some = Arguments { limit: NonZero::new(1), ..arguments(Kind::Nodes, &[], true) };
         let (out, err) = listed(some).await;
         assert_eq!(serde_json::from_str::<Vec<Value>>(&out).unwrap().len(), 1);
-        assert_eq!(err, "1 of 3 are shown; --limit 3 shows all, --after 1 shows the next ones\n");
+        assert_eq!(err, "1 of 3 rows shown; --limit 3 shows all, --after 1 shows the next rows\n");
 
         let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], false)).await;
-        assert_eq!(out, "There is no such job.\n");
+        assert_eq!(out, "There is no matching job.\n");
         let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], true)).await;
         assert_eq!(out, "[]\n");
     }
 
     #[tokio::test]
-    async fn pages_go_on_where_the_one_before_ended() {
+    async fn page_continues_where_the_previous_one_ended() {
         let page = |after: Option<&str>| Arguments {
             limit: NonZero::new(2),
             after: after.map(str::to_owned),
@@ -245,13 +247,13 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
         };
         let (out, err) = listed(page(None)).await;
         assert_eq!(shown(&out), ["head", "other"]);
-        assert_eq!(err, "2 of 3 are shown; --limit 3 shows all, --after 2 shows the next ones\n");
+        assert_eq!(err, "2 of 3 rows shown; --limit 3 shows all, --after 2 shows the next rows\n");
         let (out, err) = listed(page(Some("2"))).await;
         assert_eq!((shown(&out), err.as_str()), (vec!["other".to_owned()], ""));
     }
 
     #[tokio::test]
-    async fn the_head_filters_and_sends_what_is_shown() {
+    async fn head_filters_and_sends_only_the_rows_shown() {
         let cluster = Cluster::new();
         let arguments = arguments(Kind::Actors, &["state=alive", "job!=2"], false);
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
@@ -264,7 +266,7 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
     }
 
     #[test]
-    fn a_filter_needs_a_key_that_rows_have() {
+    fn filter_needs_a_key_of_the_kind() {
         assert_eq!(arguments(Kind::Nodes, &["state=dead", "node!=a1"], false).check(), Ok(()));
         let refused = arguments(Kind::Nodes, &["class=x"], false).check().unwrap_err();
         assert_eq!(refused.code, exit::USAGE);

@@ -1,4 +1,4 @@
-//! Subcommands: a module each.
+//! Subcommands, one module for each.
 
 pub(super) mod drain;
 pub(super) mod get;

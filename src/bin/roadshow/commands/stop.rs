@@ -1,4 +1,10 @@
-//! `roadshow stop`: ends what this user's sessions run on this machine, and removes what they leave.
+//! `roadshow stop`: stops the processes of this user's sessions on this machine, and removes their files.
+//!
+//! ```text
+//! SIGTERM to the daemons -> grace period -> SIGKILL to the daemons that are left
+//!   -> 500 ms for workers and drivers, whose control socket to the agent is closed -> SIGKILL to the rest
+//!   -> session directory removed
+//! ```
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,29 +19,29 @@ use crate::output::Output;
 use crate::output::table::count;
 use crate::session::{Process, Session, SessionRoot, all_ended, descendants};
 
-/// How long the processes that daemons have left get to end by themselves: they have lost their lifelines.
+/// Time for orphaned workers to exit by themselves: the end of their agent has closed their control socket.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
-/// How long a process that was killed may take to be gone. One that does not is stuck in the kernel.
+/// Time for a killed process to exit; one that takes longer is stuck in the kernel.
 const KILLED: Duration = Duration::from_secs(5);
 
-/// Ends the Roadshow processes of yours on this machine, and removes their sessions' files.
+/// Stops your Roadshow processes on this machine, and removes the files of their sessions.
 ///
-/// The head's state directory stays: `start --head` goes on from it. Other users' processes and those of
-/// other machines are left alone; run it on each.
+/// The head's state directory stays: the next `start --head` continues from it. Processes of other users and on other
+/// machines keep running; run the command on each machine.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow stop --force")]
 pub(crate) struct Arguments {
-    /// Kill at once, rather than let jobs and daemons end in order.
+    /// Kill immediately, instead of stopping jobs and daemons gracefully.
     #[arg(long)]
     force: bool,
-    /// How long daemons may take to end in order before they are killed.
+    /// Seconds for daemons to stop gracefully before they are killed.
     #[arg(long, value_name = "S", default_value = "10", value_parser = seconds, allow_negative_numbers = true)]
     grace_period: Duration,
-    /// Only the session in this directory.
+    /// Stop only the session in this directory.
     #[arg(long, value_name = "DIR")]
     session_dir: Option<PathBuf>,
-    /// Leave the logs where they are.
+    /// Keep the log files.
     #[arg(long)]
     keep_logs: bool,
     /// Print a JSON array.
@@ -43,23 +49,23 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// How a session is ended.
+/// Options for stopping a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StopOptions {
-    /// How long its daemons have; none at all if they are to be killed.
+    /// Time for daemons to stop gracefully; none kills them immediately.
     pub(crate) grace: Option<Duration>,
     pub(crate) keep_logs: bool,
 }
 
-/// What was ended.
+/// Result of stopping one session.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Stopped {
     session_dir: PathBuf,
-    /// Its daemons.
+    /// Process ids of the daemons.
     daemons: Vec<u32>,
-    /// What the daemons ran: workers, drivers, and what those have started.
+    /// Process ids of workers, drivers and their descendants.
     others: Vec<u32>,
-    /// Those of them that had to be killed.
+    /// Process ids, of either kind, that had to be killed.
     killed: Vec<u32>,
 }
 
@@ -74,17 +80,18 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliResult<(
             let text = format!("there is no session of yours alone in {}", dir.display());
             match Session::refused(dir) {
                 Some(why) => CliError::unknown(format!("{text}: {why}"), open_to_others(dir)),
-                None => {
-                    CliError::unknown(text, "`roadshow stop` without --session-dir ends all that there are")
-                }
+                None => CliError::unknown(
+                    text,
+                    "`roadshow stop` without --session-dir stops all sessions of yours",
+                ),
             }
         })?],
     };
     let grace = (!arguments.force).then_some(arguments.grace_period);
-    let manner = StopOptions { grace, keep_logs: arguments.keep_logs };
+    let options = StopOptions { grace, keep_logs: arguments.keep_logs };
     let mut stopped = Vec::new();
     for session in sessions {
-        stopped.push(stop(&session, manner)?);
+        stopped.push(stop(&session, options)?);
     }
     home.tidy();
     if arguments.session_dir.is_none() {
@@ -98,48 +105,48 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliResult<(
     }
 }
 
-/// What is said about a session that is left alone.
+/// Warning about a session that is skipped.
 fn skipped(dir: &Path, why: &io::Error) -> String {
     format!("warning: {} is skipped: {why}; {}", dir.display(), open_to_others(dir))
 }
 
-/// What to do about a session's directory that others can open.
+/// Next step for a session directory that other users can open.
 fn open_to_others(dir: &Path) -> String {
     format!(
-        "if you trust what is in it, run `chmod 700 {}` and stop it again; else see who has made it",
+        "if you trust its content, run `chmod 700 {}` and stop again; else find out who created it",
         dir.display()
     )
 }
 
-/// Ends a session's processes, and removes its files.
-pub(crate) fn stop(session: &Session, manner: StopOptions) -> CliResult<Stopped> {
+/// Stops the processes of a session, and removes its files.
+pub(crate) fn stop(session: &Session, options: StopOptions) -> CliResult<Stopped> {
     let daemons: Vec<Process> =
         session.live_processes().into_iter().filter_map(|record| record.open()).collect();
-    // Before the daemons end: afterwards nobody knows whose they were.
+    // Before the daemons end: the kernel then gives their children to init, and the link to the session is lost.
     let mut others = descendants(&daemons);
     let mut killed = Vec::new();
-    if let Some(grace) = manner.grace {
+    if let Some(grace) = options.grace {
         for daemon in &daemons {
             daemon.signal(Signal::TERM);
         }
         all_ended(&daemons, grace);
     }
-    // What has started meanwhile.
+    // A daemon may have started a worker between the first scan and its signal.
     let known: Vec<u32> = others.iter().map(|process| process.pid).collect();
     others.extend(descendants(&daemons).into_iter().filter(|process| !known.contains(&process.pid)));
     kill(&daemons, Duration::ZERO, &mut killed)?;
     kill(&others, LEFT_BEHIND, &mut killed)?;
-    session.remove(manner.keep_logs).map_err(|error| {
+    session.remove(options.keep_logs).map_err(|error| {
         let text =
             format!("the processes have ended, but {} cannot be removed: {error}", session.dir.display());
-        CliError::failed(text, "then remove what is left of it by hand")
+        CliError::failed(text, "remove the rest of it by hand")
     })?;
     let pids = |processes: &[Process]| processes.iter().map(|process| process.pid).collect();
     let (daemons, others) = (pids(&daemons), pids(&others));
     Ok(Stopped { session_dir: session.dir.clone(), daemons, others, killed })
 }
 
-/// Kills those that have not ended in time, and waits until they are gone.
+/// Kills the processes that are alive after the limit, and waits until they have exited.
 fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> CliResult<()> {
     for process in all_ended(processes, limit) {
         if process.signal(Signal::KILL) {
@@ -150,12 +157,12 @@ fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> CliRes
         [] => Ok(()),
         [process, ..] => Err(CliError::failed(
             format!("process {} does not end although it was killed", process.pid),
-            "it waits for a disk or a network file system; look at its state with `ps`",
+            "it waits for a disk or a network file system; check its state with `ps`",
         )),
     }
 }
 
-/// What was ended; of all sessions, or of the one that was asked for.
+/// Human-readable result, for all sessions or for the requested one.
 fn report(stopped: &[Stopped], of_all: bool) -> String {
     let mut report = String::new();
     let mut all = 0;
@@ -163,13 +170,13 @@ fn report(stopped: &[Stopped], of_all: bool) -> String {
         let session = session_dir.file_name().unwrap_or_default().to_string_lossy();
         all += daemons.len() + others.len();
         if daemons.is_empty() {
-            report += &format!("Removed what {session} had left.\n");
+            report += &format!("Removed the files of {session}.\n");
             continue;
         }
         let killed =
             if killed.is_empty() { String::new() } else { format!("; {} had to be killed", killed.len()) };
         let daemons = count(daemons.len(), "daemon");
-        report += &format!("Ended {session}: {daemons}, {} of their processes{killed}.\n", others.len());
+        report += &format!("Stopped {session}: {daemons} and {} of their processes{killed}.\n", others.len());
     }
     report
         + &match all {
@@ -192,7 +199,7 @@ mod tests {
     const SHUTDOWN_GRACE: StopOptions =
         StopOptions { grace: Some(Duration::from_secs(10)), keep_logs: false };
 
-    /// A shell that has run its script as far as a line that it writes.
+    /// Runs a script in a shell, and returns when the script has written its first byte.
     fn shell(script: &str) -> Child {
         let mut command = Command::new("sh");
         let mut child = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
@@ -210,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn daemons_end_in_order_and_nothing_is_left() {
+    fn daemons_stop_gracefully_and_nothing_is_left() {
         let scratch = Scratch::new();
         let mut head = shell("trap 'exit 0' TERM; echo; while :; do sleep 0.01; done");
-        // A shell that is about to become `sleep` loses a signal.
+        // A forked shell that has not executed `sleep` yet loses the signal.
         let is_sleep = "until [ \"$(cat /proc/$!/comm)\" = sleep ]; do :; done";
         let script = format!("trap 'kill $!; wait; exit 0' TERM; sleep 1000 & {is_sleep}; echo; wait");
         let mut agent = shell(&script);
@@ -226,19 +233,19 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_in_time_is_killed_with_what_it_ran() {
+    fn daemon_that_does_not_stop_in_time_is_killed_with_its_descendants() {
         let scratch = Scratch::new();
         let mut agent = shell("trap '' TERM; sleep 1000 & echo; while :; do sleep 1000; done");
         let session = session(&scratch, &[(Role::Agent, &agent)]);
-        let manner = StopOptions { grace: Some(Duration::from_millis(10)), keep_logs: false };
-        let stopped = stop(&session, manner).unwrap();
+        let options = StopOptions { grace: Some(Duration::from_millis(10)), keep_logs: false };
+        let stopped = stop(&session, options).unwrap();
         assert_eq!(stopped.daemons, [agent.id()]);
         assert!(stopped.killed.len() >= 3 && stopped.killed[0] == agent.id(), "{stopped:?}");
         agent.wait().unwrap();
     }
 
     #[test]
-    fn force_waits_for_nobody() {
+    fn force_does_not_wait() {
         let scratch = Scratch::new();
         let mut agent = shell("trap 'exit 0' TERM; echo; while :; do sleep 0.01; done");
         let session = session(&scratch, &[(Role::Agent, &agent)]);
@@ -248,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_a_daemon_s_number_by_chance_is_left_alone() {
+    fn process_that_reuses_the_pid_of_a_daemon_is_left_alone() {
         let scratch = Scratch::new();
         let mut innocent = shell("echo; exec sleep 1000");
         let mut session = session(&scratch, &[(Role::Agent, &innocent)]);
@@ -261,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_says_what_was_ended() {
+    fn report_names_sessions_and_counts_processes() {
         let stopped = |daemons: &[u32], killed: &[u32]| Stopped {
             session_dir: PathBuf::from("home/session_1"),
             daemons: daemons.to_vec(),
@@ -269,12 +276,12 @@ mod tests {
             killed: killed.to_vec(),
         };
         let expected = "\
-Ended session_1: 2 daemons, 0 of their processes; 1 had to be killed.
-Removed what session_1 had left.
+Stopped session_1: 2 daemons and 0 of their processes; 1 had to be killed.
+Removed the files of session_1.
 Stopped all 2 Roadshow processes.
 ";
         assert_eq!(report(&[stopped(&[1, 2], &[2]), stopped(&[], &[])], true), expected);
-        assert_eq!(report(&[stopped(&[], &[])], false), "Removed what session_1 had left.\n");
+        assert_eq!(report(&[stopped(&[], &[])], false), "Removed the files of session_1.\n");
         assert_eq!(report(&[], true), "No Roadshow process of yours runs on this machine.\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `roadshow summary`: how many actors of each class, or tasks of each function, are in which state.
+//! `roadshow summary`: numbers of actors by class, or of tasks by function, and by state.
 
 use roadshow::admin::Counts;
 use roadshow::config::SUMMARY_ROWS_MAX;
@@ -13,7 +13,7 @@ use crate::output::table::Table;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow summary tasks")]
 pub(crate) struct Arguments {
-    /// What to count.
+    /// Kind of entity to count.
     #[arg(value_enum)]
     kind: Kind,
     /// Print a JSON array.
@@ -50,7 +50,7 @@ pub(crate) async fn run(
         }
     };
     if more > 0 {
-        output.note(&format!("{SUMMARY_ROWS_MAX} are shown; {more} further counts are left out"));
+        output.note(&format!("{SUMMARY_ROWS_MAX} rows shown; {more} more are left out"));
     }
     Ok(())
 }

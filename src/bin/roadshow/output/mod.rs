@@ -1,4 +1,4 @@
-//! Where commands write to: what was asked for to one stream, what is said about it to another.
+//! Output of commands: results on one stream, notes and errors on the other.
 
 pub(super) mod rows;
 pub(super) mod table;
@@ -11,34 +11,34 @@ use serde::Serialize;
 
 use crate::error::{CliError, CliResult};
 
-/// The standard output and the standard error, or what stands for them.
+/// Standard output and standard error, or buffers in their place.
 pub(crate) struct Output<'a> {
     pub(crate) out: &'a mut dyn Write,
     pub(crate) err: &'a mut dyn Write,
-    /// Which of the two are terminals, which would obey control characters of a job.
+    /// Tells for each stream if it is a terminal, which obeys control characters in a job's output.
     pub(crate) are_terminals: [bool; 2],
 }
 
 impl Output<'_> {
-    /// Writes what was asked for.
+    /// Writes a part of the result.
     pub(crate) fn print(&mut self, text: &str) -> CliResult<()> {
         let printed = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
         printed.map_err(|error| CliError::output(&error))
     }
 
-    /// Writes what was asked for, as JSON.
+    /// Writes the result as indented JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> CliResult<()> {
         let text = serde_json::to_string_pretty(value).map_err(|error| CliError::failed(error, ""))?;
         self.print(&format!("{}\n", escaped(&text)))
     }
 
-    /// Writes what was asked for, as JSON on one line, of which more follow.
+    /// Writes one record of the result as a line of JSON.
     pub(crate) fn json_line(&mut self, value: &impl Serialize) -> CliResult<()> {
         let text = serde_json::to_string(value).map_err(|error| CliError::failed(error, ""))?;
         self.print(&format!("{}\n", escaped(&text)))
     }
 
-    /// Writes what a driver has written: its errors stay errors.
+    /// Writes output of a driver to the stream that the driver wrote it to.
     pub(crate) fn forward(&mut self, file: &str, text: &str) -> CliResult<()> {
         match file.ends_with(".err") {
             true => self.print_log_aside(text),
@@ -46,7 +46,7 @@ impl Output<'_> {
         }
     }
 
-    /// Writes what a job or a daemon has written: byte for byte, but harmless where a terminal takes it.
+    /// Writes output of a job or daemon: unchanged to files, without control characters to a terminal.
     pub(crate) fn print_log(&mut self, text: &str) -> CliResult<()> {
         match self.are_terminals {
             [true, _] => self.print(&harmless(text)),
@@ -54,7 +54,7 @@ impl Output<'_> {
         }
     }
 
-    /// The same to the standard error, for what has no place in the output.
+    /// Writes log text to standard error, for commands with another result on standard output.
     pub(crate) fn print_log_aside(&mut self, text: &str) -> CliResult<()> {
         let printed = match self.are_terminals {
             [_, true] => self.err.write_all(harmless(text).as_bytes()),
@@ -63,19 +63,20 @@ impl Output<'_> {
         printed.and_then(|()| self.err.flush()).map_err(|error| CliError::output(&error))
     }
 
-    /// Says something about it.
+    /// Writes a remark to standard error.
     pub(crate) fn note(&mut self, text: &str) {
-        // Nobody is left to be told that it cannot be said.
+        // There is no other stream left on which to report the failure.
         let _ = writeln!(self.err, "{text}");
     }
 }
 
-/// JSON in which no control character stands as it is: those behind ASCII a terminal may obey, too.
+/// Escapes the control characters that JSON allows in strings.
 fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
+        // Terminals obey DEL and the C1 controls (U+0080 to U+009F): U+009B is a CSI like `ESC [`.
         match c {
-            // All before them are escaped in strings by then, and end lines elsewhere.
+            // serde_json has escaped all controls below U+0020; outside of strings they are line ends.
             '\u{7f}'..='\u{9f}' => escaped.extend(format!("\\u{:04x}", u32::from(c)).chars()),
             c => escaped.push(c),
         }
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_has_no_control_characters_and_reads_as_before() {
+    fn json_has_no_control_characters_and_parses_to_the_same_text() {
         let text = "a\u{1b}[2J\u{9b}2J\u{7f}\u{e4}";
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut output = Output { out: &mut out, err: &mut err, are_terminals: [false; 2] };
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_of_a_job_reach_files_and_no_terminal() {
+    fn control_characters_of_a_job_reach_files_but_no_terminal() {
         const TEXT: &str = "\x1b[31mred\n\x1b[2Jgone\n";
         const SHOWN: &str = "\x1b[31mred\x1b[0m\n^[[2Jgone\n";
         for (are_terminals, expected) in

@@ -1,4 +1,4 @@
-//! What the cluster consists of, as rows of tables.
+//! Nodes, jobs, actors, workers and tasks as rows of a table.
 
 use roadshow::admin::AdminRow;
 use roadshow::model::{
@@ -11,23 +11,23 @@ use crate::cli::values::significant;
 use crate::output::table::{PLACEHOLDER, duration, memory, or_nothing, short};
 use crate::output::time::now_ms;
 
-/// Something that is listed.
+/// Listed entity: a row of a table, and an object in JSON.
 pub(crate) trait Row: AdminRow + Serialize {
-    /// What one of them is called.
+    /// Singular noun for messages.
     const NOUN: &'static str;
     const HEADERS: &'static [&'static str];
-    /// What it has in JSON.
+    /// Keys of its JSON object.
     const FIELDS: &'static [&'static str];
 
     fn cells(&self) -> Vec<String>;
 
-    /// What it is found by, as text.
+    /// Complete id, as text.
     fn id(&self) -> String;
 
-    /// What else it may be called; one that goes on is found by that.
+    /// Names by which a row resolves while it has not ended.
     fn names(&self) -> Vec<&str>;
 
-    /// Whether it has ended.
+    /// Reports if the entity has ended; its names are free then.
     fn has_ended(&self) -> bool;
 }
 
@@ -228,22 +228,23 @@ impl Row for TaskInfo {
     }
 }
 
-/// A state as JSON and Ray have it.
+/// Name of a state as in JSON; Ray uses the same names.
 pub(crate) fn word(state: &impl Serialize) -> String {
     match serde_json::to_value(state) {
         Ok(serde_json::Value::String(word)) => word,
-        // A state that is more than a word is shown as it is.
+        // A state with fields serializes to an object.
         other => other.map(|value| value.to_string()).unwrap_or_default(),
     }
 }
 
-/// The name of a type or function without its modules.
+/// Removes the module path from the name of a type or function.
 pub(crate) fn last_part(name: &str) -> &str {
+    // Only before the generics: `app::Shelf<std::vec::Vec<u8>>` must keep its parameters.
     let before_generics = name.find('<').unwrap_or(name.len());
     name[..before_generics].rfind("::").map_or(name, |at| &name[at + 2..])
 }
 
-/// What is taken of a resource, and what there is.
+/// Used and total amount of a resource on a node.
 fn used(node: &NodeInfo, resource: &str) -> String {
     let total = quantity(&node.resources, resource);
     if node.has_ended() || total == Quantity::default() {
@@ -257,7 +258,7 @@ pub(crate) fn quantity(resources: &Resources, resource: &str) -> Quantity {
     resources.0.get(resource).copied().unwrap_or_default()
 }
 
-/// What is taken and what there is, as `0.5/4`, or with units if it is memory.
+/// Formats used and total amounts as `0.5/4`; memory with units.
 pub(crate) fn shown(resource: &str, used: Quantity, total: Quantity) -> String {
     match resource {
         Resources::MEMORY => format!("{}/{}", memory(used.into()), memory(total.into())),
@@ -280,7 +281,7 @@ mod tests {
         listed.sort_unstable();
         assert_eq!(shown, listed, "{}", T::NOUN);
         assert_eq!(row.cells().len(), T::HEADERS.len(), "{}", T::NOUN);
-        // What is an object or an array is no text to compare with.
+        // Objects and arrays have no text to compare a filter with.
         let simple = |field: &&str| !["resources", "available", "labels", "usage"].contains(field);
         let mut simple: Vec<_> = T::FIELDS.iter().copied().filter(simple).collect();
         let mut keys: Vec<_> = T::KIND.keys().collect();
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_know_every_simple_field_of_the_json() {
+    fn filters_accept_every_scalar_field_of_the_json() {
         fields_are_complete(&test_cluster::nodes()[0]);
         fields_are_complete(&test_cluster::jobs()[0]);
         fields_are_complete(&test_cluster::actors()[0]);
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shown_without_their_modules() {
+    fn names_are_shown_without_module_paths() {
         let names = ["app::count::Counter", "Counter", "app::Shelf<std::vec::Vec<u8>>"];
         assert_eq!(names.map(last_part), ["Counter", "Counter", "Shelf<std::vec::Vec<u8>>"]);
     }

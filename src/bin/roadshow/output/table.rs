@@ -1,4 +1,4 @@
-//! Tables of plain text, and how times, amounts and missing things are shown in them.
+//! Plain-text tables, and the formats of durations, amounts and missing values in them.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use roadshow::model::NodeId;
 
 use crate::error::one_line;
 
-/// What stands where there is nothing.
+/// Placeholder for a missing value.
 pub(crate) const PLACEHOLDER: &str = "-";
 
-/// How much of a long text is shown in a table; `get` and `--json` show all of it.
+/// Maximum width of a cell in characters; `get` and `--json` show the full text.
 const CELL_CHARS_MAX: usize = 44;
 
-/// How much of a node's id is shown where another id comes first. It is drawn at random.
+/// Length of an abbreviated node id in characters: 32 random bits.
 const NODE_CHARS: usize = 8;
 
-/// The longest number in a table; an id may consist of digits alone, and is longer.
+/// Maximum length of a number in a table, in characters. Ids are longer, and may consist of digits alone.
 const NUMBER_CHARS_MAX: usize = 7;
 
-/// Rows below headers, in columns as wide as they need to be.
+/// Rows below headers, in columns as wide as their longest cell.
 #[derive(Debug)]
 pub(crate) struct Table {
     headers: &'static [&'static str],
@@ -35,8 +35,9 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| shortened(&one_line(cell))).collect());
     }
 
-    /// Whether all that a column has are numbers, which belong to the right; ids are filled up with zeros.
+    /// Reports if a column has only numbers, which are right-aligned.
     fn is_numeric(&self, column: usize) -> bool {
+        // A leading zero marks an id such as 00000001: ids stay left-aligned.
         let is_number = |cell: &str| {
             cell.parse::<f64>().is_ok()
                 && cell.len() <= NUMBER_CHARS_MAX
@@ -66,7 +67,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Names and values below each other.
+/// Formats names and values as two columns.
 pub(crate) fn sheet(entries: &[(&str, String)]) -> String {
     let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = entries.iter().map(|(name, value)| format!("{name:<width$}  {}\n", one_line(value)));
@@ -80,22 +81,22 @@ fn shortened(cell: &str) -> String {
     }
 }
 
-/// The beginning of a node's id, which is enough to tell it from others and to find it again.
+/// Abbreviates a node's id; the result still resolves to the node.
 pub(crate) fn short(node: NodeId) -> String {
     node.to_string().chars().take(NODE_CHARS).collect()
 }
 
-/// What may be missing.
+/// Formats a value, or the placeholder if it is missing.
 pub(crate) fn or_nothing(value: Option<impl fmt::Display>) -> String {
     value.map_or_else(|| PLACEHOLDER.to_owned(), |value| value.to_string())
 }
 
-/// So many of something.
+/// Formats a number with its noun, in the plural unless it is 1.
 pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A time in the two largest units that it has.
+/// Formats a duration in its two largest units.
 pub(crate) fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
@@ -106,7 +107,7 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-/// An amount of memory in the largest unit that it fills.
+/// Formats an amount of memory in the largest unit that it fills.
 pub(crate) fn memory(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut amount, mut unit) = (bytes, 0);
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_numbers_stand_to_the_right() {
+    fn columns_are_aligned_and_numbers_right_aligned() {
         let mut table = Table::new(&["NAME", "PID", "STATE"]);
         table.push(vec!["a".to_owned(), "7".to_owned(), "ALIVE".to_owned()]);
         table.push(vec!["counter".to_owned(), "1234".to_owned(), "DEAD".to_owned()]);
@@ -144,12 +145,12 @@ x           -
     }
 
     #[test]
-    fn a_table_without_rows_has_its_headers() {
+    fn table_without_rows_has_headers() {
         assert_eq!(Table::new(&["A", "B"]).to_string(), "A  B\n");
     }
 
     #[test]
-    fn cells_are_short_and_obeyed_by_no_terminal() {
+    fn cells_are_shortened_and_have_no_control_characters() {
         let mut table = Table::new(&["CAUSE"]);
         table.push(vec![format!("\x1b[31mred\n{}", "x".repeat(100))]);
         let text = table.to_string();
@@ -165,7 +166,7 @@ x           -
     }
 
     #[test]
-    fn times_and_amounts_have_their_units() {
+    fn durations_and_memory_have_units() {
         let shown = [999, 61_000, 3_660_000, 90_000_000].map(duration);
         assert_eq!(shown, ["0s", "1m01s", "1h01m", "1d01h"]);
         let shown = [0.0, 1023.0, 1536.0, 8.0 * 1024.0 * 1024.0 * 1024.0].map(memory);

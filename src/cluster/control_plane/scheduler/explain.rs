@@ -1,4 +1,4 @@
-//! Why an actor has no place, in words.
+//! Explanations of why an actor is not placed.
 
 use super::resource_index::Feature;
 use super::shape::Shape;
@@ -6,14 +6,14 @@ use super::tree::{self, Amount};
 use super::{Queue, Scheduler};
 use crate::cluster::model::{ActorSpec, Labels, NodeId, Quantity, Resources};
 
-/// The nodes that are spoken of: all of them, or the only one that will do.
-struct Subject<'a> {
+/// Nodes that an explanation is about: all of them, or the one that the actor is pinned to.
+struct Candidates<'a> {
     only: Option<NodeId>,
-    /// The largest amounts that one of them has.
+    /// Largest amount of each feature on these nodes.
     most: &'a [Amount],
 }
 
-impl Subject<'_> {
+impl Candidates<'_> {
     fn lacks(&self, what: &str) -> String {
         match self.only {
             Some(_) => format!("it has no {what}"),
@@ -22,33 +22,35 @@ impl Subject<'_> {
     }
 
     fn has_at_most(&self, name: &str, most: u64, what: &str) -> String {
-        let who = if self.only.is_some() { "it has" } else { "one node has" };
-        format!("the most that {who}{what} is {name} {}", Quantity(most))
+        let subject = if self.only.is_some() { "it has" } else { "one node has" };
+        format!("the most that {subject}{what} is {name} {}", Quantity(most))
     }
 
     fn is_not_labelled(&self, name: &str, value: &str) -> String {
-        let who = if self.only.is_some() { "it is not" } else { "no node is" };
-        format!("{who} labelled {name}={value}")
+        let subject = if self.only.is_some() { "it is not" } else { "no node is" };
+        format!("{subject} labelled {name}={value}")
     }
 }
 
 impl Scheduler {
-    /// Whether every resource and label that is asked for has been known to the cluster.
+    /// Checks whether every requested resource and label is known to the cluster.
     pub(in crate::cluster) fn knows(&self, spec: &ActorSpec) -> bool {
+        // Unknown names are refused before the request is interned: a name gets a number that is never
+        // released, so requests with made-up names must not get one.
         let mut resources = spec.resources.0.iter().filter(|(_, wanted)| wanted.0 > 0);
         resources.all(|(name, _)| self.features.find_resource(name).is_some())
             && spec.labels.iter().all(|(name, value)| self.features.find_label(name, value).is_some())
     }
 
-    /// Why no node could ever take such an actor. It is to be known that none could.
+    /// Explains why no node could ever host the actor. Requires that this is so.
     pub(in crate::cluster) fn explain_infeasible(&self, spec: &ActorSpec) -> String {
-        let subject = self.subject(spec.node);
-        let who = spec.node.map_or("no node".to_owned(), |node| format!("node {node}"));
-        if tree::find(subject.most, Feature::SCHEDULABLE).is_none() {
+        let candidates = self.candidates(spec.node);
+        let subject = spec.node.map_or("no node".to_owned(), |node| format!("node {node}"));
+        if tree::find(candidates.most, Feature::SCHEDULABLE).is_none() {
             let does = if spec.node.is_some() { "takes no work" } else { "of the cluster takes work" };
-            return format!("{who} {does}: start a node with at least one worker");
+            return format!("{subject} {does}: start a node with at least one worker");
         }
-        let mut reasons = self.missing(&subject, &spec.resources, &spec.labels, |amount| amount.total, "");
+        let mut reasons = self.missing(&candidates, &spec.resources, &spec.labels, |amount| amount.total, "");
         if reasons.is_empty() {
             reasons.push("no single node has all of that".to_owned());
         }
@@ -56,44 +58,45 @@ impl Scheduler {
             Some(_) => ["could never take it", "the node has"],
             None => ["could ever take it", "single nodes have up to"],
         };
-        let all = self.features.resources(subject.most.iter().map(|amount| (amount.feature, amount.total)));
-        let wish = constraint(&spec.resources, &spec.labels);
-        format!("{who} {could}: it wants {wish}, and {}; {has} {all}", reasons.join(", "))
+        let all =
+            self.features.resources(candidates.most.iter().map(|amount| (amount.feature, amount.total)));
+        let requirements = constraint(&spec.resources, &spec.labels);
+        format!("{subject} {could}: it wants {requirements}, and {}; {has} {all}", reasons.join(", "))
     }
 
-    /// Why an actor of that queue has to wait.
+    /// Explains why an actor of the queue is pending.
     pub(in crate::cluster) fn explain_pending(&self, (job, shape): Queue) -> String {
         let shape: &Shape = self.shapes.get(shape);
-        let subject = self.subject(shape.node);
-        let who = shape.node.map_or("no node".to_owned(), |node| format!("node {node}"));
-        if tree::find(subject.most, Feature::SCHEDULABLE).is_none_or(|work| work.free == 0) {
-            let are = if shape.node.is_some() { "is not back yet" } else { "is back yet" };
-            return format!("{who} {are} since the head was started anew");
+        let candidates = self.candidates(shape.node);
+        let subject = shape.node.map_or("no node".to_owned(), |node| format!("node {node}"));
+        if tree::find(candidates.most, Feature::SCHEDULABLE).is_none_or(|work| work.free == 0) {
+            let are = if shape.node.is_some() { "has not rejoined" } else { "has rejoined" };
+            return format!("{subject} {are} since the head restarted");
         }
-        if tree::find(subject.most, Feature::of_job(job)).is_none() {
+        if tree::find(candidates.most, Feature::of_job(job)).is_none() {
             let does = if shape.node.is_some() { "does not run" } else { "runs" };
-            return format!("{who} {does} workers of the job yet");
+            return format!("{subject} {does} workers of the job yet");
         }
         let resources = self.features.resources(shape.allocates.iter().copied());
         let labels = self.features.labels(shape.requires.iter().map(|(feature, _)| *feature));
-        let mut reasons = self.missing(&subject, &resources, &labels, |amount| amount.free, " free");
+        let mut reasons = self.missing(&candidates, &resources, &labels, |amount| amount.free, " free");
         if reasons.is_empty() {
             reasons.push("no node that runs workers of the job has all of that free".to_owned());
         }
         format!("it wants {}, and {}", constraint(&resources, &labels), reasons.join(", "))
     }
 
-    fn subject(&self, only: Option<NodeId>) -> Subject<'_> {
+    fn candidates(&self, only: Option<NodeId>) -> Candidates<'_> {
         let most = match only {
-            Some(node) => self.nodes.get(&node).map_or(&[][..], |room| self.tree.leaf(room.leaf)),
+            Some(node) => self.nodes.get(&node).map_or(&[][..], |entry| self.tree.leaf(entry.leaf)),
             None => self.tree.largest(),
         };
-        Subject { only, most }
+        Candidates { only, most }
     }
 
     fn missing(
         &self,
-        subject: &Subject<'_>,
+        candidates: &Candidates<'_>,
         resources: &Resources,
         labels: &Labels,
         of: impl Fn(&Amount) -> u64,
@@ -102,23 +105,23 @@ impl Scheduler {
         let mut reasons = Vec::new();
         for (name, wanted) in resources.0.iter().filter(|(_, wanted)| wanted.0 > 0) {
             let feature = self.features.find_resource(name);
-            match feature.and_then(|feature| tree::find(subject.most, feature)).map(&of) {
-                None => reasons.push(subject.lacks(name)),
-                Some(most) if most < wanted.0 => reasons.push(subject.has_at_most(name, most, what)),
+            match feature.and_then(|feature| tree::find(candidates.most, feature)).map(&of) {
+                None => reasons.push(candidates.lacks(name)),
+                Some(most) if most < wanted.0 => reasons.push(candidates.has_at_most(name, most, what)),
                 Some(_) => {}
             }
         }
         for (name, value) in labels {
             let feature = self.features.find_label(name, value);
-            if feature.and_then(|feature| tree::find(subject.most, feature)).is_none() {
-                reasons.push(subject.is_not_labelled(name, value));
+            if feature.and_then(|feature| tree::find(candidates.most, feature)).is_none() {
+                reasons.push(candidates.is_not_labelled(name, value));
             }
         }
         reasons
     }
 }
 
-/// What is wanted, in words.
+/// Requirements in words.
 fn constraint(resources: &Resources, labels: &Labels) -> String {
     if labels.is_empty() {
         return resources.to_string();

@@ -1,8 +1,13 @@
-//! Which place of the tree a node has: nodes that are alike lie side by side.
+//! Allocator of tree leaves, which puts nodes of the same kind side by side.
 //!
-//! A search can then pass over all nodes of another kind at once. Nodes of a kind get places in
-//! stretches, each as long as all before it, so that a kind of one node costs one place, and one of many
-//! has few stretches.
+//! A search can then skip all nodes of another kind in one step. Each kind gets ranges of leaves; a new range
+//! is as long as all the previous ones together. A kind with one node uses one leaf, and a kind with `n`
+//! nodes has about `log2(n)` ranges. With nodes of the kinds A and B that join alternately:
+//!
+//! ```text
+//! leaf   0 1 2 3 4 5 6 7 8 9 . .
+//! kind   A B A B A A B B A A A A ...
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -10,16 +15,17 @@ use rustc_hash::FxHashMap;
 
 use super::resource_index::Feature;
 
-/// What nodes of a kind have in common: the names of their resources, and their labels.
-pub(super) type Kind = Vec<Feature>;
+/// Names of a node's resources, and its labels.
+pub(super) type NodeKind = Vec<Feature>;
 
 #[derive(Debug, Default)]
+/// Free leaves, and the ranges of each kind.
 pub(super) struct LeafAllocator {
-    kinds: FxHashMap<Kind, LeafRange>,
-    /// Places that are of no kind.
+    kinds: FxHashMap<NodeKind, LeafRange>,
+    /// Leaves that belong to no kind.
     free: BTreeSet<usize>,
-    /// How many places there are.
-    len: usize,
+    /// Number of leaves in use or free.
+    leaf_count: usize,
 }
 
 #[derive(Debug, Default)]
@@ -29,31 +35,36 @@ struct LeafRange {
 }
 
 impl LeafAllocator {
-    /// A place for one more node of that kind.
-    pub(super) fn take(&mut self, kind: &Kind) -> usize {
-        let places = self.kinds.entry(kind.clone()).or_default();
-        if places.free.is_empty() {
-            let more = places.taken.max(1);
-            if self.free.len() >= more {
-                let rest = self.free.iter().nth(more).copied();
+    /// Allocates a leaf for a node of the kind.
+    pub(super) fn take(&mut self, kind: &NodeKind) -> usize {
+        let range = self.kinds.entry(kind.clone()).or_default();
+        if range.free.is_empty() {
+            let growth = range.taken.max(1);
+            // Leaves that other kinds have released are reused before the tree grows, even where they are
+            // scattered: kinds that come and go, such as one label per host name, must not enlarge it
+            // forever.
+            if self.free.len() >= growth {
+                let rest = self.free.iter().nth(growth).copied();
                 let rest = rest.map_or_else(BTreeSet::new, |first| self.free.split_off(&first));
-                places.free = std::mem::replace(&mut self.free, rest);
+                range.free = std::mem::replace(&mut self.free, rest);
             } else {
-                places.free.extend(self.len..self.len + more);
-                self.len += more;
+                range.free.extend(self.leaf_count..self.leaf_count + growth);
+                self.leaf_count += growth;
             }
         }
-        places.taken += 1;
-        places.free.pop_first().expect("there are more places now")
+        range.taken += 1;
+        range.free.pop_first().expect("the range was extended above")
     }
 
-    /// A node of that kind has left its place.
-    pub(super) fn free(&mut self, kind: &Kind, place: usize) {
-        let Some(places) = self.kinds.get_mut(kind) else { return };
-        places.free.insert(place);
-        places.taken -= 1;
-        if places.taken == 0 {
-            self.free.append(&mut places.free);
+    /// Releases the leaf of a node of the kind.
+    pub(super) fn free(&mut self, kind: &NodeKind, leaf: usize) {
+        let Some(range) = self.kinds.get_mut(kind) else { return };
+        range.free.insert(leaf);
+        range.taken -= 1;
+        // The leaves return to the common pool only with the last node of the kind, so that a node that
+        // joins again finds a leaf within its kind's ranges.
+        if range.taken == 0 {
+            self.free.append(&mut range.free);
             self.kinds.remove(kind);
         }
     }
@@ -64,22 +75,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_of_a_kind_lie_side_by_side() {
+    fn nodes_of_a_kind_get_adjacent_leaves() {
         let [one, other] = [vec![Feature(1)], vec![Feature(2)]];
-        let mut slots = LeafAllocator::default();
-        let ones: Vec<usize> = (0..64).map(|_| (slots.take(&one), slots.take(&other)).0).collect();
-        let stretches = 1 + ones.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
-        assert!(stretches <= 7, "{ones:?}");
+        let mut leaves = LeafAllocator::default();
+        let first_kind: Vec<usize> = (0..64).map(|_| (leaves.take(&one), leaves.take(&other)).0).collect();
+        let ranges = 1 + first_kind.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+        assert!(ranges <= 7, "{first_kind:?}");
     }
 
     #[test]
-    fn places_are_used_again_whatever_kind_they_were_of() {
-        let mut slots = LeafAllocator::default();
+    fn released_leaves_are_reused_by_other_kinds() {
+        let mut leaves = LeafAllocator::default();
         for label in 0..1000 {
             let kind = vec![Feature(label)];
-            let place = slots.take(&kind);
-            assert_eq!(place, 0);
-            slots.free(&kind, place);
+            let leaf = leaves.take(&kind);
+            assert_eq!(leaf, 0);
+            leaves.free(&kind, leaf);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which node takes an actor.
+//! Scheduler: selects the node of an actor.
 //!
-//! Owns what each node has and how much of it is taken, and finds a node that has what an actor wants, at
-//! a cost that grows with the logarithm of the number of nodes. Knows nothing of workers, names and
-//! leases: whoever calls says which nodes take work, and where a job's executable is.
+//! Owns each node's capacity and allocations. A placement costs time logarithmic in the number of nodes. The
+//! scheduler knows nothing of workers, names and leases: its caller says which nodes accept work and where a
+//! job's executable is.
 
 mod explain;
 mod leaves;
@@ -18,46 +18,46 @@ pub(in crate::cluster) use shape::ShapeId;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::model::{ActorSpec, JobId, Labels, NodeId, Resources, Strategy};
-use leaves::{Kind, LeafAllocator};
+use leaves::{LeafAllocator, NodeKind};
 use resource_index::{Feature, Features};
 use shape::{Shape, Shapes};
 use tree::{Amount, Requirement, Tree};
 
-/// Whether a node takes actors.
+/// Readiness of a node for actors, as the scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) enum Schedulability {
-    /// It does.
+    /// Accepts actors.
     Schedulable,
-    /// Not yet: it is to come back.
+    /// Accepts none until its agent rejoins; counts for feasibility.
     Rejoining,
-    /// Not any more.
+    /// Accepts none, and does not count for feasibility.
     Unschedulable,
 }
 
-/// The nodes as places for actors.
+/// Capacity and allocations of all nodes, indexed for placement.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Scheduler {
     features: Features,
     shapes: Shapes,
     tree: Tree,
-    slots: LeafAllocator,
+    leaves: LeafAllocator,
     nodes: FxHashMap<NodeId, NodeEntry>,
-    /// The node at each place of the tree; what is left at a place without one is never found.
+    /// Node at each leaf of the tree. Entries of free leaves are stale; no search returns a free leaf.
     node_at_leaf: Vec<NodeId>,
     scratch: Vec<Requirement>,
 }
 
-/// What one node has.
+/// Capacity and allocations of one node.
 #[derive(Debug)]
 struct NodeEntry {
     leaf: usize,
-    kind: Kind,
-    work: Schedulability,
-    /// What it has altogether; of each label one.
+    kind: NodeKind,
+    schedulability: Schedulability,
+    /// Total amount of each feature, sorted by feature; 1 for a label.
     capacity: Vec<Requirement>,
-    /// What its actors hold, which may be more than it has once it says that it has less.
+    /// Amounts that actors hold; more than the capacity if the node has rejoined with less.
     allocated: FxHashMap<Feature, u64>,
-    /// The resources that are kept for the actor that the node is reserved for.
+    /// Resources withheld for the actor that the node is reserved for.
     reserved: Vec<Feature>,
 }
 
@@ -68,107 +68,108 @@ impl NodeEntry {
 }
 
 impl Scheduler {
-    /// Takes up a node that is not there.
+    /// Adds a new node, which is not schedulable yet.
     pub(in crate::cluster) fn add(&mut self, node: NodeId, resources: &Resources, labels: &Labels) {
-        let has = self.features_of(resources, labels);
-        let kind: Kind = has.iter().map(|(feature, _)| *feature).collect();
-        let place = self.slots.take(&kind);
-        if self.node_at_leaf.len() <= place {
-            self.node_at_leaf.resize(place + 1, node);
+        let capacity = self.features_of(resources, labels);
+        let kind: NodeKind = capacity.iter().map(|(feature, _)| *feature).collect();
+        let leaf = self.leaves.take(&kind);
+        if self.node_at_leaf.len() <= leaf {
+            self.node_at_leaf.resize(leaf + 1, node);
         }
-        self.node_at_leaf[place] = node;
-        let (held, reserved) = (FxHashMap::default(), Vec::new());
+        self.node_at_leaf[leaf] = node;
+        let (allocated, reserved) = (FxHashMap::default(), Vec::new());
         self.nodes.insert(
             node,
             NodeEntry {
-                leaf: place,
+                leaf,
                 kind,
-                work: Schedulability::Unschedulable,
-                capacity: has,
-                allocated: held,
+                schedulability: Schedulability::Unschedulable,
+                capacity,
+                allocated,
                 reserved,
             },
         );
     }
 
-    /// A node that is there says anew what it has.
+    /// Replaces the capacity and labels of a node; allocations stay.
     pub(in crate::cluster) fn change(&mut self, node: NodeId, resources: &Resources, labels: &Labels) {
-        let has = self.features_of(resources, labels);
-        let Some(room) = self.nodes.get_mut(&node) else { return };
-        let before = std::mem::replace(&mut room.capacity, has);
-        before.into_iter().for_each(|(feature, _)| self.set_free(node, feature));
+        let capacity = self.features_of(resources, labels);
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        let previous = std::mem::replace(&mut entry.capacity, capacity);
+        // Features that the node no longer has are written too: their total is 0 now, which removes them from
+        // the tree. The leaf stays, though its kind may have changed: kinds only speed up searches.
+        previous.into_iter().for_each(|(feature, _)| self.set_free(node, feature));
         self.set_all_free(node);
     }
 
-    /// Forgets a node, and what was held of it.
+    /// Removes a node and its allocations.
     pub(in crate::cluster) fn remove(&mut self, node: NodeId) {
-        let Some(room) = self.nodes.remove(&node) else { return };
-        let features: Vec<Feature> = self.tree.leaf(room.leaf).iter().map(|amount| amount.feature).collect();
+        let Some(entry) = self.nodes.remove(&node) else { return };
+        // The leaf also lists the jobs that were provisioned on the node, so the features come from the tree.
+        let features: Vec<Feature> = self.tree.leaf(entry.leaf).iter().map(|amount| amount.feature).collect();
         for feature in features {
-            self.tree.set(room.leaf, Amount { feature, free: 0, total: 0 });
+            self.tree.set(entry.leaf, Amount { feature, free: 0, total: 0 });
         }
-        self.slots.free(&room.kind, room.leaf);
+        self.leaves.free(&entry.kind, entry.leaf);
     }
 
-    /// Says whether a node takes actors. A new one does not.
-    pub(in crate::cluster) fn set_schedulability(&mut self, node: NodeId, work: Schedulability) {
-        let [free, total] = match work {
+    /// Sets whether a node accepts actors.
+    pub(in crate::cluster) fn set_schedulability(&mut self, node: NodeId, schedulability: Schedulability) {
+        // A rejoining node has a total of 1 and 0 free: no search for room returns it, but requests that only
+        // this node could serve stay pending. After a restart of the head they must not fail as infeasible
+        // before the nodes are back.
+        let [free, total] = match schedulability {
             Schedulability::Schedulable => [1, 1],
             Schedulability::Rejoining => [0, 1],
             Schedulability::Unschedulable => [0, 0],
         };
-        let Some(room) = self.nodes.get_mut(&node) else { return };
-        room.work = work;
-        self.tree.set(room.leaf, Amount { feature: Feature::SCHEDULABLE, free, total });
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        entry.schedulability = schedulability;
+        self.tree.set(entry.leaf, Amount { feature: Feature::SCHEDULABLE, free, total });
         self.set_all_free(node);
     }
 
-    /// Says whether a job can have workers on a node.
-    pub(in crate::cluster) fn set_provisioned(&mut self, node: NodeId, job: JobId, equipped: bool) {
-        let [free, total] = [u64::from(equipped); 2];
-        if let Some(room) = self.nodes.get(&node) {
-            self.tree.set(room.leaf, Amount { feature: Feature::of_job(job), free, total });
+    /// Sets whether a job can have workers on a node.
+    pub(in crate::cluster) fn set_provisioned(&mut self, node: NodeId, job: JobId, provisioned: bool) {
+        let [free, total] = [u64::from(provisioned); 2];
+        if let Some(entry) = self.nodes.get(&node) {
+            self.tree.set(entry.leaf, Amount { feature: Feature::of_job(job), free, total });
         }
     }
 
-    /// Keeps what an actor wants, until [`drop_shape`](Self::drop_shape).
+    /// Interns the requirements of an actor; [`drop_shape`](Self::drop_shape) releases them.
     pub(in crate::cluster) fn shape_of(&mut self, spec: &ActorSpec) -> ShapeId {
-        let all = self.features_of(&spec.resources, &spec.labels);
-        let mut takes: Vec<Requirement> = Vec::new();
+        let features = self.features_of(&spec.resources, &spec.labels);
+        let mut allocates: Vec<Requirement> = Vec::new();
         for (name, quantity) in spec.resources.0.iter().filter(|(_, quantity)| quantity.0 > 0) {
-            takes.push((self.features.resource(name), quantity.0));
+            allocates.push((self.features.resource(name), quantity.0));
         }
-        takes.sort_unstable();
-        let wants = [(Feature::SCHEDULABLE, 1)].into_iter().chain(all).collect();
-        self.shapes.intern(Shape {
-            requires: wants,
-            allocates: takes,
-            node: spec.node,
-            strategy: spec.strategy,
-        })
+        allocates.sort_unstable();
+        let requires = [(Feature::SCHEDULABLE, 1)].into_iter().chain(features).collect();
+        self.shapes.intern(Shape { requires, allocates, node: spec.node, strategy: spec.strategy })
     }
 
-    /// An actor with that shape is no more.
+    /// Drops one reference to a shape.
     pub(in crate::cluster) fn drop_shape(&mut self, shape: ShapeId) {
         self.shapes.drop(shape);
     }
 
-    /// The one node that an actor may live on.
+    /// Node that the shape is pinned to, if any.
     pub(in crate::cluster) fn only_node(&self, shape: ShapeId) -> Option<NodeId> {
         self.shapes.get(shape).node
     }
 
-    /// Whether an actor takes anything of its node.
+    /// Checks whether actors of the shape hold resources.
     pub(in crate::cluster) fn requires_resources(&self, shape: ShapeId) -> bool {
         !self.shapes.get(shape).allocates.is_empty()
     }
 
-    /// What an actor takes of its node.
+    /// Resources that actors of the shape hold.
     pub(in crate::cluster) fn taken(&self, shape: ShapeId) -> Resources {
         self.features.resources(self.shapes.get(shape).allocates.iter().copied())
     }
 
-    /// Writes what an actor wants into a spec.
+    /// Writes the requirements of a shape into a spec.
     pub(in crate::cluster) fn describe(&self, shape: ShapeId, spec: &mut ActorSpec) {
         let shape = self.shapes.get(shape);
         spec.resources = self.features.resources(shape.allocates.iter().copied());
@@ -177,114 +178,119 @@ impl Scheduler {
         spec.strategy = shape.strategy;
     }
 
-    /// How many different shapes are kept.
+    /// Number of distinct shapes.
     #[cfg(test)]
     pub(in crate::cluster) fn shapes(&self) -> usize {
         self.shapes.len()
     }
 
-    /// What nobody holds of a node.
+    /// Resources of a node that no actor holds.
     pub(in crate::cluster) fn available(&self, node: NodeId) -> Resources {
-        let Some(room) = self.nodes.get(&node) else { return Resources::none() };
-        let free = room.capacity.iter().map(|(feature, total)| (*feature, room.free(*feature, *total)));
+        let Some(entry) = self.nodes.get(&node) else { return Resources::none() };
+        let free = entry.capacity.iter().map(|(feature, total)| (*feature, entry.free(*feature, *total)));
         self.features.resources(free)
     }
 
-    /// Takes what an actor wants of a node, even where it has less.
+    /// Allocates resources of a node to an actor, beyond the capacity if need be.
     pub(in crate::cluster) fn allocate(&mut self, node: NodeId, shape: ShapeId) {
+        // No check against the capacity: an actor that a rejoining node reports runs there already, even if
+        // the node has less than before.
         let shape = self.shapes.get(shape).clone();
-        let Some(room) = self.nodes.get_mut(&node) else { return };
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
         for (feature, amount) in &shape.allocates {
-            let held = room.allocated.entry(*feature).or_default();
-            *held = held.saturating_add(*amount);
+            let allocated = entry.allocated.entry(*feature).or_default();
+            *allocated = allocated.saturating_add(*amount);
         }
         shape.allocates.iter().for_each(|(feature, _)| self.set_free(node, *feature));
     }
 
-    /// Gives it back.
+    /// Releases the resources of an actor.
     pub(in crate::cluster) fn release(&mut self, node: NodeId, shape: ShapeId) {
         let shape = self.shapes.get(shape).clone();
-        let Some(room) = self.nodes.get_mut(&node) else { return };
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
         for (feature, amount) in &shape.allocates {
-            let held = room.allocated.entry(*feature).or_default();
-            *held = held.saturating_sub(*amount);
+            let allocated = entry.allocated.entry(*feature).or_default();
+            *allocated = allocated.saturating_sub(*amount);
         }
         shape.allocates.iter().for_each(|(feature, _)| self.set_free(node, *feature));
     }
 
-    /// Whether a node has room for an actor of that queue.
+    /// Checks whether a node has room for an actor of the queue.
     pub(in crate::cluster) fn fits(&self, node: NodeId, (job, shape): Queue) -> bool {
-        let Some(room) = self.nodes.get(&node) else { return false };
-        let leaf = self.tree.leaf(room.leaf);
+        let Some(entry) = self.nodes.get(&node) else { return false };
+        let leaf = self.tree.leaf(entry.leaf);
         let shape = self.shapes.get(shape);
         shape.node.is_none_or(|only| only == node)
             && tree::has(leaf, &[(Feature::of_job(job), 1)], |amount| amount.free)
             && tree::has(leaf, &shape.requires, |amount| amount.free)
     }
 
-    /// A node that has room for an actor of that queue. `turn` is where the job's next turn begins.
-    pub(in crate::cluster) fn select_node(&mut self, queue: Queue, turn: &mut usize) -> Option<NodeId> {
+    /// Selects a node with room for an actor of the queue. `turn` is the job's round-robin cursor, a leaf.
+    pub(in crate::cluster) fn select_node(&mut self, queue: Queue, cursor: &mut usize) -> Option<NodeId> {
         let (job, shape) = queue;
         let shape = self.shapes.get(shape);
         if let Some(only) = shape.node {
             return self.fits(only, queue).then_some(only);
         }
+        // The buffer is reused, which saves an allocation for each placement. Features of jobs sort behind
+        // all others, so the requirements stay sorted.
         self.scratch.clear();
         self.scratch.extend_from_slice(&shape.requires);
         self.scratch.push((Feature::of_job(job), 1));
         let search = |from| self.tree.next(from, &self.scratch, |amount| amount.free);
-        let place = match shape.strategy {
+        let leaf = match shape.strategy {
             Strategy::Pack => search(0)?,
+            // Round robin over the leaves: from behind the last choice to the end, then from the start.
             Strategy::Spread => {
-                let place = search(*turn).or_else(|| search(0))?;
-                *turn = place + 1;
-                place
+                let leaf = search(*cursor).or_else(|| search(0))?;
+                *cursor = leaf + 1;
+                leaf
             }
         };
-        Some(self.node_at_leaf[place])
+        Some(self.node_at_leaf[leaf])
     }
 
-    /// Whether some node would have room, if it were empty.
+    /// Checks whether some node could host the actor if it were empty.
     pub(in crate::cluster) fn is_feasible(&self, shape: ShapeId) -> bool {
         let shape = self.shapes.get(shape);
         match shape.node {
-            Some(only) => self.nodes.get(&only).is_some_and(|room| {
-                tree::has(self.tree.leaf(room.leaf), &shape.requires, |amount| amount.total)
+            Some(only) => self.nodes.get(&only).is_some_and(|entry| {
+                tree::has(self.tree.leaf(entry.leaf), &shape.requires, |amount| amount.total)
             }),
             None => self.tree.next(0, &shape.requires, |amount| amount.total).is_some(),
         }
     }
 
-    /// Resources that are any, and labels, by number and in order.
+    /// Positive resources and labels as sorted requirements.
     fn features_of(&mut self, resources: &Resources, labels: &Labels) -> Vec<Requirement> {
-        let mut all = Vec::with_capacity(resources.0.len() + labels.len());
+        let mut features = Vec::with_capacity(resources.0.len() + labels.len());
         for (name, quantity) in resources.0.iter().filter(|(_, quantity)| quantity.0 > 0) {
-            all.push((self.features.resource(name), quantity.0));
+            features.push((self.features.resource(name), quantity.0));
         }
         for (name, value) in labels {
-            all.push((self.features.label(name, value), 1));
+            features.push((self.features.label(name, value), 1));
         }
-        all.sort_unstable();
-        all
+        features.sort_unstable();
+        features
     }
 
     fn set_all_free(&mut self, node: NodeId) {
-        let Some(room) = self.nodes.get(&node) else { return };
-        let features: Vec<Feature> = room.capacity.iter().map(|(feature, _)| *feature).collect();
+        let Some(entry) = self.nodes.get(&node) else { return };
+        let features: Vec<Feature> = entry.capacity.iter().map(|(feature, _)| *feature).collect();
         features.into_iter().for_each(|feature| self.set_free(node, feature));
     }
 
-    /// Brings the tree up to date with what is held of a node, and reserved. What takes no actors is as good
-    /// as empty.
+    /// Writes the free and total amount of one feature to the tree.
     fn set_free(&mut self, node: NodeId, feature: Feature) {
-        let Some(room) = self.nodes.get(&node) else { return };
-        let at = room.capacity.binary_search_by_key(&feature, |(feature, _)| *feature);
+        let Some(entry) = self.nodes.get(&node) else { return };
+        // An unschedulable node gets a total of 0, so that it does not count for feasibility either.
+        let at = entry.capacity.binary_search_by_key(&feature, |(feature, _)| *feature);
         let total = at
             .ok()
-            .filter(|_| room.work != Schedulability::Unschedulable)
-            .map_or(0, |at| room.capacity[at].1);
-        let free = if room.reserved.contains(&feature) { 0 } else { room.free(feature, total) };
-        self.tree.set(room.leaf, Amount { feature, free, total });
+            .filter(|_| entry.schedulability != Schedulability::Unschedulable)
+            .map_or(0, |at| entry.capacity[at].1);
+        let free = if entry.reserved.contains(&feature) { 0 } else { entry.free(feature, total) };
+        self.tree.set(entry.leaf, Amount { feature, free, total });
     }
 }
 

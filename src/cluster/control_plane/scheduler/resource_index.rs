@@ -1,51 +1,52 @@
-//! What nodes have and actors want, as numbers: resources, labels, and the executables of jobs.
+//! Numbering of resources, labels and job executables as features of nodes.
 
 use rustc_hash::FxHashMap;
 
 use crate::cluster::model::{JobId, Labels, Quantity, Resources};
 
-/// Something that a node has so much of.
+/// Number of a feature: something that a node has an amount of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Feature(pub(super) u64);
 
 impl Feature {
-    /// That it takes new work. Everybody wants that.
+    /// Readiness for new work, which every actor requires.
     pub(super) const SCHEDULABLE: Self = Self(0);
 
-    /// That it can have workers of a job. Numbered beside what has names.
+    /// Readiness for workers of a job.
     pub(super) fn of_job(job: JobId) -> Self {
+        // Bit 32 keeps jobs apart from named features, which are numbered from 1.
         Self(1 << 32 | u64::from(job.0))
     }
 }
 
-/// What a numbered feature is called.
+/// Name of a numbered feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FeatureName {
     Resource(String),
     Label(String, String),
 }
 
-/// The numbers of names. They are never given up: a cluster's resources and labels are few.
+/// Numbers of names. A number is never released: a cluster has few distinct resources and labels.
 #[derive(Debug, Default)]
 pub(super) struct Features {
     resources: FxHashMap<String, Feature>,
     labels: FxHashMap<String, FxHashMap<String, Feature>>,
-    /// By number, from 1 on.
+    /// Names by number, starting at 1.
     named: Vec<FeatureName>,
 }
 
 impl Features {
-    /// The number of a resource, if any node had it yet.
+    /// Number of a resource, if it has one.
     pub(super) fn find_resource(&self, name: &str) -> Option<Feature> {
         self.resources.get(name).copied()
     }
 
-    /// The number of a label, if any node had it yet.
+    /// Number of a label, if it has one.
     pub(super) fn find_label(&self, name: &str, value: &str) -> Option<Feature> {
         self.labels.get(name)?.get(value).copied()
     }
 
-    /// The number of a resource.
+    /// Number of a resource, assigned on first use.
     pub(super) fn resource(&mut self, name: &str) -> Feature {
         if let Some(known) = self.find_resource(name) {
             return known;
@@ -55,7 +56,7 @@ impl Features {
         new
     }
 
-    /// The number of a label.
+    /// Number of a label, assigned on first use.
     pub(super) fn label(&mut self, name: &str, value: &str) -> Feature {
         if let Some(known) = self.find_label(name, value) {
             return known;
@@ -75,7 +76,7 @@ impl Features {
         self.named.get(at)
     }
 
-    /// Those of `amounts` that are resources, under their names.
+    /// Resources among `amounts`, by name.
     pub(super) fn resources(&self, amounts: impl IntoIterator<Item = (Feature, u64)>) -> Resources {
         let named = amounts.into_iter().filter_map(|(feature, amount)| match self.name(feature)? {
             FeatureName::Resource(name) => Some((name.clone(), Quantity(amount))),
@@ -84,7 +85,7 @@ impl Features {
         Resources(named.collect())
     }
 
-    /// Those of `features` that are labels.
+    /// Labels among `features`.
     pub(super) fn labels(&self, features: impl IntoIterator<Item = Feature>) -> Labels {
         let named = features.into_iter().filter_map(|feature| match self.name(feature)? {
             FeatureName::Label(name, value) => Some((name.clone(), value.clone())),

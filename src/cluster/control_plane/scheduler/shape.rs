@@ -1,4 +1,4 @@
-//! What an actor wants of its node, kept once for all actors that want the same.
+//! Shapes: requirements of actors, interned so that equal ones are stored once.
 
 use std::sync::Arc;
 
@@ -7,31 +7,32 @@ use rustc_hash::FxHashMap;
 use super::tree::Requirement;
 use crate::cluster::model::{NodeId, Strategy};
 
-/// What an actor wants of its node.
+/// Requirements of an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
-    /// What the node must have, in order: that it takes work, labels, and resources.
+    /// Minimum amounts of the node's features, sorted: readiness, labels and resources.
     pub(super) requires: Vec<Requirement>,
-    /// Which of those are resources, and taken.
+    /// Resources among them, which the actor holds.
     pub(super) allocates: Vec<Requirement>,
     pub(super) node: Option<NodeId>,
     pub(super) strategy: Strategy,
 }
 
-/// A shape that is kept.
+/// Reference-counted handle of an interned shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::cluster) struct ShapeId(u32);
 
+/// Interned shapes with reference counts.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
     ids: FxHashMap<Arc<Shape>, ShapeId>,
-    /// Each with how many actors have it; none for a free number.
+    /// Shapes with the number of actors that have them; `None` for a free id.
     kept: Vec<Option<(Arc<Shape>, usize)>>,
     free: Vec<ShapeId>,
 }
 
 impl Shapes {
-    /// One more actor has the shape.
+    /// Interns a shape, or adds a reference to an equal one.
     pub(super) fn intern(&mut self, shape: Shape) -> ShapeId {
         if let Some(id) = self.ids.get(&shape).copied() {
             self.add_ref(id);
@@ -53,7 +54,7 @@ impl Shapes {
         }
     }
 
-    /// One actor less has it.
+    /// Drops one reference.
     pub(super) fn drop(&mut self, id: ShapeId) {
         let Some((shape, actors)) = &mut self.kept[id.0 as usize] else { return };
         *actors -= 1;

@@ -1,28 +1,37 @@
-//! A segment tree over the nodes' places, which finds the next one that has enough of everything.
+//! Segment tree over the leaves, which finds the next node with enough of every feature.
 //!
-//! Each leaf lists what one node has, each inner row the largest amounts below it, of every feature by
-//! itself. A search passes over whatever lacks a single feature; where several are each there, but
-//! nowhere together, it has to look further down. Rows list only what is there, so that a label of one
-//! node costs a tree of ten thousand no more than one entry a level.
+//! A leaf lists the amounts of one node. An inner row lists, for each feature separately, the largest amount
+//! below it:
+//!
+//! ```text
+//!                 row 1                 largest amounts of all nodes
+//!           row 2       row 3
+//!         4       5   6       7         with 4 leaves, leaf `n` is row `4 + n`
+//! ```
+//!
+//! A search skips a subtree that lacks a single feature. It has to descend where every feature exists, but
+//! not all on one node. Rows are sparse: a label of a single node costs one entry a level, and nothing
+//! elsewhere in a tree of ten thousand nodes.
 
 use super::resource_index::Feature;
 
-/// How much of a feature there is.
+/// Amount of one feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Amount {
     pub(super) feature: Feature,
-    /// What is not taken.
+    /// Amount that is neither held nor reserved.
     pub(super) free: u64,
-    /// All of it; what has none is not listed.
+    /// Total amount; a feature with a total of 0 is not listed.
     pub(super) total: u64,
 }
 
-/// How much of a feature is wanted.
+/// Feature, and the minimum amount of it.
 pub(super) type Requirement = (Feature, u64);
 
+/// Segment tree in heap order.
 #[derive(Debug)]
 pub(super) struct Tree {
-    /// As in a binary heap: the root is row 1, and below row `n` are `2n` and `2n + 1`. Leaves come last.
+    /// Rows in heap order: row 1 is the root, and rows `2n` and `2n + 1` are below row `n`. Leaves come last.
     rows: Vec<Vec<Amount>>,
     leaves: usize,
 }
@@ -34,35 +43,38 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// What the node at a place has.
-    pub(super) fn leaf(&self, place: usize) -> &[Amount] {
-        self.rows.get(self.leaves + place).map_or(&[], Vec::as_slice)
+    /// Amounts of the node at a leaf.
+    pub(super) fn leaf(&self, leaf: usize) -> &[Amount] {
+        self.rows.get(self.leaves + leaf).map_or(&[], Vec::as_slice)
     }
 
-    /// The largest amounts of all.
+    /// Largest amount of each feature on any node.
     pub(super) fn largest(&self) -> &[Amount] {
         &self.rows[1]
     }
 
-    /// Says how much of a feature a node has from now on.
-    pub(super) fn set(&mut self, place: usize, amount: Amount) {
-        while place >= self.leaves {
+    /// Sets the amount of a feature at a leaf.
+    pub(super) fn set(&mut self, leaf: usize, amount: Amount) {
+        while leaf >= self.leaves {
             self.double();
         }
         let feature = amount.feature;
-        let mut row = self.leaves + place;
+        let mut row = self.leaves + leaf;
         let mut amount = amount;
-        while put(&mut self.rows[row], amount) && row > 1 {
+        // Stops at the first row that does not change: no row above it can change either. `row ^ 1` is the
+        // sibling.
+        while write_amount(&mut self.rows[row], amount) && row > 1 {
             let [free, total] = largest(&self.rows[row], &self.rows[row ^ 1], feature);
             amount = Amount { feature, free, total };
             row /= 2;
         }
     }
 
-    /// Twice as many leaves: every level moves down by one, below a new root.
+    /// Doubles the number of leaves: the old tree becomes the left half below a new root.
     fn double(&mut self) {
         let mut rows = vec![Vec::new(); self.leaves * 4];
         for (row, amounts) in std::mem::take(&mut self.rows).into_iter().enumerate().skip(1) {
+            // Row `level + k` of a level moves to `2 * level + k`, the left half of the level below.
             let level = 1 << row.ilog2();
             rows[row + level] = amounts;
         }
@@ -71,13 +83,13 @@ impl Tree {
         self.leaves *= 2;
     }
 
-    /// The first place from `from` on whose node has as much free, or altogether, as is wanted.
+    /// First leaf at or after `from` whose node has enough of every requirement.
     ///
-    /// `wants` is in the order of features.
+    /// `of` selects the free or the total amount. `wants` is sorted by feature.
     pub(super) fn next(
         &self,
         from: usize,
-        wants: &[Requirement],
+        requires: &[Requirement],
         of: impl Fn(&Amount) -> u64 + Copy,
     ) -> Option<usize> {
         if from >= self.leaves {
@@ -85,14 +97,14 @@ impl Tree {
         }
         let mut row = self.leaves + from;
         loop {
-            if has(&self.rows[row], wants, of) {
+            if has(&self.rows[row], requires, of) {
                 if row >= self.leaves {
                     return Some(row - self.leaves);
                 }
                 row *= 2;
                 continue;
             }
-            // To the right, past all that is done.
+            // Leaves every subtree whose right end was reached, then continues with the right sibling.
             while row % 2 == 1 {
                 row /= 2;
                 if row == 0 {
@@ -104,17 +116,17 @@ impl Tree {
     }
 }
 
-/// Whether a row has all that is wanted. Both are in the order of features.
-pub(super) fn has(row: &[Amount], wants: &[Requirement], of: impl Fn(&Amount) -> u64) -> bool {
-    wants.iter().all(|(feature, wanted)| find(row, *feature).is_some_and(|amount| of(amount) >= *wanted))
+/// Checks that a row meets all requirements. Both are sorted by feature.
+pub(super) fn has(row: &[Amount], requires: &[Requirement], of: impl Fn(&Amount) -> u64) -> bool {
+    requires.iter().all(|(feature, minimum)| find(row, *feature).is_some_and(|amount| of(amount) >= *minimum))
 }
 
 pub(super) fn find(row: &[Amount], feature: Feature) -> Option<&Amount> {
     row.binary_search_by_key(&feature, |amount| amount.feature).ok().map(|at| &row[at])
 }
 
-/// Writes one amount; whether that changed anything.
-fn put(row: &mut Vec<Amount>, amount: Amount) -> bool {
+/// Writes one amount, and reports whether the row has changed.
+fn write_amount(row: &mut Vec<Amount>, amount: Amount) -> bool {
     match row.binary_search_by_key(&amount.feature, |amount| amount.feature) {
         Ok(at) if amount.total == 0 => drop(row.remove(at)),
         Ok(at) if row[at] == amount => return false,
@@ -146,31 +158,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_finds_what_a_walk_over_all_places_finds(
+        fn search_finds_the_same_leaf_as_a_linear_scan(
             sets in proptest::collection::vec((0..40_usize, 1..5_u64, 0..4_u64, 0..4_u64), 0..120),
-            wants in proptest::collection::btree_map(1..5_u64, 0..4_u64, 0..4),
+            requires in proptest::collection::btree_map(1..5_u64, 0..4_u64, 0..4),
             from in 0..50_usize,
         ) {
             let mut tree = Tree::default();
-            let mut walk = vec![[[0; 2]; 5]; 64];
-            for (place, feature, free, more) in sets {
+            let mut expected_amounts = vec![[[0; 2]; 5]; 64];
+            for (leaf, feature, free, more) in sets {
                 let amount = Amount { feature: Feature(feature), free, total: free + more };
-                tree.set(place, amount);
-                walk[place][feature as usize] = [amount.free, amount.total];
+                tree.set(leaf, amount);
+                expected_amounts[leaf][feature as usize] = [amount.free, amount.total];
             }
-            let wants: Vec<Requirement> = wants.into_iter().map(|(feature, n)| (Feature(feature), n)).collect();
+            let requires: Vec<Requirement> = requires.into_iter().map(|(feature, n)| (Feature(feature), n)).collect();
             for (which, of) in [(0, free as fn(&Amount) -> u64), (1, total)] {
-                let enough = |place: &[[u64; 2]; 5]| {
-                    wants.iter().all(|(feature, n)| {
-                        let [free, total] = place[feature.0 as usize];
+                let enough = |leaf: &[[u64; 2]; 5]| {
+                    requires.iter().all(|(feature, n)| {
+                        let [free, total] = leaf[feature.0 as usize];
                         total > 0 && [free, total][which] >= *n
                     })
                 };
-                // Without a want any place will do, also one that no node was ever at.
-                let found = tree.next(from, &wants, of);
-                let expected = (from..walk.len()).find(|place| enough(&walk[*place]));
-                if wants.is_empty() {
-                    prop_assert_eq!(found, Some(from).filter(|place| *place < tree.leaves));
+                // Without requirements any leaf matches, also one that never had a node.
+                let found = tree.next(from, &requires, of);
+                let expected = (from..expected_amounts.len()).find(|leaf| enough(&expected_amounts[*leaf]));
+                if requires.is_empty() {
+                    prop_assert_eq!(found, Some(from).filter(|leaf| *leaf < tree.leaves));
                 } else {
                     prop_assert_eq!(found, expected);
                 }
@@ -179,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_leaves_no_entry() {
+    fn removed_features_leave_no_entries() {
         let mut tree = Tree::default();
-        for place in 0..9 {
-            tree.set(place, Amount { feature: Feature(7), free: 1, total: 1 });
+        for leaf in 0..9 {
+            tree.set(leaf, Amount { feature: Feature(7), free: 1, total: 1 });
         }
-        for place in 0..9 {
-            tree.set(place, Amount { feature: Feature(7), free: 0, total: 0 });
+        for leaf in 0..9 {
+            tree.set(leaf, Amount { feature: Feature(7), free: 0, total: 0 });
         }
         assert!(tree.rows.iter().all(Vec::is_empty));
     }

@@ -1,4 +1,4 @@
-//! Actors, from the moment that somebody asked for one to its end.
+//! Actors, from the request for one to its end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,50 +13,52 @@ use crate::cluster::model::{
 };
 use crate::id::Target;
 
-/// An actor that is not dead. There may be millions, so what few have is elsewhere.
+/// Actor that is not dead. There may be millions, so rare data is boxed, or in tables of its own.
 #[derive(Debug)]
 pub(super) struct Actor {
     pub(super) job: JobId,
     pub(super) class: Class,
     pub(super) shape: ShapeId,
     pub(super) detached: bool,
-    /// Where it stands in its worker's list.
+    /// Index in the worker's list of actors.
     pub(super) index_in_worker: u32,
     pub(super) phase: Phase,
     pub(super) named: Option<Box<NameEntry>>,
 }
 
-/// How far an actor has come. From [`AwaitingWorker`](Self::AwaitingWorker) to [`Alive`](Self::Alive) it holds what it
-/// wants of its node.
+/// Phase of an actor; the [module](super) has a diagram.
+///
+/// From [`AwaitingWorker`](Self::AwaitingWorker) to [`Alive`](Self::Alive) it holds resources of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// No node has room for it; it is in a queue.
+    /// Queued: no node has room.
     Waiting,
-    /// This node has, where no worker of its job is ready.
+    /// Bound to a node on which no worker of the job is ready.
     AwaitingWorker(NodeId),
-    /// A worker of its own is being started.
+    /// Bound to a dedicated worker that is starting.
     Starting(WorkerId),
-    /// Whoever asked is making it there.
+    /// Assigned to a ready worker, where the requester creates it.
     Assigned(WorkerId),
-    /// It lives there.
+    /// Created in the worker.
     Alive(WorkerId, Target),
-    /// It lived when the head went away.
+    /// Alive before the head restarted, and not reported since.
     Unaccounted,
 }
+/// Name of an actor, with the requests that wait for it.
 
 #[derive(Debug)]
 pub(super) struct NameEntry {
     pub(super) namespace: String,
     pub(super) name: String,
-    /// Questions about what becomes of it, in the order of asking.
+    /// Requests that wait for the actor to be created or to end, oldest first.
     pub(super) followers: BTreeMap<Ticket, NameWaiter>,
 }
 
-/// What is known of an actor that somebody waits for.
+/// Request for an actor that is not assigned yet.
 #[derive(Debug)]
 pub(super) struct UnplacedActor {
     pub(super) ticket: Ticket,
-    /// How many workers of its own could not be started.
+    /// Number of its dedicated workers that failed to start.
     pub(super) failed: u32,
 }
 
@@ -75,19 +77,19 @@ impl Phase {
         }
     }
 
-    /// Whether nobody was told of it.
+    /// True while no process knows the assignment, so that it can still be changed.
     pub(super) fn is_unplaced(self) -> bool {
         matches!(self, Self::Waiting | Self::AwaitingWorker(_) | Self::Starting(_))
     }
 }
 
 impl State {
-    /// Whether a later life of the head has to know the actor from this one.
+    /// Checks whether later incarnations of the head need a record of the actor.
     fn is_durable(&self, actor: &Actor) -> bool {
         actor.named.is_some() || actor.detached || self.schedule.requires_resources(actor.shape)
     }
 
-    /// What the actor was asked to be.
+    /// Reconstructs the spec of the request.
     pub(super) fn spec(&self, actor: &Actor) -> ActorSpec {
         let mut spec = ActorSpec {
             class: self.classes.name(actor.class).to_owned(),
@@ -102,7 +104,7 @@ impl State {
         spec
     }
 
-    /// The node that the actor holds something of.
+    /// Node whose resources the actor holds.
     pub(super) fn node_of(&self, phase: Phase) -> Option<NodeId> {
         match phase {
             Phase::AwaitingWorker(node) => Some(node),
@@ -110,7 +112,7 @@ impl State {
         }
     }
 
-    /// Where a living actor is reached.
+    /// Location of an alive actor.
     pub(super) fn address(&self, worker: WorkerId, target: Target) -> Option<ActorLocation> {
         let member = self.workers.get(&worker)?.member?;
         Some(ActorLocation { host: member.actors, target })
@@ -122,7 +124,7 @@ impl State {
         }
     }
 
-    /// Puts an actor into a worker's list.
+    /// Adds an actor to a worker's list.
     pub(super) fn attach_to_worker(&mut self, key: ActorKey, worker_id: WorkerId, phase: Phase) {
         let (Some(actor), Some(worker)) = (self.actors.get_mut(&key), self.workers.get_mut(&worker_id))
         else {
@@ -135,7 +137,7 @@ impl State {
         actor.phase = phase;
     }
 
-    /// Takes an actor out of its worker's list.
+    /// Removes an actor from its worker's list.
     fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: Phase) {
         let Some(worker) = phase.worker().and_then(|worker| self.workers.get_mut(&worker)) else { return };
         worker.alive_actors -= usize::from(matches!(phase, Phase::Alive(..)));
@@ -143,6 +145,8 @@ impl State {
         if worker.actors.get(at_index) != Some(&key) {
             return;
         }
+        // `swap_remove` takes constant time; a worker may have a million actors. The actor that moves into
+        // the gap gets its index.
         worker.actors.swap_remove(at_index);
         let moved = worker.actors.get(at_index).copied();
         if let Some(moved) = moved.and_then(|moved| self.actors.get_mut(&moved)) {
@@ -150,7 +154,7 @@ impl State {
         }
     }
 
-    /// Tells whoever asked for an actor where to make it.
+    /// Assigns an actor to a worker, and answers its request.
     pub(super) fn assign(&mut self, key: ActorKey, worker: WorkerId) {
         let Some(member) = self.workers.get(&worker).and_then(|worker| worker.member) else { return };
         match self.actors.get_mut(&key) {
@@ -161,6 +165,7 @@ impl State {
         let Some(unplaced) = self.pending.remove(&key) else { return };
         self.open_requests.remove(&unplaced.ticket);
         let actor = &self.actors[&key];
+        // Written before the answer is sent: the requester may rely on the name and the detached lifetime.
         if self.is_durable(actor) {
             let record = Record::Actor { actor: key, job: actor.job, spec: self.spec(actor) };
             self.actions.push(Action::Persist(record));
@@ -172,14 +177,14 @@ impl State {
         self.answer(unplaced.ticket, Ok(Answer::Placed { actor: key, member, alive: None }));
     }
 
-    /// An actor has begun, as far as whoever runs it says.
+    /// Handles the report that an actor was created.
     pub(super) fn actor_began(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
         if self.workers.get(&worker).is_some_and(|worker| worker.member.is_some()) {
             self.reconcile_actor(key, None, worker, at);
         }
     }
 
-    /// Takes note of an actor in a worker, or has it ended if it is not to be there.
+    /// Records an actor that a worker reports, or stops it if it does not belong there.
     pub(super) fn reconcile_actor(
         &mut self,
         key: ActorKey,
@@ -193,6 +198,7 @@ impl State {
             Some((Phase::Assigned(placed), _)) if placed == worker => {
                 self.mark_alive(key, worker, at.target);
                 if self.stopping.contains(&key) {
+                    // A kill during the constructor takes effect now; no message could interrupt it.
                     self.stop_actor(key, worker, at);
                 }
             }
@@ -223,7 +229,8 @@ impl State {
         }
     }
 
-    /// Whether an actor that is not known was given by an earlier life of the head, which kept nothing of it.
+    /// Checks whether an unknown actor may be from an earlier incarnation of the head, which wrote no record
+    /// of it.
     fn may_predate_head(&self, key: ActorKey, worker: WorkerId) -> bool {
         let job = self.workers.get(&worker).map(|worker| worker.job);
         self.ids.predates_restart(key)
@@ -248,7 +255,7 @@ impl State {
         self.attach_to_worker(key, worker, Phase::Assigned(worker));
     }
 
-    /// An actor that was placed has begun.
+    /// Marks an assigned actor as created.
     fn mark_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
         actor.phase = Phase::Alive(worker_id, target);
@@ -258,36 +265,41 @@ impl State {
         }
         self.mark_assigned(job, key);
         self.start_leases.end(key);
-        // Those that wait for one that was killed meanwhile wait for its end, and for the next of that name.
+        // Waiters for the name do not get an actor that was killed in the meantime: they wait for its end,
+        // and for the next owner of the name.
         if named && !self.stopping.contains(&key) {
             self.answer_waiters(key);
         }
     }
 
-    /// Whether an actor outlives its job as soon as it begins, and may have begun: whoever spawned it can
-    /// know so, and end, before the node has said it.
+    /// Checks whether an actor may be created at any moment, and then outlives its job.
+    ///
+    /// Its creator can know of the creation, and end, before the worker's report arrives.
     pub(super) fn may_still_start(&self, key: ActorKey) -> bool {
         let actor = self.actors.get(&key);
         actor.is_some_and(|actor| actor.detached && matches!(actor.phase, Phase::Assigned(_)))
     }
 
-    /// Whoever had a place for a detached actor has ended without making it.
+    /// Fails a detached actor that was not created in time after its job ended.
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
-        let within = self.settings.begin_lease.as_secs_f64();
-        let cause = format!("it did not begin within {within} s of the end of its job");
+        let within = self.settings.start_lease.as_secs_f64();
+        let cause = format!("it was not created within {within} s of the end of its job");
         self.end_actor(key, &cause.as_str().into(), ControlError::JobEnded);
     }
 
-    /// An actor has ended, as far as whoever runs it, or did not get it to run, says.
+    /// Handles the report that an actor ended, or was not created.
     pub(super) fn actor_ended(&mut self, key: ActorKey, cause: &str) {
+        // Unassigned actors are unknown to workers, so such a report cannot be about them.
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
             self.end_actor(key, &cause.into(), ControlError::Unknown);
         }
     }
 
-    /// The host that asked for an actor has given its spawning up. An actor that lives all the same is
-    /// stopped, since no process has its address; it keeps what it holds until it has ended.
+    /// Handles a cancelled spawn.
+    ///
+    /// An actor that is alive nevertheless is stopped, since no process has its address. It holds its
+    /// resources until it has ended.
     pub(super) fn not_spawned(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
             Some(Phase::Alive(worker, target)) => self.end_alive(key, worker, target),
@@ -302,7 +314,22 @@ impl State {
         }
     }
 
-    /// Ends an actor: frees what it had, and lists it as dead. Whoever waits for it is denied.
+    /// Ends an actor: releases what it holds, refuses its request, and adds it to the history.
+    ///
+    /// The indexes that an end updates, in this order:
+    ///
+    /// ```text
+    ///   actors                                first: the calls below must not find the actor again
+    ///   queue | pool | unaccounted | worker   by phase, exactly one of them
+    ///   stopping, start_leases
+    ///   scheduler, deferred.freed             finds the node through the worker, which is still there
+    ///   unassigned_actors of the job
+    ///   record                                written only once the actor was assigned
+    ///   pending, open_requests                the request is refused
+    ///   names, deferred.retries               waiters retry after the event, when the name is free
+    ///   dedicated worker                      stopped; the actor is detached from it already
+    ///   history                               keeps the shape until the row is displaced
+    /// ```
     pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> ControlError) {
         let Some(mut actor) = self.actors.remove(&key) else { return };
         let phase = actor.phase;
@@ -337,16 +364,16 @@ impl State {
             self.names.free(&named.namespace, &named.name);
             self.deferred.retries.extend(std::mem::take(&mut named.followers).into_values());
         }
-        // A missing actor has one, too, if its worker is back since the head was started anew, without it.
+        // An unaccounted actor has one, too, if its dedicated worker has rejoined without it.
         let has_own = phase.worker().is_some() || phase == Phase::Unaccounted;
-        let own = self.own_workers.get(&key).copied().filter(|_| has_own);
+        let own = self.dedicated_workers.get(&key).copied().filter(|_| has_own);
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }
         self.add_past_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });
     }
 
-    /// Takes a place away from an actor that nobody was told of yet; it gets another.
+    /// Unbinds an unassigned actor from its node; it is scheduled again after the event.
     pub(super) fn evict(&mut self, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else { return };
         let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.index_in_worker);
@@ -363,7 +390,7 @@ impl State {
         self.deferred.evicted.insert(key);
     }
 
-    /// Somebody wants an actor to end.
+    /// Kills an actor.
     pub(super) fn kill(&mut self, ticket: Ticket, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else {
             let answer = match self.history.actor(key) {
@@ -374,19 +401,21 @@ impl State {
         };
         match actor.phase {
             Phase::Alive(worker, target) => self.end_alive(key, worker, target),
-            // Its constructor may run, which no message interrupts. Once that returns the actor is stopped.
+            // Its constructor may be running, which no message interrupts. Once it returns, the actor is
+            // stopped.
             Phase::Assigned(_) => drop(self.stopping.insert(key)),
-            _ => self.end_actor(key, &"it was killed before it began".into(), ControlError::Unknown),
+            _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));
     }
 
-    /// Ends an actor that may handle no message any more, together with its worker. Another worker is started
-    /// in its place, unless it was a detached actor's own.
+    /// Kills the worker of an actor that may be stuck in a handler.
+    ///
+    /// A replacement is started, unless the worker was dedicated to a detached actor.
     pub(super) fn kill_worker_of(&mut self, ticket: Ticket, key: ActorKey) {
         let worker = match self.actors.get(&key).map(|actor| actor.phase) {
             Some(Phase::Assigned(worker) | Phase::Alive(worker, _)) => worker,
-            // Nothing of it runs.
+            // The actor has not been handed to a worker, so nothing can be stuck.
             _ => return self.kill(ticket, key),
         };
         if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {

@@ -1,22 +1,26 @@
-//! Workers that crash as soon as they are ready: the next ones are started later and later.
+//! Restart back-off of pools whose workers crash soon after they are ready.
 //!
-//! The first crash costs nothing: the next worker is started at once. From the second in a row on, what a
-//! job has not got on a node is started after a rest that doubles with each. A worker that has lived for a
-//! while ends the row.
+//! ```text
+//!   crashes in a row   1   2      3      4      ...
+//!   delay              0   base   2*base 4*base ... up to WORKER_RESTART_DELAY_MAX
+//! ```
+//!
+//! The first crash is replaced immediately. `base` is `WORKER_RESTART_BACKOFF`. A worker that has been stable
+//! for `WORKER_STABLE_AFTER` resets the count.
 
 use super::job::Pool;
 use super::{Millis, State, millis};
 use crate::cluster::model::{JobId, NodeId, WorkerId};
 use crate::config::{WORKER_RESTART_BACKOFF, WORKER_RESTART_DELAY_MAX};
 
-/// The workers of a job on one node that crashed at their start.
+/// Crash history of a pool.
 #[derive(Debug, Default)]
 pub(super) struct CrashLoop {
-    /// How many, with none between them that has lived for a while.
+    /// Number of crashes since the last stable worker.
     consecutive: u32,
-    /// How the last one ended.
+    /// Exit cause of the last crash.
     last: String,
-    /// Until then no other is started.
+    /// End of the current delay; `None` if the pool is not backing off.
     next_start: Option<Millis>,
 }
 
@@ -29,7 +33,7 @@ impl CrashLoop {
         self.next_start
     }
 
-    /// How long to wait with the next one.
+    /// Delay before the next start, in milliseconds.
     fn delay_ms(&self) -> u64 {
         match self.consecutive.checked_sub(2) {
             None => 0,
@@ -43,12 +47,13 @@ impl CrashLoop {
 }
 
 impl State {
-    /// What an operator is to know of a pool whose workers crash, if it is more than a mishap.
+    /// Alert for a pool that has crashed more than once in a row.
     pub(super) fn crash_alert(&self, node: NodeId, pool: &Pool) -> Option<String> {
         let CrashLoop { consecutive, last, next_start } = &pool.crash_loop;
         let now = self.now;
-        let is_settled = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.is_stable(now));
-        if *consecutive < 2 || (next_start.is_none() && pool.workers.iter().any(is_settled)) {
+        let is_stable_worker =
+            |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.is_stable(now));
+        if *consecutive < 2 || (next_start.is_none() && pool.workers.iter().any(is_stable_worker)) {
             return None;
         }
         let next = next_start.map_or_else(String::new, |at| {
@@ -59,32 +64,33 @@ impl State {
         ))
     }
 
-    /// A worker that was ready has ended by itself.
-    pub(super) fn record_exit(&mut self, job: JobId, node: NodeId, was_settled: bool, cause: &str) {
+    /// Counts the exit of a ready worker, and backs off if it was a crash.
+    pub(super) fn record_exit(&mut self, job: JobId, node: NodeId, was_stable: bool, cause: &str) {
         let now = self.now;
         let Some(pool) = self.pool(job, node) else { return };
-        let crashes = &mut pool.crash_loop;
-        if was_settled {
-            if !crashes.is_backing_off() {
-                *crashes = CrashLoop::default();
+        let crash_loop = &mut pool.crash_loop;
+        if was_stable {
+            // A stable worker that ends during a back-off proves nothing about the crashing ones.
+            if !crash_loop.is_backing_off() {
+                *crash_loop = CrashLoop::default();
             }
             return;
         }
-        cause.clone_into(&mut crashes.last);
-        // Those that crash together are one mishap.
-        if crashes.is_backing_off() {
+        cause.clone_into(&mut crash_loop.last);
+        // Workers of a pool often crash together for one reason; they count as one crash.
+        if crash_loop.is_backing_off() {
             return;
         }
-        crashes.consecutive = crashes.consecutive.saturating_add(1);
-        let delay_ms = crashes.delay_ms();
+        crash_loop.consecutive = crash_loop.consecutive.saturating_add(1);
+        let delay_ms = crash_loop.delay_ms();
         if delay_ms > 0 {
             let at = now.after(delay_ms);
-            crashes.next_start = Some(at);
+            crash_loop.next_start = Some(at);
             self.restarts.insert((at, job, node));
         }
     }
 
-    /// Starts the workers whose time has come.
+    /// Fills the pools whose delay has passed.
     pub(super) fn restart_workers(&mut self) {
         while let Some(&(at, job, node)) = self.restarts.first().filter(|(at, ..)| *at <= self.now) {
             self.restarts.remove(&(at, job, node));

@@ -1,6 +1,7 @@
-//! What an event leaves to be done once all of it has been taken in.
+//! Work that an event leaves until all of its direct effects are applied.
 //!
-//! Much ends at once when a node or a job does. Only afterwards is it clear who has room, and for whom.
+//! The loss of a node or a job ends many workers and actors. Only after all of them is it known which nodes
+//! have room, and for which actors.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,23 +10,27 @@ use super::{ControlError, State};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{ActorKey, JobId, NodeId};
 
+/// Work to do at the end of the event.
 #[derive(Debug, Default)]
 pub(super) struct DeferredWork {
-    /// Whether less may be possible than before.
+    /// Set when capacity was lost, which may make pending actors infeasible.
     pub(super) capacity_shrunk: bool,
-    /// Actors that have lost their place before anybody was told of it.
+    /// Actors that lost their node or worker before they were assigned.
     pub(super) evicted: BTreeSet<ActorKey>,
-    /// Nodes that may have more room, or room for others.
+    /// Nodes that may have gained room.
     pub(super) freed: BTreeSet<NodeId>,
-    /// Those who waited for actors that are dead.
+    /// Waiters for actors that are dead.
     pub(super) retries: VecDeque<NameWaiter>,
-    /// Nodes that may have nothing left to do.
+    /// Draining nodes that may have become idle.
     pub(super) maybe_drained: BTreeSet<NodeId>,
 }
 
 impl State {
-    /// Does what is left to be done.
+    /// Runs the deferred work until none is left.
     pub(super) fn run_deferred(&mut self) {
+        // The order of the arms matters. Infeasible actors fail before others are placed. Evicted actors are
+        // placed, or queued by age, before freed nodes serve the queues. Waiters retry once names are free.
+        // Reservations come last: they are for actors that no free room fits.
         loop {
             if std::mem::take(&mut self.deferred.capacity_shrunk) {
                 self.drop_reservations();
@@ -34,37 +39,38 @@ impl State {
                 self.reschedule(actor);
             } else if let Some(node) = self.deferred.freed.pop_first() {
                 self.schedule_pending_on(node);
-            } else if let Some(follower) = self.deferred.retries.pop_front() {
-                self.retry(follower);
+            } else if let Some(waiter) = self.deferred.retries.pop_front() {
+                self.retry(waiter);
             } else if !self.reserve_overdue() {
                 break;
             }
         }
         while let Some(node) = self.deferred.maybe_drained.pop_first() {
+            // After the loop: only now is it certain that no worker is left, and none is being started.
             self.end_if_drained(node);
         }
     }
 
-    /// Denies a place to those who wait and for whom no node is left that could ever take them.
+    /// Fails pending actors that no remaining node could ever host.
     fn fail_infeasible(&mut self) {
-        let mut hopeless = Vec::new();
+        let mut infeasible = Vec::new();
         for ((_, shape), actors) in self.waiting.queues() {
             if !self.schedule.is_feasible(shape) {
-                hopeless.push((shape, actors.clone()));
+                infeasible.push((shape, actors.clone()));
             }
         }
-        for (shape, actors) in hopeless {
-            let why = self.why_never(shape, actors.first()).into();
+        for (shape, actors) in infeasible {
+            let why = self.explain_infeasible(shape, actors.first()).into();
             for actor in actors {
                 self.end_actor(actor, &why, ControlError::Infeasible);
             }
         }
     }
 
-    fn why_never(&self, shape: ShapeId, actor: Option<&ActorKey>) -> String {
-        let there = self.schedule.only_node(shape).and_then(|node| self.why_unavailable(node));
+    fn explain_infeasible(&self, shape: ShapeId, actor: Option<&ActorKey>) -> String {
+        let unavailable = self.schedule.only_node(shape).and_then(|node| self.why_unavailable(node));
         let spec = actor.and_then(|actor| self.actors.get(actor)).map(|actor| self.spec(actor));
-        there.unwrap_or_else(|| self.schedule.explain_infeasible(&spec.unwrap_or_default()))
+        unavailable.unwrap_or_else(|| self.schedule.explain_infeasible(&spec.unwrap_or_default()))
     }
 
     fn reschedule(&mut self, key: ActorKey) {
@@ -72,12 +78,12 @@ impl State {
         if self.schedule.is_feasible(shape) {
             self.schedule(key);
         } else {
-            let why = self.why_never(shape, Some(&key));
+            let why = self.explain_infeasible(shape, Some(&key));
             self.end_actor(key, &why.into(), ControlError::Infeasible);
         }
     }
 
-    /// Gives the room that a node has to actors that wait. Jobs take turns.
+    /// Places pending actors on a node that has gained room; jobs take turns.
     fn schedule_pending_on(&mut self, node: NodeId) {
         self.fill_reservation(node);
         let mut turns = BTreeMap::new();
@@ -85,7 +91,7 @@ impl State {
             let turn = self.jobs.get(&job).map_or(0, |job| job.served);
             turns.insert((turn, job), queues);
         }
-        // Room only gets less here: what does not fit by now is not looked at again.
+        // Room on the node only shrinks in this loop, so a queue that does not fit is dropped for good.
         while let Some(((_, job), mut queues)) = turns.pop_first() {
             while let Some((key, queue)) = queues.pop_first() {
                 if !self.schedule.fits(node, queue) {
@@ -102,7 +108,7 @@ impl State {
         }
     }
 
-    /// A job's turn is over: the others come before it.
+    /// Ends a job's turn: it comes after all others.
     fn next_turn(&mut self, job: JobId) -> u64 {
         self.turns += 1;
         if let Some(job) = self.jobs.get_mut(&job) {

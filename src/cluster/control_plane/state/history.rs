@@ -1,4 +1,4 @@
-//! What has ended and is still listed: the latest of each kind.
+//! History of ended nodes, workers, actors and jobs, bounded per table.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerSummary,
 };
 use crate::id::HostUid;
+/// Ended rows that lists still show.
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -18,7 +19,7 @@ pub(super) struct History {
     pub(super) jobs: Latest<JobId>,
 }
 
-/// The latest of a kind, each with its number in the order of their ends.
+/// Ring of the latest ended rows, each with a sequence number that serves as its cursor.
 #[derive(Debug)]
 pub(super) struct Latest<T> {
     max: usize,
@@ -31,14 +32,14 @@ impl<T> Latest<T> {
         Self { max, all: VecDeque::new(), count: 0 }
     }
 
-    /// Adds the latest, and returns what has to go for it.
+    /// Adds a row, and returns the one that it displaces.
     fn add(&mut self, latest: T) -> Option<T> {
         self.all.push_back((self.count, latest));
         self.count += 1;
         if self.all.len() > self.max { self.all.pop_front().map(|(_, oldest)| oldest) } else { None }
     }
 
-    /// All of them, the earliest end first.
+    /// All rows, earliest end first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.all.iter().map(|(_, one)| one)
     }
@@ -47,13 +48,14 @@ impl<T> Latest<T> {
         self.all.iter_mut().map(|(_, one)| one)
     }
 
-    /// All of them with their numbers, the earliest end first.
+    /// All rows with their sequence numbers, earliest end first.
     pub(super) fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> + Clone {
         self.all.iter().map(|(number, one)| (*number, one))
     }
 
-    /// The one of that number.
+    /// Row with the sequence number.
     pub(super) fn get(&self, number: u64) -> Option<&T> {
+        // Numbers ascend, but `forget_node` leaves gaps, so the index cannot be computed.
         let at = self.all.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.all.get(at).map(|(_, one)| one)
     }
@@ -68,7 +70,7 @@ pub(super) struct NodeRecord {
 #[derive(Debug)]
 pub(super) struct WorkerRecord {
     pub(super) summary: WorkerSummary,
-    /// None if it never was ready.
+    /// Addresses of its hosts; `None` if it was never ready.
     pub(super) member: Option<WorkerAddress>,
     pub(super) tasks: Vec<TaskCount>,
 }
@@ -99,12 +101,12 @@ impl History {
         self.workers.add(worker);
     }
 
-    /// Lists a job; the one that gives way to it, if any, has to be forgotten.
+    /// Adds an ended job, and returns the one that it displaces.
     pub(super) fn add_job(&mut self, job: JobId) -> Option<JobId> {
         self.jobs.add(job)
     }
 
-    /// A node of that id is there again.
+    /// Drops the row of a node that has joined again.
     pub(super) fn forget_node(&mut self, node: NodeId) {
         self.nodes.all.retain(|(_, past)| past.info.node_id != node);
     }
@@ -121,7 +123,7 @@ impl History {
         self.workers.iter_mut().rev().find(|past| past.summary.worker_id == worker)
     }
 
-    /// The worker that had a host.
+    /// Ended worker that owned a host.
     pub(super) fn worker_of(&self, host: HostUid) -> Option<&WorkerRecord> {
         let had = |member: WorkerAddress| member.actors == host || member.tasks == host;
         self.workers.iter().rev().find(|past| past.member.is_some_and(had))
@@ -133,7 +135,7 @@ impl History {
 }
 
 impl State {
-    /// Lists an actor that has ended; the one that gives way to it no longer has its shape.
+    /// Adds an ended actor, and drops the shape of the one that it displaces.
     pub(super) fn add_past_actor(&mut self, actor: ActorRecord) {
         if let Some(oldest) = self.history.actors.add(actor) {
             self.schedule.drop_shape(oldest.actor.shape);

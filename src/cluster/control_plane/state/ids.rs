@@ -1,4 +1,4 @@
-//! Numbers of jobs, workers and actors. None is given twice.
+//! Allocation of job, worker and actor ids, each used once across restarts of the head.
 
 use std::ops::{Add, Div};
 
@@ -6,27 +6,35 @@ use super::{Action, ControlError, Record, State};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
 use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 
-/// The numbers of this life of the head.
+/// Id allocator of this incarnation of the head.
 ///
-/// Record [`IdWatermarks`](Record::IdWatermarks) on disk holds a bound for each kind. Numbers below the bound plus one
-/// block may be given, so a number costs no wait for the disk; a later life of the head begins behind that
-/// block. A bound is raised half a block before it is reached.
+/// Waiting for the disk with each id would cost a write each. The record
+/// [`IdWatermarks`](Record::IdWatermarks) therefore holds a watermark per kind, and ids up to one block above
+/// it may be allocated. A restart continues above that block.
+///
+/// ```text
+///                      durable watermark      watermark + block
+///    ------------------------|-------------------------|----------->
+///     ids allocated so far lie anywhere below `end`   `end`: next incarnation starts here
+/// ```
+///
+/// The watermark is raised half a block before it is reached.
 #[derive(Debug)]
 pub(super) struct IdAllocator {
     job: Counter<u32>,
+    /// Allocator of one kind of id.
     worker: Counter<u64>,
     actor: Counter<u64>,
-    /// First actor of this life of the head.
+    /// First actor id of this incarnation.
     first_actor: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Counter<N> {
     next: N,
-    /// Bound that is, or is about to be, on disk.
+    /// Watermark that is durable, or is being written.
     wanted: N,
-    /// First number that must not be given before more is on disk. The maximum where nothing outlives the
-    /// process.
+    /// First id that needs a higher durable watermark; the maximum where nothing outlives the process.
     end: N,
 }
 
@@ -35,7 +43,7 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Counter<N> {
         Self { next: N::from(1), wanted: N::from(1), end }
     }
 
-    /// Begins behind all numbers that a life of the head with this bound on disk may have given.
+    /// Starts above all ids that an incarnation with this durable watermark may have allocated.
     fn begin(bound: N, block: N) -> Self {
         let end = bound.max(N::from(1)) + block;
         Self { next: end, wanted: end + block, end }
@@ -45,7 +53,7 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Counter<N> {
         self.end = self.end.max(bound + block);
     }
 
-    /// Gives a number; tells whether the bound was raised.
+    /// Allocates an id, and reports whether the watermark was raised.
     fn take(&mut self, block: N) -> (N, bool) {
         let number = self.next;
         self.next = number + N::from(1);
@@ -69,7 +77,7 @@ impl Default for IdAllocator {
 }
 
 impl IdAllocator {
-    /// Begins a life of the head with these bounds on disk.
+    /// Starts an incarnation with these durable watermarks.
     pub(super) fn start_at(&mut self, jobs: u32, workers: u64, actors: u64) {
         self.job = Counter::begin(jobs, JOB_ID_BLOCK);
         self.worker = Counter::begin(workers, WORKER_ID_BLOCK);
@@ -77,21 +85,21 @@ impl IdAllocator {
         self.first_actor = self.actor.next;
     }
 
-    /// Begins the first life of the head, whose disk has nothing yet.
+    /// Starts the first incarnation, without any record.
     pub(super) fn start_first(&mut self) {
         self.job = Counter { next: 1, ..Counter::begin(1, JOB_ID_BLOCK) };
         self.worker = Counter { next: 1, ..Counter::begin(1, WORKER_ID_BLOCK) };
         self.actor = Counter { next: 1, ..Counter::begin(1, ACTOR_ID_BLOCK) };
     }
 
-    /// These bounds are on disk.
+    /// Notes that these watermarks are durable.
     pub(super) fn kept(&mut self, jobs: u32, workers: u64, actors: u64) {
         self.job.kept(jobs, JOB_ID_BLOCK);
         self.worker.kept(workers, WORKER_ID_BLOCK);
         self.actor.kept(actors, ACTOR_ID_BLOCK);
     }
 
-    /// Whether an earlier life of the head may have given the number.
+    /// Checks whether an earlier incarnation may have allocated the id.
     pub(super) fn predates_restart(&self, actor: ActorKey) -> bool {
         actor.0 < self.first_actor
     }
@@ -110,14 +118,16 @@ impl State {
         Ok(JobId(number))
     }
 
-    /// A worker's number does not wait for the disk: a block is more than start while a disk takes nothing.
+    /// Allocates a worker id without waiting for the disk.
     pub(super) fn new_worker(&mut self) -> WorkerId {
+        // A block is more than the workers that start while a disk takes no writes.
         let (number, raised) = self.ids.worker.take(WORKER_ID_BLOCK);
         self.keep_bounds(raised);
         WorkerId(number)
     }
 
-    /// One that does not have to be kept itself gets a number while the disk takes nothing, up to the block.
+    /// Allocates an actor id. An actor without a record of its own gets one while writes fail, up to the
+    /// block.
     pub(super) fn new_actor(&mut self, is_durable: bool) -> Result<ActorKey, ControlError> {
         if is_durable {
             self.check_persistence()?;
@@ -133,7 +143,7 @@ impl State {
             return Ok(());
         }
         self.check_persistence()?;
-        Err(ControlError::NotPersisted("its disk has not taken anything for long".to_owned()))
+        Err(ControlError::NotPersisted("its disk has accepted no writes for long".to_owned()))
     }
 
     fn keep_bounds(&mut self, raised: bool) {

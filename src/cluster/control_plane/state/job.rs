@@ -1,4 +1,4 @@
-//! Jobs, and the workers that they have on each node.
+//! Jobs, and their worker pools on each node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +14,13 @@ use crate::cluster::model::{
 };
 use crate::config::JOB_TEXT_BYTES_MAX;
 
-/// As much of a text as the head keeps.
+/// Text truncated to the length that the head stores.
 fn bounded(text: &str) -> String {
     let mut text = text.to_owned();
     cut(&mut text, JOB_TEXT_BYTES_MAX);
     text
 }
+/// Job, open or ended.
 
 #[derive(Debug)]
 pub(super) struct Job {
@@ -29,34 +30,34 @@ pub(super) struct Job {
     pub(super) ended: Option<Millis>,
     pub(super) exit_code: Option<i32>,
     pub(super) message: Option<String>,
-    /// Whether the driver of a submitted job has left the cluster: it holds nothing there, and its process
-    /// may run on.
+    /// Set once the driver of a submitted job has left the cluster. It holds nothing, but its process may
+    /// run.
     pub(super) left: bool,
-    /// Whether its node's agent has said that it runs the driver, and will say how it ends.
+    /// Set once the node's agent has reported that it runs the driver, and will report its exit.
     pub(super) driver_runs: bool,
-    /// Where it has, or had, workers.
+    /// Nodes on which the job has, or had, workers.
     pub(super) pools: BTreeMap<NodeId, Pool>,
-    /// Its actors that end with it and are in none of its pools' workers.
+    /// Actors of the job that do not end with its pools: pending, unaccounted, or detached and not created.
     pub(super) unassigned_actors: BTreeSet<ActorKey>,
-    /// Those of its questions that wait for an actor of somebody else.
+    /// Requests of the job that wait for another request's actor.
     pub(super) waiting_tickets: BTreeSet<Ticket>,
-    /// Where its next turn begins when nodes take turns.
+    /// Leaf at which the next round-robin search starts.
     pub(super) round_robin: usize,
-    /// When it last got room that others waited for, counted in such turns.
+    /// Value of [`State::turns`] when the job was last served from the pending queues.
     pub(super) served: u64,
 }
 
-/// A job's workers on one node.
+/// Workers of a job on one node.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     pub(super) workers: BTreeSet<WorkerId>,
-    /// Actors that wait until one of them is ready.
+    /// Actors bound to the node that wait for one of its workers to become ready.
     pub(super) awaiting_worker: BTreeSet<ActorKey>,
-    /// How many in a row never were.
+    /// Number of consecutive workers that failed to start.
     pub(super) start_failures: u32,
-    /// Why no more are started.
+    /// Last start failure, once no more workers are started.
     pub(super) blocked: Option<String>,
-    /// Those that crashed at their start.
+    /// Back-off after workers that crash soon after they are ready.
     pub(super) crash_loop: CrashLoop,
 }
 
@@ -105,13 +106,13 @@ impl State {
         }
     }
 
-    /// Takes up an open job.
+    /// Adds an open job, with the lease that its driver needs.
     pub(super) fn open_job(&mut self, id: JobId, job: Job) {
         if let Some(node) = job.facts.runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.insert(id);
         }
         match job.facts.driver {
-            // Until it comes it is its agent that says how it ends.
+            // The driver has no heartbeats yet; this lease only limits the time until its agent starts it.
             None => self.submitted_leases.grant(self.now, id),
             Some(_) => self.job_leases.grant(self.now, id),
         }
@@ -122,7 +123,7 @@ impl State {
     pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobDescriptor) {
         let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
         if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
-            let text = "the node that is to run the job's driver is not there, or is draining";
+            let text = "the node for the job's driver has left the cluster or is draining";
             return self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
         }
         let id = match self.new_job() {
@@ -154,9 +155,11 @@ impl State {
         Ok(id)
     }
 
-    /// The driver of a job that is known has come, or is back.
+    /// Connects, or reconnects, the driver of a known job.
     fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), ControlError> {
         let job = self.served(id)?;
+        // A second driver must not take over the job: it is identified by its host id, which stays the same
+        // across reconnects.
         let known = job.facts.driver.map(|driver| driver.host);
         if known.is_some() && known != facts.driver.map(|driver| driver.host) {
             return Err(ControlError::Unknown(format!("job {id} has another driver")));
@@ -164,25 +167,25 @@ impl State {
         job.facts = JobDescriptor { runs_on: job.facts.runs_on, ..facts };
         job.facts.bound();
         job.state = JobState::Running;
-        self.member_is_back();
+        self.member_rejoined();
         self.submitted_leases.end(id);
         self.job_leases.grant(self.now, id);
         Ok(())
     }
 
-    /// A job that is not over.
+    /// Looks up a job that has not ended.
     pub(super) fn open(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
         match self.jobs.get_mut(&id) {
             None => Err(ControlError::Unknown(format!("there is no job {id}"))),
             Some(job) if !job.state.is_open() => {
-                let how = job.message.as_deref().unwrap_or("it has ended");
-                Err(ControlError::JobEnded(format!("job {id} is over: {how}")))
+                let cause = job.message.as_deref().unwrap_or("it has ended");
+                Err(ControlError::JobEnded(format!("job {id} is over: {cause}")))
             }
             Some(job) => Ok(job),
         }
     }
 
-    /// A job that is not over, and whose driver has not left the cluster.
+    /// Looks up a job that has not ended and whose driver has not left.
     pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
         let job = self.open(id)?;
         match job.left {
@@ -191,7 +194,7 @@ impl State {
         }
     }
 
-    /// Whether a job may have workers and actors.
+    /// Checks whether a job may have workers and actors.
     pub(super) fn is_served(&self, id: JobId) -> bool {
         self.open_jobs.contains(&id) && self.jobs.get(&id).is_some_and(|job| !job.left)
     }
@@ -201,39 +204,39 @@ impl State {
         let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.facts.clone()).collect();
         nodes.sort_unstable_by_key(NodeDescriptor::id);
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
-        let working = pools.flat_map(|(_, pool)| &pool.workers).filter_map(|id| {
+        let entries = pools.flat_map(|(_, pool)| &pool.workers).filter_map(|id| {
             let worker = self.workers.get(id)?;
             Some(WorkerEntry { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
         });
-        let workers = working.collect();
-        let awaited = self.nodes.values().any(|node| node.schedulability() == Schedulability::Rejoining);
+        let workers = entries.collect();
+        let rejoining = self.nodes.values().any(|node| node.schedulability() == Schedulability::Rejoining);
         let all_rejoined = self.all_rejoined();
-        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, rejoining: awaited, all_rejoined }));
+        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, rejoining, all_rejoined }));
     }
 
-    pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
+    pub(super) fn node_provisioned(&mut self, job: JobId, node_id: NodeId) {
         let is_usable = self.nodes.get(&node_id).is_some_and(Node::is_usable);
-        let Some(job_of) = self.served(job).ok().filter(|_| is_usable) else { return };
-        // A driver that comes back says so of all its nodes. Where workers could not be started it changes
-        // nothing: only another life of the node gets another try.
-        let pool = job_of.pools.entry(node_id).or_default();
+        let Some(served_job) = self.served(job).ok().filter(|_| is_usable) else { return };
+        // A driver that reconnects reports all of its nodes again. That must not restart a pool which is
+        // blocked or backing off: only a new incarnation of the node gets another attempt.
+        let pool = served_job.pools.entry(node_id).or_default();
         if pool.blocked.is_none() && !pool.crash_loop.is_backing_off() {
             self.fill_pool(job, node_id);
         }
     }
 
-    /// Starts the workers that a job has not got on a node, if the node takes work.
+    /// Starts workers up to the number that the node runs for each job.
     pub(super) fn fill_pool(&mut self, job: JobId, node_id: NodeId) {
         let Some(node) = self.nodes.get(&node_id).filter(|node| node.is_usable()) else { return };
-        let wanted = node.facts.workers as usize;
+        let target = node.facts.workers as usize;
         self.add_pool(job, node_id);
-        let there = self.pool(job, node_id).map_or(wanted, |pool| pool.workers.len());
-        for _ in there..wanted {
+        let current = self.pool(job, node_id).map_or(target, |pool| pool.workers.len());
+        for _ in current..target {
             self.start_worker(node_id, job, None);
         }
     }
 
-    /// A node keeps a job's executable.
+    /// Notes that a node has pinned a job's executable, or releases it.
     pub(super) fn executable_pinned(&mut self, job: JobId, node_id: NodeId) {
         let Some(node) = self.nodes.get_mut(&node_id) else { return };
         if self.jobs.get(&job).is_some_and(|job| job.state.is_open() && !job.left) {
@@ -243,10 +246,10 @@ impl State {
         }
     }
 
-    /// An agent runs a submitted job's driver.
+    /// Notes that an agent runs a job's driver, or stops the driver.
     pub(super) fn driver_started(&mut self, job: JobId, node: NodeId) {
         match self.open(job) {
-            // It is over, or it is another's.
+            // For an ended job, or the job of another node, the driver is stopped.
             Ok(known) if known.facts.runs_on == Some(node) => {
                 known.driver_runs = true;
                 let before = std::mem::replace(&mut known.state, JobState::Running);
@@ -259,7 +262,7 @@ impl State {
         }
     }
 
-    /// From now on a job can have workers on a node.
+    /// Allows a job to have workers on a node.
     pub(super) fn add_pool(&mut self, job_id: JobId, node_id: NodeId) {
         let (Some(job), Some(node)) = (self.jobs.get_mut(&job_id), self.nodes.get_mut(&node_id)) else {
             return;
@@ -270,7 +273,7 @@ impl State {
         self.deferred.freed.insert(node_id);
     }
 
-    /// That worker of a job on a node which has the fewest actors, of those that are ready.
+    /// Ready worker of a job on a node with the fewest actors.
     pub(super) fn least_busy(&self, job: JobId, node: NodeId) -> Option<WorkerId> {
         let pool = self.jobs.get(&job)?.pools.get(&node)?;
         let ready = pool.workers.iter().filter_map(|id| {
@@ -280,16 +283,16 @@ impl State {
         ready.min().map(|(_, worker)| worker)
     }
 
-    /// Hands actors over that waited for a worker, as many as the ready ones are to have.
+    /// Assigns waiting actors to the ready workers of a pool.
     ///
-    /// As long as others start, each that gets ready takes its share. If there are none any more the
-    /// actors need another node.
+    /// While other workers start, each that becomes ready takes an equal share. If no worker is left, the
+    /// actors are evicted to other nodes.
     pub(super) fn assign_waiting(&mut self, job: JobId, node: NodeId) {
         let Some(pool) = self.jobs.get(&job).and_then(|job| job.pools.get(&node)) else { return };
         let is_ready = |id: &&WorkerId| self.workers.get(*id).is_some_and(|worker| worker.member.is_some());
         let ready = pool.workers.iter().filter(is_ready).count();
         let starting = pool.workers.len() - ready;
-        let parked = pool.awaiting_worker.len();
+        let waiting = pool.awaiting_worker.len();
         if ready + starting == 0 {
             self.schedule.set_provisioned(node, job, false);
             self.deferred.capacity_shrunk = true;
@@ -298,7 +301,9 @@ impl State {
             }
             return;
         }
-        let share = if ready == 0 { 0 } else { parked.div_ceil(starting + 1) };
+        // The share leaves actors for the workers that still start: with all of them in the first ready
+        // one, the others would stay idle.
+        let share = if ready == 0 { 0 } else { waiting.div_ceil(starting + 1) };
         for _ in 0..share {
             let Some(worker) = self.least_busy(job, node) else { return };
             let Some(actor) = self.pool(job, node).and_then(|pool| pool.awaiting_worker.pop_first()) else {
@@ -314,17 +319,17 @@ impl State {
         }
     }
 
-    /// An actor lives in a pool's worker now, or on its own.
+    /// Notes that an actor is in a pool's worker, or no longer ends with the job.
     pub(super) fn mark_assigned(&mut self, job: JobId, actor: ActorKey) {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.unassigned_actors.remove(&actor);
         }
     }
 
-    /// The driver's lease has ended.
+    /// Handles the expired lease of a driver.
     ///
-    /// The driver of a submitted job loses what it holds of the cluster, and is not killed: it may have left
-    /// while the head was away, and its agent reports how it ends.
+    /// The driver of a submitted job loses what it holds, but is not killed: it may have left while the head
+    /// was down, and its agent reports how it ends.
     pub(super) fn job_lease_expired(&mut self, id: JobId) {
         let why = format!("the driver was lost: {}", lease_expired_text(self.settings.job_lease));
         if self.jobs.get(&id).is_some_and(|job| job.driver_runs) {
@@ -335,12 +340,11 @@ impl State {
         self.end_job(id, JobState::Failed, None, &why);
     }
 
-    /// Nobody has had the driver of a submitted job started.
+    /// Fails a submitted job whose driver was not started in time.
     pub(super) fn submitted_lease_expired(&mut self, id: JobId) {
         let within = self.settings.submitted_lease.as_secs_f64();
-        let why = format!(
-            "its driver was not started within {within} s of its submission: whoever submitted it has gone"
-        );
+        let why =
+            format!("its driver was not started within {within} s of its submission; submit the job again");
         self.stop_driver(id, &why);
         self.end_job(id, JobState::Failed, None, &why);
     }
@@ -362,8 +366,9 @@ impl State {
         self.end_job(id, state, exit_code, message);
     }
 
-    /// The driver of a submitted job has left the cluster: what the job holds is freed. The job ends with
-    /// the driver's process, which its agent reports, or when it is stopped.
+    /// Releases everything that a submitted job holds once its driver has left the cluster.
+    ///
+    /// The job ends when the driver's process exits, which its agent reports, or when it is stopped.
     pub(super) fn driver_left(&mut self, id: JobId, why: &str) {
         let Ok(job) = self.served(id) else { return };
         if job.facts.runs_on.is_none() {
@@ -382,8 +387,11 @@ impl State {
         self.persist_job(id);
     }
 
-    /// Has the driver of an open job ended, wherever it runs.
+    /// Requests the end of an open job's driver, through the driver itself and through the agent that runs
+    /// it.
     fn stop_driver(&mut self, id: JobId, why: &str) {
+        // A driver that has not connected gets no event, and one that a user started has no agent: hence
+        // both ways.
         self.notify_driver(id, JobEvent::Stopped { why: why.to_owned() });
         let node = self.jobs.get(&id).and_then(|job| job.facts.runs_on);
         if let Some(node) = node.filter(|node| self.nodes.contains_key(node)) {
@@ -391,7 +399,20 @@ impl State {
         }
     }
 
-    /// Ends an open job, and all that ends with it.
+    /// Ends an open job, and everything that ends with it.
+    ///
+    /// The indexes that an end updates:
+    ///
+    /// ```text
+    ///   open_jobs, leases of the driver           here, first: nothing is sent to the driver or placed for it
+    ///   record, drivers of the node               here
+    ///   open_requests, waiting_tickets            release_all: requests of the job are refused
+    ///   actors outside of workers                 release_all -> end_actor
+    ///   workers, hosts, pools, restarts,          release_all -> close_pool
+    ///     scheduler (provisioned), actors in workers
+    ///   pinned executables                        release_all: released last, when no worker needs them
+    ///   history                                   add_past_job: may delete the record of the oldest job
+    /// ```
     pub(super) fn end_job(&mut self, id: JobId, state: JobState, exit_code: Option<i32>, message: &str) {
         if !self.open_jobs.remove(&id) {
             return;
@@ -403,45 +424,50 @@ impl State {
         job.ended = Some(self.now);
         job.exit_code = exit_code;
         job.message = Some(bounded(message)).filter(|message| !message.is_empty());
-        let how = if message.is_empty() {
+        let cause = if message.is_empty() {
             "its job has ended".to_owned()
         } else {
             format!("its job has ended: {message}")
         };
         let runs_on = job.facts.runs_on;
+        // Written before the records of its actors are deleted: a restart in between finds the job ended, and
+        // drops its actors.
         self.persist_job(id);
         if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.remove(&id);
             self.deferred.maybe_drained.insert(node.facts.id());
         }
-        self.release_all(id, &how);
+        self.release_all(id, &cause);
         self.add_past_job(id);
     }
 
-    /// Frees all that a job holds, and answers what it has asked.
-    fn release_all(&mut self, id: JobId, how: &str) {
+    /// Releases everything that a job holds, and refuses its open requests.
+    fn release_all(&mut self, id: JobId, cause: &str) {
+        // Both sets are taken first: ending an actor, or a waiter, edits the sets of its job.
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let following = std::mem::take(&mut job.waiting_tickets);
-        let loose = std::mem::take(&mut job.unassigned_actors);
+        let waiting_tickets = std::mem::take(&mut job.waiting_tickets);
+        let unassigned_actors = std::mem::take(&mut job.unassigned_actors);
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
-        for ticket in following {
+        for ticket in waiting_tickets {
             self.cancel_waiter(ticket);
-            self.answer(ticket, Err(ControlError::JobEnded(how.to_owned())));
+            self.answer(ticket, Err(ControlError::JobEnded(cause.to_owned())));
         }
-        let cause = how.into();
-        for actor in loose {
+        let shared_cause = cause.into();
+        for actor in unassigned_actors {
             if self.may_still_start(actor) {
+                // Its creator may have ended as soon as the actor existed, before the worker reported it. The
+                // actor gets some time to appear instead.
                 self.start_leases.grant(self.now, actor);
             } else {
-                self.end_actor(actor, &cause, ControlError::JobEnded);
+                self.end_actor(actor, &shared_cause, ControlError::JobEnded);
             }
         }
         for node in nodes {
-            self.close_pool(id, node, how);
+            self.close_pool(id, node, cause);
         }
-        let holders =
+        let pinned_by =
             self.nodes.values_mut().filter_map(|node| node.pinned_jobs.remove(&id).then(|| node.facts.id()));
-        let nodes = holders.collect();
+        let nodes = pinned_by.collect();
         self.actions.push(Action::ReleaseJob { job: id, nodes });
     }
 
@@ -459,7 +485,7 @@ impl State {
         }
     }
 
-    /// A job has no workers on a node any more.
+    /// Removes a job's pool on a node, with its pending restart.
     pub(super) fn remove_pool(&mut self, job: JobId, node: NodeId) {
         let pool = self.jobs.get_mut(&job).and_then(|job| job.pools.remove(&node));
         if let Some(at) = pool.and_then(|pool| pool.crash_loop.next_start()) {
@@ -467,7 +493,7 @@ impl State {
         }
     }
 
-    /// Lists a job that has ended, and forgets the one that gives way to it.
+    /// Adds an ended job to the history, and deletes the oldest one that it displaces.
     pub(super) fn add_past_job(&mut self, id: JobId) {
         if let Some(oldest) = self.history.add_job(id) {
             self.jobs.remove(&oldest);

@@ -1,32 +1,31 @@
-//! The control plane as a pure state machine: who is where, what runs, what is named.
+//! State machine of the control plane: nodes, jobs, workers, actors and names.
 //!
-//! Owns the nodes, jobs, workers and actors of a cluster, and what follows from what happens to them:
-//! [`State::handle`] takes what has happened and says what is to be done. It does none of that itself, and
-//! the same events lead to the same actions. What one node has room for is the [schedule]'s, and when a
-//! lease ends is [membership]'s.
+//! [`State::handle`] takes an event and appends the actions that follow from it. It carries out none of them,
+//! and the same events produce the same actions. Capacity is up to the [scheduler], and expiry to [leases].
 //!
-//! What holds after every event:
+//! Invariants after every event:
 //!
-//! - each question is answered once, or still waits and says why;
-//! - of every resource of a node so much is taken as its actors hold, from their placement to their end;
-//! - a name has one owner, from when it was asked for until the actor is dead;
-//! - whatever waits could be placed on some node, and has no room on any, or none that is not reserved;
-//! - what waits and was passed by many has a node reserved, in turn with others of its job;
-//! - whoever is not heard of for a lease is dead, with all that depends on it;
-//! - while nothing can be kept, no job and no actor is taken on that has to be.
+//! - Each request is answered exactly once, or is pending with a reason.
+//! - A node's allocations equal the requirements of its actors, from their placement to their end.
+//! - A name has one owner, from the request until the actor is dead.
+//! - Each pending actor could run on some node, and currently fits on none, except on reserved ones.
+//! - An actor that was passed too often has a node reserved, in turn with other actors of its job.
+//! - A member without a heartbeat during its lease is dead, with everything that depends on it.
+//! - While writes fail, no job or actor is accepted that needs a durable record.
 //!
-//! An actor goes through
+//! Phases of an actor:
 //!
 //! ```text
-//!             room on a node        a worker is ready      it has begun
-//!   Waiting ------------------> Parked --------------> Placed -----------> Alive ---> (forgotten, or past)
-//!      ^   \  detached              |                    ^                   ^
-//!      |    ------------------> Starting ----------------'                   |
-//!      '---- node or worker lost ---'              Missing: the head was away
+//!           a node has room               a worker is ready      it was created
+//!   Waiting -----------------> AwaitingWorker ----------> Assigned ----------> Alive ----> (dead: in History)
+//!    ^   |   detached                |                       ^                   ^
+//!    |   '---------------> Starting -|-----------------------'                   |
+//!    |                        |      |                           Unaccounted ----'
+//!    '--- node or worker lost +------'                           alive before the head restarted
 //! ```
 //!
-//! [schedule]: super::scheduler
-//! [membership]: super::lease
+//! [scheduler]: super::scheduler
+//! [leases]: super::lease
 
 mod actor;
 mod crash_loop;
@@ -72,18 +71,18 @@ use ordered_map::Table;
 use placement::OpenRequest;
 use worker::Worker;
 
-/// What may differ from cluster to cluster; the defaults are `config`'s.
+/// Settings that differ between clusters; the defaults are those of `config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cluster) struct Settings {
-    /// See [`config::NODE_LEASE`].
+    /// Lease of a node; see [`config::NODE_LEASE`].
     pub(in crate::cluster) node_lease: Duration,
-    /// See [`config::JOB_LEASE`].
+    /// Lease of a driver; see [`config::JOB_LEASE`].
     pub(in crate::cluster) job_lease: Duration,
-    /// See [`config::SUBMITTED_LEASE`].
+    /// Time limit for the start of a submitted job's driver; see [`config::SUBMITTED_LEASE`].
     pub(in crate::cluster) submitted_lease: Duration,
-    /// See [`config::START_LEASE`].
-    pub(in crate::cluster) begin_lease: Duration,
-    /// See [`config::HISTORY_MAX`].
+    /// Time limit for the creation of a detached actor after its job ended; see [`config::START_LEASE`].
+    pub(in crate::cluster) start_lease: Duration,
+    /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
     pub(in crate::cluster) ended_kept_max: usize,
 }
 
@@ -93,74 +92,74 @@ impl Default for Settings {
             node_lease: config::NODE_LEASE + config::LEASE_GRACE,
             job_lease: config::JOB_LEASE + config::LEASE_GRACE,
             submitted_lease: config::SUBMITTED_LEASE,
-            begin_lease: config::START_LEASE,
+            start_lease: config::START_LEASE,
             ended_kept_max: config::HISTORY_MAX,
         }
     }
 }
 
-/// The time after a start of the head in which its members come back.
+/// Period after a restart of the head in which its members rejoin.
 #[derive(Clone, Copy, Debug)]
-struct Return {
-    /// Its latest end.
+struct RejoinPeriod {
+    /// Latest end of the period.
     until: Millis,
-    /// When the last one came.
+    /// Time at which the last member rejoined.
     last: Millis,
 }
 
-/// All that the head of a cluster knows.
+/// Complete state of a cluster.
 #[derive(Debug)]
 pub(in crate::cluster) struct State {
     settings: Settings,
     now: Millis,
     ids: IdAllocator,
-    /// The agent of the head's own node.
+    /// Agent of the head's own node.
     own_agent: Option<HostUid>,
     nodes: FxHashMap<NodeId, Node>,
-    /// Also ended ones, as long as they are kept.
+    /// All jobs; ended ones as long as they are listed.
     jobs: BTreeMap<JobId, Job>,
     open_jobs: BTreeSet<JobId>,
     workers: Table<WorkerId, Worker>,
-    /// The workers of detached actors.
-    own_workers: FxHashMap<ActorKey, WorkerId>,
-    /// The workers whose processes a signal has stopped.
+    /// Dedicated workers of detached actors.
+    dedicated_workers: FxHashMap<ActorKey, WorkerId>,
+    /// Workers whose processes are stopped by a signal.
     suspended: BTreeSet<WorkerId>,
-    /// The ready workers by both of their hosts.
+    /// Ready workers, by either of their hosts.
     hosts: FxHashMap<HostId, (HostUid, WorkerId)>,
     actors: Table<ActorKey, Actor>,
-    /// Actors that somebody waits for.
+    /// Actors that have not been assigned to a worker, with the requests that wait for them.
     pending: BTreeMap<ActorKey, UnplacedActor>,
-    /// Actors that lived when the head went away, and that no node has reported since.
+    /// Actors alive before the head restarted that no node has reported since.
     unaccounted: BTreeSet<ActorKey>,
     rejoin_deadline: Option<Millis>,
-    /// Actors that were killed, and run or may run: each is alive, or assigned to a worker.
+    /// Killed actors that may still run: each is alive, or assigned to a worker that may be creating it.
     stopping: BTreeSet<ActorKey>,
-    /// Whoever has no answer yet.
+    /// Requests without an answer.
     open_requests: FxHashMap<Ticket, OpenRequest>,
     names: Names,
     classes: Classes,
     schedule: Scheduler,
     waiting: PendingQueues,
-    /// Turns of jobs so far that had actors waiting.
+    /// Turns that jobs with pending actors have had.
     turns: u64,
-    returning: Option<Return>,
+    rejoin_period: Option<RejoinPeriod>,
     node_leases: Leases<NodeId>,
     job_leases: Leases<JobId>,
-    /// Of submitted jobs whose drivers nobody has started.
+    /// Submitted jobs whose drivers have not started.
     submitted_leases: Leases<JobId>,
-    /// Of detached actors that have a place and have not begun, and whose job is over.
+    /// Detached actors that are assigned but not created, and whose job has ended.
     start_leases: Leases<ActorKey>,
-    /// When pools whose workers crash get their next ones.
+    /// Times at which pools in a crash loop start their next workers.
     restarts: BTreeSet<(Millis, JobId, NodeId)>,
     history: History,
-    /// Why what is to be kept cannot be.
+    /// Reason why writes fail; `None` while they succeed.
     persistence_error: Option<String>,
     deferred: DeferredWork,
     actions: Vec<Action>,
 }
 
 impl State {
-    /// A cluster of nothing.
+    /// Creates the state of an empty cluster.
     pub(in crate::cluster) fn new(settings: Settings) -> Self {
         Self {
             now: Millis::default(),
@@ -170,7 +169,7 @@ impl State {
             jobs: BTreeMap::new(),
             open_jobs: BTreeSet::new(),
             workers: Table::default(),
-            own_workers: FxHashMap::default(),
+            dedicated_workers: FxHashMap::default(),
             suspended: BTreeSet::new(),
             hosts: FxHashMap::default(),
             actors: Table::default(),
@@ -184,11 +183,11 @@ impl State {
             schedule: Scheduler::default(),
             waiting: PendingQueues::default(),
             turns: 0,
-            returning: None,
+            rejoin_period: None,
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
-            start_leases: Leases::new(millis(settings.begin_lease)),
+            start_leases: Leases::new(millis(settings.start_lease)),
             restarts: BTreeSet::new(),
             history: History::new(settings.ended_kept_max),
             persistence_error: None,
@@ -198,15 +197,17 @@ impl State {
         }
     }
 
-    /// Takes what has happened, and adds to `actions` what is to be done.
+    /// Handles an event, and appends the actions that follow from it.
     pub(in crate::cluster) fn handle(&mut self, now: Millis, event: Event, actions: &mut Vec<Action>) {
+        // Handlers push to `self.actions`; the swap lends them the caller's buffer, which keeps its capacity
+        // from event to event.
         std::mem::swap(actions, &mut self.actions);
         self.advance_clock(now);
         match event {
             Event::Restored(records) => self.restore(records),
-            Event::OwnAgent { agent } => self.own_agent_is(agent),
+            Event::OwnAgent { agent } => self.set_own_agent(agent),
             Event::NodeJoined(report) => self.node_joined(report),
-            Event::NodeHeartbeat { node } => self.node_beat(node),
+            Event::NodeHeartbeat { node } => self.node_heartbeat(node),
             Event::NodeLeft { node, cause } => self.node_left(node, &cause),
             Event::NodeDrain { node } => self.node_drain(node),
             Event::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
@@ -219,7 +220,7 @@ impl State {
             Event::JobSubmitted { ticket, facts } => self.job_submitted(ticket, facts),
             Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
             Event::JobHeartbeat { job } => self.job_leases.renew(self.now, job),
-            Event::NodeProvisioned { job, node } => self.node_equipped(job, node),
+            Event::NodeProvisioned { job, node } => self.node_provisioned(job, node),
             Event::ExecutablePinned { job, node } => self.executable_pinned(job, node),
             Event::DriverStarted { job, node } => self.driver_started(job, node),
             Event::DriverLeft { job, why } => self.driver_left(job, &why),
@@ -235,14 +236,16 @@ impl State {
             Event::PersistenceStatus { trouble } => self.persistence_error = trouble,
             Event::Tick => self.tick(),
         }
+        // Last, so that the invariants hold again: handlers only note which nodes have gained room and which
+        // actors have lost theirs.
         self.run_deferred();
         std::mem::swap(actions, &mut self.actions);
     }
 
-    /// When it is to be told that time has passed, if it is told nothing else until then.
+    /// Time by which the state must handle a [`Tick`](Event::Tick) if no other event arrives.
     ///
-    /// When it is told nothing for much longer than that, it takes itself to have been asleep, and what it
-    /// did not hear in the meantime counts against nobody.
+    /// If it handles no event for much longer, it assumes that the process was suspended, and extends all
+    /// leases.
     #[cfg(test)]
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
@@ -252,8 +255,10 @@ impl State {
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
 
-    /// Moves the clock on.
+    /// Advances the clock, which never goes back.
     fn advance_clock(&mut self, now: Millis) {
+        // A gap means that the process did not run, or its machine slept. Heartbeats could not arrive then,
+        // so the gap must not count against any member.
         let gap_ms = now.0.saturating_sub(self.now.0);
         if gap_ms > millis(config::CLOCK_GAP_MAX) {
             self.node_leases.extend(gap_ms);
@@ -266,7 +271,9 @@ impl State {
     }
 
     fn tick(&mut self) {
-        self.await_return();
+        // First, since it may extend leases that would expire below.
+        self.extend_leases_while_rejoining();
+        // Nodes before jobs: a driver that is lost with its node ends with the cause of the node.
         while let Some(node) = self.node_leases.pop_expired(self.now) {
             self.node_lost(node, &lease_expired_text(self.settings.node_lease));
         }
@@ -286,12 +293,13 @@ impl State {
         }
     }
 
-    /// After a start of the head its members come back one after the other. While they do, none is given up:
-    /// the head may be what they wait for.
-    fn await_return(&mut self) {
-        let Some(Return { until, last }) = self.returning else { return };
+    /// Extends the leases while members rejoin one after the other after a restart of the head.
+    ///
+    /// A member may be unable to reach the head only because others keep it busy.
+    fn extend_leases_while_rejoining(&mut self) {
+        let Some(RejoinPeriod { until, last }) = self.rejoin_period else { return };
         if self.now >= until || self.all_rejoined() {
-            self.returning = None;
+            self.rejoin_period = None;
         } else if self.now.since(last) < millis(config::LEASE_GRACE) {
             let until = self.now.after(millis(config::LEASE_GRACE));
             self.node_leases.extend_to(until);
@@ -301,15 +309,16 @@ impl State {
         }
     }
 
-    /// A member is back that an earlier life of the head knew.
-    fn member_is_back(&mut self) {
-        if let Some(returning) = &mut self.returning {
-            returning.last = self.now;
+    /// Notes that a member known to an earlier incarnation of the head has rejoined.
+    fn member_rejoined(&mut self) {
+        if let Some(rejoin_period) = &mut self.rejoin_period {
+            rejoin_period.last = self.now;
         }
     }
 
-    /// What has to be kept cannot be taken on while nothing can: it would be forgotten with this life.
+    /// Refuses work that needs a durable record while writes fail.
     fn check_persistence(&self) -> Result<(), ControlError> {
+        // Without its record the work would be forgotten when the head restarts.
         match &self.persistence_error {
             None => Ok(()),
             Some(why) => Err(ControlError::NotPersisted(why.clone())),
@@ -321,9 +330,9 @@ impl State {
     }
 }
 
-/// Why somebody is given up.
+/// Cause of death of a member whose lease expired.
 fn lease_expired_text(lease: Duration) -> String {
-    format!("nothing heard for {} s", lease.as_secs_f64())
+    format!("no heartbeat for {} s", lease.as_secs_f64())
 }
 
 fn millis(duration: Duration) -> u64 {

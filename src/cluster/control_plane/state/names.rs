@@ -1,4 +1,4 @@
-//! Names: which actor has which, and the names of types as numbers.
+//! Owners of actor names, and numbers for actor type names.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::cluster::model::ActorKey;
 use crate::config::CLASSES_MAX;
 
-/// The owners of names, by namespace.
+/// Owners of names, by namespace.
 #[derive(Debug, Default)]
 pub(super) struct Names(FxHashMap<String, FxHashMap<String, ActorKey>>);
 
@@ -16,7 +16,7 @@ impl Names {
         self.0.get(namespace)?.get(name).copied()
     }
 
-    /// The owners of a name in all namespaces.
+    /// Owners of a name in all namespaces.
     pub(super) fn owners<'a>(&'a self, name: &'a str) -> impl Iterator<Item = ActorKey> + 'a {
         self.0.values().filter_map(move |names| names.get(name).copied())
     }
@@ -41,11 +41,11 @@ impl Names {
     }
 }
 
-/// The name of an actor's type, by number.
+/// Number of an actor's type name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Class(u32);
 
-/// All names of types that there have been, up to [`CLASSES_MAX`]. They are as few as there are types.
+/// Type names seen so far, at most [`CLASSES_MAX`]; a program has few types, so none is removed.
 #[derive(Debug, Default)]
 pub(super) struct Classes {
     numbers: FxHashMap<Arc<str>, Class>,
@@ -57,7 +57,8 @@ impl Classes {
         if let Some(class) = self.numbers.get(name) {
             return *class;
         }
-        // Programs cannot have so many types; a member that makes names up shares the last number.
+        // No program has as many types. A member that invents names must not use up the head's memory,
+        // so the excess shares the last number.
         if self.names.len() >= CLASSES_MAX {
             return Class(u32::try_from(CLASSES_MAX - 1).expect("it is a small number"));
         }

@@ -1,4 +1,4 @@
-//! Nodes: how they come, drain and go.
+//! Nodes: join, drain, stop and loss.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +11,22 @@ use crate::cluster::model::{
 };
 use crate::id::HostUid;
 
+/// Node that is not dead.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) facts: NodeDescriptor,
     pub(super) state: NodeState,
-    /// Whether its agent has joined this life of the head.
+    /// Set once its agent has joined this incarnation of the head.
     pub(super) has_rejoined: bool,
     pub(super) joined: Millis,
     pub(super) workers: BTreeSet<WorkerId>,
-    /// The open jobs that have, or had, workers here.
+    /// Open jobs that have, or had, workers on the node.
     pub(super) pools: BTreeSet<JobId>,
-    /// The open jobs whose drivers its agent runs.
+    /// Open jobs whose drivers the agent runs.
     pub(super) drivers: BTreeSet<JobId>,
-    /// The open jobs whose executables it keeps.
+    /// Open jobs whose executables the node has pinned.
     pub(super) pinned_jobs: BTreeSet<JobId>,
-    /// Whether its agent was told to end.
+    /// Set once the agent was told to stop.
     pub(super) is_stopping: bool,
 }
 
@@ -44,12 +45,12 @@ impl Node {
         }
     }
 
-    /// Whether jobs may use it.
+    /// Checks whether jobs may use the node.
     pub(super) fn is_usable(&self) -> bool {
         self.has_rejoined && self.state == NodeState::Alive && self.facts.workers > 0
     }
 
-    /// Whether it takes actors.
+    /// Readiness of the node, for the scheduler.
     pub(super) fn schedulability(&self) -> Schedulability {
         match self.state {
             NodeState::Alive if self.facts.workers == 0 => Schedulability::Unschedulable,
@@ -59,7 +60,7 @@ impl Node {
         }
     }
 
-    /// Its state as people see it.
+    /// State of the node, as lists show it.
     pub(super) fn shown_state(&self) -> NodeState {
         if self.has_rejoined { self.state } else { NodeState::Rejoining }
     }
@@ -74,30 +75,31 @@ impl Node {
 }
 
 impl State {
-    /// The agent of the head's own node is known. The node of an earlier one is gone: two agents cannot have
-    /// the same socket.
-    pub(super) fn own_agent_is(&mut self, agent: HostUid) {
+    /// Sets the agent of the head's own node, and drops the node of an earlier one.
+    pub(super) fn set_own_agent(&mut self, agent: HostUid) {
         self.own_agent = Some(agent);
-        let earlier = |node: &&Node| node.facts.is_head && node.facts.agent != agent;
-        let earlier: Vec<NodeId> = self.nodes.values().filter(earlier).map(|node| node.facts.id()).collect();
-        for id in earlier {
-            self.node_lost(id, "its agent was started anew");
+        // Two agents cannot share the node's socket, so an earlier agent of it is gone.
+        let is_previous = |node: &&Node| node.facts.is_head && node.facts.agent != agent;
+        let previous: Vec<NodeId> =
+            self.nodes.values().filter(is_previous).map(|node| node.facts.id()).collect();
+        for id in previous {
+            self.node_lost(id, "its agent restarted");
         }
     }
 
-    /// The head's own node, if its agent has joined and it takes new work.
+    /// Head's own node, if its agent has joined and it accepts new work.
     pub(in crate::cluster) fn own_node(&self) -> Option<NodeDescriptor> {
         let node = self.nodes.get(&NodeId(self.own_agent?.host.0))?;
         (node.has_rejoined && node.state == NodeState::Alive).then(|| node.facts.clone())
     }
 
-    /// Whether a node is the head's own.
+    /// Checks whether a node is the head's own.
     pub(in crate::cluster) fn is_own(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|node| node.facts.is_head)
     }
 
     pub(super) fn node_joined(&mut self, mut report: NodeReport) {
-        // An agent only claims it; which node is the head's own, the head knows.
+        // An agent only claims to be on the head's node; the head knows its own agent.
         if let Some(own) = self.own_agent {
             report.facts.is_head = report.facts.agent == own;
         }
@@ -105,18 +107,18 @@ impl State {
         let known = self.nodes.get(&id).map(|node| node.facts.agent);
         let latest = known.or_else(|| self.history.node(id).map(|past| past.agent));
         if latest.is_some_and(|latest| latest.incarnation > agent.incarnation) {
-            // It is late: a later life of it has been here.
+            // A report of an earlier incarnation, overtaken by a later one.
             return;
         }
         if known == Some(agent) {
             return self.node_rejoined(report);
         }
         if known.is_some() {
-            self.node_lost(id, "it was started anew");
+            self.node_lost(id, "its agent restarted");
         }
         self.add_node(id, Node::new(report.facts, self.now));
         self.persist_node(id);
-        // They are of a life that was given up, and so were they.
+        // The workers belong to an incarnation that was declared dead; their actors are dead already.
         for worker in report.workers {
             self.actions.push(Action::StopWorker { node: id, worker: worker.worker });
         }
@@ -124,7 +126,7 @@ impl State {
         self.notify_jobs(id);
     }
 
-    /// Takes up a node that is not there.
+    /// Adds a node, which must not exist.
     pub(super) fn add_node(&mut self, id: NodeId, node: Node) {
         self.history.forget_node(id);
         self.schedule.add(id, &node.facts.resources, &node.facts.labels);
@@ -139,18 +141,18 @@ impl State {
         }
     }
 
-    /// Tells all drivers of a node that they may use.
+    /// Announces a usable node to all running drivers.
     pub(super) fn notify_jobs(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get(&id).filter(|node| node.is_usable()) else { return };
         for job in &self.open_jobs {
             if self.jobs.get(job).is_some_and(|job| job.state == JobState::Running && !job.left) {
                 self.actions
-                    .push(Action::NotifyDriver { job: *job, news: JobEvent::NodeUp(node.facts.clone()) });
+                    .push(Action::NotifyDriver { job: *job, event: JobEvent::NodeUp(node.facts.clone()) });
             }
         }
     }
 
-    pub(super) fn node_beat(&mut self, agent: HostUid) {
+    pub(super) fn node_heartbeat(&mut self, agent: HostUid) {
         if self.is_member(agent) {
             self.node_leases.renew(self.now, NodeId(agent.host.0));
         }
@@ -175,8 +177,8 @@ impl State {
             self.evict_waiting(job, id);
         }
         for worker in workers {
-            let own = self.workers.get(&worker).and_then(|worker| worker.detached);
-            if let Some(actor) = own.filter(|actor| self.pending.contains_key(actor)) {
+            let dedicated_to = self.workers.get(&worker).and_then(|worker| worker.detached);
+            if let Some(actor) = dedicated_to.filter(|actor| self.pending.contains_key(actor)) {
                 self.evict(actor);
                 self.stop_worker(worker, "its node is draining");
             }
@@ -186,24 +188,28 @@ impl State {
     }
 
     fn evict_waiting(&mut self, job: JobId, node: NodeId) {
-        let parked = self.pool(job, node).map(|pool| pool.awaiting_worker.clone());
-        for actor in parked.into_iter().flatten() {
+        let waiting = self.pool(job, node).map(|pool| pool.awaiting_worker.clone());
+        for actor in waiting.into_iter().flatten() {
             self.evict(actor);
         }
     }
 
-    /// A node is gone, with all that runs on it.
+    /// Declares a node dead, with everything that runs on it.
     pub(super) fn node_lost(&mut self, id: NodeId, why: &str) {
         let Some(node) = self.nodes.get(&id) else { return };
         let (workers, pools, drivers) = (node.workers.clone(), node.pools.clone(), node.drivers.clone());
         let cause = format!("node lost: {why}");
         self.node_leases.end(id);
+        // First, so that nothing below is placed on the node again.
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         for worker in workers {
-            let own = self.workers.get(&worker).and_then(|worker| worker.detached);
-            if let Some(actor) = own.filter(|actor| self.pending.contains_key(actor)) {
+            // An actor whose dedicated worker has not been handed to its creator can move to another node, so
+            // it is evicted before the worker is removed. All other actors of the worker end with it.
+            let dedicated_to = self.workers.get(&worker).and_then(|worker| worker.detached);
+            if let Some(actor) = dedicated_to.filter(|actor| self.pending.contains_key(actor)) {
                 self.evict(actor);
             }
+            // Not `finish_worker`, which would start a replacement on the lost node.
             self.remove_worker(worker, &cause);
         }
         for &job in &pools {
@@ -225,6 +231,8 @@ impl State {
                 cause: Some(why.to_owned()),
                 ..self.node_info(&node)
             };
+            // After the `WorkerDown` events of its workers, which `remove_worker` has sent: on `NodeGone` the
+            // driver forgets the agent.
             for job in pools {
                 self.notify_driver(job, JobEvent::NodeGone { agent: node.facts.agent });
             }
@@ -233,11 +241,11 @@ impl State {
         }
     }
 
-    /// Why nothing can be placed on a node, if its state is the reason.
+    /// Explains why a node accepts no actors; `None` if it does.
     pub(super) fn why_unavailable(&self, id: NodeId) -> Option<String> {
         match self.nodes.get(&id) {
             Some(node) if node.state == NodeState::Alive => None,
-            Some(_) => Some(format!("node {id} is draining, and takes nothing new")),
+            Some(_) => Some(format!("node {id} is draining and accepts no new work")),
             None => Some(match self.history.node(id).and_then(|past| past.info.cause.as_ref()) {
                 Some(cause) => format!("node {id} is dead: {cause}"),
                 None => format!("there is no node {id} in the cluster"),
@@ -245,7 +253,7 @@ impl State {
         }
     }
 
-    /// Has nodes end that drain and have nothing left to do.
+    /// Commands a draining node to stop once it is idle.
     pub(super) fn end_if_drained(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let is_done = node.workers.is_empty() && node.drivers.is_empty();

@@ -1,7 +1,7 @@
-//! A hash table whose keys are also kept in order, for lists that are told in parts.
+//! Hash map whose keys are also kept in order, for paged lists.
 //!
-//! Decisions look up by key, which a hash table does in constant time; a list goes on behind a key, which
-//! needs an order. The order costs some 15 bytes a row, and a step of the logarithm at its begin and end.
+//! Decisions look rows up by key in constant time. A list continues after a key, which needs an order. The
+//! order costs about 15 bytes a row, and logarithmic time for an insertion or a removal.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map;
@@ -10,6 +10,7 @@ use std::ops::{Index, RangeInclusive};
 
 use rustc_hash::FxHashMap;
 
+/// Hash map with ordered keys.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
     rows: FxHashMap<K, V>,
@@ -47,23 +48,23 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
         Some(row)
     }
 
-    /// All rows, in no order.
+    /// All rows, unordered.
     #[cfg(test)]
     pub(super) fn iter(&self) -> hash_map::Iter<'_, K, V> {
         self.rows.iter()
     }
 
-    /// The rows before a key, the last first.
+    /// Rows with smaller keys, in descending order.
     pub(super) fn before(&self, key: K) -> impl Iterator<Item = (K, &V)> {
         self.keys.range(..key).rev().map(|key| (*key, &self.rows[key]))
     }
 
-    /// The keys before a key, the last first. It costs a tenth of looking at the rows.
+    /// Smaller keys in descending order; ten times faster than [`before`](Self::before).
     pub(super) fn keys_before(&self, key: K) -> impl Iterator<Item = K> {
         self.keys.range(..key).rev().copied()
     }
 
-    /// The keys in a range, the first first.
+    /// Keys of a range, in ascending order.
     pub(super) fn within(&self, keys: RangeInclusive<K>) -> impl Iterator<Item = K> {
         self.keys.range(keys).copied()
     }

@@ -1,4 +1,4 @@
-//! Places for actors, and names: who asks, who waits, who is denied.
+//! Requests for actors: placement, names, look-ups and cancellation.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use super::{Answer, ControlError, State, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
-/// What somebody waits for.
+/// Request that waits for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum OpenRequest {
-    /// A place for an actor of his own.
+    /// Request for a new actor, which is pending.
     Place(ActorKey),
-    /// What becomes of an actor that another has asked for.
-    Follow { owner: ActorKey, job: Option<JobId> },
+    /// Request that waits for another request's actor to be created or to end.
+    WaitForActor { owner: ActorKey, job: Option<JobId> },
 }
 
-/// Who waits for what becomes of an actor that another has asked for.
+/// Request that waits for an actor which another request is creating.
 #[derive(Debug)]
 pub(super) enum NameWaiter {
-    /// He asks for an actor of that name, whoever made it.
+    /// Wants an actor of that name, whichever request creates it.
     Place { ticket: Ticket, job: JobId, spec: ActorSpec },
-    /// He looks for it.
+    /// Wants the location of the actor.
     Find { ticket: Ticket },
 }
 
@@ -42,8 +42,8 @@ impl NameWaiter {
 
 impl State {
     pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec) {
-        if let Err(denied) = self.try_place(ticket, job, spec) {
-            self.answer(ticket, Err(denied));
+        if let Err(error) = self.try_place(ticket, job, spec) {
+            self.answer(ticket, Err(error));
         }
     }
 
@@ -53,6 +53,7 @@ impl State {
         if spec.name.is_some() && spec.namespace.is_empty() {
             spec.namespace.clone_from(&job.facts.namespace);
         }
+        // The name decides first: a request for an existing actor needs no room, whatever it asks for.
         let owner = spec.name.as_ref().and_then(|name| self.names.owner(&spec.namespace, name));
         if let Some(owner) = owner {
             return self.place_existing(ticket, job_id, spec, owner);
@@ -71,9 +72,9 @@ impl State {
         let detached = spec.lifetime == Lifetime::Detached;
         let key = match self.new_actor(spec.is_durable()) {
             Ok(key) => key,
-            Err(denied) => {
+            Err(error) => {
                 self.schedule.drop_shape(shape);
-                return Err(denied);
+                return Err(error);
             }
         };
         let class = self.classes.number(&spec.class);
@@ -93,7 +94,7 @@ impl State {
         Ok(())
     }
 
-    /// Somebody asks for an actor by a name that has an owner.
+    /// Handles a request for a name that already has an owner.
     fn place_existing(
         &mut self,
         ticket: Ticket,
@@ -106,7 +107,7 @@ impl State {
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
             let name = spec.name.unwrap_or_default();
-            let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being made" };
+            let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being created" };
             return Err(ControlError::NameTaken(format!(
                 "the name {name} of the namespace {} is taken by actor {owner} of type {class} of job {}{alive}: \
                  take another name, or kill that actor",
@@ -114,34 +115,34 @@ impl State {
             )));
         }
         let alive = matches!(actor.phase, Phase::Alive(..));
-        let follower = NameWaiter::Place { ticket, job: job_id, spec };
-        self.add_waiter(follower, owner);
+        let waiter = NameWaiter::Place { ticket, job: job_id, spec };
+        self.add_waiter(waiter, owner);
         if alive {
             self.answer_waiters(owner);
         }
         Ok(())
     }
 
-    /// Somebody waits for what becomes of an actor with a name.
-    fn add_waiter(&mut self, follower: NameWaiter, owner: ActorKey) {
-        let (ticket, job) = (follower.ticket(), follower.job());
+    /// Makes a request wait for the named actor.
+    fn add_waiter(&mut self, waiter: NameWaiter, owner: ActorKey) {
+        let (ticket, job) = (waiter.ticket(), waiter.job());
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let Some(named) = named else { return };
-        named.followers.insert(ticket, follower);
-        self.open_requests.insert(ticket, OpenRequest::Follow { owner, job });
+        named.followers.insert(ticket, waiter);
+        self.open_requests.insert(ticket, OpenRequest::WaitForActor { owner, job });
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
             job.waiting_tickets.insert(ticket);
         }
     }
 
-    /// Answers all who waited for an actor, which lives.
+    /// Answers the requests that waited for an actor which is alive now.
     pub(super) fn answer_waiters(&mut self, owner: ActorKey) {
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
-        let followers = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
-        for (ticket, follower) in followers {
-            self.remove_waiter_entry(ticket);
+        let waiters = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
+        for (ticket, waiter) in waiters {
+            self.unregister_waiter(ticket);
             let found = self.found(owner).ok_or_else(|| ControlError::Unknown("it is gone".to_owned()));
-            let answer = found.map(|found| match (follower, found) {
+            let answer = found.map(|found| match (waiter, found) {
                 (NameWaiter::Place { .. }, Answer::Found { actor, at, member, .. }) => {
                     Answer::Placed { actor, member, alive: Some(at) }
                 }
@@ -151,7 +152,7 @@ impl State {
         }
     }
 
-    /// What is told of a living actor.
+    /// Answer that describes an alive actor.
     fn found(&self, key: ActorKey) -> Option<Answer> {
         let actor = self.actors.get(&key)?;
         let Phase::Alive(worker, target) = actor.phase else { return None };
@@ -163,36 +164,37 @@ impl State {
         })
     }
 
-    fn remove_waiter_entry(&mut self, ticket: Ticket) {
-        if let Some(OpenRequest::Follow { job: Some(job), .. }) = self.open_requests.remove(&ticket)
+    fn unregister_waiter(&mut self, ticket: Ticket) {
+        if let Some(OpenRequest::WaitForActor { job: Some(job), .. }) = self.open_requests.remove(&ticket)
             && let Some(job) = self.jobs.get_mut(&job)
         {
             job.waiting_tickets.remove(&ticket);
         }
     }
 
-    /// Somebody who waited for an actor does so no longer.
+    /// Removes a waiting request without an answer.
     pub(super) fn cancel_waiter(&mut self, ticket: Ticket) {
-        let Some(OpenRequest::Follow { owner, .. }) = self.open_requests.get(&ticket).copied() else {
+        let Some(OpenRequest::WaitForActor { owner, .. }) = self.open_requests.get(&ticket).copied() else {
             return;
         };
-        self.remove_waiter_entry(ticket);
+        self.unregister_waiter(ticket);
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         if let Some(named) = named {
             named.followers.remove(&ticket);
         }
     }
 
-    /// Somebody has waited for an actor that is dead: what he wants is to be looked at anew.
-    pub(super) fn retry(&mut self, follower: NameWaiter) {
-        if !self.open_requests.contains_key(&follower.ticket()) {
+    /// Handles a request again whose actor has died.
+    pub(super) fn retry(&mut self, waiter: NameWaiter) {
+        // The request may have been cancelled, or refused with its job, since it was queued.
+        if !self.open_requests.contains_key(&waiter.ticket()) {
             return;
         }
-        self.remove_waiter_entry(follower.ticket());
-        match follower {
+        self.unregister_waiter(waiter.ticket());
+        match waiter {
             NameWaiter::Place { ticket, job, spec } => self.place(ticket, job, spec),
             NameWaiter::Find { ticket } => {
-                let text = "it was not made, or has ended since";
+                let text = "it was not created, or has ended since";
                 self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
             }
         }
@@ -202,7 +204,8 @@ impl State {
         let owner = self.names.owner(namespace, name);
         let phase = owner.and_then(|owner| Some((owner, self.actors.get(&owner)?.phase)));
         match phase {
-            // Whether it lives is not known yet. Who made it may be done, while its worker has yet to say so.
+            // The actor may be alive already: the process that created it can know so, and look it up, before
+            // the worker's report has arrived.
             Some((owner, Phase::Unaccounted | Phase::Assigned(_) | Phase::Starting(_))) => {
                 self.add_waiter(NameWaiter::Find { ticket }, owner);
             }
@@ -212,7 +215,7 @@ impl State {
                 self.answer(ticket, found.ok_or_else(gone));
             }
             Some(_) => {
-                let text = format!("the actor {name} of the namespace {namespace} waits for a place");
+                let text = format!("the actor {name} of the namespace {namespace} waits for a node");
                 self.answer(ticket, Err(ControlError::Unknown(text)));
             }
             None => {
@@ -225,19 +228,20 @@ impl State {
     pub(super) fn cancel(&mut self, ticket: Ticket) {
         match self.open_requests.get(&ticket).copied() {
             Some(OpenRequest::Place(actor)) => {
+                // Removed first, so that `end_actor` does not answer a request that was cancelled.
                 self.open_requests.remove(&ticket);
-                self.end_actor(actor, &"nobody waits for it any more".into(), ControlError::Unknown);
+                self.end_actor(actor, &"its request was cancelled".into(), ControlError::Unknown);
             }
-            Some(OpenRequest::Follow { .. }) => self.cancel_waiter(ticket),
+            Some(OpenRequest::WaitForActor { .. }) => self.cancel_waiter(ticket),
             None => {}
         }
     }
 
-    /// Looks for a node for an actor, which waits if there is none.
+    /// Selects a node for an actor, or queues it.
     pub(super) fn schedule(&mut self, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else { return };
         let queue = (actor.job, actor.shape);
-        // Behind those who want the same and have no place either.
+        // An actor never passes others of its queue: all of them need the same.
         let node = match self.jobs.get_mut(&actor.job) {
             Some(job) if !self.waiting.has(queue) => self.schedule.select_node(queue, &mut job.round_robin),
             _ => None,
@@ -251,13 +255,15 @@ impl State {
         }
     }
 
-    /// Gives an actor a place on a node, which has room.
+    /// Binds an actor to a node that has room.
     pub(super) fn bind_to_node(&mut self, key: ActorKey, node: NodeId) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
         let (job, detached, shape) = (actor.job, actor.detached, actor.shape);
         if self.schedule.requires_resources(shape) {
             self.waiting.count_placement();
         }
+        // Resources are held from here on, although the worker may not exist yet: otherwise the next actor
+        // could be placed on the same room.
         self.schedule.allocate(node, shape);
         if detached {
             let worker = self.start_worker(node, job, Some(key));

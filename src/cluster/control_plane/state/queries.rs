@@ -1,4 +1,4 @@
-//! What can be asked of the state, and changes nothing.
+//! Read-only queries of the state.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::cluster::model::{
 };
 use crate::id::{HostId, HostUid};
 
-/// For people.
+/// Queries for lists and operators.
 impl State {
     pub(super) fn node_info(&self, node: &Node) -> NodeInfo {
         let NodeDescriptor {
@@ -40,18 +40,18 @@ impl State {
         }
     }
 
-    /// How many actors live on a node.
+    /// Number of alive actors on a node.
     pub(super) fn actors_on(&self, node: &Node) -> usize {
         let workers = node.workers.iter().filter_map(|worker| self.workers.get(worker));
         workers.map(|worker| worker.alive_actors).sum()
     }
 
-    /// How many actors wait for a place.
+    /// Number of actors without an assigned worker.
     pub(in crate::cluster) fn waiting_count(&self) -> usize {
         self.pending.len()
     }
 
-    /// As many of those that have waited longest for a place, and why.
+    /// Oldest pending actors, each with the reason.
     pub(in crate::cluster) fn waiting(&self, limit: usize) -> Vec<PendingActor> {
         let mut reasons = Reasons::default();
         let mut waiting = Vec::new();
@@ -67,24 +67,27 @@ impl State {
         waiting
     }
 
-    /// What an actor waits for that has no place.
-    fn why_it_has_no_place(&self, queue: Queue) -> String {
+    /// Explains why the actors of a queue have no node.
+    fn explain_unplaced(&self, queue: Queue) -> String {
         let mut why = self.schedule.explain_pending(queue);
-        // A string takes what is written to it.
+        // Writing to a string cannot fail.
         let _ = match self.waiting.reservation(queue) {
-            Some(node) => write!(why, "; node {node} is reserved for the first that wants this"),
+            Some(node) => write!(why, "; node {node} is reserved for the oldest of these requests"),
             None if self.waiting.reservations().len() > 0 => {
                 let nodes = self.waiting.reservations().len();
-                write!(why, "; what is free of {nodes} nodes is reserved for actors that were passed by many")
+                write!(
+                    why,
+                    "; the free resources of {nodes} nodes are reserved for actors that were passed too often"
+                )
             }
             None => Ok(()),
         };
-        let troubles = self.alerts_of(queue.0).take(ALERTS_PER_KIND_MAX);
-        troubles.for_each(|trouble| why += &format!("; its {trouble}"));
+        let alerts = self.alerts_of(queue.0).take(ALERTS_PER_KIND_MAX);
+        alerts.for_each(|alert| why += &format!("; its {alert}"));
         why
     }
 
-    /// Where no more workers of a job are started, or they crash, and why.
+    /// Descriptions of a job's pools that are blocked or in a crash loop.
     fn alerts_of(&self, job: JobId) -> impl Iterator<Item = String> {
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
         pools.filter_map(|(node, pool)| match &pool.blocked {
@@ -93,92 +96,92 @@ impl State {
         })
     }
 
-    /// What an operator should see to.
+    /// Conditions that need an operator's attention.
     pub(in crate::cluster) fn alerts(&self) -> Vec<Alert> {
         let starts = self.open_jobs.iter().flat_map(|job| {
-            let with = AlertKind::WorkerStarts;
-            self.alerts_of(*job).map(move |text| Alert { kind: with, text: format!("job {job}: its {text}") })
+            let kind = AlertKind::WorkerStarts;
+            self.alerts_of(*job).map(move |text| Alert { kind, text: format!("job {job}: its {text}") })
         });
         let suspended = self.suspended.iter().filter_map(|id| Some((id, self.workers.get(id)?)));
         let suspended = suspended.map(|(id, Worker { node, job, pid, .. })| {
             let mut text = format!("job {job}: its worker {id} on node {node} is stopped by a signal");
-            // Before it is ready its number is not known here.
+            // The process id is known only once the worker is ready.
             if *pid > 0 {
-                text += &format!("; `kill -CONT {pid}` there lets it go on");
+                text += &format!("; run `kill -CONT {pid}` there to continue it");
             }
             Alert { kind: AlertKind::SuspendedWorker, text }
         });
-        let own = self
+        let persistence = self
             .check_persistence()
             .err()
             .map(|denied| Alert { kind: AlertKind::HeadState, text: denied.to_string() });
-        own.into_iter().chain(starts).chain(suspended).take(TROUBLES_MAX).collect()
+        persistence.into_iter().chain(starts).chain(suspended).take(ALERTS_MAX).collect()
     }
 }
 
-/// So many nodes on which workers cannot be started are told of to who waits.
+/// Maximum number of failing pools named to a pending actor.
 const ALERTS_PER_KIND_MAX: usize = 3;
 
-/// So many troubles are shown to operators: who sees to these sees the others then.
-const TROUBLES_MAX: usize = 100;
+/// Maximum number of alerts shown at a time: the rest appears as these are resolved.
+const ALERTS_MAX: usize = 100;
 
-/// The reasons of queues, each worked out once.
+/// Cache of the reasons of queues, which all actors of a queue share.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Reasons(FxHashMap<Queue, String>);
 
 impl Reasons {
     pub(super) fn of(&mut self, queue: Queue, state: &State) -> String {
-        self.0.entry(queue).or_insert_with(|| state.why_it_has_no_place(queue)).clone()
+        self.0.entry(queue).or_insert_with(|| state.explain_unplaced(queue)).clone()
     }
 }
 
-/// For the head.
+/// Queries of the head's services.
 impl State {
-    /// Whether that life of an agent has joined and was not given up. If not, it has to join again.
+    /// Checks that an agent incarnation has joined and is not dead. Otherwise it must join again.
     pub(in crate::cluster) fn is_member(&self, agent: HostUid) -> bool {
         let node = self.nodes.get(&NodeId(agent.host.0));
         node.is_some_and(|node| node.has_rejoined && node.facts.agent == agent)
     }
 
-    /// What a node that is not dead has said of itself.
+    /// Description of a node that is not dead.
     #[cfg(test)]
     pub(in crate::cluster) fn node_facts(&self, node: NodeId) -> Option<&NodeDescriptor> {
         self.nodes.get(&node).map(|node| &node.facts)
     }
 
-    /// What has become of a node, as far as that is remembered.
+    /// State of a node, including listed dead ones.
     pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
-        let past = || self.history.node(node).map(|_| NodeState::Dead);
-        self.nodes.get(&node).map(|node| node.state).or_else(past)
+        let from_history = || self.history.node(node).map(|_| NodeState::Dead);
+        self.nodes.get(&node).map(|node| node.state).or_else(from_history)
     }
 
-    /// What has become of a job, as far as that is remembered.
+    /// State of a job, including listed ended ones.
     pub(in crate::cluster) fn job_state(&self, job: JobId) -> Option<JobState> {
         self.jobs.get(&job).map(|job| job.state)
     }
 
-    /// What a job's driver, or whoever submitted it, has said of it.
+    /// Description of a job, from its driver or its submitter.
     pub(in crate::cluster) fn job_facts(&self, job: JobId) -> Option<&JobDescriptor> {
         self.jobs.get(&job).map(|job| &job.facts)
     }
 
-    /// The driver of an open job.
+    /// Driver of an open job.
     pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<HostUid> {
         self.jobs.get(&job).filter(|job| job.state.is_open())?.facts.driver
     }
 
-    /// Where a worker runs that has not ended, and for which job.
+    /// Node and job of a worker that has not ended.
     pub(in crate::cluster) fn worker(&self, worker: WorkerId) -> Option<(NodeId, JobId)> {
         self.workers.get(&worker).map(|worker| (worker.node, worker.job))
     }
 
-    /// Where a worker runs, or ran, as far as that is remembered.
+    /// Node of a worker, including listed ended ones.
     pub(in crate::cluster) fn node_of_worker(&self, worker: WorkerId) -> Option<NodeId> {
-        let past = || self.history.worker(worker).map(|past| past.summary.node_id);
-        self.workers.get(&worker).map(|worker| worker.node).or_else(past)
+        let from_history = || self.history.worker(worker).map(|ended| ended.summary.node_id);
+        self.workers.get(&worker).map(|worker| worker.node).or_else(from_history)
     }
 
-    /// The living agent, driver or ready worker that has a host of that id, in its present life.
+    /// Incarnation of the agent, driver or ready worker that owns a host id now.
     pub(in crate::cluster) fn owner_of_host(&self, host: HostId) -> Option<HostUid> {
         let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.facts.agent);
         let jobs = self.open_jobs.iter().filter_map(|job| self.jobs.get(job));
@@ -188,40 +191,40 @@ impl State {
             .or_else(|| self.hosts.get(&host).map(|(worker, _)| *worker))
     }
 
-    /// How the worker ended that had a host; nothing while it lives, or may.
-    ///
-    /// Nobody has the address of a worker before it was ready, and that the control plane knows before all
-    /// others. So a host of which it knows nothing is of a worker that has ended, once every node has said
-    /// what runs there. It is to be asked about hosts of workers alone.
+    /// Exit cause of the worker that owned a host; `None` while it may be alive. Valid only for hosts of
+    /// workers.
     pub(in crate::cluster) fn host_exit_cause(&self, host: HostUid) -> Option<String> {
         if self.worker_of(host).is_some() {
             return None;
         }
-        if let Some(past) = self.history.worker_of(host) {
-            let WorkerSummary { pid, node_id, cause, .. } = &past.summary;
+        if let Some(ended) = self.history.worker_of(host) {
+            let WorkerSummary { pid, node_id, cause, .. } = &ended.summary;
             let cause = cause.as_deref().unwrap_or("it has ended");
             return Some(format!("worker {pid} on node {node_id}: {cause}"));
         }
-        self.all_rejoined().then(|| "its worker ended long ago, or while the head was away".to_owned())
+        // The control plane learns the address of a worker before any other process does. Once every node has
+        // reported its workers, an unknown host therefore belongs to a worker that has ended.
+        self.all_rejoined().then(|| "its worker ended long ago, or while the head was down".to_owned())
     }
 
-    /// Whether all nodes have come back since the head was started.
+    /// Checks whether all nodes have rejoined since the head restarted.
     pub(super) fn all_rejoined(&self) -> bool {
         self.nodes.values().all(|node| node.has_rejoined)
     }
 
-    /// The ready worker that has a host.
+    /// Ready worker that owns a host.
     pub(in crate::cluster) fn worker_of(&self, host: HostUid) -> Option<WorkerId> {
-        self.hosts.get(&host.host).filter(|(lives, _)| *lives == host).map(|(_, worker)| *worker)
+        self.hosts.get(&host.host).filter(|(current, _)| *current == host).map(|(_, worker)| *worker)
     }
 
-    /// The job of an actor that is not dead.
+    /// Job of an actor that is not dead.
     pub(in crate::cluster) fn job_of_actor(&self, actor: ActorKey) -> Option<JobId> {
         self.actors.get(&actor).map(|actor| actor.job)
     }
 
-    /// Whether a host is of a worker of the job, or of its driver. Until all nodes are back after a start of
-    /// the head, a host that is not known may be a worker's.
+    /// Checks whether a host belongs to the job's driver or to one of its workers.
+    ///
+    /// Until all nodes have rejoined, an unknown host may be that of a worker.
     pub(in crate::cluster) fn may_speak_for(&self, host: HostUid, job: JobId) -> bool {
         let is_driver = self
             .jobs
@@ -234,7 +237,7 @@ impl State {
             }
     }
 
-    /// Where an actor lives, or is being made.
+    /// Worker to which an actor is assigned.
     pub(in crate::cluster) fn worker_of_actor(&self, actor: ActorKey) -> Option<WorkerId> {
         self.actors.get(&actor)?.phase.worker()
     }

@@ -1,4 +1,10 @@
-//! A node is back: what its agent reports is compared with what is believed.
+//! Reconciliation of a rejoining node: its report against the state.
+//!
+//! | reported | known | outcome |
+//! |---|---|---|
+//! | yes | yes | the worker stays; its actors are compared one by one |
+//! | yes | no | adopted if the head has restarted and the worker is expected, else stopped |
+//! | no | yes | the worker is gone: finished, and stopped in case it is about to start |
 
 use std::collections::BTreeSet;
 
@@ -10,19 +16,19 @@ use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 
 impl State {
-    /// The same life of an agent has joined again: its link, or the head, was gone.
+    /// Handles the join of an agent incarnation that is known: its link was lost, or the head restarted.
     pub(super) fn node_rejoined(&mut self, report: NodeReport) {
         let id = report.facts.id();
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let first = !std::mem::replace(&mut node.has_rejoined, true);
-        if first {
-            self.member_is_back();
+        let first_join = !std::mem::replace(&mut node.has_rejoined, true);
+        if first_join {
+            self.member_rejoined();
         }
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let changed = node.facts != report.facts;
         node.is_stopping = false;
         node.facts = report.facts;
-        let believed = node.workers.clone();
+        let known_workers = node.workers.clone();
         if changed {
             self.schedule.change(id, &node.facts.resources, &node.facts.labels);
         }
@@ -33,25 +39,25 @@ impl State {
             self.persist_node(id);
         }
         let reported: BTreeSet<WorkerId> = report.workers.iter().map(|worker| worker.worker).collect();
-        for worker in believed.difference(&reported) {
-            // It may still be about to start.
+        for worker in known_workers.difference(&reported) {
+            // The agent may have received the command to start it after the report was made.
             self.actions.push(Action::StopWorker { node: id, worker: *worker });
-            self.finish_worker(*worker, "it was gone when its node came back", false);
+            self.finish_worker(*worker, "it was gone when its node rejoined", false);
         }
         for worker in report.workers {
-            self.worker_reported(id, worker, first);
+            self.worker_reported(id, worker, first_join);
         }
         self.reconcile_jobs(id, report.jobs, report.drivers);
-        if first || changed {
+        if first_join || changed {
             self.notify_jobs(id);
         }
         self.deferred.freed.insert(id);
         self.deferred.maybe_drained.insert(id);
     }
 
-    /// Takes up what a node has of jobs; of those that are over it may not have heard.
-    pub(super) fn reconcile_jobs(&mut self, node: NodeId, held: Vec<JobId>, drivers: Vec<JobId>) {
-        for job in held {
+    /// Reconciles pinned executables and drivers; the node may have missed the end of a job.
+    pub(super) fn reconcile_jobs(&mut self, node: NodeId, pinned: Vec<JobId>, drivers: Vec<JobId>) {
+        for job in pinned {
             self.executable_pinned(job, node);
         }
         for job in drivers {
@@ -59,9 +65,10 @@ impl State {
         }
     }
 
-    /// A worker runs on a node that is back. After the head was away it may be one of an earlier life.
+    /// Reconciles one worker of the report.
     fn worker_reported(&mut self, node: NodeId, report: WorkerReport, adopt: bool) {
         let id = report.worker;
+        // An agent may report any id: it keeps only workers that the head has started on this very node.
         let known = self.workers.get(&id).is_some_and(|worker| {
             (worker.node, worker.job, worker.detached) == (node, report.job, report.detached)
         });
@@ -87,7 +94,7 @@ impl State {
         self.end_unreported(id, &reported);
     }
 
-    /// Whether a worker that an earlier life of the head has started has a reason to run.
+    /// Checks whether a worker of an earlier head incarnation still has a purpose.
     fn is_expected(&self, report: &WorkerReport) -> bool {
         match report.detached {
             None => self.is_served(report.job),
@@ -98,13 +105,14 @@ impl State {
         }
     }
 
-    /// Ends the actors of a worker that its agent does not know to live.
+    /// Ends actors of a worker that the report does not contain.
     fn end_unreported(&mut self, worker: WorkerId, reported: &BTreeSet<ActorKey>) {
         let actors = self.workers.get(&worker).map(|worker| worker.actors.clone());
         for key in actors.into_iter().flatten() {
+            // Only alive ones: an assigned actor may be created at any moment, so its absence proves nothing.
             let alive = self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, Phase::Alive(..)));
             if alive && !reported.contains(&key) {
-                self.end_actor(key, &"it was gone when its node came back".into(), ControlError::Unknown);
+                self.end_actor(key, &"it was gone when its node rejoined".into(), ControlError::Unknown);
             }
         }
     }

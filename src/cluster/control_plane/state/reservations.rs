@@ -1,4 +1,4 @@
-//! Nodes that are reserved for actors which others have passed for too long.
+//! Reservations of nodes for actors that have been passed for too long.
 
 use super::State;
 use crate::cluster::control_plane::scheduler::Queue;
@@ -6,14 +6,14 @@ use crate::cluster::model::{ActorKey, NodeId};
 use crate::config::RESERVATIONS_MAX;
 
 impl State {
-    /// Takes an actor out of its queue. What was reserved for it others may have.
+    /// Removes an actor from its queue, and releases the node that was reserved for it.
     pub(super) fn stop_waiting(&mut self, queue: Queue, key: ActorKey) {
         if let Some(node) = self.waiting.remove(self.now, queue, key) {
             self.unreserve(node);
         }
     }
 
-    /// Gives a reserved node to the actor that it is reserved for, if that fits by now.
+    /// Binds the actor to the node that is reserved for it, once it fits.
     pub(super) fn fill_reservation(&mut self, node: NodeId) {
         let Some(queue) = self.waiting.holder(node) else { return };
         let first = self.waiting.first(queue).filter(|_| self.schedule.fits_reserved(node, queue));
@@ -23,8 +23,10 @@ impl State {
         }
     }
 
-    /// Reserves a node for one of those that are overdue. Whether there may be more to do.
+    /// Reserves a node for one overdue queue, and reports whether more may be overdue.
     pub(super) fn reserve_overdue(&mut self) -> bool {
+        // Bounded, since a search for a node may look at all nodes; the other queues follow with the next
+        // event.
         for _ in 0..RESERVATIONS_MAX {
             let Some(queue) = self.waiting.take_overdue(self.now) else { return false };
             if !self.waiting.may_reserve(queue.0) || self.waiting.reservations().len() >= RESERVATIONS_MAX {
@@ -41,8 +43,7 @@ impl State {
         false
     }
 
-    /// Ends reservations that have lasted their time, and those of nodes that could not take the actor any
-    /// more.
+    /// Ends reservations that have expired, or whose nodes can no longer host the actor.
     pub(super) fn end_reservations(&mut self) {
         for node in self.waiting.end_expired(self.now) {
             self.unreserve(node);
@@ -50,7 +51,7 @@ impl State {
         self.drop_reservations();
     }
 
-    /// Ends the reservations of nodes that could not take the actor any more.
+    /// Ends reservations of nodes that can no longer host the actor.
     pub(super) fn drop_reservations(&mut self) {
         let lost = self.waiting.reservations();
         let lost = lost.filter(|(node, queue)| !self.schedule.is_possible_on(*node, *queue));

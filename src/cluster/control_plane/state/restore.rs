@@ -1,18 +1,18 @@
-//! What an earlier life of the head has kept.
+//! Restoration of the state from the records of an earlier incarnation of the head.
 
 use std::collections::BTreeMap;
 
 use super::actor::{Actor, NameEntry, Phase};
 use super::job::Job;
 use super::node::Node;
-use super::{Action, ControlError, Millis, Record, RecordKey, Return, State, millis};
+use super::{Action, ControlError, Millis, Record, RecordKey, RejoinPeriod, State, millis};
 use crate::cluster::model::{
     ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
 };
 use crate::config::RETURN_MAX;
 
 impl Record {
-    /// What the record is of.
+    /// Key of the record.
     pub(in crate::cluster) fn key(&self) -> RecordKey {
         match self {
             Self::Job { job, .. } => RecordKey::Job(*job),
@@ -25,8 +25,9 @@ impl Record {
 }
 
 impl State {
-    /// Goes on where an earlier life has stopped. Nodes come before jobs, and jobs before actors.
+    /// Restores nodes, then jobs, then actors.
     pub(super) fn restore(&mut self, mut records: Vec<Record>) {
+        // Jobs refer to nodes, and actors to jobs. Ended jobs go in order of their ends, as the history is.
         records.sort_by_key(|record| match record {
             Record::IdWatermarks { .. } | Record::Incarnation { .. } => (0, 0),
             Record::Node { joined_ms, .. } => (1, *joined_ms),
@@ -48,8 +49,8 @@ impl State {
                 Record::Incarnation { .. } => {}
             }
         }
-        self.returning = Some(Return { until: self.now.after(millis(RETURN_MAX)), last: self.now });
-        // At once it is known whether this life can keep anything.
+        self.rejoin_period = Some(RejoinPeriod { until: self.now.after(millis(RETURN_MAX)), last: self.now });
+        // Written immediately, to learn without delay whether this incarnation can write at all.
         self.actions.push(Action::Persist(self.ids.id_watermarks()));
         if !self.unaccounted.is_empty() {
             self.rejoin_deadline = Some(self.now.after(millis(self.settings.node_lease)));
@@ -67,6 +68,7 @@ impl State {
         let JobDescriptor { runs_on, .. } = job.facts;
         let open = job.state.is_open();
         let driver_there = runs_on.is_none_or(|node| self.nodes.contains_key(&node));
+        // The record of an ended job only restores its row in the history.
         if !open {
             self.jobs.insert(id, job);
             return self.add_past_job(id);
@@ -79,6 +81,7 @@ impl State {
 
     fn restore_actor(&mut self, key: ActorKey, job_id: JobId, spec: ActorSpec) {
         let detached = spec.lifetime == Lifetime::Detached;
+        // The head stopped between the end of the job and the deletion of this record.
         if !detached && !self.open_jobs.contains(&job_id) {
             self.actions.push(Action::Delete(RecordKey::Actor(key)));
             return;
@@ -105,10 +108,10 @@ impl State {
         }
     }
 
-    /// All nodes that are there have said what lives on them: the rest does not.
+    /// Fails the actors that no node has reported until the rejoin deadline.
     pub(super) fn fail_unaccounted(&mut self) {
         self.rejoin_deadline = None;
-        let cause = "it was lost while the head was away".into();
+        let cause = "it was lost while the head was down".into();
         for actor in std::mem::take(&mut self.unaccounted) {
             self.end_actor(actor, &cause, ControlError::Unknown);
         }

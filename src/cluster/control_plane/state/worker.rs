@@ -1,4 +1,4 @@
-//! Workers: started for a job on a node, or for one detached actor.
+//! Workers: in the pool of a job on a node, or dedicated to one detached actor.
 
 use std::sync::Arc;
 
@@ -9,27 +9,28 @@ use crate::cluster::model::{
 };
 use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, WORKER_STARTS_FAILED_MAX};
 
+/// Worker that is starting or running.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) node: NodeId,
     pub(super) job: JobId,
     pub(super) detached: Option<ActorKey>,
-    /// None before it is ready.
+    /// Addresses of its hosts; `None` before it is ready.
     pub(super) member: Option<WorkerAddress>,
     pub(super) pid: u32,
-    /// Whether a signal has stopped its process.
+    /// True while a signal has stopped the process.
     pub(super) suspended: bool,
     pub(super) ready_since: Millis,
-    /// Those that were placed in it.
+    /// Actors that are assigned to it.
     pub(super) actors: Vec<ActorKey>,
-    /// How many of them have begun.
+    /// Number of these that were created.
     pub(super) alive_actors: usize,
-    /// By the names of their functions.
+    /// Task counts, sorted by function name.
     pub(super) tasks: Vec<TaskCount>,
 }
 
 impl Worker {
-    /// One that is being started.
+    /// Creates a worker that is about to start.
     pub(super) fn new(node: NodeId, job: JobId, detached: Option<ActorKey>) -> Self {
         Self {
             node,
@@ -45,7 +46,7 @@ impl Worker {
         }
     }
 
-    /// Whether it has worked for so long that it did not crash at its start.
+    /// Checks whether the worker has run for too long to count as a crash at its start.
     pub(super) fn is_stable(&self, now: Millis) -> bool {
         self.member.is_some() && now.since(self.ready_since) >= millis(WORKER_STABLE_AFTER)
     }
@@ -70,7 +71,7 @@ impl Worker {
 }
 
 impl State {
-    /// Has a worker started.
+    /// Commands an agent to start a worker.
     pub(super) fn start_worker(&mut self, node: NodeId, job: JobId, detached: Option<ActorKey>) -> WorkerId {
         let id = self.new_worker();
         self.add_worker(id, Worker::new(node, job, detached));
@@ -78,13 +79,13 @@ impl State {
         id
     }
 
-    /// Takes up a worker.
+    /// Adds a worker to its node and pool.
     pub(super) fn add_worker(&mut self, id: WorkerId, worker: Worker) {
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.insert(id);
         }
         match worker.detached {
-            Some(actor) => drop(self.own_workers.insert(actor, id)),
+            Some(actor) => drop(self.dedicated_workers.insert(actor, id)),
             None => {
                 if let Some(pool) = self.pool(worker.job, worker.node) {
                     pool.workers.insert(id);
@@ -94,23 +95,23 @@ impl State {
         self.workers.insert(id, worker);
     }
 
-    /// A worker can be reached.
+    /// Records the addresses of a worker, and announces it.
     pub(super) fn set_ready(&mut self, id: WorkerId, member: WorkerAddress, pid: u32) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let before = worker.member.replace(member);
+        let previous = worker.member.replace(member);
         worker.pid = pid;
-        if before == Some(member) {
+        if previous == Some(member) {
             return;
         }
         worker.ready_since = self.now;
-        if let Some(before) = before {
-            self.hosts.remove(&before.actors.host);
-            self.hosts.remove(&before.tasks.host);
+        if let Some(previous) = previous {
+            self.hosts.remove(&previous.actors.host);
+            self.hosts.remove(&previous.tasks.host);
         }
         self.hosts.insert(member.actors.host, (member.actors, id));
         self.hosts.insert(member.tasks.host, (member.tasks, id));
         let (node, job, detached) = (worker.node, worker.job, worker.detached);
-        // The worker of a detached actor is for nothing else.
+        // The driver places nothing on a dedicated worker, so it gets no event for it.
         if detached.is_none() {
             self.notify_driver(job, JobEvent::WorkerUp { node, worker: id, member, pid });
         }
@@ -118,7 +119,7 @@ impl State {
 
     pub(super) fn worker_ready(&mut self, id: WorkerId, member: WorkerAddress, pid: u32) {
         let Some(worker) = self.workers.get(&id) else {
-            // It was given up while it started.
+            // It was removed while it started, and its agent may have missed the command to stop it.
             if let Some(past) = self.history.worker(id) {
                 self.actions.push(Action::StopWorker { node: past.summary.node_id, worker: id });
             }
@@ -142,13 +143,15 @@ impl State {
         self.finish_worker(id, cause, true);
     }
 
-    /// A worker is gone, and what has to go on without it does. `failed` if it has ended by itself, or
-    /// could not be started.
+    /// Handles the end of a worker, and starts a replacement if its job needs one.
+    ///
+    /// `failed` is set if the worker ended by itself or could not be started.
     pub(super) fn finish_worker(&mut self, id: WorkerId, cause: &str, failed: bool) {
         let Some(worker) = self.workers.get(&id) else { return };
         let (node, job, detached, ready) =
             (worker.node, worker.job, worker.detached, worker.member.is_some());
-        let was_settled = worker.is_stable(self.now);
+        let was_stable = worker.is_stable(self.now);
+        // Before `remove_worker`, which ends all actors that are still in the worker: this one is evicted.
         if let Some(actor) = detached.filter(|_| !ready) {
             self.dedicated_worker_failed(actor, cause, failed);
         }
@@ -156,57 +159,61 @@ impl State {
         if detached.is_some() {
             return;
         }
-        let goes_on = self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Alive);
+        let node_is_alive = self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Alive);
         let Some(pool) = self.pool(job, node) else { return };
         pool.start_failures = if ready { 0 } else { pool.start_failures + u32::from(failed) };
         if pool.start_failures >= WORKER_STARTS_FAILED_MAX {
             pool.blocked = Some(cause.to_owned());
         }
-        let given_up = pool.blocked.is_some();
+        let is_blocked = pool.blocked.is_some();
         if ready && failed {
-            self.record_exit(job, node, was_settled, cause);
+            self.record_exit(job, node, was_stable, cause);
         }
-        let rests = self.pool(job, node).is_some_and(|pool| pool.crash_loop.is_backing_off());
-        if goes_on && !given_up && !rests {
+        let is_backing_off = self.pool(job, node).is_some_and(|pool| pool.crash_loop.is_backing_off());
+        if node_is_alive && !is_blocked && !is_backing_off {
             self.start_worker(node, job, None);
         }
         self.assign_waiting(job, node);
     }
 
-    /// A worker for a detached actor could not be started: there is another try, somewhere.
+    /// Evicts a detached actor whose dedicated worker could not be started, or fails it after several
+    /// attempts.
     fn dedicated_worker_failed(&mut self, key: ActorKey, cause: &str, failed: bool) {
         let Some(unplaced) = self.pending.get_mut(&key) else { return };
         unplaced.failed += u32::from(failed);
-        let too_often = unplaced.failed >= WORKER_STARTS_FAILED_MAX;
+        let attempts_exhausted = unplaced.failed >= WORKER_STARTS_FAILED_MAX;
         self.evict(key);
-        if too_often {
+        if attempts_exhausted {
             let cause =
-                format!("no worker of its own could be started, {WORKER_STARTS_FAILED_MAX} times: {cause}");
+                format!("its dedicated worker failed to start {WORKER_STARTS_FAILED_MAX} times: {cause}");
             self.end_actor(key, &cause.into(), ControlError::Infeasible);
         }
     }
 
-    /// Has a worker ended, for which nothing is to go on.
+    /// Stops a worker that needs no replacement.
     pub(super) fn stop_worker(&mut self, id: WorkerId, cause: &str) {
         let Some(worker) = self.workers.get(&id) else { return };
         self.actions.push(Action::StopWorker { node: worker.node, worker: id });
         self.remove_worker(id, cause);
     }
 
-    /// Forgets a worker; the actors in it are dead.
+    /// Removes a worker; the actors in it are dead.
     pub(super) fn remove_worker(&mut self, id: WorkerId, cause: &str) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        // Those that end look for themselves here.
+        // `end_actor` stops the dedicated worker of the actor that it ends. Without this entry it does not
+        // find the worker that is being removed here.
         let detached = worker.detached.take();
-        if let Some(actor) = detached.filter(|actor| self.own_workers.get(actor) == Some(&id)) {
-            self.own_workers.remove(&actor);
+        if let Some(actor) = detached.filter(|actor| self.dedicated_workers.get(actor) == Some(&id)) {
+            self.dedicated_workers.remove(&actor);
         }
         self.suspended.remove(&id);
         let summary =
             WorkerSummary { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
-        let shared: Arc<str> = cause.into();
+        // The worker stays in the table while its actors end: `end_actor` looks up the node through it to
+        // release their resources.
+        let shared_cause: Arc<str> = cause.into();
         for actor in worker.actors.clone() {
-            self.end_actor(actor, &shared, ControlError::Unknown);
+            self.end_actor(actor, &shared_cause, ControlError::Unknown);
         }
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(member) = worker.member {
@@ -240,11 +247,11 @@ impl State {
         }
     }
 
-    /// A worker has counted its tasks; of functions that it does not mention the counts are as they were.
+    /// Merges task counts; functions that are not mentioned keep theirs.
     pub(super) fn task_counts(&mut self, worker: WorkerId, counts: Vec<TaskCount>) {
-        let known = match self.workers.get_mut(&worker) {
+        let counts_by_name = match self.workers.get_mut(&worker) {
             Some(worker) => &mut worker.tasks,
-            // Its last word may come when it is over already.
+            // The last report of a worker may arrive after its end.
             None => match self.history.worker_mut(worker) {
                 Some(past) => &mut past.tasks,
                 None => return,
@@ -252,19 +259,20 @@ impl State {
         };
         for mut count in counts {
             cut(&mut count.name, ACTOR_NAME_BYTES_MAX);
-            match known.binary_search_by(|other| other.name.cmp(&count.name)) {
-                Ok(at) => known[at] = count,
-                Err(at) if known.len() < TASK_NAMES_MAX => known.insert(at, count),
-                // A worker cannot have so many functions.
+            match counts_by_name.binary_search_by(|other| other.name.cmp(&count.name)) {
+                Ok(at) => counts_by_name[at] = count,
+                Err(at) if counts_by_name.len() < TASK_NAMES_MAX => counts_by_name.insert(at, count),
+                // No program has as many functions; a worker that invents names must not use up the
+                // head's memory.
                 Err(_) => {}
             }
         }
     }
 
-    /// Tells a job's driver something, unless the job is over or its driver has left.
-    pub(super) fn notify_driver(&mut self, job: JobId, news: JobEvent) {
+    /// Sends an event to a job's driver, unless the job has ended or the driver has left.
+    pub(super) fn notify_driver(&mut self, job: JobId, event: JobEvent) {
         if self.is_served(job) {
-            self.actions.push(Action::NotifyDriver { job, news });
+            self.actions.push(Action::NotifyDriver { job, event });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Two hosts on a slow network: one asks for places, the other has the control plane.
+//! Tests of placement requests over a slow network, between a requesting host and the head's.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::remote::actor_services;
 use crate::session::Secret;
 use crate::transport::Memory;
 
-/// How long bytes are on their way.
-const AWAY: Duration = Duration::from_millis(100);
+/// Latency of the network in one direction.
+const LATENCY: Duration = Duration::from_millis(100);
 
 const JOB: JobId = JobId(1);
 const NODE: HostId = HostId(7);
 
-struct Lab {
+struct TestCluster {
     control: Arc<ControlPlane>,
     members: Membership,
-    asker: Host,
+    requester: Host,
 }
 
 async fn host(
@@ -38,7 +38,7 @@ async fn host(
     at: [u8; 4],
     identity: HostUid,
     listen: Option<SocketAddr>,
-    calls: HostServices,
+    services: HostServices,
 ) -> Host {
     let io = tokio::runtime::Handle::current();
     let config = HostConfig {
@@ -49,7 +49,7 @@ async fn host(
         listen,
         io: io.clone(),
         executor: Executor::Runtime(io),
-        services: calls,
+        services,
     };
     Host::start(config).await.unwrap()
 }
@@ -58,9 +58,9 @@ fn address(at: [u8; 4]) -> SocketAddr {
     SocketAddr::from((at, 1))
 }
 
-/// A control plane with a node of four processors that a job has one worker on.
-fn control_with(keeper: Option<Persistence>, caller: Option<HostUid>) -> Arc<ControlPlane> {
-    let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), keeper));
+/// Control plane with a node of four CPUs, on which the job has one worker.
+fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Arc<ControlPlane> {
+    let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), persistence));
     let agent = HostUid { host: NODE, ..fresh_identity() };
     let facts = NodeDescriptor {
         agent,
@@ -93,38 +93,38 @@ fn control_with(keeper: Option<Persistence>, caller: Option<HostUid>) -> Arc<Con
     control
 }
 
-impl Lab {
+impl TestCluster {
     async fn new() -> Self {
         let (network, caller) = (Memory::new(1), fresh_identity());
         let control = control_with(None, Some(caller));
         let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
         let served = Arc::clone(&control);
-        let calls: HostServices = Box::new(move |host, _, inbound| served.serve(host, inbound));
-        let head = host(&network, head_at, head_id, Some(address(head_at)), calls).await;
-        // It lives as long as its links.
+        let services: HostServices = Box::new(move |host, _, inbound| served.serve(host, inbound));
+        let head = host(&network, head_at, head_id, Some(address(head_at)), services).await;
+        // The host lives as long as its links.
         std::mem::forget(head);
-        let asker = host(&network, [10, 0, 0, 2], caller, None, Box::new(actor_services)).await;
+        let requester = host(&network, [10, 0, 0, 2], caller, None, Box::new(actor_services)).await;
         let members = Membership::default();
-        let is = HeadInfo { head: head_id, at: Some(address(head_at)), job: JOB, tracks_all_actors: true };
-        members.apply(&MembershipUpdate::Head(is), &asker);
-        let lab = Self { control, members, asker };
-        // The link is up.
-        assert!(lab.ask(ControlRequest::Nodes(Query::default())).await.is_ok());
-        network.latency(AWAY..=AWAY);
-        lab
+        let head = HeadInfo { head: head_id, at: Some(address(head_at)), job: JOB, tracks_all_actors: true };
+        members.apply(&MembershipUpdate::Head(head), &requester);
+        let cluster = Self { control, members, requester };
+        // Establishes the link before the network slows down.
+        assert!(cluster.ask(ControlRequest::Nodes(Query::default())).await.is_ok());
+        network.latency(LATENCY..=LATENCY);
+        cluster
     }
 
     async fn ask(&self, request: ControlRequest) -> Result<Answer, crate::host::PlacementError> {
-        self.members.ask(&self.asker, request).await
+        self.members.ask(&self.requester, request).await
     }
 
     fn spec(cpus: f64) -> ActorSpec {
         ActorSpec { resources: Resources::none().with(Resources::CPU, cpus), ..ActorSpec::default() }
     }
 
-    /// Asks for a place, and waits for it so long.
+    /// Requests a worker, and cancels after `patience`.
     async fn place_within(&self, cpus: f64, patience: Duration) -> bool {
-        match self.members.place_actor(&self.asker, "Actor", Some(&Self::spec(cpus))) {
+        match self.members.place_actor(&self.requester, "Actor", Some(&Self::spec(cpus))) {
             PlacementResult::Now(_) => panic!("a head places"),
             PlacementResult::Later(placing) => {
                 tokio::time::timeout(patience, placing).await.map(|placed| placed.unwrap()).is_ok()
@@ -142,47 +142,48 @@ impl Lab {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_is_on_its_way_when_nobody_waits_any_more_is_free_again() {
-    let lab = Lab::new().await;
-    // Given up before the question is there, as it is being answered, and with the answer on its way.
+async fn assignment_in_flight_to_a_cancelled_request_is_released() {
+    let cluster = TestCluster::new().await;
+    // Cancelled before the request arrives, while it is answered, and while the answer is on its way.
     for after in [10, 50, 99, 100, 101, 150, 190, 199] {
-        let begun = tokio::time::Instant::now();
-        assert!(!lab.place_within(1.0, Duration::from_millis(after)).await, "after {after} ms");
-        tokio::time::sleep(5 * AWAY).await;
-        assert_eq!(lab.free_cpus(), 4.0, "after {after} ms");
-        assert!(begun.elapsed() < 2 * HEAD_RPC_TIMEOUT);
+        let started = tokio::time::Instant::now();
+        assert!(!cluster.place_within(1.0, Duration::from_millis(after)).await, "after {after} ms");
+        tokio::time::sleep(5 * LATENCY).await;
+        assert_eq!(cluster.free_cpus(), 4.0, "after {after} ms");
+        assert!(started.elapsed() < 2 * HEAD_RPC_TIMEOUT);
     }
-    assert_eq!(lab.asker.snapshot().peers[0].calls_open, 0);
-    assert!(lab.place_within(4.0, 3 * AWAY).await);
-    assert_eq!(lab.free_cpus(), 0.0);
+    assert_eq!(cluster.requester.snapshot().peers[0].calls_open, 0);
+    assert!(cluster.place_within(4.0, 3 * LATENCY).await);
+    assert_eq!(cluster.free_cpus(), 0.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_room_and_gives_up_stands_in_nobodys_way() {
-    let lab = Lab::new().await;
-    assert!(lab.place_within(3.0, 3 * AWAY).await);
-    assert!(!lab.place_within(2.0, 3 * AWAY).await);
-    tokio::time::sleep(2 * AWAY).await;
-    assert_eq!((lab.waiting(), lab.free_cpus()), (0, 1.0));
-    assert!(lab.place_within(1.0, 3 * AWAY).await);
-    assert_eq!(lab.asker.snapshot().peers[0].calls_open, 0);
-    let dead = lab.control.read(State::actors).iter().filter(|it| it.state == ActorState::Dead).count();
-    assert_eq!(dead, 1);
+async fn cancelled_pending_request_blocks_no_other() {
+    let cluster = TestCluster::new().await;
+    assert!(cluster.place_within(3.0, 3 * LATENCY).await);
+    assert!(!cluster.place_within(2.0, 3 * LATENCY).await);
+    tokio::time::sleep(2 * LATENCY).await;
+    assert_eq!((cluster.waiting(), cluster.free_cpus()), (0, 1.0));
+    assert!(cluster.place_within(1.0, 3 * LATENCY).await);
+    assert_eq!(cluster.requester.snapshot().peers[0].calls_open, 0);
+    let dead_actors =
+        cluster.control.read(State::actors).iter().filter(|it| it.state == ActorState::Dead).count();
+    assert_eq!(dead_actors, 1);
 }
 
 #[test]
-fn a_question_is_known_until_it_is_answered() {
-    let (open, from) = (PendingRequests::default(), fresh_identity());
-    let question = open.begin(from, 1);
-    open.cancel(fresh_identity(), 1);
-    open.cancel(from, 2);
-    assert_eq!(open.lock().len(), 1);
-    drop(question);
-    assert_eq!(open.lock().len(), 0);
+fn request_can_be_cancelled_until_it_is_answered() {
+    let (requests, from) = (PendingRequests::default(), fresh_identity());
+    let request = requests.begin(from, 1);
+    requests.cancel(fresh_identity(), 1);
+    requests.cancel(from, 2);
+    assert_eq!(requests.lock().len(), 1);
+    drop(request);
+    assert_eq!(requests.lock().len(), 0);
 }
 
 #[tokio::test]
-async fn a_place_is_given_once_the_actor_is_kept_and_is_free_again_if_it_cannot_be() {
+async fn placement_is_returned_once_durable_and_released_if_the_write_fails() {
     let place = |name: Option<&str>| {
         let resources = Resources::none().with(Resources::CPU, if name.is_some() { 1.0 } else { 0.0 });
         let spec = ActorSpec { name: name.map(str::to_owned), resources, ..ActorSpec::default() };
@@ -194,17 +195,17 @@ async fn a_place_is_given_once_the_actor_is_kept_and_is_free_again_if_it_cannot_
     let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))), None);
     let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
     assert_eq!((denied, free(&full)), (ControlError::NotPersisted("the disk is full".to_owned()), 4.0));
-    // Of this one nothing has to be kept.
+    // An actor without a record does not need the disk.
     assert!(Arc::clone(&full).request(place(None)).await.is_ok());
 
     let slow = control_with(Some(Box::new(|| Box::pin(std::future::pending()))), None);
-    let mut asking = Box::pin(Arc::clone(&slow).request(place(Some("a"))));
+    let mut placing = Box::pin(Arc::clone(&slow).request(place(Some("a"))));
     tokio::select! {
         biased;
-        answer = &mut asking => panic!("{answer:?}"),
+        answer = &mut placing => panic!("{answer:?}"),
         () = std::future::ready(()) => {}
     }
     assert_eq!(free(&slow), 3.0);
-    drop(asking);
+    drop(placing);
     assert_eq!(free(&slow), 4.0);
 }

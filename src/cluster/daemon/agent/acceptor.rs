@@ -1,7 +1,7 @@
-//! A node's door: the one port of the node, and the way from it to whom a connection is for.
+//! Acceptor of a node: accepts the connections of its one port, and routes each by its preamble.
 //!
-//! It reads the preamble and nothing else, proves nothing and trusts nothing. Knows no host and no desk:
-//! who is behind it is for [`ConnectionRouter`] to say.
+//! It reads the preamble and nothing else, and authenticates nothing. It knows no hosts or servers: the
+//! destinations are the [`ConnectionRouter`]'s.
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -18,17 +18,17 @@ use crate::config::{ACCEPT_BACKOFF, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
 use crate::host::unauthenticated::{RejectionLog, UnauthenticatedConnections};
 use crate::transport::{PREAMBLE_BYTES, Route, RouteError, explained};
 
-/// Where connections go from the door.
+/// Destinations of accepted connections.
 pub(crate) trait ConnectionRouter: Send + Sync + 'static {
-    /// Takes a connection, past its preamble, to whom it is for. Must not wait.
+    /// Routes a connection, behind its preamble. Must not block: the acceptor calls it for every connection.
     ///
     /// # Errors
     ///
-    /// [`NoRoom`] if nobody takes it; it is closed then.
+    /// [`HandoffError`] if no process takes the connection, which is then closed.
     fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), HandoffError>;
 }
 
-/// A port that is bound.
+/// Acceptor on a bound port.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listener: TcpListener,
@@ -36,24 +36,24 @@ pub(crate) struct Acceptor {
     stats: Arc<RejectionStats>,
 }
 
-/// What is known of those who did not get in.
+/// Rejected connections: their number, and a rate-limited log of the reasons.
 #[derive(Debug, Default)]
 struct RejectionStats {
     rejected: AtomicU64,
     refusals: RejectionLog,
 }
 
-/// Why somebody does not get in.
+/// Reason that a connection is rejected.
 #[derive(Debug, Error)]
 enum RejectReason {
-    #[error("a connection did not say within {HANDSHAKE_TIMEOUT:?} whom it is for")]
+    #[error("a connection sent no preamble within {HANDSHAKE_TIMEOUT:?}")]
     Silent,
-    #[error("a connection ended before it said whom it is for: {0}")]
+    #[error("a connection ended before its preamble: {0}")]
     Disconnected(io::Error),
     #[error(transparent)]
     Preamble(#[from] RouteError),
-    #[error("nobody takes a connection for {route:?}: {why}")]
-    NoRoom { route: Route, why: HandoffError },
+    #[error("cannot route a connection for {route:?}: {why}")]
+    NoRoute { route: Route, why: HandoffError },
 }
 
 impl From<io::Error> for RejectReason {
@@ -63,11 +63,11 @@ impl From<io::Error> for RejectReason {
 }
 
 impl Acceptor {
-    /// Binds the address; port 0 takes a free one.
+    /// Binds the address. Port 0 selects a free port.
     ///
     /// # Errors
     ///
-    /// The operating system's, when the address cannot be bound.
+    /// The error of the operating system if the address cannot be bound.
     ///
     /// # Cancel safety
     ///
@@ -78,41 +78,44 @@ impl Acceptor {
         Ok(Self { listener, address, stats: Arc::default() })
     }
 
-    /// The address bound, with the true port.
+    /// Bound address, with the actual port.
     #[must_use]
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections were closed since nobody took them.
+    /// Number of rejected connections.
     #[cfg(test)]
     pub(crate) fn rejected(&self) -> u64 {
         self.stats.rejected.load(Ordering::Relaxed)
     }
 
-    /// Takes connections to where they are for, for ever.
+    /// Accepts connections and routes them, for ever.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connections that have not said whom they are for. It may be called again.
-    pub(crate) async fn accept_loop<R: ConnectionRouter>(&self, rooms: Arc<R>) {
-        let mut strangers = UnauthenticatedConnections::default();
+    /// Dropping the future closes the connections whose preamble is incomplete. It may be called again.
+    pub(crate) async fn accept_loop<R: ConnectionRouter>(&self, router: Arc<R>) {
+        let mut unauthenticated = UnauthenticatedConnections::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let (watch, rooms) = (Arc::clone(&self.stats), Arc::clone(&rooms));
-                    let attending = async move {
-                        if let Err(error) = route_connection(stream, &*rooms).await {
-                            watch.rejected.fetch_add(1, Ordering::Relaxed);
-                            watch.refusals.record(&error);
+                    let (stats, router) = (Arc::clone(&self.stats), Arc::clone(&router));
+                    let connection = async move {
+                        if let Err(error) = route_connection(stream, &*router).await {
+                            stats.rejected.fetch_add(1, Ordering::Relaxed);
+                            stats.refusals.record(&error);
                         }
                     };
-                    if let Err(crowded) = strangers.spawn(Some(from.ip()), HANDSHAKES_OPEN_MAX, attending) {
+                    let spawned = unauthenticated.spawn(Some(from.ip()), HANDSHAKES_OPEN_MAX, connection);
+                    if let Err(overload) = spawned {
                         self.stats.rejected.fetch_add(1, Ordering::Relaxed);
-                        self.stats.refusals.record(&crowded);
+                        self.stats.refusals.record(&overload);
                     }
                 }
                 Err(error) => {
+                    // Usually the limit of open files. A pause instead of a busy loop: the connection stays in the
+                    // backlog, so the next `accept` fails in the same way.
                     let error = explained(error);
                     tracing::warn!(%error, address = %self.address, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -122,12 +125,12 @@ impl Acceptor {
     }
 }
 
-async fn route_connection(mut stream: TcpStream, rooms: &impl ConnectionRouter) -> Result<(), RejectReason> {
+async fn route_connection(mut stream: TcpStream, router: &impl ConnectionRouter) -> Result<(), RejectReason> {
     let mut preamble = [0; PREAMBLE_BYTES];
     let read = timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble)).await;
     read.map_err(|_| RejectReason::Silent)??;
     let route = Route::read(preamble)?;
-    rooms.route(route, stream.into_std()?).map_err(|why| RejectReason::NoRoom { route, why })
+    router.route(route, stream.into_std()?).map_err(|why| RejectReason::NoRoute { route, why })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::cluster::admin::Submission;
 use crate::cluster::executable::{Digest, check_runs_here};
 use crate::cluster::launch::children;
 use crate::cluster::launch::descendants;
-use crate::cluster::launch::descendants::{MARK_VARIABLE, Mark};
+use crate::cluster::launch::descendants::{MARK_VARIABLE, WorkerMark};
 use crate::cluster::model::{JobId, JobState};
 use crate::cluster::output::{Capture, LogName};
 use crate::cluster::protocol::NodeEvent;
@@ -124,7 +124,7 @@ impl Agent {
         let directory = self.jobs.directory(job, account.as_deref()).map_err(|error| error.to_string())?;
         let ((out, stdout), (err, stderr)) =
             (output::pipe(account.as_deref())?, output::pipe(account.as_deref())?);
-        let mark = Mark::new().map_err(|error| error.to_string())?;
+        let mark = WorkerMark::new().map_err(|error| error.to_string())?;
         let socket = account.as_deref().map(EnrolmentSocket::listen).transpose()?;
         let mut command = self.command(&held.path(), account.as_deref(), &directory)?;
         command
@@ -211,7 +211,7 @@ fn spawn(command: &mut Command, account: Option<&Account>) -> io::Result<Child> 
 }
 
 /// Kills and reaps a driver whose start goes no further, and ends what it has started.
-async fn discard(mut child: Child, mark: Mark) {
+async fn discard(mut child: Child, mark: WorkerMark) {
     let pid = child.id();
     // It fails only for a process that was waited for.
     let _ = child.kill().await;
@@ -220,7 +220,7 @@ async fn discard(mut child: Child, mark: Mark) {
 }
 
 /// Waits for a driver's end, and sees to it when it is asked to.
-async fn supervise(job: JobId, mut child: Child, mark: Mark, stop: &CancellationToken) -> NodeEvent {
+async fn supervise(job: JobId, mut child: Child, mark: WorkerMark, stop: &CancellationToken) -> NodeEvent {
     let pid = child.id();
     let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let signal = |signal| {
@@ -292,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_driver_that_goes_no_further_is_reaped_and_what_it_has_started_ends() {
-        let mark = Mark::new().unwrap();
+        let mark = WorkerMark::new().unwrap();
         let mut command = Command::new("sh");
         // Its daemon has another session, and is found by its mark alone.
         let script = "setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000";

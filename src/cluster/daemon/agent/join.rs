@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use super::Agent;
 use crate::cluster::backoff::Backoff;
-use crate::cluster::daemon::DaemonError;
+use crate::cluster::daemon::error::DaemonError;
 use crate::cluster::daemon::handoff::HeadConnections;
 use crate::cluster::host_info;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::security::enrol;
-use crate::cluster::security::enrol::{Back, Renewal};
+use crate::cluster::security::enrol::{Rejoined, Renewal};
 use crate::cluster::security::token_rpc::{Enrolment, TokenRpcError};
 use crate::cluster::security::{Claims, Token};
 use crate::config::{HEAD_RPC_TIMEOUT, JOIN_TIMEOUT, LEASE_RENEW_INTERVAL, LEAVE_TIMEOUT};
@@ -189,7 +189,7 @@ pub(super) async fn find_head(agent: &Agent, renewal: Renewal) -> Result<(), Tok
     let (claims, credentials) = (claims(identity), &agent.credentials);
     let last = agent.head_at();
     let back = enrol::rejoin(&agent.heads, last, &agent.token, &claims, credentials, renewal);
-    let Back { head_at, head, .. } = back.await?;
+    let Rejoined { head_at, head, .. } = back.await?;
     agent.host.supersede(head, head_at);
     if agent.head() != Some(head) || last != head_at {
         agent.set_head(head, head_at);

@@ -32,7 +32,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{AgentOptions, AgentReady, DaemonError, failed, start_host};
+use super::error::{DaemonError, failed};
+use super::host::start_host;
+use super::options::{AgentOptions, AgentReady};
 use crate::cluster::daemon::agent::store::Store;
 use crate::cluster::daemon::handoff::HeadSocket;
 use crate::cluster::daemon::logs::daemon_log;

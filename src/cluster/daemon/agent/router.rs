@@ -1,4 +1,4 @@
-//! To whom of a node the door leads.
+//! Routes the accepted connections of a node to the agent, a worker or the head.
 
 use std::net::TcpStream;
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,7 +12,7 @@ use crate::cluster::daemon::handoff::{HandoffError, HeadConnections, HeadSocket,
 use crate::id::HostId;
 use crate::transport::Route;
 
-/// The agent, its workers, and the head if it is on this node.
+/// Router of a node: its agent, its workers, and the head if that runs on this node.
 #[derive(Debug)]
 pub(super) struct NodeRouter {
     own: HostId,
@@ -24,35 +24,37 @@ pub(super) struct NodeRouter {
 }
 
 impl NodeRouter {
-    /// The rooms, with doors to the agent's own host and its desk.
+    /// Creates the router with the queues of the agent's own host and of its token RPC server.
     pub(super) fn new(
         own: HostId,
         agent_queue: mpsc::Sender<TcpStream>,
-        desk: mpsc::Sender<TcpStream>,
+        token_rpc_queue: mpsc::Sender<TcpStream>,
         head: Option<HeadSocket>,
     ) -> Self {
         Self {
             own,
             agent_queue,
-            token_rpc_queue: desk,
+            token_rpc_queue,
             head,
             agent: OnceLock::new(),
             closing: CancellationToken::new(),
         }
     }
 
-    /// From now on there are workers.
+    /// Sets the agent, whose workers can be reached from now on.
+    ///
+    /// The acceptor must run before the agent exists: the head, on the same node, is reached through it, and the
+    /// agent enrols with the head first. Until then connections for workers are closed.
     pub(super) fn serve(&self, agent: &Arc<Agent>) {
-        // It was not set before.
         let _ = self.agent.set(Arc::downgrade(agent));
     }
 
-    /// Is cancelled when the door is to close.
+    /// Returns the token that is cancelled when the acceptor must stop.
     pub(super) fn closing(&self) -> CancellationToken {
         self.closing.clone()
     }
 
-    /// The heads that come from now on.
+    /// Subscribes to the heads that connect from now on.
     pub(super) fn heads(&self) -> HeadConnections {
         self.head.as_ref().map_or_else(HeadConnections::none, HeadSocket::heads)
     }
@@ -71,9 +73,9 @@ impl ConnectionRouter for NodeRouter {
             Route::Host(HostId::HEAD) => return self.to_head(HostId::HEAD, connection),
             Route::Host(host) => {
                 let agent = self.agent.get().and_then(Weak::upgrade);
-                let lifeline =
+                let control_socket =
                     agent.and_then(|agent| agent.workers.route_to(host)).ok_or(HandoffError::Unknown)?;
-                return pass(lifeline, host, connection);
+                return pass(control_socket, host, connection);
             }
         };
         admitted.map_err(|_| HandoffError::Full)

@@ -196,7 +196,9 @@ impl Workers {
     pub(super) fn certificate_holders(&self) -> Vec<(JobId, [HostUid; 2], Arc<ControlSocket>)> {
         let all = self.lock();
         let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
-        running.map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline()))).collect()
+        running
+            .map(|(job, running)| (job, running.hosts, Arc::clone(running.process.control_socket())))
+            .collect()
     }
 
     /// Takes note that a process runs.
@@ -208,7 +210,7 @@ impl Workers {
         label: &Arc<Label>,
     ) {
         for host in hosts {
-            self.doors().insert(host.host, Arc::clone(process.lifeline()));
+            self.doors().insert(host.host, Arc::clone(process.control_socket()));
         }
         if let Some(entry) = self.lock().get_mut(&worker) {
             let (process, label) = (Arc::clone(process), Arc::clone(label));

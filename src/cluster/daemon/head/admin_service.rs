@@ -1,4 +1,4 @@
-//! What operators ask at the head's desk.
+//! Admin service of the head: answers operators over the token RPC.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::cluster::security::token_rpc::{Enrolled, Returned};
 use crate::config::{HEAD_RPC_TIMEOUT, WAITING_TOLD_MAX};
 use crate::transport::Certificate;
 
-/// Pause between two looks for the head's own node.
+/// Polling interval while the agent of the head's node has not joined.
 const OWN_NODE_PAUSE: Duration = Duration::from_millis(20);
 
-/// What the head's desk answers.
+/// Token RPC service of the head. It holds a weak reference, since the server outlives the head at shutdown.
 #[derive(Debug)]
 pub(super) struct HeadAdminService(Weak<Head>);
 
@@ -43,15 +43,15 @@ impl TokenService for HeadAdminService {
         &self,
         csr: Vec<u8>,
         claims: Claims,
-        shown: Option<&Certificate>,
+        presented: Option<&Certificate>,
     ) -> Result<Enrolled, String> {
         let head = self.0.upgrade().ok_or("the head is ending")?;
-        head.enrol(&csr, &claims, shown)
+        head.enrol(&csr, &claims, presented)
     }
 
-    async fn take_back(&self, claims: Claims, shown: &Certificate) -> Result<Returned, String> {
+    async fn readmit(&self, claims: Claims, presented: &Certificate) -> Result<Returned, String> {
         let head = self.0.upgrade().ok_or("the head is ending")?;
-        head.take_back(&claims, shown)
+        head.readmit(&claims, presented)
     }
 }
 
@@ -88,15 +88,17 @@ impl Head {
             }
             AdminRequest::StopJob { job } => self.stop(job).await,
             AdminRequest::Submit(submission) => self.submit(&submission).await,
-            _ => failed("this is asked of a node's agent, and not of the head"),
+            _ => {
+                failed("this request is for a node's agent, not for the head; send it to the node's address")
+            }
         }
     }
 
-    /// Stops a job. The answer waits until that is on disk.
+    /// Stops a job, and replies once the stop is on disk.
     async fn stop(&self, job: JobId) -> AdminReply {
         match self.control.read(|state| state.job_state(job)) {
             None => unknown(format!("no job {job}; see `roadshow job list`")),
-            Some(state) if !state.is_open() => failed(&format!("job {job} is over already")),
+            Some(state) if !state.is_open() => failed(&format!("job {job} has ended already")),
             Some(_) => {
                 self.control.apply(Event::JobEnded {
                     job,
@@ -107,7 +109,7 @@ impl Head {
                 match self.store.flushed().await {
                     Ok(()) => AdminReply::Done,
                     Err(why) => failed(&format!(
-                        "job {job} is stopped, but a head that is started anew would not know: {}",
+                        "job {job} has stopped, but a restarted head would not know: {}",
                         ControlError::NotPersisted(why)
                     )),
                 }
@@ -115,7 +117,7 @@ impl Head {
         }
     }
 
-    /// The head's own node. After a start of the head its agent may take a moment to come back.
+    /// Returns the head's own node. After a start of the head, its agent may need a moment to rejoin.
     async fn own_node(&self) -> Option<NodeDescriptor> {
         let until = Instant::now() + HEAD_RPC_TIMEOUT;
         loop {
@@ -127,12 +129,14 @@ impl Head {
         }
     }
 
-    /// Gives a job its number, and says which node will run its driver: the head's own.
+    /// Allocates the id of a job, and assigns its driver to the head's own node.
     async fn submit(&self, submission: &Submission) -> AdminReply {
         let Some(node) = self.own_node().await else {
-            return failed("the head's own node is not there to run the driver; start its agent again");
+            return failed(
+                "the head's own node has not joined, so no node can run the driver; restart its agent",
+            );
         };
-        // For lists: what is not text in it is shown as well as it can be.
+        // The entrypoint is only for display, so arguments that are not UTF-8 may lose characters.
         let mut entrypoint = submission.program.to_string_lossy().into_owned();
         for arg in &submission.args {
             entrypoint.push(' ');
@@ -153,7 +157,7 @@ impl Head {
                 Ok(()) => AdminReply::Submitted { job, node: node.id(), address: node.address },
                 Err(error) => denied(error),
             },
-            Ok(_) => failed("the control plane gave another answer"),
+            Ok(_) => failed("the control plane returned an unexpected answer"),
             Err(error) => denied(error),
         }
     }

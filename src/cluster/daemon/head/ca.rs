@@ -1,4 +1,13 @@
-//! The authority of a cluster: the key that signs its certificates, in the head's state directory.
+//! Certificate authority of a cluster, with its files in the head's state directory.
+//!
+//! | file | content |
+//! |---|---|
+//! | `authority.key` | private key, PKCS #8 |
+//! | `authority.crt` | self-signed certificate, DER |
+//! | `token` | cluster token: digest of the key, and the secret of the sessions |
+//!
+//! Missing files are created in the order key, token, certificate, and the last two are bound to the key. After a
+//! crash in between the next start creates the rest.
 
 #[cfg(all(test, feature = "cli"))]
 pub(crate) mod tests;
@@ -25,78 +34,78 @@ const KEY_FILE: &str = "authority.key";
 const CERTIFICATE_FILE: &str = "authority.crt";
 const TOKEN_FILE: &str = "token";
 
-/// Of a directory: nobody else has any business in it.
+/// Mode of the state directory: no access for other users.
 const DIRECTORY_MODE: u32 = 0o700;
-/// Of a file.
+/// Mode of each file in it.
 const FILE_MODE: u32 = 0o600;
-/// The bits of a file's mode that let others read, write or run it.
+/// Mode bits that let other users read, write or execute a file.
 const OTHERS: u32 = 0o077;
-/// The bits of a directory's mode that let others put files into it.
+/// Mode bits that let other users add files to a directory.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Who signs the certificates of a cluster. Its head has it, and nobody else.
+/// Certificate authority of a cluster. Only its head has the key.
 pub(crate) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Vec<u8>,
     token: Token,
-    /// How long what it signs is valid.
+    /// Validity of the certificates that it issues.
     valid: Duration,
-    /// Certificates that it has signed.
+    /// Number of certificates that it has issued.
     #[cfg(test)]
     issued: std::sync::atomic::AtomicU64,
 }
 
-/// The authority cannot be had, or does not sign.
+/// Error of the certificate authority: its files, a request, or a signature.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub(crate) enum AuthorityError {
     /// A file of the state directory cannot be read or written.
-    #[error("cannot use {path}: {error}; name another directory with --state-dir, or see to its permissions")]
+    #[error("cannot use {path}: {error}; give another directory with --state-dir, or fix its permissions")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// The operating system's words.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// Others can read a secret.
+    /// Other users can read a secret.
     #[error(
-        "others can read {path} (its mode is {mode:03o}), and whoever has it owns the cluster; run `chmod 600 \
-         {path}`, or begin anew with another --state-dir if somebody may have read it"
+        "others can read {path} (its mode is {mode:03o}), and its content gives control of the cluster; run \
+         `chmod 600 {path}`, or give a new --state-dir if another user may have read it"
     )]
     ReadableByOthers {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its mode.
+        /// Permission bits of the file.
         mode: u32,
     },
-    /// Others can replace a secret.
+    /// Other users can replace a secret.
     #[error("others can write to {path} (its mode is {mode:03o}); run `chmod 700 {path}`")]
     Writable {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Its mode.
+        /// Permission bits of the directory.
         mode: u32,
     },
-    /// A file holds something else than it should.
+    /// A file has unexpected content.
     #[error(
-        "{path} is damaged ({why}); restore the state directory from a backup, or begin anew with another"
+        "{path} is damaged ({why}); restore the state directory from a backup, or give a new --state-dir"
     )]
     Damaged {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         why: String,
     },
-    /// A request is none, or is not signed by its key.
-    #[error("the request for a certificate is not valid: {0}")]
+    /// The request is malformed, or is not signed with its own key.
+    #[error("the certificate request is not valid: {0}")]
     Request(rcgen::Error),
-    /// A certificate is for some hosts, and not for very many.
-    #[error("a certificate was asked for {count} hosts; it is for 1 to {CERTIFIED_HOSTS_MAX}")]
+    /// The number of hosts is zero or above the limit.
+    #[error("the certificate request names {count} hosts; the limit is 1 to {CERTIFIED_HOSTS_MAX}")]
     Hosts {
-        /// For how many.
+        /// Number of requested hosts.
         count: usize,
     },
-    /// It cannot be signed.
+    /// The certificate cannot be signed.
     #[error("cannot sign a certificate: {0}")]
     Signing(rcgen::Error),
 }
@@ -108,13 +117,13 @@ impl From<rcgen::Error> for AuthorityError {
 }
 
 impl CertificateAuthority {
-    /// The authority whose state is in that directory; a new one if there is none.
+    /// Opens the authority in a state directory, or creates it there.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] if the files cannot be used, or are not as private as they must be.
+    /// [`AuthorityError`] if the files cannot be used, or if other users can access them.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, AuthorityError> {
-        let state = StateDir::open(state_dir)?;
+        let state = AuthorityDir::open(state_dir)?;
         let damaged = |file, why: String| AuthorityError::Damaged { path: state.path(file), why };
         let key = state.secret(KEY_FILE, || Ok(KeyPair::generate()?.serialize_der()))?;
         let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key))
@@ -125,12 +134,12 @@ impl CertificateAuthority {
             .parse()
             .map_err(|error: TokenError| damaged(TOKEN_FILE, error.to_string()))?;
         if *token.authority() != digest {
-            return Err(damaged(TOKEN_FILE, "it is of another authority".to_owned()));
+            return Err(damaged(TOKEN_FILE, "it belongs to another authority".to_owned()));
         }
-        let certificate = state.secret(CERTIFICATE_FILE, || certify_itself(&key))?;
+        let certificate = state.secret(CERTIFICATE_FILE, || self_sign(&key))?;
         let der = CertificateDer::from(certificate.clone());
         if digest_of_authority(&der) != Some(digest) {
-            return Err(damaged(CERTIFICATE_FILE, "it is not of this authority's key".to_owned()));
+            return Err(damaged(CERTIFICATE_FILE, "it does not match the authority's key".to_owned()));
         }
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .map_err(|error| damaged(CERTIFICATE_FILE, error.to_string()))?;
@@ -144,41 +153,43 @@ impl CertificateAuthority {
         })
     }
 
-    /// The same, whose certificates are valid for so long.
+    /// Changes the validity of the certificates that it issues.
     pub(crate) fn valid_for(self, valid: Duration) -> Self {
         Self { valid, ..self }
     }
 
-    /// What the cluster is called: the first digits of its authority's digest.
+    /// Name of the cluster: the first hex digits of its authority's key digest.
     #[must_use]
     pub(crate) fn name(&self) -> String {
         short(self.token.authority())
     }
 
-    /// The token that lets processes into the cluster.
+    /// Token that admits processes to the cluster.
     #[must_use]
     pub(crate) fn token(&self) -> &Token {
         &self.token
     }
 
-    /// Its own certificate, in DER.
+    /// Certificate of the authority itself, in DER.
     #[cfg(test)]
     pub(crate) fn certificate(&self) -> &[u8] {
         &self.certificate
     }
 
-    /// Certifies what a process claims to be; gives its certificate and that of the authority, in DER.
+    /// Issues a certificate for the claims of a process, and returns its chain: that certificate and the
+    /// authority's, both in DER.
     ///
-    /// Whether the claims are true is the caller's to know. What the request says beside its key is ignored.
+    /// The caller must have checked the claims. Only the key of the request is used: a requester cannot choose its
+    /// own names or extensions.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] if the request is not signed by its key, or there are no hosts or too many.
+    /// [`AuthorityError`] if the request is not signed with its own key, or names no hosts or too many.
     pub(crate) fn issue(&self, csr: &[u8], claims: &Claims) -> Result<Vec<Vec<u8>>, AuthorityError> {
         self.issue_at(SystemTime::now(), csr, claims)
     }
 
-    /// Somebody who has the authority's certificate, which is no secret, and another key.
+    /// Attacker's authority: it has this authority's certificate, which is public, and another key.
     #[cfg(test)]
     pub(crate) fn foreign_chain(&self) -> Self {
         let key = KeyPair::generate().expect("the operating system gives random numbers");
@@ -188,7 +199,7 @@ impl CertificateAuthority {
         Self { issuer, certificate, token, valid: self.valid, issued: Default::default() }
     }
 
-    /// The number of certificates that it has signed.
+    /// Number of certificates that it has issued.
     #[cfg(test)]
     pub(crate) fn issued(&self) -> u64 {
         self.issued.load(std::sync::atomic::Ordering::Relaxed)
@@ -213,7 +224,7 @@ impl CertificateAuthority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(random_serial());
-        valid(&mut params, now, self.valid);
+        set_validity(&mut params, now, self.valid);
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?;
         #[cfg(test)]
@@ -222,22 +233,23 @@ impl CertificateAuthority {
     }
 }
 
-/// The certificate that an authority gives itself.
-/// The first digits of a key's digest.
+/// First 16 hex digits of a key's digest.
 fn short(digest: &KeyDigest) -> String {
     digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn certify_itself(key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
+/// Creates the self-signed certificate of an authority.
+fn self_sign(key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
     let mut params = CertificateParams::default();
     let digest = digest_of_key(&key.subject_public_key_info());
     let short = short(&digest);
-    // Two clusters are told apart by it.
+    // TLS libraries select the issuer by its name, so the name must differ between clusters.
     params.distinguished_name = common_name(&format!("roadshow authority {short}"));
+    // Path length 0: nothing that it signs can sign in turn.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     params.serial_number = Some(random_serial());
-    valid(&mut params, SystemTime::now(), AUTHORITY_VALID);
+    set_validity(&mut params, SystemTime::now(), AUTHORITY_VALID);
     Ok(params.self_signed(key)?.der().to_vec())
 }
 
@@ -247,10 +259,12 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-fn valid(params: &mut CertificateParams, now: SystemTime, valid: Duration) {
-    // A clock before 1970 is wrong, and whoever looks at the certificate says so.
+fn set_validity(params: &mut CertificateParams, now: SystemTime, valid: Duration) {
+    // A clock before 1970 is wrong. The certificate is then expired, and the verifier reports that.
     let now =
         rcgen::date_time_ymd(1970, 1, 1) + now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Backdated by the tolerated difference between two machines' clocks, else a slow clock rejects it as not
+    // yet valid.
     params.not_before = now - CERTIFICATE_SKEW;
     params.not_after = now + valid;
 }
@@ -258,15 +272,15 @@ fn valid(params: &mut CertificateParams, now: SystemTime, valid: Duration) {
 fn random_serial() -> SerialNumber {
     let mut serial = [0; 16];
     getrandom::fill(&mut serial).expect("the operating system gives random numbers");
-    // A serial number is positive.
+    // RFC 5280 wants a positive serial number: the first bit is the sign in DER.
     serial[0] &= 0x7f;
     SerialNumber::from_slice(&serial)
 }
 
-/// The directory that a head's state is in, and what of it is secret.
-struct StateDir(PathBuf);
+/// State directory of the authority, with its secret files.
+struct AuthorityDir(PathBuf);
 
-impl StateDir {
+impl AuthorityDir {
     fn open(path: &Path) -> Result<Self, AuthorityError> {
         let state = Self(path.to_owned());
         let failed = |error| AuthorityError::File { path: path.to_owned(), error };
@@ -282,23 +296,20 @@ impl StateDir {
         self.0.join(file)
     }
 
-    /// What a file holds that nobody else may read; made by `make` if it is not there.
+    /// Reads a secret file, and creates it with the content of `make` if it does not exist.
     fn secret(
         &self,
         file: &str,
         make: impl FnOnce() -> Result<Vec<u8>, rcgen::Error>,
     ) -> Result<Vec<u8>, AuthorityError> {
         let path = self.path(file);
-        let read = match self.read(&path) {
-            Err(AuthorityError::File { error, .. }) if error.kind() == ErrorKind::NotFound => None,
-            read => Some(read?),
-        };
-        if let Some(read) = read {
-            return Ok(read);
+        match self.read(&path) {
+            Err(AuthorityError::File { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+            read => return read,
         }
-        let made = make()?;
-        self.write(&path, &made).map_err(|error| AuthorityError::File { path, error })?;
-        Ok(made)
+        let content = make()?;
+        self.write(&path, &content).map_err(|error| AuthorityError::File { path, error })?;
+        Ok(content)
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, AuthorityError> {
@@ -313,16 +324,17 @@ impl StateDir {
         Ok(bytes)
     }
 
-    /// Writes a file that is there whole or not at all, whenever the machine stops.
+    /// Creates a file atomically: after a crash it exists completely, or not at all.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let new = path.with_extension("new");
-        // One that was left behind may be somebody else's.
+        // A leftover may belong to another user, or have another mode. `create_new` below then starts afresh.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&new)?;
         file.write_all(bytes)?;
+        // The content reaches the disk before the name does, else a crash could leave an empty file of that name.
         file.sync_all()?;
         fs::rename(&new, path)?;
         File::open(&self.0)?.sync_all()

@@ -1,4 +1,7 @@
-//! Certificates that the head issues: to agents and drivers who enrol, and to the workers of its nodes.
+//! Certificates that the head issues: to agents and drivers that enrol, and to the workers of its nodes.
+//!
+//! The rules protect the identity of every process: a certificate for a host admits its holder as that host. So
+//! a host id that belongs to a live process is certified again only for that same process.
 
 use std::collections::BTreeSet;
 
@@ -13,38 +16,39 @@ use crate::id::{HostId, HostUid};
 use crate::transport::{Certificate, Role};
 
 impl Head {
-    /// Certifies an agent or a driver that has shown the token.
+    /// Certifies an agent or a driver that has presented the token.
     ///
-    /// Who has the token may claim any host that is not the head's and not somebody's who lives: a host's
-    /// life is drawn by its process, and nobody else can name the one that comes.
+    /// A holder of the token may claim any host id, except the head's and those of live processes. That is safe:
+    /// each process draws its host id at random, so another holder cannot claim it in advance.
     pub(super) fn enrol(
         &self,
         csr: &[u8],
         claims: &Claims,
-        shown: Option<&Certificate>,
+        presented: Option<&Certificate>,
     ) -> Result<Enrolled, String> {
         claims.check_claimable().map_err(|error| error.to_string())?;
-        self.control.read(|state| check_unclaimed(state, claims, shown)).inspect_err(|error| {
-            tracing::warn!(error, "somebody with the token was not enrolled");
+        self.control.read(|state| check_unclaimed(state, claims, presented)).inspect_err(|error| {
+            tracing::warn!(error, "rejected an enrolment with a valid token");
         })?;
         let chain = self.authority.issue(csr, claims).map_err(|error| error.to_string())?;
         tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a certificate was issued");
         Ok(Enrolled { chain, head: self.host.identity(), cluster: self.authority.name() })
     }
 
-    /// Takes back an agent or a driver with the valid certificate that it has shown for what it claims to be.
+    /// Readmits an agent or a driver by the valid certificate that it has presented for its claims.
     ///
-    /// As when one is certified, no other living process has its hosts. The state decides what it may do from there
-    /// on: it joins, or starts its job, over its link.
-    pub(super) fn take_back(&self, claims: &Claims, shown: &Certificate) -> Result<Returned, String> {
-        self.control.read(|state| check_unclaimed(state, claims, Some(shown))).inspect_err(|error| {
-            tracing::warn!(error, "a process with a certificate was not taken back");
+    /// As at enrolment, no other live process may own its hosts. Readmission alone changes no state: the member
+    /// then joins, or starts its job, over its link. It needs no signature, since ten thousand of those would delay
+    /// the return of a large cluster after a restart of the head.
+    pub(super) fn readmit(&self, claims: &Claims, presented: &Certificate) -> Result<Returned, String> {
+        self.control.read(|state| check_unclaimed(state, claims, Some(presented))).inspect_err(|error| {
+            tracing::warn!(error, "rejected a rejoin with a valid certificate");
         })?;
-        tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a member is back with its certificate");
+        tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a member has rejoined with its certificate");
         Ok(Returned { head: self.host.identity(), cluster: self.authority.name() })
     }
 
-    /// Certifies a worker for the agent that starts it.
+    /// Certifies a worker on behalf of the agent that starts it.
     pub(super) fn sign_worker(
         &self,
         agent: HostUid,
@@ -57,14 +61,14 @@ impl Head {
         }
         let node = NodeId(agent.host.0);
         if let Err(text) = self.control.read(|state| check_owned_by(state, node, &hosts)) {
-            tracing::warn!(%node, text, "a worker was not certified");
+            tracing::warn!(%node, text, "rejected a certificate request for a worker");
             return NodeReply::Failed { text };
         }
         let hosts = hosts.to_vec();
         self.sign(&Claims { role: Role::Worker, hosts, job: Some(job), node: Some(node) }, request)
     }
 
-    /// Certifies the driver of a submitted job for the agent that runs it: the driver has no token.
+    /// Certifies the driver of a submitted job on behalf of the agent that runs it: the driver has no token.
     pub(super) fn sign_driver(
         &self,
         agent: HostUid,
@@ -80,7 +84,7 @@ impl Head {
         let checked = claims.check_claimable().map_err(|error| error.to_string());
         let checked = checked.and_then(|()| self.control.read(|state| check_submitted(state, &claims)));
         if let Err(text) = checked {
-            tracing::warn!(%node, text, "a driver was not certified");
+            tracing::warn!(%node, text, "rejected a certificate request for a driver");
             return NodeReply::Failed { text };
         }
         self.sign(&claims, request)
@@ -94,16 +98,18 @@ impl Head {
     }
 }
 
-/// Whether the job of these claims is open and its driver runs on their node, and the hosts are free or that driver's.
+/// Checks that the claimed job is open, that its driver runs on the claimed node, and that the hosts are
+/// unclaimed or that driver's own.
 fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
     let Claims { job: Some(job), node, hosts, .. } = claims else {
         return Err("a submitted driver is certified for its job".to_owned());
     };
     let facts = state.job_facts(*job).filter(|_| state.job_state(*job).is_some_and(JobState::is_open));
     let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
-        return Err(format!("no driver of job {job} runs there"));
+        return Err(format!("the driver of job {job} does not run on this node"));
     };
-    // By a second incarnation a driver could make its first a stranger, which has no certificate to check.
+    // A second incarnation would supersede the first on its peers. The first one's links lose their certificates
+    // then, and a link without one passes for a process of this machine, which no role check applies to.
     let ids: BTreeSet<_> = hosts.iter().map(|host| host.host).collect();
     if ids.len() < hosts.len() {
         return Err("a driver is certified for one incarnation of each host".to_owned());
@@ -117,11 +123,11 @@ fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
     }
 }
 
-/// Whether the hosts are nobody's who lives, or his who has shown that he has been certified for them.
-fn check_unclaimed(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Result<(), String> {
+/// Checks that no live process owns these hosts, unless the requester has presented the certificate for them.
+fn check_unclaimed(state: &State, claims: &Claims, presented: Option<&Certificate>) -> Result<(), String> {
     for host in &claims.hosts {
         let Some(holder) = state.owner_of_host(host.host) else { continue };
-        let is_own = shown.is_some_and(|shown| shown.role_of(*host) == Some(claims.role));
+        let is_own = presented.is_some_and(|presented| presented.role_of(*host) == Some(claims.role));
         if holder != *host || !is_own {
             return Err(format!(
                 "host {} belongs to another process of the cluster, which lives; start anew, so that another is drawn",
@@ -132,7 +138,7 @@ fn check_unclaimed(state: &State, claims: &Claims, shown: Option<&Certificate>) 
     Ok(())
 }
 
-/// Whether what a node says has happened can have happened there. Of what is not known it may speak.
+/// Rejects events about workers, actors or drivers of another node. Events about unknown ids are accepted.
 pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Result<(), String> {
     let of_worker = match event {
         NodeEvent::WorkerReady { worker, member, .. } => {
@@ -146,7 +152,7 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
         NodeEvent::DriverStarted { job } | NodeEvent::DriverExited { job, .. } => {
             return match state.job_facts(*job) {
                 Some(facts) if facts.runs_on != Some(node) => {
-                    Err(format!("the driver of job {job} does not run there"))
+                    Err(format!("the driver of job {job} does not run on this node"))
                 }
                 _ => Ok(()),
             };
@@ -156,17 +162,17 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
     if let Some(worker) = of_worker
         && state.node_of_worker(worker).is_some_and(|runs_on| runs_on != node)
     {
-        return Err(format!("worker {worker} does not run there"));
+        return Err(format!("worker {worker} does not run on this node"));
     }
     if let NodeEvent::Actor { worker, life: ActorEvent::Stopped { actor, .. } } = event
         && state.worker_of_actor(*actor).is_some_and(|lives_in| lives_in != *worker)
     {
-        return Err(format!("actor {actor} does not live there"));
+        return Err(format!("actor {actor} does not run on that worker"));
     }
     Ok(())
 }
 
-/// Whether the hosts may be those of a worker on a node: nobody's who lives elsewhere.
+/// Checks that the hosts are unclaimed, or belong to a worker of this node.
 fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), String> {
     for host in hosts {
         let holder = state.owner_of_host(host.host);
@@ -189,7 +195,7 @@ mod tests {
     use crate::cluster::security::{CertificateRequest, ONE_JOB, job_name};
     use crate::host::fresh_identity;
 
-    /// One node with a worker, and the driver of its job.
+    /// State with one node, one worker, and the driver of its job.
     struct Known {
         state: State,
         agent: HostUid,
@@ -198,7 +204,7 @@ mod tests {
         worker: [HostUid; 2],
     }
 
-    fn known() -> Known {
+    fn fixture() -> Known {
         let [agent, driver, caller, one, other] = [(); 5].map(|()| fresh_identity());
         let at = "127.0.0.1:1".parse().unwrap();
         let facts = NodeDescriptor {
@@ -243,22 +249,22 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_certified_as_somebody_else_who_lives_and_everybody_as_himself_again() {
-        let (realm, known) = (TestCa::new(), known());
+    fn live_host_is_certified_again_only_for_its_own_process() {
+        let (ca, known) = (TestCa::new(), fixture());
         let stranger = claims(Role::Agent, fresh_identity());
-        let own = certificate(&realm, &stranger);
+        let own = certificate(&ca, &stranger);
         check_unclaimed(&known.state, &stranger, None).unwrap();
         let drivers = [(Role::Driver, known.driver), (Role::Driver, known.caller)];
         for (role, host) in [(Role::Agent, known.agent)].into_iter().chain(drivers) {
             let living = claims(role, host);
-            let renewed = certificate(&realm, &living);
+            let renewed = certificate(&ca, &living);
             check_unclaimed(&known.state, &living, Some(&renewed)).unwrap();
-            // With the token alone, with a certificate of his own, and as a later life of the living.
+            // Attempts: with the token alone, with a certificate of another host, and as a later incarnation.
             let later = HostUid { incarnation: fresh_identity().incarnation, ..host };
-            for (claims, shown) in
+            for (claims, presented) in
                 [(&living, None), (&living, Some(&own)), (&claims(role, later), Some(&renewed))]
             {
-                let refused = check_unclaimed(&known.state, claims, shown).unwrap_err();
+                let refused = check_unclaimed(&known.state, claims, presented).unwrap_err();
                 assert!(refused.contains("another process of the cluster"), "{refused}");
             }
         }
@@ -269,16 +275,16 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_gone_keeps_nobody_from_its_host() {
-        let mut known = known();
+    fn host_of_a_lost_node_is_unclaimed() {
+        let mut known = fixture();
         let left = Event::NodeLeft { node: known.agent, cause: String::new() };
         known.state.handle(Millis(2), left, &mut Vec::new());
         check_unclaimed(&known.state, &claims(Role::Agent, known.agent), None).unwrap();
     }
 
     #[test]
-    fn a_worker_is_certified_for_hosts_of_its_own_alone() {
-        let known = known();
+    fn worker_is_certified_only_for_its_own_hosts() {
+        let known = fixture();
         let node = NodeId(known.agent.host.0);
         check_owned_by(&known.state, node, &[fresh_identity(), fresh_identity()]).unwrap();
         check_owned_by(&known.state, node, &known.worker).unwrap();
@@ -290,8 +296,8 @@ mod tests {
     }
 
     #[test]
-    fn a_submitted_driver_is_certified_for_its_job_alone_by_the_node_that_runs_it() {
-        let mut known = known();
+    fn submitted_driver_is_certified_only_for_its_job_on_its_node() {
+        let mut known = fixture();
         let (job, node) = (JobId(2), NodeId(known.agent.host.0));
         let facts = JobDescriptor {
             entrypoint: String::new(),
@@ -316,7 +322,7 @@ mod tests {
         assert!(
             own.names().contains(&ONE_JOB.to_owned()) && own.names().contains(&job_name(job, Role::Driver))
         );
-        // The other job was not submitted, and a third one does not exist.
+        // Job 1 was not submitted, and job 3 does not exist.
         for other in
             [asked(JobId(1), node, &fresh), asked(JobId(3), node, &fresh), asked(job, NodeId(7), &fresh)]
         {
@@ -328,7 +334,7 @@ mod tests {
         for living in [known.agent, known.driver, known.caller, known.worker[0]] {
             check_submitted(&known.state, &asked(job, node, &[fresh[0], living])).unwrap_err();
         }
-        // Once it has come it is certified again, and nobody else in its place.
+        // Once the driver has started the job, it can be certified again, and no other process in its place.
         let facts = JobDescriptor { driver: Some(fresh[0]), user_host: Some(fresh[1]), ..facts };
         let started = Event::JobStarted { ticket: Ticket(3), job: Some(job), facts };
         known.state.handle(Millis(3), started, &mut Vec::new());
@@ -345,8 +351,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_speaks_of_what_runs_on_it_alone() {
-        let known = known();
+    fn node_reports_only_its_own_workers_and_drivers() {
+        let known = fixture();
         let (here, elsewhere, worker) = (NodeId(known.agent.host.0), NodeId(7), WorkerId(1));
         let at = "127.0.0.1:1".parse().unwrap();
         let ready = |actors, tasks| NodeEvent::WorkerReady {

@@ -1,4 +1,4 @@
-//! The head's end of the socket over which its node's agent passes it connections.
+//! Receives the connections that the agent of the head's node hands off.
 
 use std::io;
 use std::net::TcpStream;
@@ -18,16 +18,16 @@ use crate::id::HostId;
 /// Longest pause between two attempts to connect to the agent.
 const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Destinations of the connections that the agent passes.
+/// Queues for the connections that the agent hands off.
 #[derive(Debug)]
-pub(super) struct Doorway {
+pub(super) struct InboundConnections {
     pub(super) head: Weak<Head>,
-    pub(super) door: mpsc::Sender<TcpStream>,
-    pub(super) desk: mpsc::Sender<TcpStream>,
+    pub(super) host_queue: mpsc::Sender<TcpStream>,
+    pub(super) token_rpc_queue: mpsc::Sender<TcpStream>,
 }
 
-impl Doorway {
-    /// Connects to the agent, and again after each end of the socket; takes what it passes.
+impl InboundConnections {
+    /// Connects to the agent, reconnects whenever the socket closes, and receives its connections.
     pub(super) async fn receive_loop(self, path: PathBuf) {
         let mut delay = Duration::from_millis(1);
         loop {
@@ -42,26 +42,29 @@ impl Doorway {
         }
     }
 
-    /// Takes connections until the agent is gone. An error is that it was not there.
+    /// Receives connections until the agent closes the socket. An error means that the agent is not there.
     ///
-    /// The socket is the user's alone, and the agent first names itself on it: its node is the head's own.
+    /// Only the user of this head can write to the socket. The agent names itself first, so the state knows which
+    /// node is the head's own.
     async fn receive_connections(&self, path: &Path) -> io::Result<()> {
         let mut socket = UnixStream::connect(path).await?;
         let agent = handoff::read_identity(&mut socket).await?;
         if let Some(head) = self.head.upgrade() {
             head.control.apply(Event::OwnAgent { agent });
         }
-        let (agent, door, desk) = (ControlSocket::new(socket), &self.door, &self.desk);
+        let socket = ControlSocket::new(socket);
         loop {
-            match agent.receive_connection().await {
+            match socket.receive_connection().await {
                 Ok((_, None)) => {
-                    tracing::warn!("too many files are open: a connection was lost; raise the limit")
+                    tracing::warn!(
+                        "too many open files: a connection was lost; raise the limit of open files"
+                    )
                 }
-                // Where there is no room it is closed, and whoever dialled tries again.
-                Ok((HostId::HEAD, Some(connection))) => drop(door.try_send(connection)),
-                Ok((TOKEN_RPC, Some(connection))) => drop(desk.try_send(connection)),
+                // A full queue closes the connection instead of blocking this loop, and its dialler retries.
+                Ok((HostId::HEAD, Some(connection))) => drop(self.host_queue.try_send(connection)),
+                Ok((TOKEN_RPC, Some(connection))) => drop(self.token_rpc_queue.try_send(connection)),
                 Ok((host, Some(_))) => {
-                    tracing::warn!(%host, "a connection was passed on that is for nobody here")
+                    tracing::warn!(%host, "closed a connection for a host that does not run here")
                 }
                 Err(_) => return Ok(()),
             }

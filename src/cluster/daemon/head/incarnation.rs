@@ -1,20 +1,23 @@
-//! Incarnation of the head's host: later than that of each head before it, whatever the clock says.
+//! Incarnation of the head's host: later than that of every head before it, even if the clock was set back.
 //!
-//! Hosts of the cluster refuse an incarnation that is earlier than one that they know. Other hosts draw their id
-//! for each process; the head's is always the same, so the incarnation that it had last is kept in its database.
+//! Hosts of the cluster reject an incarnation that is earlier than one they know. Other processes draw a random
+//! host id at each start. The head's id is fixed, so its database stores the last incarnation.
 
-use super::store::{Store, Write};
+use super::store::{StateStore, Write};
 use crate::cluster::control_plane::state::Record;
 use crate::id::Incarnation;
 
-/// The incarnation for a head that starts at `now`; on the disk before it is given.
+/// Chooses the incarnation of a head that starts at `now`, and writes it to disk before it returns.
 ///
-/// A disk that takes nothing stops no head: the clock alone decides then.
-pub(super) async fn begin(store: &Store, records: &[Record], now: Incarnation) -> Incarnation {
+/// A disk error does not stop the head: the incarnation then depends on the clock alone.
+pub(super) async fn begin(store: &StateStore, records: &[Record], now: Incarnation) -> Incarnation {
     let incarnation = after(records, now);
     store.change(Write::Put(Record::Incarnation { incarnation: incarnation.0 }));
     if let Err(error) = store.flushed().await {
-        tracing::error!(error, "the head's incarnation is not kept: do not set the clock back before it is");
+        tracing::error!(
+            error,
+            "cannot store the head's incarnation; do not set the clock back until it is stored"
+        );
     }
     incarnation
 }
@@ -33,27 +36,27 @@ mod tests {
     use crate::cluster::test_dir::TestDir;
 
     #[tokio::test]
-    async fn a_head_that_starts_by_a_clock_that_was_set_back_has_a_later_incarnation_all_the_same() {
+    async fn incarnation_grows_even_if_the_clock_is_set_back() {
         let scratch = TestDir::new();
         let path = scratch.path().join("head.redb");
         let mut had = Vec::new();
         for now in [1_000, 500, 500, 2_000, 0] {
-            let (store, records) = Store::open(&path).await.unwrap();
+            let (store, records) = StateStore::open(&path).await.unwrap();
             had.push(begin(&store, &records, Incarnation(now)).await.0);
         }
         assert_eq!(had, [1_000, 1_001, 1_002, 2_000, 2_001]);
     }
 
     #[tokio::test]
-    async fn an_incarnation_is_on_the_disk_before_it_is_used() {
+    async fn incarnation_is_on_disk_before_it_is_used() {
         let scratch = TestDir::new();
         let path = scratch.path().join("head.redb");
-        let (store, records) = Store::open(&path).await.unwrap();
+        let (store, records) = StateStore::open(&path).await.unwrap();
         let used = begin(&store, &records, Incarnation(7)).await;
-        // As a kill leaves it: what waits to be written is not written any more.
+        // Simulates a kill: writes that are still queued are lost.
         let copy = scratch.path().join("copy.redb");
         std::fs::copy(&path, &copy).unwrap();
-        let (_copied, records) = Store::open(&copy).await.unwrap();
+        let (_copied, records) = StateStore::open(&copy).await.unwrap();
         assert_eq!(after(&records, Incarnation(0)), Incarnation(used.0 + 1));
     }
 }

@@ -1,4 +1,7 @@
-//! Lists and counts, as the head answers them: a slice of a table under the lock, then others have their turn.
+//! Lists and counts of the head.
+//!
+//! Each search holds the lock of the state for a slice of the table, then yields: a list of a million actors
+//! must not delay heartbeats and placements.
 
 use super::Head;
 use super::admin_service::failed;
@@ -22,9 +25,9 @@ impl Head {
 
     async fn nodes(&self, query: &Query) -> Result<Page<NodeInfo>, QueryError> {
         let mut page = self.control.list::<NodeInfo>(query).await?;
-        let orders = self.orders();
+        let outbox = self.outbox();
         for node in page.rows.iter_mut().filter(|node| node.state != NodeState::Dead) {
-            node.usage = orders.usage(node.node_id);
+            node.usage = outbox.usage(node.node_id);
         }
         Ok(page)
     }

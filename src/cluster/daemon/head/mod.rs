@@ -1,8 +1,14 @@
-//! The control plane's process: the state, what keeps it, and those who ask and are told.
+//! Daemon of the head: the control plane, its durable state, and the services of agents, drivers and operators.
 //!
-//! It binds no port: connections come through the door of the agent on its node, over a socket in the
-//! session's directory. What a cluster's programs say to each other never passes through it, and all goes
-//! on while it is away. Started again with the same state directory it is the same head.
+//! The head binds no port. Connections arrive through the acceptor of the agent on its node, over a socket in the
+//! session directory. Messages between a cluster's programs never pass through the head, and continue while it
+//! is down. A head that restarts with the same state directory has the same identity and state.
+//!
+//! ```text
+//!  agents, drivers ──▶ Host ──▶ services ─┐                 ┌─▶ StateStore  records
+//!  operators ─▶ TokenRpcServer ─▶ HeadAdminService ─▶ ControlPlane ─┤
+//!                                 tick ───┘      events  actions └─▶ Outbox ─▶ agents, drivers
+//! ```
 
 mod admin_service;
 #[cfg(feature = "cli")]
@@ -15,43 +21,56 @@ mod outbox;
 mod services;
 mod store;
 
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::{DaemonError, HeadOptions, HeadReady, failed, start_host};
+use super::error::{DaemonError, failed};
+use super::host::start_host;
+use super::options::{HeadOptions, HeadReady};
+use super::signals::ShutdownSignals;
 use crate::cluster::control_plane::state::{Action, Event, Settings};
-use crate::cluster::control_service::{ControlPlane, Persistence};
+use crate::cluster::control_service::{ActionExecutor, ControlPlane, Persistence};
 use crate::cluster::daemon::head::ca::CertificateAuthority;
 use crate::cluster::daemon::logs::daemon_log;
 use crate::cluster::daemon::token_rpc_server::TokenRpcServer;
 use crate::cluster::model::NodeId;
 use crate::cluster::open_files;
 use crate::cluster::protocol::AgentCommand;
-use crate::cluster::security::{CertificateRequest, Claims};
+use crate::cluster::security::{CertificateRequest, Claims, Token};
 use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, HostUid};
 use crate::transport::{Credentials, Role, Routed};
 
+use inbound::InboundConnections;
 use outbox::Outbox;
-use store::{Store, Write};
+use store::{StateStore, Write};
 
-/// One head, as its tasks share it.
+/// State of a head that its tasks share.
 #[derive(Debug)]
 struct Head {
     authority: CertificateAuthority,
     host: Host,
     control: Arc<ControlPlane>,
-    orders: Mutex<Outbox>,
-    store: Store,
+    outbox: Mutex<Outbox>,
+    store: StateStore,
 }
 
-/// Runs a head until it is to end. `ready` hears when it can be asked.
+/// Reference to the head for the callbacks of its parts, set as soon as the head exists.
+///
+/// The head owns its host and its control plane, and both call the head. Their callbacks are built before the
+/// head, so they take this cell. It is weak: a strong reference would be a cycle, and the store, which flushes
+/// in its destructor, would never be dropped.
+type HeadCell = Arc<OnceLock<Weak<Head>>>;
+
+/// Runs a head until SIGTERM, and calls `ready` as soon as it accepts requests.
 ///
 /// # Errors
 ///
@@ -59,119 +78,107 @@ struct Head {
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends the head at once, as a kill would.
+/// Dropping the future ends the head immediately, as a kill does.
 pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
+    // 1. Log and signals. The handlers come before the store is open: SIGTERM during the start then ends the
+    //    head through phase 6, and not in the middle of a write.
     daemon_log::init(&options.session_dir.join("logs"), "head.log");
     open_files::raise_limit();
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);
-    made.map_err(failed("the state directory cannot be made"))?;
-    let authority =
-        CertificateAuthority::open(&options.state_dir).map_err(failed("the cluster's authority"))?;
-    let authority = authority.valid_for(certificates_valid());
-    let (store, records) = Store::open(&options.state_dir.join("head.redb"))
+    let mut shutdown = ShutdownSignals::install()?;
+
+    // 2. Durable state. The lock of the database keeps out a second head with the same directory. The incarnation
+    //    is on disk before the host exists: peers reject a head with an earlier incarnation than one they know.
+    let authority = open_authority(&options.state_dir)?;
+    let token = authority.token().clone();
+    let (store, records) = StateStore::open(&options.state_dir.join("head.redb"))
         .await
         .map_err(failed("the head's database, head.redb in the state directory, cannot be opened"))?;
-    let token = authority.token().clone();
     let incarnation = incarnation::begin(&store, &records, fresh_identity().incarnation).await;
     let identity = HostUid { host: HostId::HEAD, incarnation };
+
+    // 3. Host and control plane. Nothing can connect yet: the host gets its connections from the inbound loop,
+    //    which starts last.
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).map_err(failed("the head's certificate"))?;
-    let (door, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
-    let itself = Arc::new(OnceLock::<Weak<Head>>::new());
-    let hands = {
-        let itself = Arc::clone(&itself);
-        Box::new(move |action: &Action| {
-            if let Some(head) = itself.get().and_then(Weak::upgrade) {
-                head.execute(action);
-            }
-        })
-    };
-    let address = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    let transport = Routed::new(credentials.clone(), address, arrivals);
-    let calls = services::calls(Arc::clone(&itself));
-    let host = start_host(identity, &token, transport, address, calls).await?;
-    let keeper: Persistence = {
-        let itself = Arc::clone(&itself);
-        Box::new(move || {
-            let head = itself.get().and_then(Weak::upgrade);
-            Box::pin(async move {
-                match head {
-                    Some(head) => head.store.flushed().await,
-                    None => Err("the head is ending".to_owned()),
-                }
-            })
-        })
-    };
-    let control = Arc::new(ControlPlane::new(Settings::default(), hands, Some(keeper)));
-    let orders = Mutex::new(Outbox::default());
-    let head = Arc::new(Head { authority, host, control, orders, store });
-    // It was not set before.
-    let _ = itself.set(Arc::downgrade(&head));
+    let (host_queue, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
+    let head = Head::start(authority, store, identity, &credentials, arrivals).await?;
+
+    // 4. Recovery, before the first request. A member that rejoins must find its record, and an id that was
+    //    allocated before its watermark is on disk could be allocated again by the next head.
+    let mut tasks = JoinSet::new();
     head.control.apply(Event::Restored(records));
-    let keeping = tokio::spawn(report_store_health(Arc::clone(&head)));
-    // The numbers of this life are on disk before anything is given one. Where the disk is full the head
-    // runs on without new ones.
+    tasks.spawn(report_store_health(Arc::clone(&head)));
+    // A full disk does not stop the head: it runs on, and allocates no ids until the disk has room.
     let _ = head.store.flushed().await;
-    if let Some((jobs, workers, actors)) = head.store.progress().borrow().given {
+    if let Some((jobs, workers, actors)) = head.store.progress().borrow().watermarks {
         head.control.apply(Event::NumbersKept { jobs, workers, actors });
     }
-    let (desk_door, visitors) = mpsc::channel(HANDOFF_QUEUE_MAX);
-    tokio::spawn(
-        TokenRpcServer::new(&credentials, token.clone(), admin_service::HeadAdminService::of(&head))
-            .run(visitors),
-    );
-    let doorway = inbound::Doorway { head: Arc::downgrade(&head), door, desk: desk_door };
-    let doorway = tokio::spawn(doorway.receive_loop(options.agent_socket));
-    let ticking = tokio::spawn(tick(Arc::clone(&head)));
-    let certified = tokio::spawn(renew_loop(Arc::clone(&head), credentials, claims));
+
+    // 5. Services. The token RPC server has its queue before the inbound loop can fill it, and the agent is
+    //    started, by `ready`, when all of them run.
+    let token_rpc_queue = start_token_rpc(&head, &credentials, &token);
+    let inbound = InboundConnections { head: Arc::downgrade(&head), host_queue, token_rpc_queue };
+    tasks.spawn(inbound.receive_loop(options.agent_socket));
+    tasks.spawn(tick(Arc::clone(&head)));
+    tasks.spawn(renew_loop(Arc::clone(&head), credentials, claims));
     ready(HeadReady { token: token.to_string() });
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    doorway.abort();
-    ticking.abort();
-    keeping.abort();
-    certified.abort();
+
+    // 6. Shutdown. Each task holds a reference to the head, and the store flushes when the last one is dropped.
+    shutdown.recv().await;
+    tasks.abort_all();
     head.host.abort();
     Ok(())
 }
 
-/// Tests shorten the lives of certificates, since they cannot wait for their ends.
+/// Opens the certificate authority, or creates it together with the state directory.
+fn open_authority(state_dir: &Path) -> Result<CertificateAuthority, DaemonError> {
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+    created.map_err(failed("cannot create the state directory"))?;
+    let authority = CertificateAuthority::open(state_dir).map_err(failed("the cluster's authority"))?;
+    Ok(authority.valid_for(certificates_valid()))
+}
+
+/// Starts the token RPC server, and returns the queue of its connections.
+fn start_token_rpc(head: &Arc<Head>, credentials: &Credentials, token: &Token) -> mpsc::Sender<TcpStream> {
+    let (queue, connections) = mpsc::channel(HANDOFF_QUEUE_MAX);
+    let service = admin_service::HeadAdminService::of(head);
+    tokio::spawn(TokenRpcServer::new(credentials, token.clone(), service).run(connections));
+    queue
+}
+
+/// Environment variable that shortens the validity of certificates, since tests cannot wait for their expiry.
 const VALID_SECONDS: &str = "ROADSHOW_TEST_CERTIFICATE_SECONDS";
 
-/// Validity of certificates. Nothing makes it longer.
+/// Validity of the certificates that this head issues, at most [`CERTIFICATE_VALID`].
 fn certificates_valid() -> Duration {
     shortened(std::env::var(VALID_SECONDS).ok().as_deref(), cfg!(debug_assertions))
 }
 
-/// In a release the variable is not obeyed: certificates that expire at once would stop the cluster.
+/// Applies the variable only outside of releases: certificates that expire immediately would stop the cluster.
 fn shortened(seconds: Option<&str>, is_for_tests: bool) -> Duration {
     let seconds = seconds.filter(|_| is_for_tests).and_then(|seconds| seconds.parse().ok());
     seconds.map_or(CERTIFICATE_VALID, |seconds| Duration::from_secs(seconds).min(CERTIFICATE_VALID))
 }
 
-/// A new certificate, with its key.
+/// Issues a certificate together with its key.
 fn certify(authority: &CertificateAuthority, claims: &Claims) -> Result<Credentials, String> {
     let request = CertificateRequest::new().map_err(|error| error.to_string())?;
     let chain = authority.issue(request.csr(), claims).map_err(|error| error.to_string())?;
     request.credentials(chain).map_err(|error| error.to_string())
 }
 
-/// Renews the head's own certificate, long before it ends.
+/// Renews the head's own certificate, long before it expires.
 async fn renew_loop(head: Arc<Head>, credentials: Credentials, claims: Claims) {
     loop {
         credentials.wait_for_renewal().await;
         let renewed = certify(&head.authority, &claims);
         if let Err(error) = renewed.and_then(|fresh| credentials.renew(&fresh).map_err(|it| it.to_string())) {
-            tracing::error!(error, "the head's certificate was not renewed");
+            tracing::error!(error, "cannot renew the head's certificate");
         }
     }
 }
 
-/// Tells the state that time has passed.
+/// Sends clock ticks to the state, which has no clock of its own.
 async fn tick(head: Arc<Head>) {
     let mut ticks = tokio::time::interval(TICK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,21 +188,21 @@ async fn tick(head: Arc<Head>) {
     }
 }
 
-/// Tells the state which numbers are on disk, and whether the disk takes what is to be kept.
+/// Reports durable id watermarks and disk errors to the state.
 async fn report_store_health(head: Arc<Head>) {
-    let (mut progress, mut told, mut numbers) = (head.store.progress(), None, None);
+    let (mut progress, mut last_alert, mut last_watermarks) = (head.store.progress(), None, None);
     loop {
-        let (trouble, given) = {
+        let (error, watermarks) = {
             let progress = progress.borrow_and_update();
-            (progress.last_error.clone(), progress.given)
+            (progress.last_error.clone(), progress.watermarks)
         };
-        if let Some((jobs, workers, actors)) = given.filter(|given| numbers != Some(*given)) {
-            numbers = given;
+        if let Some((jobs, workers, actors)) = watermarks.filter(|it| last_watermarks != Some(*it)) {
+            last_watermarks = watermarks;
             head.control.apply(Event::NumbersKept { jobs, workers, actors });
         }
-        if trouble != told {
-            told.clone_from(&trouble);
-            head.control.apply(Event::PersistenceStatus { trouble });
+        if error != last_alert {
+            last_alert.clone_from(&error);
+            head.control.apply(Event::PersistenceStatus { trouble: error });
         }
         if progress.changed().await.is_err() {
             return;
@@ -204,7 +211,30 @@ async fn report_store_health(head: Arc<Head>) {
 }
 
 impl Head {
-    /// Carries out what the state wants done.
+    /// Starts the host and the control plane, and connects their callbacks to the head.
+    async fn start(
+        authority: CertificateAuthority,
+        store: StateStore,
+        identity: HostUid,
+        credentials: &Credentials,
+        arrivals: mpsc::Receiver<TcpStream>,
+    ) -> Result<Arc<Self>, DaemonError> {
+        let cell = HeadCell::default();
+        // The host binds no port, so its address names none.
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let transport = Routed::new(credentials.clone(), address, arrivals);
+        let services = services::host_services(Arc::clone(&cell));
+        let host = start_host(identity, authority.token(), transport, address, services).await?;
+        let (executor, persistence) = (executor(Arc::clone(&cell)), persistence(Arc::clone(&cell)));
+        let control = Arc::new(ControlPlane::new(Settings::default(), executor, Some(persistence)));
+        let outbox = Mutex::new(Outbox::default());
+        let head = Arc::new(Self { authority, host, control, outbox, store });
+        // The cell is new, so this cannot fail. A call before this point finds no head, and is refused.
+        let _ = cell.set(Arc::downgrade(&head));
+        Ok(head)
+    }
+
+    /// Executes an action of the state. It runs under the lock of the state, so it only queues.
     fn execute(&self, action: &Action) {
         match action.clone() {
             Action::StartWorker { node, worker, job, detached } => {
@@ -220,23 +250,45 @@ impl Head {
             Action::StopNode { node } => self.send_command(node, AgentCommand::StopNode),
             Action::ReleaseJob { job, nodes } => {
                 nodes.into_iter().for_each(|node| self.send_command(node, AgentCommand::ReleaseJob { job }));
-                self.orders().forget_job(job);
+                self.outbox().forget_job(job);
             }
-            Action::ForgetAgent { agent } => self.orders().forget_agent(agent),
-            Action::NotifyDriver { job, news } => self.orders().tell_driver(&self.host, job, news),
+            Action::ForgetAgent { agent } => self.outbox().forget_agent(agent),
+            Action::NotifyDriver { job, event } => self.outbox().notify_driver(&self.host, job, event),
             Action::Persist(record) => self.store.change(Write::Put(record)),
             Action::Delete(key) => self.store.change(Write::Delete(key)),
             Action::Answer { .. } => {}
         }
     }
 
-    fn send_command(&self, node: NodeId, order: AgentCommand) {
-        self.orders().order(&self.host, node, order);
+    fn send_command(&self, node: NodeId, command: AgentCommand) {
+        self.outbox().send_command(&self.host, node, command);
     }
 
-    fn orders(&self) -> MutexGuard<'_, Outbox> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Callback of the control plane that executes its actions.
+fn executor(cell: HeadCell) -> ActionExecutor {
+    Box::new(move |action: &Action| {
+        if let Some(head) = cell.get().and_then(Weak::upgrade) {
+            head.execute(action);
+        }
+    })
+}
+
+/// Callback of the control plane that waits until all requested writes are on disk.
+fn persistence(cell: HeadCell) -> Persistence {
+    Box::new(move || {
+        let head = cell.get().and_then(Weak::upgrade);
+        Box::pin(async move {
+            match head {
+                Some(head) => head.store.flushed().await,
+                None => Err("the head is ending".to_owned()),
+            }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -244,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_are_shortened_for_tests_alone() {
+    fn certificate_validity_is_shortened_only_for_tests() {
         assert_eq!(shortened(Some("4"), true), Duration::from_secs(4));
         for (seconds, is_for_tests) in [(Some("4"), false), (None, true), (Some("99999999"), true)] {
             assert_eq!(shortened(seconds, is_for_tests), CERTIFICATE_VALID, "{seconds:?}");

@@ -1,4 +1,17 @@
-//! What the head tells agents and drivers, to each in order.
+//! Outbox of the head: ordered queues of commands to agents and events to drivers.
+//!
+//! A queue is bounded, and a recipient that falls behind loses messages. It is then marked as lagging, and its
+//! next heartbeat is answered with a request to rejoin. At the rejoin both sides exchange their whole state, so
+//! nothing has to be replayed:
+//!
+//! ```text
+//!            enqueue ok                    heartbeat: "rejoin"
+//!   ┌──────────────────┐  queue full, or  ┌─────────┐   takes the mark   ┌───────────┐
+//!   │ in step          │ ───────────────▶ │ lagging │ ─────────────────▶ │ rejoining │
+//!   └──────────────────┘  a call failed   └─────────┘                    └───────────┘
+//!            ▲                 set_agent, reset_driver                         │
+//!            └─────────────────────────────────────────────────────────────────┘
+//! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,76 +26,76 @@ use crate::host::{Host, SendError, deadline_in};
 use crate::id::HostUid;
 use crate::remote::call_host;
 
-/// Who is whose host, and queues of what each is to be told.
+/// Hosts of agents and drivers, and the queue of each.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     agents: FxHashMap<NodeId, HostUid>,
     drivers: FxHashMap<JobId, HostUid>,
-    /// What each machine has last said that it is at.
+    /// Latest usage that each node's agent has reported.
     usages: FxHashMap<NodeId, Usage>,
     queues: FxHashMap<HostUid, mpsc::Sender<Notification>>,
-    missed: LaggingRecipients,
-    /// Jobs of which something was to be told before it was known whom.
+    lagging: LaggingRecipients,
+    /// Jobs with an event that found no driver, because the host of the driver was not known yet.
     jobs_with_lost_events: FxHashSet<JobId>,
 }
 
-/// Those who did not take what they were told: they are to come again, and are told anew. Clones are the same.
+/// Recipients that have missed messages and must rejoin. Clones share one set.
 #[derive(Clone, Debug, Default)]
 struct LaggingRecipients(Arc<Mutex<FxHashSet<HostUid>>>);
-
 impl LaggingRecipients {
     fn lock(&self) -> MutexGuard<'_, FxHashSet<HostUid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What somebody is told.
+/// Message to an agent or a driver.
 #[derive(Debug)]
 enum Notification {
-    /// An agent, what to do.
-    Order(AgentCommand),
-    /// A driver, what has happened.
+    /// Command to an agent.
+    Command(AgentCommand),
+    /// Event for a driver.
     JobEvent(JobEvent),
 }
 
 impl Outbox {
-    /// The host of a node's agent; gives that of an earlier life, if there was one. Whoever comes after a
-    /// later life of him changes nothing.
+    /// Records the host of a node's agent, and returns the previous incarnation, if any. A stale incarnation is
+    /// ignored.
     pub(super) fn set_agent(&mut self, node: NodeId, agent: HostUid) -> Option<HostUid> {
         if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
             return None;
         }
-        // It is about to be told all anew.
-        self.missed.lock().remove(&agent);
+        // The agent rejoins right now, and gets the whole state.
+        self.lagging.lock().remove(&agent);
         let earlier = self.agents.insert(node, agent).filter(|earlier| *earlier != agent);
         earlier.inspect(|earlier| self.forget(*earlier))
     }
 
-    /// What a node's machine is at.
+    /// Records the usage of a node's machine.
     pub(super) fn set_usage(&mut self, node: NodeId, usage: Usage) {
         self.usages.insert(node, usage);
     }
 
-    /// What a node's machine is at, as far as it has said.
+    /// Latest reported usage of a node's machine, if any.
     pub(super) fn usage(&self, node: NodeId) -> Option<Usage> {
         self.usages.get(&node).copied()
     }
 
-    /// A job's driver is about to be told all anew.
+    /// Clears the lag of a driver that rejoins. Call it before the state answers: an event after that answer counts
+    /// as lost again.
     pub(super) fn reset_driver(&mut self, job: JobId, driver: HostUid) {
         self.jobs_with_lost_events.remove(&job);
-        self.missed.lock().remove(&driver);
+        self.lagging.lock().remove(&driver);
     }
 
-    /// The host of a job's driver. What has happened since the job was known, and before this, it has missed.
+    /// Records the host of a job's driver. Events since the job was known found no host, so the driver lags.
     pub(super) fn set_driver(&mut self, job: JobId, driver: HostUid) {
         self.drivers.insert(job, driver);
         if self.jobs_with_lost_events.remove(&job) {
-            self.missed.lock().insert(driver);
+            self.lagging.lock().insert(driver);
         }
     }
 
-    /// That life of an agent is over. A later one of its node may be here already.
+    /// Forgets an incarnation of an agent. A later incarnation of the same node may have joined already.
     pub(super) fn forget_agent(&mut self, agent: HostUid) {
         let node = NodeId(agent.host.0);
         if self.agents.get(&node) == Some(&agent) {
@@ -94,15 +107,15 @@ impl Outbox {
 
     fn forget(&mut self, member: HostUid) {
         self.queues.remove(&member);
-        self.missed.lock().remove(&member);
+        self.lagging.lock().remove(&member);
     }
 
-    /// Whether a member has missed something since it came last, and is to come again.
+    /// Returns true, once, if a member has missed messages and must rejoin.
     pub(super) fn take_lagging(&self, member: HostUid) -> bool {
-        self.missed.lock().remove(&member)
+        self.lagging.lock().remove(&member)
     }
 
-    /// A job is over. What its driver was told before it still gets.
+    /// Forgets a job that has ended. Its sender delivers the messages that are queued already.
     pub(super) fn forget_job(&mut self, job: JobId) {
         self.jobs_with_lost_events.remove(&job);
         if let Some(driver) = self.drivers.remove(&job) {
@@ -110,50 +123,54 @@ impl Outbox {
         }
     }
 
-    /// Tells an agent what to do.
-    pub(super) fn order(&mut self, host: &Host, node: NodeId, order: AgentCommand) {
+    /// Queues a command for the agent of a node.
+    pub(super) fn send_command(&mut self, host: &Host, node: NodeId, command: AgentCommand) {
         if let Some(&agent) = self.agents.get(&node) {
-            self.tell(host, agent, Notification::Order(order));
+            self.enqueue(host, agent, Notification::Command(command));
         }
     }
 
-    /// Tells a driver what has happened.
-    pub(super) fn tell_driver(&mut self, host: &Host, job: JobId, news: JobEvent) {
+    /// Queues an event for the driver of a job.
+    pub(super) fn notify_driver(&mut self, host: &Host, job: JobId, event: JobEvent) {
         match self.drivers.get(&job) {
-            Some(&driver) => self.tell(host, driver, Notification::JobEvent(news)),
+            Some(&driver) => self.enqueue(host, driver, Notification::JobEvent(event)),
             None => drop(self.jobs_with_lost_events.insert(job)),
         }
     }
 
-    /// Tells a host something, behind what it was told before.
+    /// Queues a message behind the earlier ones to the same host.
     ///
-    /// One that is away, or is stopped for a while, misses it: agents and drivers come again with what they
-    /// have, and are told anew.
-    fn tell(&mut self, host: &Host, to: HostUid, word: Notification) {
-        let missed = &self.missed;
-        let queue = self.queues.entry(to).or_insert_with(|| spawn_sender(host.clone(), to, missed.clone()));
-        if queue.try_send(word).is_err() && missed.lock().insert(to) {
-            tracing::warn!(%to, "a member is far behind what it is told, and is to come again");
+    /// A recipient that is away or suspended loses messages once its queue is full. It rejoins later.
+    fn enqueue(&mut self, host: &Host, to: HostUid, message: Notification) {
+        let lagging = &self.lagging;
+        let queue = self.queues.entry(to).or_insert_with(|| spawn_sender(host.clone(), to, lagging.clone()));
+        // The caller holds the lock of the state, so a full queue must not block it.
+        if queue.try_send(message).is_err() && lagging.lock().insert(to) {
+            tracing::warn!(%to, "command queue overflow; the member must rejoin");
         }
     }
 }
 
-fn spawn_sender(host: Host, to: HostUid, missed: LaggingRecipients) -> mpsc::Sender<Notification> {
-    let (queue, mut words) = mpsc::channel(COMMAND_QUEUE_MAX);
+/// Starts the task that delivers the messages to one host, one call after the other.
+fn spawn_sender(host: Host, to: HostUid, lagging: LaggingRecipients) -> mpsc::Sender<Notification> {
+    let (queue, mut messages) = mpsc::channel(COMMAND_QUEUE_MAX);
     let io = host.io().clone();
     io.spawn(async move {
-        while let Some(word) = words.recv().await {
+        while let Some(message) = messages.recv().await {
             let deadline = deadline_in(HEAD_RPC_TIMEOUT);
-            let told: Result<(), SendError> = match word {
-                Notification::Order(order) => call_host(&host, to, AGENT_COMMAND, order, deadline).await,
-                Notification::JobEvent(news) => call_host(&host, to, JOB_EVENT, news, deadline).await,
+            let delivered: Result<(), SendError> = match message {
+                Notification::Command(command) => {
+                    call_host(&host, to, AGENT_COMMAND, command, deadline).await
+                }
+                Notification::JobEvent(event) => call_host(&host, to, JOB_EVENT, event, deadline).await,
             };
-            if let Err(error) = told {
-                tracing::debug!(%to, %error, "a member was not told");
-                let mut missed = missed.lock();
-                // Of one that is over nothing is remembered.
-                if !words.is_closed() {
-                    missed.insert(to);
+            if let Err(error) = delivered {
+                tracing::debug!(%to, %error, "cannot deliver a message; the member must rejoin");
+                let mut lagging = lagging.lock();
+                // `forget` closes the queue before it clears the mark. Without this check the mark of a member
+                // that has ended would stay for ever.
+                if !messages.is_closed() {
+                    lagging.insert(to);
                 }
             }
         }
@@ -170,47 +187,47 @@ mod tests {
         HostUid { host: HostId(host), incarnation: Incarnation(incarnation) }
     }
 
-    /// Somebody who was told something.
+    /// Queue of a recipient that has received messages before.
     fn queue() -> mpsc::Sender<Notification> {
         mpsc::channel(1).0
     }
 
     #[test]
-    fn of_a_job_that_is_over_nothing_is_left() {
-        let mut orders = Outbox::default();
+    fn ended_job_leaves_nothing_behind() {
+        let mut outbox = Outbox::default();
         for job in [1, 2] {
-            orders.set_driver(JobId(job), host(job.into(), 1));
-            orders.queues.insert(host(job.into(), 1), queue());
+            outbox.set_driver(JobId(job), host(job.into(), 1));
+            outbox.queues.insert(host(job.into(), 1), queue());
         }
-        orders.forget_job(JobId(1));
-        orders.forget_job(JobId(1));
-        assert_eq!(orders.drivers.keys().collect::<Vec<_>>(), [&JobId(2)]);
-        assert_eq!(orders.queues.keys().collect::<Vec<_>>(), [&host(2, 1)]);
+        outbox.forget_job(JobId(1));
+        outbox.forget_job(JobId(1));
+        assert_eq!(outbox.drivers.keys().collect::<Vec<_>>(), [&JobId(2)]);
+        assert_eq!(outbox.queues.keys().collect::<Vec<_>>(), [&host(2, 1)]);
     }
 
     #[test]
-    fn the_end_of_an_agent_s_earlier_life_leaves_the_later_one_alone() {
-        let mut orders = Outbox::default();
-        orders.set_agent(NodeId(1), host(1, 1));
-        orders.queues.insert(host(1, 1), queue());
-        assert_eq!(orders.set_agent(NodeId(1), host(1, 2)), Some(host(1, 1)));
-        orders.queues.insert(host(1, 2), queue());
-        orders.set_usage(NodeId(1), Usage::default());
-        orders.forget_agent(host(1, 1));
-        assert_eq!((orders.agents[&NodeId(1)], orders.queues.len()), (host(1, 2), 1));
-        assert!(orders.usage(NodeId(1)).is_some());
-        orders.missed.lock().extend([host(1, 1), host(1, 2)]);
-        assert_eq!([host(1, 2), host(1, 2)].map(|agent| orders.take_lagging(agent)), [true, false]);
-        // What was told before it was known whom, a driver has missed, unless it comes again.
-        orders.jobs_with_lost_events.extend([JobId(1), JobId(2)]);
-        orders.set_driver(JobId(1), host(5, 1));
-        orders.reset_driver(JobId(2), host(6, 1));
-        orders.set_driver(JobId(2), host(6, 1));
-        assert_eq!([host(5, 1), host(6, 1)].map(|driver| orders.take_lagging(driver)), [true, false]);
-        orders.missed.lock().insert(host(1, 2));
-        orders.forget_agent(host(1, 1));
-        orders.forget_agent(host(1, 2));
-        assert!(orders.missed.lock().is_empty());
-        assert!(orders.agents.is_empty() && orders.queues.is_empty() && orders.usages.is_empty());
+    fn end_of_an_earlier_incarnation_does_not_affect_the_later_one() {
+        let mut outbox = Outbox::default();
+        outbox.set_agent(NodeId(1), host(1, 1));
+        outbox.queues.insert(host(1, 1), queue());
+        assert_eq!(outbox.set_agent(NodeId(1), host(1, 2)), Some(host(1, 1)));
+        outbox.queues.insert(host(1, 2), queue());
+        outbox.set_usage(NodeId(1), Usage::default());
+        outbox.forget_agent(host(1, 1));
+        assert_eq!((outbox.agents[&NodeId(1)], outbox.queues.len()), (host(1, 2), 1));
+        assert!(outbox.usage(NodeId(1)).is_some());
+        outbox.lagging.lock().extend([host(1, 1), host(1, 2)]);
+        assert_eq!([host(1, 2), host(1, 2)].map(|agent| outbox.take_lagging(agent)), [true, false]);
+        // Events that found no driver make it lag, unless it rejoins.
+        outbox.jobs_with_lost_events.extend([JobId(1), JobId(2)]);
+        outbox.set_driver(JobId(1), host(5, 1));
+        outbox.reset_driver(JobId(2), host(6, 1));
+        outbox.set_driver(JobId(2), host(6, 1));
+        assert_eq!([host(5, 1), host(6, 1)].map(|driver| outbox.take_lagging(driver)), [true, false]);
+        outbox.lagging.lock().insert(host(1, 2));
+        outbox.forget_agent(host(1, 1));
+        outbox.forget_agent(host(1, 2));
+        assert!(outbox.lagging.lock().is_empty());
+        assert!(outbox.agents.is_empty() && outbox.queues.is_empty() && outbox.usages.is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! What is asked of a head: by agents, by drivers, and by whoever wants an actor placed or found.
+//! Services of the head: requests of agents and drivers, and placement requests from everywhere.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
-use super::{Head, certificates};
+use super::{Head, HeadCell, certificates};
 use crate::cluster::authorization;
 use crate::cluster::control_plane::state::{Answer, ControlError, Event};
 use crate::cluster::control_service::{CONTROL, Reply};
@@ -16,10 +16,10 @@ use crate::id::{HostId, HostUid};
 use crate::registry::{Inbound, Responder, decode};
 use crate::wire::CallFailure;
 
-/// What calls to the head's host do.
-pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostServices {
+/// Handler of the calls to the head's host.
+pub(super) fn host_services(cell: HeadCell) -> HostServices {
     Box::new(move |host, service, inbound| {
-        let Some(head) = itself.get().and_then(Weak::upgrade) else {
+        let Some(head) = cell.get().and_then(Weak::upgrade) else {
             return inbound.fail(&CallFailure::ActorStopped);
         };
         if let Err(refused) = authorization::check(host, service, &inbound) {
@@ -27,8 +27,8 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostServices {
         }
         match service {
             CONTROL => head.control.serve(host, inbound),
-            NODE => node(&head, inbound),
-            JOB => job(&head, inbound),
+            NODE => handle_node(&head, inbound),
+            JOB => handle_job(&head, inbound),
             _ => {
                 let message = host.registry().name_of(service);
                 inbound.fail(&CallFailure::NotHandled { actor: "the head".to_owned(), message });
@@ -37,8 +37,8 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostServices {
     })
 }
 
-/// Answers an agent.
-fn node(head: &Arc<Head>, inbound: Inbound) {
+/// Handles a request of an agent.
+fn handle_node(head: &Arc<Head>, inbound: Inbound) {
     let from = inbound.from();
     let (body, _, mut responder) = inbound.into_parts::<NodeReply>();
     let request = match decode::<NodeRequest>(&body) {
@@ -52,23 +52,24 @@ fn node(head: &Arc<Head>, inbound: Inbound) {
     if !ends_a_driver || !matches!(reply, NodeReply::Done) {
         return responder.answer(reply);
     }
-    // The agent forgets the end of a driver once it is acknowledged.
+    // The agent drops its record of a driver's end when the head acknowledges it. If the head were killed between
+    // the acknowledgement and the disk, the job would never end.
     let head = Arc::clone(head);
     tokio::spawn(async move {
-        let kept = head.store.flushed().await;
-        responder.answer(kept.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
+        let stored = head.store.flushed().await;
+        responder.answer(stored.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
     });
 }
 
-/// Answers a driver.
-fn job(head: &Arc<Head>, inbound: Inbound) {
+/// Handles a request of a driver.
+fn handle_job(head: &Arc<Head>, inbound: Inbound) {
     let from = inbound.from();
     let (body, _, mut responder) = inbound.into_parts::<Reply>();
     let request = match decode::<JobRequest>(&body) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
-    // The credit is given back with the answer: it bounds how much of a driver waits for the disk.
+    // The reply returns the credit, so a driver's credit bounds its requests that wait for the disk.
     responder.start();
     let head = Arc::clone(head);
     tokio::spawn(async move { answer_job(&head, from, request, responder).await });
@@ -79,16 +80,16 @@ async fn answer_job(head: &Head, from: HostUid, request: JobRequest, responder: 
 }
 
 impl Head {
-    /// An agent speaks for its own node, and for none else.
+    /// Handles a request of an agent, which may only report about its own node.
     fn handle_node_request(&self, from: HostUid, request: NodeRequest) -> NodeReply {
         match request {
             NodeRequest::Join(mut report) => {
                 if report.facts.agent != from {
-                    return NodeReply::Failed { text: "an agent joins for itself alone".to_owned() };
+                    return NodeReply::Failed { text: "an agent can join only for itself".to_owned() };
                 }
                 let node = report.facts.id();
                 report.workers.retain(|worker| self.accepts_worker_report(node, worker));
-                if let Some(earlier) = self.orders().set_agent(report.facts.id(), from) {
+                if let Some(earlier) = self.outbox().set_agent(report.facts.id(), from) {
                     self.host.forget(earlier);
                 }
                 tracing::info!(node = %report.facts.id(), address = %report.facts.address, "a node has joined");
@@ -102,9 +103,9 @@ impl Head {
                 self.sign_driver(from, job, hosts, &request)
             }
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
-            NodeRequest::Heartbeat { .. } if self.orders().take_lagging(from) => NodeReply::Unknown,
+            NodeRequest::Heartbeat { .. } if self.outbox().take_lagging(from) => NodeReply::Unknown,
             NodeRequest::Heartbeat { usage, .. } => {
-                self.orders().set_usage(NodeId(from.host.0), usage);
+                self.outbox().set_usage(NodeId(from.host.0), usage);
                 self.control.apply(Event::NodeHeartbeat { node: from });
                 NodeReply::Done
             }
@@ -113,7 +114,9 @@ impl Head {
                 for event in events {
                     match self.control.read(|state| certificates::check_event(state, node, &event)) {
                         Ok(()) => self.apply_node_event(node, event),
-                        Err(text) => tracing::warn!(%node, text, "what a node says is not believed"),
+                        Err(text) => {
+                            tracing::warn!(%node, text, "rejected an event that does not match the node's own workers")
+                        }
                     }
                 }
                 NodeReply::Done
@@ -125,12 +128,12 @@ impl Head {
         }
     }
 
-    /// Whether a worker that a node reports may be there.
+    /// Returns true if a worker in a join report can belong to its node.
     fn accepts_worker_report(&self, node: NodeId, report: &WorkerReport) -> bool {
         let Some(member) = report.member else { return true };
         let ready = NodeEvent::WorkerReady { worker: report.worker, member, pid: report.pid };
         let checked = self.control.read(|state| certificates::check_event(state, node, &ready));
-        checked.inspect_err(|text| tracing::warn!(%node, text, "what a node reports is not believed")).is_ok()
+        checked.inspect_err(|text| tracing::warn!(%node, text, "rejected a worker in a join report")).is_ok()
     }
 
     fn apply_node_event(&self, node: NodeId, event: NodeEvent) {
@@ -156,7 +159,7 @@ impl Head {
     async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> Reply {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
-                Err(ControlError::Unknown("a driver starts a job for itself alone".to_owned()))
+                Err(ControlError::Unknown("a driver can start a job only for itself".to_owned()))
             }
             JobRequest::Start { job, .. } if !self.may_start(from, job) => {
                 Err(ControlError::Unknown("this driver was enrolled for another job".to_owned()))
@@ -166,15 +169,16 @@ impl Head {
             ),
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
+                // Before the answer is computed: an event after that answer must make the driver lag.
                 if let Some(job) = job {
-                    self.orders().reset_driver(job, from);
+                    self.outbox().reset_driver(job, from);
                 }
                 let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
-                // It may be over by now, and then nobody is to be told of it.
+                // The job may have ended meanwhile. It has no events any more, and an entry would never be removed.
                 if let Answer::Job { job, .. } = &answer
                     && self.is_open(*job)
                 {
-                    self.orders().set_driver(*job, from);
+                    self.outbox().set_driver(*job, from);
                 }
                 if let (Answer::Job { job, .. }, None) = (&answer, job) {
                     self.persist_job(*job).await?;
@@ -191,9 +195,9 @@ impl Head {
             JobRequest::Heartbeat { job } => {
                 self.control.apply(Event::JobHeartbeat { job });
                 self.check_open(job)?;
-                match self.orders().take_lagging(from) {
+                match self.outbox().take_lagging(from) {
                     true => Err(ControlError::Unknown(
-                        "it has missed what it was told, and is to come again".to_owned(),
+                        "the driver has missed events of its job, and must rejoin".to_owned(),
                     )),
                     false => Ok(Answer::Done),
                 }
@@ -209,14 +213,15 @@ impl Head {
                     true => Event::DriverLeft { job, why: message },
                     false => Event::JobEnded { job, state, exit_code: None, message },
                 });
-                // Where the disk takes nothing the job is over nevertheless.
+                // A disk error does not reopen the job: its driver exits anyway.
                 let _ = self.store.flushed().await;
                 Ok(Answer::Done)
             }
         }
     }
 
-    /// Waits until a new job is kept: whoever has its number may count on it. One that cannot be is over.
+    /// Waits until a new job is on disk, since its id must survive a restart of the head once a driver has it. A job
+    /// that cannot be stored fails.
     pub(super) async fn persist_job(&self, job: JobId) -> Result<(), ControlError> {
         let Err(why) = self.store.flushed().await else { return Ok(()) };
         let denied = ControlError::NotPersisted(why);
@@ -225,12 +230,12 @@ impl Head {
         Err(denied)
     }
 
-    /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.
+    /// Returns true if an open job belongs to another driver. A driver may only report about its own job.
     fn has_another_driver(&self, job: JobId, from: HostUid) -> bool {
         self.is_open(job) && self.control.read(|state| state.driver(job)) != Some(from)
     }
 
-    /// Whether a driver may start a job: one that its node's agent has enrolled takes up its own alone.
+    /// Returns true if a driver may start a job. A driver that its node's agent has enrolled may start only its own.
     fn may_start(&self, driver: HostUid, job: Option<JobId>) -> bool {
         match job {
             Some(job) => authorization::check_job(&self.host, driver, job).is_ok(),
@@ -241,7 +246,7 @@ impl Head {
         }
     }
 
-    /// Whether a host is somebody's in another life than this one.
+    /// Returns true if a host belongs to a process with another incarnation than this one.
     fn is_claimed(&self, host: Option<HostUid>) -> bool {
         host.is_some_and(|host| {
             let holder = self.control.read(|state| state.owner_of_host(host.host));
@@ -253,11 +258,11 @@ impl Head {
         self.control.read(|state| state.job_state(job).is_some_and(JobState::is_open))
     }
 
-    /// A driver whose job is over, or that this head does not know, is told so.
+    /// Rejects a request for a job that has ended, or that this head does not know.
     fn check_open(&self, job: JobId) -> Reply {
         match self.is_open(job) {
             true => Ok(Answer::Done),
-            false => Err(ControlError::JobEnded(format!("job {job} is over, as the head has it"))),
+            false => Err(ControlError::JobEnded(format!("the head has recorded the end of job {job}"))),
         }
     }
 }

@@ -1,7 +1,13 @@
-//! What the head keeps for its next life, in a database of its state directory.
+//! Durable state of the head: a database of records in its state directory.
 //!
-//! Writes are gathered and committed together by a thread of their own, so that nobody who asks the head
-//! waits for a disk.
+//! A thread of its own collects the writes and commits them together, so no request waits for the disk unless it
+//! asks for that ([`StateStore::flushed`]).
+//!
+//! ```text
+//!  change(Write) ──▶ PendingWrites ──▶ writer thread ──▶ commit ──▶ WriteProgress ──▶ flushed()
+//!                    latest write         ▲    │ error                  │
+//!                    per record key       └────┘ retry after 1 s        └─▶ last_error: an alert
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,148 +23,150 @@ use tokio::sync::watch;
 
 use crate::cluster::control_plane::state::{Record, RecordKey};
 
-/// How long a disk that takes nothing is left alone.
+/// Pause before a failed write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a process that was killed may hold the database before it is taken for one that lives: it is
-/// let go when the last of its threads has ended.
+/// Time limit for another process to release the lock of the database. A killed head holds it until its last
+/// thread has exited; one that still holds it after this time is alive.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often is looked meanwhile.
+/// Polling interval while another process holds the lock of the database.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The records, by their keys; both in MessagePack.
+/// Table of the records by their keys, both in MessagePack.
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
-/// Why the head cannot keep, or find again, what it has to.
+/// Reason that the head cannot read or write its durable state.
 #[derive(Debug, Error)]
-pub(super) enum StoreError {
+pub(super) enum StateStoreError {
     #[error("{0}")]
     Database(Box<redb::Error>),
-    #[error("a record is not understood: {0}; it may be of another version")]
+    #[error("cannot decode a record: {0}; another version of roadshow may have written it")]
     Record(String),
-    #[error("another head has it")]
+    #[error("another head uses it; stop that head, or give another --state-dir")]
     Locked,
-    #[error("it cannot get its name: {0}")]
+    #[error("cannot give the new database its name: {0}")]
     Name(std::io::Error),
-    #[error("no thread to write with: {0}")]
+    #[error("cannot start the thread that writes: {0}")]
     Thread(std::io::Error),
 }
 
-impl<E: Into<redb::Error>> From<E> for StoreError {
+impl<E: Into<redb::Error>> From<E> for StateStoreError {
     fn from(error: E) -> Self {
         Self::Database(Box::new(error.into()))
     }
 }
 
-/// What is to be done with a record.
+/// Change of one record.
 #[derive(Debug)]
 pub(super) enum Write {
     Put(Record),
     Delete(RecordKey),
 }
 
-/// The database. Dropping it writes what waits.
+/// Handle of the database. Dropping it commits the pending writes.
 #[derive(Debug)]
-pub(super) struct Store {
-    shared: Arc<Shared>,
+pub(super) struct StateStore {
+    shared: Arc<SharedWrites>,
     writer: Option<JoinHandle<()>>,
 }
 
-/// What waits to be written, of each thing its latest state: so much as the state itself at most.
+/// State shared with the writer thread.
 #[derive(Debug, Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct SharedWrites {
+    pending: Mutex<PendingWrites>,
     wake_writer: Condvar,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<WriteProgress>,
 }
 
+/// Writes that are not committed yet: the latest one of each key, so they never exceed the state itself.
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingWrites {
     changes: BTreeMap<RecordKey, Write>,
-    /// How many changes there have been.
+    /// Number of changes since the start, including committed ones.
     submitted: u64,
     ending: bool,
 }
 
-/// What has become of the changes.
+/// Progress of the writer thread.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
-    /// How many of them are on the disk.
+pub(super) struct WriteProgress {
+    /// Number of changes that are on disk.
     written: u64,
-    /// The bounds of given numbers that are on the disk: jobs, workers, actors.
-    pub(super) given: Option<(u32, u64, u64)>,
-    /// Why the disk does not take the next ones.
+    /// Durable watermarks of the allocated ids: jobs, workers, actors.
+    pub(super) watermarks: Option<(u32, u64, u64)>,
+    /// Error of the last write, until a write succeeds.
     pub(super) last_error: Option<String>,
 }
 
-impl Store {
-    /// Opens the database, or makes it, and gives the records in it.
-    pub(super) async fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
+impl StateStore {
+    /// Opens or creates the database, and returns the records in it.
+    pub(super) async fn open(path: &Path) -> Result<(Self, Vec<Record>), StateStoreError> {
         let database = open_exclusive(path).await?;
         remove_partial(path);
         let records = read(&database)?;
-        Ok((Self::begin(path, database)?, records))
+        Ok((Self::start_writer(path, database)?, records))
     }
 
-    fn begin(path: &Path, database: Database) -> Result<Self, StoreError> {
-        let shared = Arc::<Shared>::default();
+    fn start_writer(path: &Path, database: Database) -> Result<Self, StateStoreError> {
+        let shared = Arc::<SharedWrites>::default();
         let writing = Arc::clone(&shared);
         let path = path.to_owned();
         let writer = thread::Builder::new()
             .name("roadshow-store".to_owned())
-            .spawn(move || writing.write_all(&path, database))
-            .map_err(StoreError::Thread)?;
+            .spawn(move || writing.run(&path, database))
+            .map_err(StateStoreError::Thread)?;
         Ok(Self { shared, writer: Some(writer) })
     }
 
-    /// Takes a change in, in place of an earlier one of the same thing. It waits for no disk.
+    /// Queues a change in place of an earlier one of the same record, without waiting for the disk.
     pub(super) fn change(&self, change: Write) {
         let key = match &change {
             Write::Put(record) => record.key(),
             Write::Delete(key) => *key,
         };
-        let mut waiting = self.shared.lock();
-        waiting.changes.insert(key, change);
-        waiting.submitted += 1;
-        drop(waiting);
+        let mut pending = self.shared.lock();
+        pending.changes.insert(key, change);
+        pending.submitted += 1;
+        drop(pending);
         self.shared.wake_writer.notify_one();
     }
 
-    /// What becomes of the changes.
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+    /// Subscribes to the progress of the writer thread.
+    pub(super) fn progress(&self) -> watch::Receiver<WriteProgress> {
         self.shared.progress.subscribe()
     }
 
-    /// Waits until the changes of before are on the disk; else says why they are not.
+    /// Waits until all earlier changes are on disk, or returns the reason that they are not.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing.
+    /// Dropping the future has no effect.
     pub(super) async fn flushed(&self) -> Result<(), String> {
-        let taken = self.shared.lock().submitted;
+        let submitted = self.shared.lock().submitted;
         let mut progress = self.progress();
-        let settled = progress.wait_for(|at| at.written >= taken || at.last_error.is_some()).await;
+        let settled = progress.wait_for(|at| at.written >= submitted || at.last_error.is_some()).await;
         match settled {
-            Ok(at) if at.written >= taken => Ok(()),
+            Ok(at) if at.written >= submitted => Ok(()),
             Ok(at) => Err(at.last_error.clone().unwrap_or_default()),
             Err(_) => Err("the head is ending".to_owned()),
         }
     }
 }
 
-/// Opens the database, if need be when the process that had it has ended, or makes it.
-async fn open_exclusive(path: &Path) -> Result<Database, StoreError> {
+/// Opens or creates the database, and waits for a process that still holds its lock.
+async fn open_exclusive(path: &Path) -> Result<Database, StateStoreError> {
     let give_up = Instant::now() + LOCK_TIMEOUT;
     loop {
         match Database::open(path) {
             Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
                 tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
             }
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Locked),
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StateStoreError::Locked),
             Err(DatabaseError::Storage(StorageError::Io(error))) if error.kind() == ErrorKind::NotFound => {
-                if let Some(made) = create_atomically(path)? {
-                    return Ok(made);
+                // `None`: another process has created it in between. The next turn opens that one.
+                if let Some(created) = create_atomically(path)? {
+                    return Ok(created);
                 }
             }
             opened => return Ok(opened?),
@@ -166,112 +174,119 @@ async fn open_exclusive(path: &Path) -> Result<Database, StoreError> {
     }
 }
 
-/// Removes what processes have left that were killed while they made the database.
+/// Removes the temporary files of processes that were killed while they created the database.
 fn remove_partial(path: &Path) {
-    let begun = path.with_extension("new.");
-    let Some(begun) = begun.file_name().map(std::ffi::OsStr::as_encoded_bytes) else { return };
+    let prefix = path.with_extension("new.");
+    let Some(prefix) = prefix.file_name().map(std::ffi::OsStr::as_encoded_bytes) else { return };
     let entries = path.parent().and_then(|parent| fs::read_dir(parent).ok());
     for entry in entries.into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(begun) {
-            // It only takes up room.
+        if entry.file_name().as_encoded_bytes().starts_with(prefix) {
+            // A leftover only occupies disk space, so a failure here does not matter.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Makes the database, which gets its name when all of it is there: one that was left half made could not
-/// be opened any more. Nothing if somebody else has made it meanwhile.
-fn create_atomically(path: &Path) -> Result<Option<Database>, StoreError> {
-    let begun = path.with_extension(format!("new.{}", std::process::id()));
-    // Of a process that had this number, and was killed here.
-    let _ = fs::remove_file(&begun);
-    let made = Database::create(&begun);
-    let named = made.map_err(StoreError::from).and_then(|made| match fs::hard_link(&begun, path) {
-        Ok(()) => Ok(Some(made)),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(StoreError::Name(error)),
-    });
-    let _ = fs::remove_file(&begun);
+/// Creates the database under a temporary name, and links it to its name once it is complete. Returns `None` if
+/// another process has created it in between.
+fn create_atomically(path: &Path) -> Result<Option<Database>, StateStoreError> {
+    let temporary = path.with_extension(format!("new.{}", std::process::id()));
+    // Leftover of a killed process that had the same pid.
+    let _ = fs::remove_file(&temporary);
+    let created = Database::create(&temporary);
+    // A database whose creator was killed in the middle can never be opened again, hence the temporary name.
+    // A link, unlike a rename, fails if the name exists: it cannot replace the database of another head.
+    let named =
+        created.map_err(StateStoreError::from).and_then(|created| match fs::hard_link(&temporary, path) {
+            Ok(()) => Ok(Some(created)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(StateStoreError::Name(error)),
+        });
+    let _ = fs::remove_file(&temporary);
     named
 }
 
-impl Drop for Store {
+impl Drop for StateStore {
     fn drop(&mut self) {
         self.shared.lock().ending = true;
         self.shared.wake_writer.notify_one();
         if let Some(writer) = self.writer.take() {
-            // It panics for no reason of ours.
+            // A panic of the writer has already been reported by the panic hook.
             let _ = writer.join();
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedWrites {
+    fn lock(&self) -> MutexGuard<'_, PendingWrites> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what comes, until the store is dropped. What a full disk does not take is tried again.
-    fn write_all(&self, path: &Path, database: Database) {
+    /// Writer thread: commits changes until the store is dropped, and retries those that failed.
+    fn run(&self, path: &Path, database: Database) {
         let mut opened = Some(database);
         loop {
-            let idle = |waiting: &mut Waiting| waiting.changes.is_empty() && !waiting.ending;
+            let idle = |pending: &mut PendingWrites| pending.changes.is_empty() && !pending.ending;
             let waited = self.wake_writer.wait_while(self.lock(), idle);
-            let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
-            let (changes, taken, ending) =
-                (std::mem::take(&mut waiting.changes), waiting.submitted, waiting.ending);
-            drop(waiting);
+            let mut pending = waited.unwrap_or_else(PoisonError::into_inner);
+            let (changes, submitted, ending) =
+                (std::mem::take(&mut pending.changes), pending.submitted, pending.ending);
+            // The lock is free during the commit: `change` never waits for the disk.
+            drop(pending);
             match write_or_reopen(path, &mut opened, &changes) {
-                Ok(()) => self.set_flushed(taken, &changes),
+                Ok(()) => self.set_flushed(submitted, &changes),
                 Err(error) => {
                     self.set_failed(&error);
-                    let mut waiting = self.lock();
+                    let mut pending = self.lock();
                     for (key, change) in changes {
-                        waiting.changes.entry(key).or_insert(change);
+                        // A change of the same record that was queued during the write is newer.
+                        pending.changes.entry(key).or_insert(change);
                     }
-                    let running = |waiting: &mut Waiting| !waiting.ending;
-                    drop(self.wake_writer.wait_timeout_while(waiting, RETRY_PAUSE, running));
+                    let running = |pending: &mut PendingWrites| !pending.ending;
+                    drop(self.wake_writer.wait_timeout_while(pending, RETRY_PAUSE, running));
                 }
             }
+            // Even after a failure: a full disk must not keep the head from ending.
             if ending {
                 return;
             }
         }
     }
 
-    fn set_flushed(&self, taken: u64, changes: &BTreeMap<RecordKey, Write>) {
-        let given = match changes.get(&RecordKey::IdWatermarks) {
+    fn set_flushed(&self, written: u64, changes: &BTreeMap<RecordKey, Write>) {
+        let watermarks = match changes.get(&RecordKey::IdWatermarks) {
             Some(Write::Put(Record::IdWatermarks { jobs, workers, actors })) => {
                 Some((*jobs, *workers, *actors))
             }
             _ => None,
         };
-        let mut was_in_trouble = false;
+        let mut had_failed = false;
         self.progress.send_modify(|progress| {
-            was_in_trouble = progress.last_error.take().is_some();
-            progress.written = taken;
-            progress.given = given.or(progress.given);
+            had_failed = progress.last_error.take().is_some();
+            progress.written = written;
+            progress.watermarks = watermarks.or(progress.watermarks);
         });
-        if was_in_trouble {
-            // As loud as the trouble was, for whoever reads the log.
-            tracing::warn!("the head keeps its state again");
+        if had_failed {
+            // A warning and not an info: a log that shows the error must also show its end.
+            tracing::warn!("the head can write its state again");
         }
     }
 
-    fn set_failed(&self, error: &StoreError) {
-        let trouble = Some(error.to_string());
-        let is_news = |progress: &mut Progress| {
-            let is_news = progress.last_error != trouble;
-            progress.last_error.clone_from(&trouble);
-            is_news
+    fn set_failed(&self, error: &StateStoreError) {
+        let last_error = Some(error.to_string());
+        // The retry fails with the same error once a second: only a new one is logged and published.
+        let changed = |progress: &mut WriteProgress| {
+            let changed = progress.last_error != last_error;
+            progress.last_error.clone_from(&last_error);
+            changed
         };
-        if self.progress.send_if_modified(is_news) {
-            tracing::error!(%error, "the head cannot keep its state, and tries again; free some disk");
+        if self.progress.send_if_modified(changed) {
+            tracing::error!(%error, "the head cannot keep its state, and retries; free disk space");
         }
     }
 }
 
-fn read(database: &Database) -> Result<Vec<Record>, StoreError> {
+fn read(database: &Database) -> Result<Vec<Record>, StateStoreError> {
     let reading = database.begin_read()?;
     let table = match reading.open_table(RECORDS) {
         Ok(table) => table,
@@ -282,17 +297,17 @@ fn read(database: &Database) -> Result<Vec<Record>, StoreError> {
     for entry in table.iter()? {
         let (_, value) = entry?;
         let record = rmp_serde::from_slice(value.value());
-        records.push(record.map_err(|error| StoreError::Record(error.to_string()))?);
+        records.push(record.map_err(|error| StateStoreError::Record(error.to_string()))?);
     }
     Ok(records)
 }
 
-/// Writes changes. After a failed write a database takes nothing more, and is opened anew.
+/// Commits changes, and reopens the database after an earlier failure: redb accepts nothing after an I/O error.
 fn write_or_reopen(
     path: &Path,
     opened: &mut Option<Database>,
     changes: &BTreeMap<RecordKey, Write>,
-) -> Result<(), StoreError> {
+) -> Result<(), StateStoreError> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -300,12 +315,13 @@ fn write_or_reopen(
         Some(database) => database,
         None => Database::open(path)?,
     };
+    // An error here drops the database, and with it the lock: the next attempt can reopen it.
     write(&database, changes)?;
     *opened = Some(database);
     Ok(())
 }
 
-fn write(database: &Database, changes: &BTreeMap<RecordKey, Write>) -> Result<(), StoreError> {
+fn write(database: &Database, changes: &BTreeMap<RecordKey, Write>) -> Result<(), StateStoreError> {
     let mut writing = database.begin_write()?;
     writing.set_durability(Durability::Immediate);
     {
@@ -326,8 +342,8 @@ fn write(database: &Database, changes: &BTreeMap<RecordKey, Write>) -> Result<()
     Ok(())
 }
 
-fn encode(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
-    rmp_serde::to_vec(value).map_err(|error| StoreError::Record(error.to_string()))
+fn encode(value: &impl serde::Serialize) -> Result<Vec<u8>, StateStoreError> {
+    rmp_serde::to_vec(value).map_err(|error| StateStoreError::Record(error.to_string()))
 }
 
 #[cfg(test)]
@@ -343,24 +359,24 @@ mod tests {
     use crate::cluster::test_dir::TestDir;
 
     #[tokio::test]
-    async fn what_was_kept_and_not_forgotten_is_there_for_the_next_life() {
+    async fn records_that_were_put_and_not_deleted_survive_a_restart() {
         let scratch = TestDir::new();
         let path = scratch.join("head.redb");
-        let given = |actors| Record::IdWatermarks { jobs: 1, workers: 2, actors };
-        let (store, records) = Store::open(&path).await.unwrap();
+        let watermarks = |actors| Record::IdWatermarks { jobs: 1, workers: 2, actors };
+        let (store, records) = StateStore::open(&path).await.unwrap();
         assert_eq!(records, []);
-        store.change(Write::Put(given(3)));
-        store.change(Write::Put(given(4)));
+        store.change(Write::Put(watermarks(3)));
+        store.change(Write::Put(watermarks(4)));
         store.change(Write::Delete(RecordKey::Actor(ActorKey(9))));
         drop(store);
-        let (store, records) = Store::open(&path).await.unwrap();
-        assert_eq!(records, [given(4)]);
+        let (store, records) = StateStore::open(&path).await.unwrap();
+        assert_eq!(records, [watermarks(4)]);
         store.change(Write::Delete(RecordKey::IdWatermarks));
         drop(store);
-        assert_eq!(Store::open(&path).await.unwrap().1, []);
+        assert_eq!(StateStore::open(&path).await.unwrap().1, []);
     }
 
-    /// A disk on which there is no room.
+    /// Storage that fails every write while its flag is set.
     #[derive(Debug)]
     struct FullDisk(InMemoryBackend, Arc<AtomicBool>);
 
@@ -390,29 +406,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_full_disk_does_not_take_is_told_of_and_kept_once_there_is_room() {
+    async fn full_disk_is_reported_and_its_writes_are_retried() {
         let scratch = TestDir::new();
         let path = scratch.join("head.redb");
-        let given = Record::IdWatermarks { jobs: 1, workers: 2, actors: 3 };
-        drop(Store::open(&path).await.unwrap());
+        let watermarks = Record::IdWatermarks { jobs: 1, workers: 2, actors: 3 };
+        drop(StateStore::open(&path).await.unwrap());
         let is_full = Arc::<AtomicBool>::default();
         let disk = FullDisk(InMemoryBackend::new(), Arc::clone(&is_full));
         let full = Database::builder().create_with_backend(disk).unwrap();
         is_full.store(true, Ordering::Relaxed);
-        let store = Store::begin(&path, full).unwrap();
-        store.change(Write::Put(given.clone()));
+        let store = StateStore::start_writer(&path, full).unwrap();
+        store.change(Write::Put(watermarks.clone()));
         let why = store.flushed().await.unwrap_err();
         assert!(store.progress().borrow().last_error.as_ref() == Some(&why), "{why}");
-        // The database that has failed takes nothing more: the one of that name does.
+        // The failed database accepts nothing more. The retry opens the file of the same name, which does.
         let mut progress = store.progress();
         progress.wait_for(|progress| progress.last_error.is_none()).await.unwrap();
         store.flushed().await.unwrap();
         drop(store);
-        assert_eq!(Store::open(&path).await.unwrap().1, [given]);
+        assert_eq!(StateStore::open(&path).await.unwrap().1, [watermarks]);
     }
 
     #[tokio::test]
-    async fn a_database_that_another_has_is_waited_for_but_not_for_ever() {
+    async fn open_waits_for_a_locked_database_up_to_a_limit() {
         let scratch = TestDir::new();
         let path = scratch.join("head.redb");
         let first = Database::create(&path).unwrap();
@@ -420,26 +436,26 @@ mod tests {
             tokio::time::sleep(2 * LOCK_RETRY_INTERVAL).await;
             drop(first);
         };
-        let (opened, ()) = tokio::join!(Store::open(&path), released);
+        let (opened, ()) = tokio::join!(StateStore::open(&path), released);
         let second = opened.unwrap().0;
-        let refused = Store::open(&path).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Locked), "{refused}");
+        let refused = StateStore::open(&path).await.unwrap_err();
+        assert!(matches!(refused, StateStoreError::Locked), "{refused}");
         drop(second);
     }
 
     #[tokio::test]
-    async fn a_database_that_was_left_half_made_keeps_nobody_from_making_it() {
+    async fn leftovers_of_an_interrupted_creation_are_removed() {
         let scratch = TestDir::new();
         let path = scratch.join("head.redb");
-        let begun = [std::process::id(), 1].map(|pid| path.with_extension(format!("new.{pid}")));
-        begun.iter().for_each(|begun| fs::write(begun, [0; 4096]).unwrap());
-        let (store, records) = Store::open(&path).await.unwrap();
-        assert_eq!((records, begun.map(|begun| begun.exists())), (Vec::new(), [false; 2]));
+        let leftovers = [std::process::id(), 1].map(|pid| path.with_extension(format!("new.{pid}")));
+        leftovers.iter().for_each(|leftover| fs::write(leftover, [0; 4096]).unwrap());
+        let (store, records) = StateStore::open(&path).await.unwrap();
+        assert_eq!((records, leftovers.map(|leftover| leftover.exists())), (Vec::new(), [false; 2]));
         store.change(Write::Put(Record::IdWatermarks { jobs: 1, workers: 2, actors: 3 }));
         drop(store);
-        assert_eq!(Store::open(&path).await.unwrap().1.len(), 1);
-        // Where it cannot be made, nothing is left that could be taken for it.
+        assert_eq!(StateStore::open(&path).await.unwrap().1.len(), 1);
+        // A failed creation leaves no file that could be taken for a database.
         let nowhere = scratch.join("none").join("head.redb");
-        Store::open(&nowhere).await.unwrap_err();
+        StateStore::open(&nowhere).await.unwrap_err();
     }
 }

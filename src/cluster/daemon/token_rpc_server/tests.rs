@@ -1,4 +1,4 @@
-//! Who is served at a desk, and who is not.
+//! Clients that the token RPC server accepts, and clients that it rejects.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::cluster::daemon::test_ca::{TestCa, claims};
-use crate::cluster::security::enrol::{Back, Renewal};
+use crate::cluster::security::enrol::{Rejoined, Renewal};
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, Refusal, SERVER, TokenReply, TokenRequest, VERSION, binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, SERVER, TokenReply, TokenRequest, VERSION, binding,
 };
 use crate::cluster::security::token_rpc::{Endpoint, TokenRpcClient, TokenRpcError};
 use crate::cluster::security::{Claims, Token};
@@ -39,7 +39,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("it ends in time")
 }
 
-/// Answers with what was asked, and enrols as a head does.
+/// Service that echoes requests, and enrols as a head does.
 struct Echo(Arc<TestCa>);
 
 impl TokenService for Echo {
@@ -57,20 +57,21 @@ impl TokenService for Echo {
         &self,
         csr: Vec<u8>,
         claims: Claims,
-        shown: Option<&Certificate>,
+        presented: Option<&Certificate>,
     ) -> Result<Enrolled, String> {
         let chain = self.0.authority.issue(&csr, &claims).map_err(|error| error.to_string())?;
-        let is_known = shown.is_some_and(|shown| shown.role_of(claims.hosts[0]) == Some(claims.role));
+        let is_known =
+            presented.is_some_and(|presented| presented.role_of(claims.hosts[0]) == Some(claims.role));
         let cluster = if is_known { "test, again" } else { "test" };
         Ok(Enrolled { chain, head: HEAD, cluster: cluster.to_owned() })
     }
 
-    async fn take_back(&self, _claims: Claims, _shown: &Certificate) -> Result<Returned, String> {
+    async fn readmit(&self, _claims: Claims, _presented: &Certificate) -> Result<Returned, String> {
         Ok(Returned { head: HEAD, cluster: "test, back".to_owned() })
     }
 }
 
-/// That of an agent.
+/// Service of an agent, which does not enrol.
 struct NoHead;
 
 impl TokenService for NoHead {
@@ -80,64 +81,64 @@ impl TokenService for NoHead {
     async fn answer(&self, (): ()) {}
 }
 
-/// A head's desk behind a door.
-struct Office {
-    realm: Arc<TestCa>,
+/// Token RPC server of a head, behind an acceptor.
+struct TestServer {
+    ca: Arc<TestCa>,
     address: SocketAddr,
 }
 
-impl Office {
+impl TestServer {
     async fn open() -> Self {
-        let realm = Arc::new(TestCa::new());
-        let credentials = realm.credentials(Role::Head, HEAD);
-        Self::with(Arc::clone(&realm), &credentials, Echo(realm)).await
+        let ca = Arc::new(TestCa::new());
+        let credentials = ca.credentials(Role::Head, HEAD);
+        Self::with(Arc::clone(&ca), &credentials, Echo(ca)).await
     }
 
-    async fn with(realm: Arc<TestCa>, credentials: &Credentials, service: impl TokenService) -> Self {
-        let desk = TokenRpcServer::new(credentials, realm.authority.token().clone(), service);
-        assert_eq!(format!("{desk:?}"), "Desk(..)");
-        Self { realm, address: behind_a_door(|incoming| desk.run(incoming)).await }
+    async fn with(ca: Arc<TestCa>, credentials: &Credentials, service: impl TokenService) -> Self {
+        let rpc = TokenRpcServer::new(credentials, ca.authority.token().clone(), service);
+        assert_eq!(format!("{rpc:?}"), "TokenRpcServer(..)");
+        Self { ca, address: behind_an_acceptor(|incoming| rpc.run(incoming)).await }
     }
 
     fn token(&self) -> &Token {
-        self.realm.authority.token()
+        self.ca.authority.token()
     }
 
-    async fn visit(&self) -> Result<TokenRpcClient, TokenRpcError> {
-        self.visit_with(self.token()).await
+    async fn connect(&self) -> Result<TokenRpcClient, TokenRpcError> {
+        self.connect_with(self.token()).await
     }
 
-    async fn visit_with(&self, token: &Token) -> Result<TokenRpcClient, TokenRpcError> {
+    async fn connect_with(&self, token: &Token) -> Result<TokenRpcClient, TokenRpcError> {
         in_time(TokenRpcClient::connect_as(None, self.address, Endpoint::Head, token)).await
     }
 
-    async fn is_at_peace(&self) {
-        let mut client = self.visit().await.unwrap();
-        let said: String = in_time(client.ask(&"hello")).await.unwrap();
-        assert_eq!(said, "hello");
+    async fn assert_still_serves(&self) {
+        let mut client = self.connect().await.unwrap();
+        let received: String = in_time(client.ask(&"hello")).await.unwrap();
+        assert_eq!(received, "hello");
     }
 
-    /// A token of this office's authority with another secret, as the head gave out in an earlier time.
+    /// Token of the same authority with another secret, as after the token file was replaced.
     fn other_secret(&self) -> Token {
         Token::new(*self.token().authority())
     }
 }
 
-async fn behind_a_door<F: Future<Output = ()> + Send + 'static>(
+async fn behind_an_acceptor<F: Future<Output = ()> + Send + 'static>(
     run: impl FnOnce(mpsc::Receiver<net::TcpStream>) -> F,
 ) -> SocketAddr {
-    let door = TcpListener::bind(LOOPBACK).await.unwrap();
-    let address = door.local_addr().unwrap();
-    let (to_desk, incoming) = mpsc::channel(16);
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connections, incoming) = mpsc::channel(16);
     tokio::spawn(run(incoming));
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = door.accept().await {
-            let to_desk = to_desk.clone();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let connections = connections.clone();
             tokio::spawn(async move {
                 let mut preamble = [0; PREAMBLE_BYTES];
                 if stream.read_exact(&mut preamble).await.is_ok() {
                     assert_eq!(Route::read(preamble), Ok(Route::HeadTokenRpc));
-                    to_desk.send(stream.into_std().unwrap()).await.unwrap();
+                    connections.send(stream.into_std().unwrap()).await.unwrap();
                 }
             });
         }
@@ -146,45 +147,45 @@ async fn behind_a_door<F: Future<Output = ()> + Send + 'static>(
 }
 
 #[tokio::test]
-async fn visitor_with_the_token_asks_as_often_as_it_likes() {
-    let office = Office::open().await;
-    let mut client = office.visit().await.unwrap();
+async fn client_with_the_token_sends_many_requests() {
+    let server = TestServer::open().await;
+    let mut client = server.connect().await.unwrap();
     for request in ["one", "two", &"long ".repeat(300_000)] {
         let reply: String = in_time(client.ask(&request)).await.unwrap();
         assert!(reply == request);
     }
-    assert!(format!("{client:?}").starts_with("DeskClient { at: Ok(127.0.0.1:"));
+    assert!(format!("{client:?}").starts_with("TokenRpcClient { at: Ok(127.0.0.1:"));
 }
 
 #[tokio::test]
-async fn visitor_with_the_token_is_enrolled_as_what_it_claims() {
-    let office = Office::open().await;
+async fn client_with_the_token_is_enrolled_with_its_claims() {
+    let server = TestServer::open().await;
     let me = fresh_identity();
-    let mut client = office.visit().await.unwrap();
+    let mut client = server.connect().await.unwrap();
     let enrolment = in_time(client.enrol(&claims(Role::Driver, me))).await.unwrap();
     assert_eq!((enrolment.head, enrolment.cluster.as_str()), (HEAD, "test"));
-    assert_eq!(enrolment.credentials.authority(), office.realm.authority.certificate());
+    assert_eq!(enrolment.credentials.authority(), server.ca.authority.certificate());
     assert!(format!("{enrolment:?}").contains("credentials: Credentials(..)"));
-    // The connection is good for more.
+    // An enrolment does not end the connection.
     assert_eq!(in_time(client.ask::<_, String>(&"and")).await.unwrap(), "and");
 }
 
 #[tokio::test]
-async fn visitor_who_has_been_before_is_known_by_its_certificate() {
-    let office = Office::open().await;
-    let (me, token) = (fresh_identity(), office.token());
-    let valid = office.realm.credentials(Role::Driver, me);
-    // One that was valid once proves as well who somebody is.
-    let expired = office.realm.expired(Role::Driver, me);
-    let other = office.realm.credentials(Role::Driver, fresh_identity());
-    for (shown, expected) in [(valid, "test, again"), (expired, "test, again"), (other, "test")] {
-        let again = TokenRpcClient::connect_as(Some(&shown), office.address, Endpoint::Head, token);
+async fn returning_client_is_identified_by_its_certificate() {
+    let server = TestServer::open().await;
+    let (me, token) = (fresh_identity(), server.token());
+    let valid = server.ca.credentials(Role::Driver, me);
+    // An expired certificate still proves the identity of its holder.
+    let expired = server.ca.expired(Role::Driver, me);
+    let other = server.ca.credentials(Role::Driver, fresh_identity());
+    for (presented, expected) in [(valid, "test, again"), (expired, "test, again"), (other, "test")] {
+        let again = TokenRpcClient::connect_as(Some(&presented), server.address, Endpoint::Head, token);
         let enrolled = in_time(again).await.unwrap().enrol(&claims(Role::Driver, me)).await.unwrap();
         assert_eq!(enrolled.cluster, expected);
     }
-    let imitated = office.realm.imitated(Role::Driver, me);
+    let imitated = server.ca.imitated(Role::Driver, me);
     let claims = claims(Role::Driver, me);
-    let (at, heads) = (office.address, [office.address]);
+    let (at, heads) = (server.address, [server.address]);
     for renewal in [Renewal::Due, Renewal::IfStale] {
         let back = enrol::rejoin(&heads, at, token, &claims, &imitated, renewal);
         in_time(back).await.unwrap_err();
@@ -192,79 +193,79 @@ async fn visitor_who_has_been_before_is_known_by_its_certificate() {
 }
 
 #[tokio::test]
-async fn member_with_a_fresh_certificate_comes_back_without_a_signature() {
-    let office = Office::open().await;
-    let (me, token, at) = (fresh_identity(), office.token(), office.address);
+async fn member_with_a_fresh_certificate_rejoins_without_a_signature() {
+    let server = TestServer::open().await;
+    let (me, token, at) = (fresh_identity(), server.token(), server.address);
     let heads = [at];
     let (half, minute) = (CERTIFICATE_VALID / 2, Duration::from_secs(60));
-    let realm = &office.realm;
+    let ca = &server.ca;
     let cases = [
-        (realm.credentials(Role::Agent, me), Renewal::IfStale, 0),
-        (realm.ending_in(half + minute, Role::Agent, me), Renewal::IfStale, 0),
-        (realm.ending_in(half - minute, Role::Agent, me), Renewal::IfStale, 1),
-        (realm.expired(Role::Agent, me), Renewal::IfStale, 1),
-        (realm.credentials(Role::Agent, me), Renewal::Due, 1),
-        // The desk asks for another where the one that was shown is of another process.
-        (realm.credentials(Role::Agent, fresh_identity()), Renewal::IfStale, 1),
-        (realm.credentials(Role::Driver, me), Renewal::IfStale, 1),
+        (ca.credentials(Role::Agent, me), Renewal::IfStale, 0),
+        (ca.ending_in(half + minute, Role::Agent, me), Renewal::IfStale, 0),
+        (ca.ending_in(half - minute, Role::Agent, me), Renewal::IfStale, 1),
+        (ca.expired(Role::Agent, me), Renewal::IfStale, 1),
+        (ca.credentials(Role::Agent, me), Renewal::Due, 1),
+        // A certificate of another process is answered with a request for a new one.
+        (ca.credentials(Role::Agent, fresh_identity()), Renewal::IfStale, 1),
+        (ca.credentials(Role::Driver, me), Renewal::IfStale, 1),
     ];
     for (at_hand, renewal, signatures) in cases {
-        let (before, claims) = (realm.authority.issued(), claims(Role::Agent, me));
+        let (before, claims) = (ca.authority.issued(), claims(Role::Agent, me));
         let back = enrol::rejoin(&heads, at, token, &claims, &at_hand, renewal);
-        let Back { head, renewed, .. } = in_time(back).await.unwrap();
-        let signed = realm.authority.issued() - before;
+        let Rejoined { head, renewed, .. } = in_time(back).await.unwrap();
+        let signed = ca.authority.issued() - before;
         assert_eq!((head, renewed, signed), (HEAD, signatures > 0, signatures), "{renewal:?}");
         assert!(at_hand.is_fresh());
     }
 }
 
 #[tokio::test]
-async fn member_is_taken_back_with_a_valid_certificate_for_all_that_it_claims_and_no_other() {
-    let office = Office::open().await;
+async fn rejoin_needs_a_valid_certificate_for_every_claim() {
+    let server = TestServer::open().await;
     let (me, other) = (fresh_identity(), fresh_identity());
-    let realm = &office.realm;
-    let rejoin = async |shown: Option<&Credentials>, claims: Claims| {
-        let desk = TokenRpcClient::connect_as(shown, office.address, Endpoint::Head, office.token());
-        in_time(in_time(desk).await.unwrap().rejoin(&claims)).await
+    let ca = &server.ca;
+    let rejoin = async |presented: Option<&Credentials>, claims: Claims| {
+        let client = TokenRpcClient::connect_as(presented, server.address, Endpoint::Head, server.token());
+        in_time(in_time(client).await.unwrap().rejoin(&claims)).await
     };
-    let valid = realm.credentials(Role::Driver, me);
+    let valid = ca.credentials(Role::Driver, me);
     let back = rejoin(Some(&valid), claims(Role::Driver, me)).await.unwrap().unwrap();
     assert_eq!((back.head, back.cluster.as_str()), (HEAD, "test, back"));
     let later = HostUid { incarnation: Incarnation(me.incarnation.0 + 1), ..me };
     let both = Claims { hosts: vec![me, other], ..claims(Role::Driver, me) };
-    for (shown, claims) in [
+    for (presented, claims) in [
         (None, claims(Role::Driver, me)),
-        (Some(realm.expired(Role::Driver, me)), claims(Role::Driver, me)),
+        (Some(ca.expired(Role::Driver, me)), claims(Role::Driver, me)),
         (Some(valid.clone()), claims(Role::Driver, other)),
         (Some(valid.clone()), claims(Role::Driver, later)),
         (Some(valid.clone()), claims(Role::Agent, me)),
         (Some(valid.clone()), both),
     ] {
-        assert_eq!(rejoin(shown.as_ref(), claims.clone()).await.unwrap(), None, "{claims:?}");
+        assert_eq!(rejoin(presented.as_ref(), claims.clone()).await.unwrap(), None, "{claims:?}");
     }
     let refused = rejoin(Some(&valid), claims(Role::Head, me)).await.unwrap_err();
     assert!(matches!(refused, TokenRpcError::Refused { .. }), "{refused}");
 }
 
 #[tokio::test]
-async fn visitor_who_has_been_before_tries_all_addresses_of_the_head_and_says_which_one_answered() {
-    let office = Office::open().await;
+async fn rejoin_tries_all_addresses_of_the_head_and_returns_the_one_that_answered() {
+    let server = TestServer::open().await;
     let me = fresh_identity();
-    let shown = office.realm.credentials(Role::Driver, me);
-    // Nothing listens at the port of a listener that is gone.
+    let presented = server.ca.credentials(Role::Driver, me);
+    // Nothing listens on the port of a dropped listener.
     let gone = net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (heads, claims) = ([gone, office.address], claims(Role::Driver, me));
+    let (heads, claims) = ([gone, server.address], claims(Role::Driver, me));
     for renewal in [Renewal::Due, Renewal::IfStale] {
-        let back = enrol::rejoin(&heads, gone, office.token(), &claims, &shown, renewal);
-        assert_eq!(in_time(back).await.unwrap().head_at, office.address);
+        let back = enrol::rejoin(&heads, gone, server.token(), &claims, &presented, renewal);
+        assert_eq!(in_time(back).await.unwrap().head_at, server.address);
     }
 }
 
 #[tokio::test]
-async fn visitor_is_enrolled_as_nothing_that_a_token_is_too_little_for() {
-    let office = Office::open().await;
+async fn token_alone_does_not_enrol_heads_or_workers() {
+    let server = TestServer::open().await;
     let me = fresh_identity();
-    let mut client = office.visit().await.unwrap();
+    let mut client = server.connect().await.unwrap();
     for (role, host) in [(Role::Head, me), (Role::Worker, me), (Role::Driver, HEAD), (Role::Agent, HEAD)] {
         let error = in_time(client.enrol(&claims(role, host))).await.unwrap_err();
         assert!(matches!(error, TokenRpcError::Refused { .. }), "{error}");
@@ -273,254 +274,255 @@ async fn visitor_is_enrolled_as_nothing_that_a_token_is_too_little_for() {
 }
 
 #[tokio::test]
-async fn agents_desk_enrols_nobody() {
-    let realm = Arc::new(TestCa::new());
-    let credentials = realm.credentials(Role::Head, HEAD);
-    let office = Office::with(realm, &credentials, NoHead).await;
-    let mut client = office.visit().await.unwrap();
+async fn agent_refuses_to_enrol() {
+    let ca = Arc::new(TestCa::new());
+    let credentials = ca.credentials(Role::Head, HEAD);
+    let server = TestServer::with(ca, &credentials, NoHead).await;
+    let mut client = server.connect().await.unwrap();
     let me = fresh_identity();
     let error = in_time(client.enrol(&claims(Role::Driver, me))).await.unwrap_err();
     assert!(error.to_string().contains("only a head enrols"), "{error}");
-    let own = office.realm.credentials(Role::Driver, me);
-    let client = TokenRpcClient::connect_as(Some(&own), office.address, Endpoint::Head, office.token());
+    let own = server.ca.credentials(Role::Driver, me);
+    let client = TokenRpcClient::connect_as(Some(&own), server.address, Endpoint::Head, server.token());
     let error = in_time(client).await.unwrap().rejoin(&claims(Role::Driver, me)).await.unwrap_err();
     assert!(error.to_string().contains("only a head enrols"), "{error}");
 }
 
 #[tokio::test]
-async fn wrong_secret_is_refused_and_the_text_says_so() {
-    let office = Office::open().await;
-    let error = office.visit_with(&office.other_secret()).await.unwrap_err();
+async fn wrong_secret_is_refused_with_its_reason() {
+    let server = TestServer::open().await;
+    let error = server.connect_with(&server.other_secret()).await.unwrap_err();
     assert!(matches!(error, TokenRpcError::WrongSecret), "{error}");
     assert!(error.to_string().starts_with("the token's secret is not this cluster's"), "{error}");
-    office.is_at_peace().await;
+    server.assert_still_serves().await;
 }
 
 #[tokio::test]
-async fn token_of_another_cluster_is_refused_and_the_text_says_so() {
-    let (office, other) = (Office::open().await, TestCa::new());
-    let error = office.visit_with(other.authority.token()).await.unwrap_err();
+async fn token_of_another_cluster_is_refused_with_its_reason() {
+    let (server, other) = (TestServer::open().await, TestCa::new());
+    let error = server.connect_with(other.authority.token()).await.unwrap_err();
     assert!(matches!(error, TokenRpcError::OtherCluster { .. }), "{error}");
-    let text = format!("the head at {} belongs to another cluster than the token", office.address);
+    let text = format!("the head at {} belongs to another cluster than the token", server.address);
     assert!(error.to_string().starts_with(&text), "{error}");
-    office.is_at_peace().await;
+    server.assert_still_serves().await;
 }
 
 #[tokio::test]
-async fn desk_with_an_expired_certificate_is_not_believed() {
-    let realm = Arc::new(TestCa::new());
-    let expired = realm.expired(Role::Head, HEAD);
-    let office = Office::with(Arc::clone(&realm), &expired, Echo(realm)).await;
-    let error = office.visit().await.unwrap_err();
+async fn client_rejects_a_server_with_an_expired_certificate() {
+    let ca = Arc::new(TestCa::new());
+    let expired = ca.expired(Role::Head, HEAD);
+    let server = TestServer::with(Arc::clone(&ca), &expired, Echo(ca)).await;
+    let error = server.connect().await.unwrap_err();
     assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{error}");
     assert!(error.to_string().contains("has expired"), "{error}");
 }
 
 #[tokio::test]
-async fn desk_with_a_self_made_certificate_is_not_believed() {
-    // It has the authority's certificate, the right names, and even the token.
-    let realm = Arc::new(TestCa::new());
-    let imitated = realm.imitated(Role::Head, HEAD);
-    let office = Office::with(Arc::clone(&realm), &imitated, Echo(realm)).await;
-    let error = office.visit().await.unwrap_err();
+async fn client_rejects_a_server_with_a_self_signed_certificate() {
+    // The impostor has the authority's certificate, the right names, and even the token.
+    let ca = Arc::new(TestCa::new());
+    let imitated = ca.imitated(Role::Head, HEAD);
+    let server = TestServer::with(Arc::clone(&ca), &imitated, Echo(ca)).await;
+    let error = server.connect().await.unwrap_err();
     assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{error}");
     assert!(error.to_string().contains("not from this cluster's authority"), "{error}");
 }
 
 #[tokio::test]
-async fn no_member_of_the_cluster_passes_for_the_head() {
+async fn client_rejects_a_server_that_is_not_the_head() {
     for role in [Role::Agent, Role::Worker, Role::Driver] {
-        let realm = Arc::new(TestCa::new());
-        let credentials = realm.credentials(role, fresh_identity());
-        let office = Office::with(Arc::clone(&realm), &credentials, Echo(realm)).await;
-        let error = office.visit().await.unwrap_err();
+        let ca = Arc::new(TestCa::new());
+        let credentials = ca.credentials(role, fresh_identity());
+        let server = TestServer::with(Arc::clone(&ca), &credentials, Echo(ca)).await;
+        let error = server.connect().await.unwrap_err();
         assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{role}: {error}");
     }
 }
 
 #[tokio::test]
-async fn desk_that_does_not_know_the_secret_is_not_believed() {
-    let realm = Arc::new(TestCa::new());
-    let credentials = realm.credentials(Role::Head, HEAD);
+async fn client_rejects_a_server_that_does_not_know_the_secret() {
+    let ca = Arc::new(TestCa::new());
+    let credentials = ca.credentials(Role::Head, HEAD);
     let acceptor = TlsAcceptor::from(credentials.token_rpc_server_config());
-    let address = behind_a_door(|mut incoming| async move {
+    let address = behind_an_acceptor(|mut incoming| async move {
         let stream = TcpStream::from_std(incoming.recv().await.unwrap()).unwrap();
         let mut stream = acceptor.accept(stream).await.unwrap();
-        let opening: AuthRequest = frames::read(&mut stream, 1 << 12).await.unwrap().unwrap();
-        // It sends back what it heard.
-        frames::write(&mut stream, &AuthReply::Welcome { proof: opening.proof }, 1 << 12).await.unwrap();
+        let request: AuthRequest = frames::read(&mut stream, 1 << 12).await.unwrap().unwrap();
+        // A reflection of the client's own proof.
+        frames::write(&mut stream, &AuthReply::Welcome { proof: request.proof }, 1 << 12).await.unwrap();
         let _ = stream.read_u8().await;
     })
     .await;
-    let token = realm.authority.token();
+    let token = ca.authority.token();
     let error = in_time(TokenRpcClient::connect_as(None, address, Endpoint::Head, token)).await.unwrap_err();
     assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{error}");
     assert!(error.to_string().contains("does not know the token's secret"), "{error}");
 }
 
 #[tokio::test]
-async fn nobody_there_is_told_apart() {
-    let realm = TestCa::new();
-    let door = TcpListener::bind(LOOPBACK).await.unwrap();
-    let address = door.local_addr().unwrap();
-    let visit = TokenRpcClient::connect_as(None, address, Endpoint::Agent, realm.authority.token());
-    let closing = async { drop(door.accept().await) };
-    let (error, ()) = in_time(futures_util::future::join(visit, closing)).await;
+async fn closed_connection_and_refused_connection_are_different_errors() {
+    let ca = TestCa::new();
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = TokenRpcClient::connect_as(None, address, Endpoint::Agent, ca.authority.token());
+    let closing = async { drop(listener.accept().await) };
+    let (error, ()) = in_time(futures_util::future::join(connect, closing)).await;
     let error = error.unwrap_err();
     assert!(matches!(error, TokenRpcError::ConnectionClosed { role: Role::Agent, .. }), "{error}");
-    drop(door);
-    let visit = TokenRpcClient::connect_as(None, address, Endpoint::Agent, realm.authority.token());
-    let error = in_time(visit).await.unwrap_err();
+    drop(listener);
+    let connect = TokenRpcClient::connect_as(None, address, Endpoint::Agent, ca.authority.token());
+    let error = in_time(connect).await.unwrap_err();
     assert!(matches!(error, TokenRpcError::Connect { .. }), "{error}");
 }
 
 type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// Comes to a desk by hand, as far as TLS goes.
-async fn under_tls(office: &Office) -> Stream {
-    let config: ClientConfig = token_rpc::client::config(*office.token().authority(), None).unwrap();
-    let mut stream = TcpStream::connect(office.address).await.unwrap();
+/// Connects up to the end of the TLS handshake.
+async fn connect_tls(server: &TestServer) -> Stream {
+    let config: ClientConfig = token_rpc::client::config(*server.token().authority(), None).unwrap();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
     let name = ServerName::try_from("head.roadshow").unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
-async fn say(stream: &mut Stream, proof: &[u8]) -> Option<AuthReply> {
-    let opening = AuthRequest { version: VERSION, proof: proof.to_vec() };
-    frames::write(stream, &opening, 1 << 12).await.unwrap();
+async fn authenticate(stream: &mut Stream, proof: &[u8]) -> Option<AuthReply> {
+    let request = AuthRequest { version: VERSION, proof: proof.to_vec() };
+    frames::write(stream, &request, 1 << 12).await.unwrap();
     in_time(frames::read(stream, 1 << 12)).await.ok().flatten()
 }
 
 #[tokio::test]
 async fn proof_fits_no_other_connection() {
-    let office = Office::open().await;
-    let (mut one, mut other) = (under_tls(&office).await, under_tls(&office).await);
-    let proof = office.token().prove(CLIENT, &binding(one.get_ref().1).unwrap());
-    assert!(matches!(say(&mut other, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
-    assert!(matches!(say(&mut one, &proof).await, Some(AuthReply::Welcome { .. })));
-    // And none that the server made serves a client.
-    let mut third = under_tls(&office).await;
-    let proof = office.token().prove(SERVER, &binding(third.get_ref().1).unwrap());
-    assert!(matches!(say(&mut third, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
-    office.is_at_peace().await;
+    let server = TestServer::open().await;
+    let (mut one, mut other) = (connect_tls(&server).await, connect_tls(&server).await);
+    let proof = server.token().prove(CLIENT, &binding(one.get_ref().1).unwrap());
+    assert!(matches!(authenticate(&mut other, &proof).await, Some(AuthReply::Refused(AuthRefusal::Secret))));
+    assert!(matches!(authenticate(&mut one, &proof).await, Some(AuthReply::Welcome { .. })));
+    // The server's own proof does not authenticate a client.
+    let mut third = connect_tls(&server).await;
+    let proof = server.token().prove(SERVER, &binding(third.get_ref().1).unwrap());
+    assert!(matches!(authenticate(&mut third, &proof).await, Some(AuthReply::Refused(AuthRefusal::Secret))));
+    server.assert_still_serves().await;
 }
 
 #[tokio::test]
-async fn whoever_proves_nothing_is_not_heard() {
-    let office = Office::open().await;
-    let mut stream = under_tls(&office).await;
+async fn request_without_a_proof_is_rejected() {
+    let server = TestServer::open().await;
+    let mut stream = connect_tls(&server).await;
     frames::write(&mut stream, &TokenRequest::Service("hello"), 1 << 12).await.unwrap();
-    let heard: Option<TokenReply<String>> = in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
-    assert!(heard.is_none());
-    let mut stream = under_tls(&office).await;
-    assert!(matches!(say(&mut stream, b"").await, Some(AuthReply::Refused(Refusal::Secret))));
-    // Nor what is longer than a proof.
-    let mut stream = under_tls(&office).await;
+    let recorded: Option<TokenReply<String>> =
+        in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
+    assert!(recorded.is_none());
+    let mut stream = connect_tls(&server).await;
+    assert!(matches!(authenticate(&mut stream, b"").await, Some(AuthReply::Refused(AuthRefusal::Secret))));
+    // A frame that is longer than a proof is not read.
+    let mut stream = connect_tls(&server).await;
     let long = vec![0; TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX];
     frames::write(&mut stream, &long, 1 << 20).await.unwrap();
     assert!(!matches!(in_time(stream.read(&mut [0])).await, Ok(1..)));
-    office.is_at_peace().await;
+    server.assert_still_serves().await;
 }
 
 #[tokio::test]
-async fn whoever_says_nothing_in_time_is_shown_out() {
-    let office = Office::open().await;
-    let mut stream = under_tls(&office).await;
+async fn silent_client_is_disconnected_after_the_timeout() {
+    let server = TestServer::open().await;
+    let mut stream = connect_tls(&server).await;
     tokio::time::pause();
     assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)));
-    let mut raw = TcpStream::connect(office.address).await.unwrap();
+    let mut raw = TcpStream::connect(server.address).await.unwrap();
     raw.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
     assert!(!matches!(raw.read(&mut [0]).await, Ok(1..)));
 }
 
 #[tokio::test]
-async fn another_version_is_told_so() {
-    let office = Office::open().await;
-    let mut stream = under_tls(&office).await;
-    let opening = AuthRequest { version: VERSION + 1, proof: vec![0; 32] };
-    frames::write(&mut stream, &opening, 1 << 12).await.unwrap();
-    let opened = in_time(frames::read(&mut stream, 1 << 12)).await.unwrap();
-    assert!(matches!(opened, Some(AuthReply::Refused(Refusal::Version { ours: VERSION }))));
+async fn other_protocol_version_is_refused_with_the_servers_version() {
+    let server = TestServer::open().await;
+    let mut stream = connect_tls(&server).await;
+    let request = AuthRequest { version: VERSION + 1, proof: vec![0; 32] };
+    frames::write(&mut stream, &request, 1 << 12).await.unwrap();
+    let reply = in_time(frames::read(&mut stream, 1 << 12)).await.unwrap();
+    assert!(matches!(reply, Some(AuthReply::Refused(AuthRefusal::Version { ours: VERSION }))));
 }
 
 #[tokio::test]
-async fn garbage_is_shown_out() {
-    let office = Office::open().await;
+async fn garbage_closes_the_connection() {
+    let server = TestServer::open().await;
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 4096]] {
-        let mut raw = TcpStream::connect(office.address).await.unwrap();
+        let mut raw = TcpStream::connect(server.address).await.unwrap();
         raw.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
         raw.write_all(garbage).await.unwrap();
-        let mut said = Vec::new();
-        // A reset is an end, too.
-        let _ = in_time(raw.read_to_end(&mut said)).await;
-        assert!(said.len() < 64, "{said:?}");
+        let mut received = Vec::new();
+        // A reset also counts as the end.
+        let _ = in_time(raw.read_to_end(&mut received)).await;
+        assert!(received.len() < 64, "{received:?}");
     }
-    office.is_at_peace().await;
+    server.assert_still_serves().await;
 }
 
 #[tokio::test]
-async fn what_a_visitor_said_is_of_no_use_to_another() {
-    let office = Office::open().await;
-    let heard = Arc::new(Mutex::new(Vec::new()));
+async fn recorded_bytes_cannot_be_replayed() {
+    let server = TestServer::open().await;
+    let recorded = Arc::new(Mutex::new(Vec::new()));
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let (on_the_way, hearing) = (listener.local_addr().unwrap(), Arc::clone(&heard));
-    let to = office.address;
+    let (proxy, recording) = (listener.local_addr().unwrap(), Arc::clone(&recorded));
+    let to = server.address;
     tokio::spawn(async move {
         let (mut near, mut back) = listener.accept().await.unwrap().0.into_split();
         let (mut far, mut forth) = TcpStream::connect(to).await.unwrap().into_split();
         tokio::spawn(async move { tokio::io::copy(&mut far, &mut back).await });
         let mut bytes = [0; 4096];
         while let Ok(read @ 1..) = near.read(&mut bytes).await {
-            hearing.lock().unwrap().extend_from_slice(&bytes[..read]);
+            recording.lock().unwrap().extend_from_slice(&bytes[..read]);
             forth.write_all(&bytes[..read]).await.unwrap();
         }
     });
     let mut client =
-        in_time(TokenRpcClient::connect_as(None, on_the_way, Endpoint::Head, office.token())).await.unwrap();
+        in_time(TokenRpcClient::connect_as(None, proxy, Endpoint::Head, server.token())).await.unwrap();
     in_time(client.ask::<_, String>(&"a known word")).await.unwrap();
-    let heard = heard.lock().unwrap().clone();
-    assert!(!heard.windows(12).any(|window| window == b"a known word"));
-    let mut replay = TcpStream::connect(office.address).await.unwrap();
-    replay.write_all(&heard).await.unwrap();
+    let recorded = recorded.lock().unwrap().clone();
+    assert!(!recorded.windows(12).any(|window| window == b"a known word"));
+    let mut replay = TcpStream::connect(server.address).await.unwrap();
+    replay.write_all(&recorded).await.unwrap();
     replay.shutdown().await.unwrap();
-    let mut said = Vec::new();
-    let _ = in_time(replay.read_to_end(&mut said)).await;
-    assert!(!said.windows(12).any(|window| window == b"a known word"));
-    office.is_at_peace().await;
+    let mut received = Vec::new();
+    let _ = in_time(replay.read_to_end(&mut received)).await;
+    assert!(!received.windows(12).any(|window| window == b"a known word"));
+    server.assert_still_serves().await;
 }
 
 #[tokio::test]
-async fn crowd_that_says_nothing_keeps_nobody_out() {
-    let office = Office::open().await;
-    let mut crowd = Vec::new();
+async fn flood_of_silent_connections_does_not_block_clients() {
+    let server = TestServer::open().await;
+    let mut idle = Vec::new();
     for _ in 0..HANDSHAKES_OPEN_MAX + 50 {
-        let mut stranger = TcpStream::connect(office.address).await.unwrap();
-        stranger.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
-        crowd.push(stranger);
+        let mut connection = TcpStream::connect(server.address).await.unwrap();
+        connection.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
+        idle.push(connection);
     }
-    office.is_at_peace().await;
-    drop(crowd);
+    server.assert_still_serves().await;
+    drop(idle);
 }
 
 #[tokio::test]
-async fn one_more_than_the_desk_can_serve_is_told_so() {
-    let office = Office::open().await;
+async fn client_above_the_connection_limit_is_refused_as_busy() {
+    let server = TestServer::open().await;
     let mut served = Vec::new();
     for _ in 0..TOKEN_RPC_CONNECTIONS_MAX {
-        served.push(office.visit().await.unwrap());
+        served.push(server.connect().await.unwrap());
     }
-    let error = office.visit().await.unwrap_err();
+    let error = server.connect().await.unwrap_err();
     assert!(matches!(error, TokenRpcError::Busy), "{error}");
     drop(served.pop());
-    while office.visit().await.is_err() {
+    while server.connect().await.is_err() {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn what_is_not_understood_or_too_long_costs_one_request() {
-    let office = Office::open().await;
-    let mut client = office.visit().await.unwrap();
+async fn undecodable_request_or_oversized_reply_fails_only_that_request() {
+    let server = TestServer::open().await;
+    let mut client = server.connect().await.unwrap();
     let error = in_time(client.ask::<_, String>(&7)).await.unwrap_err();
     assert!(error.to_string().contains("does not know that request"), "{error}");
     let error = in_time(client.ask::<_, String>(&"much")).await.unwrap_err();
@@ -529,9 +531,9 @@ async fn what_is_not_understood_or_too_long_costs_one_request() {
 }
 
 #[tokio::test]
-async fn visitor_that_asks_nothing_for_long_is_shown_out() {
-    let office = Office::open().await;
-    let mut client = office.visit().await.unwrap();
+async fn idle_client_is_disconnected() {
+    let server = TestServer::open().await;
+    let mut client = server.connect().await.unwrap();
     tokio::time::pause();
     tokio::time::sleep(2 * TOKEN_RPC_IDLE_TIMEOUT).await;
     assert!(client.ask::<_, String>(&"hello").await.is_err());

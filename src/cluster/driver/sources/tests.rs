@@ -1,4 +1,4 @@
-//! How an executable spreads: copies of the driver, rounds, and nodes that fail.
+//! Tests of the distribution: copies of the driver's, rounds, and sources that fail.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -6,37 +6,37 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 use crate::id::{HostId, Incarnation};
 
-fn source(node: u64) -> Source {
+fn source(node: u64) -> NodeSource {
     let agent = HostUid { host: HostId(node), incarnation: Incarnation(1) };
-    Source { agent, address: SocketAddr::from(([127, 0, 0, 1], 1)) }
+    NodeSource { agent, address: SocketAddr::from(([127, 0, 0, 1], 1)) }
 }
 
-/// A node that is to get the executable.
+/// Node that needs the executable.
 struct Node {
     number: u64,
     tried: Vec<HostUid>,
-    waits: Option<Pin<Box<dyn Future<Output = Transfer>>>>,
+    request: Option<Pin<Box<dyn Future<Output = Transfer>>>>,
     transfer: Option<Transfer>,
 }
 
 impl Node {
     fn new(number: u64) -> Self {
-        Self { number, tried: Vec::new(), waits: None, transfer: None }
+        Self { number, tried: Vec::new(), request: None, transfer: None }
     }
 
-    /// Takes a source if there is one for it.
+    /// Takes a source if one is free.
     fn poll(&mut self, sources: &Sources) {
         let (sources, tried) = (sources.clone(), self.tried.clone());
-        let waits = self.waits.get_or_insert_with(|| Box::pin(async move { sources.take(&tried).await }));
-        if let Poll::Ready(transfer) = waits.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            (self.waits, self.transfer) = (None, Some(transfer));
+        let request = self.request.get_or_insert_with(|| Box::pin(async move { sources.take(&tried).await }));
+        if let Poll::Ready(transfer) = request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            (self.request, self.transfer) = (None, Some(transfer));
         }
     }
 }
 
-/// Spreads the executable to that number of nodes, by rounds in which each transfer that is under way ends as `outcome`
-/// says; gives the number of rounds.
-fn broadcast(sources: &Sources, nodes: u64, outcome: impl Fn(u64, Turn) -> Outcome) -> u64 {
+/// Distributes the executable to a number of nodes, in rounds. In each, the transfers in progress end as `outcome`
+/// says. Returns the number of rounds.
+fn broadcast(sources: &Sources, nodes: u64, outcome: impl Fn(u64, TransferSource) -> TransferOutcome) -> u64 {
     let mut lacking: Vec<_> = (1..=nodes).map(Node::new).collect();
     let mut rounds = 0;
     while !lacking.is_empty() {
@@ -46,16 +46,16 @@ fn broadcast(sources: &Sources, nodes: u64, outcome: impl Fn(u64, Turn) -> Outco
         assert!(lacking.iter().any(|node| node.transfer.is_some()), "none has a source: {sources:?}");
         lacking.retain_mut(|node| {
             let Some(transfer) = node.transfer.take() else { return true };
-            let (turn, outcome) = (transfer.turn(), outcome(node.number, transfer.turn()));
-            match (turn, outcome) {
-                (_, Outcome::Done) => transfer.done(source(node.number)),
-                (Turn::Fetch(from), outcome) => {
+            let (from, outcome) = (transfer.source(), outcome(node.number, transfer.source()));
+            match (from, outcome) {
+                (_, TransferOutcome::Done) => transfer.done(source(node.number)),
+                (TransferSource::Node(from), outcome) => {
                     transfer.failed(outcome);
                     node.tried.push(from.agent);
                 }
-                (Turn::Send, outcome) => panic!("the driver's copy ends as {outcome:?}"),
+                (TransferSource::Driver, outcome) => panic!("the driver's copy ends as {outcome:?}"),
             }
-            outcome != Outcome::Done
+            outcome != TransferOutcome::Done
         });
     }
     rounds
@@ -65,8 +65,8 @@ fn broadcast(sources: &Sources, nodes: u64, outcome: impl Fn(u64, Turn) -> Outco
 fn the_driver_sends_two_copies_whatever_the_number_of_nodes() {
     for (nodes, rounds_max) in [(1, 1), (2, 1), (3, 2), (16, 3), (1000, 7), (5000, 9)] {
         let sources = Sources::default();
-        let rounds = broadcast(&sources, nodes, |_, _| Outcome::Done);
-        let Tally { sent, fetched, had, .. } = sources.tally();
+        let rounds = broadcast(&sources, nodes, |_, _| TransferOutcome::Done);
+        let TransferTally { sent, fetched, had, .. } = sources.tally();
         let copies = nodes.min(EXECUTABLES_SENT_AT_ONCE as u64);
         assert_eq!((sent, fetched, had), (copies, nodes - copies, 0), "{nodes}");
         assert!(rounds <= rounds_max, "{nodes} nodes in {rounds} rounds");
@@ -74,39 +74,39 @@ fn the_driver_sends_two_copies_whatever_the_number_of_nodes() {
 }
 
 #[test]
-fn a_node_that_has_it_already_spares_the_driver_all_copies() {
+fn with_a_node_that_has_the_executable_the_driver_sends_no_copy() {
     let sources = Sources::default();
-    sources.stored_bytes(source(77));
-    broadcast(&sources, 20, |_, _| Outcome::Done);
-    assert_eq!(sources.tally(), Tally { had: 1, fetched: 20, ..Tally::default() });
+    sources.add_existing(source(77));
+    broadcast(&sources, 20, |_, _| TransferOutcome::Done);
+    assert_eq!(sources.tally(), TransferTally { had: 1, fetched: 20, ..TransferTally::default() });
 }
 
 #[test]
 fn no_source_serves_more_than_its_share_at_the_same_time() {
     let sources = Sources::default();
-    sources.stored_bytes(source(77));
+    sources.add_existing(source(77));
     let mut nodes: Vec<_> = (1..=10).map(Node::new).collect();
     nodes.iter_mut().for_each(|node| node.poll(&sources));
     let served = |nodes: &[Node]| nodes.iter().filter(|node| node.transfer.is_some()).count();
     assert_eq!(served(&nodes), EXECUTABLE_FETCHES_PER_NODE);
-    // The next in the order in which they came has the place of one that is gone.
+    // A freed slot goes to the first node in the order of requests.
     nodes[0].transfer = None;
     nodes.iter_mut().skip(1).filter(|node| node.transfer.is_none()).for_each(|node| node.poll(&sources));
     assert!(nodes[2].transfer.is_some());
     assert_eq!(served(&nodes), EXECUTABLE_FETCHES_PER_NODE);
-    assert_eq!(sources.tally(), Tally { had: 1, ..Tally::default() });
+    assert_eq!(sources.tally(), TransferTally { had: 1, ..TransferTally::default() });
 }
 
 #[test]
-fn a_node_that_waits_no_more_leaves_its_source_to_others() {
+fn a_cancelled_request_leaves_its_source_to_others() {
     let sources = Sources::default();
-    sources.stored_bytes(source(77));
+    sources.add_existing(source(77));
     let mut nodes: Vec<_> = (1..=4).map(Node::new).collect();
     nodes.iter_mut().for_each(|node| node.poll(&sources));
-    // Before and after it was told of its source.
-    nodes[2].waits = None;
+    // Cancelled before and after the assignment.
+    nodes[2].request = None;
     nodes[0].transfer = None;
-    nodes[3].waits = None;
+    nodes[3].request = None;
     nodes[1].transfer = None;
     let mut last = [Node::new(5), Node::new(6)];
     last.iter_mut().for_each(|node| node.poll(&sources));
@@ -114,25 +114,31 @@ fn a_node_that_waits_no_more_leaves_its_source_to_others() {
 }
 
 #[test]
-fn sources_that_fail_are_not_named_for_long_and_the_driver_helps_in_the_end() {
-    // Every fetch fails: each node gets its copy from the driver.
-    for outcome in [Outcome::Failed, Outcome::Wrong, Outcome::Busy] {
+fn failing_sources_are_excluded_and_the_driver_sends_copies_instead() {
+    // Every fetch fails: each node gets a copy of the driver's.
+    for outcome in [TransferOutcome::Failed, TransferOutcome::Wrong, TransferOutcome::Busy] {
         let sources = Sources::default();
-        broadcast(&sources, 50, |_, turn| if turn == Turn::Send { Outcome::Done } else { outcome });
+        broadcast(
+            &sources,
+            50,
+            |_, from| if from == TransferSource::Driver { TransferOutcome::Done } else { outcome },
+        );
         assert_eq!((sources.tally().sent, sources.tally().fetched), (50, 0), "{outcome:?}");
     }
-    // One node is a bad source: it costs the others a failure or two, and the driver no copy.
-    for bad in [Outcome::Failed, Outcome::Wrong] {
+    // One source is bad: it costs the others a failure or two, and the driver no copy.
+    for bad in [TransferOutcome::Failed, TransferOutcome::Wrong] {
         let sources = Sources::default();
-        sources.stored_bytes(source(77));
-        sources.stored_bytes(source(78));
-        broadcast(&sources, 100, |_, turn| if turn == Turn::Fetch(source(77)) { bad } else { Outcome::Done });
+        sources.add_existing(source(77));
+        sources.add_existing(source(78));
+        broadcast(&sources, 100, |_, from| {
+            if from == TransferSource::Node(source(77)) { bad } else { TransferOutcome::Done }
+        });
         assert_eq!((sources.tally().sent, sources.tally().fetched), (0, 100), "{bad:?}");
     }
 }
 
 #[test]
-fn a_node_that_leaves_its_turn_lets_another_be_sent_a_copy_once() {
+fn a_slow_transfer_frees_its_slot_for_one_other_node_once() {
     let sources = Sources::default();
     let mut nodes: Vec<_> = (1..=8).map(Node::new).collect();
     let sent = |nodes: &mut [Node]| {
@@ -143,43 +149,43 @@ fn a_node_that_leaves_its_turn_lets_another_be_sent_a_copy_once() {
     let most = EXECUTABLES_SENT_AT_ONCE + EXECUTABLES_SENT_SLOWLY_MAX;
     assert_eq!(sent(&mut nodes), EXECUTABLES_SENT_AT_ONCE);
     for _ in 0..2 {
-        assert!(nodes[0].transfer.as_mut().unwrap().leave_turn());
+        assert!(nodes[0].transfer.as_mut().unwrap().free_slot());
         assert_eq!(sent(&mut nodes), EXECUTABLES_SENT_AT_ONCE + 1);
     }
-    assert!(nodes[1].transfer.as_mut().unwrap().leave_turn());
-    assert!(!nodes[2].transfer.as_mut().unwrap().leave_turn());
+    assert!(nodes[1].transfer.as_mut().unwrap().free_slot());
+    assert!(!nodes[2].transfer.as_mut().unwrap().free_slot());
     assert_eq!(sent(&mut nodes), most);
-    // One that ends leaves its place, slow or not.
-    nodes[0].transfer.take().unwrap().failed(Outcome::GivenUp);
-    assert!(nodes[2].transfer.as_mut().unwrap().leave_turn());
-    nodes[3].transfer.take().unwrap().failed(Outcome::GivenUp);
+    // A transfer that ends frees its slot, slow or not.
+    nodes[0].transfer.take().unwrap().failed(TransferOutcome::Cancelled);
+    assert!(nodes[2].transfer.as_mut().unwrap().free_slot());
+    nodes[3].transfer.take().unwrap().failed(TransferOutcome::Cancelled);
     assert_eq!(sent(&mut nodes), most);
 }
 
 #[test]
-fn a_node_that_reaches_no_other_does_not_cost_the_others_their_sources() {
+fn a_node_that_cannot_reach_any_source_does_not_exclude_them_for_others() {
     let sources = Sources::default();
-    (70..75).for_each(|node| sources.stored_bytes(source(node)));
-    let outcome = |node, turn| match turn {
-        Turn::Fetch(_) if node == 3 => Outcome::Failed,
-        _ => Outcome::Done,
+    (70..75).for_each(|node| sources.add_existing(source(node)));
+    let outcome = |node, from| match from {
+        TransferSource::Node(_) if node == 3 => TransferOutcome::Failed,
+        _ => TransferOutcome::Done,
     };
     broadcast(&sources, 100, outcome);
     assert_eq!((sources.tally().sent, sources.tally().fetched), (1, 99));
 }
 
 #[test]
-fn a_node_that_is_lost_is_named_no_more_and_what_it_served_ends() {
+fn a_lost_node_is_assigned_no_more_and_its_transfers_end() {
     let sources = Sources::default();
-    sources.stored_bytes(source(77));
+    sources.add_existing(source(77));
     let mut nodes = [Node::new(1), Node::new(2)];
     nodes.iter_mut().for_each(|node| node.poll(&sources));
     sources.forget(source(77).agent);
     sources.forget(source(77).agent);
     for node in &mut nodes {
-        node.transfer.take().unwrap().failed(Outcome::Failed);
+        node.transfer.take().unwrap().failed(TransferOutcome::Failed);
         node.tried.push(source(77).agent);
         node.poll(&sources);
     }
-    assert!(nodes.iter().all(|node| node.transfer.as_ref().unwrap().turn() == Turn::Send));
+    assert!(nodes.iter().all(|node| node.transfer.as_ref().unwrap().source() == TransferSource::Driver));
 }

@@ -1,9 +1,14 @@
-//! Which versions of glibc an ELF file needs, or has.
+//! Versions of glibc that an ELF file needs, or defines.
 //!
-//! A program that is linked with glibc names for each library the versions whose functions it uses, and the
-//! library names those that it has: `GLIBC_2.34`. The loader compares them, and starts no program that needs
-//! one which is not there. Both tables are found through the segment for the loader, by their addresses in
-//! memory. As everywhere with these files, no offset, length or count is believed.
+//! ```text
+//!   PT_DYNAMIC: (tag, value) ...                     addresses in memory, mapped to file offsets by PT_LOAD
+//!     DT_VERNEED -> libc.so.6 -> GLIBC_2.34 -> GLIBC_2.17      a program: versions that it needs, by library
+//!     DT_VERDEF  -> GLIBC_2.2.5 -> ... -> GLIBC_2.36           the library: versions that it defines
+//!     DT_STRTAB  -> the names
+//! ```
+//!
+//! The dynamic loader compares the two and refuses to start a program that needs a version which the library lacks.
+//! As everywhere in these files, no offset, length or count is trusted.
 
 use std::cell::Cell;
 use std::fmt;
@@ -24,19 +29,19 @@ const DT_VERNEEDNUM: u64 = 0x6fff_ffff;
 
 const VER_FLG_WEAK: u16 = 2;
 
-/// A segment for the loader has some thirty entries of 16 bytes.
+/// Largest dynamic section that is read, in bytes; common ones have some thirty entries of 16 bytes.
 const DYNAMIC_BYTES_MAX: u64 = 64 << 10;
 
-/// How much of a table is read: glibc has some fifty versions, and a program a dozen libraries.
+/// Most entries of version tables that are read; glibc defines about fifty, a program names a dozen libraries.
 const ENTRIES_MAX: u32 = 4096;
 
-/// No name that matters here is longer.
+/// Bytes of a name that are read; names that matter here are shorter.
 const NAME_BYTES_MAX: u64 = 64;
 
-/// The library whose versions are looked at; the others of glibc are of the same release.
+/// Library whose versions are compared; the other libraries of glibc are of the same release.
 const LIBRARY: &[u8] = b"libc.so.6";
 
-/// A version of glibc.
+/// Version of glibc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Glibc {
     major: u16,
@@ -44,9 +49,10 @@ pub(crate) struct Glibc {
 }
 
 impl Glibc {
-    /// The version that a name in one of the tables means, such as `GLIBC_2.2.5`; of others there is none.
+    /// Version in a name such as `GLIBC_2.2.5`; `None` for other names.
     fn of_name(name: &[u8]) -> Option<Self> {
         let mut numbers = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?.split('.');
+        // A third number is dropped: versions since 2.4 have none.
         let (major, minor) = (numbers.next()?, numbers.next()?);
         Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
     }
@@ -63,6 +69,7 @@ impl FromStr for Glibc {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (major, minor) = text.split_once('.').ok_or(())?;
+        // Digits only: `parse` alone would accept a sign, and a version would have two spellings.
         let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
             true => text.parse().map_err(|_| ()),
             false => Err(()),
@@ -77,7 +84,7 @@ fn step(at: u64, by: u32) -> Result<u64, ElfError> {
     at.checked_add(by.into()).ok_or(OUT_OF_BOUNDS)
 }
 
-/// What the loader looks at, and the file that it is in.
+/// Dynamic section of a file, with what is needed to follow its addresses.
 pub(crate) struct DynamicSection<'a, R> {
     header: ElfReader<'a>,
     segments: &'a [Segment],
@@ -85,12 +92,12 @@ pub(crate) struct DynamicSection<'a, R> {
     read: &'a R,
     /// Tags and values.
     entries: Vec<(u64, u64)>,
-    /// How much more is read of the tables.
+    /// Entries of the tables that may still be read.
     left: Cell<u32>,
 }
 
 impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
-    /// Nothing if the file has none: then it is linked statically.
+    /// Finds the dynamic section; `None` if the file is statically linked.
     pub(crate) fn find(
         header: ElfReader<'a>,
         segments: &'a [Segment],
@@ -114,10 +121,10 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         Ok(Some(Self { header, segments, size, read, entries, left: Cell::new(ENTRIES_MAX) }))
     }
 
-    /// The latest version that a program needs.
+    /// Latest version that a program needs.
     pub(crate) fn needed(&self) -> Result<Option<Glibc>, ElfError> {
         self.latest(DT_VERNEED, DT_VERNEEDNUM, |at| {
-            // Version 2, count 2, file 4, first version 4, next library 4.
+            // Elf_Verneed: version u16, count u16, file u32, first version u32, next library u32.
             let library: [u8; 16] = self.bytes(at)?;
             let library = self.fields(&library);
             let next = library.word(12);
@@ -126,10 +133,10 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
             }
             let (mut latest, mut at, count) = (None, step(at, library.word(8))?, library.half(2));
             for _ in 0..count {
-                // Hash 4, flags 2, number 2, name 4, next version 4.
+                // Elf_Vernaux: hash u32, flags u16, number u16, name u32, next version u32.
                 let version: [u8; 16] = self.bytes(at)?;
                 let version = self.fields(&version);
-                // One that is only weakly needed may be missing.
+                // The loader accepts that a weakly needed version is missing.
                 if version.half(4) & VER_FLG_WEAK == 0 {
                     latest = latest.max(Glibc::of_name(&self.name(version.word(8))?));
                 }
@@ -139,10 +146,11 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         })
     }
 
-    /// The latest version that a library has.
+    /// Latest version that a library defines.
     pub(crate) fn defined(&self) -> Result<Option<Glibc>, ElfError> {
         self.latest(DT_VERDEF, DT_VERDEFNUM, |at| {
-            // Version 2, flags 2, number 2, count 2, hash 4, first name 4, next version 4. The first name is its own.
+            // Elf_Verdef: version u16, flags u16, number u16, count u16, hash u32, first name u32, next version u32.
+            // The first name is that of the version itself, the others those it extends.
             let version: [u8; 20] = self.bytes(at)?;
             let version = self.fields(&version);
             let name: [u8; 8] = self.bytes(step(at, version.word(12))?)?;
@@ -155,17 +163,18 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         self.entries.iter().find(|entry| entry.0 == tag).map(|entry| entry.1)
     }
 
-    /// Where in the file an address of memory is.
+    /// File offset of an address in memory.
     fn offset(&self, address: u64) -> Result<u64, ElfError> {
         let loaded = self.segments.iter().filter(|segment| segment.kind == PT_LOAD);
         let mut found = loaded.filter_map(|segment| {
+            // Only what the file holds: the memory of a segment may be longer, and is zero beyond that.
             let into = address.checked_sub(segment.address).filter(|into| *into < segment.length)?;
             segment.offset.checked_add(into)
         });
         found.next().ok_or(OUT_OF_BOUNDS)
     }
 
-    /// The latest of all versions of a table. `entry` gives that of one entry, and how far the next is.
+    /// Latest of all versions in a table. `entry` returns the version of one entry and the distance to the next.
     fn latest(
         &self,
         table: u64,
@@ -175,6 +184,7 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         let count = self.value(count).filter(|count| *count > 0);
         let (Some(table), Some(count)) = (self.value(table), count) else { return Ok(None) };
         let (mut latest, mut at) = (None, self.offset(table)?);
+        // `count` comes from the file and may be anything; `bytes` limits the entries that are read.
         for _ in 0..count {
             let (version, next) = entry(at)?;
             latest = latest.max(version);
@@ -188,6 +198,7 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         if !within(at, N as u64, self.size) {
             return Err(OUT_OF_BOUNDS);
         }
+        // The tables are linked lists: a file may link an entry to itself. The budget ends such a walk.
         let left = self.left.get().checked_sub(1);
         self.left.set(left.ok_or(ElfError::Damaged("table of versions is longer than any program's"))?);
         (self.read)(at, &mut bytes)?;
@@ -198,7 +209,7 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         ElfReader { bytes, ..self.header }
     }
 
-    /// The name that stands so far behind the beginning of all names; of a longer one its beginning.
+    /// Name at an offset in the string table, cut at [`NAME_BYTES_MAX`].
     fn name(&self, at: u32) -> Result<Vec<u8>, ElfError> {
         let (names, length) =
             (self.value(DT_STRTAB).ok_or(OUT_OF_BOUNDS)?, self.value(DT_STRSZ).ok_or(OUT_OF_BOUNDS)?);

@@ -1,7 +1,7 @@
-//! What an ELF file says of the machine that it is for: its processor, and the loader that it asks for. What
-//! it needs of the C library is for [`versions`] to read.
+//! ELF header of an executable: its processor and its dynamic loader. [`glibc`] reads the version of the C library
+//! that it needs.
 //!
-//! It believes nothing: every offset and length is compared with the file's size before it is used.
+//! The file is untrusted: every offset and length is checked against the file's size before it is used.
 
 pub(super) mod glibc;
 
@@ -11,51 +11,51 @@ use thiserror::Error;
 
 use glibc::{DynamicSection, Glibc};
 
-/// How much of a file's beginning is its header: 64 bytes, or 52 of a file of 32 bits.
+/// Bytes read as the header: 64 in an ELF64 file; an ELF32 header has 52.
 const HEADER_BYTES: usize = 64;
 
-/// Programs have about a dozen segments; a table that is longer is no program's.
+/// Most program headers accepted; programs have about a dozen.
 const SEGMENTS_MAX: u16 = 1024;
 
-/// The longest name of a loader: that of a file, as Linux takes it.
+/// Longest path of a loader in bytes, as Linux limits a path (`PATH_MAX`).
 const LOADER_BYTES_MAX: u64 = 4096;
 
-/// The segment that names the loader.
+/// Type of the program header that names the loader.
 const PT_INTERP: u32 = 3;
 
-/// Why a file is no program that a node could run.
+/// Failure to recognise a file as a program that a node could run.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ElfError {
-    /// It is something else.
+    /// The file is not an ELF file.
     #[error(
         "it is no ELF file; scripts and libraries cannot be run as workers, only what `cargo build` links"
     )]
     NotElf,
-    /// It is for another system.
+    /// The file is built for another operating system.
     #[error("it is not for Linux; build it for a target such as x86_64-unknown-linux-gnu")]
     NotLinux,
-    /// It cannot be started by itself.
+    /// The file is an object file or a library.
     #[error("it is an object file or a library, and no program")]
     NotProgram,
-    /// It is for a processor that is not known here.
+    /// The file is built for a processor that is not supported.
     #[error("it is for a processor that is not known here (ELF machine {machine})")]
     Processor {
-        /// The number of the processor.
+        /// ELF machine number.
         machine: u16,
     },
-    /// It is loaded by something that is neither glibc's loader nor musl's.
+    /// The file names a loader that is neither glibc's nor musl's.
     #[error(
         "its loader {path:?} is neither glibc's nor musl's; build it for a linux-gnu or a linux-musl target"
     )]
     Loader {
-        /// The loader.
+        /// Path of the loader.
         path: String,
     },
-    /// What it says of itself leads out of it.
+    /// An offset, length or value in the file is invalid.
     #[error("it is damaged: its {0}")]
     Damaged(&'static str),
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("it cannot be read: {0}")]
     Read(io::Error),
 }
@@ -66,18 +66,18 @@ impl From<io::Error> for ElfError {
     }
 }
 
-/// A program, as its header shows it.
+/// Program, as its headers describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Image {
-    /// The processor, by the name that Rust's targets have for it.
+    /// Processor, as the first part of a Rust target.
     pub(super) processor: &'static str,
-    /// The loader that it asks for; none if it is linked statically.
+    /// Path of the loader; `None` for a statically linked program.
     pub(super) loader: Option<String>,
-    /// The latest version of glibc that it needs something of.
+    /// Latest version of glibc that it needs symbols of.
     pub(super) glibc: Option<Glibc>,
 }
 
-/// Reads what is needed of a file of `size` bytes. `read` fills the buffer from an offset on.
+/// Reads the headers of a file of `size` bytes. `read` fills the buffer from an offset on.
 pub(super) fn inspect(size: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> Result<Image, ElfError> {
     let header = header(size, &read)?;
     let fields = ElfReader::of(&header);
@@ -90,7 +90,7 @@ pub(super) fn inspect(size: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>
     Ok(Image { processor, loader, glibc })
 }
 
-/// Reads what the file begins with.
+/// Reads the ELF header and checks its magic number.
 fn header(
     size: u64,
     read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
@@ -107,7 +107,7 @@ fn header(
     Ok(header)
 }
 
-/// The latest version of itself that a C library says that it has; nothing if it says none.
+/// Latest version that a C library defines; `None` if it defines none.
 pub(super) fn inspect_library(
     size: u64,
     read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
@@ -118,20 +118,23 @@ pub(super) fn inspect_library(
     DynamicSection::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.defined())
 }
 
+/// Processor of a program; fails for files that are no programs for Linux.
 fn processor(header: &ElfReader<'_>) -> Result<&'static str, ElfError> {
     let [.., class, order, version, system] = header.array::<8>(0);
+    // The reader took the class and the byte order on trust, so they are checked before any field is.
     if !matches!(class, 1 | 2) || !matches!(order, 1 | 2) || version != 1 {
         return Err(ElfError::Damaged("header has values that mean nothing"));
     }
-    // Linux's programs are marked as System V's, or as GNU's.
+    // OS/ABI 0 is System V and 3 is GNU; Linux toolchains use both.
     if !matches!(system, 0 | 3) {
         return Err(ElfError::NotLinux);
     }
-    // A library has no entry.
+    // A position-independent program has the type of a shared library (3). Only the program has an entry point.
     let is_program = matches!(header.half(16), 2 | 3) && header.address(24, 24) != 0;
     if !is_program {
         return Err(ElfError::NotProgram);
     }
+    // Machine number, 64 bits, little endian.
     match (header.half(18), header.wide, header.little) {
         (3, false, true) => Ok("i686"),
         (21, true, false) => Ok("powerpc64"),
@@ -146,24 +149,25 @@ fn processor(header: &ElfReader<'_>) -> Result<&'static str, ElfError> {
     }
 }
 
-/// A part of the file that is loaded, or means something to the loader.
+/// Program header: a part of the file that is mapped, or that the loader interprets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) kind: u32,
     pub(super) offset: u64,
-    /// Where it is in memory, as far as the file says.
+    /// Address in memory that the file asks for.
     pub(super) address: u64,
-    /// How much of it is in the file.
+    /// Bytes of it that are in the file.
     pub(super) length: u64,
 }
 
-/// The table of segments.
+/// Reads the program headers.
 pub(super) fn segments(
     header: &ElfReader<'_>,
     size: u64,
     read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
 ) -> Result<Vec<Segment>, ElfError> {
     let (table, entry, count) = (header.address(32, 28), header.half2(54, 42), header.half2(56, 44));
+    // The ABI fixes the size of an entry, and the limit on their number bounds the allocation below.
     if entry != if header.wide { 56 } else { 32 } || count > SEGMENTS_MAX {
         return Err(ElfError::Damaged("table of segments has a shape that no program's has"));
     }
@@ -173,6 +177,7 @@ pub(super) fn segments(
     }
     read(table, &mut bytes)?;
     let segment = |bytes| {
+        // Field offsets of `Elf64_Phdr` and `Elf32_Phdr`; `p_flags` stands at different places in the two.
         let fields = ElfReader { bytes, ..*header };
         Segment {
             kind: fields.word(0),
@@ -189,6 +194,7 @@ fn loader_name(
     size: u64,
     read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
 ) -> Result<String, ElfError> {
+    // The length comes from the file, and the limit bounds the allocation below.
     if length > LOADER_BYTES_MAX || !within(offset, length, size) {
         return Err(ElfError::Damaged("loader's name lies outside of it"));
     }
@@ -203,7 +209,7 @@ pub(super) fn within(offset: u64, length: u64, size: u64) -> bool {
     offset.checked_add(length).is_some_and(|end| end <= size)
 }
 
-/// Bytes that have fields of the file's own width and order.
+/// Reader of fields in the file's word size and byte order.
 #[derive(Clone, Copy)]
 pub(super) struct ElfReader<'a> {
     pub(super) bytes: &'a [u8],
@@ -216,7 +222,8 @@ impl<'a> ElfReader<'a> {
         Self { bytes: header, wide: header[4] == 2, little: header[5] == 1 }
     }
 
-    /// The bytes from `at` on. All places that are asked for lie within the structures' sizes.
+    /// Bytes from `at` on. Callers stay within the structures that were read; outside of them it reads zeros
+    /// instead of panicking.
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
         let field = self.bytes.get(at..at + N).and_then(|field| field.try_into().ok());
         field.unwrap_or([0; N])
@@ -227,7 +234,7 @@ impl<'a> ElfReader<'a> {
         if self.little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) }
     }
 
-    /// A half word that stands at one place in files of 64 bits, and at another in those of 32.
+    /// Half word at an offset that depends on the word size.
     fn half2(&self, wide_at: usize, narrow_at: usize) -> u16 {
         self.half(if self.wide { wide_at } else { narrow_at })
     }
@@ -237,7 +244,7 @@ impl<'a> ElfReader<'a> {
         if self.little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) }
     }
 
-    /// A number as wide as the file's addresses.
+    /// Word of the size of an address.
     pub(super) fn address(&self, wide_at: usize, narrow_at: usize) -> u64 {
         if !self.wide {
             return self.word(narrow_at).into();
@@ -253,7 +260,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Reads from memory what would be a file.
+    /// Reads from memory as from a file.
     pub(in crate::cluster::executable) fn reader(bytes: &[u8]) -> impl Fn(u64, &mut [u8]) -> io::Result<()> {
         |offset, buffer| {
             let from = offset as usize;
@@ -266,7 +273,7 @@ pub(super) mod tests {
         inspect(bytes.len() as u64, reader(bytes))
     }
 
-    /// A program of 64 bits with its header, one or two segments and the loader's name.
+    /// ELF64 program with its header, one or two program headers, and the loader's path.
     pub(in crate::cluster::executable) fn program(machine: u16, loader: Option<&str>) -> Vec<u8> {
         let mut bytes = b"\x7fELF\x02\x01\x01\0".to_vec();
         bytes.resize(HEADER_BYTES, 0);
@@ -339,7 +346,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_program_is_told_apart() {
+    fn a_file_that_is_no_program_is_recognised() {
         refused(b"", "no ELF file");
         refused(b"#!/bin/sh\necho hello\n", "no ELF file");
         refused(b"\x7fELF\x02\x01\x01\0", "cut off");
@@ -359,7 +366,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_leads_out_of_the_file_is_refused() {
+    fn an_offset_outside_of_the_file_is_rejected() {
         let good = program(62, Some("/lib/ld-musl-x86_64.so.1"));
         let with = |at: usize, field: &[u8]| {
             let mut bytes = good.clone();

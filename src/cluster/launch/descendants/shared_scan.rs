@@ -1,42 +1,50 @@
-//! One look for all that ask at the same time.
+//! Scan shared by all threads that request it at the same time.
 //!
-//! A look at the process table reads files of every process. When many workers end together, a look for each
-//! of them would read the square of their number.
+//! A scan of the process table reads files of every process. If many workers end together and each scans for
+//! itself, the cost is quadratic in their number.
+//!
+//! ```text
+//!   scans     |---- 1 ----|---- 2 ----|
+//!   thread A  ^ requests 1                  returns 1
+//!   thread B      ^ too late for 1: it may have read the table already    returns 2
+//!   thread C         ^ the same             returns 2, without a third scan
+//! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Shares what is seen among threads that look at the same time.
+/// Scanner that shares its results among concurrent callers.
 #[derive(Debug)]
-pub(super) struct SharedLook<T> {
-    /// How many looks have begun.
+pub(super) struct SharedScan<T> {
+    /// Number of scans that have begun.
     begun: AtomicU64,
-    newest: Mutex<Newest<T>>,
+    latest: Mutex<LatestScan<T>>,
 }
 
-/// What was seen last, and by the look of which number.
+/// Latest result, and the number of its scan.
 #[derive(Debug)]
-struct Newest<T> {
+struct LatestScan<T> {
     number: u64,
-    seen: Option<Arc<T>>,
+    result: Option<Arc<T>>,
 }
 
-impl<T> SharedLook<T> {
+impl<T> SharedScan<T> {
     pub(super) const fn new() -> Self {
-        Self { begun: AtomicU64::new(0), newest: Mutex::new(Newest { number: 0, seen: None }) }
+        Self { begun: AtomicU64::new(0), latest: Mutex::new(LatestScan { number: 0, result: None }) }
     }
 
-    /// Gives what a look has seen that began after this call, of this thread or of another.
-    pub(super) fn look(&self, look: impl FnOnce() -> T) -> Arc<T> {
-        let before = self.begun.load(Ordering::SeqCst);
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seen) = newest.seen.as_ref().filter(|_| newest.number > before) {
-            return Arc::clone(seen);
+    /// Returns the result of a scan that began after this call, by this thread or another.
+    pub(super) fn scan(&self, scan: impl FnOnce() -> T) -> Arc<T> {
+        let begun_before = self.begun.load(Ordering::SeqCst);
+        // Read before the lock: a scan that begins while this thread waits for the lock is recent enough.
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(result) = latest.result.as_ref().filter(|_| latest.number > begun_before) {
+            return Arc::clone(result);
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let seen = Arc::new(look());
-        *newest = Newest { number, seen: Some(Arc::clone(&seen)) };
-        seen
+        let result = Arc::new(scan());
+        *latest = LatestScan { number, result: Some(Arc::clone(&result)) };
+        result
     }
 }
 
@@ -50,27 +58,27 @@ mod tests {
     const THREADS: usize = 40;
 
     #[test]
-    fn threads_that_ask_at_the_same_time_share_a_look_that_is_newer_than_their_question() {
-        let (shared, asked, looks) = (SharedLook::new(), AtomicUsize::new(0), AtomicUsize::new(0));
-        let look = || {
-            // The first look lasts until all have asked.
-            while asked.load(Ordering::SeqCst) < THREADS {
+    fn concurrent_callers_share_a_scan_that_began_after_their_calls() {
+        let (shared, waiting, scans) = (SharedScan::new(), AtomicUsize::new(0), AtomicUsize::new(0));
+        let scan = || {
+            // The first scan lasts until all threads have called.
+            while waiting.load(Ordering::SeqCst) < THREADS {
                 thread::yield_now();
             }
-            looks.fetch_add(1, Ordering::SeqCst) + 1
+            scans.fetch_add(1, Ordering::SeqCst) + 1
         };
         thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
-                    let before = looks.load(Ordering::SeqCst);
-                    asked.fetch_add(1, Ordering::SeqCst);
-                    assert!(*shared.look(look) > before);
+                    let before = scans.load(Ordering::SeqCst);
+                    waiting.fetch_add(1, Ordering::SeqCst);
+                    assert!(*shared.scan(scan) > before);
                 });
             }
         });
-        // Two, and one more for each thread that was held up between its two steps.
-        let looks = looks.into_inner();
-        assert!(looks <= THREADS / 4, "{looks} looks");
-        assert_eq!(*shared.look(|| looks + 1), looks + 1, "an old look answers no new question");
+        // Two, and one more for each thread that was preempted between its call and its lock.
+        let scans = scans.into_inner();
+        assert!(scans <= THREADS / 4, "{scans} scans");
+        assert_eq!(*shared.scan(|| scans + 1), scans + 1, "a later call needs a new scan");
     }
 }

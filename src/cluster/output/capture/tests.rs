@@ -1,4 +1,4 @@
-//! Tests of the capture, with pipes whose other ends the tests hold.
+//! Tests of the capture, with pipes whose write ends the tests hold.
 
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write};
@@ -16,7 +16,7 @@ use crate::config::{LOG_LINE_BYTES_MAX, LOG_LINES_QUEUED_MAX};
 
 const NAME: LogName = LogName::Worker { worker: WorkerId(1), job: JobId(2), pid: 3 };
 
-/// Longer than anything here takes; a test that waits so long has failed.
+/// Time limit of a test; exceeding it is a failure.
 const LIMIT: Duration = Duration::from_secs(60);
 
 struct Child {
@@ -26,11 +26,11 @@ struct Child {
     lines: mpsc::Receiver<Captured>,
 }
 
-fn child(scratch: &TestDir) -> Child {
+fn child(dir: &TestDir) -> Child {
     let (out_end, out) = io::pipe().unwrap();
     let (err_end, err) = io::pipe().unwrap();
     let (to, lines) = mpsc::channel(LOG_LINES_QUEUED_MAX);
-    let capture = Capture::start(Some((scratch.path(), NAME)), out_end.into(), err_end.into(), to).unwrap();
+    let capture = Capture::start(Some((dir.path(), NAME)), out_end.into(), err_end.into(), to).unwrap();
     Child { out, err, capture, lines }
 }
 
@@ -38,15 +38,15 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("it ends in time")
 }
 
-fn log(scratch: &TestDir, stream: Stream) -> PathBuf {
-    scratch.join(&NAME.file(stream))
+fn log(dir: &TestDir, stream: Stream) -> PathBuf {
+    dir.join(&NAME.file(stream))
 }
 
-fn text(scratch: &TestDir, stream: Stream) -> String {
-    fs::read_to_string(log(scratch, stream)).unwrap()
+fn text(dir: &TestDir, stream: Stream) -> String {
+    fs::read_to_string(log(dir, stream)).unwrap()
 }
 
-/// All lines of one stream that are still to come.
+/// Collects the remaining lines of one stream.
 async fn rest(lines: &mut mpsc::Receiver<Captured>, stream: Stream) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(captured) = lines.recv().await {
@@ -62,13 +62,13 @@ async fn rest(lines: &mut mpsc::Receiver<Captured>, stream: Stream) -> Vec<Strin
 fn text_of(captured: Captured) -> (Stream, Vec<String>, Option<String>) {
     match captured {
         Captured::Text { stream, lines, unfinished } => (stream, lines, unfinished),
-        Captured::Flushed(_) => panic!("nobody asked"),
+        Captured::Flushed(_) => panic!("a flush without a request"),
     }
 }
 
 #[tokio::test]
-async fn what_a_process_prints_is_in_its_logs_and_sent_on() {
-    let scratch = TestDir::new();
+async fn output_is_written_to_the_logs_and_sent() {
+    let dir = TestDir::new();
     let (out_end, out) = io::pipe().unwrap();
     let (err_end, err) = io::pipe().unwrap();
     let mut process = Command::new("sh")
@@ -79,14 +79,11 @@ async fn what_a_process_prints_is_in_its_logs_and_sent_on() {
         .spawn()
         .unwrap();
     let (to, mut lines) = mpsc::channel(LOG_LINES_QUEUED_MAX);
-    let capture = Capture::start(Some((scratch.path(), NAME)), out_end.into(), err_end.into(), to).unwrap();
+    let capture = Capture::start(Some((dir.path(), NAME)), out_end.into(), err_end.into(), to).unwrap();
     assert!(process.wait().unwrap().success());
     within(capture.finish()).await;
-    assert_eq!(
-        (text(&scratch, Stream::Out), text(&scratch, Stream::Err)),
-        ("one\nlast".into(), "two\n".into())
-    );
-    assert_eq!(fs::metadata(log(&scratch, Stream::Err)).unwrap().mode() & 0o777, 0o600);
+    assert_eq!((text(&dir, Stream::Out), text(&dir, Stream::Err)), ("one\nlast".into(), "two\n".into()));
+    assert_eq!(fs::metadata(log(&dir, Stream::Err)).unwrap().mode() & 0o777, 0o600);
     let mut all = Vec::new();
     while let Some(captured) = lines.recv().await {
         let (stream, lines, _) = text_of(captured);
@@ -99,11 +96,11 @@ async fn what_a_process_prints_is_in_its_logs_and_sent_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_grandchild_that_holds_the_pipe_does_not_keep_the_capture_alive() {
-    let scratch = TestDir::new();
-    let mut child = child(&scratch);
+    let dir = TestDir::new();
+    let mut child = child(&dir);
     child.out.write_all(b"one\ntwo").unwrap();
     within(child.capture.finish()).await;
-    assert_eq!(text(&scratch, Stream::Out), "one\ntwo");
+    assert_eq!(text(&dir, Stream::Out), "one\ntwo");
     assert_eq!(rest(&mut child.lines, Stream::Out).await, ["one", "two"]);
     let error = child.out.write_all(b"three\n").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
@@ -111,8 +108,8 @@ async fn a_grandchild_that_holds_the_pipe_does_not_keep_the_capture_alive() {
 
 #[tokio::test]
 async fn a_grandchild_that_prints_all_the_time_does_not_keep_the_capture_alive() {
-    let scratch = TestDir::new();
-    let Child { mut out, err, capture, lines } = child(&scratch);
+    let dir = TestDir::new();
+    let Child { mut out, err, capture, lines } = child(&dir);
     drop(lines);
     let grandchild = thread::spawn(move || while out.write_all(&[b'x'; 4096]).is_ok() {});
     within(capture.finish()).await;
@@ -122,13 +119,13 @@ async fn a_grandchild_that_prints_all_the_time_does_not_keep_the_capture_alive()
 
 #[tokio::test(start_paused = true)]
 async fn a_long_line_is_cut_for_the_terminal_and_whole_in_the_log() {
-    let scratch = TestDir::new();
-    let mut child = child(&scratch);
+    let dir = TestDir::new();
+    let mut child = child(&dir);
     let long = "x".repeat(LOG_LINE_BYTES_MAX + 1000);
     writeln!(child.out, "{long}").unwrap();
     drop((child.out, child.err));
     within(child.capture.finish()).await;
-    assert_eq!(text(&scratch, Stream::Out), format!("{long}\n"));
+    assert_eq!(text(&dir, Stream::Out), format!("{long}\n"));
     let lines = rest(&mut child.lines, Stream::Out).await;
     assert_eq!(
         lines,
@@ -137,10 +134,10 @@ async fn a_long_line_is_cut_for_the_terminal_and_whole_in_the_log() {
 }
 
 #[tokio::test]
-async fn lines_that_nobody_takes_are_counted_told_and_in_the_log() {
-    let scratch = TestDir::new();
-    let Child { mut out, err, capture, mut lines } = child(&scratch);
-    // One read takes at most as much as a pipe holds: these are more reads than may wait.
+async fn lines_without_a_receiver_are_counted_reported_and_in_the_log() {
+    let dir = TestDir::new();
+    let Child { mut out, err, capture, mut lines } = child(&dir);
+    // A read takes at most the content of a pipe: these are more reads than the queue holds.
     let count = 3 * LOG_LINES_QUEUED_MAX * LOG_READ_BYTES / 1000;
     let printing = spawn_blocking(move || {
         for number in 0..count {
@@ -154,7 +151,7 @@ async fn lines_that_nobody_takes_are_counted_told_and_in_the_log() {
         capture.finish().await;
     };
     let (all, ()) = within(async { tokio::join!(rest(&mut lines, Stream::Out), end) }).await;
-    assert_eq!(fs::metadata(log(&scratch, Stream::Out)).unwrap().len() % 1000, 0);
+    assert_eq!(fs::metadata(log(&dir, Stream::Out)).unwrap().len() % 1000, 0);
 
     let lost: Vec<usize> = all
         .iter()
@@ -169,21 +166,21 @@ async fn lines_that_nobody_takes_are_counted_told_and_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_has_gone_does_not_end_the_log() {
-    let scratch = TestDir::new();
-    let Child { mut out, err, capture, lines } = child(&scratch);
+async fn a_dropped_receiver_does_not_end_the_log() {
+    let dir = TestDir::new();
+    let Child { mut out, err, capture, lines } = child(&dir);
     drop(lines);
     out.write_all(b"one\n").unwrap();
     drop((out, err));
     within(capture.finish()).await;
-    assert_eq!(text(&scratch, Stream::Out), "one\n");
+    assert_eq!(text(&dir, Stream::Out), "one\n");
 }
 
 #[tokio::test]
-async fn a_full_disk_keeps_no_line_from_the_terminal() {
-    let scratch = TestDir::new();
-    symlink("/dev/full", log(&scratch, Stream::Out)).unwrap();
-    let Child { mut out, err, capture, mut lines } = child(&scratch);
+async fn a_full_disk_delays_no_line_to_the_receiver() {
+    let dir = TestDir::new();
+    symlink("/dev/full", log(&dir, Stream::Out)).unwrap();
+    let Child { mut out, err, capture, mut lines } = child(&dir);
     for number in 0..3 {
         writeln!(out, "{number}").unwrap();
         let captured = within(lines.recv()).await.unwrap();
@@ -194,9 +191,9 @@ async fn a_full_disk_keeps_no_line_from_the_terminal() {
 }
 
 #[tokio::test]
-async fn a_log_goes_on_when_a_full_disk_has_room_again() {
-    let scratch = TestDir::new();
-    let disk = log(&scratch, Stream::Out);
+async fn a_log_continues_when_a_full_disk_has_room_again() {
+    let dir = TestDir::new();
+    let disk = log(&dir, Stream::Out);
     symlink("/dev/full", &disk).unwrap();
     let warned = Arc::new(AtomicBool::new(false));
     let (chunks, received) = mpsc::channel(1);
@@ -212,29 +209,29 @@ async fn a_log_goes_on_when_a_full_disk_has_room_again() {
     chunks.send(Bytes::from_static(b"three\n")).await.unwrap();
     drop(chunks);
     within(writing).await.unwrap();
-    let text = text(&scratch, Stream::Out);
-    assert!(text.starts_with("... 8 bytes with 2 ends of lines are missing here: "), "{text}");
+    let text = text(&dir, Stream::Out);
+    assert!(text.starts_with("... 8 bytes with 2 newlines are missing here: "), "{text}");
     assert!(text.ends_with("\nthree\n") && text.lines().count() == 2, "{text}");
-    // The next full disk is told again.
+    // The next failure is logged again.
     assert!(!warned.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
-async fn a_process_that_prints_nothing_leaves_no_file() {
-    let scratch = TestDir::new();
-    let Child { mut out, err, capture, .. } = child(&scratch);
+async fn a_stream_without_output_leaves_no_file() {
+    let dir = TestDir::new();
+    let Child { mut out, err, capture, .. } = child(&dir);
     out.write_all(b"one\n").unwrap();
     drop((out, err));
     within(capture.finish()).await;
-    let files: Vec<_> = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files, [log(&scratch, Stream::Out)]);
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files, [log(&dir, Stream::Out)]);
 }
 
 #[tokio::test]
-async fn a_directory_that_is_gone_keeps_no_line_from_the_terminal() {
-    let scratch = TestDir::new();
-    fs::remove_dir(scratch.path()).unwrap();
-    let Child { mut out, err, capture, mut lines } = child(&scratch);
+async fn a_removed_directory_delays_no_line_to_the_receiver() {
+    let dir = TestDir::new();
+    fs::remove_dir(dir.path()).unwrap();
+    let Child { mut out, err, capture, mut lines } = child(&dir);
     out.write_all(b"one\n").unwrap();
     drop((out, err));
     within(capture.finish()).await;
@@ -242,12 +239,12 @@ async fn a_directory_that_is_gone_keeps_no_line_from_the_terminal() {
 }
 
 #[tokio::test]
-async fn a_disk_that_stands_still_holds_up_neither_the_process_nor_its_lines() {
-    let scratch = TestDir::new();
-    // To open a pipe that nobody reads takes until somebody does.
-    let disk = log(&scratch, Stream::Out);
+async fn a_blocked_disk_delays_neither_the_process_nor_its_lines() {
+    let dir = TestDir::new();
+    // Opening a FIFO for writing blocks until it has a reader.
+    let disk = log(&dir, Stream::Out);
     mknodat(CWD, &disk, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let Child { mut out, err, capture, mut lines } = child(&scratch);
+    let Child { mut out, err, capture, mut lines } = child(&dir);
     let count = 4 * LOG_READS_QUEUED_MAX * LOG_READ_BYTES / 1000;
     let printing = spawn_blocking(move || {
         for number in 0..count {
@@ -268,7 +265,7 @@ async fn a_disk_that_stands_still_holds_up_neither_the_process_nor_its_lines() {
     within(capture.finish()).await;
     let log = within(log).await.unwrap();
     let notice = log.lines().find_map(|line| line.strip_prefix("... ")?.split_once(" bytes are missing"));
-    // What was missed last is told if there is room for it by then.
+    // The last loss is reported only if the queue has room for it.
     if let Some((missing, _)) = notice {
         let missing: usize = missing.parse().unwrap();
         assert!(missing > 0 && missing < count * 1000);
@@ -277,9 +274,9 @@ async fn a_disk_that_stands_still_holds_up_neither_the_process_nor_its_lines() {
 }
 
 #[tokio::test]
-async fn the_state_of_a_progress_bar_is_shown_and_changes() {
-    let scratch = TestDir::new();
-    let Child { mut out, err, capture, mut lines } = child(&scratch);
+async fn each_state_of_a_progress_bar_is_shown() {
+    let dir = TestDir::new();
+    let Child { mut out, err, capture, mut lines } = child(&dir);
     for percent in ["1 %", "50 %"] {
         write!(out, "\r{percent}").unwrap();
         let shown = text_of(within(lines.recv()).await.unwrap());
@@ -292,11 +289,11 @@ async fn the_state_of_a_progress_bar_is_shown_and_changes() {
 }
 
 #[tokio::test]
-async fn a_bar_that_never_rests_is_shown_meanwhile() {
-    let scratch = TestDir::new();
-    let Child { mut out, err, capture, mut lines } = child(&scratch);
+async fn a_bar_that_never_pauses_is_shown_meanwhile() {
+    let dir = TestDir::new();
+    let Child { mut out, err, capture, mut lines } = child(&dir);
     let printing = thread::spawn(move || while out.write_all(b"\r1 %").is_ok() {});
-    // A read may end within what is printed.
+    // A read may end in the middle of a write.
     let shown = text_of(within(lines.recv()).await.unwrap()).2.unwrap();
     assert!("1 %".starts_with(&shown), "{shown}");
     within(capture.finish()).await;
@@ -305,9 +302,9 @@ async fn a_bar_that_never_rests_is_shown_meanwhile() {
 }
 
 #[tokio::test]
-async fn who_flushes_gets_all_that_was_printed_before() {
-    let scratch = TestDir::new();
-    let Child { mut out, err, capture, mut lines } = child(&scratch);
+async fn a_flush_returns_everything_printed_before() {
+    let dir = TestDir::new();
+    let Child { mut out, err, capture, mut lines } = child(&dir);
     let flusher = capture.flusher();
     for round in 0..100 {
         write!(out, "{round}\nbegun").unwrap();
@@ -339,7 +336,7 @@ async fn who_flushes_gets_all_that_was_printed_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_there_is_no_log_a_process_waits_until_its_lines_are_taken() {
+async fn without_a_log_a_process_waits_until_its_lines_are_received() {
     let (out_end, mut out) = io::pipe().unwrap();
     let (err_end, err) = io::pipe().unwrap();
     let (to, mut lines) = mpsc::channel(1);
@@ -349,7 +346,7 @@ async fn where_there_is_no_log_a_process_waits_until_its_lines_are_taken() {
             writeln!(out, "{number}").unwrap();
         }
     });
-    // It is behind for longer than it may be where there is a log.
+    // Longer than the delay that a process with a log can suffer.
     tokio::time::sleep(2 * LOG_STALL_MAX).await;
     let (all, ()) = within(async {
         tokio::join!(rest(&mut lines, Stream::Out), async {

@@ -1,4 +1,4 @@
-//! Who goes to a desk.
+//! Client of the token RPC.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -22,8 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
-    binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, Enrolled, Returned, SERVER, TokenReply, TokenRequest,
+    VERSION, binding,
 };
 use super::{Endpoint, TokenRpcError, frames};
 use crate::cluster::dial::first_to_answer;
@@ -35,91 +35,99 @@ use crate::config::{
 use crate::id::HostUid;
 use crate::transport::{Credentials, TOKEN_RPC_ALPN, explain, explained};
 
-/// A connection to a desk on which both sides have proved themselves.
+/// Connection of the token RPC on which both sides are authenticated.
 pub struct TokenRpcClient {
     stream: TlsStream<TcpStream>,
 }
 
-/// What a process has once it is enrolled.
+/// Result of a process's enrolment.
 #[derive(Clone, Debug)]
 pub(crate) struct Enrolment {
-    /// What it shows to others.
+    /// Credentials of the process's hosts.
     pub credentials: Credentials,
-    /// The head, in its present life; its address is that of the desk.
+    /// Present incarnation of the head; its address is the dialled one.
     pub head: HostUid,
-    /// What the cluster is called.
+    /// Name of the cluster.
     pub cluster: String,
 }
 
 impl TokenRpcClient {
-    /// Goes to the first of several addresses at which there is such a desk, perhaps with a certificate to show;
-    /// gives which one it is.
+    /// Connects to the first address that answers and returns it with the client. A member presents its
+    /// `credentials` in the TLS handshake.
     ///
     /// # Errors
     ///
-    /// [`TokenRpcError::NoneOf`] if there is none; the one error if there is one address.
+    /// [`TokenRpcError::NoneOf`] if every address failed; with one address, its error.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes all connections.
     pub(crate) async fn connect_any(
-        who: Option<&Credentials>,
+        credentials: Option<&Credentials>,
         addresses: &[SocketAddr],
-        desk: Endpoint,
+        endpoint: Endpoint,
         token: &Token,
     ) -> Result<(SocketAddr, Self), TokenRpcError> {
-        let found = first_to_answer(addresses, |address| Self::connect_as(who, address, desk, token)).await;
+        let found =
+            first_to_answer(addresses, |address| Self::connect_as(credentials, address, endpoint, token))
+                .await;
         found.map_err(|mut attempts| match attempts.len() {
             1 => attempts.remove(0),
             _ => TokenRpcError::NoneOf { attempts },
         })
     }
 
-    /// Goes to a desk of the token's cluster, perhaps with a certificate of the cluster to show.
+    /// Connects to one address of the token's cluster. A member presents its `credentials` in the TLS handshake.
     ///
     /// # Errors
     ///
-    /// [`TokenRpcError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's, or
-    /// the certificate is not taken.
+    /// [`TokenRpcError`] if no server answers, it belongs to another cluster, the token's secret is not the
+    /// cluster's, or the server rejects the certificate.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
     pub(crate) async fn connect_as(
-        who: Option<&Credentials>,
+        credentials: Option<&Credentials>,
         address: SocketAddr,
-        desk: Endpoint,
+        endpoint: Endpoint,
         token: &Token,
     ) -> Result<Self, TokenRpcError> {
-        let role = desk.role();
+        let role = endpoint.role();
         let failed = |error| TokenRpcError::Connect { role, address, error: explained(error) };
-        let late = |within| TokenRpcError::TimedOut { role, address, within };
-        // A member that comes back dials anew before the kernel would send its lost SYN again.
-        let patience = if who.is_some() { REJOIN_BACKOFF_MAX } else { CONNECT_TIMEOUT };
-        let connecting = timeout(patience, TcpStream::connect(address)).await;
-        let stream = connecting.map_err(|_| late(patience))?.map_err(failed)?;
-        let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(who, stream, address, desk, token)).await;
-        opening.map_err(|_| late(HANDSHAKE_TIMEOUT))?
+        let timed_out = |within| TokenRpcError::TimedOut { role, address, within };
+        // The kernel repeats a lost SYN after 1 s, then after 2 s and 4 s more. A rejoining member gives up after
+        // a second and dials again, so these gaps do not add up to more than its lease.
+        let connect_timeout = if credentials.is_some() { REJOIN_BACKOFF_MAX } else { CONNECT_TIMEOUT };
+        let connecting = timeout(connect_timeout, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|_| timed_out(connect_timeout))?.map_err(failed)?;
+        let opening =
+            timeout(HANDSHAKE_TIMEOUT, Self::open(credentials, stream, address, endpoint, token)).await;
+        opening.map_err(|_| timed_out(HANDSHAKE_TIMEOUT))?
     }
 
     async fn open(
-        who: Option<&Credentials>,
+        credentials: Option<&Credentials>,
         mut stream: TcpStream,
         address: SocketAddr,
-        desk: Endpoint,
+        endpoint: Endpoint,
         token: &Token,
     ) -> Result<Self, TokenRpcError> {
-        let role = desk.role();
+        let role = endpoint.role();
         let failed = |error| TokenRpcError::Connect { role, address, error };
         stream.set_nodelay(true).map_err(failed)?;
-        stream.write_all(&desk.route().preamble()).await.map_err(failed)?;
-        let shown = who.map(Credentials::client_cert_resolver);
-        let config = config(*token.authority(), shown).map_err(|error| failed(io::Error::other(error)))?;
+        stream.write_all(&endpoint.route().preamble()).await.map_err(failed)?;
+        let cert_resolver = credentials.map(Credentials::client_cert_resolver);
+        let config =
+            config(*token.authority(), cert_resolver).map_err(|error| failed(io::Error::other(error)))?;
+        // The certificate is issued for the role, not for an address: any address that the user gives for the
+        // head is as good as another.
         let name = ServerName::try_from(role.name()).map_err(|error| failed(io::Error::other(error)))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let mut stream = connected.map_err(|error| connect_error(desk, address, error))?;
+        let mut stream = connected.map_err(|error| connect_error(endpoint, address, error))?;
         let binding =
             binding(stream.get_ref().1).map_err(|error| TokenRpcError::Broken(error.to_string()))?;
+        // The client proves itself first: a server shows no proof, and does no work, for a peer without the token.
         let opening = AuthRequest { version: VERSION, proof: token.prove(CLIENT, &binding).to_vec() };
         frames::write(&mut stream, &opening, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await?;
         match frames::read(&mut stream, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await? {
@@ -130,50 +138,50 @@ impl TokenRpcClient {
                 let why = "it does not know the token's secret".to_owned();
                 Err(TokenRpcError::NotCertified { role, address, why })
             }
-            Some(AuthReply::Refused(Refusal::Secret)) => Err(TokenRpcError::WrongSecret),
-            Some(AuthReply::Refused(Refusal::Version { ours: theirs })) => {
+            Some(AuthReply::Refused(AuthRefusal::Secret)) => Err(TokenRpcError::WrongSecret),
+            Some(AuthReply::Refused(AuthRefusal::Version { ours: theirs })) => {
                 Err(TokenRpcError::Version { theirs, ours: VERSION })
             }
-            Some(AuthReply::Refused(Refusal::Busy)) => Err(TokenRpcError::Busy),
+            Some(AuthReply::Refused(AuthRefusal::Busy)) => Err(TokenRpcError::Busy),
             None => Err(TokenRpcError::ConnectionClosed { role, address }),
         }
     }
 
-    /// Has this process certified as what it claims to be: an agent or a driver.
+    /// Requests a certificate for what this process claims to be: an agent or a driver.
     ///
     /// # Errors
     ///
-    /// [`TokenRpcError`] if the desk does not do that, or the connection breaks.
+    /// [`TokenRpcError`] if the server rejects the request, or the connection breaks.
     ///
     /// # Cancel safety
     ///
-    /// The client is of no use after the future was dropped.
+    /// The client cannot be used after the future was dropped.
     pub(crate) async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, TokenRpcError> {
-        let request = CertificateRequest::new()?;
-        let ask: TokenRequest<()> =
-            TokenRequest::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
-        match self.exchange::<(), ()>(&ask).await? {
+        let certificate = CertificateRequest::new()?;
+        let request: TokenRequest<()> =
+            TokenRequest::Enrol { csr: certificate.csr().to_vec(), claims: claims.clone() };
+        match self.exchange::<(), ()>(&request).await? {
             TokenReply::Enrolled(Enrolled { chain, head, cluster }) => {
-                Ok(Enrolment { credentials: request.credentials(chain)?, head, cluster })
+                Ok(Enrolment { credentials: certificate.credentials(chain)?, head, cluster })
             }
             TokenReply::Returned(_) | TokenReply::Stale | TokenReply::Service(()) => Err(unexpected_reply()),
             TokenReply::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
-    /// Has this process taken back as what it claims to be, with the certificate that it has shown. Nothing is
-    /// signed for that. `None` if that certificate does not do.
+    /// Rejoins as what this process claims to be, with the certificate presented in the handshake. The head signs
+    /// nothing. `None` if the head wants the process to enrol again.
     ///
     /// # Errors
     ///
-    /// [`TokenRpcError`] if the desk does not do that, or the connection breaks.
+    /// [`TokenRpcError`] if the server rejects the request, or the connection breaks.
     ///
     /// # Cancel safety
     ///
-    /// The client is of no use after the future was dropped.
+    /// The client cannot be used after the future was dropped.
     pub(crate) async fn rejoin(&mut self, claims: &Claims) -> Result<Option<Returned>, TokenRpcError> {
-        let ask: TokenRequest<()> = TokenRequest::Return { claims: claims.clone() };
-        match self.exchange::<(), ()>(&ask).await? {
+        let request: TokenRequest<()> = TokenRequest::Return { claims: claims.clone() };
+        match self.exchange::<(), ()>(&request).await? {
             TokenReply::Returned(returned) => Ok(Some(returned)),
             TokenReply::Stale => Ok(None),
             TokenReply::Enrolled(_) | TokenReply::Service(()) => Err(unexpected_reply()),
@@ -181,15 +189,15 @@ impl TokenRpcClient {
         }
     }
 
-    /// Asks, and waits for the reply.
+    /// Sends a request and waits for the reply.
     ///
     /// # Errors
     ///
-    /// [`TokenRpcError`] if the desk does not understand, or the connection breaks.
+    /// [`TokenRpcError`] if the server does not know the request, or the connection breaks.
     ///
     /// # Cancel safety
     ///
-    /// The client is of no use after the future was dropped. What was asked for may be done all the same.
+    /// The client cannot be used after the future was dropped. The request may be carried out nevertheless.
     pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
         &mut self,
         request: &Q,
@@ -203,21 +211,21 @@ impl TokenRpcClient {
 
     async fn exchange<Q: Serialize, A: DeserializeOwned>(
         &mut self,
-        ask: &TokenRequest<Q>,
+        request: &TokenRequest<Q>,
     ) -> Result<TokenReply<A>, TokenRpcError> {
-        frames::write(&mut self.stream, ask, TOKEN_RPC_REQUEST_BYTES_MAX).await?;
-        let answer = frames::read(&mut self.stream, TOKEN_RPC_REPLY_BYTES_MAX).await?;
-        answer.ok_or_else(|| TokenRpcError::Broken("it was closed before the reply".to_owned()))
+        frames::write(&mut self.stream, request, TOKEN_RPC_REQUEST_BYTES_MAX).await?;
+        let reply = frames::read(&mut self.stream, TOKEN_RPC_REPLY_BYTES_MAX).await?;
+        reply.ok_or_else(|| TokenRpcError::Broken("the server closed it before the reply".to_owned()))
     }
 }
 
 fn unexpected_reply() -> TokenRpcError {
-    TokenRpcError::Broken("the reply is to something else".to_owned())
+    TokenRpcError::Broken("the reply does not match the request".to_owned())
 }
 
-/// Why there is no TLS with a desk.
-fn connect_error(desk: Endpoint, address: SocketAddr, error: io::Error) -> TokenRpcError {
-    let role = desk.role();
+/// Classifies the failure of a TLS handshake by blame: network, wrong cluster, or wrong certificate.
+fn connect_error(endpoint: Endpoint, address: SocketAddr, error: io::Error) -> TokenRpcError {
+    let role = endpoint.role();
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match (tls, error.kind()) {
         (Some(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)), _) => {
@@ -236,9 +244,10 @@ fn connect_error(desk: Endpoint, address: SocketAddr, error: io::Error) -> Token
     }
 }
 
+/// TLS configuration of one connection: TLS 1.3 only, the server pinned by the authority's key digest.
 pub(in crate::cluster) fn config(
     authority: KeyDigest,
-    shown: Option<Arc<dyn ResolvesClientCert>>,
+    cert_resolver: Option<Arc<dyn ResolvesClientCert>>,
 ) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let pinned = Arc::new(Pinned { authority, provider: Arc::clone(&provider) });
@@ -246,17 +255,20 @@ pub(in crate::cluster) fn config(
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(pinned);
-    let mut config = match shown {
-        Some(shown) => config.with_client_cert_resolver(shown),
+    let mut config = match cert_resolver {
+        Some(resolver) => config.with_client_cert_resolver(resolver),
         None => config.with_no_client_auth(),
     };
+    // ALPN separates the token RPC from a host's session behind the same port.
     config.alpn_protocols = vec![TOKEN_RPC_ALPN.to_vec()];
+    // The preamble has chosen the server; the name is that of a role and would mean nothing to a network.
     config.enable_sni = false;
+    // The configuration serves one connection, so a stored session would never be resumed.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// Trusts what the authority with this key has signed, and nothing else.
+/// Certificate verifier that trusts the one authority whose key has this digest.
 #[derive(Debug)]
 struct Pinned {
     authority: KeyDigest,
@@ -274,12 +286,12 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, TlsError> {
         let authority =
             intermediates.iter().find(|it| digest_of_authority(it) == Some(self.authority)).ok_or(
-                // What only this verifier says, so that it can be told apart.
+                // No other step yields this error, so `connect_error` can recognise a server of another cluster.
                 TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure),
             )?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
-        // From here on it is what any client does that has the authority's certificate.
+        // With the pinned authority as the only root, the rest is the standard chain verification of WebPKI.
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
             .build()
             .map_err(|error| {
@@ -315,6 +327,6 @@ impl ServerCertVerifier for Pinned {
 
 impl fmt::Debug for TokenRpcClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeskClient").field("at", &self.stream.get_ref().0.peer_addr()).finish()
+        f.debug_struct("TokenRpcClient").field("at", &self.stream.get_ref().0.peer_addr()).finish()
     }
 }

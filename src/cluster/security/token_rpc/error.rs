@@ -1,4 +1,4 @@
-//! Why somebody is not served at a desk.
+//! Errors of a token RPC.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,99 +11,99 @@ use crate::cluster::security::RequestError;
 use crate::observe::Chain;
 use crate::transport::{CredentialsError, Role};
 
-/// Nothing came of a visit to a desk.
+/// Failure of a token RPC.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TokenRpcError {
-    /// Nobody answers at the address.
+    /// The connection was refused or failed.
     #[error("cannot connect to the {role} at {address}: {error}; check the address, and that it runs")]
     Connect {
-        /// Who was wanted.
+        /// Role of the server that was dialled.
         role: Role,
-        /// Where.
+        /// Dialled address.
         address: SocketAddr,
-        /// The operating system's words.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// Somebody is there and does not answer.
+    /// The server accepted the connection but did not answer in time.
     #[error("the {role} at {address} did not answer within {within:?}; check the address, and its log")]
     TimedOut {
-        /// Who was wanted.
+        /// Role of the server that was dialled.
         role: Role,
-        /// Where.
+        /// Dialled address.
         address: SocketAddr,
-        /// How long it had.
+        /// Timeout.
         within: Duration,
     },
-    /// Somebody was there and went.
+    /// The server closed the connection before it answered.
     #[error(
-        "{address} closed the connection: no {role} is there, or it has too much to do; check the address, and \
+        "{address} closed the connection: no {role} is there, or it is overloaded; check the address, and \
          its log"
     )]
     ConnectionClosed {
-        /// Who was wanted.
+        /// Role of the server that was dialled.
         role: Role,
-        /// Where.
+        /// Dialled address.
         address: SocketAddr,
     },
-    /// The token is another cluster's.
+    /// The token belongs to another cluster.
     #[error(
         "the {role} at {address} belongs to another cluster than the token; check the address, or take the token \
          of the cluster that is there"
     )]
     OtherCluster {
-        /// Who was wanted.
+        /// Role of the server that was dialled.
         role: Role,
-        /// Where.
+        /// Dialled address.
         address: SocketAddr,
     },
-    /// Whoever answers cannot show that it is whom it should be.
-    #[error("what answers at {address} is no {role} of the token's cluster: {why}")]
+    /// The server could not prove that it has the role that the client dialled.
+    #[error("the server at {address} is no {role} of the token's cluster: {why}")]
     NotCertified {
-        /// Who was wanted.
+        /// Role of the server that was dialled.
         role: Role,
-        /// Where.
+        /// Dialled address.
         address: SocketAddr,
-        /// What is wrong with it.
+        /// Reason of the failed verification.
         why: String,
     },
-    /// The token has the authority's digest, and not the secret that the cluster has now.
+    /// The token names the right authority, but its secret is not the cluster's present one.
     #[error("the token's secret is not this cluster's; take the token that its head has now")]
     WrongSecret,
-    /// The desk speaks another version.
+    /// The server speaks another version of the token RPC.
     #[error(
-        "the desk speaks version {theirs} of its protocol and this process version {ours}; run the same release on \
-         both"
+        "the server speaks version {theirs} of the token RPC and this process version {ours}; run the same release \
+         on both"
     )]
     Version {
-        /// The desk's.
+        /// Version of the server.
         theirs: u16,
-        /// This build's.
+        /// Version of this build.
         ours: u16,
     },
-    /// The desk has too many visitors.
-    #[error("the desk serves as many as it can; try again")]
+    /// The server has reached its connection limit.
+    #[error("the server has reached its limit of connections; try again")]
     Busy,
-    /// The desk does not do what was asked.
+    /// The server rejected the request.
     #[error("{text}")]
     Refused {
-        /// Why, in its words.
+        /// Reason, as the server reported it.
         text: String,
     },
-    /// The connection broke before the reply was there; what was asked for may have been done.
-    #[error("the connection to the desk broke: {0}")]
+    /// The connection broke before the reply arrived; the request may have been carried out.
+    #[error("the connection of the token RPC broke: {0}")]
     Broken(String),
-    /// The name stands for several addresses, and none of them will do.
+    /// The name resolves to several addresses, and every one of them failed.
     #[error("none of {} addresses will do: {}", attempts.len(), each(attempts))]
     NoneOf {
-        /// What became of each.
+        /// Error of each address, in the order in which the attempts failed.
         attempts: Vec<Self>,
     },
-    /// No key could be made.
+    /// No key pair could be generated.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The certificate that was issued is of no use.
-    #[error("the certificate that was issued is of no use: {0}")]
+    /// The issued certificate cannot be used.
+    #[error("the issued certificate cannot be used: {0}")]
     Credentials(CredentialsError),
 }
 
@@ -114,11 +114,14 @@ impl From<CredentialsError> for TokenRpcError {
 }
 
 impl TokenRpcError {
-    /// Whether another attempt would end in the same way.
+    /// Reports that a retry would fail in the same way.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
+            // A retry of the whole name makes sense as long as one of its addresses may still answer.
             Self::NoneOf { attempts } => attempts.iter().all(Self::is_final),
+            // The network, a restart of the server or its load: these pass. Everything else has to be changed by
+            // the operator.
             Self::Connect { .. }
             | Self::TimedOut { .. }
             | Self::ConnectionClosed { .. }

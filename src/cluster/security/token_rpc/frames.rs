@@ -1,4 +1,4 @@
-//! Frames at a desk: four bytes of length, and a message in MessagePack.
+//! Frames of the token RPC: a length of four bytes, big-endian, and a message in MessagePack.
 
 use std::io::{self, ErrorKind};
 
@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::wire::{self, EncodeError, Encoded};
 
-/// A frame cannot be read or written.
+/// Failure to read or write a frame.
 #[derive(Debug, Error)]
 pub(in crate::cluster) enum TokenRpcFrameError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("a message has {bytes} bytes, and the limit is {limit}")]
     TooLong { bytes: usize, limit: usize },
-    /// The frame was whole; the next may be read.
+    /// The frame was complete but its message cannot be decoded; the next frame can be read.
     #[error("a message is not understood: {0}")]
     Undecodable(String),
     #[error("a message cannot be encoded: {0}")]
@@ -32,7 +32,7 @@ impl From<EncodeError> for TokenRpcFrameError {
     }
 }
 
-/// Reads the next message; `None` at the end.
+/// Reads the next message; `None` if the peer closed the stream between two frames.
 pub(in crate::cluster) async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
@@ -45,7 +45,8 @@ pub(in crate::cluster) async fn read<T: DeserializeOwned>(
     if bytes > limit {
         return Err(TokenRpcFrameError::TooLong { bytes, limit });
     }
-    // Memory is had as bytes come, and not because somebody announces them.
+    // The buffer grows with the bytes received: an unauthenticated peer that announces a long frame and sends
+    // nothing must not make this process allocate it.
     let mut frame = Vec::new();
     if stream.take(bytes as u64).read_to_end(&mut frame).await? < bytes {
         return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
@@ -54,12 +55,13 @@ pub(in crate::cluster) async fn read<T: DeserializeOwned>(
     wire::decode(body).map(Some).map_err(|error| TokenRpcFrameError::Undecodable(error.to_string()))
 }
 
-/// Writes a message.
+/// Writes one message and flushes the stream.
 pub(in crate::cluster) async fn write<T: Serialize>(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &T,
     limit: usize,
 ) -> Result<(), TokenRpcFrameError> {
+    // The length prefix has 32 bits; the conversion below cannot truncate.
     let limit = limit.min(u32::MAX as usize);
     let frame = wire::encode(message, limit, |body| {
         let length = body.message.len() as u32;
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_is_neither_read_nor_written() {
+    async fn message_beyond_the_limit_is_neither_read_nor_written() {
         let mut out = Vec::new();
         let error = write(&mut out, &"hello, world", 5).await.unwrap_err();
         assert!(matches!(error, TokenRpcFrameError::TooLong { bytes: 13, limit: 5 }), "{error}");
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_cut_off_or_not_understood_is_an_error() {
+    async fn truncated_or_malformed_frame_is_an_error() {
         assert!(matches!(read::<u32>(&mut &[0, 0, 0, 9, 1][..], 16).await, Err(TokenRpcFrameError::Io(_))));
         let mut bytes = &[0, 0, 0, 1, 0xc1, 0, 0, 0, 1, 7][..];
         assert!(matches!(read::<u32>(&mut bytes, 16).await, Err(TokenRpcFrameError::Undecodable(_))));

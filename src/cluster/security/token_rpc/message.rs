@@ -1,4 +1,4 @@
-//! What is said at a desk, in MessagePack; each message in a frame of its own.
+//! Messages of the token RPC, in MessagePack, each in a frame of its own.
 
 use rustls::ConnectionCommon;
 use serde::{Deserialize, Serialize};
@@ -9,63 +9,65 @@ use crate::id::HostUid;
 /// Version of the token RPC.
 pub(in crate::cluster) const VERSION: u16 = 2;
 
-/// Each side's proof has a label of its own, so that none can be sent back.
+// The labels below are part of the protocol: they stay as they are when the code renames things.
+
+/// HMAC label of the client's proof. The labels of the two sides differ, so a proof cannot be reflected.
 pub(in crate::cluster) const CLIENT: &[u8] = b"roadshow desk client";
-/// The server's.
+/// HMAC label of the server's proof.
 pub(in crate::cluster) const SERVER: &[u8] = b"roadshow desk server";
 
-/// What stands for a connection under TLS, and cannot be had for another (RFC 8446, section 7.5).
+/// Channel binding of a TLS connection: its exported keying material (RFC 8446, section 7.5).
 pub(in crate::cluster) fn binding<Side>(
     connection: &ConnectionCommon<Side>,
 ) -> Result<[u8; 32], rustls::Error> {
     connection.export_keying_material([0; 32], b"EXPORTER-roadshow-desk", None)
 }
 
-/// The client's first word.
+/// First message of the client.
 #[derive(Serialize, Deserialize)]
 pub(in crate::cluster) struct AuthRequest {
     pub(in crate::cluster) version: u16,
     pub(in crate::cluster) proof: Vec<u8>,
 }
 
-/// What it leads to.
+/// Reply to [`AuthRequest`].
 #[derive(Serialize, Deserialize)]
 pub(in crate::cluster) enum AuthReply {
     Welcome { proof: Vec<u8> },
-    Refused(Refusal),
+    Refused(AuthRefusal),
 }
 
-/// Why the client is not served.
+/// Reason for which the server rejects an authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::cluster) enum Refusal {
-    /// Its proof does not hold.
+pub(in crate::cluster) enum AuthRefusal {
+    /// The client's proof does not verify.
     Secret,
-    /// It speaks another version.
+    /// The client speaks another version.
     Version { ours: u16 },
-    /// There are too many others.
+    /// The server has reached its connection limit.
     Busy,
 }
 
-/// What a client that has proved itself wants.
+/// Request of an authenticated client.
 #[derive(Serialize, Deserialize)]
 pub(in crate::cluster) enum TokenRequest<Q> {
     Enrol {
         csr: Vec<u8>,
         claims: Claims,
     },
-    /// To be taken back with the certificate that it has shown.
+    /// Rejoin with the certificate that the client presented in the TLS handshake.
     Return {
         claims: Claims,
     },
     Service(Q),
 }
 
-/// What it gets.
+/// Reply to a [`TokenRequest`].
 #[derive(Serialize, Deserialize)]
 pub(in crate::cluster) enum TokenReply<A> {
     Enrolled(Enrolled),
     Returned(Returned),
-    /// The certificate that was shown does not do, if there was one: another is needed.
+    /// The client presented no certificate, or one that is not fresh: it must enrol.
     Stale,
     Service(A),
     Refused {
@@ -73,22 +75,22 @@ pub(in crate::cluster) enum TokenReply<A> {
     },
 }
 
-/// What a process that was enrolled gets.
+/// Result of an enrolment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Enrolled {
-    /// Its certificate and the authority's, in DER.
+    /// Certificates of the process and of the authority, in DER.
     pub chain: Vec<Vec<u8>>,
-    /// The head, in its present life.
+    /// Present incarnation of the head.
     pub head: HostUid,
-    /// What the cluster is called.
+    /// Name of the cluster.
     pub cluster: String,
 }
 
-/// What a process that comes back gets: it goes on with the certificate that it has.
+/// Result of a rejoin: the process continues with the certificate that it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Returned {
-    /// The head, in its present life.
+    /// Present incarnation of the head.
     pub head: HostUid,
-    /// What the cluster is called.
+    /// Name of the cluster.
     pub cluster: String,
 }

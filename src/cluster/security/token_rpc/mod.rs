@@ -1,10 +1,18 @@
-//! A desk: where somebody who has the cluster's token and no certificate is served, over TLS.
+//! Token RPC: requests authenticated by the cluster's token, over TLS, for peers that have no certificate yet.
 //!
-//! A head's desk enrols processes and answers operators, an agent's answers operators about its node. The
-//! server shows its certificate, and the client holds it against the authority that its token names; then
-//! each proves to the other that it knows the token's secret. Both proofs are bound to this connection,
-//! by what TLS exports for it, and are of no use on any other. Behind them a request follows the reply to
-//! the one before. Knows nothing of what is asked and answered ([`TokenService`]).
+//! The head's endpoint enrols processes and serves operators; an agent's endpoint serves operators of its node.
+//!
+//! ```text
+//! client                                        server
+//!   | --- preamble (route), TLS 1.3 handshake --> |  client pins the authority's key digest from the token
+//!   | --- AuthRequest { version, proof } -------> |  HMAC over the TLS exporter value
+//!   | <-- AuthReply::Welcome { proof } ---------- |  each direction has its own label
+//!   | --- TokenRequest -------------------------> |
+//!   | <-- TokenReply ---------------------------- |  requests follow one another, one in flight
+//! ```
+//!
+//! Both proofs are bound to the connection by the TLS exporter, so a proof is useless on any other connection.
+//! The module knows nothing of the requests that a `TokenService` handles.
 
 pub(in crate::cluster) mod client;
 mod error;
@@ -19,17 +27,17 @@ pub(crate) use message::{Enrolled, Returned};
 
 use crate::transport::{Role, Route};
 
-/// Whose desk it is.
+/// Process that serves the token RPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Endpoint {
-    /// The head's.
+    /// The head.
     Head,
-    /// That of the agent whose address it is.
+    /// The agent that listens at the dialled address.
     Agent,
 }
 
 impl Endpoint {
-    /// What its certificate has to say.
+    /// Role that the server's certificate must have.
     fn role(self) -> Role {
         match self {
             Self::Head => Role::Head,

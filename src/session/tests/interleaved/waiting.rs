@@ -1,19 +1,19 @@
-//! Senders that wait for room, among all else that happens.
+//! Senders that wait for capacity, amid all other steps.
 
 use super::*;
 use crate::session::{Waiter, WaiterId};
 
-/// A one-way message whose sender has lined up.
+/// A one-way message whose sender waits.
 pub(super) struct Waiting {
-    place: WaiterId,
+    id: WaiterId,
     number: Number,
     padding: usize,
-    /// Whether its sender was woken since it lined up.
+    /// Set once its sender was woken.
     woken: bool,
 }
 
 impl World {
-    /// A sender that can wait tells, or lines up.
+    /// Sends a tell, or lets its sender wait.
     pub(super) fn tell_or_line_up(&mut self, side: usize, padding: usize, spares_queue: bool) {
         self.last += 1;
         let (number, side) = (self.last, &mut self.sides[side]);
@@ -24,43 +24,43 @@ impl World {
                 Err(frame_bytes) => frame_bytes,
             },
         };
-        let place = side.session.line_up(TARGET, Waiter { frame_bytes, is_call: false, spares_queue }, None);
-        side.waiting.push(Waiting { place, number, padding, woken: false });
+        let id = side.session.line_up(TARGET, Waiter { frame_bytes, is_call: false, spares_queue }, None);
+        side.waiting.push(Waiting { id, number, padding, woken: false });
     }
 
-    /// A sender that waits is polled: it sends if it has its turn.
+    /// Polls a waiting sender, which sends if it has its turn.
     pub(super) fn poll_turn(&mut self, side: usize, nth: usize) {
         let side = &mut self.sides[side];
-        if nth >= side.waiting.len() || !side.session.has_turn(side.waiting[nth].place) {
+        if nth >= side.waiting.len() || !side.session.has_turn(side.waiting[nth].id) {
             return;
         }
         let mut waiting = side.waiting.remove(nth);
-        let passed = side.waiting.iter().filter(|other| other.place < waiting.place);
-        assert!(passed.into_iter().all(|other| side.session.has_turn(other.place)), "it passes none in line");
-        side.session.begin_turn(waiting.place, TARGET);
-        let told = side.try_tell(waiting.number, waiting.padding);
-        if let Err(frame_bytes) = told {
+        let passed = side.waiting.iter().filter(|other| other.id < waiting.id);
+        assert!(passed.into_iter().all(|other| side.session.has_turn(other.id)), "it passes no waiter");
+        side.session.begin_turn(waiting.id, TARGET);
+        let sent = side.try_tell(waiting.number, waiting.padding);
+        if let Err(frame_bytes) = sent {
             let waiter = Waiter { frame_bytes, is_call: false, spares_queue: false };
-            side.session.line_up(TARGET, waiter, Some(waiting.place));
+            side.session.line_up(TARGET, waiter, Some(waiting.id));
             waiting.woken = false;
             side.waiting.push(waiting);
         }
         side.session.end_turn(TARGET);
     }
 
-    /// A sender waits no more.
+    /// Drops a waiting sender.
     pub(super) fn drop_waiter(&mut self, side: usize, nth: usize) {
         let side = &mut self.sides[side];
         if nth < side.waiting.len() {
-            side.session.stop_waiting(side.waiting.remove(nth).place);
+            side.session.stop_waiting(side.waiting.remove(nth).id);
         }
     }
 
-    /// Wakes those that have room, as a host does behind each step.
+    /// Wakes the granted waiters, as a host does after each step.
     pub(super) fn serve(&mut self) {
         for side in &mut self.sides {
-            for place in side.session.serve(self.now) {
-                for waiting in side.waiting.iter_mut().filter(|waiting| waiting.place == place) {
+            for id in side.session.serve(self.now) {
+                for waiting in side.waiting.iter_mut().filter(|waiting| waiting.id == id) {
                     waiting.woken = true;
                 }
             }
@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    /// Lets all send that have their turn.
+    /// Lets all granted waiters send.
     pub(super) fn poll_all_turns(&mut self) {
         for side in [0, 1] {
             for nth in (0..self.sides[side].waiting.len()).rev() {
@@ -80,11 +80,11 @@ impl World {
 }
 
 impl Side {
-    /// Tells; gives the frame's length if there is no room.
+    /// Sends a tell, or returns the frame's length if there is no capacity.
     pub(super) fn try_tell(&mut self, number: Number, padding: usize) -> Result<(), usize> {
         let message = (number, "x".repeat(padding));
-        let told = wire::encode(&message, 1 << 20, |body| self.session.tell(TARGET, MESSAGE, body)).unwrap();
-        match told {
+        let sent = wire::encode(&message, 1 << 20, |body| self.session.tell(TARGET, MESSAGE, body)).unwrap();
+        match sent {
             Ok(()) => {
                 self.sent_tells.push(number);
                 Ok(())
@@ -94,22 +94,25 @@ impl Side {
         }
     }
 
-    /// Whether a message that comes now passes none that waits in line.
+    /// Returns whether a new message passes no waiter.
     pub(super) fn passes_none(&self) -> bool {
-        self.waiting.iter().all(|waiting| self.session.has_turn(waiting.place))
+        self.waiting.iter().all(|waiting| self.session.has_turn(waiting.id))
     }
 
     fn check_waiting(&self) {
-        for Waiting { place, woken, .. } in &self.waiting {
-            assert!(*woken || !self.session.has_turn(*place), "{place:?} has its turn and sleeps");
+        for Waiting { id, woken, .. } in &self.waiting {
+            assert!(*woken || !self.session.has_turn(*id), "{id:?} was granted and not woken");
         }
         let session = &self.session;
         let has_credit = session.charged_bytes() <= LIMITS.window_bytes as u64 / 2;
         let is_idle = session.parked_bytes() == 0
             && session.open_calls() < LIMITS.calls_open_max
             && (!self.attached || (session.outgoing_bytes() == 0 && has_credit));
-        let any_turn = self.waiting.iter().any(|waiting| session.has_turn(waiting.place));
-        assert!(!is_idle || self.waiting.is_empty() || any_turn, "all is idle, and senders wait for room");
+        let any_turn = self.waiting.iter().any(|waiting| session.has_turn(waiting.id));
+        assert!(
+            !is_idle || self.waiting.is_empty() || any_turn,
+            "both sides are idle, and senders wait for capacity"
+        );
     }
 }
 

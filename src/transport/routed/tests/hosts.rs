@@ -1,4 +1,4 @@
-//! Two hosts whose links are under TLS, from message to answer.
+//! Two hosts with TLS links, from message to reply.
 
 use actix::prelude::*;
 use bytes::BytesMut;
@@ -46,7 +46,7 @@ fn limits(set: impl FnOnce(&mut Limits)) -> Limits {
     limits
 }
 
-/// A host that is `identity`, whatever its credentials say.
+/// Starts a host with `identity`, whatever its credentials contain.
 async fn start(
     identity: HostUid,
     routed: Routed,
@@ -69,84 +69,83 @@ async fn start(
     (host, cluster)
 }
 
-/// A host behind a door, with an actor.
-struct House {
-    realm: TestCa,
+/// A host with an acceptor and an actor.
+struct TestServer {
+    ca: TestCa,
     identity: HostUid,
     address: SocketAddr,
     host: Host,
     adder: RemoteAddr<Adder>,
 }
 
-impl House {
+impl TestServer {
     async fn start(limits: Limits) -> Self {
-        let (realm, identity) = (TestCa::new(), fresh_identity());
-        let Node { address, routed, .. } =
-            Node::of(identity, realm.credentials(Role::Worker, identity)).await;
+        let (ca, identity) = (TestCa::new(), fresh_identity());
+        let Node { address, routed, .. } = Node::of(identity, ca.credentials(Role::Worker, identity)).await;
         let (host, cluster) = start(identity, routed, Some(address), limits).await;
         let adder = cluster.register(Adder::default().start());
-        Self { realm, identity, address, host, adder }
+        Self { ca, identity, address, host, adder }
     }
 
-    /// The actor, as seen from a host of that identity that shows those credentials.
-    async fn seen_by(&self, me: HostUid, credentials: Credentials, limits: Limits) -> Visitor {
+    /// Starts a host with this identity and these credentials, which has the actor's address.
+    async fn client_with(&self, me: HostUid, credentials: Credentials, limits: Limits) -> TestClient {
         let (host, cluster) = start(me, dialer(credentials), None, limits).await;
         host.add_peer(self.identity, self.address);
         let adder = cluster.bind(&self.adder);
-        Visitor { host, adder }
+        TestClient { host, adder }
     }
 
-    async fn is_at_peace(&self) {
+    async fn assert_healthy(&self) {
         let me = fresh_identity();
-        let visitor = self.seen_by(me, self.realm.credentials(Role::Driver, me), Limits::default()).await;
-        visitor.adder.send(Add(0)).await.unwrap();
+        let client = self.client_with(me, self.ca.credentials(Role::Driver, me), Limits::default()).await;
+        client.adder.send(Add(0)).await.unwrap();
     }
 }
 
-impl Drop for House {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.host.abort();
     }
 }
 
-struct Visitor {
+struct TestClient {
     host: Host,
     adder: RemoteAddr<Adder>,
 }
 
-impl Drop for Visitor {
+impl Drop for TestClient {
     fn drop(&mut self) {
         self.host.abort();
     }
 }
 
 #[test]
-fn hosts_talk_under_tls_and_know_what_the_other_is() {
+fn hosts_exchange_messages_over_tls_and_know_their_roles() {
     run(async {
-        let house = House::start(Limits::default()).await;
+        let server = TestServer::start(Limits::default()).await;
         let me = fresh_identity();
-        assert_eq!(house.host.role_of(me), None);
-        let credentials = house.realm.credentials(Role::Driver, me);
-        let visitor = house.seen_by(me, credentials, Limits::default()).await;
-        assert_eq!(visitor.adder.send(Add(40)).await, Ok(40));
-        assert_eq!(visitor.adder.send(Add(2)).await, Ok(42));
-        assert_eq!(house.host.role_of(me), Some(Role::Driver));
-        assert_eq!(visitor.host.role_of(house.identity), Some(Role::Worker));
-        assert_eq!(house.host.is_certified(me, "driver.roadshow"), Some(true));
-        assert_eq!(house.host.is_certified(me, "head.roadshow"), Some(false));
+        assert_eq!(server.host.role_of(me), None);
+        let credentials = server.ca.credentials(Role::Driver, me);
+        let client = server.client_with(me, credentials, Limits::default()).await;
+        assert_eq!(client.adder.send(Add(40)).await, Ok(40));
+        assert_eq!(client.adder.send(Add(2)).await, Ok(42));
+        assert_eq!(server.host.role_of(me), Some(Role::Driver));
+        assert_eq!(client.host.role_of(server.identity), Some(Role::Worker));
+        assert_eq!(server.host.is_certified(me, "driver.roadshow"), Some(true));
+        assert_eq!(server.host.is_certified(me, "head.roadshow"), Some(false));
     });
 }
 
 #[test]
-fn host_on_loopback_has_no_certificate_and_so_no_role() {
+fn host_on_loopback_has_no_certificate_and_no_role() {
     run(async {
-        let house = House::start(Limits::default()).await;
+        let server = TestServer::start(Limits::default()).await;
         let (me, you) = (fresh_identity(), fresh_identity());
-        let Node { address, routed, .. } = Node::of(you, house.realm.credentials(Role::Worker, you)).await;
+        let Node { address, routed, .. } = Node::of(you, server.ca.credentials(Role::Worker, you)).await;
         let (there, cluster) =
             start(you, Routed { is_plain, ..routed }, Some(address), Limits::default()).await;
         let adder = cluster.register(Adder::default().start());
-        let plain = Routed::dial_only(house.realm.credentials(Role::Driver, me));
+        let plain = Routed::dial_only(server.ca.credentials(Role::Driver, me));
         let (here, cluster) = start(me, plain, None, Limits::default()).await;
         here.add_peer(you, address);
         assert_eq!(cluster.bind(&adder).send(Add(1)).await, Ok(1));
@@ -158,7 +157,7 @@ fn host_on_loopback_has_no_certificate_and_so_no_role() {
 }
 
 #[test]
-fn pulse_keeps_a_silent_link_under_tls() {
+fn heartbeats_keep_a_silent_tls_link_alive() {
     run(async {
         let quick = || {
             limits(|limits| {
@@ -166,135 +165,135 @@ fn pulse_keeps_a_silent_link_under_tls() {
                 limits.heartbeat_timeout = Duration::from_secs(1);
             })
         };
-        let house = House::start(quick()).await;
+        let server = TestServer::start(quick()).await;
         let me = fresh_identity();
-        let visitor = house.seen_by(me, house.realm.credentials(Role::Driver, me), quick()).await;
-        visitor.adder.send(Add(1)).await.unwrap();
-        // Twice as long as a link without a pulse lasts.
+        let client = server.client_with(me, server.ca.credentials(Role::Driver, me), quick()).await;
+        client.adder.send(Add(1)).await.unwrap();
+        // Twice the heartbeat timeout.
         tokio::time::sleep(Duration::from_millis(2200)).await;
-        assert_eq!(visitor.adder.send(Add(1)).await, Ok(2));
-        for peers in [visitor.host.snapshot().peers, house.host.snapshot().peers] {
+        assert_eq!(client.adder.send(Add(1)).await, Ok(2));
+        for peers in [client.host.snapshot().peers, server.host.snapshot().peers] {
             assert_eq!(peers.iter().map(|peer| (peer.linked, peer.links)).collect::<Vec<_>>(), [(true, 1)]);
         }
     });
 }
 
 #[test]
-fn large_messages_pass_under_tls() {
+fn large_messages_pass_over_tls() {
     run(async {
-        let house = House::start(Limits::default()).await;
+        let server = TestServer::start(Limits::default()).await;
         let me = fresh_identity();
-        let visitor = house.seen_by(me, house.realm.credentials(Role::Driver, me), Limits::default()).await;
-        let calls = (0..2000).map(|_| visitor.adder.send(Add(1)));
+        let client = server.client_with(me, server.ca.credentials(Role::Driver, me), Limits::default()).await;
+        let calls = (0..2000).map(|_| client.adder.send(Add(1)));
         let answers = futures_util::future::join_all(calls).await;
         assert!(answers.into_iter().map(Result::unwrap).eq(1..=2000));
     });
 }
 
 #[test]
-fn whoever_says_to_be_another_than_its_certificate_is_refused_and_told_why() {
+fn host_with_the_certificate_of_another_is_refused_with_a_reason() {
     run(async {
-        let house = House::start(Limits::default()).await;
+        let server = TestServer::start(Limits::default()).await;
         let (me, other) = (fresh_identity(), fresh_identity());
-        let credentials = house.realm.credentials(Role::Driver, other);
-        let visitor = house.seen_by(me, credentials, Limits::default()).await;
-        let error = visitor.adder.send(Add(1)).await.unwrap_err();
+        let credentials = server.ca.credentials(Role::Driver, other);
+        let client = server.client_with(me, credentials, Limits::default()).await;
+        let error = client.adder.send(Add(1)).await.unwrap_err();
         assert!(error.is_not_delivered(), "{error}");
         let text = format!("the link's certificate is not for host {me}");
         assert!(error.to_string().contains(&text), "{error}");
-        assert!(house.host.snapshot().peers.is_empty());
-        house.is_at_peace().await;
+        assert!(server.host.snapshot().peers.is_empty());
+        server.assert_healthy().await;
     });
 }
 
 #[test]
-fn refusal_for_a_certificate_has_a_number_of_its_own() {
+fn refused_certificate_has_its_own_reason() {
     run(async {
-        let house = House::start(Limits::default()).await;
+        let server = TestServer::start(Limits::default()).await;
         let (me, other) = (fresh_identity(), fresh_identity());
-        let routed = dialer(house.realm.credentials(Role::Driver, other));
-        let link = routed.connect(house.address, house.identity).await.unwrap();
-        let error = shake(link, me, house.identity).await.unwrap_err();
+        let routed = dialer(server.ca.credentials(Role::Driver, other));
+        let link = routed.connect(server.address, server.identity).await.unwrap();
+        let error = shake(link, me, server.identity).await.unwrap_err();
         let HandshakeError::Refused { reason, proven, .. } = error else { panic!("{error}") };
         assert_eq!((reason, proven), (Refusal::Certificate, true));
-        // The secret alone is as little: it is asked for behind a good certificate, too.
-        house.is_at_peace().await;
+        // A valid certificate alone is not enough either: the secret is verified as well.
+        server.assert_healthy().await;
     });
 }
 
 #[test]
-fn certificates_that_are_not_taken_end_the_hope_for_a_first_link() {
+fn rejected_certificates_fail_the_first_connection_early() {
     run(async {
-        let house = House::start(Limits::default()).await;
+        let server = TestServer::start(Limits::default()).await;
         let me = fresh_identity();
-        let expired = house.realm.expired(Role::Driver, me);
-        let visitor = house.seen_by(me, expired, Limits::default()).await;
-        let error = visitor.adder.send(Add(1)).await.unwrap_err();
+        let expired = server.ca.expired(Role::Driver, me);
+        let client = server.client_with(me, expired, Limits::default()).await;
+        let error = client.adder.send(Add(1)).await.unwrap_err();
         assert!(error.is_not_delivered() && error.to_string().contains("has expired"), "{error}");
         let other = TestCa::new().credentials(Role::Driver, me);
-        let visitor = house.seen_by(me, other, Limits::default()).await;
-        let error = visitor.adder.send(Add(1)).await.unwrap_err();
+        let client = server.client_with(me, other, Limits::default()).await;
+        let error = client.adder.send(Add(1)).await.unwrap_err();
         assert!(error.is_not_delivered() && error.to_string().contains("authority"), "{error}");
-        house.is_at_peace().await;
+        server.assert_healthy().await;
     });
 }
 
 #[test]
-fn link_is_made_anew_when_a_certificate_ends_and_calls_go_on() {
+fn link_is_replaced_when_a_certificate_expires_and_calls_continue() {
     run(async {
-        let house = House::start(Limits::default()).await;
+        let server = TestServer::start(Limits::default()).await;
         let me = fresh_identity();
-        // Certificates end with a second.
-        let mine = house.realm.ending_in(Duration::from_secs(3), Role::Driver, me);
-        let visitor = house.seen_by(me, mine.clone(), Limits::default()).await;
-        assert_eq!(visitor.adder.send(Add(1)).await.unwrap(), 1);
-        house.realm.renew(&mine, Role::Driver, me);
-        let links = || visitor.host.snapshot().peers[0].links;
+        // Validity ends at a full second.
+        let mine = server.ca.ending_in(Duration::from_secs(3), Role::Driver, me);
+        let client = server.client_with(me, mine.clone(), Limits::default()).await;
+        assert_eq!(client.adder.send(Add(1)).await.unwrap(), 1);
+        server.ca.renew(&mine, Role::Driver, me);
+        let links = || client.host.snapshot().peers[0].links;
         assert_eq!(links(), 1);
         let mut sum = 1;
         while links() == 1 {
             sum += 1;
-            assert_eq!(visitor.adder.send(Add(1)).await.unwrap(), sum);
+            assert_eq!(client.adder.send(Add(1)).await.unwrap(), sum);
         }
-        assert_eq!(visitor.adder.send(Add(1)).await.unwrap(), sum + 1);
-        assert_eq!(visitor.host.snapshot().dead_letters, 0);
+        assert_eq!(client.adder.send(Add(1)).await.unwrap(), sum + 1);
+        assert_eq!(client.host.snapshot().dead_letters, 0);
     });
 }
 
 #[test]
-fn crowd_that_says_nothing_behind_the_door_keeps_nobody_out() {
+fn silent_connections_do_not_block_others() {
     run(async {
-        let house = House::start(limits(|limits| {
+        let server = TestServer::start(limits(|limits| {
             limits.handshakes_open_max = 4;
-            // They would stand there for the whole test.
+            // They would stay open for the whole test.
             limits.handshake_timeout = Duration::from_secs(3600);
         }))
         .await;
-        let mut crowd = Vec::new();
+        let mut connections = Vec::new();
         for at in 0..40 {
-            let mut stranger = TcpStream::connect(house.address).await.unwrap();
-            stranger.write_all(&Route::Host(house.identity.host).preamble()).await.unwrap();
+            let mut connection = TcpStream::connect(server.address).await.unwrap();
+            connection.write_all(&Route::Host(server.identity.host).preamble()).await.unwrap();
             if at % 2 == 0 {
-                // The beginning of a handshake.
-                stranger.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
+                // The first bytes of a handshake.
+                connection.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
             }
-            crowd.push(stranger);
+            connections.push(connection);
         }
-        house.is_at_peace().await;
-        drop(crowd);
+        server.assert_healthy().await;
+        drop(connections);
     });
 }
 
 #[test]
-fn whoever_says_nothing_behind_the_door_is_shown_out() {
+fn silent_connection_is_closed() {
     run(async {
-        let house =
-            House::start(limits(|limits| limits.handshake_timeout = Duration::from_millis(100))).await;
-        let mut stranger = TcpStream::connect(house.address).await.unwrap();
-        stranger.write_all(&Route::Host(house.identity.host).preamble()).await.unwrap();
-        // A reset is an end, too.
-        assert!(!matches!(stranger.read(&mut [0]).await, Ok(1..)));
-        house.is_at_peace().await;
+        let server =
+            TestServer::start(limits(|limits| limits.handshake_timeout = Duration::from_millis(100))).await;
+        let mut connection = TcpStream::connect(server.address).await.unwrap();
+        connection.write_all(&Route::Host(server.identity.host).preamble()).await.unwrap();
+        // A reset is accepted as well.
+        assert!(!matches!(connection.read(&mut [0]).await, Ok(1..)));
+        server.assert_healthy().await;
     });
 }
 

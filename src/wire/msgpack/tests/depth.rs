@@ -1,13 +1,13 @@
-//! The limit of nesting, for every shape by which a type can contain itself.
+//! Depth limit for every way in which a type can contain itself.
 
 use super::*;
 
-/// A type that contains itself, of which a value can be made level by level.
+/// A recursive type whose values can be built level by level.
 trait Nest: Serialize + DeserializeOwned + PartialEq + Debug {
-    /// One level.
+    /// Returns a value of depth one.
     fn leaf() -> Self;
 
-    /// A level around it.
+    /// Wraps the value in another level.
     fn around(self) -> Self;
 }
 
@@ -78,7 +78,7 @@ nest! {
         inner => Self { id: 1, rest: [("next".to_owned(), inner)].into() };
 }
 
-/// A value that serde buffers while it reads it.
+/// A type that serde buffers when it reads it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Buffered<T> {
@@ -96,7 +96,7 @@ impl<T: Nest> Nest for Buffered<T> {
     }
 }
 
-/// Recursion through a wrapper alone.
+/// A type that is recursive through a wrapper alone.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Count(Option<Box<Self>>);
 
@@ -108,7 +108,7 @@ fn check<T: Nest>() {
     check_up_to::<T>(MESSAGE_DEPTH_MAX);
 }
 
-/// As [`check`], for a type with so many values within one another at the limit.
+/// As [`check`], for a type that nests `values_max` values at the limit.
 fn check_up_to<T: Nest>(values_max: usize) {
     let name = std::any::type_name::<T>();
     let limit = MESSAGE_DEPTH_MAX;
@@ -122,7 +122,7 @@ fn check_up_to<T: Nest>(values_max: usize) {
 }
 
 #[test]
-fn value_of_every_recursive_shape_has_the_same_limit_on_both_sides() {
+fn every_recursive_type_has_the_same_limit_on_both_sides() {
     check::<OfNewtypes>();
     check_up_to::<OfTuples>(MESSAGE_DEPTH_MAX / 2);
     check_up_to::<OfStructs>(MESSAGE_DEPTH_MAX / 2);
@@ -135,43 +135,43 @@ fn value_of_every_recursive_shape_has_the_same_limit_on_both_sides() {
     check::<Flattened>();
 }
 
-/// Where one side counted fewer levels, what was sent could not be read.
+/// If one side counted fewer levels, an accepted message could not be decoded.
 #[test]
-fn value_that_serde_buffers_has_the_same_limit_on_both_sides() {
+fn buffered_value_has_the_same_limit_on_both_sides() {
     check::<Buffered<OfNewtypes>>();
     check_up_to::<Buffered<OfTuples>>(MESSAGE_DEPTH_MAX / 2);
     check_up_to::<Buffered<OfStructs>>(MESSAGE_DEPTH_MAX / 2);
 }
 
-/// Its tag and content are a struct, and what it contains lies in that.
+/// Tag and content form a struct, which is a level of its own.
 #[test]
-fn adjacently_tagged_value_has_the_limit_too() {
+fn adjacently_tagged_value_has_the_limit() {
     check::<Adjacently>();
 }
 
 #[test]
-fn wrappers_around_wrappers_have_the_limit_too() {
+fn nested_wrappers_have_the_limit() {
     let limit = MESSAGE_DEPTH_MAX;
     let nested = |somes: usize| (0..somes).fold(Count(None), |inner, _| Count(Some(Box::new(inner))));
     arrives(nested(limit));
     assert_eq!(body_of(&nested(limit + 1)), Err(EncodeError::TooDeep { limit }));
-    // One byte of a peer, which each level would take for the next.
+    // A single byte, which each level would pass on to the next.
     assert_eq!(read::<Count>(&[5]), Err(DecodeError::TooDeep { limit }));
     assert_eq!(read::<Count>(&[0xd4, 0x53, 129]), Err(DecodeError::TooDeep { limit }));
     assert_eq!(read::<Endless>(&[5]), Err(DecodeError::TooDeep { limit }));
-    // What stands within counted `Some`s.
+    // Values inside of counted `Some`s.
     assert_eq!(read::<Option<Endless>>(&[0xd4, 0x53, 1]), Err(DecodeError::TooDeep { limit }));
     assert_eq!(read::<Option<Option<Endless>>>(&[0xd4, 0x53, 2]), Err(DecodeError::TooDeep { limit }));
     assert_eq!(read::<Newtype<Option<Endless>>>(&[0xd4, 0x53, 1]), Err(DecodeError::TooDeep { limit }));
 }
 
-/// A type without a value.
+/// A recursive type without values.
 #[derive(Debug, PartialEq, Deserialize)]
 struct Endless(Box<Self>);
 
-/// Where each level is a marker of a few bytes, a short message reaches any depth.
+/// Each level takes only a marker of a few bytes, so a short message can be arbitrarily deep.
 #[test]
-fn deep_bytes_are_an_error_for_every_type_and_no_stack_overflow() {
+fn deep_bytes_are_an_error_and_no_stack_overflow_for_every_type() {
     const LEVELS: usize = 200_000;
     let deep = |level: &[u8]| [level.repeat(LEVELS), vec![1]].concat();
     let arrays = deep(&[0x91]);

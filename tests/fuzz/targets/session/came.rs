@@ -137,7 +137,7 @@ impl Received {
     /// Records a message handed to its actor.
     fn message(&mut self, target: Target, message: &Inbound) {
         assert!(!self.peer_closing, "no message follows a goodbye");
-        let charge = message.claim().expect("every message is charged to its window");
+        let charge = message.charge().expect("every message is charged to its window");
         let charge = CreditCharge {
             target: charge.target(),
             bytes: charge.bytes().get(),
@@ -241,7 +241,7 @@ impl Received {
 }
 
 impl InboundSink for Received {
-    fn run(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
+    fn messages(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
         run.for_each(|message| self.message(target, &message));
     }
 

@@ -1,4 +1,4 @@
-//! Where a cluster is reached.
+//! `HOST:PORT` arguments.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::error::{CliError, CliResult};
 
-/// A host, by name or number, and a port.
+/// Host, by name or IP address, and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     host: String,
@@ -14,7 +14,7 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// The sockets' addresses, at least one; names are looked up.
+    /// Resolves the name to at least one socket address.
     pub(crate) fn resolve(&self) -> CliResult<Vec<SocketAddr>> {
         let fails = |why: &dyn fmt::Display| {
             let text = format!("cannot find the host {:?}: {why}", self.host);
@@ -63,7 +63,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address of this machine that others can be told.
+/// Parses an address of this machine to advertise to other nodes.
 pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
     let ip: IpAddr = text.parse().map_err(|_| "it must be an IP address of this machine".to_owned())?;
     match ip {
@@ -75,7 +75,7 @@ pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// A port to listen at; 0 is any.
+/// Parses a port to listen on; 0 picks a free one.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "it must be a port, from 1 to 65535, or 0 for any that is free".to_owned())
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_a_host_and_a_port() {
+    fn address_is_a_host_and_a_port() {
         for text in ["10.0.0.5:6379", "head:1", "[::1]:6379", "node-1.example.org:65535"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
@@ -97,19 +97,19 @@ mod tests {
     }
 
     #[test]
-    fn numbers_need_no_lookup() {
+    fn ip_addresses_need_no_lookup() {
         let address: Address = "[::1]:7".parse().unwrap();
         assert_eq!(address.resolve().unwrap(), ["[::1]:7".parse().unwrap()]);
     }
 
     #[test]
-    fn a_port_is_a_small_number() {
+    fn port_is_a_16_bit_number() {
         assert_eq!(["0", "65535"].map(port), [Ok(0), Ok(65535)]);
         assert!(port("65536").is_err() && port("-1").is_err() && port("").is_err());
     }
 
     #[test]
-    fn the_own_address_is_one_that_others_can_use() {
+    fn advertised_address_is_one_that_others_can_reach() {
         assert!(host("127.0.0.1").is_ok() && host("::1").is_ok());
         for text in ["0.0.0.0", "::", "224.0.0.1", "head", ""] {
             assert!(host(text).is_err(), "{text}");

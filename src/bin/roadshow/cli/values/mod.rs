@@ -1,4 +1,4 @@
-//! What arguments are made of: each is checked while the command line is read, before any work.
+//! Types and parsers of argument values; each value is checked while the command line is parsed.
 
 mod address;
 mod node;
@@ -10,13 +10,13 @@ pub(crate) use pair::{Filter, significant, variables};
 
 use std::time::Duration;
 
-/// A time in seconds, zero included.
+/// Parses a duration in seconds; zero is allowed.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| "it must be a number of seconds, such as 10 or 0.5".to_owned())
 }
 
-/// Yes or no, as Ray's options take it.
+/// Parses a boolean in the notation of Ray's options.
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" => Ok(true),
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_numbers_of_seconds() {
+    fn durations_are_numbers_of_seconds() {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(seconds("0"), Ok(Duration::ZERO));
         for text in ["-1", "nan", "inf", "1e300", "soon", ""] {
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_are_what_ray_takes() {
+    fn booleans_are_in_the_notation_of_ray() {
         assert_eq!(["1", "True", "0", "false"].map(switch), [Ok(true), Ok(true), Ok(false), Ok(false)]);
         assert!(switch("2").is_err());
     }

@@ -1,16 +1,16 @@
-//! What a node is said to have and to be.
+//! Properties of a node as arguments: CPUs, memory, other resources, labels and names.
 
 use std::collections::BTreeMap;
 
 use roadshow::model::{Labels, Quantity, Resources};
 
-/// The most of anything: what a number can count in ten-thousandths without loss.
+/// Maximum amount of a resource: the largest that an `f64` counts in ten-thousandths without loss.
 const AMOUNT_MAX: f64 = (1_u64 << 53) as f64 / Quantity::ONE as f64;
 
-/// The longest name of a node, a resource or a label, and the longest value of a label.
+/// Maximum length in bytes of the name of a node, resource or label, and of a label's value.
 const NAME_BYTES_MAX: usize = 63;
 
-/// Resources beside processors and memory, by name.
+/// Amounts of resources other than CPUs and memory, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Custom(pub(crate) BTreeMap<String, f64>);
 
@@ -18,13 +18,13 @@ pub(crate) struct Custom(pub(crate) BTreeMap<String, f64>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LabelList(pub(crate) Labels);
 
-/// A number of processors; none at all is allowed.
+/// Parses a number of CPUs; 0 is allowed.
 pub(crate) fn cores(text: &str) -> Result<f64, String> {
     let fails = || "it must be a number of processors, such as 4 or 0".to_owned();
     text.parse().ok().and_then(amount).ok_or_else(fails)
 }
 
-/// An amount of memory, with or without a unit.
+/// Parses an amount of memory, with or without a unit.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: &[(&str, u64)] = &[
         ("kib", 1 << 10),
@@ -42,13 +42,13 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = unit.unwrap_or((&text, 1));
     let number = number.trim_end().parse::<f64>().ok().and_then(amount);
     let bytes = number.and_then(|number| amount(number * unit as f64));
-    // Whole and not negative, so the cast is exact.
+    // `amount` has checked that it is not negative and at most 2^53, so the cast is exact.
     let bytes = bytes.map(|bytes| bytes.round() as u64);
     bytes
         .ok_or_else(|| "it must be an amount of memory, such as 8GiB, 512MiB or a number of bytes".to_owned())
 }
 
-/// Resources as a JSON object of numbers.
+/// Parses resources given as a JSON object of numbers.
 pub(crate) fn custom(text: &str) -> Result<Custom, String> {
     let fails = |why: String| format!("{why}; it must be a JSON object such as '{{\"gpu\": 1}}'");
     let amounts: BTreeMap<String, f64> =
@@ -63,7 +63,7 @@ pub(crate) fn custom(text: &str) -> Result<Custom, String> {
     Ok(Custom(amounts))
 }
 
-/// Labels as `name=value`, with commas between.
+/// Parses labels given as `name=value`, separated by commas.
 pub(crate) fn labels(text: &str) -> Result<LabelList, String> {
     let mut labels = Labels::new();
     for pair in text.split(',') {
@@ -80,7 +80,7 @@ pub(crate) fn labels(text: &str) -> Result<LabelList, String> {
     Ok(LabelList(labels))
 }
 
-/// A name that can stand in tables and on command lines.
+/// Parses a name that fits tables and command lines.
 pub(crate) fn name(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/' | ':');
     match text {
@@ -93,7 +93,7 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// An amount that can be counted.
+/// Returns the number if it is a valid amount of a resource.
 fn amount(number: f64) -> Option<f64> {
     (number.is_finite() && (0.0..=AMOUNT_MAX).contains(&number)).then_some(number)
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_a_number_that_may_be_none() {
+    fn number_of_cpus_may_be_zero_or_fractional() {
         assert_eq!(["4", "0", "0.5"].map(cores), [Ok(4.0), Ok(0.0), Ok(0.5)]);
         for text in ["-1", "nan", "inf", "many", "1e300", ""] {
             assert!(cores(text).is_err(), "{text}");

@@ -1,4 +1,4 @@
-//! Arguments of two parts.
+//! Arguments of the form `KEY=VALUE`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -7,11 +7,11 @@ use std::str::FromStr;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use roadshow::admin::{self, Submission};
 
-/// What a row of a list must have, or must not have.
+/// Condition on the rows of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter(pub(crate) admin::Filter);
 
-/// An id without the zeros that fill it up.
+/// Removes leading zeros from an id.
 pub(crate) fn significant(id: &str) -> &str {
     match id.trim_start_matches('0') {
         "" if !id.is_empty() => "0",
@@ -31,12 +31,12 @@ impl FromStr for Filter {
     }
 }
 
-/// Reads variables of a job's environment, which need not be text.
+/// Parser for variables of a job's environment, which may contain bytes that are not UTF-8.
 pub(crate) fn variables() -> impl TypedValueParser<Value = (OsString, OsString)> {
     OsStringValueParser::new().try_map(|argument| variable(&argument, |name| std::env::var_os(name)))
 }
 
-/// `NAME=VALUE`, or `NAME` alone for the value that `own` has of it.
+/// Parses `NAME=VALUE`, or `NAME` alone for the value of this command's own variable.
 fn variable(
     argument: &OsStr,
     own: impl Fn(&OsStr) -> Option<OsString>,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_a_key_and_a_value() {
+    fn filter_is_a_key_and_a_value() {
         let parsed = |text: &str| {
             let Filter(admin::Filter { key, value, is_equal }) = text.parse().unwrap();
             (key, value, is_equal)
@@ -74,12 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn zeros_that_fill_up_an_id_do_not_count() {
+    fn leading_zeros_of_an_id_do_not_count() {
         assert_eq!(["000a", "a", "0", "000", ""].map(significant), ["a", "a", "0", "0", ""]);
     }
 
     #[test]
-    fn a_variable_has_a_name() {
+    fn variable_has_a_name_and_a_value_of_its_own_or_of_the_command() {
         let own = |name: &OsStr| (name == "SET").then(|| OsString::from("secret"));
         let variable = |text: &[u8]| variable(OsStr::from_bytes(text), own);
         assert_eq!(variable(b"A=b=c"), Ok(("A".into(), "b=c".into())));
@@ -91,7 +91,7 @@ mod tests {
         {
             assert!(variable(own).unwrap_err().contains("Roadshow's own"));
         }
-        // Without a value it is the command's own, which no list of processes shows.
+        // `NAME` alone keeps a secret out of the process list.
         assert_eq!(variable(b"SET"), Ok(("SET".into(), "secret".into())));
         assert_eq!(variable(b"SET="), Ok(("SET".into(), OsString::new())));
         assert!(variable(b"UNSET").unwrap_err().contains("\"UNSET\" is not set"));

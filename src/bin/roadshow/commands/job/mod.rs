@@ -1,4 +1,4 @@
-//! `roadshow job`: programs that the cluster runs itself.
+//! `roadshow job`: programs that run on the cluster.
 
 mod submit;
 mod wait;
@@ -20,7 +20,7 @@ use crate::output::rows::word;
 use crate::output::table::{duration, or_nothing, sheet};
 use crate::output::time::now_ms;
 
-/// Submits programs to a cluster, and watches and stops them.
+/// Submits programs to a cluster, and monitors and stops them.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
 pub(crate) struct Arguments {
@@ -31,13 +31,13 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Submit(submit::Arguments),
-    /// Shows what has become of a job.
+    /// Shows the state of a job.
     #[command(after_long_help = "Example:\n  roadshow job status 3")]
     Status(OneJob),
-    /// Shows what a job's driver has written; `roadshow logs --job` shows its workers' logs, too.
+    /// Shows the output of a job's driver; `roadshow logs --job` also shows the logs of its workers.
     #[command(after_long_help = "Example:\n  roadshow job logs 3 --follow")]
     Logs(Logs),
-    /// Ends a job: its driver, its workers and its actors, but not the detached ones.
+    /// Stops a job: its driver, its workers and its actors, except detached ones.
     #[command(after_long_help = "Example:\n  roadshow job stop 3")]
     Stop(OneJob),
     /// Lists the jobs, as `roadshow list jobs` does.
@@ -47,7 +47,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct OneJob {
-    /// The job's id; the zeros before it may be left out.
+    /// Id of the job; its leading zeros may be omitted.
     #[arg(value_name = "ID")]
     id: String,
     /// Print one JSON object.
@@ -59,13 +59,13 @@ struct OneJob {
 
 #[derive(Debug, clap::Args)]
 struct Logs {
-    /// The job's id; the zeros before it may be left out.
+    /// Id of the job; its leading zeros may be omitted.
     #[arg(value_name = "ID")]
     id: String,
-    /// Go on with what is written from now on, until Ctrl-C or the end of the job.
+    /// Follow the log until Ctrl-C or the end of the job.
     #[arg(long, short)]
     follow: bool,
-    /// Only the last so many lines.
+    /// Show only the last N lines.
     #[arg(long, value_name = "N")]
     tail: Option<u64>,
     /// Print a JSON object for each line.
@@ -77,7 +77,7 @@ struct Logs {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// How many to show at most, as for `roadshow list jobs`.
+    /// Maximum number of rows, as for `roadshow list jobs`.
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
     /// Print a JSON array.
@@ -136,9 +136,9 @@ async fn driver_logs(
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let job = find_at::<JobInfo, _>(&mut desks.head().await?, &arguments.id).await?.job_id;
-    let places = logs::all_locations(desks, output).await?;
-    let manner = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
-    logs::show(LogSelector::Driver(job), places, manner, desks, output).await
+    let sources = logs::all_locations(desks, output).await?;
+    let options = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
+    logs::show(LogSelector::Driver(job), sources, options, desks, output).await
 }
 
 async fn stop(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
@@ -151,7 +151,7 @@ async fn stop(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Outp
     match (arguments.json, state) {
         (true, state) => output.json(&json!({ "job_id": job_id, "state": state })),
         (false, JobState::Stopped) => output.print(&format!("Stopped the job {job_id}.\n")),
-        (false, state) => output.print(&format!("The job {job_id} had ended already: {}.\n", word(&state))),
+        (false, state) => output.print(&format!("The job {job_id} has already ended: {}.\n", word(&state))),
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_s_status_says_how_it_ended() {
+    async fn status_shows_how_a_job_ended() {
         let expected = "\
 job        00000002
 state      FAILED
@@ -195,15 +195,15 @@ message    the process exited with code 7
     }
 
     #[tokio::test]
-    async fn a_job_that_has_ended_is_left_alone() {
+    async fn job_that_has_ended_is_not_stopped_again() {
         let cluster = Cluster::new();
         let out = done(&cluster, Command::Stop(one("1", false))).await;
-        assert_eq!(out, "The job 00000001 had ended already: SUCCEEDED.\n");
+        assert_eq!(out, "The job 00000001 has already ended: SUCCEEDED.\n");
         assert!(matches!(cluster.asked()[..], [AdminRequest::List { .. }]), "{:?}", cluster.asked());
     }
 
     #[tokio::test]
-    async fn a_job_that_runs_is_stopped() {
+    async fn running_job_is_stopped() {
         let cluster = Cluster::new();
         let mut running = test_cluster::jobs();
         running[0].state = JobState::Running;
@@ -214,7 +214,7 @@ message    the process exited with code 7
     }
 
     #[tokio::test]
-    async fn a_job_s_logs_are_its_driver_s() {
+    async fn logs_of_a_job_are_those_of_its_driver() {
         let cluster = Cluster::new();
         cluster.log(test_cluster::head_address(), "driver-1.out", (0, 1), "answer\n");
         cluster.log(test_cluster::head_address(), "driver-1.err", (0, 1), "trouble\n");

@@ -1,4 +1,4 @@
-//! `roadshow job submit`: sends a program to the cluster, which runs it there.
+//! `roadshow job submit`: uploads a program and runs it on the cluster.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -14,29 +14,28 @@ use crate::cli::values::{significant, variables};
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
 
-/// Sends a program to the cluster and runs it on the head's node, as a driver with all nodes to use.
+/// Uploads a program to the head's node and runs it there, as a driver that uses all nodes.
 ///
-/// The program's own file is sent; nothing has to be on the cluster before. What the driver writes comes
-/// back as it is written, and the command ends with the driver's exit code. Ctrl-C ends the command and
-/// not the job.
+/// Only the executable file is uploaded; the cluster needs no copy of it before. The command prints the driver's output
+/// and ends with the driver's exit code. Ctrl-C ends the command, but not the job.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Example:\n  roadshow job submit --env BOOK=alice.txt -- ./target/release/count --top 10"
 )]
 pub(crate) struct Arguments {
-    /// Print the job's id and end, rather than waiting for the job.
+    /// Print the job's id and return, without waiting for the job.
     #[arg(long)]
     no_wait: bool,
-    /// A variable of the driver's environment; may be given again. `NAME` alone takes the value that this
-    /// command has, which no list of processes shows.
+    /// Environment variable of the driver; may be repeated. `NAME` alone takes the value from this command's environment,
+    /// which keeps it out of the process list.
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variables())]
     env: Vec<(OsString, OsString)>,
-    /// Print one JSON object; what the driver writes goes to the standard error.
+    /// Print one JSON object; the driver's output goes to standard error.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     reach: ClusterArgs,
-    /// The program and its arguments, behind `--`.
+    /// Program and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
 }
@@ -55,11 +54,11 @@ pub(super) async fn run(
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
     let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
-    // Before there is a job: one whose driver is not started soon fails.
+    // The upload comes first: the head fails a job whose driver does not start within seconds.
     send(&submission, &program, desks).await?;
     let submitted = desks.head().await?.submit(submission.clone()).await?;
     if let Err(failure) = begin(submitted, submission, desks).await {
-        // Otherwise it would wait for its driver. The failure to be told is the first.
+        // Stop the job, or it stays pending until the head times it out. The first failure is the one to report.
         if let Ok(mut head) = desks.head().await {
             let _ = head.stop_job(submitted.job).await;
         }
@@ -81,7 +80,7 @@ pub(super) async fn run(
     wait::wait_for_job(submitted, arguments.json, desks, output).await
 }
 
-/// Sends the executable to the agent that is to run it. If that is not there, the head will say so.
+/// Uploads the executable to the agent of the head's node. Without that agent, `submit` will fail.
 async fn send(submission: &Submission, program: &Program, desks: &impl AdminConnector) -> CliResult<()> {
     let own = Filter { key: "is_head".to_owned(), value: "true".to_owned(), is_equal: true };
     let nodes: Vec<NodeInfo> = desks.head().await?.all(vec![own]).await?;
@@ -94,7 +93,7 @@ async fn send(submission: &Submission, program: &Program, desks: &impl AdminConn
     Ok(desks.agent(node.address).await?.store(submission, program, |_| ()).await?)
 }
 
-/// Has the agent start the driver.
+/// Asks the agent to start the driver.
 async fn begin(
     submitted: SubmittedJob,
     submission: Submission,
@@ -103,7 +102,7 @@ async fn begin(
     Ok(desks.agent(submitted.address).await?.begin(submitted.job, submission).await?)
 }
 
-/// Where a program is: a path as it stands, or a name in one of `PATH`'s directories.
+/// Finds a program: a path is taken as given, a name is searched in the directories of `PATH`.
 fn locate(name: &OsStr, path: Option<&OsStr>) -> CliResult<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Ok(PathBuf::from(name));
@@ -111,7 +110,7 @@ fn locate(name: &OsStr, path: Option<&OsStr>) -> CliResult<PathBuf> {
     let directories = path.map(std::env::split_paths).into_iter().flatten();
     directories.map(|directory| directory.join(name)).find(|file| file.is_file()).ok_or_else(|| {
         let here = if Path::new(name).is_file() {
-            format!("write ./{} for the one here", name.display())
+            format!("give ./{} for the file in this directory", name.display())
         } else {
             "give its path".to_owned()
         };
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_head_is_asked_and_the_agent_gets_the_program() {
+    async fn head_registers_the_job_and_agent_gets_the_program() {
         let cluster = Cluster::new();
         let (outcome, out, _) = submit(&cluster, arguments(true, false)).await;
         outcome.unwrap();
@@ -162,13 +161,13 @@ mod tests {
         let state = cluster.state();
         let size = std::fs::metadata("/proc/self/exe").unwrap().len();
         assert_eq!(state.stored, size);
-        let desks: Vec<_> = state.asked.iter().map(|(desk, at, _)| (*desk, *at)).collect();
+        let endpoints: Vec<_> = state.asked.iter().map(|(endpoint, at, _)| (*endpoint, *at)).collect();
         assert_eq!(
-            (desks[0], desks[1]),
+            (endpoints[0], endpoints[1]),
             ((AdminEndpoint::Head, head_address()), (AdminEndpoint::Agent, head_address()))
         );
         let Some((_, _, AdminRequest::StartDriver { job, submission })) = state.asked.last() else {
-            panic!("the job was not begun")
+            panic!("the driver was not started")
         };
         assert_eq!(
             (*job, submission.size, &submission.args[..]),
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_driver_writes_comes_back_with_its_exit_code() {
+    async fn output_of_the_driver_is_printed_and_its_exit_code_returned() {
         let cluster = Cluster::new();
         cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
         cluster.log(head_address(), "driver-3.err", (0, 3), "trouble\n");
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn json_is_one_object_and_a_success_is_a_success() {
+    async fn json_of_a_successful_job_is_one_object() {
         let cluster = Cluster::new();
         cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
         cluster.state().jobs = VecDeque::from([job(JobState::Succeeded, Some(0), None)]);
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_driver_is_not_started_is_stopped() {
+    async fn job_whose_driver_does_not_start_is_stopped() {
         let cluster = Cluster::new();
         cluster.state().done = AdminReply::Failed { text: "no room; clear some".to_owned(), unknown: false };
         let (outcome, out, _) = submit(&cluster, arguments(false, false)).await;
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_up_in_path() {
+    fn program_name_is_searched_in_path() {
         let path = OsStr::new("/nowhere:/proc/self");
         assert_eq!(locate("status".as_ref(), Some(path)), Ok(PathBuf::from("/proc/self/status")));
         assert_eq!(locate("./status".as_ref(), None), Ok(PathBuf::from("./status")));

@@ -1,4 +1,4 @@
-//! Waiting for a submitted job: what its driver writes, and how it ends.
+//! Waits for a submitted job, and prints the output of its driver.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::error::{CliError, CliResult};
 use crate::exit;
 use crate::output::Output;
 
-/// How long the head may be away. One that is started anew goes on with the job.
+/// Maximum time without contact to the head. A restarted head still knows the job.
 const HEAD_UNREACHABLE_MAX: Duration = Duration::from_secs(30);
 
-/// Writes what the driver writes, until the job is over; its exit code is the outcome's.
+/// Prints the driver's output until the job has ended, and returns the driver's exit code in the result.
 pub(super) async fn wait_for_job<D: AdminConnector>(
     submitted: SubmittedJob,
     json: bool,
@@ -24,23 +24,23 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let SubmittedJob { job, node, address } = submitted;
-    let places = vec![LogSource { node, address }];
-    let mut tail = Tail::open(LogSelector::Driver(job), places, LogFrom::Offset(0), desks).await?;
-    let mut head = Head { desks, desk: None, last_contact: Instant::now() };
+    let sources = vec![LogSource { node, address }];
+    let mut tail = Tail::open(LogSelector::Driver(job), sources, LogFrom::Offset(0), desks).await?;
+    let mut head = JobWatch { desks, client: None, last_contact: Instant::now() };
     loop {
-        // Asked before the logs are read: what is read then has all that the driver wrote.
-        let over = head.job(job).await?.filter(|job| !job.state.is_open());
+        // The state is asked before the logs are read. If the job has ended by then, this read gets all of its output.
+        let ended = head.job(job).await?.filter(|job| !job.state.is_open());
         tail.discover().await?;
         tail.read(|_, file, text, _| write(file, text, json, output)).await?;
-        if let Some(over) = over {
+        if let Some(ended) = ended {
             tail.rest(|_, file, text| write(file, text, json, output))?;
-            return end(&over, json, output);
+            return end(&ended, json, output);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// With JSON to come, all that the driver writes is beside the point.
+/// Prints driver output; with `--json` to standard error, since standard output is one JSON object.
 fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> CliResult<()> {
     match json {
         true => output.print_log_aside(text),
@@ -66,7 +66,7 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
     }
 }
 
-/// A failure's code is never that of success.
+/// Exit code for a failed job: the driver's own, but never 0 and never above 255.
 fn code(exit_code: Option<i32>) -> u8 {
     exit_code
         .and_then(|code| u8::try_from(code).ok())
@@ -74,22 +74,23 @@ fn code(exit_code: Option<i32>) -> u8 {
         .unwrap_or(exit::FAILED)
 }
 
-/// The head, which may be away for a while.
-struct Head<'a, D: AdminConnector> {
+/// Connection to the head that survives a restart of the head.
+struct JobWatch<'a, D: AdminConnector> {
     desks: &'a D,
-    desk: Option<Admin<D::Exchange>>,
+    client: Option<Admin<D::Exchange>>,
     last_contact: Instant,
 }
 
-impl<D: AdminConnector> Head<'_, D> {
-    /// What it says of the job; none while it is away.
+impl<D: AdminConnector> JobWatch<'_, D> {
+    /// State of the job; nothing while the head is unreachable.
     async fn job(&mut self, job: JobId) -> CliResult<Option<JobInfo>> {
         match self.ask(job).await {
             Err(failure)
                 if failure.code == exit::UNREACHABLE
                     && self.last_contact.elapsed() < HEAD_UNREACHABLE_MAX =>
             {
-                self.desk = None;
+                // The next call reconnects.
+                self.client = None;
                 Ok(None)
             }
             Err(failure) => Err(failure),
@@ -101,14 +102,14 @@ impl<D: AdminConnector> Head<'_, D> {
     }
 
     async fn ask(&mut self, job: JobId) -> CliResult<JobInfo> {
-        let desk = match &mut self.desk {
-            Some(desk) => desk,
+        let client = match &mut self.client {
+            Some(client) => client,
             none => none.insert(self.desks.head().await?),
         };
-        desk.row::<JobInfo>(job, job.0).await?.ok_or_else(|| {
+        client.row::<JobInfo>(job, job.0).await?.ok_or_else(|| {
             CliError::unknown(
-                format!("the head does not know job {job} any more"),
-                "`roadshow job list` shows its jobs",
+                format!("the head no longer knows job {job}"),
+                "`roadshow job list` shows the jobs it knows",
             )
         })
     }
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_of_a_failure_is_the_job_s_own_if_it_can_be() {
+    fn failed_job_has_its_driver_s_exit_code_if_that_is_one_to_255() {
         assert_eq!([Some(7), Some(255), Some(0), Some(256), Some(-1), None].map(code), [7, 255, 1, 1, 1, 1]);
     }
 }

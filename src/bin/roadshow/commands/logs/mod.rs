@@ -1,4 +1,4 @@
-//! `roadshow logs`: what daemons, workers and jobs have written, from whatever node it is on.
+//! `roadshow logs`: output of daemons, workers and jobs, read from the node that has it.
 
 mod tail;
 
@@ -17,24 +17,24 @@ use crate::error::{CliError, CliResult, one_line};
 use crate::output::Output;
 use crate::output::table::{Table, memory, or_nothing, short};
 
-/// How often a log that is followed is asked for what is new.
+/// Polling interval of a followed log.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shows what daemons, workers and jobs have written, from whatever node it is on.
+/// Shows the output of daemons, workers and jobs, wherever in the cluster it is stored.
 ///
-/// Without a selection it lists the logs that there are.
+/// Without a selection the command lists the available logs.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow logs --actor counter --follow --tail 20")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     which: Selection,
-    /// Go on with what is written from now on, until Ctrl-C or the end of the job.
+    /// Follow the logs until Ctrl-C or the end of the job.
     #[arg(long, short)]
     follow: bool,
-    /// Only the last so many lines of each log.
+    /// Show only the last N lines of each log.
     #[arg(long, value_name = "N")]
     tail: Option<u64>,
-    /// Print a JSON object for each line, or an array of the logs that there are.
+    /// Print a JSON object for each line; without a selection, a JSON array of the logs.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -44,21 +44,21 @@ pub(crate) struct Arguments {
 #[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
 struct Selection {
-    /// The log of the worker that an actor lives in.
+    /// Show the log of the worker that an actor runs in.
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// The log of a worker.
+    /// Show the log of a worker.
     #[arg(long, value_name = "ID")]
     worker: Option<String>,
-    /// The logs of a job: its driver's and its workers'.
+    /// Show the logs of a job: those of its driver and its workers.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
-    /// The logs of a node's daemons.
+    /// Show the logs of a node's daemons.
     #[arg(long, value_name = "ID")]
     node: Option<String>,
 }
 
-/// How a log is shown.
+/// Options for reading and printing a log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TailOptions {
     pub(crate) follow: bool,
@@ -77,60 +77,61 @@ pub(crate) async fn run(
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let Some((wanted, places)) = select(&arguments.which, desks, output).await? else {
+    let Some((selector, sources)) = select(&arguments.which, desks, output).await? else {
         return list(arguments.json, desks, output).await;
     };
-    let manner = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
-    show(wanted, places, manner, desks, output).await
+    let options = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
+    show(selector, sources, options, desks, output).await
 }
 
-/// Shows the logs that are wanted, of these nodes.
+/// Prints the selected logs of these nodes.
 pub(crate) async fn show<D: AdminConnector>(
-    wanted: LogSelector,
-    places: Vec<LogSource>,
-    manner: TailOptions,
+    selector: LogSelector,
+    sources: Vec<LogSource>,
+    options: TailOptions,
     desks: &D,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut tail = Tail::open(wanted, places, manner.from(), desks).await?;
+    let mut tail = Tail::open(selector, sources, options.from(), desks).await?;
     let mut printer =
-        Printer { json: manner.json, of_driver: matches!(wanted, LogSelector::Driver(_)), shown: None };
-    if tail.is_empty() && !manner.follow {
-        // A log begins with its first byte.
-        output.note("nothing is logged of it: it has written nothing, or its logs were removed for others");
+        Printer { json: options.json, of_driver: matches!(selector, LogSelector::Driver(_)), shown: None };
+    if tail.is_empty() && !options.follow {
+        // The file is created with the first byte written, so an existing process may have none.
+        output
+            .note("there is no log: nothing was written, or the log was removed to make room for newer ones");
         return Ok(());
     }
     loop {
-        // Asked before the logs are read: what is read then has all that the job wrote.
-        let goes_on = manner.follow && keep_following(wanted, desks).await?;
-        tail.read(|place, file, text, many| printer.print(place, file, text, many, output)).await?;
+        // The state is asked before the logs are read. If the job has ended by then, this read gets all of it.
+        let goes_on = options.follow && keep_following(selector, desks).await?;
+        tail.read(|source, file, text, many| printer.print(source, file, text, many, output)).await?;
         if !goes_on {
-            return tail.rest(|place, file, text| printer.print(place, file, text, false, output));
+            return tail.rest(|source, file, text| printer.print(source, file, text, false, output));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
         tail.discover().await?;
     }
 }
 
-/// Whether more may be written.
-async fn keep_following(wanted: LogSelector, desks: &impl AdminConnector) -> CliResult<bool> {
-    let (LogSelector::Job(job) | LogSelector::Driver(job)) = wanted else { return Ok(true) };
+/// Reports if the selected logs may still grow.
+async fn keep_following(selector: LogSelector, desks: &impl AdminConnector) -> CliResult<bool> {
+    let (LogSelector::Job(job) | LogSelector::Driver(job)) = selector else { return Ok(true) };
     let job = desks.head().await?.row::<JobInfo>(job, job.0).await?;
     Ok(job.is_some_and(|job| job.state.is_open()))
 }
 
-/// Writes pieces of logs as they come.
+/// Prints pieces of logs as they are read.
 struct Printer {
     json: bool,
-    /// A driver's two logs are its two streams, and are told apart as such.
+    /// The logs are the two streams of a driver, and go to the two streams of this command.
     of_driver: bool,
-    /// Whose lines were shown last.
+    /// Log of the last piece printed.
     shown: Option<(NodeId, String)>,
 }
 
-/// A line of a log, as JSON.
+/// Line of a log in JSON.
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     node_id: NodeId,
     file: &'a str,
     line: &'a str,
@@ -139,7 +140,7 @@ struct Line<'a> {
 impl Printer {
     fn print(
         &mut self,
-        place: LogSource,
+        source: LogSource,
         file: &str,
         text: &str,
         many: bool,
@@ -147,29 +148,30 @@ impl Printer {
     ) -> CliResult<()> {
         if self.json {
             let mut lines = text.lines();
-            return lines.try_for_each(|line| output.json_line(&Line { node_id: place.node, file, line }));
+            return lines
+                .try_for_each(|line| output.json_line(&LogLine { node_id: source.node, file, line }));
         }
         if self.of_driver {
             return output.forward(file, text);
         }
         if many
-            && self.shown.as_ref().is_none_or(|(node, shown)| (*node, shown.as_str()) != (place.node, file))
+            && self.shown.as_ref().is_none_or(|(node, shown)| (*node, shown.as_str()) != (source.node, file))
         {
-            output.print(&format!("==> {} {} <==\n", place.node, one_line(file)))?;
-            self.shown = Some((place.node, file.to_owned()));
+            output.print(&format!("==> {} {} <==\n", source.node, one_line(file)))?;
+            self.shown = Some((source.node, file.to_owned()));
         }
         output.print_log(text)
     }
 }
 
-/// From what was asked for to logs and nodes; none if nothing was.
+/// Resolves the selection to logs and nodes; nothing without a selection.
 async fn select(
     which: &Selection,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<Option<(LogSelector, Vec<LogSource>)>> {
     let mut head = desks.head().await?;
-    let wanted = match which {
+    let (selector, node) = match which {
         Selection { actor: Some(actor), .. } => {
             let (worker, node) = worker_of_actor(&find_at(&mut head, actor).await?)?;
             (LogSelector::Worker(worker), Some(node))
@@ -186,9 +188,10 @@ async fn select(
         }
         Selection { .. } => return Ok(None),
     };
+    // `locations` opens a connection of its own to the head.
     drop(head);
-    let places = locations(wanted.1, desks, output).await?;
-    Ok(Some((wanted.0, places)))
+    let sources = locations(node, desks, output).await?;
+    Ok(Some((selector, sources)))
 }
 
 fn worker_of_actor(actor: &ActorInfo) -> CliResult<(WorkerId, NodeId)> {
@@ -198,13 +201,13 @@ fn worker_of_actor(actor: &ActorInfo) -> CliResult<(WorkerId, NodeId)> {
     })
 }
 
-/// The nodes whose agents can be asked: all, or the one. What dead ones have is said to be out of reach.
+/// Nodes whose agents can be asked: all that are not dead, or the one; an error if that one is dead.
 async fn locations(
     only: Option<NodeId>,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<Vec<LogSource>> {
-    let mut places = Vec::new();
+    let mut sources = Vec::new();
     for node in desks.head().await?.all::<NodeInfo>(Vec::new()).await? {
         let is_meant = only.is_none_or(|only| only == node.node_id);
         match node.state {
@@ -217,17 +220,17 @@ async fn locations(
                 ));
             }
             NodeState::Dead => {}
-            _ if is_meant => places.push(LogSource { node: node.node_id, address: node.address }),
+            _ if is_meant => sources.push(LogSource { node: node.node_id, address: node.address }),
             _ => {}
         }
     }
-    if let (None, []) = (only, &places[..]) {
-        output.note("no node lives");
+    if let (None, []) = (only, &sources[..]) {
+        output.note("no node is alive");
     }
-    Ok(places)
+    Ok(sources)
 }
 
-/// The nodes that may have logs of a job.
+/// Nodes that may have logs of a job.
 pub(crate) async fn all_locations(
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
@@ -235,9 +238,9 @@ pub(crate) async fn all_locations(
     locations(None, desks, output).await
 }
 
-/// A log that there is, as JSON.
+/// Available log in JSON.
 #[derive(Serialize)]
-struct Found {
+struct AvailableLog {
     node_id: NodeId,
     file: String,
     worker_id: Option<WorkerId>,
@@ -249,7 +252,7 @@ async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) 
     let mut found = Vec::new();
     for LogSource { node, address } in locations(None, desks, output).await? {
         let files = desks.agent(address).await?.log_files().await?.into_iter();
-        found.extend(files.map(|file| Found {
+        found.extend(files.map(|file| AvailableLog {
             node_id: node,
             file: file.file,
             worker_id: file.worker,
@@ -261,7 +264,7 @@ async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) 
         return output.json(&found);
     }
     let mut table = Table::new(&["NODE", "LOG", "JOB", "WORKER", "SIZE"]);
-    for Found { node_id, file, worker_id, job_id, size } in found {
+    for AvailableLog { node_id, file, worker_id, job_id, size } in found {
         let size = memory(size as f64);
         let own = |id: Option<String>| or_nothing(id.as_deref().map(significant));
         let (job, worker) = (job_id.map(|id| id.to_string()), worker_id.map(|id| id.to_string()));
@@ -290,8 +293,8 @@ mod tests {
         cluster
     }
 
-    async fn logs(cluster: &Cluster, which: Selection, manner: TailOptions) -> (CliResult<()>, String) {
-        let TailOptions { follow, tail, json } = manner;
+    async fn logs(cluster: &Cluster, which: Selection, options: TailOptions) -> (CliResult<()>, String) {
+        let TailOptions { follow, tail, json } = options;
         let reach = ClusterArgs { address: None, token_file: None };
         let arguments = Arguments { which, follow, tail, json, reach };
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_actor_s_log_is_that_of_its_worker() {
+    async fn log_of_an_actor_is_that_of_its_worker() {
         let which = Selection { actor: some("counter"), ..Selection::default() };
         let (outcome, out) = logs(&cluster(), which, ALL).await;
         outcome.unwrap();
@@ -316,14 +319,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_has_written_nothing_has_no_log() {
+    async fn worker_without_output_has_no_log() {
         let (outcome, out) =
             logs(&cluster(), Selection { worker: some("2"), ..Selection::default() }, ALL).await;
         assert_eq!((outcome, out.as_str()), (Ok(()), ""));
     }
 
     #[tokio::test]
-    async fn several_logs_are_told_apart() {
+    async fn several_logs_have_headings() {
         let (outcome, out) =
             logs(&cluster(), Selection { node: some("head"), ..Selection::default() }, ALL).await;
         outcome.unwrap();
@@ -338,19 +341,19 @@ head one
     }
 
     #[tokio::test]
-    async fn the_tail_is_the_last_lines_of_each() {
-        let manner = TailOptions { tail: Some(1), ..ALL };
+    async fn tail_is_the_last_lines_of_each_log() {
+        let options = TailOptions { tail: Some(1), ..ALL };
         let (outcome, out) =
-            logs(&cluster(), Selection { worker: some("1"), ..Selection::default() }, manner).await;
+            logs(&cluster(), Selection { worker: some("1"), ..Selection::default() }, options).await;
         outcome.unwrap();
         assert_eq!(out, "three");
     }
 
     #[tokio::test]
-    async fn json_has_an_object_for_each_line_even_the_last() {
-        let manner = TailOptions { json: true, ..ALL };
+    async fn json_has_an_object_for_each_line_even_an_unfinished_one() {
+        let options = TailOptions { json: true, ..ALL };
         let (outcome, out) =
-            logs(&cluster(), Selection { job: some("1"), ..Selection::default() }, manner).await;
+            logs(&cluster(), Selection { job: some("1"), ..Selection::default() }, options).await;
         outcome.unwrap();
         let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let shown: Vec<_> = lines.iter().map(|line| line["line"].as_str().unwrap()).collect();
@@ -362,22 +365,22 @@ head one
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_is_followed_to_its_end() {
+    async fn job_is_followed_to_its_end() {
         let cluster = cluster();
         let mut running = test_cluster::jobs();
         running[0].state = roadshow::model::JobState::Running;
         cluster.state().jobs =
             VecDeque::from([running.clone(), running.clone(), running, test_cluster::jobs()]);
-        let manner = TailOptions { follow: true, ..ALL };
+        let options = TailOptions { follow: true, ..ALL };
         let (outcome, out) =
-            logs(&cluster, Selection { job: some("1"), ..Selection::default() }, manner).await;
+            logs(&cluster, Selection { job: some("1"), ..Selection::default() }, options).await;
         outcome.unwrap();
         assert!(out.contains("answer\n") && out.ends_with("three"), "{out}");
         assert_eq!(out.matches("answer").count(), 1);
     }
 
     #[tokio::test]
-    async fn without_a_selection_the_logs_are_listed() {
+    async fn logs_are_listed_without_a_selection() {
         let (outcome, out) = logs(&cluster(), Selection::default(), ALL).await;
         outcome.unwrap();
         assert_eq!(out.lines().count(), 5);
@@ -385,7 +388,7 @@ head one
     }
 
     #[tokio::test]
-    async fn a_dead_node_s_logs_are_out_of_reach() {
+    async fn logs_of_a_dead_node_are_an_error_with_their_directory() {
         let (outcome, _) =
             logs(&cluster(), Selection { node: some("e5f6"), ..Selection::default() }, ALL).await;
         let failure = outcome.unwrap_err();

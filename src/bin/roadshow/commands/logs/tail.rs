@@ -1,4 +1,4 @@
-//! Logs that are read piece by piece, from several nodes.
+//! Incremental reading of logs from several nodes.
 
 use std::net::SocketAddr;
 
@@ -8,15 +8,15 @@ use roadshow::model::{JobId, NodeId, WorkerId};
 use crate::cli::cluster_args::AdminConnector;
 use crate::error::CliResult;
 
-/// Which of a node's logs are meant.
+/// Selector for logs of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogSelector {
     Worker(WorkerId),
-    /// All of a job's.
+    /// All logs of a job.
     Job(JobId),
-    /// What a job's driver writes.
+    /// Output streams of a job's driver.
     Driver(JobId),
-    /// What belongs to no job: the daemons'.
+    /// Logs that belong to no job: those of the daemons.
     Daemons,
 }
 
@@ -31,57 +31,57 @@ impl LogSelector {
     }
 }
 
-/// A node that has logs, and where its agent is reached.
+/// Node that stores logs, and the address of its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogSource {
     pub(crate) node: NodeId,
     pub(crate) address: SocketAddr,
 }
 
-/// How long a line may be until it is shown in parts.
+/// Maximum length of a line in bytes; a longer one is printed in parts.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// The logs that are wanted, each as far as it was read.
+/// Selected logs, each with its read position.
 pub(crate) struct Tail<D: AdminConnector> {
-    wanted: LogSelector,
+    selector: LogSelector,
     agents: Vec<(LogSource, Admin<D::Exchange>)>,
     logs: Vec<Log>,
 }
 
 struct Log {
-    /// Which of the agents has it.
+    /// Index into [`Tail::agents`].
     agent: usize,
     file: String,
     from: LogFrom,
-    /// The beginning of a line whose end was not there yet.
-    begun: String,
+    /// Unfinished last line.
+    partial: String,
 }
 
 impl Log {
-    /// Takes the lines whose ends are there, or all if the last one grows too long.
+    /// Takes all complete lines, or everything if the unfinished line is too long.
     fn whole_lines(&mut self) -> String {
-        let end = match self.begun.len() > LINE_BYTES_MAX {
-            true => self.begun.len(),
-            false => self.begun.rfind('\n').map_or(0, |end| end + 1),
+        let end = match self.partial.len() > LINE_BYTES_MAX {
+            true => self.partial.len(),
+            false => self.partial.rfind('\n').map_or(0, |end| end + 1),
         };
-        let begun = self.begun.split_off(end);
-        std::mem::replace(&mut self.begun, begun)
+        let partial = self.partial.split_off(end);
+        std::mem::replace(&mut self.partial, partial)
     }
 }
 
 impl<D: AdminConnector> Tail<D> {
-    /// The logs that there are, read from `from` on.
+    /// Finds the existing logs, to be read from `from` on.
     pub(crate) async fn open(
-        wanted: LogSelector,
-        places: Vec<LogSource>,
+        selector: LogSelector,
+        sources: Vec<LogSource>,
         from: LogFrom,
         desks: &D,
     ) -> CliResult<Self> {
         let mut agents = Vec::new();
-        for place in places {
-            agents.push((place, desks.agent(place.address).await?));
+        for source in sources {
+            agents.push((source, desks.agent(source.address).await?));
         }
-        let mut tail = Self { wanted, agents, logs: Vec::new() };
+        let mut tail = Self { selector, agents, logs: Vec::new() };
         tail.poll(from).await?;
         Ok(tail)
     }
@@ -90,59 +90,61 @@ impl<D: AdminConnector> Tail<D> {
         self.logs.is_empty()
     }
 
-    /// Finds logs that were not there before; they are read from their beginning.
+    /// Finds logs that are new; they are read from their beginning.
     pub(crate) async fn discover(&mut self) -> CliResult<()> {
         self.poll(LogFrom::Offset(0)).await
     }
 
     async fn poll(&mut self, from: LogFrom) -> CliResult<()> {
-        for (agent, (_, desk)) in self.agents.iter_mut().enumerate() {
-            for log in desk.log_files().await?.into_iter().filter(|log| self.wanted.matches(log)) {
+        for (agent, (_, client)) in self.agents.iter_mut().enumerate() {
+            for log in client.log_files().await?.into_iter().filter(|log| self.selector.matches(log)) {
                 if !self.logs.iter().any(|known| known.agent == agent && known.file == log.file) {
-                    self.logs.push(Log { agent, file: log.file, from, begun: String::new() });
+                    self.logs.push(Log { agent, file: log.file, from, partial: String::new() });
                 }
             }
         }
         Ok(())
     }
 
-    /// Gives all whole lines that are new to `sink`, with whether there are several logs.
+    /// Passes all new complete lines to `sink`, with a flag that is set if there are several logs.
     pub(crate) async fn read(
         &mut self,
         mut sink: impl FnMut(LogSource, &str, &str, bool) -> CliResult<()>,
     ) -> CliResult<()> {
         let many = self.logs.len() > 1;
         for log in &mut self.logs {
-            let (place, desk) = &mut self.agents[log.agent];
+            let (source, client) = &mut self.agents[log.agent];
             loop {
-                let new = match desk.log(log.file.clone(), log.from).await {
-                    // It was removed to make room for others since it was found.
+                let new = match client.log(log.file.clone(), log.from).await {
+                    // The agent removed the log, to make room for newer ones, after it was found.
                     Err(AdminError::Unknown(_)) => break,
                     new => new?,
                 };
                 let before = std::mem::replace(&mut log.from, LogFrom::Offset(new.offset));
+                // The agent has no more for now: an empty reply, or one that does not advance.
                 if new.text.is_empty() || before == log.from {
                     break;
                 }
-                log.begun.push_str(&new.text);
+                // Only complete lines leave: pieces of two logs would else mix within a line.
+                log.partial.push_str(&new.text);
                 let lines = log.whole_lines();
                 if !lines.is_empty() {
-                    sink(*place, &log.file, &lines, many)?;
+                    sink(*source, &log.file, &lines, many)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Gives what was begun and will have no end to `sink`.
+    /// Passes unfinished last lines to `sink`.
     pub(crate) fn rest(
         &mut self,
         mut sink: impl FnMut(LogSource, &str, &str) -> CliResult<()>,
     ) -> CliResult<()> {
         for log in &mut self.logs {
-            let begun = std::mem::take(&mut log.begun);
-            if !begun.is_empty() {
-                sink(self.agents[log.agent].0, &log.file, &begun)?;
+            let partial = std::mem::take(&mut log.partial);
+            if !partial.is_empty() {
+                sink(self.agents[log.agent].0, &log.file, &partial)?;
             }
         }
         Ok(())

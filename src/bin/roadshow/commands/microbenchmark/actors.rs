@@ -1,4 +1,4 @@
-//! Actors that come and go, what they weigh, and tasks.
+//! Spawns, memory of actors, and tasks.
 
 use std::collections::VecDeque;
 use std::future::IntoFuture;
@@ -12,16 +12,16 @@ use super::fixture::{Fixture, Outcome};
 use super::measure::{Count, anonymous_bytes};
 use super::workload::{Add, Empty, Hold, Idle, NoteCount, Subject, increment};
 
-/// How many actors are started before they are stopped again.
+/// Number of actors spawned before all of them are stopped again.
 const ACTORS_MAX: usize = 20_000;
 
-/// How many actors are weighed together.
+/// Number of actors over which the memory of one is averaged.
 const WEIGHED: usize = 5_000;
 
-/// How many of the actors of this process are started before one of them is asked whether it lives.
+/// Number of local actors started before the benchmark waits for the last of them.
 const BATCH: usize = 512;
 
-/// Spawns with so many under way. The actors are stopped meanwhile, which is not counted.
+/// Measures spawns, `in_flight` at a time. The actors are stopped in between, which is not timed.
 pub(super) async fn spawns(lab: &Fixture, in_flight: usize, time: Duration) -> Outcome<Count> {
     let mut all = Count::default();
     while all.count == 0 || all.elapsed < time {
@@ -53,27 +53,28 @@ async fn stop(in_flight: usize, actors: Vec<RemoteAddr<Idle>>) -> Outcome<()> {
     Ok(())
 }
 
-/// Actors of actix that are started in this process, on another thread.
+/// Measures actix actors that are started in this process, on another thread.
 ///
-/// They stop when nobody has their addresses any more, which is not counted.
+/// They stop when their last address is dropped, which is not timed.
 pub(super) async fn local_spawns(lab: &Fixture, time: Duration) -> Outcome<Count> {
     let mut all = Count::default();
     while all.count == 0 || all.elapsed < time {
         let (mut actors, left) = (Vec::new(), time.saturating_sub(all.elapsed));
         all += local_spawn(lab, left, &mut actors).await?;
         drop(actors);
-        // Their thread answers when it has come to their end.
+        // The reply comes from the same arbiter, after the end of the dropped actors: it must not overlap with
+        // the next round.
         lab.local.send(Add(1)).await?;
     }
     Ok(all)
 }
 
-/// With two batches under way.
+/// Starts actors with two batches in flight, so that the other thread never idles.
 async fn local_spawn(lab: &Fixture, time: Duration, actors: &mut Vec<Addr<Empty>>) -> Outcome<Count> {
-    let there = lab.arbiter.handle();
+    let arbiter = lab.arbiter.handle();
     let (mut open, start) = (VecDeque::new(), Instant::now());
     while actors.is_empty() || (start.elapsed() < time && actors.len() < ACTORS_MAX) {
-        actors.extend((0..BATCH).map(|_| Empty::start_in_arbiter(&there, |_| Empty)));
+        actors.extend((0..BATCH).map(|_| Empty::start_in_arbiter(&arbiter, |_| Empty)));
         open.extend(actors.last().map(|last| last.send(NoteCount)));
         if open.len() > 1
             && let Some(oldest) = open.pop_front()
@@ -87,9 +88,9 @@ async fn local_spawn(lab: &Fixture, time: Duration, actors: &mut Vec<Addr<Empty>
     Ok(Count { count: actors.len() as u64, elapsed: start.elapsed() })
 }
 
-/// What an idle actor adds to the memory that its worker has written, in bytes.
+/// Memory that an idle actor adds to its worker, in bytes.
 ///
-/// In a worker of its own, since memory that was used before is not given back.
+/// Each measurement uses a new worker: an allocator that has freed pages of earlier actors would hide the cost.
 pub(super) async fn bytes_of_an_actor(in_flight: usize) -> Outcome<f64> {
     let (cluster, pid) = fresh().await?;
     let before = anonymous_bytes(pid)?;
@@ -101,32 +102,32 @@ pub(super) async fn bytes_of_an_actor(in_flight: usize) -> Outcome<f64> {
     Ok((after - before) / WEIGHED as f64)
 }
 
-/// The same of an actor that only its own process knows.
+/// Memory that an idle local actor adds to its process, in bytes.
 pub(super) async fn bytes_of_a_local_actor() -> Outcome<f64> {
     let (cluster, pid) = fresh().await?;
     let subject = cluster.spawn::<Subject>(()).await?;
     let before = anonymous_bytes(pid)?;
     subject.send(Hold(WEIGHED)).await?;
-    // They have begun when a message that was sent behind their start is handled.
+    // The mailbox is ordered: all actors of `Hold` have started when this later message is handled.
     subject.send(NoteCount).await?;
     let after = anonymous_bytes(pid)?;
     cluster.shutdown().await?;
     Ok((after - before) / WEIGHED as f64)
 }
 
-/// A cluster with one worker, and its process.
+/// Starts a cluster with one worker, and returns the worker's process id.
 pub(super) async fn fresh() -> Outcome<(Cluster, u32)> {
     let cluster = Cluster::local(1).await?;
     let pid = cluster.workers().first().map(|worker| worker.pid).ok_or("a cluster has no worker")?;
     Ok((cluster, pid))
 }
 
-/// Tasks, each run by itself, with so many under way.
+/// Measures single tasks, `in_flight` at a time.
 pub(super) async fn tasks(lab: &Fixture, in_flight: usize, time: Duration) -> Outcome<Count> {
     pipelined(in_flight, time, || Some(lab.cluster.run(increment::task(1)).into_future()), drop).await
 }
 
-/// Tasks that are run together, with as many under way as the cluster thinks fit.
+/// Measures `run_all`, which chooses the number of tasks in flight itself.
 pub(super) async fn tasks_together(lab: &Fixture, time: Duration) -> Outcome<Count> {
     let (start, mut first) = (Instant::now(), true);
     let more = std::iter::from_fn(move || {

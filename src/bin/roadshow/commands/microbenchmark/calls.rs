@@ -1,4 +1,4 @@
-//! Calls and one-way messages, of which only the way costs anything.
+//! Calls and one-way messages with trivial handlers, so that only delivery costs anything.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::fixture::{Fixture, Outcome};
 use super::measure::{Count, Timing, percentiles};
 use super::workload::{Add, Local, Note, NoteCount, Subject, increment};
 
-/// How many calls are made between two looks at the clock.
-const BETWEEN_LOOKS: u64 = 64;
+/// Number of calls between two readings of the clock, which costs as much as a part of a call.
+const CLOCK_INTERVAL: u64 = 64;
 
-/// One call at a time: how long each takes.
+/// Measures the latency of one call at a time.
 pub(super) async fn round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
@@ -26,7 +26,7 @@ pub(super) async fn round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing>
     Ok(percentiles(taken))
 }
 
-/// The same to an actor of this process, on another thread.
+/// Measures the latency of one call at a time to an actix actor on another thread of this process.
 pub(super) async fn local_round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
@@ -37,7 +37,7 @@ pub(super) async fn local_round_trip(lab: &Fixture, time: Duration) -> Outcome<T
     Ok(percentiles(taken))
 }
 
-/// The same with a task in place of a call.
+/// Measures the latency of one task at a time.
 pub(super) async fn task_round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
@@ -48,20 +48,21 @@ pub(super) async fn task_round_trip(lab: &Fixture, time: Duration) -> Outcome<Ti
     Ok(percentiles(taken))
 }
 
-/// Calls with so many under way: when the oldest is answered, another is made.
+/// Measures calls, `in_flight` at a time; the reply to the oldest call starts the next one.
 pub(super) async fn calls(subject: &RemoteAddr<Subject>, in_flight: usize, time: Duration) -> Outcome<Count> {
+    // The replies of one actor arrive in order, so a queue is enough. `pipelined` allocates for each future.
     let (mut open, start) = (VecDeque::with_capacity(in_flight), Instant::now());
     for _ in 0..in_flight {
         open.push_back(subject.try_send(Add(1))?);
     }
     let mut count = 0;
     while count == 0 || start.elapsed() < time {
-        for _ in 0..BETWEEN_LOOKS {
+        for _ in 0..CLOCK_INTERVAL {
             let oldest = open.pop_front().ok_or("no call is under way")?;
             oldest.await?;
             open.push_back(subject.try_send(Add(1))?);
         }
-        count += BETWEEN_LOOKS;
+        count += CLOCK_INTERVAL;
     }
     for rest in open {
         rest.await?;
@@ -70,7 +71,7 @@ pub(super) async fn calls(subject: &RemoteAddr<Subject>, in_flight: usize, time:
     Ok(Count { count, elapsed: start.elapsed() })
 }
 
-/// The same to an actor of this process, on another thread.
+/// Measures calls to an actix actor on another thread of this process, `in_flight` at a time.
 pub(super) async fn local_calls(local: &Addr<Local>, in_flight: usize, time: Duration) -> Outcome<Count> {
     let (mut open, start) = (VecDeque::with_capacity(in_flight), Instant::now());
     for _ in 0..in_flight {
@@ -78,12 +79,12 @@ pub(super) async fn local_calls(local: &Addr<Local>, in_flight: usize, time: Dur
     }
     let mut count = 0;
     while count == 0 || start.elapsed() < time {
-        for _ in 0..BETWEEN_LOOKS {
+        for _ in 0..CLOCK_INTERVAL {
             let oldest = open.pop_front().ok_or("no call is under way")?;
             oldest.await?;
             open.push_back(local.send(Add(1)));
         }
-        count += BETWEEN_LOOKS;
+        count += CLOCK_INTERVAL;
     }
     for rest in open {
         rest.await?;
@@ -92,7 +93,7 @@ pub(super) async fn local_calls(local: &Addr<Local>, in_flight: usize, time: Dur
     Ok(Count { count, elapsed: start.elapsed() })
 }
 
-/// A client for each subject, each with so many calls under way.
+/// Measures calls of one client for each subject, `in_flight` for each client.
 pub(super) async fn calls_of_each(
     subjects: &[RemoteAddr<Subject>],
     in_flight: usize,
@@ -103,15 +104,15 @@ pub(super) async fn calls_of_each(
     Ok(Count { count: counts.iter().map(|count| count.count).sum(), elapsed: start.elapsed() })
 }
 
-/// One-way messages, from the first that is sent until the last is handled.
+/// Measures one-way messages, from the first send to the handling of the last.
 pub(super) async fn one_way(subject: &RemoteAddr<Subject>, time: Duration) -> Outcome<Count> {
     let before = subject.send(NoteCount).await?;
     let (start, mut count) = (Instant::now(), 0);
     while count == 0 || start.elapsed() < time {
-        for _ in 0..BETWEEN_LOOKS {
+        for _ in 0..CLOCK_INTERVAL {
             subject.tell(Note(1)).await?;
         }
-        count += BETWEEN_LOOKS;
+        count += CLOCK_INTERVAL;
     }
     let handled = subject.send(NoteCount).await? - before;
     if handled != count {
@@ -120,9 +121,9 @@ pub(super) async fn one_way(subject: &RemoteAddr<Subject>, time: Duration) -> Ou
     Ok(Count { count, elapsed: start.elapsed() })
 }
 
-/// Whatever `begin` makes, with `width` under way, and what it gives handed to `done`.
+/// Runs the futures of `begin`, `width` at a time, and passes their results to `done`.
 ///
-/// It ends when the time is over or `begin` has no more, and all that was begun is done.
+/// Ends when all futures are done, after `begin` has returned `None` or the time has elapsed.
 pub(super) async fn pipelined<F, T, E>(
     width: usize,
     time: Duration,
@@ -139,7 +140,7 @@ where
     while let Some(ended) = open.next().await {
         done(ended.map_err(Into::into)?);
         count += 1;
-        over |= count.is_multiple_of(BETWEEN_LOOKS.min(width as u64)) && start.elapsed() >= time;
+        over |= count.is_multiple_of(CLOCK_INTERVAL.min(width as u64)) && start.elapsed() >= time;
         if !over {
             open.extend(begin());
         }

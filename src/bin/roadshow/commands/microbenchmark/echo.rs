@@ -1,8 +1,12 @@
-//! The limits: what the operating system's sockets do when nothing else is in the way.
+//! Limits of the operating system's sockets, against which the message layer is compared.
 //!
-//! The echo has the shape of a link, and nothing of a message layer: one thread a side, frames with a
-//! length before them, one outgoing buffer that is swapped out and written whole, one large buffer to
-//! read into. No actor, no table of calls, no codec.
+//! The echo has the shape of a link without its message layer: no actor, no call table, no codec.
+//!
+//! ```text
+//! frame:   length (4 bytes, big endian) | body
+//! threads: one for each side; all frames that are queued leave in one write
+//! memory:  one outgoing buffer, swapped with the one being written; one large read buffer
+//! ```
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener as BlockingListener, TcpStream as BlockingStream};
@@ -20,14 +24,14 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::measure::{Count, Timing, percentiles};
 use super::workload::Ports;
 
-/// What a small call takes behind its length: a short header and an integer.
+/// Length of a small call's body in bytes: a short header and an integer.
 pub(super) const SMALL_BYTES: usize = 24;
 
 const LENGTH_BYTES: usize = 4;
 const BUFFER_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 32 << 10;
 
-/// Serves all that the limits need, each on a thread of its own, and tells the ports.
+/// Starts all servers, each on a thread of its own, and returns their ports.
 pub(super) fn serve() -> io::Result<Ports> {
     let echo = serve_frames("echo", |outgoing, frame| outgoing.push(frame))?;
     let mut count = 0_u64;
@@ -41,8 +45,11 @@ pub(super) fn serve() -> io::Result<Ports> {
     Ok(Ports { echo, blocking: serve_blocking()?, count })
 }
 
-/// Hears of the frames of one connection at a time.
-fn serve_frames(name: &str, mut on_frame: impl FnMut(&Outgoing, &[u8]) + Send + 'static) -> io::Result<u16> {
+/// Passes the frames of one connection at a time to `on_frame`.
+fn serve_frames(
+    name: &str,
+    mut on_frame: impl FnMut(&FrameQueue, &[u8]) + Send + 'static,
+) -> io::Result<u16> {
     let listener = BlockingListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
@@ -53,7 +60,7 @@ fn serve_frames(name: &str, mut on_frame: impl FnMut(&Outgoing, &[u8]) + Send + 
             loop {
                 let (reader, outgoing, writer) = link(listener.accept().await?.0)?;
                 read(reader, |frame| on_frame(&outgoing, frame)).await;
-                // It waits for more to write, and holds what was written.
+                // The writer waits on `filled` forever, and holds its half of the socket.
                 writer.abort();
             }
         }))
@@ -61,7 +68,7 @@ fn serve_frames(name: &str, mut on_frame: impl FnMut(&Outgoing, &[u8]) + Send + 
     Ok(port)
 }
 
-/// Echoes small frames, one connection at a time.
+/// Echoes small frames with blocking sockets, one connection at a time.
 fn serve_blocking() -> io::Result<u16> {
     let listener = BlockingListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
@@ -76,18 +83,20 @@ fn serve_blocking() -> io::Result<u16> {
     Ok(port)
 }
 
-struct Outgoing {
+/// Outgoing buffer of a link: filled by the reader's task, swapped out by the writer's.
+struct FrameQueue {
     buffer: Mutex<BytesMut>,
     filled: Notify,
 }
 
-impl Outgoing {
+impl FrameQueue {
     fn push(&self, frame: &[u8]) {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = buffer.is_empty();
         buffer.put_u32(frame.len() as u32);
         buffer.extend_from_slice(frame);
         drop(buffer);
+        // A writer that finds frames left takes them without a second wake-up.
         if was_empty {
             self.filled.notify_one();
         }
@@ -98,16 +107,16 @@ impl Outgoing {
     }
 }
 
-fn link(stream: TcpStream) -> io::Result<(OwnedReadHalf, Arc<Outgoing>, JoinHandle<()>)> {
+fn link(stream: TcpStream) -> io::Result<(OwnedReadHalf, Arc<FrameQueue>, JoinHandle<()>)> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     let buffer = Mutex::new(BytesMut::with_capacity(BUFFER_BYTES));
-    let outgoing = Arc::new(Outgoing { buffer, filled: Notify::new() });
+    let outgoing = Arc::new(FrameQueue { buffer, filled: Notify::new() });
     let writer = tokio::task::spawn_local(write(writer, Arc::clone(&outgoing)));
     Ok((reader, outgoing, writer))
 }
 
-async fn write(mut socket: OwnedWriteHalf, outgoing: Arc<Outgoing>) {
+async fn write(mut socket: OwnedWriteHalf, outgoing: Arc<FrameQueue>) {
     let mut batch = BytesMut::with_capacity(BUFFER_BYTES);
     loop {
         outgoing.filled.notified().await;
@@ -124,7 +133,7 @@ async fn write(mut socket: OwnedWriteHalf, outgoing: Arc<Outgoing>) {
     }
 }
 
-/// Reads into one buffer and moves what is left to its front, so that nothing is allocated on the way.
+/// Reads frames into one buffer, and moves the unread rest to its front instead of allocating.
 async fn read(mut socket: OwnedReadHalf, mut on_frame: impl FnMut(&[u8])) {
     let mut buffer = vec![0; BUFFER_BYTES];
     let (mut start, mut end) = (0, 0);
@@ -147,7 +156,7 @@ async fn read(mut socket: OwnedReadHalf, mut on_frame: impl FnMut(&[u8])) {
     }
 }
 
-/// The frame with which some bytes begin, once all of it is there.
+/// Returns the first frame of the bytes if it is complete.
 fn first_frame(bytes: &[u8]) -> Option<&[u8]> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.get(..u32::from_be_bytes(*length) as usize)
@@ -159,7 +168,7 @@ async fn connect(port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Round trips of one small frame at a time.
+/// Measures round trips of one small frame at a time.
 pub(super) async fn round_trip(ports: Ports, time: Duration) -> io::Result<Timing> {
     let mut stream = connect(ports.echo).await?;
     let mut frame = small_frame();
@@ -173,12 +182,12 @@ pub(super) async fn round_trip(ports: Ports, time: Duration) -> io::Result<Timin
     Ok(percentiles(taken))
 }
 
-/// The same by sockets that block, without an event loop on either side.
+/// Measures round trips with blocking sockets, without an event loop on either side.
 pub(super) async fn blocking_round_trip(ports: Ports, time: Duration) -> io::Result<Timing> {
-    let (tell, done) = oneshot::channel();
+    let (reply, done) = oneshot::channel();
     thread::Builder::new().name("limit".to_owned()).spawn(move || {
-        // Nobody waits any more when the benchmark was interrupted.
-        let _ = tell.send(block(ports, time));
+        // The receiver is gone if the benchmark was interrupted.
+        let _ = reply.send(block(ports, time));
     })?;
     done.await.map_err(io::Error::other)?
 }
@@ -203,7 +212,7 @@ fn small_frame() -> Vec<u8> {
     frame
 }
 
-/// Echoes with so many frames of `bytes` under way.
+/// Measures echoes of frames with `bytes` bytes, `in_flight` at a time.
 pub(super) async fn echoes(
     ports: Ports,
     in_flight: usize,
@@ -213,7 +222,7 @@ pub(super) async fn echoes(
     exchange(ports.echo, in_flight, bytes, time, |outgoing, answer, _| outgoing.push(answer)).await
 }
 
-/// Frames of `bytes` that are each confirmed by a short one, with so many under way.
+/// Measures frames of `bytes` bytes that are each confirmed by a short one, `in_flight` at a time.
 pub(super) async fn confirmed(
     ports: Ports,
     in_flight: usize,
@@ -227,44 +236,44 @@ pub(super) async fn confirmed(
     .await
 }
 
-/// Calls `send`, with the last answer and a frame of so many bytes, so often that many are under way.
+/// Calls `send` with each reply and a frame of `bytes` bytes, and starts with `in_flight` calls.
 async fn exchange(
     port: u16,
     in_flight: usize,
     bytes: usize,
     time: Duration,
-    send: fn(&Outgoing, &[u8], &[u8]),
+    send: fn(&FrameQueue, &[u8], &[u8]),
 ) -> io::Result<Count> {
     let (reader, outgoing, writer) = link(connect(port).await?)?;
     let frame = vec![7; bytes];
     for _ in 0..in_flight {
-        // What is like an answer, where there is none yet.
+        // There is no reply yet; the frame has the same length as one.
         send(&outgoing, &frame, &frame);
     }
-    let (tell, told) = oneshot::channel();
-    let mut tell = Some(tell);
+    let (reply, result) = oneshot::channel();
+    let mut reply = Some(reply);
     let (start, mut count) = (Instant::now(), 0_u64);
     let reader = tokio::task::spawn_local(read(reader, move |answer| {
         count += 1;
-        // Reading the clock costs more than an echo: look at it now and then.
-        let look = bytes > BUFFER_BYTES / 4 || count.is_multiple_of(64);
-        if look && start.elapsed() >= time {
-            if let Some(tell) = tell.take() {
-                // Nobody waits any more when the other side has gone away meanwhile.
-                let _ = tell.send(Count { count, elapsed: start.elapsed() });
+        // Reading the clock costs more than a small echo.
+        let reads_clock = bytes > BUFFER_BYTES / 4 || count.is_multiple_of(64);
+        if reads_clock && start.elapsed() >= time {
+            if let Some(reply) = reply.take() {
+                // The receiver is gone if the benchmark was interrupted.
+                let _ = reply.send(Count { count, elapsed: start.elapsed() });
             }
-        } else if tell.is_some() {
+        } else if reply.is_some() {
             send(&outgoing, answer, &frame);
         }
     }));
-    let told = told.await;
-    // Both hold the connection, which the other side serves until it ends.
+    let result = result.await;
+    // Both tasks hold the connection, and the server serves no other one until it ends.
     reader.abort();
     writer.abort();
-    told.map_err(|_| io::Error::other("the raw echo went away"))
+    result.map_err(|_| io::Error::other("the raw echo closed its connection"))
 }
 
-/// Small frames that go one way, until the other side has counted the last.
+/// Measures small one-way frames, until the server has counted the last one.
 pub(super) async fn one_way(ports: Ports, time: Duration) -> io::Result<Count> {
     let mut stream = connect(ports.count).await?;
     let (frame, mut batch) = (small_frame(), Vec::with_capacity(BUFFER_BYTES));
@@ -277,6 +286,7 @@ pub(super) async fn one_way(ports: Ports, time: Duration) -> io::Result<Count> {
         }
         stream.write_all(&batch).await?;
     }
+    // An empty frame asks for the count.
     stream.write_all(&[0; LENGTH_BYTES]).await?;
     let mut answer = [0; LENGTH_BYTES + size_of::<u64>()];
     stream.read_exact(&mut answer).await?;

@@ -1,4 +1,4 @@
-//! Which figures there are, and what takes turns in each.
+//! Figures of the benchmark, and the contenders of each.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::report::Better::{Higher, Lower};
 use super::report::{Contender, Figure};
 use super::{actors, bulk, calls, echo, processes};
 
-/// How long a figure is measured.
+/// Rounds and times of a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct Schedule {
     pub(super) rounds: u32,
-    /// What each side has in each round.
+    /// Time of each contender in each round.
     pub(super) turn: Duration,
 }
 
@@ -37,17 +37,17 @@ const RAW_ECHO: &str = "raw_echo";
 const RAW_TCP: &str = "raw_tcp";
 const ACTIX: &str = "actix_other_arbiter";
 
-/// What is under way where a figure's name does not say it.
+/// Number of operations in flight where the name of a figure does not say it.
 const MANY: usize = 1024;
 const PAYLOADS: usize = 8;
 const LISTS: usize = 4;
 
-/// Clients that call an actor each, and what each of them has under way.
+/// Number of clients that call an actor each, and calls in flight of each.
 const CLIENTS: usize = 4;
 const CALLS_OF_EACH: usize = 64;
 
 impl Group {
-    /// In the order in which they are measured. Those at the end give up the driver's own core.
+    /// All groups in the order of measurement. The last ones unpin the driver from its core.
     pub(super) const ALL: &[Self] = &[
         Self::RoundTrip,
         Self::InFlight("calls_in_flight_1", 1),
@@ -83,7 +83,7 @@ impl Group {
         }
     }
 
-    /// Whether one of its figures has this in its name.
+    /// Reports if one of the figures has this text in its name.
     pub(super) fn matches(&self, filter: &str) -> bool {
         self.names().iter().any(|name| name.contains(filter))
     }
@@ -92,7 +92,7 @@ impl Group {
         Self::ALL.iter().flat_map(|group| group.names()).copied().collect::<Vec<_>>().join(", ")
     }
 
-    pub(super) async fn measure(self, lab: &Fixture, plan: &Plan) -> Outcome<Vec<Figure>> {
+    pub(super) async fn measure(self, lab: &Fixture, plan: &Schedule) -> Outcome<Vec<Figure>> {
         let figure = match self {
             Self::RoundTrip => return round_trip(lab, plan).await,
             Self::InFlight(name, width) => in_flight(lab, plan, name, width).await,
@@ -111,9 +111,10 @@ impl Group {
     }
 }
 
-async fn round_trip(lab: &Fixture, plan: &Plan) -> Outcome<Vec<Figure>> {
+async fn round_trip(lab: &Fixture, plan: &Schedule) -> Outcome<Vec<Figure>> {
     const SIDES: [&str; 4] = [ROADSHOW, RAW_ECHO, "blocking_sockets", ACTIX];
     let (mut medians, mut tails) = (SIDES.map(Contender::new), SIDES.map(Contender::new));
+    // All contenders take turns within a round, so that a change in the machine's load hits each of them.
     for _ in 0..plan.rounds {
         let timings = [
             calls::round_trip(lab, plan.turn).await?,
@@ -132,7 +133,7 @@ async fn round_trip(lab: &Fixture, plan: &Plan) -> Outcome<Vec<Figure>> {
     Ok(vec![figure("call_round_trip", &medians)?, figure("call_round_trip_p99", &tails)?])
 }
 
-async fn in_flight(lab: &Fixture, plan: &Plan, name: &'static str, width: usize) -> Outcome<Figure> {
+async fn in_flight(lab: &Fixture, plan: &Schedule, name: &'static str, width: usize) -> Outcome<Figure> {
     let [mut ours, mut raw, mut actix] = [ROADSHOW, RAW_ECHO, ACTIX].map(Contender::new);
     let mut cpus = Vec::new();
     for _ in 0..plan.rounds {
@@ -145,7 +146,7 @@ async fn in_flight(lab: &Fixture, plan: &Plan, name: &'static str, width: usize)
     Ok(Figure::new((name, "per s", Higher), &ours, &raw)?.beside(&actix)?.with_cpu(&cpus))
 }
 
-async fn one_way(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+async fn one_way(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut raw, mut answered] = [ROADSHOW, RAW_ECHO, "calls_in_flight_1024"].map(Contender::new);
     let mut cpus = Vec::new();
     for _ in 0..plan.rounds {
@@ -158,8 +159,8 @@ async fn one_way(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     Ok(Figure::new(("one_way", "per s", Higher), &ours, &raw)?.beside(&answered)?.with_cpu(&cpus))
 }
 
-/// The limit is one link with as many frames under way, which can be written together.
-async fn n_to_n(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+/// Compares with one link that has the same number of frames in flight, which it can write together.
+async fn n_to_n(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut raw] = [ROADSHOW, RAW_ECHO].map(Contender::new);
     let (mut subjects, mut cpus) = (Vec::with_capacity(CLIENTS), Vec::new());
     for _ in 0..CLIENTS {
@@ -178,7 +179,7 @@ async fn n_to_n(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     Ok(Figure::new(("calls_n_to_n", "per s", Higher), &ours, &raw)?.with_cpu(&cpus))
 }
 
-async fn payload(lab: &Fixture, plan: &Plan, name: &'static str, bytes: usize) -> Outcome<Figure> {
+async fn payload(lab: &Fixture, plan: &Schedule, name: &'static str, bytes: usize) -> Outcome<Figure> {
     let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(bulk::echoes(lab, PAYLOADS, bytes, plan.turn).await?.megabytes(bytes));
@@ -187,7 +188,7 @@ async fn payload(lab: &Fixture, plan: &Plan, name: &'static str, bytes: usize) -
     Figure::new((name, "MB/s", Higher), &ours, &raw)
 }
 
-async fn word_list(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+async fn word_list(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Contender::new);
     let (words, bytes) = bulk::words()?;
     for _ in 0..plan.rounds {
@@ -197,7 +198,7 @@ async fn word_list(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("word_list", "MB/s", Higher), &ours, &raw)
 }
 
-async fn spawns(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+async fn spawns(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut actix] = [ROADSHOW, ACTIX].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(actors::spawns(lab, MANY, plan.turn).await?.per_second());
@@ -206,7 +207,7 @@ async fn spawns(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("spawns", "per s", Higher), &ours, &actix)
 }
 
-async fn actor_memory(plan: &Plan) -> Outcome<Figure> {
+async fn actor_memory(plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut actix] = [ROADSHOW, "actix_actor"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(actors::bytes_of_an_actor(MANY).await?);
@@ -215,7 +216,7 @@ async fn actor_memory(plan: &Plan) -> Outcome<Figure> {
     Figure::new(("actor_memory", "bytes", Lower), &ours, &actix)
 }
 
-async fn tasks(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+async fn tasks(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut called, mut together] =
         [ROADSHOW, "calls_in_flight_1024", "run_all"].map(Contender::new);
     for _ in 0..plan.rounds {
@@ -226,7 +227,7 @@ async fn tasks(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("tasks", "per s", Higher), &ours, &called)?.beside(&together)
 }
 
-async fn task_latency(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+async fn task_latency(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut called] = [ROADSHOW, "call_round_trip"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(calls::task_round_trip(lab, plan.turn).await?.p50);
@@ -235,7 +236,7 @@ async fn task_latency(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("task_latency", "us", Lower), &ours, &called)
 }
 
-async fn cluster_start(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+async fn cluster_start(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     lab.spread()?;
     let [mut ours, mut bare] = [ROADSHOW, "bare_processes"].map(Contender::new);
     for _ in 0..plan.rounds {
@@ -245,7 +246,7 @@ async fn cluster_start(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("cluster_start", "ms", Lower), &ours, &bare)
 }
 
-async fn worker_memory(plan: &Plan) -> Outcome<Figure> {
+async fn worker_memory(plan: &Schedule) -> Outcome<Figure> {
     let [mut ours, mut bare] = [ROADSHOW, "bare_actix_system"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(processes::worker_memory().await?);

@@ -1,4 +1,4 @@
-//! The processes and actors that take part in a measurement.
+//! Processes and actors of a measurement.
 
 use actix::{Actor, Addr, Arbiter};
 use clap::ValueEnum;
@@ -8,17 +8,17 @@ use super::measure::{self, Count};
 use super::report::Cpu;
 use super::workload::{CpuSeconds, Local, OpenLimits, PinTo, Ports, Subject};
 
-/// What goes wrong in a measurement ends it: there is no figure without all of its parts.
+/// Result of a measurement; any error ends it, since a figure needs all of its parts.
 pub(super) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// Which cores the processes may run on.
+/// CPU cores that the processes may run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Pin {
-    /// All processes share one core: the cost of the code, without waking another core.
+    /// All processes share one core: shows the cost of the code, without waking another core.
     OneCore,
-    /// The driver has one core and the worker another: how it will run, at its steadiest.
+    /// Driver and worker have a core each: realistic, with the least noise.
     TwoCores,
-    /// Wherever the operating system puts them: how it will run, and the noisiest.
+    /// The operating system places the processes: realistic, with the most noise.
     None,
 }
 
@@ -32,13 +32,13 @@ impl Pin {
     }
 }
 
-/// A worker with the actor to be called, and what the limits need.
+/// Worker with the actor under test, and the contenders of the limits.
 pub(super) struct Fixture {
     pub(super) cluster: Cluster,
     pub(super) subject: RemoteAddr<Subject>,
-    /// Where the worker's process answers without Roadshow.
+    /// Ports of the raw servers in the worker's process.
     pub(super) ports: Ports,
-    /// The actor of this process, on a thread of its own.
+    /// Actix actor of this process, on a thread of its own.
     pub(super) local: Addr<Local>,
     pub(super) arbiter: Arbiter,
     cores: Vec<usize>,
@@ -60,7 +60,7 @@ impl Fixture {
             let worker = *worker;
             measure::pin(&[*driver])?;
             subject.send(PinTo(worker)).await??;
-            // What is called within this process must not share a core with the caller either.
+            // The local actor shares the worker's core, so that a local call crosses cores as a remote one does.
             arbiter.spawn_fn(move || drop(measure::pin_thread(worker)));
         }
         let ports = subject.send(OpenLimits).await??;
@@ -72,14 +72,14 @@ impl Fixture {
         self.cores.clone()
     }
 
-    /// Lets this process use the worker's core too, and the processes that it starts from now on.
+    /// Unpins this process, and the processes that it starts from now on, from the driver's core.
     ///
-    /// There is no way back: what is measured later has no place of its own.
+    /// Later measurements in the same run are no longer pinned.
     pub(super) fn spread(&self) -> Outcome<()> {
         Ok(measure::pin(&self.cores)?)
     }
 
-    /// Counts something, and what it takes from the processors.
+    /// Measures the rate of some work, and the CPU time of both processes.
     pub(super) async fn with_cpu(&self, work: impl Future<Output = Outcome<Count>>) -> Outcome<(f64, Cpu)> {
         let (driver, worker) = (measure::cpu_seconds(), self.subject.send(CpuSeconds).await?);
         let count = work.await?;

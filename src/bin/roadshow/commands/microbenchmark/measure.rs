@@ -1,4 +1,4 @@
-//! Times, medians, and what the operating system knows of a process.
+//! Durations, medians, and process data of the operating system.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,14 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long things take, in microseconds.
+/// Latency percentiles in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     pub(super) p50: f64,
     pub(super) p99: f64,
 }
 
-/// How many things were done in a time.
+/// Number of operations in a duration.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     pub(super) count: u64,
@@ -28,7 +28,7 @@ impl Count {
         self.count as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Megabytes a second, if each had so many bytes.
+    /// Megabytes per second for operations of `bytes` bytes.
     pub(super) fn megabytes(self, bytes: usize) -> f64 {
         self.per_second() * bytes as f64 / 1e6
     }
@@ -41,7 +41,7 @@ impl AddAssign for Count {
     }
 }
 
-/// The median and the 99th percentile.
+/// Median and 99th percentile.
 pub(super) fn percentiles(mut taken: Vec<Duration>) -> Timing {
     taken.sort_unstable();
     let at = |percent: usize| taken.get(taken.len() * percent / 100).map_or(f64::NAN, |it| micros(*it));
@@ -52,7 +52,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Median: the middle value, or the mean of the two middle ones.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
@@ -62,19 +62,19 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The processor time that this process has taken, in seconds.
+/// CPU time of this process in seconds.
 pub(super) fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// The cores that this process may run on.
+/// CPU cores that this process may run on.
 pub(super) fn cores() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
-/// Keeps every thread of this process to some cores, and the threads and processes that it starts later.
+/// Pins every thread of this process to these cores, and all threads and processes that it starts later.
 pub(super) fn pin(cores: &[usize]) -> io::Result<()> {
     for thread in fs::read_dir("/proc/self/task")? {
         let id = thread?.file_name().to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
@@ -83,7 +83,7 @@ pub(super) fn pin(cores: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps the calling thread to a core.
+/// Pins the calling thread to a core.
 pub(super) fn pin_thread(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set_of(&[core]))?)
 }
@@ -96,13 +96,14 @@ fn set_of(cores: &[usize]) -> CpuSet {
     set
 }
 
-/// The memory of a process in bytes, each shared page counted in proportion (PSS).
+/// Memory of a process in bytes, with each shared page counted in proportion (PSS).
 pub(super) fn proportional_bytes(pid: u32) -> io::Result<f64> {
     rollup(pid, "Pss:")
 }
 
-/// What a process has written of its memory, in bytes: what it maps of files is not its own, and depends on
-/// what else the machine reads.
+/// Anonymous memory of a process in bytes.
+///
+/// Mapped files are left out: their share depends on what other processes read.
 pub(super) fn anonymous_bytes(pid: u32) -> io::Result<f64> {
     rollup(pid, "Anonymous:")
 }
@@ -112,7 +113,7 @@ fn rollup(pid: u32, field: &str) -> io::Result<f64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     kib.map(|kib| kib * 1024.0)
-        .ok_or_else(|| io::Error::other("the kernel does not tell the memory of a process"))
+        .ok_or_else(|| io::Error::other("the kernel does not report the memory of a process"))
 }
 
 #[cfg(test)]

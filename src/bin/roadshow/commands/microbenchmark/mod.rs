@@ -1,4 +1,4 @@
-//! `roadshow microbenchmark`: every figure beside its limit, measured in turns in one run.
+//! `roadshow microbenchmark`: figures beside their limits, measured in turns in one run.
 
 mod actors;
 mod bulk;
@@ -14,77 +14,76 @@ mod workload;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use figures::{Group, Plan};
+use figures::{Group, Schedule};
 use fixture::{Fixture, Outcome, Pin};
-use report::{Conditions, Report};
+use report::{BenchmarkReport, Conditions};
 
 pub(crate) use processes::baseline;
 
-/// How many turns each side of a figure has.
+/// Number of turns of each contender.
 const ROUNDS: u32 = 5;
 
 /// Measures calls, messages, payloads, spawns and tasks, each beside its limit on this machine.
 ///
-/// The limit is what the same machine does in the same minute without Roadshow: the echo of raw
-/// frames over TCP between the same two processes, actix within one process, processes that do
-/// nothing. Figure and limit take turns, five each, and what is shown is the median of a side's turns
-/// and the ratio of the two medians. The figures of a machine with other work on it, or of a virtual
-/// one, are noisy; the ratios are less so.
+/// A limit is what the same machine does without Roadshow: raw frames over TCP between the same two processes, actix
+/// within one process, or processes that do nothing. Figure and limit take turns, five each. The table shows the medians
+/// of the turns and the ratio of the two medians. On a busy or virtual machine the figures are noisy; the ratios are
+/// less so.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = FIGURES_HELP)]
 pub(crate) struct Arguments {
-    /// Print one JSON object.
+    /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
-    /// Only the figures that have this in their name.
+    /// Measure only the figures whose name contains this text.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = filter)]
     filter: String,
-    /// How long each side of a figure is measured, over all its turns.
+    /// Seconds for each contender of a figure, over all its turns.
     ///
-    /// A turn that takes longer to do its least, such as starting a cluster once, takes longer.
+    /// A turn takes longer if its smallest unit of work does, such as the start of one cluster.
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     seconds: Duration,
-    /// Which cores the processes may run on.
+    /// CPU cores that the processes may run on.
     ///
-    /// To wake an idle core can cost several times what a call costs, and where the system puts a
-    /// process changes from run to run: two runs can only be compared with the same pin.
+    /// Waking an idle core can cost several times as much as a call, and without pinning each run places the processes
+    /// differently. Compare only runs with the same value.
     #[arg(long, value_enum, default_value_t = Pin::None)]
     pin: Pin,
 }
 
 const FIGURES_HELP: &str = "\
 Figures, with their limits:
-  call_round_trip, .._p99      one call at a time: median and 99th percentile. Limit: a raw frame and
-                               its echo, by an event loop on each side; beside it by sockets that
-                               block, and a call to an actix actor on another thread
+    call_round_trip, .._p99      one call at a time: median and 99th percentile. Limit: a raw frame and
+                                 its echo, with an event loop on each side; also shown: blocking
+                                 sockets, and a call to an actix actor on another thread
   calls_in_flight_1, _64, _1024
-                               calls a second with so many under way. Limit: raw frames of 24 bytes
-  one_way                      messages a second without an answer, until the last is handled.
-                               Limit: raw frames that are counted where they arrive
-  calls_n_to_n                 four clients, four actors, 64 calls under way for each
-  payload_1kib, _64kib, _1mib  bytes that are echoed, eight messages under way; counted one way
-  word_list                    lists of 26,000 words that are sent to a reader, four under way.
-                               Limit: as many raw bytes, and a short confirmation
-  spawns                       actors started a second, 1024 under way. Limit: actix, within a process
-  actor_memory                 what an idle actor adds to the memory that its worker has written.
-                               Limit: one of actix alone
-  tasks, task_latency          functions that run in the worker, 1024 under way, and one at a time.
-                               Limit: calls of the same run
-  cluster_start                four workers, until they take work. Limit: four processes that end at once
+                                                              calls per second, with 1, 64 or 1024 in flight. Limit: raw frames of 24 bytes
+    one_way                      messages per second without a reply, until the last is handled.
+                                 Limit: raw frames that the receiver counts
+    calls_n_to_n                 four clients, four actors, 64 calls in flight for each
+    payload_1kib, _64kib, _1mib  echoed bytes, eight messages in flight; counted in one direction
+    word_list                    lists of 26,000 words that are sent to a reader, four in flight.
+                                 Limit: the same number of raw bytes, and a short confirmation
+    spawns                       actors started per second, 1024 in flight. Limit: actix within a process
+    actor_memory                 memory that an idle actor adds to its worker.
+                                 Limit: an actor of actix alone
+    tasks, task_latency          functions that run in the worker, 1024 in flight, and one at a time.
+                                 Limit: calls of the same run
+    cluster_start                four workers, until they take work. Limit: four processes that exit immediately
   worker_memory                PSS of an idle worker. Limit: a process of this program with an actix
                                system and two arbiters, which are a worker's threads for user code
 
 Exit codes: 0, 1 if a figure could not be measured, 2 for wrong arguments.";
 
-/// A filter that leaves something to measure.
+/// Parses a filter that matches at least one figure.
 fn filter(text: &str) -> Result<String, String> {
     match Group::ALL.iter().any(|group| group.matches(text)) {
         true => Ok(text.to_owned()),
-        false => Err(format!("no figure has this in its name; the names are {}", Group::names_listed())),
+        false => Err(format!("no figure has this in its name; the figures are {}", Group::names_listed())),
     }
 }
 
-/// A time that can be measured.
+/// Parses a duration above zero, in seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds > 0.0);
     seconds
@@ -93,9 +92,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
-    let lab = Fixture::open(arguments.pin).await.map_err(|error| format!("cannot prepare: {error}"))?;
-    let plan = Plan { rounds: ROUNDS, turn: arguments.seconds / ROUNDS };
-    let mut report = Report::new(Conditions {
+    let lab = Fixture::open(arguments.pin)
+        .await
+        .map_err(|error| format!("cannot start the benchmark's cluster: {error}"))?;
+    let plan = Schedule { rounds: ROUNDS, turn: arguments.seconds / ROUNDS };
+    let mut report = BenchmarkReport::new(Conditions {
         pin: arguments.pin.name(),
         cores: lab.cores(),
         rounds: ROUNDS,
@@ -130,5 +131,5 @@ fn print(text: &str) -> Result<(), String> {
 
 fn failed(group: Group, error: &dyn std::error::Error) -> String {
     let name = group.names()[0];
-    format!("cannot measure {name}: {error}; measure it alone with `--filter {name}`, on a machine at rest")
+    format!("cannot measure {name}: {error}; measure it alone with `--filter {name}`, on an idle machine")
 }

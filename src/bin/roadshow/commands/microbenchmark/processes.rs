@@ -1,4 +1,4 @@
-//! Processes: how soon a cluster is up, what a worker weighs, and processes that do less.
+//! Start time and memory of workers, and of processes that do less.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -11,13 +11,13 @@ use super::actors::fresh;
 use super::fixture::Outcome;
 use super::measure::{median, proportional_bytes};
 
-/// How many workers the cluster has whose start is measured.
+/// Number of workers in the cluster whose start is measured.
 const WORKERS: usize = 4;
 
-/// The program itself, whatever its file is called by now.
+/// Path of the running executable, even if its file was replaced meanwhile.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Milliseconds until a cluster is up; ending it is not counted.
+/// Milliseconds until a cluster has started; its shutdown is not timed.
 pub(super) async fn cluster_start(time: Duration) -> Outcome<f64> {
     let (mut taken, begin) = (Vec::new(), Instant::now());
     while taken.is_empty() || begin.elapsed() < time {
@@ -29,7 +29,7 @@ pub(super) async fn cluster_start(time: Duration) -> Outcome<f64> {
     Ok(median(taken))
 }
 
-/// Milliseconds until as many processes of this program have started and ended by themselves.
+/// Milliseconds for the same number of processes of this program to start and exit.
 pub(super) fn bare_start(time: Duration) -> Outcome<f64> {
     let (mut taken, begin) = (Vec::new(), Instant::now());
     while taken.is_empty() || begin.elapsed() < time {
@@ -51,7 +51,7 @@ pub(super) fn bare_start(time: Duration) -> Outcome<f64> {
     Ok(median(taken))
 }
 
-/// MiB of an idle worker of a fresh cluster.
+/// PSS of an idle worker of a new cluster, in MiB.
 pub(super) async fn worker_memory() -> Outcome<f64> {
     let (cluster, pid) = fresh().await?;
     let bytes = proportional_bytes(pid)?;
@@ -59,24 +59,24 @@ pub(super) async fn worker_memory() -> Outcome<f64> {
     Ok(mib(bytes))
 }
 
-/// MiB of a process of this program that is [`bare`].
+/// PSS of a [`baseline`] process, in MiB.
 pub(super) fn bare_memory() -> Outcome<f64> {
     let mut program = Command::new(THIS_PROGRAM);
     let mut child = program.arg("bare").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let bytes = when_ready(&mut child);
-    // Its input ends, and so does it.
+    // End of input: the child exits.
     drop(child.stdin.take());
     child.wait()?;
     Ok(mib(bytes?))
 }
 
 fn when_ready(child: &mut Child) -> Outcome<f64> {
-    let output = child.stdout.take().ok_or("a process has no output")?;
+    let output = child.stdout.take().ok_or("a child process has no output")?;
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
     match line.trim_end() {
         READY => Ok(proportional_bytes(child.id())?),
-        other => Err(format!("`roadshow bare` said `{other}` when it should say `{READY}`").into()),
+        other => Err(format!("`roadshow bare` wrote `{other}`, expected `{READY}`").into()),
     }
 }
 
@@ -86,9 +86,9 @@ fn mib(bytes: f64) -> f64 {
 
 const READY: &str = "ready";
 
-/// An actix system with two arbiters and nothing to do, until the input ends.
+/// Runs an actix system with two idle arbiters until the input ends.
 ///
-/// It blocks the system's thread, which has nothing else to run.
+/// Blocks the system's own thread, which has nothing else to run.
 pub(crate) fn baseline() -> Outcome<()> {
     let arbiters = [Arbiter::new(), Arbiter::new()];
     let mut output = std::io::stdout();

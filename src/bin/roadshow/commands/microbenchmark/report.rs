@@ -1,4 +1,4 @@
-//! What was measured, as a table or as JSON.
+//! Results of a benchmark, as a table or as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,25 +7,25 @@ use serde::Serialize;
 use super::fixture::Outcome;
 use super::measure::median;
 
-/// All figures of a run, and how they came about.
+/// Figures of a run, and its conditions.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct BenchmarkReport {
     #[serde(flatten)]
     conditions: Conditions,
     pub(super) figures: Vec<Figure>,
 }
 
-/// How a run was made.
+/// Conditions of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Conditions {
     pub(super) pin: &'static str,
-    /// Those that the processes may use.
+    /// CPU cores that the processes may use.
     pub(super) cores: Vec<usize>,
     pub(super) rounds: u32,
     pub(super) seconds: f64,
 }
 
-/// Which of two values is the better one.
+/// Direction in which a figure improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Better {
@@ -33,7 +33,7 @@ pub(super) enum Better {
     Higher,
 }
 
-/// One figure beside its limit.
+/// Figure beside its limit.
 #[derive(Debug, Serialize)]
 pub(super) struct Figure {
     pub(super) name: &'static str,
@@ -42,7 +42,7 @@ pub(super) struct Figure {
     roadshow: f64,
     limit: f64,
     limit_name: &'static str,
-    /// `roadshow` by `limit`, whichever is better.
+    /// `roadshow` divided by `limit`, in either direction of improvement.
     ratio: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     others: Vec<Other>,
@@ -50,7 +50,7 @@ pub(super) struct Figure {
     cpu_s_per_million: Option<Cpu>,
 }
 
-/// Something else that the figure can be compared with.
+/// Further contender for comparison.
 #[derive(Debug, Serialize)]
 struct Other {
     name: &'static str,
@@ -58,14 +58,14 @@ struct Other {
     ratio: f64,
 }
 
-/// The processor time of a million, in seconds.
+/// CPU time in seconds per million operations.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Cpu {
     pub(super) driver: f64,
     pub(super) worker: f64,
 }
 
-/// One side of a figure, with what each of its turns gave.
+/// Contender of a figure, with the value of each turn.
 #[derive(Debug)]
 pub(super) struct Contender {
     name: &'static str,
@@ -86,7 +86,7 @@ impl Contender {
         if median.is_finite() && median > 0.0 {
             return Ok(median);
         }
-        Err(format!("{} gave {median}, which is no measurement; give it more `--seconds`", self.name).into())
+        Err(format!("{} measured {median}, which is not positive; give more --seconds", self.name).into())
     }
 }
 
@@ -116,14 +116,14 @@ impl Figure {
         Ok(self)
     }
 
-    /// With the median of what each process took in the turns.
+    /// Adds the median CPU time of each process over the turns.
     pub(super) fn with_cpu(mut self, turns: &[Cpu]) -> Self {
         let of = |part: fn(&Cpu) -> f64| median(turns.iter().map(part).collect());
         self.cpu_s_per_million = Some(Cpu { driver: of(|cpu| cpu.driver), worker: of(|cpu| cpu.worker) });
         self
     }
 
-    /// The lines of the table that are this figure's.
+    /// Lines of this figure in the table.
     pub(super) fn rows(&self) -> String {
         let better = match self.better {
             Better::Lower => "lower",
@@ -140,7 +140,7 @@ impl Figure {
             self.limit_name
         );
         if let Some(Cpu { driver, worker }) = self.cpu_s_per_million {
-            // A string takes what is written to it.
+            // Writing to a string cannot fail.
             let _ = write!(rows, "; CPU s per million: driver {driver:.2}, worker {worker:.2}");
         }
         rows.push('\n');
@@ -159,17 +159,17 @@ impl Figure {
     }
 }
 
-impl Report {
+impl BenchmarkReport {
     pub(super) fn new(conditions: Conditions) -> Self {
         Self { conditions, figures: Vec::new() }
     }
 
-    /// What stands above the table.
+    /// Conditions and column headers above the table.
     pub(super) fn head(&self) -> String {
         let Conditions { pin, cores, rounds, seconds } = &self.conditions;
         let cores = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         format!(
-            "pin {pin} (cores {cores}); {rounds} turns a side, {seconds} s together, medians; \
+            "pin {pin} (cores {cores}); {rounds} turns each, {seconds} s in total, medians; \
              ratio = roadshow / limit\n\n\
              {:<20} {:<6} {:<6} {:>12} {:>12} {:>7}  limit's name\n",
             "figure", "unit", "better", "roadshow", "limit", "ratio"
@@ -181,7 +181,7 @@ impl Report {
     }
 }
 
-/// A number with three digits at least, and its thousands apart.
+/// Formats a number with at least three significant digits, and commas between thousands.
 fn grouped(value: f64) -> String {
     if value < 1000.0 {
         let decimals = if value < 10.0 { 2 } else { 1 };
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_has_the_ratio_of_its_medians() {
+    fn figure_has_the_ratio_of_its_medians() {
         let (ours, limit) = (side("roadshow", &[9.0, 3.0, 1.0]), side("raw", &[2.0, 2.0, 50.0]));
         let figure = Figure::new(("x", "us", Better::Lower), &ours, &limit).unwrap();
         let figure = figure.beside(&side("other", &[6.0])).unwrap();
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn a_side_without_a_measurement_is_no_figure() {
+    fn contender_without_a_measurement_gives_no_figure() {
         let (ours, nothing) = (side("roadshow", &[1.0]), side("raw", &[]));
         assert!(Figure::new(("x", "us", Better::Lower), &ours, &nothing).is_err());
         assert!(Figure::new(("x", "us", Better::Lower), &side("roadshow", &[0.0]), &ours).is_err());
     }
 
     #[test]
-    fn numbers_have_their_thousands_apart() {
+    fn thousands_are_separated() {
         let shown = [0.5, 12.34, 999.0, 1234.4, 1_234_567.0].map(grouped);
         assert_eq!(shown, ["0.50", "12.3", "999.0", "1,234", "1,234,567"]);
     }

@@ -1,4 +1,4 @@
-//! What is measured: an actor in a worker process, its messages, and a task; and their likes in actix.
+//! Actors, messages and a task under test, and their counterparts in actix.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use roadshow::words::WordList;
 
 use super::{echo, measure};
 
-/// The actor that is called. It also does what has to be done in its process.
+/// Remote actor under test; it also runs what is measured within its process.
 #[derive(Debug, Default, RemoteActor)]
 #[remote(handles(Add, Note, NoteCount, EchoBack, Read, OpenLimits, PinTo, CpuSeconds, Hold))]
 pub(super) struct Subject {
@@ -30,7 +30,7 @@ impl Spawn for Subject {
     }
 }
 
-/// A small call.
+/// Small call.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(super) struct Add(pub(super) u64);
@@ -44,7 +44,7 @@ impl Handler<Add> for Subject {
     }
 }
 
-/// A small message that goes one way.
+/// Small one-way message.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Note(pub(super) u64);
@@ -58,7 +58,7 @@ impl Handler<Note> for Subject {
     }
 }
 
-/// How many notes were handled.
+/// Query for the number of notes handled.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(super) struct NoteCount;
@@ -71,7 +71,7 @@ impl Handler<NoteCount> for Subject {
     }
 }
 
-/// Bytes that come back.
+/// Payload to be echoed.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Payload")]
 pub(super) struct EchoBack(pub(super) Payload);
@@ -84,7 +84,7 @@ impl Handler<EchoBack> for Subject {
     }
 }
 
-/// A list of words, of which the reader has read the first when it answers with its length.
+/// List of words; the handler reads the first word and returns its length.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(super) struct Read(pub(super) WordList);
@@ -97,19 +97,19 @@ impl Handler<Read> for Subject {
     }
 }
 
-/// Opens what the limits talk to in the worker's process.
+/// Request to start the raw servers of the limits in the worker's process.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<Ports, String>")]
 pub(super) struct OpenLimits;
 
-/// Where a process answers without Roadshow.
+/// Ports of the raw servers in a worker's process.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Ports {
-    /// Frames come back.
+    /// Port of the echo of frames.
     pub(super) echo: u16,
-    /// Frames come back, by sockets that block.
+    /// Port of the echo with blocking sockets.
     pub(super) blocking: u16,
-    /// Frames are counted, and an empty one is answered with the count.
+    /// Port that counts frames, and answers an empty one with the count.
     pub(super) count: u16,
 }
 
@@ -121,7 +121,7 @@ impl Handler<OpenLimits> for Subject {
     }
 }
 
-/// Keeps the worker's process to one core.
+/// Request to pin the worker's process to one core.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<(), String>")]
 pub(super) struct PinTo(pub(super) usize);
@@ -134,7 +134,7 @@ impl Handler<PinTo> for Subject {
     }
 }
 
-/// The processor time that the worker's process has taken, in seconds.
+/// Query for the CPU time of the worker's process, in seconds.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "f64")]
 pub(super) struct CpuSeconds;
@@ -147,7 +147,7 @@ impl Handler<CpuSeconds> for Subject {
     }
 }
 
-/// Starts so many idle actors of actix in the worker's process, which live as long as this one.
+/// Request to start this number of idle actix actors, which live as long as the subject.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub(super) struct Hold(pub(super) usize);
@@ -160,10 +160,10 @@ impl Handler<Hold> for Subject {
     }
 }
 
-/// What actix lets wait for an actor; beyond it a call is parked, which costs a task.
+/// Capacity of the local actor's mailbox in messages; actix parks further calls, each in a task.
 const MAILBOX: usize = 4096;
 
-/// The same small call between two actors of one process.
+/// Actix actor for the same small call within one process.
 #[derive(Debug, Default)]
 pub(super) struct Local(u64);
 
@@ -184,7 +184,7 @@ impl Handler<Add> for Local {
     }
 }
 
-/// An actor of actix that does nothing.
+/// Idle actix actor.
 #[derive(Debug)]
 pub(super) struct Empty;
 
@@ -200,7 +200,7 @@ impl Handler<NoteCount> for Empty {
     }
 }
 
-/// An actor that does nothing, to be started in a worker.
+/// Idle remote actor.
 #[derive(Debug, RemoteActor)]
 #[remote(handles(NoteCount))]
 pub(super) struct Idle;
@@ -226,7 +226,7 @@ impl Handler<NoteCount> for Idle {
     }
 }
 
-/// A task that does as little.
+/// Task with the same amount of work.
 #[roadshow::task]
 pub(super) fn increment(n: u64) -> u64 {
     n.wrapping_add(1)

@@ -1,4 +1,11 @@
-//! A start that stays in the foreground, for supervisors and containers.
+//! `start --block`: supervises the daemons in the foreground, for supervisors and containers.
+//!
+//! | event | result of the command |
+//! |---|---|
+//! | SIGINT or SIGTERM | stops the node gracefully, exit code 0 |
+//! | head and agent end with 0 (`roadshow stop`) | exit code 0 |
+//! | head fails | exit code 1; agent and workers keep running |
+//! | agent fails | stops the head, exit code 1 |
 
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
@@ -12,7 +19,7 @@ use crate::error::{CliError, CliResult};
 use crate::output::Output;
 use crate::session::{Role, Session};
 
-/// How long daemons have when the command is asked to end.
+/// Time for daemons to stop gracefully before they are killed.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for a signal or the end of a daemon.
@@ -37,7 +44,7 @@ pub(super) async fn run_foreground(
         let status =
             children.iter_mut().find(|(other, _)| *other == role).and_then(|(_, child)| child.wait().ok());
         match (role, status) {
-            // Somebody ends the node in order: its agent is about to follow.
+            // `roadshow stop` is stopping the node: the agent follows, and the loop waits for it.
             (Role::Head, Some(status)) if status.success() => {}
             (Role::Head, status) => return Err(head_ended(status)),
             (Role::Agent, status) => {
@@ -60,7 +67,7 @@ fn watched(session: &Session) -> CliResult<Vec<(Role, oneshot::Receiver<()>)>> {
 
 fn reap(children: &mut [(Role, Child)]) {
     for (_, child) in children {
-        // All have ended; one that has not is no reason to stay.
+        // Only collects zombies. All daemons have ended; one that has not must not block the command.
         let _ = child.try_wait();
     }
 }
@@ -124,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_dies_leaves_its_agent_running() {
+    async fn failed_head_leaves_its_agent_running() {
         let (outcome, lives) =
             stayed(&[(Role::Head, "sleep 0.1; kill -KILL $$"), (Role::Agent, "exec sleep 1000")]).await;
         let failure = outcome.unwrap_err().to_string();
@@ -133,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_ends_takes_its_head_along() {
+    async fn failed_agent_stops_its_head() {
         let (outcome, lives) =
             stayed(&[(Role::Head, "exec sleep 1000"), (Role::Agent, "sleep 0.1; exit 3")]).await;
         let failure = outcome.unwrap_err().to_string();
@@ -142,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_in_order_is_a_success() {
+    async fn graceful_end_of_both_daemons_is_a_success() {
         let (outcome, lives) = stayed(&[(Role::Head, "sleep 0.1"), (Role::Agent, "sleep 0.2")]).await;
         assert_eq!((outcome, lives), (Ok(()), false));
     }

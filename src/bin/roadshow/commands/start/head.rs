@@ -1,4 +1,10 @@
-//! Starting a head and the agent of its node, or the head alone if the agent still runs.
+//! Starts a head with the agent of its node, or restarts the head alone while the agent still runs.
+//!
+//! ```text
+//!             head runs          -> error: already running
+//! state dir   head dead, agent runs -> restart_head: the agent and its workers rejoin
+//!             both dead, or no session -> start_fresh: a new session, the old state
+//! ```
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -19,17 +25,18 @@ use crate::cli::token::TokenText;
 use crate::error::{CliError, CliResult};
 use crate::session::{Role, STATE, Session};
 
-/// How long a process that was killed may take to be gone, on a machine that is busy.
+/// Time for a killed process to exit on a busy machine.
 const EXIT_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> CliResult<Started> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     let state_path = match &arguments.state_dir {
         Some(path) => Some(path.clone()),
-        // Nobody could name the port of a head that takes any.
+        // Port 0 gives another port at each start, so no later start could find the state by it.
         None if port == 0 => None,
         None => Some(StateDir::default_path(port)?),
     };
+    // Before the session is read: two starts with one state directory would both find no head running.
     let held = state_path.as_deref().map(StateDir::lock).transpose()?;
     if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
         wait_for_exit(&session).await;
@@ -94,25 +101,27 @@ async fn restart_head(
         true => Ok(Started { session, token, restarted: true, nodes: None, children }),
         false => Err(CliError::failed(
             format!(
-                "the head runs, and its node's agent has not come back to it within {} s",
+                "the head runs, but the agent of its node has not rejoined within {} s",
                 ground.patience.as_secs()
             ),
-            format!("look at {}, or `roadshow stop` and start both anew", session.log(Role::Agent).display()),
+            format!(
+                "see {}, or run `roadshow stop` and start both again",
+                session.log(Role::Agent).display()
+            ),
         )),
     }
 }
 
-/// Whether the session can be what is asked for now; gives its address.
+/// Checks that the arguments fit the running agent, and returns its address.
 fn check_restartable(arguments: &Arguments, session: &Session) -> CliResult<SocketAddr> {
-    let next = "`roadshow stop` ends that agent and its workers, so that all can be started anew";
+    let next = "`roadshow stop` stops that agent and its workers; then start all again";
     let address = session
         .node
         .address
-        .ok_or_else(|| CliError::failed("the agent of the head that has died was never ready", next))?;
+        .ok_or_else(|| CliError::failed("the head has died before its agent was ready", next))?;
     let differs = |option: &str| {
-        let text = format!(
-            "the agent of the head that has died still runs at {address}, and {option} asks for another"
-        );
+        let text =
+            format!("the head has died, but its agent still runs at {address}; {option} differs from it");
         CliError::failed(text, next)
     };
     if arguments.port.is_some_and(|port| port != 0 && port != address.port()) {
@@ -132,15 +141,15 @@ fn check_restartable(arguments: &Arguments, session: &Session) -> CliResult<Sock
     }
 }
 
-/// Waits until the agent of the head's node has found its way back.
+/// Waits until the agent of the head's node has rejoined, and returns false on timeout.
 async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     if patience.is_zero() {
         return true;
     }
     loop {
-        if let Ok(mut desk) = head.head().await
-            && let Ok(nodes) = desk.all::<NodeInfo>(Vec::new()).await
+        if let Ok(mut client) = head.head().await
+            && let Ok(nodes) = client.all::<NodeInfo>(Vec::new()).await
             && nodes
                 .iter()
                 .any(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Draining))
@@ -168,8 +177,9 @@ async fn start_head(
     let mut head = Daemon::start(command, Role::Head, &options, &session.log(Role::Head))?;
     record_process(session, &head)?;
     let HeadReady { token } = head.ready().await?;
-    let token =
-        token.parse().map_err(|error| CliError::failed(format!("the head's token is none: {error}"), ""))?;
+    let token = token
+        .parse()
+        .map_err(|error| CliError::failed(format!("the head sent an invalid token: {error}"), ""))?;
     io_failure(session, session.save_token(&token))?;
     Ok((head, token))
 }
@@ -187,16 +197,16 @@ pub(super) async fn start_agent(
     Ok((agent, ready))
 }
 
-/// Waits a little for a head that was killed: until the last of its threads is gone it seems to live.
+/// Waits for a head that was just killed: it seems to live until the last of its threads has exited.
 async fn wait_for_exit(session: &Session) {
     if let Some(head) = session.live_process(Role::Head).and_then(|record| record.open()) {
         head.has_ended(EXIT_WAIT).await;
     }
 }
 
-/// Notes the process at once, so that `stop` finds it whatever becomes of this one.
+/// Records the process before it is ready, so that `stop` finds it if this command is killed.
 fn record_process(session: &mut Session, daemon: &Daemon) -> CliResult<()> {
-    // A daemon that has ended already says why when it is waited for.
+    // A daemon that has ended already reports the reason when `ready` is awaited.
     let Some(record) = daemon.record() else { return Ok(()) };
     let written = session.add_process(record);
     io_failure(session, written)
@@ -205,8 +215,8 @@ fn record_process(session: &mut Session, daemon: &Daemon) -> CliResult<()> {
 fn already_running(session: &Session, pid: u32) -> CliError {
     let at = session.node.address.map_or_else(String::new, |address| format!(" at {address}"));
     CliError::failed(
-        format!("a head with this state directory runs already{at} (process {pid})"),
-        "`roadshow stop` ends it; another one needs a --port or --state-dir of its own",
+        format!("a head with this state directory already runs{at} (process {pid})"),
+        "`roadshow stop` stops it; for another cluster give another --port or --state-dir",
     )
 }
 
@@ -230,7 +240,7 @@ mod tests {
         Arguments::from_arg_matches(&matches).unwrap()
     }
 
-    /// Daemons that are ready at once, whatever they are told to be.
+    /// Shell scripts that report readiness immediately, whatever their options.
     fn shells(role: Role, dir: &Path) -> Command {
         let ready = match role {
             Role::Head => r#"{"token":"rs1_abc"}"#,
@@ -257,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_died_is_started_again_into_its_session() {
+    async fn dead_head_is_restarted_into_its_session() {
         let scratch = Scratch::new();
         let ground = ground(&scratch);
         let state = scratch.0.join("state");
@@ -271,7 +281,7 @@ mod tests {
         let agent = process(&first.session, Role::Agent);
 
         let refused = start(&arguments, &ground).await.err().unwrap().to_string();
-        assert!(refused.contains("runs already at 127.0.0.1:7"), "{refused}");
+        assert!(refused.contains("already runs at 127.0.0.1:7"), "{refused}");
 
         kill(&mut first.children, Role::Head);
         let mut second = start(&arguments, &ground).await.unwrap();
@@ -293,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_that_fails_leaves_no_process() {
+    async fn failed_start_leaves_no_process() {
         let scratch = Scratch::new();
         let program = |role, dir: &Path| match role {
             Role::Head => shells(role, dir),
@@ -311,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_ends_while_the_agent_starts_is_noticed_at_once() {
+    async fn exit_of_head_while_agent_starts_is_noticed_immediately() {
         let scratch = Scratch::new();
         let program = |role, _: &Path| {
             let mut command = Command::new("sh");
@@ -335,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_that_fails_leaves_what_an_earlier_head_has_kept() {
+    async fn failed_start_keeps_state_of_an_earlier_head() {
         let scratch = Scratch::new();
         let dir = scratch.0.join("session");
         let kept = dir.join(STATE).join("head.redb");
@@ -344,14 +354,14 @@ mod tests {
         }
         std::fs::write(&kept, "jobs").unwrap();
         let arguments = arguments(&["--port=0", "--session-dir", dir.to_str().unwrap()]);
-        // Where its file is to be written there is a directory.
+        // A directory stands where the session file is written.
         let failure = start(&arguments, &ground(&scratch)).await.err().unwrap().to_string();
         assert!(failure.starts_with("cannot write to"), "{failure}");
         assert!(kept.exists());
     }
 
     #[tokio::test]
-    async fn a_start_that_fails_leaves_what_there_is_to_read() {
+    async fn failed_start_keeps_logs() {
         let scratch = Scratch::new();
         let program = |_, _: &Path| {
             let mut command = Command::new("sh");
@@ -366,12 +376,12 @@ mod tests {
         );
         let left = ground.home.sessions();
         assert!(left.len() == 1 && !left[0].is_alive());
-        // Nobody can name that port again: the state is the session's.
+        // With port 0 the state is in the session directory.
         assert_eq!(left[0].node.state_dir, Some(left[0].dir.join("state")));
     }
 
     #[test]
-    fn a_head_goes_on_only_where_it_was() {
+    fn head_restarts_only_with_options_of_its_agent() {
         let scratch = Scratch::new();
         let mut session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
         let dir = scratch.0.to_str().unwrap();
@@ -384,7 +394,7 @@ mod tests {
             let refused = check_restartable(&arguments(&given), &session).unwrap_err().to_string();
             assert!(refused.contains("127.0.0.1:7") && refused.contains("roadshow stop"), "{refused}");
         }
-        // The agent keeps the users that it has, also where none are asked for.
+        // The agent keeps its users when the command names none.
         session.node.job_users = JobUsers::EachJob("5-6".parse().unwrap());
         for given in [&[][..], &["--worker-uids=5-6"]] {
             assert!(check_restartable(&arguments(given), &session).is_ok(), "{given:?}");
@@ -393,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_has_what_it_is_said_to_have() {
+    fn agent_options_follow_the_arguments() {
         let given = [
             "--num-cpus=1.5",
             "--memory=1KiB",

@@ -1,4 +1,4 @@
-//! Starting the agent of a node that joins a cluster.
+//! Starts the agent of a node that joins an existing cluster.
 
 use std::net::SocketAddr;
 
@@ -28,6 +28,7 @@ pub(super) async fn start(
         Some(token) => token.clone(),
         None => find_token(arguments.token_file.as_ref(), &ground.environment, &home.sessions(), &heads)?,
     };
+    // Checked here so that a mistyped token fails before a session and a process are made.
     check_token(token.reveal())?;
     let head = answering(&mut heads, &token).await;
     let host = arguments
@@ -47,9 +48,10 @@ pub(super) async fn start(
     Ok(Started { session, token, restarted: false, nodes, children })
 }
 
-/// The head's address, put first of those that its name stands for: this node's own is that of the way to it.
+/// Finds the address at which the head answers, and moves it to the front.
 ///
-/// A head that does not answer yet is waited for by the agent, at all of them.
+/// The route to it decides which address this node advertises. If no address answers yet, the agent
+/// keeps trying all of them.
 async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
     if heads.len() > 1
         && let Ok((head, _)) = Admin::connect_any(AdminEndpoint::Head, heads, token.reveal()).await
@@ -59,7 +61,7 @@ async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
     heads[0]
 }
 
-/// Starts the agent into a fresh session.
+/// Starts the agent into a new session.
 async fn join(
     session: &mut Session,
     token: &TokenText,
@@ -73,7 +75,7 @@ async fn join(
     Ok(agent)
 }
 
-/// How many nodes there are now. A node that has joined has done so whether or not this can be asked.
+/// Number of live nodes, or nothing if the head cannot be asked: the node has joined in either case.
 async fn living_nodes(head: &impl AdminConnector) -> Option<usize> {
     let nodes: Vec<NodeInfo> = head.head().await.ok()?.all(Vec::new()).await.ok()?;
     Some(nodes.iter().filter(|node| node.state != NodeState::Dead).count())
@@ -94,11 +96,11 @@ mod tests {
     use crate::test_cluster::Cluster;
     use clap::{Args, FromArgMatches};
 
-    /// The token of no cluster: bytes of seven, with their checksum.
+    /// Token with a valid checksum that belongs to no cluster.
     const TOKEN: &str =
         "rs1_a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqoymvj6iq";
 
-    /// An agent that says what it was told to be in its log.
+    /// Script that copies its options into its log.
     fn shell(_: Role, dir: &Path) -> Command {
         let script = r#"cat >&2; echo '{"ready":{"address":"127.0.0.1:8","node_id":"0000000000000008"}}'; exec sleep 1000"#;
         let mut command = Command::new("sh");
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_joins_with_a_token_and_is_found_by_its_cluster_s_address() {
+    async fn node_joins_with_a_token_and_its_session_has_the_cluster_s_address() {
         let scratch = Scratch::new();
         let home = SessionRoot::at(scratch.0.join("home"));
         let ground = StartContext {
@@ -134,12 +136,12 @@ mod tests {
         let head = SocketAddr::from(([127, 0, 0, 1], 1));
         assert_eq!((session.node.is_head, session.node.head_address), (false, Some(head)));
         assert_eq!(session.token().unwrap().reveal(), TOKEN);
-        let told: AgentOptions =
+        let received: AgentOptions =
             serde_json::from_slice(&std::fs::read(session.log(Role::Agent)).unwrap()).unwrap();
-        assert_eq!((told.heads, told.host, told.port), (vec![head], head.ip(), 0));
-        assert_eq!((told.token.as_str(), told.head_socket), (TOKEN, None));
+        assert_eq!((received.heads, received.host, received.port), (vec![head], head.ip(), 0));
+        assert_eq!((received.token.as_str(), received.head_socket), (TOKEN, None));
 
-        // Another node of the same machine needs no token of its own.
+        // A second node of the same machine finds the token in the first one's session.
         let mut another = joined(&[], &ground).await.unwrap();
         for started in [&mut started, &mut another] {
             stop(&started.session, StopOptions { grace: None, keep_logs: false }).unwrap();
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nodes_that_live_are_counted() {
+    async fn live_nodes_are_counted() {
         assert_eq!(living_nodes(&Cluster::new()).await, Some(2));
     }
 }

@@ -1,4 +1,4 @@
-//! Starting a daemon: a process of this very executable, in the background, that says when it is ready.
+//! Starts a daemon: a background process of this executable that reports when it is ready.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -18,19 +18,19 @@ use crate::daemon::DaemonStatus;
 use crate::error::{CliError, CliResult, one_line};
 use crate::session::{Process, ProcessRecord, Role};
 
-/// How long a daemon may take to be ready. An agent dials its head for some of it.
+/// Maximum time for a daemon to become ready; it includes the time in which an agent dials its head.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The longest answer: an error's text and its paths fit well.
+/// Maximum length of a daemon's report in bytes; an error text with paths fits well.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// How long a daemon that has closed its answer may take to end.
+/// Time for a daemon to exit after it has closed its end of the pipe.
 const EXIT_WAIT: Duration = Duration::from_millis(500);
 
-/// How much of the end of a log is looked at.
+/// Bytes read from the end of a log.
 const LOG_END_BYTES: usize = 4 << 10;
 
-/// A daemon that was started. Unless it is let go, it is killed when this is dropped.
+/// Daemon that was started; killed on drop unless it is detached.
 #[derive(Debug)]
 pub(super) struct Daemon {
     role: Role,
@@ -39,17 +39,18 @@ pub(super) struct Daemon {
     log: PathBuf,
 }
 
-/// This very executable as a daemon, whatever its file is called by now.
+/// Command that runs this executable as a daemon.
 pub(super) fn this_program(role: Role, dir: &Path) -> Command {
+    // The link names the running executable even if its file was replaced meanwhile, as by an upgrade.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("roadshow").arg(format!("internal-{}", role.name())).current_dir(dir);
-    // It is told both, and whom its children belong to; they need not inherit what the operator has set.
+    // The daemon gets both in its options. Its jobs must not inherit the operator's token.
     command.env_remove("ROADSHOW_TOKEN").env_remove("ROADSHOW_ADDRESS");
     command
 }
 
 impl Daemon {
-    /// Starts one, and tells it what to be.
+    /// Starts the daemon, and writes its options to its standard input.
     pub(super) fn start(
         mut command: Command,
         role: Role,
@@ -59,7 +60,7 @@ impl Daemon {
         let fails = |what: &str, error: &dyn std::fmt::Display| {
             CliError::failed(
                 format!("cannot start the {}: {what}: {error}", role.name()),
-                "make room for it, and try again",
+                "check memory and limits of processes and files, and try again",
             )
         };
         let json = serde_json::to_vec(options).map_err(|error| fails("its options", &error))?;
@@ -73,17 +74,17 @@ impl Daemon {
         let answer =
             answer.and_then(pipe::Receiver::from_owned_fd).map_err(|error| fails("its answer", &error))?;
         let daemon = daemon(BufReader::new(answer.take(ANSWER_BYTES_MAX)));
-        // A daemon that has ended without reading says why in its log.
+        // A daemon that exits without reading has written the reason into its log.
         let _ = input.map(|mut input| input.write_all(&json));
         Ok(daemon)
     }
 
-    /// The process, to be found again.
+    /// Record by which `stop` finds the process.
     pub(super) fn record(&self) -> Option<ProcessRecord> {
         ProcessRecord::of(self.role, self.child.as_ref()?.id())
     }
 
-    /// Waits until it is ready.
+    /// Waits until the daemon is ready.
     pub(super) async fn ready<R: DeserializeOwned>(&mut self) -> CliResult<R> {
         self.ready_within(READY_TIMEOUT).await
     }
@@ -94,11 +95,14 @@ impl Daemon {
         match tokio::time::timeout(limit, self.answer.read_line(&mut line)).await {
             Err(_) => {
                 let text = format!("the {role} was not ready within {} s", limit.as_secs_f64());
-                return Err(self
-                    .failure(&text, "its machine is out of breath, or somebody has stopped it; try again"));
+                return Err(
+                    self.failure(&text, "the machine is overloaded, or the process is suspended; try again")
+                );
             }
             Ok(Err(error)) => {
-                return Err(self.failure(&format!("cannot hear from the {role}: {error}"), "try again"));
+                return Err(
+                    self.failure(&format!("cannot read the report of the {role}: {error}"), "try again")
+                );
             }
             Ok(Ok(_)) => {}
         }
@@ -111,14 +115,14 @@ impl Daemon {
         }
     }
 
-    /// Waits until it has ended, which it was not to do.
+    /// Waits for an unexpected exit of the daemon.
     pub(super) async fn ended(&mut self) -> CliError {
         let process = self.record().and_then(|record| record.open());
         match process.map(Process::watch) {
             None => {}
-            // The thread that watches tells in any case.
+            // The watching thread drops its sender when it ends, so both results mean that the process has ended.
             Some(Ok(ended)) => drop(ended.await),
-            // Whoever waits for something else of it is told in time.
+            // Without a watch the other branch of the caller's `select!` decides, by its own timeout.
             Some(Err(_)) => std::future::pending().await,
         }
         self.exited_early("before its node was ready").await
@@ -129,10 +133,10 @@ impl Daemon {
         if let Some(status) = self.status().await {
             text += &format!(": {status}");
         }
-        self.failure(&text, "somebody has killed it, or there was no memory for it; try again")
+        self.failure(&text, "it was killed, or memory ran out; try again")
     }
 
-    /// How it ended, if it has: it may be about to.
+    /// Exit status, if the daemon has ended or ends within [`EXIT_WAIT`].
     async fn status(&mut self) -> Option<ExitStatus> {
         if let Some(process) = self.record().and_then(|record| record.open()) {
             process.has_ended(EXIT_WAIT).await;
@@ -140,24 +144,24 @@ impl Daemon {
         self.child.as_mut()?.try_wait().ok()?
     }
 
-    /// What went wrong, with its last words and where the others are; `next` if it has left none.
+    /// Error with the last line of the log and its path; with `next` if the log is empty.
     fn failure(&self, text: &str, next: &str) -> CliError {
         match self.log_tail() {
             None => CliError::failed(text, next),
-            Some(words) => {
-                CliError::failed(format!("{text} ({words})"), format!("look at {}", self.log.display()))
+            Some(last_line) => {
+                CliError::failed(format!("{text} ({last_line})"), format!("see {}", self.log.display()))
             }
         }
     }
 
-    /// The last line of its log, if there is one.
+    /// Last line of the log that is not blank.
     fn log_tail(&self) -> Option<String> {
         let log = fs::read(&self.log).unwrap_or_default();
         let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_END_BYTES)..]).into_owned();
         end.lines().rfind(|line| !line.trim().is_empty()).map(one_line)
     }
 
-    /// Lets it go on by itself; the child is for whoever stays.
+    /// Detaches the daemon, which then outlives this value, and returns the child to wait for.
     pub(super) fn detach(mut self) -> Option<Child> {
         self.child.take()
     }
@@ -166,7 +170,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // Both fail only for a process that has ended and was waited for.
+            // Both fail only for a process that was waited for already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_is_told_what_to_be_and_says_when_it_is_ready() {
+    async fn daemon_gets_its_options_and_reports_when_it_is_ready() {
         let scratch = Scratch::new();
         let script =
             r#"read -r options; echo "$options" >&2; echo '{"ready":{"token":"rs1_abc"}}'; exec sleep 1000"#;
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_s_refusal_is_the_command_s_with_its_code() {
+    async fn failure_report_of_a_daemon_becomes_error_and_exit_code_of_the_command() {
         let scratch = Scratch::new();
         let mut daemon =
             daemon(&scratch, r#"echo '{"failed":{"code":4,"why":"wrong token; copy it again"}}'"#);
@@ -215,19 +219,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_words_of_a_daemon_that_ends_are_told() {
+    async fn last_log_line_of_a_daemon_that_ends_is_in_the_error() {
         let scratch = Scratch::new();
         let mut daemon = daemon(&scratch, "echo one >&2; echo 'last words' >&2; echo >&2");
         let failure = daemon.ready::<HeadReady>().await.unwrap_err();
         let expected = format!(
-            "the head ended before it was ready: exit status: 0 (last words); look at {}",
+            "the head ended before it was ready: exit status: 0 (last words); see {}",
             daemon.log.display()
         );
         assert_eq!((failure.code, failure.to_string()), (exit::FAILED, expected));
     }
 
     #[tokio::test]
-    async fn a_daemon_that_is_never_ready_is_killed() {
+    async fn daemon_that_is_not_ready_in_time_is_killed() {
         let scratch = Scratch::new();
         let mut daemon = daemon(&scratch, "exec sleep 1000");
         let record = daemon.record().unwrap();

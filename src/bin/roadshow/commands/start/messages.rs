@@ -1,4 +1,4 @@
-//! What a start prints, in the order in which Ray does.
+//! Output of a successful start, in the order of Ray's.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::Started;
 use crate::output::table::count;
 
-/// A start for programs.
+/// Machine-readable result of a start.
 #[derive(Debug, Serialize)]
 pub(super) struct Json {
     address: Option<SocketAddr>,
     node_id: Option<NodeId>,
-    /// For whoever joins; a node that has joined had it already.
+    /// Token for nodes that join; only from a head.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
     session_dir: PathBuf,
@@ -35,16 +35,16 @@ pub(super) fn json(started: &Started) -> Json {
     }
 }
 
-/// A start for people.
+/// Human-readable result of a start.
 pub(super) fn page(started: &Started, stays: bool) -> String {
     let mut page = String::new();
-    // A string takes what is written to it.
+    // Writing to a string cannot fail.
     let _ = match started.session.node.is_head {
         true => head(&mut page, started),
         false => member(&mut page, started),
     };
     let _ = match stays {
-        true => writeln!(page, "\nThis command stays until Ctrl-C, which ends the node in order."),
+        true => writeln!(page, "\nThe node runs until Ctrl-C, which stops it gracefully."),
         false => Ok(()),
     };
     page
@@ -58,32 +58,28 @@ fn head(page: &mut String, started: &Started) -> std::fmt::Result {
     title(
         page,
         if started.restarted {
-            "Roadshow head started again; its node and workers went on."
+            "Roadshow head restarted; its node and workers kept running."
         } else {
             "Roadshow head started."
         },
     )?;
     writeln!(page, "\nNext steps")?;
     if node.address.is_some_and(|address| address.ip().is_loopback()) {
-        writeln!(page, "  Only this machine can reach {address}; --host takes the address for others.\n")?;
+        writeln!(page, "  Only this machine can reach {address}; for other machines start with --host.\n")?;
     }
     step(
         page,
-        "To add a node to this cluster, run there",
+        "To add a node to this cluster, run on it",
         &format!("ROADSHOW_TOKEN='{token}' roadshow start --address='{address}'"),
     )?;
+    step(page, "To connect a program on this machine", &format!("ROADSHOW_ADDRESS='{address}' ./program"))?;
+    writeln!(page, "  On another machine it also needs ROADSHOW_TOKEN.\n")?;
     step(
         page,
-        "To connect a program of yours on this machine",
-        &format!("ROADSHOW_ADDRESS='{address}' ./program"),
-    )?;
-    writeln!(page, "  Elsewhere it needs ROADSHOW_TOKEN, too.\n")?;
-    step(
-        page,
-        "To have the cluster run a program",
+        "To run a program on the cluster",
         &format!("roadshow job submit --address='{address}' -- ./program"),
     )?;
-    step(page, "To see what the cluster does", "roadshow status")?;
+    step(page, "To see the state of the cluster", "roadshow status")?;
     end(page, started)
 }
 
@@ -94,18 +90,18 @@ fn member(page: &mut String, started: &Started) -> std::fmt::Result {
     writeln!(page, "Local node address: {}\n", or_none(node.address))?;
     title(page, &format!("Joined the cluster at {}.", or_none(node.head_address)))?;
     if let Some(id) = node.node_id {
-        writeln!(page, "\nThis is the node {id}.")?;
+        writeln!(page, "\nNode id: {id}")?;
     }
     if let Some(nodes) = started.nodes {
-        writeln!(page, "The cluster has {} now.", count(nodes, "node"))?;
+        writeln!(page, "The cluster has {}.", count(nodes, "node"))?;
     }
     writeln!(page, "\nNext steps")?;
-    step(page, "To see what the cluster does", "roadshow status")?;
+    step(page, "To see the state of the cluster", "roadshow status")?;
     end(page, started)
 }
 
 fn end(page: &mut String, started: &Started) -> std::fmt::Result {
-    step(page, "To end what runs on this machine", "roadshow stop")?;
+    step(page, "To stop everything on this machine", "roadshow stop")?;
     writeln!(page, "  Logs are in {}", started.session.dir.join("logs").display())
 }
 
@@ -142,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_says_what_to_do_next_in_ray_s_order() {
+    fn head_prints_next_steps_in_the_order_of_ray() {
         let page = page(&started(true), false);
         let parts = [
             "Local node address: 127.0.0.1:7\n",
@@ -164,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_says_which_cluster_it_has_joined() {
+    fn member_prints_the_cluster_that_it_joined() {
         let page = page(&started(false), true);
         for part in ["Joined the cluster at 10.0.0.5:6379.", "has 2 nodes", "roadshow stop", "until Ctrl-C"] {
             assert!(page.contains(part), "{page}");
@@ -173,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_object_with_the_token_of_a_head_alone() {
+    fn json_is_one_object_with_a_token_only_from_a_head() {
         let json = |is_head| serde_json::to_value(json(&started(is_head))).unwrap();
         let head: Value = json(true);
         assert_eq!(head["address"], "127.0.0.1:7");

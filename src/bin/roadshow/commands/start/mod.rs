@@ -1,4 +1,4 @@
-//! `roadshow start`: makes this machine a node, with the cluster's head or of a cluster that there is.
+//! `roadshow start`: starts a cluster's head, or joins this machine to a cluster.
 
 mod foreground;
 mod head;
@@ -29,84 +29,86 @@ use crate::error::{CliError, CliResult};
 use crate::output::Output;
 use crate::session::{NodeFile, Role, Session, SessionDir, SessionRoot, boot_id};
 
-/// Where a head listens unless it is told: Ray's port, as in the lecture.
+/// Default port of a head; the same as Ray's.
 const HEAD_PORT: u16 = 6379;
 
-/// Makes this machine a node: the first one of a new cluster, or one more of a cluster that there is.
+/// Makes this machine a node of a new cluster or of an existing one.
 ///
-/// It goes into the background once the node is ready, and prints what to do next. A node uses one TCP port
-/// and takes nothing from anybody without the cluster's token.
+/// The command returns when the node is ready, and prints the next steps; the node runs in the background. A node
+/// listens on one TCP port and rejects connections without the cluster's token.
 ///
-/// `--head` with the state directory of a head that has died goes on where that one was: if its node's agent
-/// and workers still run, only the head is started again.
+/// `--head` restarts a head that has died when it has the same state directory. The agent and workers of its node
+/// keep running meanwhile, and only the head is started again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES, group(ArgGroup::new("role").required(true).args(["head", "address"])))]
 pub(crate) struct Arguments {
     /// Start a new cluster, with its head on this machine.
     #[arg(long)]
     head: bool,
-    /// Join the cluster whose head is there.
+    /// Join the cluster whose head listens at this address.
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<Address>,
-    /// By which IP address others reach this node; by default that of the way to them.
+    /// IP address advertised to other nodes [default: address of the route to the head]
     #[arg(long, alias = "node-ip-address", value_name = "IP", value_parser = host)]
     host: Option<IpAddr>,
-    /// The node's port; 0 for any that is free. 6379 with --head, else 0.
+    /// TCP port of the node; 0 picks a free one [default: 6379 with --head, else 0]
     #[arg(long, value_name = "N", value_parser = port)]
     port: Option<u16>,
-    /// How many processors the node has for work; all that there are by default. With 0 it takes none.
+    /// CPUs offered for actors; 0 schedules nothing on this node [default: all]
     #[arg(long, value_name = "N", value_parser = cores, allow_negative_numbers = true)]
     num_cpus: Option<f64>,
-    /// How much memory the node has for work, such as 8GiB; 70 % of what there is by default.
+    /// Memory offered for actors, such as 8GiB [default: 70 % of what this machine or container has]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
-    /// What else the node has, as a JSON object of numbers, such as '{"gpu": 1}'.
+    /// Other resources as a JSON object of numbers, such as '{"gpu": 1}'
     #[arg(long, value_name = "JSON", value_parser = custom)]
     resources: Option<Custom>,
-    /// What the node is labelled with, such as zone=a,disk=ssd.
+    /// Labels of the node, such as zone=a,disk=ssd.
     #[arg(long, value_name = "NAME=VALUE,...", value_parser = labels)]
     labels: Option<LabelList>,
-    /// What the node is called; as its machine by default.
+    /// Name of the node [default: the machine's host name]
     #[arg(long, value_name = "NAME", value_parser = name)]
     node_name: Option<String>,
-    /// Where the head keeps what it goes on from; ~/.local/state/roadshow/head-PORT by default, and within
-    /// the session with --port 0.
+    /// Directory for the head's persistent state [default: ~/.local/state/roadshow/head-PORT; with --port 0 a
+    /// directory in the session]
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
     state_dir: Option<PathBuf>,
-    /// Where the node keeps logs, sockets and jobs' files; below the directory for temporary files by
-    /// default. It must be empty, or that of a node that has ended: its logs stay, and a head's state.
+    /// Directory for the node's logs, sockets and job files [default: a new one below the directory for temporary files]
+    ///
+    /// The directory must be empty, or belong to a node that has ended: its logs and the state of its head stay.
     #[arg(long, value_name = "DIR")]
     session_dir: Option<PathBuf>,
-    /// Run workers and submitted drivers as this user, given by name or uid; for root. Jobs cannot read the cluster's
-    /// secrets then, nor signal its daemons. They are not protected from each other.
+    /// Run workers and submitted drivers as this user, a name or a uid; root only.
+    ///
+    /// Jobs can then neither read the cluster's secrets nor signal its daemons. They are not protected from each other.
     #[arg(long, value_name = "NAME", conflicts_with = "worker_uids")]
     worker_user: Option<String>,
-    /// Run each job as a uid, and gid, of its own of these, such as 60000-60999; for root. Jobs are protected from
-    /// each other, too. No user or group may have one of them.
+    /// Run each job with a uid and gid of its own out of this range, such as 60000-60999; root only.
+    ///
+    /// Jobs are then protected from each other, too. No user or group may have an id in the range.
     #[arg(long, value_name = "FIRST-LAST")]
     worker_uids: Option<UidRange>,
-    /// A file with the cluster's token, or - for the standard input; ROADSHOW_TOKEN by default.
+    /// File with the cluster's token, or - for standard input [default: ROADSHOW_TOKEN]
     #[arg(long, value_name = "FILE", conflicts_with = "head")]
     token_file: Option<TokenFile>,
-    /// The cluster's token. Every user of this machine can read it there: prefer one of the other ways.
+    /// Token of the cluster. Every user of this machine can read it in the process list: prefer ROADSHOW_TOKEN.
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["head", "token_file"])]
     token: Option<TokenText>,
-    /// Stay in the foreground: end the node in order on SIGINT or SIGTERM, and end when a daemon does.
+    /// Stay in the foreground: stop the node gracefully on SIGINT or SIGTERM, and end when a daemon ends.
     ///
-    /// When the head ends by itself, its node's agent and workers go on: start the head again to go on
-    /// with them.
+    /// If the head alone ends, the agent and workers of its node keep running. Start the head again to use them.
     #[arg(long)]
     block: bool,
-    /// Print one JSON object.
+    /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
-    /// Accepted as in Ray; there is no dashboard yet.
+    /// Accepted for compatibility with Ray; has no effect.
     #[arg(long, value_name = "0|1", value_parser = switch)]
     include_dashboard: Option<bool>,
-    /// Accepted as in Ray; there is no dashboard yet.
+    /// Accepted for compatibility with Ray; has no effect.
     #[arg(long, value_name = "IP")]
     dashboard_host: Option<IpAddr>,
-    /// Accepted as in Ray; there is no dashboard yet.
+    /// Accepted for compatibility with Ray; has no effect.
     #[arg(long, value_name = "N", value_parser = port)]
     dashboard_port: Option<u16>,
 }
@@ -119,19 +121,19 @@ Examples, on the first machine and on each of the others:
 As root, with a uid for each job:
   roadshow start --head --worker-uids=60000-60999
 
-Several nodes may run on one machine, each with a port and a session of its own.";
+Several nodes can run on one machine, each with its own port and session directory.";
 
-/// What was said in the one line about the dashboard.
+/// Remark after a start with an option of Ray's dashboard.
 const NO_DASHBOARD: &str =
     "There is no dashboard yet; its options change nothing. `roadshow status` shows the cluster.";
 
-/// A node that was started.
+/// Node that was started.
 struct Started {
     session: Session,
     token: TokenText,
-    /// Whether only the head was started, into a session that there was.
+    /// Only the head was started, into an existing session.
     restarted: bool,
-    /// How many nodes live, if the head has said.
+    /// Number of live nodes, if the head has reported it.
     nodes: Option<usize>,
     children: Vec<(Role, Child)>,
 }
@@ -143,7 +145,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliRe
     let mut signals = Signals::listen()?;
     let started = tokio::select! {
         started = start(arguments) => started?,
-        // What was started is killed as its hold is dropped.
+        // Dropping the future drops `Daemon` and `StartGuard`, which kill and clean up.
         () = signals.any() => return Err(CliError::failed("the start was interrupted", "nothing of it runs")),
     };
     match arguments.json {
@@ -167,26 +169,25 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliRe
 }
 
 async fn start(arguments: &Arguments) -> CliResult<Started> {
-    let ground = StartContext {
+    let context = StartContext {
         home: SessionRoot::of_this_user(),
         environment: Environment::read(),
         program: launch::this_program,
         patience: NODE_LEASE,
     };
     match &arguments.address {
-        Some(address) => join::start(arguments, address, &ground).await,
-        None => head::start(arguments, &ground).await,
+        Some(address) => join::start(arguments, address, &context).await,
+        None => head::start(arguments, &context).await,
     }
 }
 
-/// What a start finds, and what it starts.
+/// Environment of a start; tests replace the daemons by shell scripts.
 struct StartContext {
     home: SessionRoot,
     environment: Environment,
-    /// The program that is a daemon, in a directory.
+    /// Builds the command that runs a daemon with the given working directory.
     program: fn(Role, &Path) -> Command,
-    /// How long the agent of a head that was started again may take to come back to it; with none at all it
-    /// is not waited for.
+    /// Maximum time in which the agent must rejoin a restarted head; zero skips the wait.
     patience: Duration,
 }
 
@@ -195,7 +196,7 @@ impl Arguments {
         self.include_dashboard == Some(true) || self.dashboard_host.is_some() || self.dashboard_port.is_some()
     }
 
-    /// What the node has for work.
+    /// Resources that the node offers.
     fn all_resources(&self) -> Resources {
         let cores = self.num_cpus.unwrap_or_else(host_resources::cores);
         let memory = self.memory.unwrap_or_else(host_resources::memory);
@@ -204,10 +205,10 @@ impl Arguments {
         others.fold(resources, |resources, (name, amount)| resources.with(name, *amount))
     }
 
-    /// A worker for each processor that the node has for work, and none if it has none.
+    /// Number of prestarted workers: one for each CPU offered, 0 without CPUs.
     fn workers(&self) -> u32 {
         let cores = self.num_cpus.unwrap_or_else(host_resources::cores).ceil();
-        // Within the limit it is whole and small, so the cast is exact.
+        // The clamped value is whole and small, so the cast is exact.
         cores.clamp(0.0, WORKERS_MAX as f64) as u32
     }
 
@@ -234,7 +235,7 @@ impl Arguments {
     }
 }
 
-/// A session of which nothing runs yet.
+/// Creates a session without processes.
 fn create_session(
     room: &SessionDir,
     head_address: Option<SocketAddr>,
@@ -254,12 +255,12 @@ fn create_session(
         processes: Vec::new(),
     };
     let session = Session { dir: room.dir.clone(), node };
-    // Where it cannot be written nothing is left that would be in the way of the next.
+    // A session directory that was left half-made would be refused by the next start as not empty.
     io_failure(&session, session.save()).inspect_err(|_| drop(clear(&session)))?;
     Ok(session)
 }
 
-/// A start that is under way. One that fails, or is interrupted, abandons its session.
+/// Pending start: cleans up its session unless it is completed.
 struct StartGuard<'a> {
     session: Session,
     ground: &'a StartContext,
@@ -271,6 +272,7 @@ impl<'a> StartGuard<'a> {
         Self { session, ground, is_done: false }
     }
 
+    // Dropped on every error path and when the start is interrupted: the `select!` in `run` drops the future.
     fn done(mut self) -> Session {
         self.is_done = true;
         self.session.clone()
@@ -285,26 +287,26 @@ impl Drop for StartGuard<'_> {
     }
 }
 
-/// Removes the session of a start that came to nothing, but for logs in which there is something to read.
+/// Removes the session of a failed start, but keeps logs that are not empty.
 fn abandon(session: &Session, ground: &StartContext) {
-    let has_words = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
-    // What cannot be removed now is removed by `stop`, or gives way to the next start.
-    let _ = match has_words(Role::Head) || has_words(Role::Agent) {
+    let has_log = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
+    // `stop` and the next start remove what cannot be removed now.
+    let _ = match has_log(Role::Head) || has_log(Role::Agent) {
         true => session.clean_secrets(),
         false => clear(session),
     };
     ground.home.tidy();
 }
 
-/// What was to be written into a session.
+/// Converts an I/O error of a session file.
 fn io_failure<T>(session: &Session, written: std::io::Result<T>) -> CliResult<T> {
     written.map_err(|error| {
         let text = format!("cannot write to {}: {error}", session.dir.display());
-        CliError::failed(text, "make room there, or give another directory with --session-dir")
+        CliError::failed(text, "free some space there, or give another directory with --session-dir")
     })
 }
 
-/// Removes a session that came to nothing. What an earlier one has left there is not its own.
+/// Removes a session without processes, but nothing that an earlier session has left in its directory.
 fn clear(session: &Session) -> std::io::Result<()> {
     match session.has_more() {
         true => session.clean_secrets(),
@@ -312,7 +314,7 @@ fn clear(session: &Session) -> std::io::Result<()> {
     }
 }
 
-/// The signals that ask the command to end.
+/// Signals that ask the command to end.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

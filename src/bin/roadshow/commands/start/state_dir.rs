@@ -1,4 +1,4 @@
-//! The directory that a head goes on from, and who uses it.
+//! State directory of a head, locked during a start.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,25 +12,25 @@ use crate::session::{Session, own_directory, read_own, write_private};
 
 const HEAD_FILE: &str = "head.json";
 
-/// What is held while somebody starts a head.
+/// Name of the file that is locked while a head starts.
 const LOCK_FILE: &str = "start.lock";
 
-/// The directory, held: nobody else starts a head with it meanwhile.
+/// State directory, locked against other starts of a head until it is dropped.
 #[derive(Debug)]
 pub(super) struct StateDir {
     pub(super) path: PathBuf,
     _lock: File,
 }
 
-/// What `head.json` says.
+/// Content of `head.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct HeadFile {
-    /// The session of the last head that was started with it.
+    /// Session of the last head that was started with the directory.
     session_dir: PathBuf,
 }
 
 impl StateDir {
-    /// Where the head of a port keeps its state unless it is told: where the user's programs do.
+    /// Default state directory for the port of a head, below `$XDG_STATE_HOME` or `~/.local/state`.
     pub(super) fn default_path(port: u16) -> CliResult<PathBuf> {
         let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
@@ -40,13 +40,13 @@ impl StateDir {
         Ok(base.join("roadshow").join(format!("head-{port}")))
     }
 
-    /// Makes the directory if it is not there, and holds it.
+    /// Creates the directory if it is missing, and locks it.
     pub(super) fn lock(path: &Path) -> CliResult<Self> {
         let fails = |error: &dyn std::fmt::Display| {
             let text = format!("cannot use {} for the head's state: {error}", path.display());
             CliError::failed(text, "give another directory with --state-dir")
         };
-        // It is named in files of JSON, which are text.
+        // `head.json` and `node.json` contain the path, and JSON strings are UTF-8.
         let is_text = std::path::absolute(path).is_ok_and(|path| path.to_str().is_some());
         if !is_text {
             return Err(fails(&"its path is not text (UTF-8)"));
@@ -61,20 +61,20 @@ impl StateDir {
         match flock(&held._lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(held),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(CliError::failed(
-                format!("somebody else starts a head with the state in {}", path.display()),
+                format!("another command is starting a head with the state in {}", path.display()),
                 "wait for it, or give another directory with --state-dir",
             )),
             Err(error) => Err(fails(&error)),
         }
     }
 
-    /// The session of the last head that was started with it, as far as it is there.
+    /// Session of the last head that was started with the directory, if it still exists.
     pub(super) fn session(&self) -> Option<Session> {
         let head: HeadFile = serde_json::from_slice(&read_own(&self.path.join(HEAD_FILE)).ok()?).ok()?;
         Session::read(&head.session_dir)
     }
 
-    /// Remembers the session.
+    /// Records the session in `head.json`.
     pub(super) fn remember(&self, session: &Session) -> CliResult<()> {
         let head = HeadFile { session_dir: session.dir.clone() };
         let json = serde_json::to_vec_pretty(&head).map_err(io::Error::other);
@@ -92,7 +92,7 @@ mod tests {
     use crate::session::tests::{Scratch, node};
 
     #[test]
-    fn one_at_a_time_holds_it() {
+    fn directory_is_locked_by_one_start_at_a_time() {
         let scratch = Scratch::new();
         let path = scratch.0.join("a/state");
         let held = StateDir::lock(&path).unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn it_remembers_the_session_as_long_as_that_is_there() {
+    fn session_is_recorded_as_long_as_it_exists() {
         let scratch = Scratch::new();
         let held = StateDir::lock(&scratch.0.join("state")).unwrap();
         assert_eq!(held.session(), None);

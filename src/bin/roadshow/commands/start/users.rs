@@ -1,4 +1,4 @@
-//! The users that a node's jobs run as, by the options of the start.
+//! Users that a node's jobs run as, by the options of the start.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use super::Arguments;
 use crate::error::{CliError, CliResult};
 use crate::session::{SessionDir, SessionRoot};
 
-/// The users that are asked for, if this process may start jobs as them on a node at that address with those heads.
+/// Returns the requested users, if this process may run jobs as them at this address with these heads.
 pub(super) fn of_jobs(arguments: &Arguments, host: IpAddr, heads: &[SocketAddr]) -> CliResult<JobUsers> {
     let users = asked_for(arguments)?;
     users.check(host, heads).map_err(refused)?;
@@ -23,7 +23,7 @@ fn asked_for(arguments: &Arguments) -> CliResult<JobUsers> {
     })
 }
 
-/// The option that asks for other users than those of an agent that runs; nothing where none asks.
+/// Names the option that requests other users than the running agent has, if one does.
 pub(super) fn differ(arguments: &Arguments, running: &JobUsers) -> CliResult<Option<&'static str>> {
     let option = match arguments.worker_user {
         Some(_) => "--worker-user",
@@ -33,7 +33,7 @@ pub(super) fn differ(arguments: &Arguments, running: &JobUsers) -> CliResult<Opt
     Ok((asked != JobUsers::Agent && asked != *running).then_some(option))
 }
 
-/// Lets the users of jobs pass through the directories above their own. They cannot list them.
+/// Gives the users of jobs search permission, but not read permission, on the directories above their own.
 pub(super) fn let_pass(users: &JobUsers, home: &SessionRoot, room: &SessionDir) -> CliResult<()> {
     if *users == JobUsers::Agent {
         return Ok(());
@@ -45,7 +45,7 @@ pub(super) fn let_pass(users: &JobUsers, home: &SessionRoot, room: &SessionDir) 
     users.check_above(&room.dir).map_err(refused)
 }
 
-/// The text says what to do.
+/// Passes the error on: its text has the next step.
 fn refused(error: JobUsersError) -> CliError {
     CliError::failed(error, "")
 }

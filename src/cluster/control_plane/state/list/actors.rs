@@ -1,4 +1,4 @@
-//! Actors in lists.
+//! List of actors.
 
 use super::cursor::Position;
 use super::reference::Meant;
@@ -9,7 +9,7 @@ use crate::cluster::listing::Value;
 use crate::cluster::model::{ActorInfo, ActorKey, ActorState, Lifetime, NodeId, WorkerId};
 use crate::config::LIST_MEANT_MAX;
 
-/// An actor at a position.
+/// Actor at a position, alive or ended.
 #[derive(Clone, Copy)]
 struct At<'a> {
     key: ActorKey,
@@ -31,7 +31,7 @@ impl<'a> At<'a> {
         if self.past.is_some() { ActorState::Dead } else { self.actor.phase.state() }
     }
 
-    /// The node, the worker and its process.
+    /// Node, worker and process id of the actor.
     fn place(self, state: &State) -> (Option<NodeId>, Option<WorkerId>, Option<u32>) {
         if let Some(past) = self.past {
             let (node, worker, pid) = past
@@ -126,12 +126,12 @@ impl Listed for ActorInfo {
     }
 }
 
-/// Why an actor that was killed is not dead yet.
+/// Reason why a killed actor is not dead yet.
 const KILLED_WHILE_CONSTRUCTING: &str =
-    "it was killed, and ends when its constructor returns, which may still run";
+    "it was killed and ends when its constructor returns, which may still run";
 
 impl State {
-    /// What an actor waits for that has not begun.
+    /// Explains why an actor is not alive; `None` if it is.
     pub(in crate::cluster::control_plane::state) fn pending_reason(
         &self,
         key: ActorKey,
@@ -141,8 +141,8 @@ impl State {
         match actor.phase {
             Phase::Alive(..) => None,
             Phase::Assigned(_) if self.stopping.contains(&key) => Some(KILLED_WHILE_CONSTRUCTING.to_owned()),
-            Phase::Assigned(_) => Some("it has a place, and has not begun yet".to_owned()),
-            Phase::Unaccounted => Some("its node is not back since the head was started anew".to_owned()),
+            Phase::Assigned(_) => Some("it is assigned to a worker and not created yet".to_owned()),
+            Phase::Unaccounted => Some("its node has not rejoined since the head restarted".to_owned()),
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
             Phase::AwaitingWorker(node) => {
                 let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));

@@ -1,7 +1,7 @@
-//! How many actors of each class, and tasks of each function, are in which state.
+//! Counts of actors by class and of tasks by function.
 //!
-//! They are counted where they are, a slice of the table for each look. What has ended is counted first, so
-//! what ends meanwhile is not counted twice.
+//! Counting scans a slice of the table at a time. Ended rows are counted first, so a row that ends during the
+//! scan is not counted twice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::cluster::listing::Counts;
 use crate::cluster::model::{ActorKey, ActorState, ClassCount, TaskCount, WorkerId};
 use crate::config::{LIST_SLICE_ROWS, SUMMARY_ROWS_MAX};
 
-/// Actors that are being counted by their classes.
+/// Count of actors by class, in progress.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct ClassSearch {
     counts: FxHashMap<Class, [u64; 4]>,
-    /// Where it goes on; none before the first.
+    /// Position to continue from; `None` before the first slice.
     at: Option<ActorKey>,
     names: Vec<(Arc<str>, Class)>,
 }
 
 impl ClassSearch {
-    /// Counts the next actors. Whether those were the last.
+    /// Counts the next slice of actors, and reports whether it was the last.
     pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
         if self.at.is_none() {
             for past in state.history.actors.iter() {
@@ -50,7 +50,7 @@ impl ClassSearch {
         self.counts.entry(class).or_default()[state as usize] += 1;
     }
 
-    /// What was counted, in the order of names.
+    /// Final counts, sorted by class name.
     pub(in crate::cluster) fn counts(mut self) -> Counts<ClassCount> {
         self.names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let more = self.names.len().saturating_sub(SUMMARY_ROWS_MAX) as u64;
@@ -68,13 +68,13 @@ impl ClassSearch {
     }
 }
 
-/// Tasks that are being counted by their functions.
+/// Count of tasks by function, in progress.
 #[derive(Debug)]
 pub(in crate::cluster) struct FunctionSearch {
-    /// Part of a function's name, if not all are asked for.
+    /// Part of a function name to search for; `None` for all functions.
     part: Option<String>,
     counts: BTreeMap<String, TaskCount>,
-    /// Where it goes on; none before the first.
+    /// Position to continue from; `None` before the first slice.
     at: Option<WorkerId>,
     more: u64,
 }
@@ -84,7 +84,7 @@ impl FunctionSearch {
         Self { part, counts: BTreeMap::new(), at: None, more: 0 }
     }
 
-    /// Counts the tasks of the next workers. Whether those were the last.
+    /// Counts the tasks of the next slice of workers, and reports whether it was the last.
     pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
         if self.at.is_none() {
             for past in state.history.workers.iter() {
@@ -97,6 +97,7 @@ impl FunctionSearch {
         for (id, worker) in state.workers.before(before) {
             worker.tasks.iter().for_each(|count| self.count(count));
             last = Some(id);
+            // Functions count as well as workers: the limit bounds the time for which the state is locked.
             looked += 1 + worker.tasks.len();
             if looked >= LIST_SLICE_ROWS {
                 break;
@@ -128,7 +129,7 @@ impl FunctionSearch {
         sum.failed += count.failed;
     }
 
-    /// What was counted, in the order of names.
+    /// Final counts, sorted by function name.
     pub(in crate::cluster) fn counts(self) -> Counts<TaskCount> {
         Counts { rows: self.counts.into_values().collect(), more: self.more }
     }

@@ -1,23 +1,23 @@
-//! A place in a list, and the text by which another request goes on behind it.
+//! Positions in lists, and their textual form as cursors.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What marks a cursor among those that have ended.
+/// Prefix of cursors among the ended rows.
 const ENDED: &str = "ended:";
 
-/// A place in a list. Both numbers fall from one to the next.
+/// Position in a list. Both numbers decrease along the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) struct Position {
     pub(super) has_ended: bool,
-    /// Of one that goes on its number, or when it began; else its number in the order of ends.
+    /// Number or start time of an open row, or the sequence number of an ended one.
     pub(super) at: u64,
-    /// Of several with the same.
+    /// Distinguishes rows with the same `at`.
     pub(super) row: u64,
 }
 
 impl Position {
-    /// Before all.
+    /// Position before the first row.
     pub(super) const FIRST: Self = Self { has_ended: false, at: u64::MAX, row: u64::MAX };
 
     pub(super) fn living(at: u64) -> Self {
@@ -28,7 +28,7 @@ impl Position {
         Self { has_ended: true, at, row: 0 }
     }
 
-    /// The beginning of what comes when all that go on were listed.
+    /// Position before the first ended row; `None` if the ended rows are already being listed.
     pub(super) fn next_part(self) -> Option<Self> {
         (!self.has_ended).then_some(Self { has_ended: true, ..Self::FIRST })
     }

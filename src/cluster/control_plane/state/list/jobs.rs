@@ -1,4 +1,4 @@
-//! Jobs in lists.
+//! List of jobs.
 
 use super::cursor::Position;
 use super::reference::Meant;

@@ -1,7 +1,8 @@
-//! Lists, told in parts: a slice of a table for each look at the state.
+//! Paged lists of the state's tables.
 //!
-//! A table may have a million rows, and the state is locked while it is looked at. So a search goes on from
-//! position to position and gives way after [`LIST_SLICE_ROWS`] rows; what changes meanwhile it sees or not.
+//! A table may have a million rows, and the state is locked while it is read. A search therefore scans a
+//! slice of [`LIST_SLICE_ROWS`] rows at a time, and continues from the last position. Changes between two
+//! slices may or may not be seen.
 
 mod actors;
 mod counts;
@@ -24,42 +25,41 @@ use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
 use crate::wire;
 use cursor::Position;
 
-/// A row that the state makes.
+/// Row type that the state can list.
 pub(in crate::cluster) trait Listed: Row + Serialize {
-    /// The positions behind one, in their order, of those that go on or of those that have ended, as the
-    /// position says. Some may have no row.
+    /// Positions after the given one, in list order, within the open or the ended rows. Some may have no row.
     fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_>;
 
-    /// Whether a position stands for a row.
+    /// Checks whether a position stands for a row.
     fn is_there(state: &State, position: Position) -> bool {
         let _ = (state, position);
         true
     }
 
-    /// A field of the row at a position.
+    /// Value of a field of the row at a position.
     fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a>;
 
-    /// The row at a position.
+    /// Row at a position.
     fn row(state: &State, position: Position, reasons: &mut Reasons) -> Option<Self>;
 
-    /// Positions of all that may be meant by a text, and of some others that are not.
+    /// Positions that a reference may mean. The caller filters out the others.
     fn meant(state: &State, text: &str) -> Vec<Position>;
 }
 
-/// A query that is being answered.
+/// Query in progress.
 #[derive(Debug)]
 pub(in crate::cluster) struct Search<T> {
     conditions: Vec<Condition>,
     called: Option<String>,
     limit: usize,
     count: bool,
-    /// Where it goes on; none at the end.
+    /// Position to continue from; `None` at the end.
     at: Option<Position>,
     rows: Vec<(Position, T)>,
-    /// How many of the rows were weighed, and how much they are.
+    /// Number of rows already measured, and their encoded size in bytes.
     weighed: usize,
     bytes: usize,
-    /// Rows that pass and are not in the page.
+    /// Number of matching rows that are not in the page.
     more: u64,
 }
 
@@ -82,7 +82,7 @@ impl<T: Listed> Search<T> {
         })
     }
 
-    /// Looks at the next rows of the table. Whether that was all.
+    /// Scans the next slice of the table, and reports whether it was the last.
     pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
         if let Some(called) = self.called.take() {
             let mut reasons = Reasons::default();
@@ -92,6 +92,7 @@ impl<T: Listed> Search<T> {
         }
         let Some(from) = self.at else { return true };
         let mut reasons = Reasons::default();
+        // The cache of reasons lives for one slice: they may change before the next one.
         let (mut looked_at, mut last) = (0, from);
         for position in T::behind(state, from).take(LIST_SLICE_ROWS) {
             (looked_at, last) = (looked_at + 1, position);
@@ -113,11 +114,13 @@ impl<T: Listed> Search<T> {
         self.at.is_none()
     }
 
-    /// Sees to it that the rows fit a reply. Needs no state, which others may have meanwhile.
+    /// Truncates the page to the size of a reply. Runs without the state, so that the lock is free meanwhile.
     pub(in crate::cluster) fn weigh(&mut self) {
         while let Some((_, row)) = self.rows.get(self.weighed) {
             let bytes = wire::encode(row, usize::MAX, |body| body.message.len());
             self.bytes = self.bytes.saturating_add(bytes.unwrap_or(LIST_BYTES_MAX));
+            // The first row always stays, whatever its size: a page without rows could not advance the
+            // cursor.
             if self.bytes > LIST_BYTES_MAX && self.weighed > 0 {
                 self.more += (self.rows.len() - self.weighed) as u64;
                 self.rows.truncate(self.weighed);

@@ -1,4 +1,4 @@
-//! Nodes in lists. They have no order of their own: a search sorts those that it has not seen.
+//! List of nodes.
 
 use super::cursor::Position;
 use super::reference::Meant;
@@ -13,6 +13,7 @@ impl Listed for NodeInfo {
             let ended = state.history.nodes.numbered().rev().map(|(number, _)| number);
             return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
         }
+        // Nodes have no ordered index: they are few, so each slice sorts the ones that are left.
         let started = state.nodes.iter().map(|(id, node)| (node.joined.0, id.0));
         let mut nodes: Vec<(u64, u64)> = started.filter(|started| *started < (at, row)).collect();
         nodes.sort_unstable_by(|one, other| other.cmp(one));

@@ -1,4 +1,4 @@
-//! What a text may mean: an id, the beginning of ids, or a name.
+//! References to rows: an id, a prefix of an id, or a name.
 
 use std::ops::RangeInclusive;
 
@@ -6,20 +6,20 @@ use super::cursor::Position;
 use crate::cluster::listing::hexadecimal;
 use crate::config::LIST_MEANT_MAX;
 
-/// Characters of an id that are taken for its beginning: fewer are rather a name, or a mistake.
+/// Minimum length of an id prefix, in characters; shorter texts are more likely names or mistakes.
 const PREFIX_CHARS_MIN: usize = 4;
 
-/// The ids that a text may mean.
+/// Ids that a reference may mean.
 #[derive(Clone, Debug)]
 pub(super) struct Meant {
-    /// The id that it is, whether or not with the zeros before it.
+    /// Exact id, with or without leading zeros.
     pub(super) id: Option<u64>,
-    /// The ids that begin so.
+    /// Range of the ids that start with the text.
     pub(super) ids: Option<RangeInclusive<u64>>,
 }
 
 impl Meant {
-    /// A text beside ids of so many hexadecimal digits.
+    /// Parses a reference to ids with the given number of hexadecimal digits.
     pub(super) fn new(text: &str, digits: usize) -> Self {
         let id = hexadecimal(text);
         let begins = id.filter(|_| (PREFIX_CHARS_MIN..=digits).contains(&text.len()));
@@ -31,24 +31,26 @@ impl Meant {
         Self { id, ids }
     }
 
-    /// Whether it is that id.
+    /// Checks for the exact id.
     pub(super) fn is(&self, id: u64) -> bool {
         self.id == Some(id)
     }
 
-    /// Whether that id begins so.
+    /// Checks for the prefix.
     pub(super) fn begins(&self, id: u64) -> bool {
         self.ids.as_ref().is_some_and(|ids| ids.contains(&id))
     }
 
-    /// Some of the positions that are meant, of each meaning as many as are told. `id` and `name` are those of
-    /// a row.
+    /// Positions of rows that match, at most [`LIST_MEANT_MAX`] for each way to match.
+    ///
+    /// `id` and `name` compare a row.
     pub(super) fn among<R: Copy>(
         &self,
         rows: impl Iterator<Item = (Position, R)> + Clone,
         id: impl Fn(R) -> u64,
         name: impl Fn(R) -> bool,
     ) -> Vec<Position> {
+        // The exact id is searched first and separately, so that the limit never hides it.
         let are = |meaning: &dyn Fn(R) -> bool| {
             let rows = rows.clone().filter(|(_, row)| meaning(*row)).take(LIST_MEANT_MAX);
             rows.map(|(position, _)| position).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! Workers in lists, and the tasks of their functions.
+//! Lists of workers and of tasks.
 
 use super::cursor::Position;
 use super::reference::Meant;
@@ -25,7 +25,7 @@ fn state_of(worker: &Worker) -> WorkerState {
     }
 }
 
-/// The tasks of a worker, and whether it has ended.
+/// Task counts of the worker at a position.
 fn tasks_at(state: &State, position: Position) -> &[TaskCount] {
     match position.has_ended {
         true => state.history.workers.get(position.at).map_or(&[], |past| &past.tasks),
@@ -77,8 +77,10 @@ impl Listed for WorkerSummary {
     }
 }
 
-/// A position is a worker and one of its functions, counted from 1; 0 is the worker without any, so that a
-/// slice also ends among workers that have run no task.
+/// Tasks, by worker and function.
+///
+/// The `row` of a position counts the worker's functions from 1. Row 0 has no function: it lets a slice also
+/// end among workers that have run no task.
 impl Listed for TaskInfo {
     fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, row } = position;
@@ -123,7 +125,7 @@ impl Listed for TaskInfo {
         Some(Self { job_id, worker_id, node_id, count })
     }
 
-    /// Functions are asked for by their names, with their counts on all workers.
+    /// Functions are searched by name through [`FunctionSearch`](super::FunctionSearch).
     fn meant(_: &State, _: &str) -> Vec<Position> {
         Vec::new()
     }
@@ -135,7 +137,7 @@ fn function_at(state: &State, position: Position) -> Option<(WorkerSummary, &Tas
     Some((summary_at(state, position)?, count))
 }
 
-/// The tasks of a worker that has ended: what had not ended by then has failed with it.
+/// Task counts of an ended worker: tasks that had not finished have failed with it.
 pub(super) fn over(count: &TaskCount) -> TaskCount {
     let lost = count.queued + count.running;
     TaskCount { queued: 0, running: 0, failed: count.failed + lost, ..count.clone() }

@@ -1,40 +1,41 @@
-//! Who gets room that others wait for, too.
+//! Tests of fairness between actors that wait for the same room.
 
 use super::*;
 use crate::config::{RESERVATION_MAX, RESERVE_AFTER, RESERVE_AFTER_PASSED, RESERVE_AGAIN_AFTER};
 
-impl Lab {
+impl Harness {
     fn end(&mut self, actor: ActorKey) -> Vec<Action> {
         self.handle(Event::ActorEnded { actor, cause: "it stopped".to_owned() })
     }
 
-    /// Small actors come and go, each for the next, until they are many or what waits has its answer. Those
-    /// that live then, and how many came.
+    /// Replaces small actors one by one, until `max` were placed or the pending request is answered.
+    ///
+    /// Returns the alive ones and the number placed.
     fn churn(
         &mut self,
         job: JobId,
         mut living: Vec<ActorKey>,
-        waits: Ticket,
+        pending: Ticket,
         max: u64,
     ) -> (Vec<ActorKey>, u64) {
-        let mut came = 0;
-        while came < max {
+        let mut placed_count = 0;
+        while placed_count < max {
             let first = living.remove(0);
             let mut actions = self.end(first);
-            if take_answer(&mut actions, waits).is_some() {
-                return (living, came);
+            if take_answer(&mut actions, pending).is_some() {
+                return (living, placed_count);
             }
-            let asking = self.place(job, cpus(1.0));
-            match asking.answer {
+            let request = self.place(job, cpus(1.0));
+            match request.answer {
                 Some(Ok(Answer::Placed { actor, .. })) => {
                     living.push(actor);
-                    self.begin(actor);
-                    came += 1;
+                    self.create(actor);
+                    placed_count += 1;
                 }
-                _ => drop(self.handle(Event::Cancelled { ticket: asking.ticket })),
+                _ => drop(self.handle(Event::Cancelled { ticket: request.ticket })),
             }
         }
-        (living, came)
+        (living, placed_count)
     }
 
     fn fill_with_ones(&mut self, job: JobId, count: usize) -> Vec<ActorKey> {
@@ -48,119 +49,125 @@ impl Lab {
     fn seconds(&mut self, seconds: u64) -> Vec<Action> {
         let nodes: Vec<HostUid> = self.state.nodes.values().map(|node| node.facts.agent).collect();
         let jobs: Vec<JobId> = self.state.open_jobs.iter().copied().collect();
-        self.pass(seconds, &nodes, &jobs)
+        self.advance(seconds, &nodes, &jobs)
     }
 }
 
 #[test]
 fn an_actor_that_wants_much_is_placed_though_small_ones_keep_coming() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let ones = lab.fill_with_ones(job, 4);
-    let waits = lab.place(job, cpus(4.0)).waits();
-    let (_, came) = lab.churn(job, ones, waits, 10_000);
-    assert_eq!(came, RESERVE_AFTER_PASSED);
-    assert_eq!(lab.free_cpus(1), 0.0);
-    assert!(lab.reserved().is_empty(), "{:?}", lab.reserved());
+    let (mut harness, job) = Harness::with_nodes(1);
+    let small_actors = harness.fill_with_ones(job, 4);
+    let pending = harness.place(job, cpus(4.0)).expect_pending();
+    let (_, placed_count) = harness.churn(job, small_actors, pending, 10_000);
+    assert_eq!(placed_count, RESERVE_AFTER_PASSED);
+    assert_eq!(harness.free_cpus(1), 0.0);
+    assert!(harness.reserved().is_empty(), "{:?}", harness.reserved());
 }
 
 #[test]
 fn it_is_placed_as_well_when_few_pass_it_but_for_long() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let ones = lab.fill_with_ones(job, 4);
-    let waits = lab.place(job, cpus(4.0)).waits();
-    let (ones, _) = lab.churn(job, ones, waits, 1);
-    lab.seconds(RESERVE_AFTER.as_secs());
-    let (_, came) = lab.churn(job, ones, waits, 10_000);
-    assert_eq!(came, 0);
+    let (mut harness, job) = Harness::with_nodes(1);
+    let small_actors = harness.fill_with_ones(job, 4);
+    let pending = harness.place(job, cpus(4.0)).expect_pending();
+    let (small_actors, _) = harness.churn(job, small_actors, pending, 1);
+    harness.seconds(RESERVE_AFTER.as_secs());
+    let (_, placed_count) = harness.churn(job, small_actors, pending, 10_000);
+    assert_eq!(placed_count, 0);
 }
 
 #[test]
 fn a_node_is_reserved_for_what_the_actor_wants_alone_and_status_says_so() {
-    let mut lab = Lab::new();
+    let mut harness = Harness::new();
     let resources = Resources::none().with(Resources::CPU, 4.0).with("gpu", 1.0);
-    lab.join(NodeDescriptor { resources, ..node_facts(1, 4.0, 1) });
-    let job = lab.start_job();
-    lab.equip_and_start(job, 1);
-    let ones = lab.fill_with_ones(job, 3);
-    lab.place(job, cpus(4.0)).waits();
-    lab.seconds(RESERVE_AFTER.as_secs());
-    assert_eq!(lab.reserved(), [1]);
-    let reasons = lab.reasons();
+    harness.join(NodeDescriptor { resources, ..node_facts(1, 4.0, 1) });
+    let job = harness.start_job();
+    harness.provision_and_start(job, 1);
+    let small_actors = harness.fill_with_ones(job, 3);
+    harness.place(job, cpus(4.0)).expect_pending();
+    harness.seconds(RESERVE_AFTER.as_secs());
+    assert_eq!(harness.reserved(), [1]);
+    let reasons = harness.reasons();
     assert!(
-        reasons[0].ends_with("node 0000000000000001 is reserved for the first that wants this"),
+        reasons[0].ends_with("node 0000000000000001 is reserved for the oldest of these requests"),
         "{reasons:?}"
     );
-    lab.place(job, cpus(1.0)).waits();
-    assert!(lab.reasons()[1].contains("what is free of 1 nodes is reserved"), "{:?}", lab.reasons());
-    // It takes no processor.
-    lab.place(job, ActorSpec { resources: Resources::none().with("gpu", 1.0), ..plain() }).placed();
-    lab.place(job, plain()).placed();
-    assert_eq!(lab.free_cpus(1), 1.0);
-    ones.into_iter().for_each(|one| drop(lab.end(one)));
-    assert_eq!((lab.free_cpus(1), lab.reserved()), (0.0, Vec::new()));
+    harness.place(job, cpus(1.0)).expect_pending();
+    assert!(
+        harness.reasons()[1].contains("the free resources of 1 nodes are reserved"),
+        "{:?}",
+        harness.reasons()
+    );
+    // The actor needs no CPU.
+    harness
+        .place(job, ActorSpec { resources: Resources::none().with("gpu", 1.0), ..plain() })
+        .expect_placed();
+    harness.place(job, plain()).expect_placed();
+    assert_eq!(harness.free_cpus(1), 1.0);
+    small_actors.into_iter().for_each(|one| drop(harness.end(one)));
+    assert_eq!((harness.free_cpus(1), harness.reserved()), (0.0, Vec::new()));
 }
 
 #[test]
 fn a_reservation_in_vain_ends_and_the_next_is_of_another_node() {
-    let (mut lab, job) = Lab::with_nodes(2);
-    lab.spawn(job, on(1, cpus(2.0)));
-    lab.spawn(job, on(2, cpus(3.0)));
-    lab.place(job, cpus(4.0)).waits();
-    lab.seconds(RESERVE_AFTER.as_secs());
-    // It lacks least.
-    assert_eq!(lab.reserved(), [1]);
-    let small = lab.place(job, on(1, cpus(1.0))).waits();
-    let mut actions = lab.seconds(RESERVATION_MAX.as_secs());
-    assert!(lab.reserved().is_empty(), "{:?}", lab.reserved());
+    let (mut harness, job) = Harness::with_nodes(2);
+    harness.spawn(job, on(1, cpus(2.0)));
+    harness.spawn(job, on(2, cpus(3.0)));
+    harness.place(job, cpus(4.0)).expect_pending();
+    harness.seconds(RESERVE_AFTER.as_secs());
+    // Node 1 lacks the fewest CPUs.
+    assert_eq!(harness.reserved(), [1]);
+    let small = harness.place(job, on(1, cpus(1.0))).expect_pending();
+    let mut actions = harness.seconds(RESERVATION_MAX.as_secs());
+    assert!(harness.reserved().is_empty(), "{:?}", harness.reserved());
     take_placed(&mut actions, small);
-    lab.seconds(RESERVE_AGAIN_AFTER.as_secs());
-    assert_eq!(lab.reserved(), [2]);
-    lab.seconds((RESERVATION_MAX + RESERVE_AGAIN_AFTER).as_secs());
-    assert_eq!(lab.reserved(), [1]);
+    harness.seconds(RESERVE_AGAIN_AFTER.as_secs());
+    assert_eq!(harness.reserved(), [2]);
+    harness.seconds((RESERVATION_MAX + RESERVE_AGAIN_AFTER).as_secs());
+    assert_eq!(harness.reserved(), [1]);
 }
 
 #[test]
 fn a_reservation_moves_on_when_its_node_cannot_take_the_actor_any_more() {
-    let (mut lab, job) = Lab::with_nodes(2);
-    lab.spawn(job, on(1, cpus(1.0)));
-    lab.spawn(job, on(2, cpus(2.0)));
-    let waits = lab.place(job, cpus(4.0)).waits();
-    lab.seconds(RESERVE_AFTER.as_secs());
-    assert_eq!(lab.reserved(), [1]);
-    lab.handle(Event::NodeDrain { node: NodeId(1) });
-    assert_eq!(lab.reserved(), [2]);
-    lab.handle(Event::Cancelled { ticket: waits });
-    assert!(lab.reserved().is_empty(), "{:?}", lab.reserved());
-    lab.place(job, on(2, cpus(2.0))).placed();
+    let (mut harness, job) = Harness::with_nodes(2);
+    harness.spawn(job, on(1, cpus(1.0)));
+    harness.spawn(job, on(2, cpus(2.0)));
+    let pending = harness.place(job, cpus(4.0)).expect_pending();
+    harness.seconds(RESERVE_AFTER.as_secs());
+    assert_eq!(harness.reserved(), [1]);
+    harness.handle(Event::NodeDrain { node: NodeId(1) });
+    assert_eq!(harness.reserved(), [2]);
+    harness.handle(Event::Cancelled { ticket: pending });
+    assert!(harness.reserved().is_empty(), "{:?}", harness.reserved());
+    harness.place(job, on(2, cpus(2.0))).expect_placed();
 }
 
 #[test]
 fn a_job_has_one_reservation_and_its_queues_have_it_in_turn() {
-    let (mut lab, job) = Lab::with_nodes(2);
-    let other = lab.start_job();
-    (1..=2).for_each(|node| drop(lab.equip_and_start(other, node)));
-    let held = [1, 2].map(|node| lab.spawn(job, on(node, cpus(1.0))).0);
-    let [four, more] = [4.0, 3.5].map(|wanted| lab.place(job, cpus(wanted)).waits());
-    lab.seconds(RESERVE_AFTER.as_secs());
-    assert_eq!(lab.reserved().len(), 1);
-    lab.place(other, cpus(3.5)).waits();
-    lab.seconds(RESERVE_AFTER.as_secs());
-    assert_eq!(lab.reserved(), [1, 2]);
-    let mut actions = lab.end(held[0]);
-    actions.extend(lab.end(held[1]));
-    assert!(lab.reserved().is_empty(), "{:?}", lab.reserved());
+    let (mut harness, job) = Harness::with_nodes(2);
+    let other = harness.start_job();
+    (1..=2).for_each(|node| drop(harness.provision_and_start(other, node)));
+    let holders = [1, 2].map(|node| harness.spawn(job, on(node, cpus(1.0))).0);
+    let [four, more] = [4.0, 3.5].map(|wanted| harness.place(job, cpus(wanted)).expect_pending());
+    harness.seconds(RESERVE_AFTER.as_secs());
+    assert_eq!(harness.reserved().len(), 1);
+    harness.place(other, cpus(3.5)).expect_pending();
+    harness.seconds(RESERVE_AFTER.as_secs());
+    assert_eq!(harness.reserved(), [1, 2]);
+    let mut actions = harness.end(holders[0]);
+    actions.extend(harness.end(holders[1]));
+    assert!(harness.reserved().is_empty(), "{:?}", harness.reserved());
     assert!([four, more].iter().any(|ticket| take_answer(&mut actions, *ticket).is_some()));
 }
 
 #[test]
 fn jobs_take_turns_for_room() {
-    let (mut lab, many) = Lab::with_nodes(1);
-    let few = lab.start_job();
-    lab.equip_and_start(few, 1);
-    let (holds, _) = lab.spawn(many, cpus(4.0));
-    let first: Vec<Ticket> = (0..10).map(|_| lab.place(many, cpus(1.0)).waits()).collect();
-    let late: Vec<Ticket> = (0..2).map(|_| lab.place(few, cpus(1.0)).waits()).collect();
-    let mut actions = lab.end(holds);
+    let (mut harness, many) = Harness::with_nodes(1);
+    let few = harness.start_job();
+    harness.provision_and_start(few, 1);
+    let (holds, _) = harness.spawn(many, cpus(4.0));
+    let first: Vec<Ticket> = (0..10).map(|_| harness.place(many, cpus(1.0)).expect_pending()).collect();
+    let late: Vec<Ticket> = (0..2).map(|_| harness.place(few, cpus(1.0)).expect_pending()).collect();
+    let mut actions = harness.end(holds);
     let mut placed = |tickets: &[Ticket]| {
         tickets.iter().filter(|ticket| take_answer(&mut actions, **ticket).is_some()).count()
     };

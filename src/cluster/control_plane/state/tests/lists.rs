@@ -1,21 +1,21 @@
-//! Lists in parts, what may be meant by a text, and counts.
+//! Tests of paged lists, references and counts.
 
 use super::*;
 use crate::cluster::listing::{Filter, Page, Query, QueryError};
 use crate::cluster::model::{JobInfo, NodeInfo, TaskCount, TaskInfo, WorkerSummary};
 use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
 
-impl Lab {
-    /// A page, and how many looks at the state it took.
+impl Harness {
+    /// Fetches a page. Returns it with the number of slices that it took.
     fn page<T: Listed>(&self, query: &Query) -> (Page<T>, usize) {
         let mut search = Search::new(query).unwrap();
-        let mut looks = 1;
+        let mut slices = 1;
         while !search.step(&self.state) {
             search.weigh();
-            looks += 1;
+            slices += 1;
         }
         search.weigh();
-        (search.page(), looks)
+        (search.page(), slices)
     }
 
     fn actors_that(&self, filters: &[&str]) -> Vec<u64> {
@@ -40,24 +40,24 @@ fn some(limit: usize) -> Query {
     Query { limit, count: true, ..Query::filtered(Vec::new()) }
 }
 
-/// Ten actors on two nodes, the third and the fourth of which have ended, in that order.
-fn lab() -> (Lab, JobId, Vec<ActorKey>) {
-    let (mut lab, job) = Lab::with_nodes(2);
-    let actors: Vec<ActorKey> = (0..10).map(|_| lab.spawn(job, plain()).0).collect();
+/// Ten actors on two nodes; the third and then the fourth have ended.
+fn ten_actors() -> (Harness, JobId, Vec<ActorKey>) {
+    let (mut harness, job) = Harness::with_nodes(2);
+    let actors: Vec<ActorKey> = (0..10).map(|_| harness.spawn(job, plain()).0).collect();
     for at in [2, 3] {
-        lab.handle(Event::ActorEnded { actor: actors[at], cause: "it stopped".to_owned() });
+        harness.handle(Event::ActorEnded { actor: actors[at], cause: "it stopped".to_owned() });
     }
-    (lab, job, actors)
+    (harness, job, actors)
 }
 
 #[test]
 fn pages_have_what_goes_on_the_latest_first_and_then_the_latest_end() {
-    let (lab, _, actors) = lab();
+    let (harness, _, actors) = ten_actors();
     let mut query = some(3);
     let mut pages = Vec::new();
     let mut mores = Vec::new();
     loop {
-        let (page, _) = lab.page::<ActorInfo>(&query);
+        let (page, _) = harness.page::<ActorInfo>(&query);
         pages.extend(keys(&page));
         mores.push(page.more.unwrap());
         query.after = page.next;
@@ -71,36 +71,40 @@ fn pages_have_what_goes_on_the_latest_first_and_then_the_latest_end() {
 
 #[test]
 fn a_page_goes_on_where_it_was_though_its_last_row_has_ended() {
-    let (mut lab, _, actors) = lab();
-    let (page, _) = lab.page::<ActorInfo>(&some(3));
+    let (mut harness, _, actors) = ten_actors();
+    let (page, _) = harness.page::<ActorInfo>(&some(3));
     assert_eq!(keys(&page), [9, 8, 7].map(|at: usize| actors[at].0));
-    lab.handle(Event::ActorEnded { actor: actors[7], cause: "it stopped".to_owned() });
-    let (page, _) = lab.page::<ActorInfo>(&Query { after: page.next, ..some(10) });
+    harness.handle(Event::ActorEnded { actor: actors[7], cause: "it stopped".to_owned() });
+    let (page, _) = harness.page::<ActorInfo>(&Query { after: page.next, ..some(10) });
     assert_eq!(keys(&page), [6, 5, 4, 1, 0, 7, 3, 2].map(|at: usize| actors[at].0));
 }
 
 #[test]
 fn filters_hold_of_every_row_and_of_no_other() {
-    let (mut lab, job) = Lab::with_nodes(2);
-    let (named, worker) = lab.spawn(job, ActorSpec { name: Some("counter".to_owned()), ..on(1, plain()) });
-    let (other, _) = lab.spawn(job, on(2, cpus(4.0)));
-    lab.place(job, on(2, cpus(1.0))).waits();
-    let waits = other.0 + 1;
-    lab.spawn(job, ActorSpec { class: "Other".to_owned(), ..on(1, plain()) });
-    let ended = lab.spawn(job, plain()).0;
-    lab.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
-    assert_eq!(lab.actors_that(&["name=counter"]), [named.0]);
-    assert_eq!(lab.actors_that(&["class=other"]), [waits + 1]);
-    assert_eq!(lab.actors_that(&["node=2"]), [other.0]);
-    assert_eq!(lab.actors_that(&["state=PENDING_CREATION"]), [waits]);
-    assert_eq!(lab.actors_that(&["state=dead", "cause=it stopped"]), [ended.0]);
-    assert_eq!(lab.actors_that(&[&format!("worker={worker}"), "name=none", "state=alive"]), [waits + 1]);
-    assert_eq!(lab.actors_that(&["job=99"]), [] as [u64; 0]);
-    let all = lab.actors_that(&[]);
+    let (mut harness, job) = Harness::with_nodes(2);
+    let (named, worker) =
+        harness.spawn(job, ActorSpec { name: Some("counter".to_owned()), ..on(1, plain()) });
+    let (other, _) = harness.spawn(job, on(2, cpus(4.0)));
+    harness.place(job, on(2, cpus(1.0))).expect_pending();
+    let pending = other.0 + 1;
+    harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..on(1, plain()) });
+    let ended = harness.spawn(job, plain()).0;
+    harness.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    assert_eq!(harness.actors_that(&["name=counter"]), [named.0]);
+    assert_eq!(harness.actors_that(&["class=other"]), [pending + 1]);
+    assert_eq!(harness.actors_that(&["node=2"]), [other.0]);
+    assert_eq!(harness.actors_that(&["state=PENDING_CREATION"]), [pending]);
+    assert_eq!(harness.actors_that(&["state=dead", "cause=it stopped"]), [ended.0]);
+    assert_eq!(
+        harness.actors_that(&[&format!("worker={worker}"), "name=none", "state=alive"]),
+        [pending + 1]
+    );
+    assert_eq!(harness.actors_that(&["job=99"]), [] as [u64; 0]);
+    let all = harness.actors_that(&[]);
     for key in crate::cluster::listing::Kind::Actors.keys() {
-        // Each is a field: of every row it is none, or not.
+        // A row either has a value for the field, or none.
         let [with, without] =
-            ["!=none", "=none"].map(|none| lab.actors_that(&[&format!("{key}{none}")]).len());
+            ["!=none", "=none"].map(|none| harness.actors_that(&[&format!("{key}{none}")]).len());
         assert_eq!(with + without, all.len(), "{key}");
         let never = ["cause", "name", "node_id", "worker_id", "pid"].contains(&key);
         assert!(with > 0 && (never || without == 0), "{key}");
@@ -109,14 +113,14 @@ fn filters_hold_of_every_row_and_of_no_other() {
 
 #[test]
 fn a_page_is_bounded_in_rows_and_in_bytes() {
-    let (mut lab, job) = Lab::with_nodes(1);
+    let (mut harness, job) = Harness::with_nodes(1);
     for _ in 0..LIST_ROWS_MAX + 5 {
-        lab.spawn(job, plain());
+        harness.spawn(job, plain());
     }
-    let (page, _) = lab.page::<ActorInfo>(&some(usize::MAX));
+    let (page, _) = harness.page::<ActorInfo>(&some(usize::MAX));
     assert_eq!((page.rows.len(), page.more), (LIST_ROWS_MAX, Some(5)));
 
-    let (mut lab, job) = Lab::with_nodes(1);
+    let (mut harness, job) = Harness::with_nodes(1);
     let long = |n: usize| ActorSpec {
         resources: (0..60)
             .fold(Resources::none(), |all, at| all.with(&format!("{n}{at}{}", "x".repeat(300)), 1.0)),
@@ -125,16 +129,16 @@ fn a_page_is_bounded_in_rows_and_in_bytes() {
     let spec = long(0);
     let resources = spec.resources.clone().with(Resources::CPU, 4.0);
     let facts = NodeDescriptor { resources: scaled(&resources, 1e6), ..node_facts(1, 4.0, 1) };
-    lab.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
-    lab.join(NodeDescriptor { agent: agent(1, 2), ..facts });
-    lab.equip_and_start(job, 1);
+    harness.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
+    harness.join(NodeDescriptor { agent: agent(1, 2), ..facts });
+    harness.provision_and_start(job, 1);
     for _ in 0..500 {
-        lab.spawn(job, spec.clone());
+        harness.spawn(job, spec.clone());
     }
     let mut seen = 0;
     let mut query = some(usize::MAX);
     loop {
-        let (page, _) = lab.page::<ActorInfo>(&query);
+        let (page, _) = harness.page::<ActorInfo>(&query);
         let bytes = crate::wire::encode(&page, usize::MAX, |body| body.message.len()).unwrap();
         assert!(bytes <= LIST_BYTES_MAX + 1024 && !page.rows.is_empty(), "{bytes}");
         seen += page.rows.len();
@@ -156,61 +160,61 @@ fn scaled(resources: &Resources, factor: f64) -> Resources {
 
 #[test]
 fn one_look_at_the_state_takes_a_slice_of_a_table() {
-    let (mut lab, job) = Lab::with_nodes(1);
+    let (mut harness, job) = Harness::with_nodes(1);
     for _ in 0..3 * LIST_SLICE_ROWS {
-        lab.spawn(job, plain());
+        harness.spawn(job, plain());
     }
-    let (page, looks) = lab.page::<ActorInfo>(&some(10));
-    assert_eq!((page.rows.len(), page.more, looks), (10, Some(3 * LIST_SLICE_ROWS as u64 - 10), 5));
-    // Without the count it ends where the page does.
-    let (page, looks) = lab.page::<ActorInfo>(&Query { count: false, ..some(10) });
-    assert_eq!((page.rows.len(), page.more, looks), (10, None, 1));
+    let (page, slices) = harness.page::<ActorInfo>(&some(10));
+    assert_eq!((page.rows.len(), page.more, slices), (10, Some(3 * LIST_SLICE_ROWS as u64 - 10), 5));
+    // Without the count, the scan ends with the page.
+    let (page, slices) = harness.page::<ActorInfo>(&Query { count: false, ..some(10) });
+    assert_eq!((page.rows.len(), page.more, slices), (10, None, 1));
     let mut classes = ClassSearch::default();
-    let looks = (1..).find(|_| classes.step(&lab.state)).unwrap();
-    assert_eq!((classes.counts().rows[0].alive, looks), (3 * LIST_SLICE_ROWS as u64, 4));
+    let slices = (1..).find(|_| classes.step(&harness.state)).unwrap();
+    assert_eq!((classes.counts().rows[0].alive, slices), (3 * LIST_SLICE_ROWS as u64, 4));
 }
 
 #[test]
 fn a_text_means_an_id_its_beginning_or_a_name() {
-    let (mut lab, job) = Lab::with_nodes(2);
-    let (counter, worker) = lab.spawn(job, named("counter"));
-    let (ended, _) = lab.spawn(job, named("old"));
-    lab.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    let (mut harness, job) = Harness::with_nodes(2);
+    let (counter, worker) = harness.spawn(job, named("counter"));
+    let (ended, _) = harness.spawn(job, named("old"));
+    harness.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
     let one =
-        |text: &str| lab.meant::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>();
+        |text: &str| harness.meant::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>();
     assert_eq!(one("counter"), [counter]);
     assert_eq!(one("old"), [ended]);
     assert_eq!(one(&counter.to_string()), [counter]);
     assert_eq!(one(&format!("{:x}", ended.0)), [ended]);
     assert_eq!(one("00000000"), [counter, ended]);
     assert_eq!(one("nothing"), []);
-    assert_eq!(lab.meant::<WorkerSummary>(&worker.to_string())[0].worker_id, worker);
-    assert_eq!(lab.meant::<JobInfo>("1")[0].job_id, job);
-    assert_eq!(lab.meant::<NodeInfo>("n2")[0].node_id, NodeId(2));
-    assert_eq!(lab.meant::<NodeInfo>("0000000000000002")[0].node_id, NodeId(2));
+    assert_eq!(harness.meant::<WorkerSummary>(&worker.to_string())[0].worker_id, worker);
+    assert_eq!(harness.meant::<JobInfo>("1")[0].job_id, job);
+    assert_eq!(harness.meant::<NodeInfo>("n2")[0].node_id, NodeId(2));
+    assert_eq!(harness.meant::<NodeInfo>("0000000000000002")[0].node_id, NodeId(2));
 }
 
 #[test]
 fn actors_are_counted_by_class_and_tasks_by_function() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    lab.spawn(job, plain());
-    let ended = lab.spawn(job, plain()).0;
-    lab.handle(Event::ActorEnded { actor: ended, cause: String::new() });
-    let (_, worker) = lab.spawn(job, ActorSpec { class: "Other".to_owned(), ..cpus(4.0) });
-    lab.place(job, cpus(1.0)).waits();
+    let (mut harness, job) = Harness::with_nodes(1);
+    harness.spawn(job, plain());
+    let ended = harness.spawn(job, plain()).0;
+    harness.handle(Event::ActorEnded { actor: ended, cause: String::new() });
+    let (_, worker) = harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..cpus(4.0) });
+    harness.place(job, cpus(1.0)).expect_pending();
     let mut search = ClassSearch::default();
-    while !search.step(&lab.state) {}
+    while !search.step(&harness.state) {}
     let rows = search.counts().rows;
     let shown: Vec<_> =
         rows.iter().map(|row| (row.class.as_str(), row.pending_creation, row.alive, row.dead)).collect();
     assert_eq!(shown, [("Other", 0, 1, 0), ("Plain", 1, 1, 1)]);
 
     let count = |name: &str, running| TaskCount { name: name.to_owned(), running, ..TaskCount::default() };
-    lab.handle(Event::TaskCounts { worker, counts: vec![count("a::one", 2), count("a::two", 1)] });
-    lab.ended(worker);
+    harness.handle(Event::TaskCounts { worker, counts: vec![count("a::one", 2), count("a::two", 1)] });
+    harness.ended(worker);
     let functions = |part: Option<&str>| {
         let mut search = FunctionSearch::new(part.map(str::to_owned));
-        while !search.step(&lab.state) {}
+        while !search.step(&harness.state) {}
         search.counts().rows.into_iter().map(|row| (row.name, row.failed)).collect::<Vec<_>>()
     };
     assert_eq!(functions(None), [("a::one".to_owned(), 2), ("a::two".to_owned(), 1)]);
@@ -219,17 +223,17 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
 
 #[test]
 fn tasks_have_pages_within_a_worker() {
-    let (mut lab, _) = Lab::with_nodes(3);
-    let workers: Vec<WorkerId> = lab.state.workers().iter().map(|worker| worker.worker_id).collect();
+    let (mut harness, _) = Harness::with_nodes(3);
+    let workers: Vec<WorkerId> = harness.state.workers().iter().map(|worker| worker.worker_id).collect();
     for worker in [workers[0], workers[2]] {
         let counts = ["a", "b", "c"].map(|name| TaskCount { name: name.to_owned(), ..TaskCount::default() });
-        lab.handle(Event::TaskCounts { worker, counts: counts.into() });
+        harness.handle(Event::TaskCounts { worker, counts: counts.into() });
     }
-    lab.ended(workers[2]);
+    harness.ended(workers[2]);
     let mut query = some(2);
     let mut seen = Vec::new();
     loop {
-        let (page, _) = lab.page::<TaskInfo>(&query);
+        let (page, _) = harness.page::<TaskInfo>(&query);
         seen.extend(page.rows.into_iter().map(|task| (task.worker_id, task.count.name)));
         query.after = page.next;
         if query.after.is_none() {
@@ -244,6 +248,6 @@ fn tasks_have_pages_within_a_worker() {
 #[test]
 fn what_cannot_be_asked_is_refused() {
     let query = Query { after: Some("there".to_owned()), ..some(1) };
-    let refused = Search::<ActorInfo>::new(&query).unwrap_err();
-    assert_eq!(refused, QueryError::Cursor { cursor: "there".to_owned() });
+    let error = Search::<ActorInfo>::new(&query).unwrap_err();
+    assert_eq!(error, QueryError::Cursor { cursor: "there".to_owned() });
 }

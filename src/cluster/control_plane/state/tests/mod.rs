@@ -1,4 +1,4 @@
-//! The control plane, event by event.
+//! Tests of the control plane, event by event.
 
 mod fair;
 mod jobs;
@@ -17,27 +17,27 @@ use crate::cluster::model::{
 };
 use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
 
-/// A control plane, the hour, and what it has been asked.
-struct Lab {
+/// Control plane under test, with a clock in milliseconds and the number of requests so far.
+struct Harness {
     state: State,
     now: u64,
-    asked: u64,
+    requests: u64,
 }
 
-/// Where a worker's hosts are.
+/// Addresses of a worker's hosts.
 fn member(worker: WorkerId) -> WorkerAddress {
     let host = |kind: u64| HostUid { host: HostId(kind << 32 | worker.0), incarnation: Incarnation(1) };
     let at = "127.0.0.1:1".parse().unwrap();
     WorkerAddress { actors: host(1), actors_at: at, tasks: host(2), tasks_at: at }
 }
 
-/// What a driver is told of a worker of its job.
-fn working(node: u64, worker: WorkerId) -> WorkerEntry {
+/// Entry of a worker, as its driver sees it.
+fn worker_entry(node: u64, worker: WorkerId) -> WorkerEntry {
     WorkerEntry { node: NodeId(node), worker, member: member(worker), pid: 7 }
 }
 
-/// Where an actor lives.
-fn place(worker: WorkerId, actor: ActorKey) -> ActorLocation {
+/// Location of an actor.
+fn location(worker: WorkerId, actor: ActorKey) -> ActorLocation {
     let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
     ActorLocation { host: member(worker).actors, target }
 }
@@ -73,7 +73,7 @@ fn job_facts(driver: u64) -> JobDescriptor {
     }
 }
 
-/// The lease of nodes and drivers, in seconds.
+/// Lease of nodes and drivers, in seconds.
 fn lease() -> u64 {
     Settings::default().node_lease.as_secs()
 }
@@ -98,22 +98,22 @@ fn on(node: u64, spec: ActorSpec) -> ActorSpec {
     ActorSpec { node: Some(NodeId(node)), ..spec }
 }
 
-impl Lab {
+impl Harness {
     fn new() -> Self {
-        Self { state: State::new(Settings::default()), now: 1_000_000, asked: 0 }
+        Self { state: State::new(Settings::default()), now: 1_000_000, requests: 0 }
     }
 
-    /// A cluster of nodes with four processors and a worker, and one job with its workers ready everywhere.
+    /// Cluster of nodes with four CPUs and one worker each, and a job whose workers are ready.
     fn with_nodes(nodes: u64) -> (Self, JobId) {
-        let mut lab = Self::new();
+        let mut harness = Self::new();
         for node in 1..=nodes {
-            lab.join(node_facts(node, 4.0, 1));
+            harness.join(node_facts(node, 4.0, 1));
         }
-        let job = lab.start_job();
+        let job = harness.start_job();
         for node in 1..=nodes {
-            lab.equip_and_start(job, node);
+            harness.provision_and_start(job, node);
         }
-        (lab, job)
+        (harness, job)
     }
 
     fn handle(&mut self, event: Event) -> Vec<Action> {
@@ -122,9 +122,9 @@ impl Lab {
         actions
     }
 
-    /// The disk takes the numbers that are to be kept.
-    fn numbers_are_kept(&mut self, actions: &[Action]) {
-        for record in kept(actions) {
+    /// Makes the id watermarks among the actions durable.
+    fn persist_watermarks(&mut self, actions: &[Action]) {
+        for record in durable_records(actions) {
             if let Record::IdWatermarks { jobs, workers, actors } = record {
                 self.handle(Event::NumbersKept { jobs, workers, actors });
             }
@@ -140,21 +140,21 @@ impl Lab {
     }
 
     fn ticket(&mut self) -> Ticket {
-        self.asked += 1;
-        Ticket(self.asked)
+        self.requests += 1;
+        Ticket(self.requests)
     }
 
-    /// Asks something, and takes the answer out of what is to be done.
-    fn ask(&mut self, event: impl FnOnce(Ticket) -> Event) -> Asking {
+    /// Sends a request, and removes its answer from the actions.
+    fn ask(&mut self, event: impl FnOnce(Ticket) -> Event) -> IssuedRequest {
         let ticket = self.ticket();
         let mut actions = self.handle(event(ticket));
-        Asking { ticket, answer: take_answer(&mut actions, ticket), actions }
+        IssuedRequest { ticket, answer: take_answer(&mut actions, ticket), actions }
     }
 
     fn start_job(&mut self) -> JobId {
-        let driver = self.asked + 1;
-        let asking = self.ask(|ticket| Event::JobStarted { ticket, job: None, facts: job_facts(driver) });
-        let Some(Ok(Answer::Job { job, .. })) = asking.answer else { panic!("{asking:?}") };
+        let driver = self.requests + 1;
+        let request = self.ask(|ticket| Event::JobStarted { ticket, job: None, facts: job_facts(driver) });
+        let Some(Ok(Answer::Job { job, .. })) = request.answer else { panic!("{request:?}") };
         job
     }
 
@@ -163,13 +163,13 @@ impl Lab {
         self.handle(Event::JobEnded { job, state: JobState::Succeeded, exit_code: Some(0), message })
     }
 
-    /// The workers that are to be started when a node has a job's executable.
-    fn equip(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
+    /// Provisions a node for a job. Returns the workers that are started.
+    fn provision(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
         started(&self.handle(Event::NodeProvisioned { job, node: NodeId(node) }))
     }
 
-    fn equip_and_start(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
-        let workers = self.equip(job, node);
+    fn provision_and_start(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
+        let workers = self.provision(job, node);
         for worker in &workers {
             self.ready(*worker);
         }
@@ -184,20 +184,20 @@ impl Lab {
         self.handle(Event::WorkerEnded { worker, cause: "exit code 1".to_owned() })
     }
 
-    fn place(&mut self, job: JobId, spec: ActorSpec) -> Asking {
+    fn place(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {
         self.ask(|ticket| Event::Place { ticket, job, spec })
     }
 
-    /// Places an actor, and has it begin.
+    /// Places an actor, and reports it as created.
     fn spawn(&mut self, job: JobId, spec: ActorSpec) -> (ActorKey, WorkerId) {
         let placed = self.place(job, spec);
-        let actor = placed.placed();
-        (actor, self.begin(actor))
+        let actor = placed.expect_placed();
+        (actor, self.create(actor))
     }
 
-    fn begin(&mut self, actor: ActorKey) -> WorkerId {
+    fn create(&mut self, actor: ActorKey) -> WorkerId {
         let worker = self.state.worker_of_actor(actor).unwrap();
-        self.handle(Event::ActorStarted { actor, worker, at: place(worker, actor) });
+        self.handle(Event::ActorStarted { actor, worker, at: location(worker, actor) });
         worker
     }
 
@@ -210,7 +210,7 @@ impl Lab {
     }
 
     #[track_caller]
-    fn is_dead(&self, actor: ActorKey, cause: &str) {
+    fn expect_dead(&self, actor: ActorKey, cause: &str) {
         let info = self.actor(actor);
         assert_eq!((info.state, info.cause.as_deref()), (ActorState::Dead, Some(cause)));
     }
@@ -225,8 +225,8 @@ impl Lab {
         self.state.waiting(usize::MAX).into_iter().map(|waiting| waiting.reason).collect()
     }
 
-    /// Lets time pass, tick by tick, while these are heard of.
-    fn pass(&mut self, seconds: u64, nodes: &[HostUid], jobs: &[JobId]) -> Vec<Action> {
+    /// Advances the time tick by tick, with heartbeats of the given members.
+    fn advance(&mut self, seconds: u64, nodes: &[HostUid], jobs: &[JobId]) -> Vec<Action> {
         let mut actions = Vec::new();
         for _ in 0..seconds {
             self.now += 1000;
@@ -242,17 +242,17 @@ impl Lab {
     }
 }
 
-/// A question, what was answered at once, and what else is to be done.
+/// Request with its immediate answer, if any, and the other actions.
 #[derive(Debug)]
-struct Asking {
+struct IssuedRequest {
     ticket: Ticket,
     answer: Option<Result<Answer, ControlError>>,
     actions: Vec<Action>,
 }
 
-impl Asking {
+impl IssuedRequest {
     #[track_caller]
-    fn placed(&self) -> ActorKey {
+    fn expect_placed(&self) -> ActorKey {
         match &self.answer {
             Some(Ok(Answer::Placed { actor, alive: None, .. })) => *actor,
             other => panic!("{other:?}"),
@@ -260,13 +260,13 @@ impl Asking {
     }
 
     #[track_caller]
-    fn waits(&self) -> Ticket {
+    fn expect_pending(&self) -> Ticket {
         assert_eq!(self.answer, None);
         self.ticket
     }
 
     #[track_caller]
-    fn is_denied(&self, denied: fn(String) -> ControlError, text: &str) {
+    fn expect_error(&self, denied: fn(String) -> ControlError, text: &str) {
         assert_eq!(self.answer, Some(Err(denied(text.to_owned()))));
     }
 }
@@ -280,7 +280,7 @@ fn take_answer(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<Answe
     }
 }
 
-/// Takes the place that somebody has waited for.
+/// Removes the placement that answers a pending request.
 #[track_caller]
 fn take_placed(actions: &mut Vec<Action>, ticket: Ticket) -> ActorKey {
     match take_answer(actions, ticket) {
@@ -305,23 +305,23 @@ fn stopped(actions: &[Action]) -> Vec<WorkerId> {
     stopped.collect()
 }
 
-fn news(actions: &[Action]) -> Vec<&JobEvent> {
-    let news = actions.iter().filter_map(|action| match action {
-        Action::NotifyDriver { news, .. } => Some(news),
+fn driver_events(actions: &[Action]) -> Vec<&JobEvent> {
+    let events = actions.iter().filter_map(|action| match action {
+        Action::NotifyDriver { event, .. } => Some(event),
         _ => None,
     });
-    news.collect()
+    events.collect()
 }
 
-/// What a later life of the head finds.
-fn kept(actions: &[Action]) -> Vec<Record> {
-    let mut kept = BTreeMap::new();
+/// Records that a restart of the head finds.
+fn durable_records(actions: &[Action]) -> Vec<Record> {
+    let mut records = BTreeMap::new();
     for action in actions {
         match action {
-            Action::Persist(record) => drop(kept.insert(record.key(), record.clone())),
-            Action::Delete(key) => drop(kept.remove(key)),
+            Action::Persist(record) => drop(records.insert(record.key(), record.clone())),
+            Action::Delete(key) => drop(records.remove(key)),
             _ => {}
         }
     }
-    kept.into_values().collect()
+    records.into_values().collect()
 }

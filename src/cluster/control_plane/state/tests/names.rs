@@ -1,4 +1,4 @@
-//! Names, and who finds whom.
+//! Tests of names and look-ups.
 
 use super::*;
 
@@ -6,72 +6,74 @@ fn wanted(name: &str) -> ActorSpec {
     ActorSpec { get_if_exists: true, ..named(name) }
 }
 
-fn find(lab: &mut Lab, name: &str) -> Asking {
-    lab.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
+fn find(harness: &mut Harness, name: &str) -> IssuedRequest {
+    harness.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
 }
 
 #[test]
 fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let actor = lab.place(job, named("a")).placed();
+    let (mut harness, job) = Harness::with_nodes(1);
+    let actor = harness.place(job, named("a")).expect_placed();
     let taken =
         "the name a of the namespace own is taken by actor 0000000000000001 of type Plain of job 00000001";
     let advice = ": take another name, or kill that actor";
-    lab.place(job, named("a"))
-        .is_denied(ControlError::NameTaken, &format!("{taken}, which is being made{advice}"));
-    lab.begin(actor);
-    lab.place(job, named("a")).is_denied(ControlError::NameTaken, &format!("{taken}{advice}"));
-    lab.handle(Event::ActorEnded { actor, cause: String::new() });
-    lab.place(job, named("a")).placed();
+    harness
+        .place(job, named("a"))
+        .expect_error(ControlError::NameTaken, &format!("{taken}, which is being created{advice}"));
+    harness.create(actor);
+    harness.place(job, named("a")).expect_error(ControlError::NameTaken, &format!("{taken}{advice}"));
+    harness.handle(Event::ActorEnded { actor, cause: String::new() });
+    harness.place(job, named("a")).expect_placed();
 }
 
 #[test]
 fn names_of_another_namespace_are_others() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    lab.spawn(job, named("a"));
-    lab.place(job, ActorSpec { namespace: "other".to_owned(), ..named("a") }).placed();
+    let (mut harness, job) = Harness::with_nodes(1);
+    harness.spawn(job, named("a"));
+    harness.place(job, ActorSpec { namespace: "other".to_owned(), ..named("a") }).expect_placed();
 }
 
 #[test]
 fn whoever_takes_what_is_there_gets_the_living_one() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let (actor, worker) = lab.spawn(job, wanted("a"));
-    let asking = lab.place(job, wanted("a"));
-    let alive = Some(place(worker, actor));
-    assert_eq!(asking.answer, Some(Ok(Answer::Placed { actor, member: member(worker), alive })));
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (actor, worker) = harness.spawn(job, wanted("a"));
+    let request = harness.place(job, wanted("a"));
+    let alive = Some(location(worker, actor));
+    assert_eq!(request.answer, Some(Ok(Answer::Placed { actor, member: member(worker), alive })));
     let other = ActorSpec { class: "Other".to_owned(), ..wanted("a") };
-    assert!(matches!(lab.place(job, other).answer, Some(Err(ControlError::NameTaken(_)))));
+    assert!(matches!(harness.place(job, other).answer, Some(Err(ControlError::NameTaken(_)))));
 }
 
 #[test]
 fn of_many_that_wait_for_a_name_some_give_up_and_the_others_are_answered_in_their_order() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let actor = lab.place(job, named("a")).placed();
-    let waits: Vec<Ticket> = (0..1000).map(|_| find(&mut lab, "a").waits()).collect();
-    for ticket in waits.iter().skip(1).step_by(2) {
-        assert_eq!(lab.handle(Event::Cancelled { ticket: *ticket }), []);
+    let (mut harness, job) = Harness::with_nodes(1);
+    let actor = harness.place(job, named("a")).expect_placed();
+    let pending: Vec<Ticket> = (0..1000).map(|_| find(&mut harness, "a").expect_pending()).collect();
+    for ticket in pending.iter().skip(1).step_by(2) {
+        assert_eq!(harness.handle(Event::Cancelled { ticket: *ticket }), []);
     }
-    let worker = lab.state.worker_of_actor(actor).unwrap();
-    let at = place(worker, actor);
-    let answered =
-        lab.handle(Event::ActorStarted { actor, worker, at }).into_iter().filter_map(|action| match action {
+    let worker = harness.state.worker_of_actor(actor).unwrap();
+    let at = location(worker, actor);
+    let answered = harness.handle(Event::ActorStarted { actor, worker, at }).into_iter().filter_map(
+        |action| match action {
             Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
             _ => None,
-        });
-    assert_eq!(answered.collect::<Vec<_>>(), waits.into_iter().step_by(2).collect::<Vec<_>>());
+        },
+    );
+    assert_eq!(answered.collect::<Vec<_>>(), pending.into_iter().step_by(2).collect::<Vec<_>>());
 }
 
 #[test]
 fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let actor = lab.place(job, named("a")).placed();
-    let [first, second] = [(); 2].map(|()| lab.place(job, wanted("a")).waits());
-    let mut actions = lab.handle(Event::ActorEnded { actor, cause: "it refused".to_owned() });
+    let (mut harness, job) = Harness::with_nodes(1);
+    let actor = harness.place(job, named("a")).expect_placed();
+    let [first, second] = [(); 2].map(|()| harness.place(job, wanted("a")).expect_pending());
+    let mut actions = harness.handle(Event::ActorEnded { actor, cause: "it refused".to_owned() });
     let next = take_placed(&mut actions, first);
     assert_eq!(take_answer(&mut actions, second), None);
-    let worker = lab.state.worker_of_actor(next).unwrap();
-    let at = place(worker, next);
-    let mut actions = lab.handle(Event::ActorStarted { actor: next, worker, at });
+    let worker = harness.state.worker_of_actor(next).unwrap();
+    let at = location(worker, next);
+    let mut actions = harness.handle(Event::ActorStarted { actor: next, worker, at });
     let alive = Some(at);
     assert_eq!(
         take_answer(&mut actions, second),
@@ -81,33 +83,34 @@ fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
 
 #[test]
 fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_over() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let actor = lab.place(job, named("a")).placed();
-    let other = lab.start_job();
-    let waits = lab.place(other, wanted("a")).waits();
-    let mut actions = lab.end_job(other);
+    let (mut harness, job) = Harness::with_nodes(1);
+    let actor = harness.place(job, named("a")).expect_placed();
+    let other = harness.start_job();
+    let pending = harness.place(other, wanted("a")).expect_pending();
+    let mut actions = harness.end_job(other);
     let over = "its job has ended: done".to_owned();
-    assert_eq!(take_answer(&mut actions, waits), Some(Err(ControlError::JobEnded(over))));
-    let worker = lab.begin(actor);
-    assert_eq!(lab.state.worker_of_actor(actor), Some(worker));
+    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(over))));
+    let worker = harness.create(actor);
+    assert_eq!(harness.state.worker_of_actor(actor), Some(worker));
 }
 
 #[test]
 fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    find(&mut lab, "a").is_denied(ControlError::Unknown, "no actor has the name a in the namespace own");
-    let actor = lab.place(job, named("a")).placed();
-    let waits = find(&mut lab, "a").waits();
-    let mut actions = lab.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
-    let none = "it was not made, or has ended since".to_owned();
-    assert_eq!(take_answer(&mut actions, waits), Some(Err(ControlError::Unknown(none))));
+    let (mut harness, job) = Harness::with_nodes(1);
+    find(&mut harness, "a")
+        .expect_error(ControlError::Unknown, "no actor has the name a in the namespace own");
+    let actor = harness.place(job, named("a")).expect_placed();
+    let pending = find(&mut harness, "a").expect_pending();
+    let mut actions = harness.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
+    let none = "it was not created, or has ended since".to_owned();
+    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::Unknown(none))));
 
-    let actor = lab.place(job, named("a")).placed();
-    let waits = find(&mut lab, "a").waits();
-    let worker = lab.state.worker_of_actor(actor).unwrap();
-    let at = place(worker, actor);
-    let mut actions = lab.handle(Event::ActorStarted { actor, worker, at });
+    let actor = harness.place(job, named("a")).expect_placed();
+    let pending = find(&mut harness, "a").expect_pending();
+    let worker = harness.state.worker_of_actor(actor).unwrap();
+    let at = location(worker, actor);
+    let mut actions = harness.handle(Event::ActorStarted { actor, worker, at });
     let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
-    assert_eq!(take_answer(&mut actions, waits), Some(Ok(found.clone())));
-    assert_eq!(find(&mut lab, "a").answer, Some(Ok(found)));
+    assert_eq!(take_answer(&mut actions, pending), Some(Ok(found.clone())));
+    assert_eq!(find(&mut harness, "a").answer, Some(Ok(found)));
 }

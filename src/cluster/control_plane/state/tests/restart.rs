@@ -1,343 +1,362 @@
-//! A later life of the head goes on where the earlier one was.
+//! Tests of a restart of the head from its durable records.
 
 use super::*;
 use crate::cluster::model::{AlertKind, NodeReport, WorkerReport};
 use crate::config::ACTOR_ID_BLOCK;
 
-/// What is kept of a lab, whose actions were all noted.
-struct Noted {
-    lab: Lab,
+/// Harness that collects all actions, for a restart from their records.
+struct Recorder {
+    harness: Harness,
     actions: Vec<Action>,
 }
 
-impl Noted {
-    fn note(&mut self, event: Event) -> Vec<Action> {
-        let actions = self.lab.handle(event);
+impl Recorder {
+    fn record_event(&mut self, event: Event) -> Vec<Action> {
+        let actions = self.harness.handle(event);
         self.actions.extend(actions.clone());
         actions
     }
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> (Ticket, Vec<Action>) {
-        let ticket = self.lab.ticket();
-        (ticket, self.note(Event::Place { ticket, job, spec }))
+        let ticket = self.harness.ticket();
+        (ticket, self.record_event(Event::Place { ticket, job, spec }))
     }
 
-    fn begin(&mut self, actor: ActorKey) -> WorkerId {
-        let worker = self.lab.state.worker_of_actor(actor).unwrap();
-        self.note(Event::ActorStarted { actor, worker, at: place(worker, actor) });
+    fn create(&mut self, actor: ActorKey) -> WorkerId {
+        let worker = self.harness.state.worker_of_actor(actor).unwrap();
+        self.record_event(Event::ActorStarted { actor, worker, at: location(worker, actor) });
         worker
     }
 
-    /// The head is away for a minute.
-    fn restart(self) -> (Lab, Vec<Action>) {
-        let mut lab = Lab { state: State::new(Settings::default()), now: self.lab.now + 60_000, ..self.lab };
-        let actions = lab.handle(Event::Restored(kept(&self.actions)));
-        lab.numbers_are_kept(&actions);
-        (lab, actions)
+    /// Restarts the head after one minute.
+    fn restart(self) -> (Harness, Vec<Action>) {
+        let mut harness = Harness {
+            state: State::new(Settings::default()),
+            now: self.harness.now + 60_000,
+            ..self.harness
+        };
+        let actions = harness.handle(Event::Restored(durable_records(&self.actions)));
+        harness.persist_watermarks(&actions);
+        (harness, actions)
     }
 }
 
-/// One node, one job with one worker, and actors: plain, named, and detached with a name.
-struct Before {
+/// A node, a job with one worker, and three actors: plain, named, and detached with a name.
+struct Setup {
     job: JobId,
     worker: WorkerId,
-    own: WorkerId,
+    dedicated: WorkerId,
     plain: ActorKey,
     named: ActorKey,
     detached: ActorKey,
 }
 
-fn before() -> (Noted, Before) {
-    let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
-    noted.note(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
-    let ticket = noted.lab.ticket();
-    noted.note(Event::JobStarted { ticket, job: None, facts: job_facts(1) });
+fn setup() -> (Recorder, Setup) {
+    let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
+    recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
+    let ticket = recorder.harness.ticket();
+    recorder.record_event(Event::JobStarted { ticket, job: None, facts: job_facts(1) });
     let job = JobId(1);
-    let worker = started(&noted.note(Event::NodeProvisioned { job, node: NodeId(1) }))[0];
-    noted.note(Event::WorkerReady { worker, member: member(worker), pid: 7 });
+    let worker = started(&recorder.record_event(Event::NodeProvisioned { job, node: NodeId(1) }))[0];
+    recorder.record_event(Event::WorkerReady { worker, member: member(worker), pid: 7 });
     let mut spawn = |spec| {
-        let (ticket, mut actions) = noted.place(job, spec);
-        if let Some(own) = started(&actions).first().copied() {
-            actions = noted.note(Event::WorkerReady { worker: own, member: member(own), pid: 7 });
+        let (ticket, mut actions) = recorder.place(job, spec);
+        if let Some(dedicated) = started(&actions).first().copied() {
+            actions = recorder.record_event(Event::WorkerReady {
+                worker: dedicated,
+                member: member(dedicated),
+                pid: 7,
+            });
         }
         let actor = take_placed(&mut actions, ticket);
-        (actor, noted.begin(actor))
+        (actor, recorder.create(actor))
     };
     let (plain, _) = spawn(plain());
-    let (named_one, _) = spawn(ActorSpec { name: Some("a".to_owned()), ..cpus(1.0) });
-    let (detached, own) = spawn(detached(ActorSpec { name: Some("d".to_owned()), ..cpus(2.0) }));
-    (noted, Before { job, worker, own, plain, named: named_one, detached })
+    let (named_actor, _) = spawn(ActorSpec { name: Some("a".to_owned()), ..cpus(1.0) });
+    let (detached, dedicated) = spawn(detached(ActorSpec { name: Some("d".to_owned()), ..cpus(2.0) }));
+    (recorder, Setup { job, worker, dedicated, plain, named: named_actor, detached })
 }
 
-fn report(before: &Before) -> Vec<WorkerReport> {
+fn report(setup: &Setup) -> Vec<WorkerReport> {
     let of = |worker, detached, actors: &[ActorKey]| WorkerReport {
         worker,
-        job: before.job,
+        job: setup.job,
         detached,
         member: Some(member(worker)),
         pid: 7,
         suspended: false,
-        actors: actors.iter().map(|actor| (*actor, "Plain".to_owned(), place(worker, *actor))).collect(),
+        actors: actors.iter().map(|actor| (*actor, "Plain".to_owned(), location(worker, *actor))).collect(),
         tasks: Vec::new(),
     };
     vec![
-        of(before.worker, None, &[before.plain, before.named]),
-        of(before.own, Some(before.detached), &[before.detached]),
+        of(setup.worker, None, &[setup.plain, setup.named]),
+        of(setup.dedicated, Some(setup.detached), &[setup.detached]),
     ]
 }
 
-fn find(lab: &mut Lab, name: &str) -> Asking {
-    lab.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
+fn find(harness: &mut Harness, name: &str) -> IssuedRequest {
+    harness.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
 }
 
 #[test]
 fn what_a_node_reports_goes_on_and_names_are_kept() {
-    let (noted, before) = before();
-    let (mut lab, _) = noted.restart();
-    assert_eq!(lab.state.job_state(before.job), Some(JobState::Running));
-    assert!(!lab.state.is_member(agent(1, 1)));
-    let looks = find(&mut lab, "a").waits();
-    assert!(matches!(lab.place(before.job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    assert_eq!(harness.state.job_state(setup.job), Some(JobState::Running));
+    assert!(!harness.state.is_member(agent(1, 1)));
+    let lookup = find(&mut harness, "a").expect_pending();
+    assert!(matches!(harness.place(setup.job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
 
-    let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
-    assert!(matches!(take_answer(&mut actions, looks), Some(Ok(Answer::Found { .. }))));
+    let mut actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    assert!(matches!(take_answer(&mut actions, lookup), Some(Ok(Answer::Found { .. }))));
     assert_eq!((stopped(&actions), started(&actions)), (vec![], vec![]));
-    for actor in [before.plain, before.named, before.detached] {
-        assert_eq!(lab.actor(actor).state, ActorState::Alive);
+    for actor in [setup.plain, setup.named, setup.detached] {
+        assert_eq!(harness.actor(actor).state, ActorState::Alive);
     }
-    assert_eq!(lab.free_cpus(1), 1.0);
-    let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(before.job), facts: job_facts(1) });
-    let Some(Ok(Answer::Job { workers, .. })) = asking.answer else { panic!("{asking:?}") };
-    assert_eq!(workers, [working(1, before.worker)]);
-    assert_eq!(lab.equip(before.job, 1), []);
-    let (new, worker) = lab.spawn(before.job, plain());
-    assert_eq!(worker, before.worker);
-    assert!(new > before.detached);
-    lab.end_job(before.job);
-    assert_eq!(lab.actor(before.detached).state, ActorState::Alive);
-    assert_eq!(lab.free_cpus(1), 2.0);
+    assert_eq!(harness.free_cpus(1), 1.0);
+    let request =
+        harness.ask(|ticket| Event::JobStarted { ticket, job: Some(setup.job), facts: job_facts(1) });
+    let Some(Ok(Answer::Job { workers, .. })) = request.answer else { panic!("{request:?}") };
+    assert_eq!(workers, [worker_entry(1, setup.worker)]);
+    assert_eq!(harness.provision(setup.job, 1), []);
+    let (new, worker) = harness.spawn(setup.job, plain());
+    assert_eq!(worker, setup.worker);
+    assert!(new > setup.detached);
+    harness.end_job(setup.job);
+    assert_eq!(harness.actor(setup.detached).state, ActorState::Alive);
+    assert_eq!(harness.free_cpus(1), 2.0);
 }
 
 #[test]
 fn a_place_waits_until_a_node_that_could_take_it_is_back() {
-    let (noted, before) = before();
-    let (mut lab, _) = noted.restart();
-    let waits = lab.place(before.job, cpus(1.0)).waits();
-    assert_eq!(lab.reasons(), ["no node is back yet since the head was started anew"]);
-    let too_much = lab.place(before.job, cpus(5.0));
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    let pending = harness.place(setup.job, cpus(1.0)).expect_pending();
+    assert_eq!(harness.reasons(), ["no node has rejoined since the head restarted"]);
+    let too_much = harness.place(setup.job, cpus(5.0));
     assert!(matches!(too_much.answer, Some(Err(ControlError::Infeasible(_)))));
-    let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
-    take_placed(&mut actions, waits);
+    let mut actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    take_placed(&mut actions, pending);
 }
 
 #[test]
 fn what_nobody_reports_within_a_lease_is_lost() {
-    let (noted, before) = before();
-    let (mut lab, _) = noted.restart();
-    let looks = find(&mut lab, "d").waits();
-    let mut reported = report(&before);
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    let lookup = find(&mut harness, "d").expect_pending();
+    let mut reported = report(&setup);
     reported.pop();
-    lab.rejoin(node_facts(1, 4.0, 1), reported);
-    lab.pass(lease() - 1, &[agent(1, 1)], &[before.job]);
-    assert_eq!(lab.actor(before.detached).state, ActorState::PendingCreation);
-    let mut actions = lab.pass(1, &[agent(1, 1)], &[before.job]);
-    lab.is_dead(before.detached, "it was lost while the head was away");
-    assert!(matches!(take_answer(&mut actions, looks), Some(Err(ControlError::Unknown(_)))));
-    assert!(actions.contains(&Action::Delete(RecordKey::Actor(before.detached))));
-    assert_eq!(lab.actor(before.named).state, ActorState::Alive);
-    // It comes too late.
-    let late = report(&before).pop().into_iter().collect();
-    let actions = lab.rejoin(node_facts(1, 4.0, 1), late);
-    assert!(stopped(&actions).contains(&before.own));
+    harness.rejoin(node_facts(1, 4.0, 1), reported);
+    harness.advance(lease() - 1, &[agent(1, 1)], &[setup.job]);
+    assert_eq!(harness.actor(setup.detached).state, ActorState::PendingCreation);
+    let mut actions = harness.advance(1, &[agent(1, 1)], &[setup.job]);
+    harness.expect_dead(setup.detached, "it was lost while the head was down");
+    assert!(matches!(take_answer(&mut actions, lookup), Some(Err(ControlError::Unknown(_)))));
+    assert!(actions.contains(&Action::Delete(RecordKey::Actor(setup.detached))));
+    assert_eq!(harness.actor(setup.named).state, ActorState::Alive);
+    // The report arrives after the deadline.
+    let late = report(&setup).pop().into_iter().collect();
+    let actions = harness.rejoin(node_facts(1, 4.0, 1), late);
+    assert!(stopped(&actions).contains(&setup.dedicated));
 }
 
 #[test]
 fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
-    let (noted, before) = before();
-    let (mut lab, _) = noted.restart();
-    let mut reported = report(&before);
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    let mut reported = report(&setup);
     reported[1].actors.clear();
-    let actions = lab.rejoin(node_facts(1, 4.0, 1), reported);
+    let actions = harness.rejoin(node_facts(1, 4.0, 1), reported);
     assert_eq!(stopped(&actions), []);
-    let actions = lab.pass(lease(), &[agent(1, 1)], &[before.job]);
-    lab.is_dead(before.detached, "it was lost while the head was away");
-    assert_eq!(stopped(&actions), [before.own]);
-    assert!(lab.state.own_workers.is_empty());
+    let actions = harness.advance(lease(), &[agent(1, 1)], &[setup.job]);
+    harness.expect_dead(setup.detached, "it was lost while the head was down");
+    assert_eq!(stopped(&actions), [setup.dedicated]);
+    assert!(harness.state.dedicated_workers.is_empty());
 }
 
 #[test]
 fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
-    let (noted, before) = before();
-    let (mut lab, _) = noted.restart();
-    lab.pass(lease() - 1, &[], &[]);
-    assert_eq!(lab.state.job_state(before.job), Some(JobState::Running));
-    assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Alive));
-    lab.pass(1, &[], &[]);
-    assert_eq!(lab.state.job_state(before.job), Some(JobState::Failed));
-    assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Dead));
-    lab.is_dead(before.detached, "it was lost while the head was away");
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    harness.advance(lease() - 1, &[], &[]);
+    assert_eq!(harness.state.job_state(setup.job), Some(JobState::Running));
+    assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Alive));
+    harness.advance(1, &[], &[]);
+    assert_eq!(harness.state.job_state(setup.job), Some(JobState::Failed));
+    assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Dead));
+    harness.expect_dead(setup.detached, "it was lost while the head was down");
 }
 
 #[test]
 fn no_member_is_given_up_while_others_come_back_to_a_head_that_was_started_again() {
-    let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
+    let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
     let nodes = 10_000;
     for node in 1..=nodes {
-        noted.note(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+        recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
     }
-    let (mut lab, _) = noted.restart();
-    // A head that takes 2 ms for each has the last back after 20 s.
+    let (mut harness, _) = recorder.restart();
+    // At 2 ms for each node, the last one rejoins after 20 s.
     for node in 1..nodes {
-        lab.now += 2;
-        lab.handle(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
-        lab.handle(Event::Tick);
-        lab.handle(Event::NodeHeartbeat { node: agent(node, 1) });
+        harness.now += 2;
+        harness.handle(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+        harness.handle(Event::Tick);
+        harness.handle(Event::NodeHeartbeat { node: agent(node, 1) });
     }
-    let dead = |lab: &Lab| lab.state.nodes().iter().filter(|node| node.state == NodeState::Dead).count();
-    assert_eq!(dead(&lab), 0);
-    // The one that does not come is given up, soon after the others have.
+    let dead =
+        |harness: &Harness| harness.state.nodes().iter().filter(|node| node.state == NodeState::Dead).count();
+    assert_eq!(dead(&harness), 0);
+    // The missing node is declared dead soon after the others have rejoined.
     let back: Vec<_> = (1..nodes).map(|node| agent(node, 1)).collect();
-    lab.pass(lease(), &back, &[]);
-    assert_eq!((dead(&lab), lab.state.node_state(NodeId(nodes))), (1, Some(NodeState::Dead)));
+    harness.advance(lease(), &back, &[]);
+    assert_eq!((dead(&harness), harness.state.node_state(NodeId(nodes))), (1, Some(NodeState::Dead)));
 }
 
 #[test]
 fn workers_of_jobs_that_ended_are_stopped_when_their_node_is_back() {
-    let (mut noted, before) = before();
+    let (mut recorder, setup) = setup();
     let message = String::new();
-    noted.note(Event::JobEnded { job: before.job, state: JobState::Failed, exit_code: None, message });
-    let (mut lab, _) = noted.restart();
-    let info = &lab.state.jobs()[0];
+    recorder.record_event(Event::JobEnded {
+        job: setup.job,
+        state: JobState::Failed,
+        exit_code: None,
+        message,
+    });
+    let (mut harness, _) = recorder.restart();
+    let info = &harness.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, None));
-    let actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
-    assert_eq!(stopped(&actions), [before.worker]);
-    assert_eq!(lab.actor(before.detached).state, ActorState::Alive);
+    let actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    assert_eq!(stopped(&actions), [setup.worker]);
+    assert_eq!(harness.actor(setup.detached).state, ActorState::Alive);
 }
 
 #[test]
 fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
-    let (mut noted, before) = before();
-    let given: Vec<_> = noted
+    let (mut recorder, setup) = setup();
+    let given: Vec<_> = recorder
         .actions
         .iter()
         .filter(|action| matches!(action, Action::Persist(Record::IdWatermarks { .. })))
         .cloned()
         .collect();
-    // A block is enough: nothing is kept for each actor.
-    let (_, actions) = noted.place(before.job, plain());
+    // A block of ids needs one write, so an actor without a record needs none.
+    let (_, actions) = recorder.place(setup.job, plain());
     assert!(!actions.iter().any(|action| matches!(action, Action::Persist(_))));
-    let mut lab = Lab { state: State::new(Settings::default()), ..noted.lab };
-    let actions = lab.handle(Event::Restored(kept(&given)));
-    // Not before its own numbers are on disk.
+    let mut harness = Harness { state: State::new(Settings::default()), ..recorder.harness };
+    let actions = harness.handle(Event::Restored(durable_records(&given)));
+    // Ids are allocated only once their watermark is durable.
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(7) };
-    lab.ask(start).is_denied(ControlError::NotPersisted, "its disk has not taken anything for long");
-    lab.numbers_are_kept(&actions);
-    lab.join(node_facts(1, 4.0, 1));
-    let job = lab.start_job();
-    let worker = lab.equip_and_start(job, 1)[0];
-    let (actor, _) = lab.spawn(job, plain());
-    assert!(job > before.job && worker > before.own && actor.0 > before.detached.0 + 1);
+    harness.ask(start).expect_error(ControlError::NotPersisted, "its disk has accepted no writes for long");
+    harness.persist_watermarks(&actions);
+    harness.join(node_facts(1, 4.0, 1));
+    let job = harness.start_job();
+    let worker = harness.provision_and_start(job, 1)[0];
+    let (actor, _) = harness.spawn(job, plain());
+    assert!(job > setup.job && worker > setup.dedicated && actor.0 > setup.detached.0 + 1);
 }
 
 #[test]
 fn a_node_that_drained_goes_on_draining() {
-    let (mut noted, before) = before();
-    noted.note(Event::NodeDrain { node: NodeId(1) });
-    let (mut lab, _) = noted.restart();
-    assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Draining));
-    let actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
+    let (mut recorder, setup) = setup();
+    recorder.record_event(Event::NodeDrain { node: NodeId(1) });
+    let (mut harness, _) = recorder.restart();
+    assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Draining));
+    let actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
-    assert!(matches!(lab.place(before.job, plain()).answer, Some(Err(ControlError::Infeasible(_)))));
+    assert!(matches!(harness.place(setup.job, plain()).answer, Some(Err(ControlError::Infeasible(_)))));
 }
 
 #[test]
 fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_it_runs() {
     for runs in [true, false] {
-        let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
-        noted.note(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
-        let ticket = noted.lab.ticket();
+        let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
+        recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
+        let ticket = recorder.harness.ticket();
         let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
-        noted.note(Event::JobSubmitted { ticket, facts });
+        recorder.record_event(Event::JobSubmitted { ticket, facts });
         let job = JobId(1);
-        noted.note(Event::DriverStarted { job, node: NodeId(1) });
-        let (mut lab, _) = noted.restart();
+        recorder.record_event(Event::DriverStarted { job, node: NodeId(1) });
+        let (mut harness, _) = recorder.restart();
         let drivers = if runs { vec![job] } else { Vec::new() };
         let report = NodeReport { drivers, ..NodeReport::idle(node_facts(1, 4.0, 1)) };
-        lab.handle(Event::NodeJoined(report));
-        lab.pass(60, &[agent(1, 1)], &[]);
+        harness.handle(Event::NodeJoined(report));
+        harness.advance(60, &[agent(1, 1)], &[]);
         let expected = if runs { JobState::Running } else { JobState::Failed };
-        assert_eq!(lab.state.job_state(job), Some(expected));
+        assert_eq!(harness.state.job_state(job), Some(expected));
     }
 }
 
 #[test]
 fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back() {
-    let (mut noted, before) = before();
-    noted.note(Event::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
-    let (mut lab, _) = noted.restart();
-    let (lives, gone) = (member(before.own).actors, member(before.worker).actors);
-    assert_eq!([lab.state.host_exit_cause(lives), lab.state.host_exit_cause(gone)], [None, None]);
+    let (mut recorder, setup) = setup();
+    recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
+    let (mut harness, _) = recorder.restart();
+    let (alive_host, gone_host) = (member(setup.dedicated).actors, member(setup.worker).actors);
+    assert_eq!(
+        [harness.state.host_exit_cause(alive_host), harness.state.host_exit_cause(gone_host)],
+        [None, None]
+    );
     let report = WorkerReport {
-        worker: before.own,
-        job: before.job,
-        detached: Some(before.detached),
-        member: Some(member(before.own)),
+        worker: setup.dedicated,
+        job: setup.job,
+        detached: Some(setup.detached),
+        member: Some(member(setup.dedicated)),
         pid: 7,
         suspended: false,
-        actors: vec![(before.detached, "Plain".to_owned(), place(before.own, before.detached))],
+        actors: vec![(setup.detached, "Plain".to_owned(), location(setup.dedicated, setup.detached))],
         tasks: Vec::new(),
     };
-    lab.rejoin(node_facts(1, 4.0, 1), vec![report]);
-    // It may be on the node that is still away.
-    assert_eq!(lab.state.host_exit_cause(gone), None);
-    lab.rejoin(node_facts(2, 4.0, 1), Vec::new());
-    assert_eq!(lab.state.host_exit_cause(lives), None);
-    let end = lab.state.host_exit_cause(gone).unwrap();
-    assert!(end.contains("while the head was away"), "{end}");
+    harness.rejoin(node_facts(1, 4.0, 1), vec![report]);
+    // The worker may be on the node that has not rejoined.
+    assert_eq!(harness.state.host_exit_cause(gone_host), None);
+    harness.rejoin(node_facts(2, 4.0, 1), Vec::new());
+    assert_eq!(harness.state.host_exit_cause(alive_host), None);
+    let end = harness.state.host_exit_cause(gone_host).unwrap();
+    assert!(end.contains("while the head was down"), "{end}");
 }
 
 #[test]
 fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_so() {
-    let (noted, before) = before();
-    let (mut lab, _) = noted.restart();
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(77) };
-    let found = |asking: &Asking| match &asking.answer {
-        Some(Ok(Answer::Job { nodes, rejoining: awaited, .. })) => (nodes.len(), *awaited),
+    let found = |request: &IssuedRequest| match &request.answer {
+        Some(Ok(Answer::Job { nodes, rejoining, .. })) => (nodes.len(), *rejoining),
         other => panic!("{other:?}"),
     };
-    assert_eq!(lab.state.nodes()[0].state, NodeState::Rejoining);
-    assert_eq!(found(&lab.ask(start)), (0, true));
-    lab.rejoin(node_facts(1, 4.0, 1), report(&before));
-    assert_eq!(lab.state.nodes()[0].state, NodeState::Alive);
-    assert_eq!(found(&lab.ask(start)), (1, false));
+    assert_eq!(harness.state.nodes()[0].state, NodeState::Rejoining);
+    assert_eq!(found(&harness.ask(start)), (0, true));
+    harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    assert_eq!(harness.state.nodes()[0].state, NodeState::Alive);
+    assert_eq!(found(&harness.ask(start)), (1, false));
 }
 
 #[test]
 fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
-    let (mut lab, job) = Lab::with_nodes(1);
+    let (mut harness, job) = Harness::with_nodes(1);
     let why = "the disk is full".to_owned();
-    lab.handle(Event::PersistenceStatus { trouble: Some(why.clone()) });
+    harness.handle(Event::PersistenceStatus { trouble: Some(why.clone()) });
     for spec in [named("a"), cpus(1.0), detached(plain())] {
-        lab.place(job, spec).is_denied(ControlError::NotPersisted, &why);
+        harness.place(job, spec).expect_error(ControlError::NotPersisted, &why);
     }
     let submitted = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
-    lab.ask(|ticket| Event::JobSubmitted { ticket, facts: submitted })
-        .is_denied(ControlError::NotPersisted, &why);
+    harness
+        .ask(|ticket| Event::JobSubmitted { ticket, facts: submitted })
+        .expect_error(ControlError::NotPersisted, &why);
     let start = |job| move |ticket| Event::JobStarted { ticket, job, facts: job_facts(1) };
-    lab.ask(start(None)).is_denied(ControlError::NotPersisted, &why);
-    assert_eq!(lab.state.jobs().len(), 1);
-    assert_eq!(lab.free_cpus(1), 4.0);
-    let troubles = lab.state.alerts();
-    assert!(troubles[0].kind == AlertKind::HeadState && troubles[0].text.contains(&why), "{troubles:?}");
-    // What there is goes on: the job's driver may be back, and spawn plain actors while there are numbers.
-    assert!(matches!(lab.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
-    lab.place(job, plain()).placed();
-    lab.state.ids.start_at(1, 1, 1);
-    lab.place(job, plain()).is_denied(ControlError::NotPersisted, &why);
+    harness.ask(start(None)).expect_error(ControlError::NotPersisted, &why);
+    assert_eq!(harness.state.jobs().len(), 1);
+    assert_eq!(harness.free_cpus(1), 4.0);
+    let alerts = harness.state.alerts();
+    assert!(alerts[0].kind == AlertKind::HeadState && alerts[0].text.contains(&why), "{alerts:?}");
+    // Existing work continues: the driver may reconnect, and plain actors are placed while ids last.
+    assert!(matches!(harness.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
+    harness.place(job, plain()).expect_placed();
+    harness.state.ids.start_at(1, 1, 1);
+    harness.place(job, plain()).expect_error(ControlError::NotPersisted, &why);
     let (jobs, workers, actors) = (1, 1, 1 + ACTOR_ID_BLOCK);
-    lab.handle(Event::NumbersKept { jobs, workers, actors });
-    lab.place(job, plain()).placed();
-    lab.handle(Event::PersistenceStatus { trouble: None });
-    lab.place(job, named("a")).placed();
-    assert_eq!(lab.state.alerts(), []);
+    harness.handle(Event::NumbersKept { jobs, workers, actors });
+    harness.place(job, plain()).expect_placed();
+    harness.handle(Event::PersistenceStatus { trouble: None });
+    harness.place(job, named("a")).expect_placed();
+    assert_eq!(harness.state.alerts(), []);
 }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use super::leftovers::Leftovers;
 use super::lock::{self, UidLock};
 use super::{Account, AccountError, Entry, Shared, Table, make_run_directory};
-use crate::cluster::daemon::{JobUsers, UidRange, is_known};
+use crate::cluster::daemon::job_users::JobUsers;
+use crate::cluster::daemon::job_users::UidRange;
+use crate::cluster::daemon::job_users::is_known;
 use crate::cluster::launch::user_ids::UserIds;
 use crate::cluster::model::JobId;
 

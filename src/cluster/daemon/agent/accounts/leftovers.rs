@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use crate::cluster::launch::descendants::Table;
+use crate::cluster::launch::descendants::ProcessTable;
 
 /// Directories in which everybody may make files.
 const SHARED: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"];
@@ -22,7 +22,7 @@ pub(super) struct Leftovers(BTreeSet<u32>);
 
 impl Leftovers {
     pub(super) fn look() -> Self {
-        let mut owners = Table::read().users();
+        let mut owners = ProcessTable::read().users();
         let directories = SHARED.iter().map(PathBuf::from).chain([std::env::temp_dir()]);
         let entries = directories.filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
         // Of the entry itself, and not of what a link points to.

@@ -34,8 +34,9 @@ use rustix::fs::{Gid, Uid};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
+use crate::cluster::daemon::job_users::JobUsers;
+use crate::cluster::daemon::job_users::UidRange;
 use crate::cluster::daemon::removal::remove_tree;
-use crate::cluster::daemon::{JobUsers, UidRange};
 use crate::cluster::launch::descendants;
 use crate::cluster::launch::user_ids::UserIds;
 use crate::cluster::model::JobId;

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::*;
-use crate::cluster::daemon::UidRange;
+use crate::cluster::daemon::job_users::UidRange;
 use crate::cluster::test_dir::TestDir;
 
 const JOB: JobId = JobId(1);

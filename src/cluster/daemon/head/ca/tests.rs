@@ -1,4 +1,4 @@
-//! What an authority keeps, and what its certificates say.
+//! Files of a certificate authority, and the content of its certificates.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn authority_is_the_same_when_its_head_starts_again() {
+fn authority_is_the_same_after_a_restart() {
     let dir = TestDir::new();
     let state = dir.join("state");
     let first = CertificateAuthority::open(&state).unwrap();
@@ -43,14 +43,14 @@ fn authority_is_the_same_when_its_head_starts_again() {
 }
 
 #[test]
-fn two_authorities_have_nothing_in_common() {
+fn two_authorities_share_no_secret() {
     let (one, other) = (TestCa::new(), TestCa::new());
     assert!(one.authority.token() != other.authority.token());
     assert!(one.authority.token().session_secret() != other.authority.token().session_secret());
 }
 
 #[test]
-fn nobody_else_can_read_what_an_authority_keeps() {
+fn other_users_cannot_read_the_state_of_an_authority() {
     let dir = TestDir::new();
     let state = dir.join("state");
     CertificateAuthority::open(&state).unwrap();
@@ -63,7 +63,7 @@ fn nobody_else_can_read_what_an_authority_keeps() {
 }
 
 #[test]
-fn key_that_others_can_read_is_refused_and_the_text_says_what_to_do() {
+fn key_that_others_can_read_is_refused_with_a_next_step() {
     for file in ["authority.key", "token"] {
         let dir = TestDir::new();
         let state = dir.join("state");
@@ -89,21 +89,21 @@ fn directory_that_others_can_write_to_is_refused() {
 }
 
 #[test]
-fn what_a_stopped_machine_left_behind_is_no_hindrance() {
+fn leftovers_of_a_crash_do_not_matter() {
     let dir = TestDir::new();
     let state = dir.join("state");
     fs::create_dir(&state).unwrap();
     set_mode(&state, 0o700);
     fs::write(state.join("authority.new"), b"half a k").unwrap();
     let token = CertificateAuthority::open(&state).unwrap().token().clone();
-    // The key was there before the rest.
+    // A crash right after the key was written.
     fs::remove_file(state.join("authority.crt")).unwrap();
     assert!(*CertificateAuthority::open(&state).unwrap().token() == token);
     assert_eq!(mode(&state.join("authority.key")), 0o600);
 }
 
 #[test]
-fn files_that_do_not_belong_together_are_damage() {
+fn files_of_different_authorities_are_reported_as_damage() {
     let dir = TestDir::new();
     let (state, other) = (dir.join("state"), dir.join("other"));
     CertificateAuthority::open(&state).unwrap();
@@ -124,13 +124,13 @@ fn files_that_do_not_belong_together_are_damage() {
 }
 
 #[test]
-fn certificate_has_the_names_that_were_claimed_and_no_others() {
-    let realm = TestCa::new();
+fn certificate_has_exactly_the_claimed_names() {
+    let ca = TestCa::new();
     let [one, two, other] = [1, 2, 3].map(|n| HostUid { host: HostId(n << 60), incarnation: Incarnation(n) });
     let (job, node) = (JobId(7), NodeId(9));
     let claims = Claims { role: Role::Worker, hosts: vec![one, two], job: Some(job), node: Some(node) };
     let request = CertificateRequest::new().unwrap();
-    let chain = realm.authority.issue(request.csr(), &claims).unwrap();
+    let chain = ca.authority.issue(request.csr(), &claims).unwrap();
     let certificate = Certificate::verified(CertificateDer::from(&chain[0][..]));
     for name in [
         host_name(one),
@@ -163,21 +163,21 @@ fn certificate_has_the_names_that_were_claimed_and_no_others() {
 }
 
 #[test]
-fn what_is_no_request_is_not_signed() {
-    let realm = TestCa::new();
+fn malformed_request_is_not_signed() {
+    let ca = TestCa::new();
     let claims = claims(Role::Driver, fresh_identity());
     let mut csr = CertificateRequest::new().unwrap().csr().to_vec();
-    assert!(matches!(realm.authority.issue(b"nonsense", &claims), Err(AuthorityError::Request(_))));
-    // The signature is at the end: whoever has not the key has no certificate to it.
+    assert!(matches!(ca.authority.issue(b"nonsense", &claims), Err(AuthorityError::Request(_))));
+    // The signature is the last field. It proves that the requester has the private key.
     *csr.last_mut().unwrap() ^= 1;
-    assert!(matches!(realm.authority.issue(&csr, &claims), Err(AuthorityError::Request(_))));
-    let nobody = Claims { hosts: vec![], ..claims.clone() };
-    let error = realm.authority.issue(CertificateRequest::new().unwrap().csr(), &nobody).unwrap_err();
+    assert!(matches!(ca.authority.issue(&csr, &claims), Err(AuthorityError::Request(_))));
+    let no_hosts = Claims { hosts: vec![], ..claims.clone() };
+    let error = ca.authority.issue(CertificateRequest::new().unwrap().csr(), &no_hosts).unwrap_err();
     assert!(matches!(error, AuthorityError::Hosts { count: 0 }), "{error}");
 }
 
 #[test]
-fn token_alone_makes_agents_and_drivers_and_nothing_else() {
+fn token_admits_only_agents_and_drivers() {
     let me = fresh_identity();
     assert_eq!(claims(Role::Agent, me).check_claimable(), Ok(()));
     assert_eq!(claims(Role::Driver, me).check_claimable(), Ok(()));
@@ -186,25 +186,25 @@ fn token_alone_makes_agents_and_drivers_and_nothing_else() {
     }
     let head = HostUid { host: HostId::HEAD, ..me };
     assert_eq!(claims(Role::Agent, head).check_claimable(), Err(ClaimsError::Head));
-    let crowd = Claims { hosts: vec![me; 17], ..claims(Role::Agent, me) };
-    assert_eq!(crowd.check_claimable(), Err(ClaimsError::Hosts { count: 17 }));
+    let too_many = Claims { hosts: vec![me; 17], ..claims(Role::Agent, me) };
+    assert_eq!(too_many.check_claimable(), Err(ClaimsError::Hosts { count: 17 }));
 }
 
 #[test]
-fn credentials_travel_and_are_of_use_at_the_other_end() {
-    let (realm, me) = (TestCa::new(), fresh_identity());
-    let credentials = realm.credentials(Role::Worker, me);
+fn credentials_survive_encoding() {
+    let (ca, me) = (TestCa::new(), fresh_identity());
+    let credentials = ca.credentials(Role::Worker, me);
     let bytes = rmp_serde::to_vec(&credentials).unwrap();
     let arrived: Credentials = rmp_serde::from_slice(&bytes).unwrap();
-    assert_eq!(arrived.authority(), realm.authority.certificate());
+    assert_eq!(arrived.authority(), ca.authority.certificate());
     assert_eq!(rmp_serde::to_vec(&arrived).unwrap(), bytes);
 }
 
 #[test]
-fn credentials_that_do_not_go_together_are_refused() {
-    let (realm, other, me) = (TestCa::new(), TestCa::new(), fresh_identity());
+fn mismatched_credentials_are_refused() {
+    let (ca, other, me) = (TestCa::new(), TestCa::new(), fresh_identity());
     let request = CertificateRequest::new().unwrap();
-    let chain = realm.authority.issue(request.csr(), &claims(Role::Driver, me)).unwrap();
+    let chain = ca.authority.issue(request.csr(), &claims(Role::Driver, me)).unwrap();
     let error = CertificateRequest::new().unwrap().credentials(chain.clone()).unwrap_err();
     assert!(matches!(error, CredentialsError::Unusable(_)), "{error}");
     let error = CertificateRequest::new().unwrap().credentials(chain[..1].to_vec()).unwrap_err();
@@ -217,24 +217,24 @@ fn credentials_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn keys_and_secrets_do_not_show_in_debug() {
-    let realm = TestCa::new();
-    let credentials = realm.credentials(Role::Agent, fresh_identity());
+fn keys_and_secrets_do_not_show_in_debug_output() {
+    let ca = TestCa::new();
+    let credentials = ca.credentials(Role::Agent, fresh_identity());
     let request = CertificateRequest::new().unwrap();
-    assert_eq!(format!("{:?}", realm.authority), "Authority(..)");
-    assert_eq!(format!("{:?}", realm.authority.token()), "Token(..)");
-    assert_eq!(format!("{:?}", realm.authority.token().session_secret()), "Secret(..)");
+    assert_eq!(format!("{:?}", ca.authority), "Authority(..)");
+    assert_eq!(format!("{:?}", ca.authority.token()), "Token(..)");
+    assert_eq!(format!("{:?}", ca.authority.token().session_secret()), "Secret(..)");
     assert_eq!(format!("{credentials:?}"), "Credentials(..)");
     assert_eq!(format!("{request:?}"), "CertificateRequest(..)");
     assert_eq!(format!("{:?}", Routed::dial_only(credentials)), "Routed { address: None, .. }");
-    // An error about a token does not repeat it.
-    let mistyped = realm.authority.token().to_string().replace("rs1_", "rs1_a");
+    // An error about a token does not repeat the token.
+    let mistyped = ca.authority.token().to_string().replace("rs1_", "rs1_a");
     let error = mistyped.parse::<Token>().unwrap_err();
     assert!(!format!("{error} {error:?}").contains(&mistyped[8..16]));
 }
 
 #[test]
-fn sequence_has_its_length_as_der_wants_it() {
+fn sequence_length_is_encoded_as_der() {
     assert_eq!(sequence(&[7]), [0x30, 1, 7]);
     assert_eq!(sequence(&[7; 127])[..3], [0x30, 127, 7]);
     assert_eq!(sequence(&[7; 128])[..4], [0x30, 0x81, 128, 7]);

@@ -1,4 +1,4 @@
-//! Members that come back to a head that was started again.
+//! Members that rejoin a restarted head.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use super::super::outbox::Outbox;
-use super::super::store::Store;
+use super::super::store::StateStore;
 use super::super::{Head, certify};
 use super::*;
 use crate::cluster::authorization;
 use crate::cluster::control_plane::state::{Action, Event, Millis, Record, Settings};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::daemon::head::ca::CertificateAuthority;
-use crate::cluster::daemon::start_host;
+use crate::cluster::daemon::host::start_host;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{Labels, NodeDescriptor, NodeState, Resources};
 use crate::cluster::security::CertificateRequest;
@@ -23,21 +23,21 @@ use crate::host::fresh_identity;
 use crate::id::Incarnation;
 use crate::transport::Routed;
 
-/// A head without a desk, which goes on from these records.
+/// Creates a head without services, which continues from these records.
 async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     let authority = CertificateAuthority::open(&scratch.join("state")).unwrap();
     let identity = HostUid { host: HostId::HEAD, ..fresh_identity() };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).unwrap();
     let at = SocketAddr::from(([127, 0, 0, 1], 1));
-    let (_door, arrivals) = mpsc::channel(1);
+    let (_host_queue, arrivals) = mpsc::channel(1);
     let transport = Routed::new(credentials, at, arrivals);
-    let calls = Box::new(|_: &_, _, _| panic!("nothing calls it"));
-    let host = start_host(identity, authority.token(), transport, at, calls).await.unwrap();
-    let (store, _) = Store::open(&scratch.join("head.redb")).await.unwrap();
+    let services = Box::new(|_: &_, _, _| panic!("nothing calls it"));
+    let host = start_host(identity, authority.token(), transport, at, services).await.unwrap();
+    let (store, _) = StateStore::open(&scratch.join("head.redb")).await.unwrap();
     let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), None));
     control.apply(Event::Restored(records));
-    Head { authority, host, control, orders: Mutex::new(Outbox::default()), store }
+    Head { authority, host, control, outbox: Mutex::new(Outbox::default()), store }
 }
 
 fn facts(agent: HostUid) -> NodeDescriptor {
@@ -55,7 +55,7 @@ fn facts(agent: HostUid) -> NodeDescriptor {
     }
 }
 
-/// What a head has kept to which these nodes had joined.
+/// Records of a head that these nodes have joined.
 fn records(agents: &[HostUid]) -> Vec<Record> {
     let (mut state, mut actions, mut records) = (State::new(Settings::default()), Vec::new(), Vec::new());
     for &agent in agents {
@@ -72,7 +72,7 @@ fn claims(agent: HostUid) -> Claims {
     Claims { role: Role::Agent, hosts: vec![agent], job: None, node: None }
 }
 
-/// A certificate for these hosts of agents.
+/// Issues one certificate for these agent hosts.
 fn certificate(authority: &CertificateAuthority, hosts: &[HostUid]) -> Certificate {
     let request = CertificateRequest::new().unwrap();
     let claims = Claims { role: Role::Agent, hosts: hosts.to_vec(), job: None, node: None };
@@ -80,61 +80,61 @@ fn certificate(authority: &CertificateAuthority, hosts: &[HostUid]) -> Certifica
 }
 
 #[tokio::test]
-async fn ten_thousand_members_are_taken_back_without_a_signature() {
+async fn ten_thousand_members_rejoin_without_a_signature() {
     let scratch = TestDir::new();
     let agents: Vec<_> = (0..10_000).map(|_| fresh_identity()).collect();
     let head = head(&scratch, records(&agents)).await;
     let states =
         || head.control.read(|state| state.nodes().iter().map(|node| node.state).collect::<Vec<_>>());
     assert!(states().iter().all(|state| *state == NodeState::Rejoining) && states().len() == agents.len());
-    // One for several is as good here, and made sooner.
-    let shown: Vec<_> = agents
+    // One certificate for several hosts proves the same, and the test signs 16 times fewer.
+    let presented: Vec<_> = agents
         .chunks(CERTIFIED_HOSTS_MAX)
         .map(|agents| (agents, certificate(&head.authority, agents)))
         .collect();
     let before = head.authority.issued();
-    for (agents, shown) in shown {
+    for (agents, presented) in presented {
         for &agent in agents {
-            let back = head.take_back(&claims(agent), &shown).unwrap();
+            let back = head.readmit(&claims(agent), &presented).unwrap();
             assert_eq!(back.head, head.host.identity());
             head.control.apply(Event::NodeJoined(NodeReport::idle(facts(agent))));
         }
     }
     assert_eq!(head.authority.issued(), before);
     assert!(states().iter().all(|state| *state == NodeState::Alive) && states().len() == agents.len());
-    // A process that enrols has one signed.
+    // A process that enrols gets a signed certificate.
     let request = CertificateRequest::new().unwrap();
     head.enrol(request.csr(), &claims(fresh_identity()), None).unwrap();
     assert_eq!(head.authority.issued(), before + 1);
 }
 
 #[tokio::test]
-async fn a_member_whose_host_is_another_s_by_now_is_not_taken_back_whatever_it_shows() {
+async fn member_whose_host_is_claimed_by_another_incarnation_cannot_rejoin() {
     let scratch = TestDir::new();
     let before = fresh_identity();
     let now = HostUid { incarnation: Incarnation(before.incarnation.0 + 1), ..before };
     let head = head(&scratch, records(&[now])).await;
     let (own, stranger) =
         (certificate(&head.authority, &[before]), certificate(&head.authority, &[fresh_identity()]));
-    for (agent, shown) in [(before, &own), (now, &own), (now, &stranger)] {
-        let refused = head.take_back(&claims(agent), shown).unwrap_err();
+    for (agent, presented) in [(before, &own), (now, &own), (now, &stranger)] {
+        let refused = head.readmit(&claims(agent), presented).unwrap_err();
         assert!(refused.contains("another process of the cluster"), "{refused}");
     }
-    head.take_back(&claims(now), &certificate(&head.authority, &[now])).unwrap();
-    // A node that was given up comes back as it may enrol: it joins anew, with its own certificate.
+    head.readmit(&claims(now), &certificate(&head.authority, &[now])).unwrap();
+    // A node that was declared dead rejoins as a new member, with its own certificate.
     head.control.apply(Event::NodeLeft { node: now, cause: "it was lost".to_owned() });
-    head.take_back(&claims(now), &certificate(&head.authority, &[now])).unwrap();
+    head.readmit(&claims(now), &certificate(&head.authority, &[now])).unwrap();
 }
 
 #[tokio::test]
-async fn a_caller_that_is_forgotten_passes_for_no_process_of_the_machine() {
+async fn forgotten_caller_is_not_taken_for_a_local_process() {
     let scratch = TestDir::new();
     let (head, driver) = (head(&scratch, Vec::new()).await, fresh_identity());
     let at = SocketAddr::from(([127, 0, 0, 1], 2));
     authorization::check_job(&head.host, driver, JobId(1)).unwrap_err();
     head.host.add_peer(driver, at);
     authorization::check_job(&head.host, driver, JobId(1)).unwrap();
-    // Another life of it makes the first a stranger.
+    // A later incarnation of the driver supersedes the first.
     let later = HostUid { incarnation: Incarnation(driver.incarnation.0 + 1), ..driver };
     head.host.supersede(later, at);
     authorization::check_job(&head.host, driver, JobId(1)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Tables of versions, well made and not.
+//! Version tables, well formed and malformed.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::*;
 use crate::cluster::executable::elf::tests::{inspect_bytes, program, reader};
 use crate::cluster::executable::elf::{inspect, inspect_library};
 
-/// Where the crafted file's parts are, and where it says that they are in memory.
+/// File offset of the crafted sections, and the memory address at which the file claims to be mapped.
 const AT: usize = 1024;
 const ADDRESS: u64 = 0x40_0000;
 
@@ -17,16 +17,16 @@ fn glibc(text: &str) -> Glibc {
     text.parse().unwrap()
 }
 
-/// What stands before the name of a version that is only weakly needed.
+/// Prefix of a version that is weakly needed.
 const WEAK: &str = "weak ";
 
-/// What a file says of versions: of each library its name and those that are needed; or those that it has.
+/// Version table of a file: the needed versions of each library, or the versions that the file defines.
 enum Says<'a> {
     Needs(&'a [(&'a str, &'a [&'a str])]),
     Has(&'a [&'a str]),
 }
 
-/// A program with a segment for the loader, which leads to such tables.
+/// Program with a dynamic section that leads to such a table.
 fn with_tables(says: &Says<'_>) -> Vec<u8> {
     let (mut names, mut table, count) = (
         vec![0],
@@ -81,7 +81,7 @@ fn with_tables(says: &Says<'_>) -> Vec<u8> {
         (0, 0),
     ];
     let mut bytes = program(62, Some("/lib64/ld-linux-x86-64.so.2"));
-    // Its first segment is the whole file, its second names the loader, and a third is for the loader.
+    // Program headers: the first maps the whole file, the second names the loader, the third is the dynamic section.
     let loader = bytes.split_off(64 + 2 * 56);
     bytes.resize(64 + 3 * 56, 0);
     bytes[56] = 3;
@@ -134,7 +134,7 @@ fn a_library_has_the_latest_version_that_it_defines() {
 }
 
 #[test]
-fn tables_that_lead_out_of_the_file_or_round_in_it_are_refused() {
+fn tables_that_leave_the_file_or_form_a_cycle_are_rejected() {
     let good = with_tables(&NEEDS);
     let with = |at: usize, field: u64| {
         let mut bytes = good.clone();
@@ -149,7 +149,7 @@ fn tables_that_lead_out_of_the_file_or_round_in_it_are_refused() {
     let dynamic = 64 + 2 * 56;
     assert!(with(dynamic + 8, u64::MAX).contains("segment for the loader lies outside"));
     assert!(with(dynamic + 32, u64::MAX).contains("segment for the loader lies outside"));
-    // The first library is also the next, and so on.
+    // The first library links to itself.
     let mut round = good.clone();
     let table = good.len() - (3 * 16 + 7 * 16);
     round[table + 12..table + 16].fill(0);

@@ -1,4 +1,4 @@
-//! What holds after every event, and when nobody is heard of any more.
+//! Invariants after every event, and the state after all members have gone silent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::cluster::model::WorkerState;
 impl World {
     pub(super) fn check(&mut self) {
         self.check_resources();
-        self.check_questions();
+        self.check_requests();
         self.check_names();
         self.check_actors();
         self.check_workers();
@@ -19,43 +19,43 @@ impl World {
         self.check_queues();
     }
 
-    /// Of every resource so much is taken as the actors hold, and never more than there is.
+    /// Allocations equal the requirements of the actors, and never exceed the capacity.
     fn check_resources(&self) {
-        let state = &self.lab.state;
-        let mut held: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let state = &self.harness.state;
+        let mut allocated: BTreeMap<NodeId, u64> = BTreeMap::new();
         for actor in state.actors().into_iter().filter(|actor| actor.state != ActorState::Dead) {
             let cpus = actor.resources.0.get(Resources::CPU).map_or(0, |cpus| cpus.0);
-            actor.node_id.into_iter().for_each(|node| *held.entry(node).or_default() += cpus);
+            actor.node_id.into_iter().for_each(|node| *allocated.entry(node).or_default() += cpus);
         }
         for node in state.nodes().into_iter().filter(|node| node.state != NodeState::Dead) {
             let [total, free] = [&node.resources, &node.available].map(|it| it.0[Resources::CPU].0);
-            let held = held.remove(&node.node_id).unwrap_or_default();
-            assert!(held <= total, "{held} of {total} are held of {}", node.node_id);
-            assert_eq!(free, total - held, "of {}", node.node_id);
+            let allocated = allocated.remove(&node.node_id).unwrap_or_default();
+            assert!(allocated <= total, "{allocated} of {total} are held of {}", node.node_id);
+            assert_eq!(free, total - allocated, "of {}", node.node_id);
         }
-        assert!(held.is_empty(), "resources are held of nodes that are not there: {held:?}");
+        assert!(allocated.is_empty(), "resources are held of nodes that are not there: {allocated:?}");
     }
 
-    /// Whoever has no answer still waits.
-    fn check_questions(&self) {
-        let state = &self.lab.state;
-        let mut asked: Vec<Ticket> = state.open_requests.keys().copied().collect();
-        asked.sort_unstable();
-        assert_eq!(asked, self.open.iter().copied().collect::<Vec<_>>());
+    /// Each open request is known to the state, and every wait has a reason.
+    fn check_requests(&self) {
+        let state = &self.harness.state;
+        let mut requests: Vec<Ticket> = state.open_requests.keys().copied().collect();
+        requests.sort_unstable();
+        assert_eq!(requests, self.open.iter().copied().collect::<Vec<_>>());
         let unplaced = state.actors.values().filter(|actor| actor.phase.is_unplaced()).count();
         assert_eq!((state.pending.len(), state.waiting(usize::MAX).len()), (unplaced, unplaced));
         assert!(state.waiting(usize::MAX).iter().all(|waiting| !waiting.reason.is_empty()));
-        let following: usize = state.jobs.values().map(|job| job.waiting_tickets.len()).sum();
+        let waiting_tickets: usize = state.jobs.values().map(|job| job.waiting_tickets.len()).sum();
         let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
         let followers = followers.flat_map(|named| named.followers.values());
         let finds = followers.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
-        assert_eq!(following + finds.count(), followers.clone().count());
-        assert_eq!(asked.len(), unplaced + followers.count());
+        assert_eq!(waiting_tickets + finds.count(), followers.clone().count());
+        assert_eq!(requests.len(), unplaced + followers.count());
     }
 
-    /// A name has one owner, which is not dead, and whoever has a name owns it.
+    /// Each name has one owner that is not dead.
     fn check_names(&self) {
-        let state = &self.lab.state;
+        let state = &self.harness.state;
         let named = state.actors.iter().filter_map(|(key, actor)| Some((key, actor.named.as_ref()?)));
         let mut count = 0;
         for (key, named) in named {
@@ -65,15 +65,15 @@ impl World {
         assert_eq!(state.names.all().count(), count);
     }
 
-    /// An actor waits, lives, and is dead, in that order; and those of a job that is over are.
+    /// An actor is pending, alive and dead in this order, and dead after its job.
     fn check_actors(&mut self) {
-        let state = &self.lab.state;
+        let state = &self.harness.state;
         for actor in state.actors() {
             let before = self.states.insert(actor.actor_id, actor.state);
             let legal = match (before, actor.state) {
                 (None | Some(ActorState::PendingCreation), _) => true,
                 (Some(ActorState::Alive), ActorState::Alive | ActorState::Dead) => true,
-                // It has not been heard of since the head was away.
+                // No node has reported it since the head restarted.
                 (Some(ActorState::Alive), ActorState::PendingCreation) => self.restarted,
                 (Some(before), now) => before == now,
             };
@@ -85,45 +85,46 @@ impl World {
             let open = state.is_served(actor.job);
             let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Unaccounted);
             assert!(open || may_live || state.may_still_start(*key), "{key} outlives its job");
-            let loose = state.jobs.get(&actor.job).is_some_and(|job| job.unassigned_actors.contains(key));
+            let unassigned =
+                state.jobs.get(&actor.job).is_some_and(|job| job.unassigned_actors.contains(key));
             let in_pool = !actor.detached && actor.phase.worker().is_some();
-            assert_eq!(loose, open && !in_pool && !may_live, "{key}");
+            assert_eq!(unassigned, open && !in_pool && !may_live, "{key}");
             assert_eq!(state.unaccounted.contains(key), actor.phase == Phase::Unaccounted);
             let may_run = matches!(actor.phase, Phase::Assigned(_) | Phase::Alive(..));
             assert!(!state.stopping.contains(key) || may_run);
         }
     }
 
-    /// Workers are where they are believed to be, with the actors that are believed to be in them.
+    /// Workers and actors refer to each other consistently.
     fn check_workers(&self) {
-        let state = &self.lab.state;
-        let mut placed = 0;
+        let state = &self.harness.state;
+        let mut assigned = 0;
         for (id, worker) in &state.workers {
             let node = &state.nodes[&worker.node];
-            let own = worker.detached.is_none_or(|actor| state.actors.contains_key(&actor));
-            assert!(own, "worker {id} runs for an actor that is no more");
+            let dedicated = worker.detached.is_none_or(|actor| state.actors.contains_key(&actor));
+            assert!(dedicated, "worker {id} runs for an actor that is no more");
             assert!(node.workers.contains(id));
             let pool = state.jobs.get(&worker.job).and_then(|job| job.pools.get(&worker.node));
             let in_pool = pool.is_some_and(|pool| pool.workers.contains(id));
             assert_eq!(in_pool, worker.detached.is_none());
-            let living =
+            let alive =
                 worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, Phase::Alive(..)));
-            assert_eq!(living.count(), worker.alive_actors);
+            assert_eq!(alive.count(), worker.alive_actors);
             for (at, key) in worker.actors.iter().enumerate() {
                 let actor = &state.actors[key];
                 assert_eq!((actor.index_in_worker as usize, actor.phase.worker()), (at, Some(*id)));
                 assert_eq!(actor.job, worker.job);
             }
-            placed += worker.actors.len();
+            assigned += worker.actors.len();
             if let Some(member) = worker.member {
                 assert_eq!(state.worker_of(member.actors), Some(*id));
             }
         }
-        assert_eq!(placed, state.actors.values().filter(|actor| actor.phase.worker().is_some()).count());
-        let own = state.workers.iter().filter_map(|(id, worker)| Some((worker.detached?, *id)));
+        assert_eq!(assigned, state.actors.values().filter(|actor| actor.phase.worker().is_some()).count());
+        let dedicated = state.workers.iter().filter_map(|(id, worker)| Some((worker.detached?, *id)));
         assert_eq!(
-            own.collect::<BTreeMap<_, _>>(),
-            state.own_workers.iter().map(|(a, w)| (*a, *w)).collect()
+            dedicated.collect::<BTreeMap<_, _>>(),
+            state.dedicated_workers.iter().map(|(a, w)| (*a, *w)).collect()
         );
         let suspended = state.workers.iter().filter(|(_, worker)| worker.suspended).map(|(id, _)| *id);
         assert_eq!(suspended.collect::<BTreeSet<_>>(), state.suspended);
@@ -143,22 +144,22 @@ impl World {
         }
     }
 
-    /// Nodes that are heard of keep nothing, and run no driver, for jobs that are over; a job whose driver
-    /// nobody runs has a lease; and workers that are not there are started some time.
+    /// Jobs hold nothing after their end; open ones have a lease or a driver, and pools are filled in time.
     fn check_jobs(&self) {
-        let state = &self.lab.state;
+        let state = &self.harness.state;
         for (id, node) in &state.nodes {
             assert!(node.pinned_jobs.iter().all(|job| state.open_jobs.contains(job)));
-            let real = self.nodes.get(&id.0).filter(|real| real.linked && state.is_member(real.facts.agent));
-            let Some(real) = real else { continue };
-            assert_eq!(node.pinned_jobs, real.held, "node {id} holds more or less than is believed");
-            assert!(real.drivers.iter().all(|job| state.open_jobs.contains(job)));
+            let actual =
+                self.nodes.get(&id.0).filter(|actual| actual.linked && state.is_member(actual.facts.agent));
+            let Some(actual) = actual else { continue };
+            assert_eq!(node.pinned_jobs, actual.pinned, "node {id} holds more or less than is believed");
+            assert!(actual.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
         for (key, actor) in &state.actors {
             let orphan = state.may_still_start(*key) && !state.is_served(actor.job);
             assert_eq!(state.start_leases.has(*key), orphan, "{key} waits for ever, or is given up");
         }
-        let mut rests = 0;
+        let mut back_offs = 0;
         for (id, job) in &state.jobs {
             let has = (state.job_leases.has(*id), state.submitted_leases.has(*id));
             match (job.state.is_open(), job.facts.driver) {
@@ -169,21 +170,21 @@ impl World {
             for (node, pool) in &job.pools {
                 let next = pool.crash_loop.next_start();
                 assert!(next.is_none_or(|at| state.restarts.contains(&(at, *id, *node))));
-                rests += usize::from(next.is_some());
+                back_offs += usize::from(next.is_some());
                 let goes_on = state.nodes[node].state == NodeState::Alive && pool.blocked.is_none();
                 assert!(!goes_on || next.is_some() || !pool.workers.is_empty(), "nothing is started");
             }
         }
-        assert_eq!(state.restarts.len(), rests);
+        assert_eq!(state.restarts.len(), back_offs);
     }
 
     fn runs_driver(&self, job: JobId) -> bool {
-        self.nodes.values().any(|real| real.drivers.contains(&job))
+        self.nodes.values().any(|actual| actual.drivers.contains(&job))
     }
 
-    /// Whoever waits could be placed on some node, and on none of them now.
+    /// Each pending actor fits on some empty node, and on no node as it is.
     fn check_queues(&self) {
-        let state = &self.lab.state;
+        let state = &self.harness.state;
         let mut waiting = 0;
         for (queue, actors) in state.waiting.queues() {
             assert!(state.schedule.is_feasible(queue.1), "{actors:?} wait in vain");
@@ -205,33 +206,34 @@ impl World {
         }
     }
 
-    /// What is held of the nodes that are reserved, with what they are reserved for.
+    /// Allocated CPUs of the reserved nodes, with the queues that they are reserved for.
     pub(super) fn held_of_reserved(&self) -> BTreeMap<NodeId, (Queue, u64)> {
-        let state = &self.lab.state;
-        let held = |node: NodeId| {
+        let state = &self.harness.state;
+        let allocated = |node: NodeId| {
             let total = state.nodes[&node].facts.resources.0[Resources::CPU].0;
             total - state.schedule.available(node).0[Resources::CPU].0
         };
-        state.waiting.reservations().map(|(node, queue)| (node, (queue, held(node)))).collect()
+        state.waiting.reservations().map(|(node, queue)| (node, (queue, allocated(node)))).collect()
     }
 
-    /// Nobody is heard of any more: every lease ends, and with them all the rest. Nodes are heard of for
-    /// longer than those who start jobs.
-    pub(super) fn abandon(&mut self) {
+    /// Lets all members go silent: every lease expires, and everything else with it.
+    ///
+    /// Nodes go silent later than drivers.
+    pub(super) fn silence_all(&mut self) {
         self.step(&Step::DiskFrees);
         for _ in 0..40 {
-            self.lab.now += 1000;
-            self.beat_nodes();
+            self.harness.now += 1000;
+            self.send_node_heartbeats();
             self.event(Event::Tick);
             self.check();
         }
-        assert!(self.lab.state.open_jobs.iter().all(|job| self.runs_driver(*job)));
+        assert!(self.harness.state.open_jobs.iter().all(|job| self.runs_driver(*job)));
         for _ in 0..30 {
-            self.lab.now += 1000;
+            self.harness.now += 1000;
             self.event(Event::Tick);
             self.check();
         }
-        let state = &self.lab.state;
+        let state = &self.harness.state;
         assert_eq!(state.next_deadline(), None);
         assert!(state.nodes().iter().all(|node| node.state == NodeState::Dead));
         assert!(state.jobs().iter().all(|job| !job.state.is_open()));
@@ -239,7 +241,7 @@ impl World {
         assert!(state.workers().iter().all(|worker| worker.state == WorkerState::Dead));
         assert!(self.open.is_empty(), "{:?} were never answered", self.open);
         let mut left =
-            self.kept.keys().filter(|key| !matches!(key, RecordKey::Job(_) | RecordKey::IdWatermarks));
+            self.durable.keys().filter(|key| !matches!(key, RecordKey::Job(_) | RecordKey::IdWatermarks));
         assert_eq!(left.next(), None);
         let shapes = state.history.actors.iter().map(|past| past.actor.shape);
         assert_eq!(state.schedule.shapes(), shapes.collect::<BTreeSet<_>>().len());

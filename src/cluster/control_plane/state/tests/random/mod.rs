@@ -1,4 +1,4 @@
-//! Random events in any order, and what holds after each of them.
+//! Random events in random order, with invariants checked after each.
 
 mod checks;
 mod fair;
@@ -11,37 +11,37 @@ use crate::cluster::model::{Labels, Strategy};
 use crate::config::RESERVE_AFTER_PASSED;
 use world::World;
 
-/// Something that happens. Numbers pick one of what there is at that time.
+/// Random event. A number selects one of the candidates that exist when the step runs.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Join(u8),
-    NewLife(u8),
-    Back(u8),
-    Cut(u8),
+    NewIncarnation(u8),
+    Rejoin(u8),
+    LoseLink(u8),
     Leave(u8),
     Drain(u8),
     StartJob,
     SubmitJob(u8),
-    DriverBegins(u8),
-    DriverComes(u8),
+    DriverStarts(u8),
+    DriverConnects(u8),
     DriverLeaves(u8),
     EndJob(u8, u8),
     Launch(u8, u8),
-    Equip(u8, u8),
+    Provision(u8, u8),
     Ready(u8),
     WorkerEnds(u8),
     Place(u8, ActorSpec),
-    Withdraw(u8),
+    Cancel(u8),
     Find(u8),
-    /// With the worker of the actor, or the actor alone.
+    /// Kills the actor, or with `true` its worker.
     Kill(u8, bool),
-    Begin(u8),
+    CreateActor(u8),
     NotSpawned(u8),
     ActorEnds(u8),
-    Nonsense(u8),
-    Beat,
-    Pass(u16, bool),
-    /// From now on the disk takes nothing; the head may notice it.
+    UnknownIds(u8),
+    Heartbeat,
+    Advance(u16, bool),
+    /// Makes writes fail from now on; the head notices if set.
     DiskFills(bool),
     DiskFrees,
     Restart,
@@ -75,40 +75,40 @@ fn any_step() -> impl Strategy_<Value = Step> {
     let n = any::<u8>;
     prop_oneof![
         8 => n().prop_map(Step::Join),
-        1 => n().prop_map(Step::NewLife),
-        8 => n().prop_map(Step::Back),
-        2 => n().prop_map(Step::Cut),
+        1 => n().prop_map(Step::NewIncarnation),
+        8 => n().prop_map(Step::Rejoin),
+        2 => n().prop_map(Step::LoseLink),
         1 => n().prop_map(Step::Leave),
         1 => n().prop_map(Step::Drain),
         4 => Just(Step::StartJob),
         1 => n().prop_map(Step::SubmitJob),
-        1 => n().prop_map(Step::DriverBegins),
-        1 => n().prop_map(Step::DriverComes),
+        1 => n().prop_map(Step::DriverStarts),
+        1 => n().prop_map(Step::DriverConnects),
         1 => n().prop_map(Step::DriverLeaves),
         1 => (n(), n()).prop_map(|(job, how)| Step::EndJob(job, how)),
         2 => (n(), n()).prop_map(|(job, node)| Step::Launch(job, node)),
-        16 => (n(), n()).prop_map(|(job, node)| Step::Equip(job, node)),
+        16 => (n(), n()).prop_map(|(job, node)| Step::Provision(job, node)),
         40 => n().prop_map(Step::Ready),
         2 => n().prop_map(Step::WorkerEnds),
         40 => (n(), any_spec()).prop_map(|(job, spec)| Step::Place(job, spec)),
-        4 => n().prop_map(Step::Withdraw),
+        4 => n().prop_map(Step::Cancel),
         4 => n().prop_map(Step::Find),
         4 => (n(), proptest::bool::weighted(0.3)).prop_map(|(actor, hard)| Step::Kill(actor, hard)),
-        40 => n().prop_map(Step::Begin),
+        40 => n().prop_map(Step::CreateActor),
         4 => n().prop_map(Step::NotSpawned),
         8 => n().prop_map(Step::ActorEnds),
-        1 => n().prop_map(Step::Nonsense),
-        6 => Just(Step::Beat),
-        8 => (0..4000_u16, proptest::bool::weighted(0.8)).prop_map(|(ms, beat)| Step::Pass(ms, beat)),
+        1 => n().prop_map(Step::UnknownIds),
+        6 => Just(Step::Heartbeat),
+        8 => (0..4000_u16, proptest::bool::weighted(0.8)).prop_map(|(ms, send_heartbeats)| Step::Advance(ms, send_heartbeats)),
         1 => any::<bool>().prop_map(Step::DiskFills),
         1 => Just(Step::DiskFrees),
         1 => Just(Step::Restart),
     ]
 }
 
-/// So many nodes come to begin with, and a job with workers on each, so that little is spent on beginning.
-fn opening() -> Vec<Step> {
-    let nodes = (0..4).flat_map(|node| [Step::Join(node), Step::Equip(0, node)]);
+/// Steps that set up four nodes and a job with workers, so that few random steps are spent on that.
+fn setup() -> Vec<Step> {
+    let nodes = (0..4).flat_map(|node| [Step::Join(node), Step::Provision(0, node)]);
     let ready = (0..6).map(Step::Ready);
     [Step::StartJob].into_iter().chain(nodes).chain(ready).collect()
 }
@@ -126,10 +126,10 @@ proptest! {
 
 fn run(steps: &[Step]) -> Vec<Action> {
     let mut world = World::new();
-    for step in opening().iter().chain(steps) {
+    for step in setup().iter().chain(steps) {
         world.step(step);
         world.check();
     }
-    world.abandon();
+    world.silence_all();
     world.log
 }

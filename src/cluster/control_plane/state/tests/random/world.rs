@@ -1,4 +1,4 @@
-//! Agents and drivers that do what they are told, as far as they hear of it.
+//! Simulated agents and drivers, which carry out the actions that reach them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,46 +6,46 @@ use super::super::super::actor::Phase;
 use super::*;
 use crate::cluster::model::{NodeReport, WorkerReport};
 
-/// What really runs, beside what the control plane believes.
+/// Actual state of the cluster, against which the control plane's view is checked.
 pub(super) struct World {
-    pub(super) lab: Lab,
-    /// What was done, all of it, and since the head's last start.
+    pub(super) harness: Harness,
+    /// All actions so far.
     pub(super) log: Vec<Action>,
-    /// What is on the head's disk.
-    pub(super) kept: BTreeMap<RecordKey, Record>,
-    /// What is to be written there.
+    /// Records on the head's disk.
+    pub(super) durable: BTreeMap<RecordKey, Record>,
+    /// Writes that are not durable yet; `None` deletes.
     unwritten: BTreeMap<RecordKey, Option<Record>>,
     disk_is_full: bool,
-    workers_given: BTreeSet<WorkerId>,
-    jobs_given: BTreeSet<JobId>,
-    /// Plain actors that live, and that nobody has ended.
-    wanted: BTreeSet<ActorKey>,
-    /// Actors that were killed, perhaps before they began.
+    workers_started: BTreeSet<WorkerId>,
+    jobs_opened: BTreeSet<JobId>,
+    /// Plain actors that are alive and must not be stopped.
+    must_live: BTreeSet<ActorKey>,
+    /// Actors that were killed, possibly before they were created.
     killed: BTreeSet<ActorKey>,
-    pub(super) nodes: BTreeMap<u64, Real>,
-    /// The latest life of each node.
-    lives: BTreeMap<u64, u64>,
-    /// Questions without an answer.
+    pub(super) nodes: BTreeMap<u64, ActualNode>,
+    /// Latest incarnation of each node.
+    incarnations: BTreeMap<u64, u64>,
+    /// Requests without an answer.
     pub(super) open: BTreeSet<Ticket>,
-    /// What became of each actor that was listed.
+    /// Latest listed state of each actor.
     pub(super) states: BTreeMap<ActorKey, ActorState>,
-    pub(super) given: BTreeSet<ActorKey>,
+    pub(super) assigned: BTreeSet<ActorKey>,
     pub(super) restarted: bool,
 }
 
-/// A node as it is.
-pub(super) struct Real {
+/// Actual state of a node.
+pub(super) struct ActualNode {
     pub(super) facts: NodeDescriptor,
-    /// Whether the head hears of it.
+    /// True while the head and the node can reach each other.
     pub(super) linked: bool,
-    pub(super) workers: BTreeMap<WorkerId, RealWorker>,
-    /// The jobs whose executables it keeps.
-    pub(super) held: BTreeSet<JobId>,
-    /// The jobs whose drivers it runs.
+    pub(super) workers: BTreeMap<WorkerId, ActualWorker>,
+    /// Jobs whose executables the node has pinned.
+    pub(super) pinned: BTreeSet<JobId>,
+    /// Jobs whose drivers the node runs.
     pub(super) drivers: BTreeSet<JobId>,
 }
 
-pub(super) struct RealWorker {
+pub(super) struct ActualWorker {
     pub(super) job: JobId,
     pub(super) detached: Option<ActorKey>,
     pub(super) ready: bool,
@@ -56,26 +56,26 @@ fn pick<T: Clone>(all: &[T], number: u8) -> Option<T> {
     (!all.is_empty()).then(|| all[usize::from(number) % all.len()].clone())
 }
 
-/// What a restart of the head leaves as it was.
-type Lasting = (Vec<(JobId, JobState)>, Vec<(String, ActorKey)>);
+/// State that a restart of the head preserves.
+type DurableState = (Vec<(JobId, JobState)>, Vec<(String, ActorKey)>);
 
 impl World {
     pub(super) fn new() -> Self {
         Self {
-            lab: Lab::new(),
+            harness: Harness::new(),
             log: Vec::new(),
-            kept: BTreeMap::new(),
+            durable: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             disk_is_full: false,
-            workers_given: BTreeSet::new(),
-            jobs_given: BTreeSet::new(),
-            wanted: BTreeSet::new(),
+            workers_started: BTreeSet::new(),
+            jobs_opened: BTreeSet::new(),
+            must_live: BTreeSet::new(),
             killed: BTreeSet::new(),
             nodes: BTreeMap::new(),
-            lives: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
             open: BTreeSet::new(),
             states: BTreeMap::new(),
-            given: BTreeSet::new(),
+            assigned: BTreeSet::new(),
             restarted: false,
         }
     }
@@ -83,17 +83,17 @@ impl World {
     pub(super) fn step(&mut self, step: &Step) {
         match step {
             Step::Join(node) => self.join(1 + u64::from(*node % 6), false),
-            Step::NewLife(node) => self.join(1 + u64::from(*node % 6), true),
-            Step::Back(node) => self.back(*node),
-            Step::Cut(node) => {
+            Step::NewIncarnation(node) => self.join(1 + u64::from(*node % 6), true),
+            Step::Rejoin(node) => self.rejoin(*node),
+            Step::LoseLink(node) => {
                 if let Some(node) = pick(&self.linked(), *node) {
-                    self.nodes.entry(node).and_modify(|real| real.linked = false);
+                    self.nodes.entry(node).and_modify(|actual| actual.linked = false);
                 }
             }
             Step::Leave(node) => {
                 let Some(node) = pick(&self.linked(), *node) else { return };
-                let Some(real) = self.nodes.remove(&node) else { return };
-                self.event(Event::NodeLeft { node: real.facts.agent, cause: "it left".to_owned() });
+                let Some(actual) = self.nodes.remove(&node) else { return };
+                self.event(Event::NodeLeft { node: actual.facts.agent, cause: "it left".to_owned() });
             }
             Step::Drain(node) => {
                 if let Some(node) = pick(&self.linked(), *node) {
@@ -102,16 +102,16 @@ impl World {
             }
             Step::StartJob
             | Step::SubmitJob(_)
-            | Step::DriverBegins(_)
-            | Step::DriverComes(_)
+            | Step::DriverStarts(_)
+            | Step::DriverConnects(_)
             | Step::DriverLeaves(_)
             | Step::EndJob(..)
             | Step::Launch(..)
-            | Step::Equip(..) => self.job_step(step),
+            | Step::Provision(..) => self.job_step(step),
             Step::Ready(worker) => self.ready(*worker),
             Step::WorkerEnds(worker) => {
                 let Some((node, worker)) = pick(&self.workers(|_| true), *worker) else { return };
-                self.nodes.entry(node).and_modify(|real| drop(real.workers.remove(&worker)));
+                self.nodes.entry(node).and_modify(|actual| drop(actual.workers.remove(&worker)));
                 self.event(Event::WorkerEnded { worker, cause: "it broke".to_owned() });
             }
             Step::Place(job, spec) => {
@@ -119,7 +119,7 @@ impl World {
                     self.ask(|ticket| Event::Place { ticket, job, spec: spec.clone() });
                 }
             }
-            Step::Withdraw(ticket) => {
+            Step::Cancel(ticket) => {
                 let open: Vec<Ticket> = self.open.iter().copied().collect();
                 if let Some(ticket) = pick(&open, *ticket) {
                     self.open.remove(&ticket);
@@ -134,31 +134,32 @@ impl World {
                 let known: Vec<ActorKey> = self.states.keys().copied().collect();
                 if let Some(actor) = pick(&known, *actor) {
                     self.killed.insert(actor);
-                    let worker_of = |actor| self.lab.state.worker_of_actor(actor);
+                    let worker_of = |actor| self.harness.state.worker_of_actor(actor);
                     let worker = worker_of(actor).filter(|_| *with_worker);
-                    self.wanted.retain(|it| *it != actor && (worker.is_none() || worker_of(*it) != worker));
+                    self.must_live
+                        .retain(|it| *it != actor && (worker.is_none() || worker_of(*it) != worker));
                     match with_worker {
                         true => self.ask(|ticket| Event::KillWorkerOf { ticket, actor }),
                         false => self.ask(|ticket| Event::Kill { ticket, actor }),
                     }
                 }
             }
-            Step::Begin(actor) => self.begin(*actor),
+            Step::CreateActor(actor) => self.create(*actor),
             Step::NotSpawned(actor) => {
-                let given: Vec<ActorKey> = self.given.iter().copied().collect();
-                if let Some(actor) = pick(&given, *actor) {
-                    self.wanted.remove(&actor);
-                    self.event(Event::NotSpawned { actor, cause: "it was given up".to_owned() });
+                let assigned: Vec<ActorKey> = self.assigned.iter().copied().collect();
+                if let Some(actor) = pick(&assigned, *actor) {
+                    self.must_live.remove(&actor);
+                    self.event(Event::NotSpawned { actor, cause: "it was cancelled".to_owned() });
                 }
             }
             Step::ActorEnds(actor) => self.actor_ends(*actor),
-            Step::Nonsense(number) => self.nonsense(*number),
-            Step::Beat => self.beat(),
-            Step::Pass(ms, beat) => {
-                if *beat {
-                    self.beat();
+            Step::UnknownIds(number) => self.send_unknown_ids(*number),
+            Step::Heartbeat => self.send_heartbeats(),
+            Step::Advance(ms, send_heartbeats) => {
+                if *send_heartbeats {
+                    self.send_heartbeats();
                 }
-                self.lab.now += u64::from(*ms);
+                self.harness.now += u64::from(*ms);
                 self.event(Event::Tick);
             }
             Step::DiskFills(noticed) => {
@@ -178,7 +179,7 @@ impl World {
     fn job_step(&mut self, step: &Step) {
         match step {
             Step::StartJob if self.jobs().len() < 4 => {
-                let driver = self.lab.asked;
+                let driver = self.harness.requests;
                 self.ask(|ticket| Event::JobStarted { ticket, job: None, facts: job_facts(driver) });
             }
             Step::SubmitJob(node) if self.jobs().len() < 4 => {
@@ -186,15 +187,15 @@ impl World {
                 let facts = JobDescriptor { driver: None, runs_on, ..job_facts(0) };
                 self.ask(|ticket| Event::JobSubmitted { ticket, facts });
             }
-            Step::DriverComes(job) => {
+            Step::DriverConnects(job) => {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
-                let known = self.lab.state.job_facts(job).and_then(|facts| facts.driver);
+                let known = self.harness.state.job_facts(job).and_then(|facts| facts.driver);
                 let facts = JobDescriptor { driver: known.or(job_facts(99).driver), ..job_facts(0) };
                 self.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts });
             }
             Step::DriverLeaves(job) => {
                 let submitted = |job: &JobId| {
-                    let facts = self.lab.state.job_facts(*job);
+                    let facts = self.harness.state.job_facts(*job);
                     facts.is_some_and(|facts| facts.runs_on.is_some() && facts.driver.is_some())
                 };
                 let jobs: Vec<JobId> = self.jobs().into_iter().filter(submitted).collect();
@@ -205,32 +206,32 @@ impl World {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
                 let how = [JobState::Succeeded, JobState::Failed, JobState::Stopped][usize::from(how % 3)];
                 let message = String::new();
-                for real in self.nodes.values_mut() {
-                    real.drivers.remove(&job);
+                for actual in self.nodes.values_mut() {
+                    actual.drivers.remove(&job);
                 }
                 self.event(Event::JobEnded { job, state: how, exit_code: None, message });
             }
-            Step::DriverBegins(job) => {
-                let pending = |job: &JobId| self.lab.state.job_state(*job) == Some(JobState::Pending);
+            Step::DriverStarts(job) => {
+                let pending = |job: &JobId| self.harness.state.job_state(*job) == Some(JobState::Pending);
                 let pending: Vec<JobId> = self.jobs().into_iter().filter(pending).collect();
                 let Some(job) = pick(&pending, *job) else { return };
-                let Some(node) = self.lab.state.job_facts(job).and_then(|facts| facts.runs_on) else {
+                let Some(node) = self.harness.state.job_facts(job).and_then(|facts| facts.runs_on) else {
                     return;
                 };
-                let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) else { return };
-                real.drivers.insert(job);
+                let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) else { return };
+                actual.drivers.insert(job);
                 self.event(Event::DriverStarted { job, node });
             }
-            // Also of a job that is over: its driver may not have heard of it.
+            // Also for ended jobs: the driver may not know yet.
             Step::Launch(job, node) => {
-                let all: Vec<JobId> = self.lab.state.jobs.keys().copied().collect();
+                let all: Vec<JobId> = self.harness.state.jobs.keys().copied().collect();
                 if let (Some(job), Some(node)) = (pick(&all, *job), pick(&self.linked(), *node)) {
-                    self.hold(job, node);
+                    self.pin_executable(job, node);
                 }
             }
-            Step::Equip(job, node) => {
+            Step::Provision(job, node) => {
                 if let (Some(job), Some(node)) = (pick(&self.jobs(), *job), pick(&self.linked(), *node)) {
-                    self.hold(job, node);
+                    self.pin_executable(job, node);
                     self.event(Event::NodeProvisioned { job, node: NodeId(node) });
                 }
             }
@@ -238,48 +239,50 @@ impl World {
         }
     }
 
-    fn hold(&mut self, job: JobId, node: u64) {
-        self.nodes.get_mut(&node).unwrap().held.insert(job);
+    fn pin_executable(&mut self, job: JobId, node: u64) {
+        self.nodes.get_mut(&node).unwrap().pinned.insert(job);
         self.event(Event::ExecutablePinned { job, node: NodeId(node) });
     }
 
-    /// The jobs that are not over.
+    /// Jobs that have not ended.
     fn jobs(&self) -> Vec<JobId> {
-        self.lab.state.open_jobs.iter().copied().collect()
+        self.harness.state.open_jobs.iter().copied().collect()
     }
 
     fn linked(&self) -> Vec<u64> {
-        self.nodes.iter().filter(|(_, real)| real.linked).map(|(node, _)| *node).collect()
+        self.nodes.iter().filter(|(_, actual)| actual.linked).map(|(node, _)| *node).collect()
     }
 
-    /// The workers that the head hears of.
-    fn workers(&self, which: impl Fn(&RealWorker) -> bool) -> Vec<(u64, WorkerId)> {
-        let linked = self.nodes.iter().filter(|(_, real)| real.linked);
-        let workers = linked.flat_map(|(node, real)| real.workers.iter().map(|(id, it)| (*node, *id, it)));
+    /// Workers on linked nodes.
+    fn workers(&self, which: impl Fn(&ActualWorker) -> bool) -> Vec<(u64, WorkerId)> {
+        let linked = self.nodes.iter().filter(|(_, actual)| actual.linked);
+        let workers =
+            linked.flat_map(|(node, actual)| actual.workers.iter().map(|(id, it)| (*node, *id, it)));
         workers.filter(|(_, _, worker)| which(worker)).map(|(node, id, _)| (node, id)).collect()
     }
 
-    fn join(&mut self, node: u64, anew: bool) {
-        if self.nodes.contains_key(&node) != anew {
+    fn join(&mut self, node: u64, exists: bool) {
+        if self.nodes.contains_key(&node) != exists {
             return;
         }
-        let life = self.lives.entry(node).or_default();
-        *life += 1;
+        let incarnation = self.incarnations.entry(node).or_default();
+        *incarnation += 1;
         let workers = if node == 6 { 0 } else { 1 + (node % 2) as u32 };
         let zone = [("zone".to_owned(), (node % 2).to_string())];
         let labels = node_facts(node, 0.0, 0).labels.into_iter().chain(zone).collect();
-        let facts = NodeDescriptor { agent: agent(node, *life), labels, ..node_facts(node, 4.0, workers) };
-        let (workers, held, drivers) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        self.nodes.insert(node, Real { facts: facts.clone(), linked: true, workers, held, drivers });
+        let facts =
+            NodeDescriptor { agent: agent(node, *incarnation), labels, ..node_facts(node, 4.0, workers) };
+        let (workers, pinned, drivers) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        self.nodes.insert(node, ActualNode { facts: facts.clone(), linked: true, workers, pinned, drivers });
         self.event(Event::NodeJoined(NodeReport::idle(facts)));
     }
 
-    fn back(&mut self, node: u8) {
+    fn rejoin(&mut self, node: u8) {
         let all: Vec<u64> = self.nodes.keys().copied().collect();
         let Some(node) = pick(&all, node) else { return };
-        let Some(real) = self.nodes.get_mut(&node) else { return };
-        real.linked = true;
-        let ready = real.workers.iter().filter(|(_, worker)| worker.ready);
+        let Some(actual) = self.nodes.get_mut(&node) else { return };
+        actual.linked = true;
+        let ready = actual.workers.iter().filter(|(_, worker)| worker.ready);
         let workers = ready.map(|(id, worker)| WorkerReport {
             worker: *id,
             job: worker.job,
@@ -287,87 +290,90 @@ impl World {
             member: Some(member(*id)),
             pid: 7,
             suspended: false,
-            actors: worker.actors.iter().map(|key| (*key, "Plain".to_owned(), place(*id, *key))).collect(),
+            actors: worker.actors.iter().map(|key| (*key, "Plain".to_owned(), location(*id, *key))).collect(),
             tasks: Vec::new(),
         });
         let report = NodeReport {
             workers: workers.collect(),
-            facts: real.facts.clone(),
-            jobs: real.held.iter().copied().collect(),
-            drivers: real.drivers.iter().copied().collect(),
+            facts: actual.facts.clone(),
+            jobs: actual.pinned.iter().copied().collect(),
+            drivers: actual.drivers.iter().copied().collect(),
         };
         self.event(Event::NodeJoined(report));
-        self.check_belief(node);
+        self.check_node_view(node);
     }
 
-    /// What is believed to live on a node that is back does.
-    fn check_belief(&self, node: u64) {
-        let state = &self.lab.state;
+    /// Checks that everything believed to run on a rejoined node does.
+    fn check_node_view(&self, node: u64) {
+        let state = &self.harness.state;
         for (id, worker) in state.workers.iter().filter(|(_, worker)| worker.node == NodeId(node)) {
-            let real = &self.nodes[&node].workers[id];
+            let actual = &self.nodes[&node].workers[id];
             for key in &worker.actors {
                 let alive = state.actors[key].phase.state() == ActorState::Alive;
-                assert!(!alive || real.actors.contains(key), "{key} does not live in {id}");
+                assert!(!alive || actual.actors.contains(key), "{key} does not live in {id}");
             }
-            assert_eq!(worker.member.is_some(), real.ready);
+            assert_eq!(worker.member.is_some(), actual.ready);
         }
     }
 
     fn ready(&mut self, number: u8) {
         let Some((node, id)) = pick(&self.workers(|worker| !worker.ready), number) else { return };
-        let worker = self.nodes.get_mut(&node).and_then(|real| real.workers.get_mut(&id)).unwrap();
+        let worker = self.nodes.get_mut(&node).and_then(|actual| actual.workers.get_mut(&id)).unwrap();
         worker.ready = true;
         self.event(Event::WorkerReady { worker: id, member: member(id), pid: 7 });
     }
 
-    /// Whoever asked for an actor makes it.
-    fn begin(&mut self, number: u8) {
-        let placed = self.lab.state.actors.iter().filter_map(|(key, actor)| match actor.phase {
+    /// Creates an assigned actor.
+    fn create(&mut self, number: u8) {
+        let placed = self.harness.state.actors.iter().filter_map(|(key, actor)| match actor.phase {
             Phase::Assigned(worker) => Some((*key, worker)),
             _ => None,
         });
         let mut placed: Vec<_> = placed.collect();
         placed.sort_unstable();
         let Some((actor, worker)) = pick(&placed, number) else { return };
-        let holder = self.nodes.values_mut().find_map(|real| {
-            let linked = real.linked;
-            real.workers.get_mut(&worker).map(|worker| (linked, worker))
+        let holder = self.nodes.values_mut().find_map(|actual| {
+            let linked = actual.linked;
+            actual.workers.get_mut(&worker).map(|worker| (linked, worker))
         });
-        let Some((linked, real)) = holder else { return };
-        real.actors.insert(actor);
-        let known = &self.lab.state.actors[&actor];
-        let takes_any = self.lab.state.schedule.requires_resources(known.shape);
+        let Some((linked, actual)) = holder else { return };
+        actual.actors.insert(actor);
+        let known = &self.harness.state.actors[&actor];
+        let takes_any = self.harness.state.schedule.requires_resources(known.shape);
         let is_killed = self.killed.contains(&actor);
         if !known.detached && known.named.is_none() && !takes_any && !is_killed {
-            self.wanted.insert(actor);
+            self.must_live.insert(actor);
         }
         if linked {
-            self.event(Event::ActorStarted { actor, worker, at: place(worker, actor) });
+            self.event(Event::ActorStarted { actor, worker, at: location(worker, actor) });
         }
     }
 
     fn actor_ends(&mut self, number: u8) {
-        let workers = self.nodes.values().flat_map(|real| {
-            let linked = real.linked;
-            real.workers.values().flat_map(move |worker| worker.actors.iter().map(move |key| (*key, linked)))
+        let workers = self.nodes.values().flat_map(|actual| {
+            let linked = actual.linked;
+            actual
+                .workers
+                .values()
+                .flat_map(move |worker| worker.actors.iter().map(move |key| (*key, linked)))
         });
         let actors: Vec<(ActorKey, bool)> = workers.collect();
         let Some((actor, linked)) = pick(&actors, number) else { return };
-        self.end_for_real(actor);
+        self.remove_actual(actor);
         if linked {
             self.event(Event::ActorEnded { actor, cause: "it stopped".to_owned() });
         }
     }
 
-    fn end_for_real(&mut self, actor: ActorKey) {
-        self.wanted.remove(&actor);
-        let workers = self.nodes.values_mut().flat_map(|real| real.workers.values_mut());
+    fn remove_actual(&mut self, actor: ActorKey) {
+        self.must_live.remove(&actor);
+        let workers = self.nodes.values_mut().flat_map(|actual| actual.workers.values_mut());
         for worker in workers {
             worker.actors.remove(&actor);
         }
     }
 
-    fn nonsense(&mut self, number: u8) {
+    fn send_unknown_ids(&mut self, number: u8) {
         let n = u64::from(number);
         let (worker, actor) = (WorkerId(n), ActorKey(n));
         let cause = "who knows".to_owned();
@@ -378,9 +384,11 @@ impl World {
                 pid: 1,
             }),
             1 => self.event(Event::WorkerEnded { worker: WorkerId(1 << 40 | n), cause }),
-            2 => {
-                self.event(Event::ActorStarted { actor, worker: WorkerId(1 << 40), at: place(worker, actor) })
-            }
+            2 => self.event(Event::ActorStarted {
+                actor,
+                worker: WorkerId(1 << 40),
+                at: location(worker, actor),
+            }),
             3 => self.event(Event::NodeLeft { node: agent(n % 6, 0), cause }),
             4 => self.event(Event::NodeHeartbeat { node: agent(n, 1) }),
             5 => self.event(Event::JobHeartbeat { job: JobId(u32::from(number) | 1 << 20) }),
@@ -389,15 +397,15 @@ impl World {
         }
     }
 
-    /// Everybody who can is heard of.
-    fn beat(&mut self) {
-        self.beat_nodes();
+    /// Sends the heartbeats of all linked nodes and of all drivers.
+    fn send_heartbeats(&mut self) {
+        self.send_node_heartbeats();
         for job in self.jobs() {
             self.event(Event::JobHeartbeat { job });
         }
     }
 
-    pub(super) fn beat_nodes(&mut self) {
+    pub(super) fn send_node_heartbeats(&mut self) {
         let linked = self.linked();
         for node in linked {
             let agent = self.nodes[&node].facts.agent;
@@ -406,119 +414,120 @@ impl World {
     }
 
     fn ask(&mut self, event: impl FnOnce(Ticket) -> Event) {
-        let ticket = self.lab.ticket();
+        let ticket = self.harness.ticket();
         self.open.insert(ticket);
         self.event(event(ticket));
     }
 
     pub(super) fn event(&mut self, event: Event) {
-        // These tell of actors that were placed before.
-        let tells = matches!(event, Event::Restored(_) | Event::NodeJoined(_) | Event::ActorStarted { .. });
+        // These events report actors that were assigned before, so allocations may grow.
+        let reports_actors =
+            matches!(event, Event::Restored(_) | Event::NodeJoined(_) | Event::ActorStarted { .. });
         let before = self.held_of_reserved();
-        for action in self.lab.handle(event) {
-            self.obey(&action);
+        for action in self.harness.handle(event) {
+            self.apply_action(&action);
             self.log.push(action);
         }
-        for (node, (queue, held)) in self.held_of_reserved().into_iter().filter(|_| !tells) {
+        for (node, (queue, pinned)) in self.held_of_reserved().into_iter().filter(|_| !reports_actors) {
             let stays = before.get(&node).filter(|(before, _)| *before == queue);
-            let grows = stays.is_some_and(|(_, before)| held > *before);
+            let grows = stays.is_some_and(|(_, before)| pinned > *before);
             assert!(!grows, "{node} is reserved, and another was placed there");
         }
         self.write();
     }
 
-    /// The disk takes what is to be written, all of it, unless it is full.
+    /// Makes all pending writes durable, unless the disk is full.
     fn write(&mut self) {
         if self.disk_is_full {
             return;
         }
         for (key, record) in std::mem::take(&mut self.unwritten) {
             match record {
-                Some(record) => drop(self.kept.insert(key, record)),
-                None => drop(self.kept.remove(&key)),
+                Some(record) => drop(self.durable.insert(key, record)),
+                None => drop(self.durable.remove(&key)),
             }
-            if let Some(&Record::IdWatermarks { jobs, workers, actors }) = self.kept.get(&key) {
-                let actions = self.lab.handle(Event::NumbersKept { jobs, workers, actors });
+            if let Some(&Record::IdWatermarks { jobs, workers, actors }) = self.durable.get(&key) {
+                let actions = self.harness.handle(Event::NumbersKept { jobs, workers, actors });
                 assert_eq!(actions, []);
             }
         }
     }
 
-    fn obey(&mut self, action: &Action) {
+    fn apply_action(&mut self, action: &Action) {
         match action {
             Action::StartWorker { node, worker, job, detached } => {
-                let state = self.lab.state.node_state(*node);
+                let state = self.harness.state.node_state(*node);
                 assert_eq!(state, Some(NodeState::Alive), "no worker is started elsewhere");
                 let new =
-                    RealWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
-                assert!(self.workers_given.insert(*worker), "{worker} was given twice");
-                if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
-                    real.workers.insert(*worker, new);
+                    ActualWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
+                assert!(self.workers_started.insert(*worker), "{worker} was given twice");
+                if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
+                    actual.workers.insert(*worker, new);
                 }
             }
             Action::StopWorker { node, worker } => {
-                if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
-                    real.workers.remove(worker);
+                if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
+                    actual.workers.remove(worker);
                 }
             }
             Action::StopNode { node } => {
-                assert_eq!(self.lab.state.node_state(*node), Some(NodeState::Draining));
+                assert_eq!(self.harness.state.node_state(*node), Some(NodeState::Draining));
             }
             Action::Answer { ticket, answer } => {
-                assert!(self.open.remove(ticket), "{ticket:?} was answered, and nobody waited");
+                assert!(self.open.remove(ticket), "{ticket:?} was answered although it was not open");
                 if let Ok(Answer::Job { job, .. }) = answer {
-                    self.jobs_given.insert(*job);
+                    self.jobs_opened.insert(*job);
                 }
                 if let Ok(Answer::Placed { actor, member, alive }) = answer {
-                    let worker = self.lab.state.worker_of(member.actors).expect("it is ready");
-                    assert_eq!(self.lab.state.worker_of_actor(*actor), Some(worker));
-                    assert!(alive.is_some() || self.given.insert(*actor), "{actor} was given twice");
+                    let worker = self.harness.state.worker_of(member.actors).expect("it is ready");
+                    assert_eq!(self.harness.state.worker_of_actor(*actor), Some(worker));
+                    assert!(alive.is_some() || self.assigned.insert(*actor), "{actor} was given twice");
                 }
             }
             Action::Persist(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
             Action::Delete(key) => drop(self.unwritten.insert(*key, None)),
             Action::StopDriver { node, job } => {
-                if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
-                    real.drivers.remove(job);
+                if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
+                    actual.drivers.remove(job);
                 }
             }
             Action::ReleaseJob { job, nodes } => {
                 for node in nodes {
-                    if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
-                        real.held.remove(job);
+                    if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
+                        actual.pinned.remove(job);
                     }
                 }
             }
-            Action::ForgetAgent { agent } => assert!(!self.lab.state.is_member(*agent)),
+            Action::ForgetAgent { agent } => assert!(!self.harness.state.is_member(*agent)),
             Action::StopActor { actor, .. } => {
-                assert!(!self.wanted.contains(actor), "{actor} lives, and nobody has ended it");
+                assert!(!self.must_live.contains(actor), "{actor} was stopped although nothing has ended it");
             }
             Action::NotifyDriver { .. } => {}
         }
     }
 
-    /// The head starts anew, with what was kept. Nobody has an answer from it.
+    /// Restarts the head from the durable records. Open requests get no answer.
     fn restart(&mut self) {
-        let before = self.lasting();
-        self.lab.state = State::new(Settings::default());
+        let before = self.durable_state();
+        self.harness.state = State::new(Settings::default());
         self.open.clear();
         self.restarted = true;
-        self.nodes.values_mut().for_each(|real| real.linked = false);
+        self.nodes.values_mut().for_each(|actual| actual.linked = false);
         self.states.retain(|_, state| *state != ActorState::Dead);
-        let records = self.kept.values().cloned().collect();
+        let records = self.durable.values().cloned().collect();
         let all_was_written = self.unwritten.is_empty();
-        // What was not written is lost, and a head is started again when there is room.
+        // Pending writes are lost, and a head is restarted only once its disk has room.
         self.unwritten.clear();
         self.disk_is_full = false;
         self.event(Event::Restored(records));
         if all_was_written {
-            assert_eq!(self.lasting(), before, "what is kept is what lasts");
+            assert_eq!(self.durable_state(), before, "what is kept is what lasts");
         }
     }
 
-    /// Jobs, and names of actors that somebody was told of.
-    fn lasting(&self) -> Lasting {
-        let state = &self.lab.state;
+    /// Jobs, and the names of assigned actors.
+    fn durable_state(&self) -> DurableState {
+        let state = &self.harness.state;
         let jobs = state.jobs().into_iter().map(|job| (job.job_id, job.state)).collect();
         let names = state.names.all().filter(|(.., owner)| !state.actors[owner].phase.is_unplaced());
         let mut names: Vec<_> = names.map(|(_, name, owner)| (name.to_owned(), owner)).collect();

@@ -1,4 +1,4 @@
-//! A whole node: one port, and behind it a desk and a host; a driver comes with nothing but the token.
+//! Whole node: one port with a token RPC server and a host behind it, and a driver that has only the token.
 
 use actix::prelude::*;
 use roadshow::prelude::*;
@@ -19,34 +19,34 @@ use crate::remote::actor_services;
 use crate::session::Secret;
 use crate::transport::{Certificate, Role, Routed, Transport};
 
-/// What a head's desk does first of all.
-struct Head {
-    realm: TestCa,
+/// Token RPC service of a head that only enrols.
+struct EnrolmentService {
+    ca: TestCa,
     identity: HostUid,
 }
 
-impl TokenService for Head {
+impl TokenService for EnrolmentService {
     type Request = ();
     type Reply = ();
 
     async fn answer(&self, (): ()) {}
 
     async fn enrol(&self, csr: Vec<u8>, claims: Claims, _: Option<&Certificate>) -> Result<Enrolled, String> {
-        let chain = self.realm.authority.issue(&csr, &claims).map_err(|error| error.to_string())?;
+        let chain = self.ca.authority.issue(&csr, &claims).map_err(|error| error.to_string())?;
         Ok(Enrolled { chain, head: self.identity, cluster: "test".to_owned() })
     }
 }
 
-struct Ways {
+struct TestRoutes {
     head: HostUid,
     host: mpsc::Sender<net::TcpStream>,
-    desk: mpsc::Sender<net::TcpStream>,
+    token_rpc: mpsc::Sender<net::TcpStream>,
 }
 
-impl ConnectionRouter for Ways {
+impl ConnectionRouter for TestRoutes {
     fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), HandoffError> {
         let to = match route {
-            Route::HeadTokenRpc => &self.desk,
+            Route::HeadTokenRpc => &self.token_rpc,
             Route::Host(host) if host == self.head.host => &self.host,
             _ => return Err(HandoffError::Unknown),
         };
@@ -101,20 +101,20 @@ fn certify(authority: &CertificateAuthority, role: Role, host: HostUid) -> crate
     request.credentials(chain).unwrap()
 }
 
-/// Comes to a node with a token, or enrolled for a job; between machines, or on one.
-async fn a_driver_comes(between_machines: bool, job: Option<JobId>) {
+/// Connects a driver to a node, with the token or enrolled for a job, across machines or on one.
+async fn connect_a_driver(between_machines: bool, job: Option<JobId>) {
     let seen = |routed: Routed| if between_machines { routed.between_machines() } else { routed };
-    let (realm, head) = (TestCa::new(), HostUid { host: HostId::HEAD, ..fresh_identity() });
-    let text = realm.authority.token().to_string();
-    let door = Acceptor::bind(LOOPBACK).await.unwrap();
-    let address = door.address();
-    let credentials = certify(&realm.authority, Role::Head, head);
-    let token = realm.authority.token().clone();
-    let ((to_host, host_incoming), (to_desk, desk_incoming)) = (mpsc::channel(4), mpsc::channel(4));
-    let desk = TokenRpcServer::new(&credentials, token.clone(), Head { realm, identity: head });
-    tokio::spawn(desk.run(desk_incoming));
-    let ways = Arc::new(Ways { head, host: to_host, desk: to_desk });
-    tokio::spawn(async move { door.accept_loop(ways).await });
+    let (ca, head) = (TestCa::new(), HostUid { host: HostId::HEAD, ..fresh_identity() });
+    let text = ca.authority.token().to_string();
+    let acceptor = Acceptor::bind(LOOPBACK).await.unwrap();
+    let address = acceptor.address();
+    let credentials = certify(&ca.authority, Role::Head, head);
+    let token = ca.authority.token().clone();
+    let ((to_host, host_incoming), (to_token_rpc, token_rpc_incoming)) = (mpsc::channel(4), mpsc::channel(4));
+    let server = TokenRpcServer::new(&credentials, token.clone(), EnrolmentService { ca, identity: head });
+    tokio::spawn(server.run(token_rpc_incoming));
+    let routes = Arc::new(TestRoutes { head, host: to_host, token_rpc: to_token_rpc });
+    tokio::spawn(async move { acceptor.accept_loop(routes).await });
     let routed = seen(Routed::new(credentials, address, host_incoming));
     let (there, cluster) = start(head, token.session_secret(), routed, Some(address)).await;
     let pinged = cluster.register(Pinged.start());
@@ -129,23 +129,23 @@ async fn a_driver_comes(between_machines: bool, job: Option<JobId>) {
     assert_eq!(cluster.bind(&pinged).send(Ping(41)).await, Ok(42));
     let known = between_machines.then_some((Role::Head, Role::Driver));
     assert_eq!(here.role_of(head).zip(there.role_of(me)), known);
-    let is_heard = |of| check_job(&there, me, of).is_ok();
-    assert_eq!([JobId(1), JobId(2)].map(is_heard), [true, job.is_none() || !between_machines]);
+    let may_use = |of| check_job(&there, me, of).is_ok();
+    assert_eq!([JobId(1), JobId(2)].map(may_use), [true, job.is_none() || !between_machines]);
     here.abort();
     there.abort();
 }
 
 #[test]
-fn a_driver_that_was_enrolled_for_a_job_is_heard_of_that_job_alone() {
-    System::new().block_on(in_time(a_driver_comes(true, Some(JobId(1)))));
+fn driver_that_was_enrolled_for_a_job_may_use_only_that_job() {
+    System::new().block_on(in_time(connect_a_driver(true, Some(JobId(1)))));
 }
 
 #[test]
-fn driver_needs_nothing_but_the_token_to_talk_to_a_node_of_another_machine() {
-    System::new().block_on(in_time(a_driver_comes(true, None)));
+fn driver_needs_only_the_token_to_reach_a_node_of_another_machine() {
+    System::new().block_on(in_time(connect_a_driver(true, None)));
 }
 
 #[test]
-fn driver_needs_nothing_but_the_token_to_talk_to_a_node_of_its_machine() {
-    System::new().block_on(in_time(a_driver_comes(false, None)));
+fn driver_needs_only_the_token_to_reach_a_node_of_its_own_machine() {
+    System::new().block_on(in_time(connect_a_driver(false, None)));
 }
