@@ -75,7 +75,7 @@ async fn visit(mut sender: Sender, actor_addr: RemoteAddr<Ledger>, stream: Strea
     let mut answers = JoinSet::new();
     for _ in 0..messages {
         sender.pause(20).await;
-        sender.post(&guest, stream, Actor::MayStop, &mut answers).await;
+        sender.post(&actor_addr, stream, Actor::MayStop, &mut answers).await;
     }
     while answers.join_next().await.is_some() {}
 }
