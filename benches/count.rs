@@ -40,6 +40,7 @@ const ROUNDS: usize = 9;
 fn main() -> Result<(), Box<dyn Error>> {
     roadshow::run_if_worker();
     let test = env::args().any(|arg| arg == "--test");
+    // `--test` only checks that the bench runs, so a short text and one round are enough.
     let (handbooks, rounds) = if test { (30, 1) } else { (HANDBOOKS, ROUNDS) };
     let text = match env::var_os("WORDS_TEXT") {
         Some(path) => Text::Given(path),
@@ -51,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let [mut file, mut sent, mut shared, mut limit] = [(); 4].map(|()| Vec::new());
     let mut bytes = 0;
+    // Every round runs all methods, so a slow minute of the machine affects all of them.
     for _ in 0..rounds {
         let (counted, seconds) =
             timed(|| system.block_on(count_file(&cluster.handle(), text.path(), WORKERS)));
@@ -80,6 +82,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("limit: one process, mapped", &limit),
     ];
     for (name, seconds) in rows {
+        // The median of the ratios, not the ratio of the medians: each ratio compares runs of the same
+        // minute.
         let ratio = median(seconds.iter().zip(&limit).map(|(seconds, limit)| seconds / limit));
         let seconds = median(seconds.iter().copied());
         println!("{name:<32} {seconds:8.4} s {:8.0} MB/s {ratio:8.2}", bytes as f64 / 1e6 / seconds);
@@ -122,6 +126,7 @@ fn count_mapped(path: &Path) -> Result<Counts, Box<dyn Error + Send + Sync>> {
         .enumerate()
         .flat_map(|(thread, (_, pieces))| pieces.iter().map(move |&(index, words)| (index, words, thread)))
         .collect();
+    // Threads finish pieces in any order, but a position is the number of all words before it.
     order.sort_unstable();
     let (mut places, mut position) = (vec![Places::default(); counted.len()], 0);
     for (_, words, thread) in order {

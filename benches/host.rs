@@ -81,6 +81,7 @@ impl Handler<EchoAt> for Counter {
 
 fn echo(listener: &TcpListener, bytes: usize) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
+    // Nagle's algorithm would delay small echoes, and the limit would be too low.
     stream.set_nodelay(true)?;
     let mut bytes = vec![0; bytes];
     loop {
@@ -214,6 +215,7 @@ fn spawn(c: &mut Criterion, fixture: &Fixture) {
 }
 
 fn main() {
+    // Workers run this executable as well, and must not start the benches.
     roadshow::run_if_worker();
     let fixture = Fixture::start();
     let mut criterion = Criterion::default().configure_from_args();

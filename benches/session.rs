@@ -67,11 +67,14 @@ impl Endpoint {
     fn write_to(&mut self, other: &mut Self, now: Instant) {
         self.session.take_outgoing(&mut self.batch);
         let written = self.batch.remaining();
+        // The one copy that a socket would make; the limit makes it, too.
         other.stream.put(&mut self.batch);
         self.session.on_written(written);
         let Self { session, codec, stream, events, replied, .. } = other;
         let mut incoming = Incoming { session, events, replied, now };
         codec.drain(stream, &mut incoming).expect("the peer keeps to the protocol");
+        // A link does the same after each read. Without acks the sender's buffer would grow until it is
+        // full.
         session.schedule_ack(now);
         assert!(stream.is_empty() && !self.session.has_outgoing(), "every frame is written and complete");
     }

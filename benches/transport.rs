@@ -106,6 +106,8 @@ async fn open_encrypted(address: IpAddr) -> (LinkWriter, Reader) {
     let mut listener = here.listen(at).await.expect("it is the acceptor's address");
     let accept = async {
         let (mut stream, _) = acceptor.accept().await.expect("the other end connects");
+        // A node's acceptor reads the preamble before it hands the socket over, so the host must not see
+        // it.
         stream.read_exact(&mut [0; PREAMBLE_BYTES]).await.expect("the connection starts with a preamble");
         handoff.send(stream.into_std().expect("it is a socket")).await.expect("the host listens");
         listener
@@ -195,6 +197,7 @@ fn tell(payload_bytes: usize) -> BytesMut {
 }
 
 fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
+    // Writer and reader share one thread, so no wake-up of another core is measured.
     let runtime = Builder::new_current_thread().enable_io().build().expect("the thread has no runtime");
     let mut group = c.benchmark_group(format!("transport: {name}"));
     let frame = tell(payload_bytes);
@@ -223,6 +226,8 @@ fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
                         black_box(&buffer[..read]);
                         ahead += read as u64;
                     }
+                    // Surplus bytes count for the next iteration, so that every iteration needs the same
+                    // number on average.
                     ahead -= bytes;
                 });
             });

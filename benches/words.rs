@@ -20,6 +20,7 @@ const NODES: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
 fn main() {
     roadshow::run_if_worker();
     let mut criterion = Criterion::default()
+        // Few samples and short times: list counting is slow, and there are many rows.
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))

@@ -127,6 +127,8 @@ impl Handler<Flood> for Sender {
 
 impl Flood {
     async fn send(self) -> Result<u64, roadshow::NotDelivered> {
+        // All messages share one buffer: the measured memory is that of the library and not of the
+        // example.
         let content = Payload::from(vec![b'x'; self.bytes]);
         let (since, mut number) = (Instant::now(), 0);
         while since.elapsed() < Duration::from_secs(self.seconds) {
@@ -176,11 +178,13 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
 
     let pids: Vec<_> =
         [std::process::id()].into_iter().chain(cluster.workers().iter().map(|worker| worker.pid)).collect();
+    // 20 samples, so that the first tenth of the time, which is left out, has two of them.
     let every = Duration::from_secs_f64(args.seconds as f64 / 20.0);
     let mut samples = Vec::new();
     let here = join_all((0..args.senders / 2).map(|number| flood(number).send()));
     let there = join_all((args.senders / 2..args.senders).map(|number| sender.send(flood(number))));
     let (here, there) = tokio::select! {
+        // The senders are polled first: once they are done, the result must not lose to another sample.
         biased;
         sent = join(here, there) => sent,
         () = watch(&pids, every, !args.json, &mut samples) => return Err("the watch ended".into()),
@@ -198,6 +202,8 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         let before = handled;
         actix_rt::time::sleep(Duration::from_secs(1)).await;
         handled = slow.send(Handled).await?;
+        // No progress within a second means that the rest is lost. The example then reports the
+        // difference.
         if handled == before {
             break;
         }
@@ -210,6 +216,7 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Reports for each process the memory after a tenth of the time, and the maximum after that.
 fn report(args: &Args, sent: u64, handled: u64, dead_letters: u64, samples: &[Vec<u64>]) {
+    // Buffers and connections grow in the first tenth; a leak would grow after it.
     let settled = &samples[samples.len() / 10..];
     let early = settled.first().cloned().unwrap_or_default();
     let most: Vec<_> = (0..early.len())

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         names.for_each(|name| println!("{}", name.get_name()));
         return ExitCode::SUCCESS;
     }
+    // A random start, so that repeated runs cover new seeds. The seed of a failure is printed.
     let first = args.first.unwrap_or_else(|| fastrand::u64(..1 << 40));
     if args.log {
         tracing_subscriber::fmt()
@@ -118,6 +119,7 @@ fn try_seed(seed: u64, args: &Args) -> Result<usize, String> {
         None => Script::of(seed),
         Some(bug) => Script::of(seed).with_bug(bug.into()),
     };
+    // Both runs must log the same events, or a failing seed could not be reproduced.
     let (outcome, again) = (world::run(script()), world::run(script()));
     if args.log {
         outcome.log.iter().for_each(|line| println!("{line}"));

@@ -127,6 +127,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
         Err(err) => err,
     };
     let text = err.to_string();
+    // Help is no error: it goes to standard output, with the exit code 0.
     if err.kind() == ErrorKind::DisplayHelp {
         return Ok(Request::Print(text));
     }

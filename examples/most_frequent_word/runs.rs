@@ -37,6 +37,7 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
     }
     let (all, ended) = (cluster.workers(), |worker: &&WorkerInfo| worker.ended.is_some());
     let (ended, all) = (all.iter().filter(ended).count(), all.len());
+    // A lost worker makes the times meaningless: the others had more work, or a part was never counted.
     if ended > 0 {
         return Err(format!("{ended} of {all} workers ended while they were timed; run it again").into());
     }
@@ -131,6 +132,7 @@ impl Bar {
             bar.set_style(style);
         }
         if !bar.is_hidden() {
+            // The tick thread takes time from the runs, so it runs only for a visible bar.
             bar.enable_steady_tick(TICK);
         }
         Self(bar)

@@ -47,6 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn serve(address: String) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
+    // Installed before the cluster starts: a signal during the start is kept, and ends the server
+    // gracefully.
     let mut signals = Signals::new()?;
     let cluster = Arc::new(Cluster::init().await?);
     let visits = cluster.spawn::<Visits>(()).await?;
@@ -62,6 +64,8 @@ async fn serve(address: String) -> Result<(), Box<dyn Error>> {
     });
     tokio::select! {
         ended = &mut end => return ended,
+        // The dropped sender resolves the shutdown future of axum, which then accepts no further
+        // connection.
         () = signals.next() => drop(stop),
     }
     tokio::select! {

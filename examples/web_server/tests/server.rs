@@ -96,6 +96,7 @@ impl Drop for Server {
 /// Returns the text read, which must arrive in time.
 #[track_caller]
 fn in_time(read: impl FnOnce() -> std::io::Result<String> + Send + 'static) -> String {
+    // A read may block forever. The thread is left behind then, and the test still fails in time.
     let (sender, result) = sync_channel(1);
     thread::spawn(move || sender.send(read()));
     result.recv_timeout(PATIENCE).expect("the server writes in time").unwrap()
