@@ -59,12 +59,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "workers")]
     address: Option<String>,
 
-    /// How to count: the lecture's list (quadratic), a hash table, or both
+    /// Counting algorithm: the lecture's list (quadratic), a hash table, or both
     #[arg(long, value_enum, default_value_t = CountingChoice::Both)]
     counting: CountingChoice,
 
-    /// How to combine the parts: the lecture's two rounds, the exact merge, both of these, the exact answer
-    /// with little traffic, or all three
+    /// Method that combines the parts: the lecture's two rounds, the exact merge, both of these, the exact
+    /// answer with little traffic, or all three
     #[arg(long, value_enum, default_value_t = MethodChoice::Both)]
     method: MethodChoice,
 

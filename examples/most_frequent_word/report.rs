@@ -77,7 +77,7 @@ impl fmt::Display for TrafficReport {
     }
 }
 
-/// One run and its time.
+/// A run and its time.
 #[derive(Debug, Serialize)]
 pub(crate) struct Run {
     #[serde(rename = "name")]

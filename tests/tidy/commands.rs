@@ -122,7 +122,7 @@ fn usage_complaints(page: &str, text: &str, declared: &Options) -> Vec<String> {
     complaints
 }
 
-/// What stands behind `roadshow` where a line calls the command, up to the end of that call.
+/// The arguments of every call of `roadshow` in a line.
 fn calls(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, name) in line.match_indices("roadshow ") {

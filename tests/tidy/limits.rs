@@ -47,7 +47,7 @@ fn limit_complaints(page: &str, constants: &BTreeMap<String, BTreeSet<String>>) 
     complaints
 }
 
-/// Whether a text has a value that does not go on as another number.
+/// Returns true if the text contains the value as a whole number with its unit.
 fn holds(text: &str, value: &str) -> bool {
     let goes_on = |c: char| c.is_alphanumeric() || matches!(c, ',' | '.');
     text.match_indices(value).any(|(at, _)| {
@@ -74,7 +74,7 @@ fn constants(sources: &[String]) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// How pages may write the value of an expression.
+/// The forms in which pages may write the value of an expression.
 fn shown(expression: &str, constants: &BTreeMap<String, BTreeSet<String>>, depth: usize) -> Vec<String> {
     const DEPTH_MAX: usize = 4;
     if let Some((unit, amount)) =

@@ -48,7 +48,7 @@ fn code_blocks_say_what_they_are() {
 /// Languages of code blocks. Those that begin with `rust` are compiled as doc tests.
 const LANGUAGES: &[&str] = &["rust", "rust,no_run", "text", "sh", "toml"];
 
-/// What pages can link to.
+/// The files and anchors that a page can link to.
 struct Tree<'a> {
     files: BTreeSet<String>,
     anchors: &'a dyn Fn(&str) -> BTreeSet<String>,

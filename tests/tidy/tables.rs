@@ -7,7 +7,7 @@ pub(crate) fn differences(what: &str, listed: &BTreeSet<String>, declared: &BTre
     missing.chain(listed.difference(declared).map(|name| format!("{what}: there is no `{name}`"))).collect()
 }
 
-/// What stands between backticks in the first column below a heading, or the cells themselves.
+/// The texts between backticks in the first column below a heading, or the whole cells.
 pub(crate) fn first_cells(page: &str, heading: &str) -> BTreeSet<String> {
     let cells = section_rows(page, heading).into_iter().filter_map(|row| row.into_iter().next());
     cells.flat_map(|cell| if cell.contains('`') { quoted(&cell) } else { vec![cell] }).collect()

@@ -55,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// One end of a connection whose other end is the attacker.
+/// The end of a connection whose other end is the attacker.
 struct End {
     me: HostUid,
     /// Attempt of a dialler; `None` for a listener.

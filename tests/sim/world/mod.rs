@@ -1,4 +1,4 @@
-//! One run: some hosts on one thread, their senders, the faults between them, and the final checks.
+//! A simulated run: some hosts on one thread, their senders, the faults between them, and the final checks.
 
 mod cast;
 mod chosen;

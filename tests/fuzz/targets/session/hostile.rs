@@ -1,4 +1,4 @@
-//! One session whose peer sends any frame that decodes, with arbitrary parameters and an arbitrary
+//! A session whose peer sends any frame that decodes, with arbitrary parameters and an arbitrary
 //! position.
 
 use std::collections::BTreeMap;
