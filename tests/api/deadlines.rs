@@ -61,7 +61,7 @@ fn a_handler_that_could_only_start_after_the_deadline_never_starts() {
 fn a_host_reports_a_call_that_expired_before_its_handler_started() {
     run(async {
         let (pair, other, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
-        let (clerk, blocked) = block_on_other_thread(&pair, &aside, &gate).await;
+        let (clerk, blocked) = block_on_other_thread(&pair, &other, &gate).await;
         let mut raw = Raw::connect(&pair.there).await;
         let (target, call) = (Raw::target_of(&clerk), CallId(9));
         let body = body_of(&Note(9));

@@ -237,7 +237,7 @@ fn a_guessed_proof_is_refused_with_the_reason() {
 fn a_replayed_handshake_opens_no_second_link() {
     run(async {
         let guarded_host = GuardedHost::start(guarded()).await;
-        let recorded = Raw::recorded(&guarded_host.site).await;
+        let recorded = Raw::recorded_handshake(&guarded_host.site).await;
         let received = guarded_host.connect(&recorded).await.closed().await;
         let text = String::from_utf8_lossy(&received).into_owned();
         assert!(text.contains("does not know the secret"), "{text}");

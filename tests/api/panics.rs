@@ -424,7 +424,7 @@ fn a_panic_in_spawn_reaches_the_spawner_with_its_text() {
             }
             other => panic!("{other:?}"),
         }
-        let rejected = pair.here.cluster.spawn::<Fragile>(vec![Fault::Refuse]).await.unwrap_err();
+        let rejected = pair.here.cluster.spawn::<Fragile>(vec![Fault::Reject]).await.unwrap_err();
         assert!(rejected.to_string().ends_with("Fragile refused to start: not today"), "{rejected}");
         assert_eq!(pair.there.host.snapshot().actors, 0);
         assert!(pair.here.cluster.spawn::<Fragile>(vec![]).await.is_ok());

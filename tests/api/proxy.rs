@@ -203,7 +203,7 @@ impl Forwarder {
                 ((), ()) = join(forth, back) => return,
             }
         };
-        for stream in [&mut near, &mut far] {
+        for stream in [&mut inner, &mut far] {
             // An error means that the stream is broken already.
             let _ = match cut {
                 Cut::Reset => stream.set_zero_linger(),

@@ -13,20 +13,20 @@ use rustix::fs::OFlags;
 /// Actor that keeps a sum, and the address of another actor that it has found.
 #[derive(RemoteActor)]
 #[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend))]
-pub(super) struct Keeper {
+pub(super) struct SumActor {
     sum: u64,
     cluster: ClusterRef,
     friend: Option<RemoteAddr<Self>>,
 }
 
-impl Actor for Keeper {
+impl Actor for SumActor {
     type Context = Context<Self>;
 }
 
 /// The sum to begin with of an actor whose constructor does not return.
 pub(super) const CONSTRUCTS_FOR_EVER: u64 = u64::MAX;
 
-impl Spawn for Keeper {
+impl Spawn for SumActor {
     type Args = u64;
     type Error = Infallible;
     fn spawn(start: u64, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
@@ -45,7 +45,7 @@ impl Spawn for Keeper {
 #[rtype(result = "u64")]
 pub(super) struct Add(pub(super) u64);
 
-impl Handler<Add> for Keeper {
+impl Handler<Add> for SumActor {
     type Result = u64;
     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
         self.sum += n;
@@ -58,7 +58,7 @@ impl Handler<Add> for Keeper {
 #[rtype(result = "u64")]
 pub(super) struct Pid;
 
-impl Handler<Pid> for Keeper {
+impl Handler<Pid> for SumActor {
     type Result = u64;
     fn handle(&mut self, _: Pid, _: &mut Context<Self>) -> u64 {
         std::process::id().into()
@@ -70,7 +70,7 @@ impl Handler<Pid> for Keeper {
 #[rtype(result = "u64")]
 pub(super) struct Take(pub(super) String);
 
-impl Handler<Take> for Keeper {
+impl Handler<Take> for SumActor {
     type Result = u64;
     fn handle(&mut self, Take(text): Take, _: &mut Context<Self>) -> u64 {
         text.len() as u64
@@ -82,7 +82,7 @@ impl Handler<Take> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Never;
 
-impl Handler<Never> for Keeper {
+impl Handler<Never> for SumActor {
     type Result = ResponseActFuture<Self, ()>;
     fn handle(&mut self, _: Never, _: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         println!("it has begun");
@@ -95,7 +95,7 @@ impl Handler<Never> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Compute;
 
-impl Handler<Compute> for Keeper {
+impl Handler<Compute> for SumActor {
     type Result = ();
     fn handle(&mut self, _: Compute, _: &mut Context<Self>) {
         println!("it computes");
@@ -110,7 +110,7 @@ impl Handler<Compute> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Print(pub(super) String, pub(super) u64);
 
-impl Handler<Print> for Keeper {
+impl Handler<Print> for SumActor {
     type Result = ();
     fn handle(&mut self, Print(line, times): Print, _: &mut Context<Self>) {
         for _ in 0..times {
@@ -125,7 +125,7 @@ impl Handler<Print> for Keeper {
 #[rtype(result = "Option<String>")]
 pub(super) struct Variable(pub(super) String);
 
-impl Handler<Variable> for Keeper {
+impl Handler<Variable> for SumActor {
     type Result = Option<String>;
     fn handle(&mut self, Variable(name): Variable, _: &mut Context<Self>) -> Option<String> {
         std::env::var(name).ok()
@@ -137,7 +137,7 @@ impl Handler<Variable> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Finish;
 
-impl Handler<Finish> for Keeper {
+impl Handler<Finish> for SumActor {
     type Result = ();
     fn handle(&mut self, _: Finish, context: &mut Context<Self>) {
         context.stop();
@@ -154,7 +154,7 @@ pub(super) enum Friend {
     Never,
 }
 
-impl Handler<Friend> for Keeper {
+impl Handler<Friend> for SumActor {
     type Result = ResponseActFuture<Self, Result<u64, String>>;
     fn handle(&mut self, what: Friend, _: &mut Context<Self>) -> Self::Result {
         let (cluster, friend) = (self.cluster.clone(), self.friend.clone());

@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use super::cast::CONSTRUCTS_FOR_EVER;
-use super::job::{Job, Order, Wish};
+use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
@@ -16,8 +16,11 @@ use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 const STILL_RUNS: i32 = 6;
 
 /// Spawns an actor whose handler does not return.
-fn computes(job: &mut Job, name: &str, wish: Wish) -> u32 {
-    job.spawn(name, Wish { name: Some(name.to_owned()), namespace: Some("app".to_owned()), ..wish });
+fn computes(job: &mut Job, name: &str, options: SpawnOptions) -> u32 {
+    job.spawn(
+        name,
+        SpawnOptions { name: Some(name.to_owned()), namespace: Some("app".to_owned()), ..options },
+    );
     let pid = job.pid_of(name);
     // A pending order must be bound; its reply never arrives.
     let _ = job.begin(Order::Compute(name.to_owned()));
@@ -33,13 +36,13 @@ fn state(site: &TestCluster, name: &str) -> Value {
 fn kill_reports_a_busy_actor_and_kills_it_with_its_worker_by_force() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
-    job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
-    job.spawn("idle", Wish { name: Some("idle".to_owned()), ..Wish::default() });
+    job.spawn("neighbour", SpawnOptions { name: Some("neighbour".to_owned()), ..SpawnOptions::default() });
+    job.spawn("idle", SpawnOptions { name: Some("idle".to_owned()), ..SpawnOptions::default() });
     let killed = output(site.roadshow(&["kill", "idle"]));
     assert!(killed.status.success() && text(&killed.stdout).contains("has ended."), "{killed:?}");
     assert_eq!(state(&site, "idle"), "DEAD");
 
-    let pid = computes(&mut job, "busy", Wish::default());
+    let pid = computes(&mut job, "busy", SpawnOptions::default());
     let (code, said) = refused(site.roadshow(&["kill", "busy", "--timeout=0.5"]));
     assert_eq!(code, STILL_RUNS, "{said}");
     assert!(said.contains("was asked to end, and still runs after 0.5 s"), "{said}");
@@ -51,7 +54,7 @@ fn kill_reports_a_busy_actor_and_kills_it_with_its_worker_by_force() {
     proc::ended(pid);
     assert_eq!(["busy", "neighbour"].map(|name| state(&site, name)), ["DEAD", "DEAD"]);
     // The agent has started another worker.
-    job.spawn("next", Wish::default());
+    job.spawn("next", SpawnOptions::default());
     assert_ne!(job.pid_of("next"), u64::from(pid));
     job.kill();
 }
@@ -60,10 +63,10 @@ fn kill_reports_a_busy_actor_and_kills_it_with_its_worker_by_force() {
 fn actor_with_a_busy_constructor_is_not_dead_before_its_worker_ends() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
-    job.spawn("neighbour", Wish::default());
+    job.spawn("neighbour", SpawnOptions::default());
     let pid = job.pid_of("neighbour");
-    let wish = Wish { start: CONSTRUCTS_FOR_EVER, ..Wish::named("busy") };
-    let spawning = job.begin(Order::Spawn("busy".to_owned(), Box::new(wish)));
+    let options = SpawnOptions { start: CONSTRUCTS_FOR_EVER, ..SpawnOptions::named("busy") };
+    let spawning = job.begin(Order::Spawn("busy".to_owned(), Box::new(options)));
     wait_for("it computes", || job.errors().contains("its constructor computes").then_some(()));
     let (code, said) = refused(site.roadshow(&["kill", "busy", "--timeout=0.5"]));
     assert_eq!(code, STILL_RUNS, "{said}");
@@ -89,8 +92,8 @@ fn actor_with_a_busy_constructor_is_not_dead_before_its_worker_ends() {
 fn busy_detached_actor_is_killed_with_only_its_own_worker() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
-    job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
-    let pid = computes(&mut job, "busy", Wish { detached: true, ..Wish::default() });
+    job.spawn("neighbour", SpawnOptions { name: Some("neighbour".to_owned()), ..SpawnOptions::default() });
+    let pid = computes(&mut job, "busy", SpawnOptions { detached: true, ..SpawnOptions::default() });
     let killed = output(site.roadshow(&["kill", "busy", "--force", "--json"]));
     assert!(killed.status.success(), "{killed:?}");
     let said: Value = serde_json::from_slice(&killed.stdout).unwrap();

@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use rustls::ServerConnection;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
-use super::job::{Job, Wish, program};
+use super::job::{Job, SpawnOptions, program};
 use super::site::{TestCluster, refused};
 use super::tokens::is_as_before;
 
@@ -216,7 +216,7 @@ fn replayed_handshake_is_rejected() {
     let mut command = program(&site, "obey");
     command.env("ROADSHOW_ADDRESS", proxy.to_string()).env("ROADSHOW_TOKEN", &site.token);
     let mut job = Job::join_with(command);
-    job.spawn("a", Wish::default());
+    job.spawn("a", SpawnOptions::default());
     assert_eq!(job.add("a", 1), 1);
     job.finish();
     let recorded = recorded.lock().unwrap().clone();

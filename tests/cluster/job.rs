@@ -24,7 +24,7 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Attempt, Compute, Finish, Friend, Itself, Keeper, Never, Pid, Print, Take, Variable, attempt,
+    Add, Attempt, Compute, Finish, Friend, Itself, Never, Pid, Print, SumActor, Take, Variable, attempt,
     leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
     use_stack,
 };
@@ -44,7 +44,7 @@ const MARK: &str = "reply: ";
 
 /// Options of a spawn, as the builder has them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Wish {
+pub(super) struct SpawnOptions {
     pub(super) start: u64,
     pub(super) name: Option<String>,
     pub(super) namespace: Option<String>,
@@ -59,7 +59,7 @@ pub(super) struct Wish {
 /// Operation for a program. Actors are named as in their spawn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    Spawn(String, Box<Wish>),
+    Spawn(String, Box<SpawnOptions>),
     Find(String, String, Option<String>),
     Add(String, u64),
     Pid(String),
@@ -72,7 +72,7 @@ pub(super) enum Order {
     /// Calls another actor from within an actor.
     Friend(String, Friend),
     /// Spawns actors and drops each spawn some microseconds later than the one before.
-    GiveUp(u64, Box<Wish>),
+    GiveUp(u64, Box<SpawnOptions>),
     /// Runs a number of tasks; returns the processes that ran them.
     Tasks(u64),
     /// Performs operations in a task; returns their error numbers.
@@ -159,7 +159,7 @@ fn say(text: &str) {
 async fn count(code: &str) {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len();
-    let actors = join_all((0..workers).map(|_| cluster.spawn::<Keeper>(0).into_future())).await;
+    let actors = join_all((0..workers).map(|_| cluster.spawn::<SumActor>(0).into_future())).await;
     let actors: Vec<_> = actors.into_iter().map(Result::unwrap).collect();
     for n in 0..1000 {
         actors[n % workers].tell(Add(n as u64)).await.unwrap();
@@ -183,11 +183,11 @@ async fn linger(how: &str) {
     let mut other = Command::new(std::env::current_exe().unwrap());
     let other = other.args(ARGUMENTS).env(ROLE, "count 0").output().unwrap();
     assert!(other.status.success(), "{}", text(&other.stderr));
-    let actor = cluster.spawn::<Keeper>(1).await.unwrap();
+    let actor = cluster.spawn::<SumActor>(1).await.unwrap();
     assert_eq!(actor.send(Add(1)).await, Ok(2));
     cluster.shutdown().await.unwrap();
     let second = Cluster::init().await.unwrap();
-    let actor = second.spawn::<Keeper>(2).await.unwrap();
+    let actor = second.spawn::<SumActor>(2).await.unwrap();
     assert_eq!(actor.send(Add(2)).await, Ok(4));
     second.shutdown().await.unwrap();
     say("it works on");
@@ -211,7 +211,7 @@ async fn try_things(code: &str) {
 /// Joins, and runs until it is killed.
 async fn stay() {
     let cluster = Cluster::init().await.unwrap();
-    let actor = cluster.spawn::<Keeper>(0).await.unwrap();
+    let actor = cluster.spawn::<SumActor>(0).await.unwrap();
     say(&format!("it stays, with {}", actor.send(Pid).await.unwrap()));
     std::future::pending().await
 }
@@ -220,7 +220,7 @@ async fn stay() {
 async fn print() {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len() as u64;
-    let actors = join_all((0..workers).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
+    let actors = join_all((0..workers).map(|n| cluster.spawn::<SumActor>(n).into_future())).await;
     for actor in &actors {
         // The harness of this executable leaves an unfinished line in each worker.
         actor.as_ref().unwrap().send(Print("\neach".to_owned(), 3)).await.unwrap();
@@ -239,7 +239,7 @@ async fn progress() {
 }
 
 /// Actors of a program by name.
-type Actors = Rc<RefCell<HashMap<String, RemoteAddr<Keeper>>>>;
+type Actors = Rc<RefCell<HashMap<String, RemoteAddr<SumActor>>>>;
 
 /// Performs orders until its standard input ends.
 async fn obey() {
@@ -278,12 +278,12 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
         error.to_string()
     }
     let actor = |name: &str| actors.borrow().get(name).cloned().ok_or_else(|| format!("there is no {name}"));
-    let store = |name: String, actor: RemoteAddr<Keeper>| {
+    let store = |name: String, actor: RemoteAddr<SumActor>| {
         actors.borrow_mut().insert(name, actor);
         Reply::Done
     };
     Ok(match order {
-        Order::Spawn(name, wish) => store(name, wish.spawn(cluster).await.map_err(text)?),
+        Order::Spawn(name, options) => store(name, options.spawn(cluster).await.map_err(text)?),
         Order::Find(name, actor, None) => store(name, cluster.actor(&actor).await.map_err(text)?),
         Order::Find(name, actor, Some(namespace)) => {
             store(name, cluster.actor_in(&namespace, &actor).await.map_err(text)?)
@@ -309,9 +309,9 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
             Reply::Done
         }
         Order::Friend(of, what) => Reply::Number(actor(&of)?.send(what).await.map_err(text)??),
-        Order::GiveUp(times, wish) => {
+        Order::GiveUp(times, options) => {
             for n in 0..times {
-                let spawning = wish.clone().spawn(cluster);
+                let spawning = options.clone().spawn(cluster);
                 // A completed spawn is stopped here. The test checks that a dropped one leaves nothing allocated.
                 if let Ok(spawned) = tokio::time::timeout(Duration::from_micros(50 * n), spawning).await {
                     spawned.map_err(text)?.stop().await.map_err(text)?;
@@ -324,7 +324,7 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
         }
         Order::Many(count) => {
             let begun = Instant::now();
-            let spawned = join_all((0..count).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
+            let spawned = join_all((0..count).map(|n| cluster.spawn::<SumActor>(n).into_future())).await;
             let took = begun.elapsed();
             let actors = spawned.into_iter().collect::<Result<Vec<_>, _>>().map_err(text)?;
             let pids = join_all(actors.iter().map(|actor| actor.send(Pid))).await;
@@ -347,7 +347,7 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
     })
 }
 
-impl Wish {
+impl SpawnOptions {
     pub(super) fn named(name: &str) -> Self {
         Self { name: Some(name.to_owned()), ..Self::default() }
     }
@@ -360,8 +360,8 @@ impl Wish {
         Self { on: Some(node.id.clone()), ..Self::default() }
     }
 
-    fn spawn(self, cluster: &Cluster) -> impl Future<Output = Result<RemoteAddr<Keeper>, SpawnError>> {
-        let mut request: SpawnRequest<Keeper> = cluster.spawn::<Keeper>(self.start);
+    fn spawn(self, cluster: &Cluster) -> impl Future<Output = Result<RemoteAddr<SumActor>, SpawnError>> {
+        let mut request: SpawnRequest<SumActor> = cluster.spawn::<SumActor>(self.start);
         if let Some(name) = self.name {
             request = request.name(name);
         }
@@ -552,8 +552,8 @@ impl Job {
     }
 
     #[track_caller]
-    pub(super) fn spawn(&mut self, name: &str, wish: Wish) {
-        self.does(Order::Spawn(name.to_owned(), Box::new(wish)));
+    pub(super) fn spawn(&mut self, name: &str, options: SpawnOptions) {
+        self.does(Order::Spawn(name.to_owned(), Box::new(options)));
     }
 
     /// Process id of an actor.

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use super::job::{Job, Order, Reply, Wish};
+use super::job::{Job, Order, Reply, SpawnOptions};
 use super::proc::wait_for;
 use super::site::{TestCluster, output, refused, text};
 
@@ -28,7 +28,7 @@ fn left_out(listed: &Output) -> (String, String) {
 fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
     let site = TestCluster::head(&["--num-cpus=2"]);
     let mut job = Job::join(&site);
-    job.spawn("index", Wish::named("index"));
+    job.spawn("index", SpawnOptions::named("index"));
     assert!(matches!(job.reply(Order::Many(MANY)), Reply::Numbers(_)));
     wait_for("all have begun", || {
         let classes = site.json(&["summary", "actors"]);
@@ -66,10 +66,10 @@ fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
 fn actor_that_needs_a_whole_node_is_placed_although_small_ones_keep_arriving() {
     let site = TestCluster::head(&["--num-cpus=2"]);
     let mut job = Job::join(&site);
-    let small = |name: &str| Order::Spawn(name.to_owned(), Box::new(Wish::with("cpu", 1.0)));
-    job.spawn("0", Wish::with("cpu", 1.0));
-    job.spawn("1", Wish::with("cpu", 1.0));
-    let large = job.begin(Order::Spawn("large".to_owned(), Box::new(Wish::with("cpu", 2.0))));
+    let small = |name: &str| Order::Spawn(name.to_owned(), Box::new(SpawnOptions::with("cpu", 1.0)));
+    job.spawn("0", SpawnOptions::with("cpu", 1.0));
+    job.spawn("1", SpawnOptions::with("cpu", 1.0));
+    let large = job.begin(Order::Spawn("large".to_owned(), Box::new(SpawnOptions::with("cpu", 2.0))));
     let mut last = None;
     for next in 2..10_000 {
         let pending = job.begin(small(&next.to_string()));

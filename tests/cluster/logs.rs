@@ -5,7 +5,7 @@ use std::process::Stdio;
 use roadshow::config::LOG_FILE_BYTES_MAX;
 use rustix::process::Signal;
 
-use super::job::{Job, Order, Wish, program};
+use super::job::{Job, Order, SpawnOptions, program};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, json, output, text};
 
@@ -14,7 +14,7 @@ fn output_of_workers_is_in_files_and_at_the_driver_s_terminal() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let node = site.nodes[1].clone();
-    job.spawn("prints", Wish { on: Some(node.id.clone()), ..Wish::named("prints") });
+    job.spawn("prints", SpawnOptions { on: Some(node.id.clone()), ..SpawnOptions::named("prints") });
     let pid = job.pid_of("prints");
     // The harness of this executable leaves an unfinished line.
     job.does(Order::Print("prints".into(), "the line's rest".into(), 1));
@@ -87,7 +87,7 @@ fn silent_node_does_not_make_a_shutdown_lose_lines_that_the_driver_has() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     for (name, node) in ["a", "b"].into_iter().zip(&site.nodes) {
-        job.spawn(name, Wish::on(node));
+        job.spawn(name, SpawnOptions::on(node));
         // The harness of this executable leaves an unfinished line.
         job.does(Order::Print(name.into(), "\nsame".into(), 1));
         job.does(Order::Print(name.into(), format!("end of {name}"), 1));
@@ -126,7 +126,7 @@ fn long_log_of_a_head_is_rotated() {
     // A sparse file of the maximum size stands for weeks of logging.
     let long = std::fs::OpenOptions::new().append(true).open(logs.join("head.log")).unwrap();
     long.set_len(LOG_FILE_BYTES_MAX).unwrap();
-    let mut again = site.head_again_command();
+    let mut again = site.restart_head_command();
     again.env("ROADSHOW_LOG", "info");
     json(again);
     let written = wait_for("it goes on in another file", || {
@@ -146,7 +146,7 @@ fn workers_have_only_the_environment_variables_that_the_driver_gives_them() {
     let mut command = program(&site, "obey");
     command.env("ROADSHOW_TEST_ENV", "GIVEN=yes").env("NOT_GIVEN", "no");
     let mut job = Job::join_with(command);
-    job.spawn("a", Wish::default());
+    job.spawn("a", SpawnOptions::default());
     let variable = |name: &str| Order::Variable("a".into(), name.into());
     assert!(matches!(job.reply(variable("GIVEN")), super::job::Reply::Text(Some(yes)) if yes == "yes"));
     for name in ["NOT_GIVEN", "ROADSHOW_TOKEN", "ROADSHOW_ADDRESS"] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roadshow::config::{HEAD_RPC_TIMEOUT, JOB_LEASE, NODE_LEASE};
 use rustix::process::Signal;
 
-use super::job::{Job, Order, Pending, Wish};
+use super::job::{Job, Order, Pending, SpawnOptions};
 use super::proc::{self, wait_for, wait_within};
 use super::site::{TestCluster, json};
 
@@ -27,9 +27,9 @@ fn job_survives_a_kill_and_restart_of_the_head() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let (one, other) = (site.nodes[0].clone(), site.nodes[1].clone());
-    job.spawn("one", Wish { on: Some(one.id.clone()), ..Wish::named("one") });
-    let kept = Wish { detached: true, namespace: Some("kept".into()), ..Wish::on(&other) };
-    job.spawn("other", Wish { name: Some("other".into()), ..kept.clone() });
+    job.spawn("one", SpawnOptions { on: Some(one.id.clone()), ..SpawnOptions::named("one") });
+    let kept = SpawnOptions { detached: true, namespace: Some("kept".into()), ..SpawnOptions::on(&other) };
+    job.spawn("other", SpawnOptions { name: Some("other".into()), ..kept.clone() });
     assert_eq!((job.add("one", 1), job.add("other", 2)), (1, 2));
     let pids = (job.pid_of("one"), job.pid_of("other"));
 
@@ -38,7 +38,7 @@ fn job_survives_a_kill_and_restart_of_the_head() {
     // Calls between existing actors do not need the head.
     assert_eq!((job.add("one", 10), job.add("other", 20)), (11, 22));
     let spawned_meanwhile = job.begin(Order::Spawn("meanwhile".into(), Box::default()));
-    let again = site.head_again();
+    let again = site.restart_head();
     assert_eq!(again["address"], site.address);
     assert_eq!(one.agent(), agent);
 
@@ -50,17 +50,17 @@ fn job_survives_a_kill_and_restart_of_the_head() {
     assert_eq!(job.add("meanwhile", 1), 1);
     // A new program finds at least the head's own node, for which the restart waits.
     let mut early = Job::join(&site);
-    early.spawn("early", Wish::default());
+    early.spawn("early", SpawnOptions::default());
     early.finish();
     wait_for("both nodes are back", || {
         site.list("nodes").iter().all(|node| node["state"] == "ALIVE").then_some(())
     });
     for name in ["a", "b", "c", "d"] {
-        job.spawn(name, Wish::default());
+        job.spawn(name, SpawnOptions::default());
         assert_eq!(job.add(name, 7), 7);
     }
     // Names are still taken.
-    let taken = job.fails(Order::Spawn("again".into(), Box::new(Wish::named("one"))));
+    let taken = job.fails(Order::Spawn("again".into(), Box::new(SpawnOptions::named("one"))));
     assert!(taken.contains("one"), "{taken}");
     job.does(Order::Find("found".into(), "one".into(), None));
     assert_eq!(job.add("found", 0), 111);
@@ -78,9 +78,9 @@ fn job_survives_a_kill_and_restart_of_the_head() {
 fn members_rejoin_a_restarted_head_with_their_certificates() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
-    job.spawn("one", Wish::default());
+    job.spawn("one", SpawnOptions::default());
     proc::kill(site.nodes[0].head());
-    let mut again = site.head_again_command();
+    let mut again = site.restart_head_command();
     again.env("ROADSHOW_LOG", "roadshow=info");
     json(again);
     let back = wait_for("both nodes and the driver are back", || {
@@ -92,7 +92,7 @@ fn members_rejoin_a_restarted_head_with_their_certificates() {
         site.list("nodes").iter().all(|node| node["state"] == "ALIVE").then_some(())
     });
     // Only a new program needs a new certificate.
-    job.spawn("other", Wish::default());
+    job.spawn("other", SpawnOptions::default());
     assert_eq!((job.add("one", 1), job.add("other", 2)), (1, 2));
     Job::join(&site).finish();
     let log = fs::read_to_string(site.nodes[0].session.join("logs/head.log")).unwrap();
@@ -105,8 +105,8 @@ fn workers_of_a_killed_agent_end_and_callers_get_the_cause() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut job = Job::join(&site);
-    job.spawn("doomed", Wish { on: Some(node.id.clone()), ..Wish::named("doomed") });
-    job.spawn("spared", Wish::on(&site.nodes[0]));
+    job.spawn("doomed", SpawnOptions { on: Some(node.id.clone()), ..SpawnOptions::named("doomed") });
+    job.spawn("spared", SpawnOptions::on(&site.nodes[0]));
     let worker = job.pid_of("doomed");
     let pending = begin_never(&mut job, "doomed");
     proc::kill(node.agent());
@@ -126,9 +126,9 @@ fn workers_of_a_killed_agent_end_and_callers_get_the_cause() {
     assert!(row["cause"].is_string(), "{row}");
     assert_eq!(site.row("actors", "name", "doomed")["state"], "DEAD");
     // The name is free, and new work is placed on the remaining node.
-    job.spawn("new", Wish::named("doomed"));
+    job.spawn("new", SpawnOptions::named("doomed"));
     for name in ["a", "b"] {
-        job.spawn(name, Wish::default());
+        job.spawn(name, SpawnOptions::default());
         assert_eq!(site.node_of(job.pid_of(name)), site.nodes[0].id);
     }
     job.numbers(Order::Tasks(8));
@@ -139,8 +139,8 @@ fn workers_of_a_killed_agent_end_and_callers_get_the_cause() {
 fn cause_of_a_killed_worker_names_the_signal() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
-    job.spawn("doomed", Wish { on: Some(site.nodes[1].id.clone()), ..Wish::named("doomed") });
-    job.spawn("spared", Wish::on(&site.nodes[0]));
+    job.spawn("doomed", SpawnOptions { on: Some(site.nodes[1].id.clone()), ..SpawnOptions::named("doomed") });
+    job.spawn("spared", SpawnOptions::on(&site.nodes[0]));
     let pending = begin_never(&mut job, "doomed");
     let pid = job.pid_of("doomed");
     proc::kill(pid.try_into().unwrap());
@@ -159,7 +159,7 @@ fn cause_of_a_killed_worker_names_the_signal() {
     }
     assert_eq!(job.add("spared", 1), 1);
     // The agent has started another worker.
-    job.spawn("new", Wish::on(&site.nodes[1]));
+    job.spawn("new", SpawnOptions::on(&site.nodes[1]));
     assert_eq!(site.node_of(job.pid_of("new")), site.nodes[1].id);
     job.finish();
 }
@@ -170,7 +170,7 @@ fn job_of_a_killed_driver_fails_and_its_workers_end() {
     let mut job = Job::join(&site);
     let workers = job.numbers(Order::Workers);
     assert_eq!(workers.len(), 2);
-    job.spawn("kept", Wish { detached: true, ..Wish::named("kept") });
+    job.spawn("kept", SpawnOptions { detached: true, ..SpawnOptions::named("kept") });
     let kept = job.pid_of("kept");
     job.kill();
     wait_within(JOB_LEASE + SLACK, "its workers end", || {
@@ -182,7 +182,7 @@ fn job_of_a_killed_driver_fails_and_its_workers_end() {
     println!("the job: {}", row["message"]);
     assert!(proc::runs(kept.try_into().unwrap()), "the detached actor has ended");
     let mut next = Job::join(&site);
-    next.spawn("a", Wish::default());
+    next.spawn("a", SpawnOptions::default());
     assert_eq!(next.add("a", 1), 1);
     next.finish();
 }
@@ -232,7 +232,7 @@ fn suspended_worker_is_shown_until_it_continues_and_its_tasks_are_counted() {
     is_shown("SUSPENDED", 1);
     // A restarted head learns both from the reports of the agent.
     proc::kill(site.nodes[0].head());
-    site.head_again();
+    site.restart_head();
     is_shown("SUSPENDED", 1);
     assert_eq!(finished(), counted);
     proc::signal(pid, Signal::CONT);
@@ -248,7 +248,7 @@ fn suspended_worker_is_shown_until_it_continues_and_its_tasks_are_counted() {
 fn agent_that_was_suspended_gets_the_commands_it_missed() {
     let site = TestCluster::pair();
     let (node, mut job) = (site.nodes[1].clone(), Job::join(&site));
-    job.spawn("kept", Wish { detached: true, name: Some("kept".into()), ..Wish::on(&node) });
+    job.spawn("kept", SpawnOptions { detached: true, name: Some("kept".into()), ..SpawnOptions::on(&node) });
     let pid = job.pid_of("kept").try_into().unwrap();
     proc::signal(node.agent(), Signal::STOP);
     let killed = site.roadshow(&["kill", "kept"]).spawn();

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
 use super::cast::Friend;
-use super::job::{Job, Order, Wish, counted, program, run};
+use super::job::{Job, Order, SpawnOptions, counted, program, run};
 use super::netns::{Capture, Network, listening_ports};
 use super::proc::wait_for;
 use super::site::{TestCluster, skipped};
@@ -64,7 +64,7 @@ fn program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
     // From here on, to leave out the executable: it was transferred before, and would be slow to search.
     let working = network.capture();
     for node in &site.nodes {
-        job.spawn(&node.id, Wish::on(node));
+        job.spawn(&node.id, SpawnOptions::on(node));
         let take = Order::Take(node.id.clone(), message.clone());
         assert_eq!(job.number(take), message.len() as u64);
         let port = node.address.rsplit_once(':').unwrap().1.parse().unwrap();
@@ -104,9 +104,9 @@ fn job_keeps_running_while_all_of_its_certificates_are_renewed() {
     let mut site = TestCluster::head_under(under, &network.address(0), &["--num-cpus=1"]);
     site.join_under(&network.under(1), &network.address(1), &["--num-cpus=1"]);
     let mut job = Job::join_with(program(&site, "obey"));
-    let far = Wish { namespace: Some("far".to_owned()), ..Wish::named("far") };
-    job.spawn("far", Wish { on: Some(site.nodes[1].id.clone()), ..far });
-    job.spawn("near", Wish::on(&site.nodes[0]));
+    let far = SpawnOptions { namespace: Some("far".to_owned()), ..SpawnOptions::named("far") };
+    job.spawn("far", SpawnOptions { on: Some(site.nodes[1].id.clone()), ..far });
+    job.spawn("near", SpawnOptions::on(&site.nodes[0]));
     let friend = |what| Order::Friend("near".to_owned(), what);
     job.number(friend(Friend::Find("far".to_owned(), "far".to_owned())));
     let never = job.begin(Order::Never("far".to_owned()));
@@ -121,7 +121,7 @@ fn job_keeps_running_while_all_of_its_certificates_are_renewed() {
     println!("{sum} calls in {:?}", begun.elapsed());
     assert!(job.look(&never).is_none(), "a call that has no answer has one");
     assert!(site.list("nodes").iter().all(|node| node["state"] == "ALIVE"), "{:#?}", site.list("nodes"));
-    job.spawn("new", Wish::on(&site.nodes[1]));
+    job.spawn("new", SpawnOptions::on(&site.nodes[1]));
     assert_eq!(job.add("new", 1), 1);
     job.finish();
 }

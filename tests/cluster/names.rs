@@ -1,6 +1,6 @@
 //! Named actors, and detached actors that outlive their job.
 
-use super::job::{Job, Order, Wish};
+use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused};
 
@@ -8,8 +8,8 @@ fn find(name: &str, actor: &str, namespace: Option<&str>) -> Order {
     Order::Find(name.to_owned(), actor.to_owned(), namespace.map(str::to_owned))
 }
 
-fn spawn(wish: Wish) -> Order {
-    Order::Spawn("another".to_owned(), Box::new(wish))
+fn spawn(options: SpawnOptions) -> Order {
+    Order::Spawn("another".to_owned(), Box::new(options))
 }
 
 #[test]
@@ -17,21 +17,21 @@ fn name_has_one_owner_in_its_namespace() {
     let site = TestCluster::pair();
     let mut jobs = [Job::join(&site), Job::join(&site)];
     let [one, other] = &mut jobs;
-    one.spawn("first", Wish::named("index"));
+    one.spawn("first", SpawnOptions::named("index"));
     one.add("first", 5);
     one.does(find("found", "index", None));
     assert_eq!(one.add("found", 1), 6);
     // Without a namespace, names belong to a job.
     let unknown = other.fails(find("found", "index", None));
     assert!(unknown.contains("index"), "{unknown}");
-    other.spawn("first", Wish::named("index"));
+    other.spawn("first", SpawnOptions::named("index"));
 
-    let taken = one.fails(spawn(Wish::named("index")));
+    let taken = one.fails(spawn(SpawnOptions::named("index")));
     assert!(taken.contains("index") && taken.contains("taken"), "{taken}");
-    one.spawn("same", Wish { get_if_exists: true, start: 100, ..Wish::named("index") });
+    one.spawn("same", SpawnOptions { get_if_exists: true, start: 100, ..SpawnOptions::named("index") });
     assert_eq!(one.add("same", 0), 6);
 
-    let shared = Wish { namespace: Some("shared".to_owned()), ..Wish::named("index") };
+    let shared = SpawnOptions { namespace: Some("shared".to_owned()), ..SpawnOptions::named("index") };
     one.spawn("shared", shared.clone());
     one.add("shared", 9);
     other.does(find("shared", "index", Some("shared")));
@@ -48,10 +48,14 @@ fn name_has_one_owner_in_its_namespace() {
 fn detached_actor_outlives_its_job_and_is_found_by_the_next_one() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
-    let detached =
-        Wish { detached: true, namespace: Some("kept".to_owned()), start: 1, ..Wish::named("index") };
+    let detached = SpawnOptions {
+        detached: true,
+        namespace: Some("kept".to_owned()),
+        start: 1,
+        ..SpawnOptions::named("index")
+    };
     job.spawn("kept", detached);
-    job.spawn("own", Wish { namespace: Some("kept".to_owned()), ..Wish::named("own") });
+    job.spawn("own", SpawnOptions { namespace: Some("kept".to_owned()), ..SpawnOptions::named("own") });
     assert_eq!(job.add("kept", 1), 2);
     let (kept, own) = (job.pid_of("kept"), job.pid_of("own"));
     assert_ne!(kept, own, "a detached actor has a process of its own");
@@ -79,8 +83,8 @@ fn detached_actor_outlives_its_job_and_is_found_by_the_next_one() {
 fn killed_actor_ends_and_other_actors_of_its_worker_keep_running() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
-    job.spawn("doomed", Wish::named("doomed"));
-    job.spawn("spared", Wish::default());
+    job.spawn("doomed", SpawnOptions::named("doomed"));
+    job.spawn("spared", SpawnOptions::default());
     let pending = job.begin(Order::Never("doomed".to_owned()));
     assert_eq!(job.pid_of("doomed"), job.pid_of("spared"));
     let killed = output(site.roadshow(&["kill", "doomed"]));

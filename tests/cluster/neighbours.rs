@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use roadshow::config::NODE_LEASE;
 
 use super::cast::Friend;
-use super::job::{Job, Order, Wish};
+use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
 use super::site::{Node, TestCluster};
 
@@ -25,11 +25,12 @@ const KEPT: &str = "kept";
 impl Neighbours {
     fn on(site: TestCluster, node: &Node) -> Self {
         let mut owner = Job::join(&site);
-        let wish = Wish { detached: true, namespace: Some(KEPT.to_owned()), ..Wish::on(node) };
-        owner.spawn(KEPT, Wish { name: Some(KEPT.to_owned()), ..wish });
+        let options =
+            SpawnOptions { detached: true, namespace: Some(KEPT.to_owned()), ..SpawnOptions::on(node) };
+        owner.spawn(KEPT, SpawnOptions { name: Some(KEPT.to_owned()), ..options });
         let mut other = Job::join(&site);
         other.does(Order::Find(KEPT.to_owned(), KEPT.to_owned(), Some(KEPT.to_owned())));
-        other.spawn("finder", Wish::on(&site.nodes[0]));
+        other.spawn("finder", SpawnOptions::on(&site.nodes[0]));
         assert_eq!(other.number(friend(Friend::Find(KEPT.to_owned(), KEPT.to_owned()))), 0);
         assert_eq!((other.add(KEPT, 1), other.number(friend(Friend::Add(1)))), (1, 2));
         let pid = owner.pid_of(KEPT).try_into().unwrap();
@@ -104,7 +105,7 @@ fn calls_fail_after_the_head_restarts_if_the_worker_ended_meanwhile() {
     let kill = |site: &TestCluster| {
         proc::kill(site.nodes[0].head());
         proc::kill(pid);
-        site.head_again();
+        site.restart_head();
     };
     all.hear_of(kill, NODE_LEASE + SOON, "its worker ended");
     all.finish();

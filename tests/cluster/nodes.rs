@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::job::{Job, Order, Wish, counted, program, run};
+use super::job::{Job, Order, SpawnOptions, counted, program, run};
 use super::proc;
 use super::site::{TestCluster, text};
 
@@ -43,7 +43,7 @@ fn concurrent_jobs_share_no_process() {
     let mut jobs = [Job::join(&site), Job::join(&site)];
     let pids = jobs.each_mut().map(|job| {
         for name in ["a", "b", "c", "d"] {
-            job.spawn(name, Wish::default());
+            job.spawn(name, SpawnOptions::default());
         }
         let of_actors = ["a", "b", "c", "d"].map(|name| job.pid_of(name));
         let of_tasks = job.numbers(Order::Tasks(8));
@@ -65,7 +65,7 @@ fn node_that_joins_later_takes_part_in_running_jobs() {
     let mut job = Job::join(&site);
     let node = site.join(&["--num-cpus=1"]);
     // The spawn waits for the first worker of the node.
-    job.spawn("there", Wish::on(&node));
+    job.spawn("there", SpawnOptions::on(&node));
     let pid = job.pid_of("there");
     assert_eq!(site.node_of(pid), node.id);
     job.finish();
@@ -93,9 +93,9 @@ fn cluster_stops_quickly_whatever_its_programs_do() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     for node in &site.nodes {
-        job.spawn(&node.id, Wish::on(node));
+        job.spawn(&node.id, SpawnOptions::on(node));
     }
-    job.spawn("kept", Wish { detached: true, ..Wish::default() });
+    job.spawn("kept", SpawnOptions { detached: true, ..SpawnOptions::default() });
     let open = job.begin(Order::Never("kept".to_owned()));
     let stop = stopped(&site);
     println!("stopped with a running job in {stop:?}");
@@ -107,7 +107,7 @@ fn cluster_stops_quickly_whatever_its_programs_do() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     for node in &site.nodes {
-        job.spawn(&node.id, Wish::on(node));
+        job.spawn(&node.id, SpawnOptions::on(node));
     }
     job.kill();
     let stop = stopped(&site);

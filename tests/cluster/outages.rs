@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::job::{Job, Order, Wish, program_under};
+use super::job::{Job, Order, SpawnOptions, program_under};
 use super::netns::Network;
 use super::proc::wait_for;
 use super::site::TestCluster;
@@ -31,7 +31,7 @@ fn outage_shorter_than_a_lease_costs_a_node_and_a_driver_nothing() {
     let mut site = TestCluster::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
     let far = site.join_under(&network.under(1), &network.address(1), &["--num-cpus=1"]);
     let mut job = Job::join_with(program_under(&site, &network.under(2), "obey"));
-    job.spawn("far", Wish::on(&far));
+    job.spawn("far", SpawnOptions::on(&far));
     let mut sum = 0;
     let worker = job.pid_of("far");
     for &seconds in outages() {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::job::{Job, Order, Wish};
+use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused};
 
-fn spawn(name: &str, wish: Wish) -> Order {
-    Order::Spawn(name.to_owned(), Box::new(wish))
+fn spawn(name: &str, options: SpawnOptions) -> Order {
+    Order::Spawn(name.to_owned(), Box::new(options))
 }
 
 #[test]
@@ -15,9 +15,12 @@ fn actor_without_capacity_waits_with_a_reason_until_some_is_free() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     site.join(&["--num-cpus=1", "--resources={\"gpu\": 1}"]);
     let mut job = Job::join(&site);
-    job.spawn("holder", Wish::with("gpu", 1.0));
+    job.spawn("holder", SpawnOptions::with("gpu", 1.0));
     assert_eq!(job.pid_of("holder"), job.pid_of("holder"));
-    let waits = job.begin(spawn("waits", Wish { name: Some("waits".to_owned()), ..Wish::with("gpu", 0.5) }));
+    let waits = job.begin(spawn(
+        "waits",
+        SpawnOptions { name: Some("waits".to_owned()), ..SpawnOptions::with("gpu", 0.5) },
+    ));
     let row = wait_for("it waits with a reason", || {
         let rows = site.list("actors");
         rows.into_iter().find(|row| row["name"] == "waits" && row["cause"].is_string())
@@ -47,13 +50,17 @@ fn infeasible_actor_fails_immediately_and_the_error_lists_the_capacity() {
     let mut site = TestCluster::head(&["--num-cpus=1"]);
     site.join(&["--num-cpus=2", "--resources={\"gpu\": 1}", "--labels=zone=a"]);
     let mut job = Job::join(&site);
-    let error = job.fails(spawn("a", Wish::with("gpu", 2.0)));
+    let error = job.fails(spawn("a", SpawnOptions::with("gpu", 2.0)));
     assert!(error.contains("gpu 2") && error.contains("gpu 1") && error.contains("cpu 2"), "{error}");
-    let error = job.fails(spawn("a", Wish::with("tpu", 1.0)));
+    let error = job.fails(spawn("a", SpawnOptions::with("tpu", 1.0)));
     assert!(error.contains("no node has any tpu"), "{error}");
-    let error = job.fails(spawn("a", Wish { label: Some(("zone".into(), "b".into())), ..Wish::default() }));
+    let error = job.fails(spawn(
+        "a",
+        SpawnOptions { label: Some(("zone".into(), "b".into())), ..SpawnOptions::default() },
+    ));
     assert!(error.contains("zone=b"), "{error}");
-    let error = job.fails(spawn("a", Wish { on: Some("00000000000000aa".into()), ..Wish::default() }));
+    let error = job
+        .fails(spawn("a", SpawnOptions { on: Some("00000000000000aa".into()), ..SpawnOptions::default() }));
     assert!(error.contains("00000000000000aa"), "{error}");
     job.finish();
 }
@@ -65,8 +72,11 @@ fn actor_is_placed_on_the_requested_node_or_label() {
     let mut job = Job::join(&site);
     for (node, zone) in [(0, "a"), (1, "b"), (1, "b"), (0, "a")] {
         let node = &site.nodes[node];
-        job.spawn("on", Wish::on(node));
-        job.spawn("labelled", Wish { label: Some(("zone".into(), zone.into())), ..Wish::default() });
+        job.spawn("on", SpawnOptions::on(node));
+        job.spawn(
+            "labelled",
+            SpawnOptions { label: Some(("zone".into(), zone.into())), ..SpawnOptions::default() },
+        );
         for actor in ["on", "labelled"] {
             assert_eq!(site.node_of(job.pid_of(actor)), node.id, "{actor}");
         }
@@ -82,7 +92,7 @@ fn actors_are_spread_over_the_nodes_unless_packed() {
     let nodes = |job: &mut Job, pack: bool| {
         let names: Vec<_> = (0..4).map(|n| format!("{pack}{n}")).collect();
         for name in &names {
-            job.spawn(name, Wish { pack, ..Wish::with("cpu", 1.0) });
+            job.spawn(name, SpawnOptions { pack, ..SpawnOptions::with("cpu", 1.0) });
         }
         let nodes: Vec<_> = names.iter().map(|name| site.node_of(job.pid_of(name))).collect();
         for name in names {
@@ -107,16 +117,16 @@ fn draining_node_gets_no_new_work_and_ends_with_its_jobs() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut job = Job::join(&site);
-    job.spawn("stays", Wish::on(&node));
+    job.spawn("stays", SpawnOptions::on(&node));
     let drained = output(site.roadshow(&["drain", &node.id]));
     assert!(drained.status.success(), "{drained:?}");
     assert_eq!(site.row("nodes", "node_id", node.id.clone())["state"], "DRAINING");
     for name in ["a", "b", "c"] {
-        job.spawn(name, Wish::default());
+        job.spawn(name, SpawnOptions::default());
         assert_eq!(site.node_of(job.pid_of(name)), site.nodes[0].id);
     }
     assert_eq!(job.add("stays", 1), 1);
-    let error = job.fails(spawn("no", Wish::on(&node)));
+    let error = job.fails(spawn("no", SpawnOptions::on(&node)));
     assert!(error.contains(&node.id), "{error}");
     job.finish();
     proc::ended(node.agent());
@@ -134,13 +144,13 @@ fn draining_node_gets_no_new_work_and_ends_with_its_jobs() {
 fn reservations_of_cancelled_spawns_are_released() {
     let site = TestCluster::head(&["--num-cpus=1", "--resources", r#"{"thing": 400}"#]);
     let mut job = Job::join(&site);
-    job.does(Order::GiveUp(200, Box::new(Wish::with("thing", 1.0))));
+    job.does(Order::GiveUp(200, Box::new(SpawnOptions::with("thing", 1.0))));
     let nothing_is_allocated = || {
         let node = &site.list("nodes")[0];
         (node["available"] == node["resources"]).then_some(())
     };
     wait_for("no resource stays allocated", nothing_is_allocated);
-    job.spawn("all", Wish::with("thing", 400.0));
+    job.spawn("all", SpawnOptions::with("thing", 400.0));
     assert_eq!(job.add("all", 1), 1);
     job.finish();
 }

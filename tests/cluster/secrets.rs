@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::job::{Job, Order, Wish};
+use super::job::{Job, Order, SpawnOptions};
 use super::proc;
 use super::site::{TestCluster, output, text};
 
@@ -26,8 +26,8 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 fn secrets_are_only_in_private_files_and_not_in_arguments_environments_or_logs() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
-    job.spawn("a", Wish::default());
-    job.spawn("kept", Wish { detached: true, ..Wish::default() });
+    job.spawn("a", SpawnOptions::default());
+    job.spawn("kept", SpawnOptions { detached: true, ..SpawnOptions::default() });
     job.does(Order::Print("a".into(), "a line".into(), 3));
     // A rejected token makes the daemons log something.
     let mut wrong = site.roadshow(&["list", "nodes"]);

@@ -195,11 +195,11 @@ impl TestCluster {
 
     /// Restarts a killed head.
     #[track_caller]
-    pub(super) fn head_again(&self) -> Value {
-        json(self.head_again_command())
+    pub(super) fn restart_head(&self) -> Value {
+        json(self.restart_head_command())
     }
 
-    pub(super) fn head_again_command(&self) -> Command {
+    pub(super) fn restart_head_command(&self) -> Command {
         let (state, under) = (self.state(), self.nodes[0].under.clone());
         let mut command = self.roadshow_under(
             &under,

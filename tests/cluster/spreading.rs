@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::job::{Job, Order, Wish, program};
+use super::job::{Job, Order, SpawnOptions, program};
 use super::netns::Network;
 use super::proc::{self, wait_for};
 use super::site::{Node, TestCluster, output, skipped, text};
@@ -94,7 +94,7 @@ fn nodes_fetch_a_program_from_each_other_and_its_driver_sends_two_copies() {
     // A later node gets its copy from another node as well.
     let later = site.join(&["--num-cpus=1"]);
     assert_eq!(tally(&first, 5), Tally { sent: 2, fetched: 3, sent_bytes: 2 * size(), had: 0 });
-    first.spawn("there", Wish::on(&later));
+    first.spawn("there", SpawnOptions::on(&later));
     assert_eq!(first.add("there", 1), 1);
     first.finish();
     site.nodes.iter().for_each(is_complete);
@@ -152,7 +152,7 @@ fn damaged_copy_of_a_program_is_not_accepted_from_a_node() {
     assert_eq!((had, sent, fetched), (1, 1, 0), "{}", job.errors());
     assert!(job.errors().contains("does not have the digest"), "{}", job.errors());
     is_complete(&node);
-    job.spawn("there", Wish::on(&node));
+    job.spawn("there", SpawnOptions::on(&node));
     assert_eq!(job.add("there", 1), 1);
     job.finish();
 }
@@ -170,7 +170,7 @@ fn gets_the_program_although(end: impl Fn(u32), go_on: impl Fn(u32)) {
     assert!(job.errors().contains("the executable was not fetched from a node"), "{}", job.errors());
     go_on(agent);
     is_complete(&node);
-    job.spawn("there", Wish::on(&node));
+    job.spawn("there", SpawnOptions::on(&node));
     assert_eq!(job.add("there", 1), 1);
     job.finish();
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::cast::{Attempt, Itself};
-use super::job::{ARGUMENTS, ATTEMPTS, Job, Order, ROLE, Reply, Wish, counted, program, said};
+use super::job::{ARGUMENTS, ATTEMPTS, Job, Order, ROLE, Reply, SpawnOptions, counted, program, said};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
@@ -160,7 +160,7 @@ fn itself(site: &TestCluster, job: &mut Job, id: &str) -> u32 {
 /// Starts a job that creates files and prints; returns it with its id and a worker's process id.
 fn job_with_files(site: &TestCluster) -> (Job, String, u64) {
     let mut job = Job::join(site);
-    job.spawn("a", Wish::default());
+    job.spawn("a", SpawnOptions::default());
     job.does(Order::LeaveFiles);
     job.does(Order::Print("a".into(), "a line of it".into(), 2));
     let worker = job.pid_of("a");
@@ -216,7 +216,7 @@ fn uid_is_reused_only_when_nothing_of_the_last_job_is_left_that_it_could_access(
         (one.numbers(Order::StartSleeps), site.nodes[0].session.join("jobs").join(&one_id));
     one.finish();
     let mut next = Job::join(&site);
-    next.spawn("a", Wish::default());
+    next.spawn("a", SpawnOptions::default());
     for pid in sleeps {
         assert!(!proc::runs(pid.try_into().unwrap()), "{pid} runs while another job has its uid");
     }
@@ -297,7 +297,7 @@ fn submitted_program_without_a_token_survives_a_head_restart_and_ends_when_stopp
             said.iter().find_map(|line| line.strip_prefix("it stays, with ")?.parse::<u64>().ok())
         });
         proc::kill(site.nodes[0].head());
-        site.head_again();
+        site.restart_head();
         // A driver that does not rejoin loses its workers with its lease: wait for two leases.
         let (begun, lease) = (Instant::now(), 2 * JOB_LEASE);
         let driver = wait_for("the driver has come back", || {

@@ -67,12 +67,12 @@ pub(crate) async fn agent() -> ExitCode {
 
 /// Locks the session against programs that remove old temporary files, while this process runs.
 fn keep_from_cleaners(session_dir: &Path) -> Vec<File> {
-    let home = SessionRoot::of_this_user().lock_shared().ok();
+    let root = SessionRoot::of_this_user().lock_shared().ok();
     let session = lock_shared(session_dir);
     let session = session.inspect_err(|error| {
         eprintln!("warning: {} cannot be locked, and may be cleaned up: {error}", session_dir.display());
     });
-    home.into_iter().chain(session).collect()
+    root.into_iter().chain(session).collect()
 }
 
 /// Detaches from the terminal and reads the options from standard input.

@@ -24,25 +24,25 @@ use output::Output;
 /// Roadshow program runs on the whole cluster when ROADSHOW_ADDRESS names its head.
 #[derive(Debug, Parser)]
 #[command(name = "roadshow", version, arg_required_else_help = true, after_long_help = exit::HELP)]
-struct Arguments {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Start(Box<commands::start::Arguments>),
-    Stop(commands::stop::Arguments),
-    Status(commands::status::Arguments),
-    List(commands::list::Arguments),
-    Get(commands::get::Arguments),
-    Summary(commands::summary::Arguments),
-    Logs(commands::logs::Arguments),
-    Job(commands::job::Arguments),
-    Kill(commands::kill::Arguments),
-    Drain(commands::drain::Arguments),
-    HealthCheck(commands::health_check::Arguments),
-    Microbenchmark(commands::microbenchmark::Arguments),
+    Start(Box<commands::start::StartArgs>),
+    Stop(commands::stop::StopArgs),
+    Status(commands::status::StatusArgs),
+    List(commands::list::ListArgs),
+    Get(commands::get::GetArgs),
+    Summary(commands::summary::SummaryArgs),
+    Logs(commands::logs::LogsArgs),
+    Job(commands::job::JobArgs),
+    Kill(commands::kill::KillArgs),
+    Drain(commands::drain::DrainArgs),
+    HealthCheck(commands::health_check::HealthCheckArgs),
+    Microbenchmark(commands::microbenchmark::MicrobenchmarkArgs),
     /// Baseline process for the benchmark: an actix system and two arbiters, until its standard input closes.
     #[command(hide = true)]
     Bare,
@@ -56,9 +56,9 @@ enum Command {
 
 #[roadshow::main]
 async fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Cli::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return cli::clap_error::end(&error, &Arguments::command()),
+        Err(error) => return cli::clap_error::end(&error, &Cli::command()),
     };
     match arguments.command {
         Command::InternalHead => daemon::head().await,
@@ -74,24 +74,32 @@ async fn run(command: Command) -> CliResult<()> {
         Command::Start(arguments) => commands::start::run(&arguments, output).await,
         Command::Stop(arguments) => commands::stop::run(&arguments, output),
         Command::Status(arguments) => {
-            commands::status::run(&arguments, &arguments.reach.target()?, output).await
+            commands::status::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::List(arguments) => {
             arguments.check()?;
-            commands::list::run(&arguments, &arguments.reach.target()?, output).await
+            commands::list::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
-        Command::Get(arguments) => commands::get::run(&arguments, &arguments.reach.target()?, output).await,
+        Command::Get(arguments) => {
+            commands::get::run(&arguments, &arguments.cluster_args.target()?, output).await
+        }
         Command::Summary(arguments) => {
-            commands::summary::run(&arguments, &arguments.reach.target()?, output).await
+            commands::summary::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
-        Command::Logs(arguments) => commands::logs::run(&arguments, &arguments.reach.target()?, output).await,
-        Command::Job(arguments) => commands::job::run(&arguments, &arguments.reach().target()?, output).await,
-        Command::Kill(arguments) => commands::kill::run(&arguments, &arguments.reach.target()?, output).await,
+        Command::Logs(arguments) => {
+            commands::logs::run(&arguments, &arguments.cluster_args.target()?, output).await
+        }
+        Command::Job(arguments) => {
+            commands::job::run(&arguments, &arguments.cluster_args().target()?, output).await
+        }
+        Command::Kill(arguments) => {
+            commands::kill::run(&arguments, &arguments.cluster_args.target()?, output).await
+        }
         Command::Drain(arguments) => {
-            commands::drain::run(&arguments, &arguments.reach.target()?, output).await
+            commands::drain::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::HealthCheck(arguments) => {
-            commands::health_check::run(&arguments, &arguments.reach.target()?, output).await
+            commands::health_check::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::Microbenchmark(arguments) => Ok(commands::microbenchmark::run(&arguments).await?),
         Command::Bare => Ok(commands::microbenchmark::baseline()?),

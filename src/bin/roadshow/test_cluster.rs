@@ -19,7 +19,7 @@ use crate::cli::cluster_args::AdminConnector;
 use crate::cli::values::significant;
 use crate::error::CliResult;
 use crate::output::Output;
-use crate::output::rows::Row;
+use crate::output::rows::TableRow;
 
 fn list<T: DeserializeOwned>(value: Value) -> Vec<T> {
     serde_json::from_value(value).unwrap()
@@ -100,7 +100,7 @@ pub(crate) fn functions() -> Vec<TaskCount> {
 }
 
 /// Page of a list, filtered and paged as the head does it. A cursor is the number of rows before it.
-fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
+fn page<T: TableRow>(all: Vec<T>, query: &Query) -> Page<T> {
     let passes = |row: &T| {
         let row = serde_json::to_value(row).unwrap();
         query.filters.iter().all(|filter| {
@@ -113,7 +113,7 @@ fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
     // The order of the head's lists: entities that have not ended first, then the newest first.
     let mut rows: Vec<T> = all.into_iter().filter(passes).collect();
     rows.reverse();
-    rows.sort_by_key(Row::has_ended);
+    rows.sort_by_key(TableRow::has_ended);
     let before: usize = query.after.as_ref().map_or(0, |after| after.parse().unwrap());
     let mut rows = rows.split_off(before.min(rows.len()));
     let more = rows.len().saturating_sub(query.limit);
@@ -122,7 +122,7 @@ fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
     Page { rows, next, more: query.count.then_some(more as u64) }
 }
 
-pub(crate) fn waiting() -> Vec<PendingActor> {
+pub(crate) fn pending_actors() -> Vec<PendingActor> {
     list(json!([{"actor_id": ActorKey(3), "class": "app::Big", "job_id": JobId(1),
         "reason": "it needs gpu 1, of which no node has any left"}]))
 }
@@ -133,10 +133,10 @@ pub(crate) fn alert(with: &str, text: &str) -> Alert {
 
 /// Fake cluster that records every request.
 #[derive(Clone)]
-pub(crate) struct Cluster(Arc<Mutex<State>>);
+pub(crate) struct FakeCluster(Arc<Mutex<FakeClusterState>>);
 
-pub(crate) struct State {
-    pub(crate) asked: Vec<(AdminEndpoint, SocketAddr, AdminRequest)>,
+pub(crate) struct FakeClusterState {
+    pub(crate) recorded: Vec<(AdminEndpoint, SocketAddr, AdminRequest)>,
     /// Successive replies to job lists; the last one repeats.
     pub(crate) jobs: VecDeque<Vec<JobInfo>>,
     pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
@@ -146,47 +146,49 @@ pub(crate) struct State {
     /// Reply to every request that changes something.
     pub(crate) done: AdminReply,
     /// Makes actors ignore a graceful kill, as one with a long computation does.
-    pub(crate) computes: bool,
+    pub(crate) actors_are_busy: bool,
     /// Keeps the constructor of the live actor running.
-    pub(crate) constructs: bool,
+    pub(crate) actors_are_constructing: bool,
     killed: Vec<ActorKey>,
 }
 
-impl State {
+impl FakeClusterState {
     fn actors(&self) -> Vec<ActorInfo> {
         let mut actors = actors();
         for actor in actors.iter_mut().filter(|actor| self.killed.contains(&actor.actor_id)) {
             actor.state = ActorState::Dead;
         }
-        for actor in actors.iter_mut().filter(|actor| self.constructs && actor.state == ActorState::Alive) {
+        for actor in
+            actors.iter_mut().filter(|actor| self.actors_are_constructing && actor.state == ActorState::Alive)
+        {
             actor.state = ActorState::PendingCreation;
         }
         actors
     }
 }
 
-impl Cluster {
+impl FakeCluster {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            asked: Vec::new(),
+        Self(Arc::new(Mutex::new(FakeClusterState {
+            recorded: Vec::new(),
             jobs: VecDeque::from([jobs()]),
             logs: Vec::new(),
             stored: 0,
             alerts: vec![alert("WORKER_STARTS", "job 00000002: its workers crash")],
             done: AdminReply::Done,
-            computes: false,
-            constructs: false,
+            actors_are_busy: false,
+            actors_are_constructing: false,
             killed: Vec::new(),
         })))
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, FakeClusterState> {
         self.0.lock().unwrap()
     }
 
     /// Recorded requests, without their destination.
-    pub(crate) fn asked(&self) -> Vec<AdminRequest> {
-        self.state().asked.iter().map(|(_, _, request)| request.clone()).collect()
+    pub(crate) fn requests(&self) -> Vec<AdminRequest> {
+        self.state().recorded.iter().map(|(_, _, request)| request.clone()).collect()
     }
 
     pub(crate) fn log(&self, at: SocketAddr, name: &str, (worker, job): (u64, u32), text: &str) {
@@ -212,7 +214,7 @@ impl Cluster {
     }
 }
 
-impl AdminConnector for Cluster {
+impl AdminConnector for FakeCluster {
     type Exchange = TestTransport;
 
     fn head_address(&self) -> SocketAddr {
@@ -221,10 +223,10 @@ impl AdminConnector for Cluster {
 
     async fn open(
         &self,
-        desk: AdminEndpoint,
+        endpoint: AdminEndpoint,
         address: SocketAddr,
     ) -> Result<Admin<TestTransport>, AdminError> {
-        Ok(Admin::new(TestTransport { cluster: self.clone(), desk, address }))
+        Ok(Admin::new(TestTransport { cluster: self.clone(), endpoint, address }))
     }
 }
 
@@ -233,15 +235,15 @@ const LOGS_LISTED: usize = 2;
 
 /// Connection to one process of the fake cluster.
 pub(crate) struct TestTransport {
-    cluster: Cluster,
-    desk: AdminEndpoint,
+    cluster: FakeCluster,
+    endpoint: AdminEndpoint,
     address: SocketAddr,
 }
 
 impl AdminTransport for TestTransport {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         let mut state = self.cluster.state();
-        state.asked.push((self.desk, self.address, request.clone()));
+        state.recorded.push((self.endpoint, self.address, request.clone()));
         let is_here = |(at, _, _): &&(SocketAddr, LogFile, String)| *at == self.address;
         Ok(match request {
             AdminRequest::List { of: Kind::Nodes, query } => AdminReply::Nodes(page(nodes(), &query)),
@@ -259,7 +261,7 @@ impl AdminTransport for TestTransport {
             AdminRequest::List { of: Kind::Tasks, query } => AdminReply::Tasks(page(tasks(), &query)),
             AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
             AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
-            AdminRequest::PendingActors => AdminReply::PendingActors { first: waiting(), count: 8 },
+            AdminRequest::PendingActors => AdminReply::PendingActors { first: pending_actors(), count: 8 },
             AdminRequest::Alerts => AdminReply::Alerts(state.alerts.clone()),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
@@ -287,7 +289,7 @@ impl AdminTransport for TestTransport {
                 };
                 AdminReply::Log { text: text[from..].to_owned(), offset: text.len() as u64 }
             }
-            AdminRequest::Kill { actor } if !state.computes => {
+            AdminRequest::Kill { actor } if !state.actors_are_busy => {
                 state.killed.push(actor);
                 state.done.clone()
             }

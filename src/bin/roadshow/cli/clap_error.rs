@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_command_is_what_was_given_as_far_as_it_is_one() {
-        let roadshow = crate::Arguments::command();
+        let roadshow = crate::Cli::command();
         let named = |given: &[&str]| command(given.iter().map(|word| (*word).to_owned()), &roadshow);
         assert_eq!(named(&["job", "submit", "x"]), "roadshow job submit");
         assert_eq!(named(&["list", "things"]), "roadshow list");
@@ -89,7 +89,7 @@ mod tests {
                 assert!(help.starts_with("Example") && help.contains("  roadshow "), "{name}: {help}");
             }
         }
-        let roadshow = crate::Arguments::command();
+        let roadshow = crate::Cli::command();
         roadshow.clone().debug_assert();
         check(&roadshow);
     }

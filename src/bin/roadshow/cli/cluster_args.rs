@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use roadshow::admin::{Admin, AdminEndpoint, AdminError, AdminTransport, TokenRpcClient};
 
 use crate::cli::token::{HOW_TO_GET_ONE, TokenFile, TokenText};
-use crate::cli::values::Address;
+use crate::cli::values::HostPort;
 use crate::error::{CliError, CliResult};
 use crate::session::{Session, SessionRoot};
 
@@ -17,7 +17,7 @@ use crate::session::{Session, SessionRoot};
 pub(crate) struct ClusterArgs {
     /// Address of the head [default: ROADSHOW_ADDRESS, else your newest session on this machine]
     #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) address: Option<Address>,
+    pub(crate) address: Option<HostPort>,
     /// File with the cluster's token, or - for standard input [default: ROADSHOW_TOKEN, else the token of your session with that address]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<TokenFile>,
@@ -37,7 +37,7 @@ impl Environment {
         Self { address: read("ROADSHOW_ADDRESS"), token: read("ROADSHOW_TOKEN") }
     }
 
-    fn address(&self) -> CliResult<Option<Address>> {
+    fn address(&self) -> CliResult<Option<HostPort>> {
         let Some(value) = &self.address else { return Ok(None) };
         let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(str::parse);
         parsed.map(Some).map_err(|error| {
@@ -56,7 +56,7 @@ impl Environment {
 
 /// Selected cluster: the head's addresses and the token.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct ClusterTarget {
     /// Addresses of the head, at least one, in the order of the attempts.
     addresses: Vec<SocketAddr>,
     /// Address of the first successful connection.
@@ -68,18 +68,18 @@ pub(crate) struct Target {
 
 impl ClusterArgs {
     /// Resolves the arguments to a cluster.
-    pub(crate) fn target(&self) -> CliResult<Target> {
+    pub(crate) fn target(&self) -> CliResult<ClusterTarget> {
         self.find(&Environment::read(), &SessionRoot::of_this_user().sessions())
     }
 
-    fn find(&self, environment: &Environment, sessions: &[Session]) -> CliResult<Target> {
+    fn find(&self, environment: &Environment, sessions: &[Session]) -> CliResult<ClusterTarget> {
         let addresses =
             match self.address.clone().map_or_else(|| environment.address(), |given| Ok(Some(given)))? {
                 Some(address) => address.resolve()?,
                 None => vec![newest(sessions)?],
             };
         let token = find_token(self.token_file.as_ref(), environment, sessions, &addresses)?;
-        Ok(Target::new(addresses, token))
+        Ok(ClusterTarget::new(addresses, token))
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) trait AdminConnector {
 
     async fn open(
         &self,
-        desk: AdminEndpoint,
+        endpoint: AdminEndpoint,
         address: SocketAddr,
     ) -> Result<Admin<Self::Exchange>, AdminError>;
 
@@ -142,7 +142,7 @@ pub(crate) trait AdminConnector {
     }
 }
 
-impl AdminConnector for Target {
+impl AdminConnector for ClusterTarget {
     type Exchange = TokenRpcClient;
 
     fn head_address(&self) -> SocketAddr {
@@ -151,12 +151,12 @@ impl AdminConnector for Target {
 
     async fn open(
         &self,
-        desk: AdminEndpoint,
+        endpoint: AdminEndpoint,
         address: SocketAddr,
     ) -> Result<Admin<TokenRpcClient>, AdminError> {
-        let is_open = desk == AdminEndpoint::Head && self.answered.get().is_none();
+        let is_open = endpoint == AdminEndpoint::Head && self.answered.get().is_none();
         let addresses = if is_open { &self.addresses[..] } else { &[address] };
-        let (address, admin) = Admin::connect_any(desk, addresses, self.token.reveal()).await?;
+        let (address, admin) = Admin::connect_any(endpoint, addresses, self.token.reveal()).await?;
         if is_open {
             self.answered.get_or_init(|| address);
         }
@@ -164,7 +164,7 @@ impl AdminConnector for Target {
     }
 }
 
-impl Target {
+impl ClusterTarget {
     pub(crate) const fn new(addresses: Vec<SocketAddr>, token: TokenText) -> Self {
         Self { addresses, answered: OnceLock::new(), token }
     }
@@ -195,7 +195,7 @@ mod tests {
         vec![made(2, &[]), made(1, &[(Role::Agent, std::process::id())])]
     }
 
-    fn reach(address: Option<&str>, token_file: Option<&str>) -> ClusterArgs {
+    fn cluster_args(address: Option<&str>, token_file: Option<&str>) -> ClusterArgs {
         ClusterArgs {
             address: address.map(|address| address.parse().unwrap()),
             token_file: token_file.map(|file| file.parse().unwrap()),
@@ -211,11 +211,12 @@ mod tests {
         let scratch = Scratch::new();
         let sessions = sessions(&scratch);
         let environment = environment("127.0.0.1:8", "word");
-        let found =
-            |reach: ClusterArgs, environment| reach.find(environment, &sessions).unwrap().head_address();
-        assert_eq!(found(reach(Some("127.0.0.1:9"), None), &environment), at(9));
-        assert_eq!(found(reach(None, None), &environment), at(8));
-        assert_eq!(found(reach(None, None), UNSET), at(1));
+        let found = |cluster_args: ClusterArgs, environment| {
+            cluster_args.find(environment, &sessions).unwrap().head_address()
+        };
+        assert_eq!(found(cluster_args(Some("127.0.0.1:9"), None), &environment), at(9));
+        assert_eq!(found(cluster_args(None, None), &environment), at(8));
+        assert_eq!(found(cluster_args(None, None), UNSET), at(1));
     }
 
     #[test]
@@ -225,20 +226,22 @@ mod tests {
         let path = scratch.0.join("file");
         write_private(&path, b"file\n").unwrap();
         let environment = environment("127.0.0.1:2", "word");
-        let found = |reach: ClusterArgs, environment| reach.find(environment, &sessions).unwrap().token;
-        assert_eq!(found(reach(None, path.to_str()), &environment).reveal(), "file");
-        assert_eq!(found(reach(None, None), &environment).reveal(), "word");
-        assert_eq!(found(reach(Some("127.0.0.1:2"), None), UNSET).reveal(), "session2");
-        assert_eq!(found(reach(None, None), UNSET).reveal(), "session1");
+        let found =
+            |cluster_args: ClusterArgs, environment| cluster_args.find(environment, &sessions).unwrap().token;
+        assert_eq!(found(cluster_args(None, path.to_str()), &environment).reveal(), "file");
+        assert_eq!(found(cluster_args(None, None), &environment).reveal(), "word");
+        assert_eq!(found(cluster_args(Some("127.0.0.1:2"), None), UNSET).reveal(), "session2");
+        assert_eq!(found(cluster_args(None, None), UNSET).reveal(), "session1");
     }
 
     #[test]
     fn missing_cluster_and_missing_token_have_their_own_exit_codes() {
-        let code =
-            |reach: ClusterArgs, environment: &Environment| reach.find(environment, &[]).unwrap_err().code;
-        assert_eq!(code(reach(None, None), UNSET), exit::UNREACHABLE);
-        assert_eq!(code(reach(Some("127.0.0.1:9"), None), UNSET), exit::REFUSED);
-        assert_eq!(code(reach(None, None), &environment("nowhere", "word")), exit::USAGE);
-        assert_eq!(code(reach(None, None), &environment("127.0.0.1:9", "two words")), exit::REFUSED);
+        let code = |cluster_args: ClusterArgs, environment: &Environment| {
+            cluster_args.find(environment, &[]).unwrap_err().code
+        };
+        assert_eq!(code(cluster_args(None, None), UNSET), exit::UNREACHABLE);
+        assert_eq!(code(cluster_args(Some("127.0.0.1:9"), None), UNSET), exit::REFUSED);
+        assert_eq!(code(cluster_args(None, None), &environment("nowhere", "word")), exit::USAGE);
+        assert_eq!(code(cluster_args(None, None), &environment("127.0.0.1:9", "two words")), exit::REFUSED);
     }
 }

@@ -4,7 +4,7 @@ use roadshow::admin::{Admin, AdminTransport};
 
 use crate::cli::values::significant;
 use crate::error::{CliError, CliResult};
-use crate::output::rows::Row;
+use crate::output::rows::TableRow;
 
 /// Minimum length of an id prefix, in characters. A shorter text is a name or a typing error.
 const PREFIX_CHARS_MIN: usize = 4;
@@ -18,7 +18,7 @@ const CANDIDATES_SHOWN_MAX: usize = 3;
 ///
 /// [`CliError`] if no row matches, or several do. A text that is the name of one row and an id prefix of
 /// another is ambiguous and refused: `kill` must not guess. The complete id is never ambiguous.
-pub(crate) fn resolve<'a, T: Row>(rows: &'a [T], text: &str) -> CliResult<&'a T> {
+pub(crate) fn resolve<'a, T: TableRow>(rows: &'a [T], text: &str) -> CliResult<&'a T> {
     if let Some(row) = rows.iter().find(|row| row.id().eq_ignore_ascii_case(text)) {
         return Ok(row);
     }
@@ -36,12 +36,15 @@ pub(crate) fn resolve<'a, T: Row>(rows: &'a [T], text: &str) -> CliResult<&'a T>
     match found[..] {
         [] => Err(not_found(rows, text)),
         [row] => Ok(row),
-        [..] => Err(unclear(&found, text)),
+        [..] => Err(ambiguous(&found, text)),
     }
 }
 
 /// Resolves the text, as [`resolve`] does, among the candidates that the head returns.
-pub(crate) async fn find_at<T: Row, E: AdminTransport>(head: &mut Admin<E>, text: &str) -> CliResult<T> {
+pub(crate) async fn resolve_at_head<T: TableRow, E: AdminTransport>(
+    head: &mut Admin<E>,
+    text: &str,
+) -> CliResult<T> {
     // The head filters: a cluster may list millions of dead actors.
     let mut rows = head.meant::<T>(text).await?;
     let key = resolve(&rows, text)?.key();
@@ -49,7 +52,7 @@ pub(crate) async fn find_at<T: Row, E: AdminTransport>(head: &mut Admin<E>, text
     Ok(rows.swap_remove(at.expect("the key is that of a row")))
 }
 
-fn not_found<T: Row>(rows: &[T], text: &str) -> CliError {
+fn not_found<T: TableRow>(rows: &[T], text: &str) -> CliError {
     let one = T::NOUN;
     if let Some(over) = rows.iter().rfind(|row| row.names().contains(&text)) {
         let text = format!("the {one} called {text:?} has ended: {}", over.id());
@@ -59,7 +62,7 @@ fn not_found<T: Row>(rows: &[T], text: &str) -> CliError {
     CliError::unknown(format!("there is no {one} {text:?}"), next)
 }
 
-fn unclear<T: Row>(found: &[&T], text: &str) -> CliError {
+fn ambiguous<T: TableRow>(found: &[&T], text: &str) -> CliError {
     let ids = found.iter().take(CANDIDATES_SHOWN_MAX).map(|row| match is_name(*row, text) {
         true => format!("{}, which has that name", row.id()),
         false => row.id(),
@@ -75,15 +78,15 @@ fn unclear<T: Row>(found: &[&T], text: &str) -> CliError {
 }
 
 /// Compares complete ids, without leading zeros.
-fn is_id<T: Row>(row: &T, text: &str) -> bool {
+fn is_id<T: TableRow>(row: &T, text: &str) -> bool {
     significant(&row.id()).eq_ignore_ascii_case(significant(text))
 }
 
-fn is_name<T: Row>(row: &T, text: &str) -> bool {
+fn is_name<T: TableRow>(row: &T, text: &str) -> bool {
     !row.has_ended() && row.names().contains(&text)
 }
 
-fn begins_id<T: Row>(row: &T, text: &str) -> bool {
+fn begins_id<T: TableRow>(row: &T, text: &str) -> bool {
     text.len() >= PREFIX_CHARS_MIN && row.id().starts_with(&text.to_ascii_lowercase())
 }
 
@@ -161,8 +164,8 @@ mod tests {
         }
         let over = resolve(&actors, "old").unwrap_err().to_string();
         assert!(over.contains("has ended: 0000000000000002"), "{over}");
-        let unclear = resolve(&actors, "00000000").unwrap_err().to_string();
-        assert!(unclear.contains("0000000000000001; 0000000000000002"), "{unclear}");
+        let ambiguous = resolve(&actors, "00000000").unwrap_err().to_string();
+        assert!(ambiguous.contains("0000000000000001; 0000000000000002"), "{ambiguous}");
         // Shorter than the minimum prefix.
         assert!(resolve(&test_cluster::nodes(), "a1b").is_err());
     }

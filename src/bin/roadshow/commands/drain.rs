@@ -4,7 +4,7 @@ use roadshow::model::NodeInfo;
 use serde_json::json;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
-use crate::cli::resolve_id::find_at;
+use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
 
@@ -13,7 +13,7 @@ use crate::output::Output;
 /// The node of the head cannot be drained; use `roadshow stop` there to end the cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow drain a1b2c3d4")]
-pub(crate) struct Arguments {
+pub(crate) struct DrainArgs {
     /// Id of the node, or its name if no other node has that name.
     #[arg(value_name = "NODE")]
     node: String,
@@ -21,16 +21,16 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &DrainArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
-    let node: NodeInfo = find_at(&mut head, &arguments.node).await?;
+    let mut head = connector.head().await?;
+    let node: NodeInfo = resolve_at_head(&mut head, &arguments.node).await?;
     if node.is_head {
         return Err(CliError::failed(
             format!("the node {} is the head's, and the cluster needs it", node.node_id),
@@ -53,16 +53,17 @@ mod tests {
     use roadshow::admin::AdminRequest;
 
     use super::*;
-    use crate::test_cluster::{Cluster, OTHER};
+    use crate::test_cluster::{FakeCluster, OTHER};
 
     #[tokio::test]
     async fn node_is_drained_by_its_name() {
-        let reach = ClusterArgs { address: None, token_file: None };
-        let arguments = Arguments { node: "other".to_owned(), json: true, reach };
-        let cluster = Cluster::new();
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        let cluster_args = ClusterArgs { address: None, token_file: None };
+        let arguments = DrainArgs { node: "other".to_owned(), json: true, cluster_args };
+        let cluster = FakeCluster::new();
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         assert_eq!(out, "{\n  \"draining\": \"c3d4000000000002\"\n}\n");
-        assert_eq!(cluster.asked()[1], AdminRequest::Drain { node: OTHER });
+        assert_eq!(cluster.requests()[1], AdminRequest::Drain { node: OTHER });
     }
 }

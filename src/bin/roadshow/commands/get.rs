@@ -5,11 +5,11 @@ use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
 use serde_json::Value;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
-use crate::cli::resolve_id::find_at;
-use crate::commands::list::Kind;
+use crate::cli::resolve_id::resolve_at_head;
+use crate::commands::list::ListKind;
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
-use crate::output::rows::{Row, last_part};
+use crate::output::rows::{TableRow, last_part};
 use crate::output::table::{PLACEHOLDER, sheet};
 
 /// Shows all fields of one node, actor, job or worker, or the task counts of one function.
@@ -18,10 +18,10 @@ use crate::output::table::{PLACEHOLDER, sheet};
     after_long_help = "Example:\n  roadshow get actor counter\n\nAn id may be shortened to its first four \
     characters, and its leading zeros may be omitted."
 )]
-pub(crate) struct Arguments {
+pub(crate) struct GetArgs {
     /// Kind of the entity.
     #[arg(value_enum)]
-    kind: Kind,
+    kind: ListKind,
     /// Id of the entity, or its name
     #[arg(value_name = "ID")]
     id: String,
@@ -29,33 +29,33 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &GetArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     match arguments.kind {
-        Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
-        Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
-        Kind::Tasks => {
+        ListKind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
+        ListKind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
+        ListKind::Tasks => {
             let part = Some(last_part(&arguments.id).to_owned());
             show_function(&head.functions(part).await?.rows, arguments, output)
         }
-        Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
-        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+        ListKind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
+        ListKind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
     }
 }
 
-async fn show<T: Row, E: AdminTransport>(
+async fn show<T: TableRow, E: AdminTransport>(
     head: &mut Admin<E>,
-    arguments: &Arguments,
+    arguments: &GetArgs,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let row: T = find_at(head, &arguments.id).await?;
+    let row: T = resolve_at_head(head, &arguments.id).await?;
     if arguments.json {
         return output.json(&row);
     }
@@ -65,7 +65,7 @@ async fn show<T: Row, E: AdminTransport>(
 }
 
 /// Shows the task counts of a function over all workers, by its full name or the last part of it.
-fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
+fn show_function(functions: &[TaskCount], arguments: &GetArgs, output: &mut Output<'_>) -> CliResult<()> {
     let text = &arguments.id;
     let is_it = |function: &&TaskCount| function.name == *text;
     let is_last_part = |function: &&TaskCount| last_part(&function.name) == text;
@@ -111,24 +111,25 @@ fn plain(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::exit;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
-    async fn got(kind: Kind, id: &str, json: bool) -> (CliResult<()>, String) {
-        let reach = ClusterArgs { address: None, token_file: None };
-        let arguments = Arguments { kind, id: id.to_owned(), json, reach };
-        let cluster = Cluster::new();
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+    async fn got(kind: ListKind, id: &str, json: bool) -> (CliResult<()>, String) {
+        let cluster_args = ClusterArgs { address: None, token_file: None };
+        let arguments = GetArgs { kind, id: id.to_owned(), json, cluster_args };
+        let cluster = FakeCluster::new();
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         (outcome, out)
     }
 
     #[tokio::test]
     async fn all_fields_of_one_entity_are_shown() {
-        let (outcome, out) = got(Kind::Actors, "counter", false).await;
+        let (outcome, out) = got(ListKind::Actors, "counter", false).await;
         outcome.unwrap();
         assert!(out.starts_with("actor_id   0000000000000001\nclass      app::Counter\n"), "{out}");
         assert!(out.contains("resources  cpu=0.5\n") && out.contains("cause      -\n"), "{out}");
 
-        let (outcome, out) = got(Kind::Jobs, "2", true).await;
+        let (outcome, out) = got(ListKind::Jobs, "2", true).await;
         outcome.unwrap();
         assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["exit_code"], 7);
     }
@@ -136,20 +137,20 @@ mod tests {
     #[tokio::test]
     async fn tasks_of_a_function_are_counted_over_all_workers() {
         for name in ["app::square", "square"] {
-            let (outcome, out) = got(Kind::Tasks, name, true).await;
+            let (outcome, out) = got(ListKind::Tasks, name, true).await;
             outcome.unwrap();
             let counts: Value = serde_json::from_str(&out).unwrap();
             assert_eq!((&counts["name"], &counts["finished"]), (&"app::square".into(), &42.into()));
         }
-        let (outcome, out) = got(Kind::Tasks, "square", false).await;
+        let (outcome, out) = got(ListKind::Tasks, "square", false).await;
         outcome.unwrap();
         assert!(out.contains("queued") && out.contains("42"), "{out}");
-        assert_eq!(got(Kind::Tasks, "app", false).await.0.unwrap_err().code, exit::NO_SUCH_THING);
+        assert_eq!(got(ListKind::Tasks, "app", false).await.0.unwrap_err().code, exit::NO_SUCH_THING);
     }
 
     #[tokio::test]
     async fn unknown_entity_has_its_own_exit_code() {
-        let (outcome, out) = got(Kind::Workers, "77", false).await;
+        let (outcome, out) = got(ListKind::Workers, "77", false).await;
         let failure = outcome.unwrap_err();
         assert_eq!((failure.code, out.as_str()), (exit::NO_SUCH_THING, ""));
         assert_eq!(failure.to_string(), "there is no worker \"77\"; `roadshow list workers` lists all");

@@ -14,20 +14,20 @@ use crate::output::Output;
 #[command(after_long_help = "Example, as a probe in the container of a node:\n  roadshow health-check\n\n\
     Without --address the command asks the head of your newest session on this machine. A node listens on \
     one address only, which is 127.0.0.1 only with --host 127.0.0.1.")]
-pub(crate) struct Arguments {
+pub(crate) struct HealthCheckArgs {
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &HealthCheckArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let live = nodes.iter().filter(works).count();
@@ -42,7 +42,7 @@ pub(crate) async fn run(
     } else {
         None
     };
-    let (address, healthy) = (desks.head_address(), failure.is_none());
+    let (address, healthy) = (connector.head_address(), failure.is_none());
     if arguments.json {
         let alerts: Vec<_> = alerts.iter().map(|alert| &alert.text).collect();
         output.json(&json!({ "healthy": healthy, "address": address, "nodes": live, "alerts": alerts }))?;
@@ -56,19 +56,21 @@ pub(crate) async fn run(
 mod tests {
     use super::*;
     use crate::exit;
-    use crate::test_cluster::{Cluster, alert};
+    use crate::test_cluster::{FakeCluster, alert};
 
-    async fn asked(cluster: &Cluster) -> (CliResult<()>, String) {
-        let arguments = Arguments { json: true, reach: ClusterArgs { address: None, token_file: None } };
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+    async fn checked(cluster: &FakeCluster) -> (CliResult<()>, String) {
+        let arguments =
+            HealthCheckArgs { json: true, cluster_args: ClusterArgs { address: None, token_file: None } };
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         (outcome, out)
     }
 
     #[tokio::test]
     async fn head_that_cannot_persist_its_state_is_not_healthy() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         cluster.state().alerts.push(alert("HEAD_STATE", "the disk is full"));
-        let (outcome, out) = asked(&cluster).await;
+        let (outcome, out) = checked(&cluster).await;
         let failure = outcome.unwrap_err();
         assert_eq!(failure.code, exit::FAILED);
         assert!(failure.to_string().starts_with("the disk is full"), "{failure}");
@@ -78,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn working_cluster_is_healthy() {
-        let (outcome, out) = asked(&Cluster::new()).await;
+        let (outcome, out) = checked(&FakeCluster::new()).await;
         outcome.unwrap();
         let health: serde_json::Value = serde_json::from_str(&out).unwrap();
         let alerts = ["job 00000002: its workers crash"];

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
-use crate::cli::resolve_id::find_at;
+use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
 use crate::exit;
 use crate::output::Output;
@@ -26,7 +26,7 @@ const LOOK_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_mil
 /// worker. `--force` ends such an actor.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow kill counter")]
-pub(crate) struct Arguments {
+pub(crate) struct KillArgs {
     /// The actor's id, or its name.
     #[arg(value_name = "ACTOR")]
     actor: String,
@@ -42,35 +42,35 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &KillArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
-    let actor = &find_at::<ActorInfo, _>(&mut head, &arguments.actor).await?;
-    let home = worker_of(actor, &mut head).await?;
+    let mut head = connector.head().await?;
+    let actor = &resolve_at_head::<ActorInfo, _>(&mut head, &arguments.actor).await?;
+    let worker_summary = worker_of(actor, &mut head).await?;
     match arguments.force {
         true => head.kill_worker_of(actor.actor_id).await?,
         false => head.kill(actor.actor_id).await?,
     }
     let still = state_after(actor, arguments.timeout, &mut head).await?;
     let has_ended = still == ActorState::Dead;
-    let killed = home.as_ref().filter(|_| arguments.force);
+    let killed = worker_summary.as_ref().filter(|_| arguments.force);
     let (id, class) = (actor.actor_id, &actor.class);
     if arguments.json {
-        let worker = killed.map(|home| home.worker_id);
+        let worker = killed.map(|worker_summary| worker_summary.worker_id);
         output.json(&json!({ "killed": id, "ended": has_ended, "worker_killed": worker }))?;
     } else if has_ended {
-        let with = killed.map_or_else(String::new, |home| {
+        let with = killed.map_or_else(String::new, |worker_summary| {
             let seconds = WORKER_STOP_TIMEOUT.as_secs_f64();
             format!(
                 " with its worker {} and {} there; the process is gone within {seconds} s",
-                home.worker_id,
-                others(home, actor)
+                worker_summary.worker_id,
+                others(worker_summary, actor)
             )
         });
         output.print(&format!("The actor {id} ({class}) has ended{with}.\n"))?;
@@ -91,9 +91,13 @@ pub(crate) async fn run(
             "it ends when its handler returns",
         ),
     };
-    let next = match &home {
-        Some(home) => {
-            format!("{ends}; --force kills its worker {} with {} there", home.worker_id, others(home, actor))
+    let next = match &worker_summary {
+        Some(worker_summary) => {
+            format!(
+                "{ends}; --force kills its worker {} with {} there",
+                worker_summary.worker_id,
+                others(worker_summary, actor)
+            )
         }
         None => ends.to_owned(),
     };
@@ -111,10 +115,10 @@ async fn worker_of<E: AdminTransport>(
 }
 
 /// The other actors of its worker, in words.
-fn others(home: &WorkerSummary, actor: &ActorInfo) -> String {
+fn others(worker_summary: &WorkerSummary, actor: &ActorInfo) -> String {
     // The worker counts those that live, and one that is being made does not.
     let itself = usize::from(actor.state == ActorState::Alive);
-    match home.actors.saturating_sub(itself) {
+    match worker_summary.actors.saturating_sub(itself) {
         0 => "no other actor".to_owned(),
         others => count(others, "other actor"),
     }
@@ -147,18 +151,19 @@ mod tests {
     use roadshow::model::ActorKey;
 
     use super::*;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
-    async fn kill(cluster: &Cluster, actor: &str, force: bool, json: bool) -> (CliResult<()>, String) {
-        let reach = ClusterArgs { address: None, token_file: None };
+    async fn kill(cluster: &FakeCluster, actor: &str, force: bool, json: bool) -> (CliResult<()>, String) {
+        let cluster_args = ClusterArgs { address: None, token_file: None };
         let timeout = Duration::from_secs(5);
-        let arguments = Arguments { actor: actor.to_owned(), timeout, force, json, reach };
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        let arguments = KillArgs { actor: actor.to_owned(), timeout, force, json, cluster_args };
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         (outcome, out)
     }
 
-    fn has_asked(cluster: &Cluster, request: &AdminRequest) -> bool {
-        cluster.asked().contains(request)
+    fn has_asked(cluster: &FakeCluster, request: &AdminRequest) -> bool {
+        cluster.requests().contains(request)
     }
 
     #[tokio::test]
@@ -167,7 +172,7 @@ mod tests {
             ("counter", false, "The actor 0000000000000001 (app::Counter) has ended.\n"),
             ("1", true, "\"ended\": true,\n  \"killed\": \"0000000000000001\",\n  \"worker_killed\": null\n"),
         ] {
-            let cluster = Cluster::new();
+            let cluster = FakeCluster::new();
             let (outcome, out) = kill(&cluster, actor, false, json).await;
             outcome.unwrap();
             assert!(out.contains(expected), "{out}");
@@ -178,8 +183,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_actor_that_computes_is_said_to_run_on_with_a_code_of_its_own() {
         for json in [false, true] {
-            let cluster = Cluster::new();
-            cluster.state().computes = true;
+            let cluster = FakeCluster::new();
+            cluster.state().actors_are_busy = true;
             let begun = Instant::now();
             let (outcome, out) = kill(&cluster, "counter", false, json).await;
             let failure = outcome.unwrap_err();
@@ -194,9 +199,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_actor_whose_constructor_computes_is_said_to_begin_still() {
-        let cluster = Cluster::new();
-        cluster.state().computes = true;
-        cluster.state().constructs = true;
+        let cluster = FakeCluster::new();
+        cluster.state().actors_are_busy = true;
+        cluster.state().actors_are_constructing = true;
         let failure = kill(&cluster, "counter", false, false).await.0.unwrap_err();
         let expected = "the actor 0000000000000001 (app::Counter) was killed, and its constructor may still run \
                         after 5 s; it ends when its constructor returns; --force kills its worker \
@@ -206,8 +211,8 @@ mod tests {
 
     #[tokio::test]
     async fn by_force_it_ends_with_its_worker() {
-        let cluster = Cluster::new();
-        cluster.state().computes = true;
+        let cluster = FakeCluster::new();
+        cluster.state().actors_are_busy = true;
         let (outcome, out) = kill(&cluster, "counter", true, false).await;
         outcome.unwrap();
         let expected = "The actor 0000000000000001 (app::Counter) has ended with its worker 0000000000000001 \
@@ -219,18 +224,18 @@ mod tests {
 
     #[test]
     fn other_actors_of_the_worker_are_counted() {
-        let mut home = crate::test_cluster::workers().remove(0);
+        let mut worker_summary = crate::test_cluster::workers().remove(0);
         let mut actor = crate::test_cluster::actors().remove(0);
-        assert_eq!(others(&home, &actor), "no other actor");
-        home.actors = 3;
-        assert_eq!(others(&home, &actor), "2 other actors");
+        assert_eq!(others(&worker_summary, &actor), "no other actor");
+        worker_summary.actors = 3;
+        assert_eq!(others(&worker_summary, &actor), "2 other actors");
         actor.state = ActorState::PendingCreation;
-        assert_eq!(others(&home, &actor), "3 other actors");
+        assert_eq!(others(&worker_summary, &actor), "3 other actors");
     }
 
     #[tokio::test]
     async fn the_head_s_refusal_is_the_command_s() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         cluster.state().done = AdminReply::Failed { text: "it is dead already".to_owned(), unknown: false };
         let (outcome, out) = kill(&cluster, "2", false, false).await;
         assert_eq!((outcome.unwrap_err().code, out.as_str()), (exit::FAILED, ""));

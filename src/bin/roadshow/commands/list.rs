@@ -7,11 +7,11 @@ use roadshow::config::LIST_ROWS_MAX;
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
-use crate::cli::values::Filter;
+use crate::cli::values::FilterArg;
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
-use crate::output::rows::Row;
-use crate::output::table::Table;
+use crate::output::rows::TableRow;
+use crate::output::table::TextTable;
 
 /// Default maximum number of rows of a table.
 const ROWS: NonZero<usize> = NonZero::new(100).unwrap();
@@ -19,13 +19,13 @@ const ROWS: NonZero<usize> = NonZero::new(100).unwrap();
 /// Lists the nodes, actors, tasks, jobs or workers of a cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLE)]
-pub(crate) struct Arguments {
+pub(crate) struct ListArgs {
     /// Kind of entity to list.
     #[arg(value_enum)]
-    kind: Kind,
+    kind: ListKind,
     /// Show only the rows that meet this condition; give it again for more conditions.
     #[arg(long, value_name = "KEY=VALUE|KEY!=VALUE")]
-    filter: Vec<Filter>,
+    filter: Vec<FilterArg>,
     /// Maximum number of rows [default: 100 in a table, unlimited with --json]
     ///
     /// Entities that have not ended come first, and the newest first. A note on standard error reports how many rows were
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 const EXAMPLE: &str = "\
@@ -51,7 +51,7 @@ job=3, and so may the leading zeros of an id. The head filters the rows before i
 
 /// Kind of entity in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
+pub(crate) enum ListKind {
     #[value(alias = "node")]
     Nodes,
     #[value(alias = "actor")]
@@ -64,7 +64,7 @@ pub(crate) enum Kind {
     Workers,
 }
 
-impl Kind {
+impl ListKind {
     const fn table(self) -> admin::Kind {
         match self {
             Self::Nodes => admin::Kind::Nodes,
@@ -76,10 +76,14 @@ impl Kind {
     }
 }
 
-impl Arguments {
+impl ListArgs {
     /// Arguments of `roadshow job list`.
-    pub(crate) const fn of_jobs(reach: ClusterArgs, limit: Option<NonZero<usize>>, json: bool) -> Self {
-        Self { kind: Kind::Jobs, filter: Vec::new(), limit, after: None, json, reach }
+    pub(crate) const fn of_jobs(
+        cluster_args: ClusterArgs,
+        limit: Option<NonZero<usize>>,
+        json: bool,
+    ) -> Self {
+        Self { kind: ListKind::Jobs, filter: Vec::new(), limit, after: None, json, cluster_args }
     }
 
     /// Checks the filters against the kind, which clap cannot do for two dependent arguments.
@@ -95,23 +99,23 @@ impl Arguments {
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &ListArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     match arguments.kind {
-        Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
-        Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
-        Kind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
-        Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
-        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+        ListKind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
+        ListKind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
+        ListKind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
+        ListKind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
+        ListKind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
     }
 }
 
-async fn show<T: Row, E: AdminTransport>(
+async fn show<T: TableRow, E: AdminTransport>(
     head: &mut Admin<E>,
-    arguments: &Arguments,
+    arguments: &ListArgs,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
@@ -135,7 +139,7 @@ async fn show<T: Row, E: AdminTransport>(
         let matching = if arguments.filter.is_empty() { "" } else { " matching" };
         output.print(&format!("There is no{matching} {}.\n", T::NOUN))?;
     } else {
-        let mut table = Table::new(T::HEADERS);
+        let mut table = TextTable::new(T::HEADERS);
         rows.iter().for_each(|row| table.push(row.cells()));
         output.print(&table.to_string())?;
     }
@@ -146,7 +150,7 @@ async fn show<T: Row, E: AdminTransport>(
 }
 
 /// Note about rows that were left out.
-fn left_out(shown: usize, more: u64, cursor: &str, arguments: &Arguments) -> String {
+fn left_out(shown: usize, more: u64, cursor: &str, arguments: &ListArgs) -> String {
     let next = format!("--after {cursor} shows the next rows");
     if arguments.after.is_some() {
         return format!("{shown} rows shown, {more} more follow; {next}");
@@ -162,30 +166,30 @@ mod tests {
 
     use super::*;
     use crate::exit;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
-    fn arguments(kind: Kind, filter: &[&str], json: bool) -> Arguments {
-        Arguments {
+    fn arguments(kind: ListKind, filter: &[&str], json: bool) -> ListArgs {
+        ListArgs {
             kind,
             filter: filter.iter().map(|filter| filter.parse().unwrap()).collect(),
             limit: None,
             after: None,
             json,
-            reach: ClusterArgs { address: None, token_file: None },
+            cluster_args: ClusterArgs { address: None, token_file: None },
         }
     }
 
-    async fn listed(arguments: Arguments) -> (String, String) {
-        let cluster = Cluster::new();
+    async fn listed(arguments: ListArgs) -> (String, String) {
+        let cluster = FakeCluster::new();
         let (outcome, out, err) =
-            cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         (out, err)
     }
 
     #[tokio::test]
     async fn table_of_nodes_fits_a_terminal() {
-        let (out, err) = listed(arguments(Kind::Nodes, &[], false)).await;
+        let (out, err) = listed(arguments(ListKind::Nodes, &[], false)).await;
         let expected = "\
 NODE              STATE     ADDRESS         HEAD  CPU    WORKERS  ACTORS  NAME
 a1b2000000000001  ALIVE     10.0.0.5:6379   yes   0.5/4        4       1  head
@@ -197,7 +201,7 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
 
     #[tokio::test]
     async fn json_is_an_array_of_objects() {
-        let (out, _) = listed(arguments(Kind::Nodes, &["state=alive"], true)).await;
+        let (out, _) = listed(arguments(ListKind::Nodes, &["state=alive"], true)).await;
         let nodes: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(nodes.as_array().unwrap().len(), 1);
         let node = &nodes[0];
@@ -211,10 +215,10 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
     #[tokio::test]
     async fn every_kind_has_its_table() {
         for (kind, header, cell) in [
-            (Kind::Actors, "ACTOR", "Counter"),
-            (Kind::Tasks, "FUNCTION", "square"),
-            (Kind::Jobs, "JOB", "./count book.txt"),
-            (Kind::Workers, "WORKER", "STARTING"),
+            (ListKind::Actors, "ACTOR", "Counter"),
+            (ListKind::Tasks, "FUNCTION", "square"),
+            (ListKind::Jobs, "JOB", "./count book.txt"),
+            (ListKind::Workers, "WORKER", "STARTING"),
         ] {
             let (out, _) = listed(arguments(kind, &[], false)).await;
             assert!(out.starts_with(header) && out.contains(cell), "{out}");
@@ -223,23 +227,23 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
 
     #[tokio::test]
     async fn omitted_rows_are_reported() {
-        let some = Arguments { limit: NonZero::new(1), ..arguments(Kind::Nodes, &[], true) };
+        let some = ListArgs { limit: NonZero::new(1), ..arguments(ListKind::Nodes, &[], true) };
         let (out, err) = listed(some).await;
         assert_eq!(serde_json::from_str::<Vec<Value>>(&out).unwrap().len(), 1);
         assert_eq!(err, "1 of 3 rows shown; --limit 3 shows all, --after 1 shows the next rows\n");
 
-        let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], false)).await;
+        let (out, _) = listed(arguments(ListKind::Jobs, &["state=RUNNING"], false)).await;
         assert_eq!(out, "There is no matching job.\n");
-        let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], true)).await;
+        let (out, _) = listed(arguments(ListKind::Jobs, &["state=RUNNING"], true)).await;
         assert_eq!(out, "[]\n");
     }
 
     #[tokio::test]
     async fn page_continues_where_the_previous_one_ended() {
-        let page = |after: Option<&str>| Arguments {
+        let page = |after: Option<&str>| ListArgs {
             limit: NonZero::new(2),
             after: after.map(str::to_owned),
-            ..arguments(Kind::Nodes, &[], true)
+            ..arguments(ListKind::Nodes, &[], true)
         };
         let shown = |out: &str| -> Vec<String> {
             let rows: Vec<Value> = serde_json::from_str(out).unwrap();
@@ -254,21 +258,22 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
 
     #[tokio::test]
     async fn head_filters_and_sends_only_the_rows_shown() {
-        let cluster = Cluster::new();
-        let arguments = arguments(Kind::Actors, &["state=alive", "job!=2"], false);
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        let cluster = FakeCluster::new();
+        let arguments = arguments(ListKind::Actors, &["state=alive", "job!=2"], false);
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         assert!(out.contains("counter") && !out.contains("old"), "{out}");
-        let [AdminRequest::List { of: admin::Kind::Actors, query }] = &cluster.asked()[..] else {
-            panic!("{:?}", cluster.asked());
+        let [AdminRequest::List { of: admin::Kind::Actors, query }] = &cluster.requests()[..] else {
+            panic!("{:?}", cluster.requests());
         };
         assert_eq!((query.filters.len(), query.limit, query.count), (2, 100, true));
     }
 
     #[test]
     fn filter_needs_a_key_of_the_kind() {
-        assert_eq!(arguments(Kind::Nodes, &["state=dead", "node!=a1"], false).check(), Ok(()));
-        let refused = arguments(Kind::Nodes, &["class=x"], false).check().unwrap_err();
+        assert_eq!(arguments(ListKind::Nodes, &["state=dead", "node!=a1"], false).check(), Ok(()));
+        let refused = arguments(ListKind::Nodes, &["class=x"], false).check().unwrap_err();
         assert_eq!(refused.code, exit::USAGE);
         assert!(refused.to_string().contains("node_id, state"), "{refused}");
     }

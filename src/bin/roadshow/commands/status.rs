@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliResult, one_line};
 use crate::output::Output;
-use crate::output::rows::{Row, last_part, quantity, shown, word};
+use crate::output::rows::{TableRow, last_part, quantity, shown, word};
 
 /// Shows the cluster on one page: alerts if there are any, nodes, what of their resources is taken, jobs,
 /// and what waits.
@@ -19,7 +19,7 @@ use crate::output::rows::{Row, last_part, quantity, shown, word};
 /// It is asked of the head in this moment: a node that has joined is there at once.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow status -v")]
-pub(crate) struct Arguments {
+pub(crate) struct StatusArgs {
     /// Show each node's resources, labels and files, too.
     #[arg(long, short)]
     verbose: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 /// What is known of the cluster.
@@ -36,7 +36,7 @@ struct Status {
     address: SocketAddr,
     nodes: Vec<NodeInfo>,
     /// Of the nodes that live.
-    resources: BTreeMap<String, Usage>,
+    resources: BTreeMap<String, ResourceUsage>,
     /// How many jobs are in which state.
     jobs: BTreeMap<String, usize>,
     /// Those that have waited longest.
@@ -48,21 +48,21 @@ struct Status {
 
 /// How much of a resource is taken.
 #[derive(Debug, Default, Serialize)]
-struct Usage {
+struct ResourceUsage {
     used: Quantity,
     total: Quantity,
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &StatusArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
     let ((waiting, waiting_count), alerts) = (head.waiting().await?, head.alerts().await?);
     let status = Status {
-        address: desks.head_address(),
+        address: connector.head_address(),
         resources: usage(&nodes),
         jobs: states(&jobs),
         nodes,
@@ -76,8 +76,8 @@ pub(crate) async fn run(
     }
 }
 
-fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, Usage> {
-    let mut sum: BTreeMap<String, Usage> = BTreeMap::new();
+fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, ResourceUsage> {
+    let mut sum: BTreeMap<String, ResourceUsage> = BTreeMap::new();
     for node in nodes.iter().filter(|node| node.state != NodeState::Dead) {
         for (resource, total) in &node.resources.0 {
             let usage = sum.entry(resource.clone()).or_default();
@@ -190,12 +190,14 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
     async fn shown_status(verbose: bool, json: bool) -> String {
-        let arguments = Arguments { verbose, json, reach: ClusterArgs { address: None, token_file: None } };
-        let cluster = Cluster::new();
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        let arguments =
+            StatusArgs { verbose, json, cluster_args: ClusterArgs { address: None, token_file: None } };
+        let cluster = FakeCluster::new();
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         out
     }

@@ -20,10 +20,10 @@ use crate::output::table::count;
 use crate::session::{Process, Session, SessionRoot, all_ended, descendants};
 
 /// Time for orphaned workers to exit by themselves: the end of their agent has closed their control socket.
-const LEFT_BEHIND: Duration = Duration::from_millis(500);
+const ORPHAN_EXIT_WAIT: Duration = Duration::from_millis(500);
 
 /// Time for a killed process to exit; one that takes longer is stuck in the kernel.
-const KILLED: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stops your Roadshow processes on this machine, and removes the files of their sessions.
 ///
@@ -31,7 +31,7 @@ const KILLED: Duration = Duration::from_secs(5);
 /// machines keep running; run the command on each machine.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow stop --force")]
-pub(crate) struct Arguments {
+pub(crate) struct StopArgs {
     /// Kill immediately, instead of stopping jobs and daemons gracefully.
     #[arg(long)]
     force: bool,
@@ -69,12 +69,12 @@ pub(crate) struct Stopped {
     killed: Vec<u32>,
 }
 
-pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
-    let home = SessionRoot::of_this_user();
+pub(crate) fn run(arguments: &StopArgs, output: &mut Output<'_>) -> CliResult<()> {
+    let root = SessionRoot::of_this_user();
     let sessions = match &arguments.session_dir {
         None => {
-            home.check()?;
-            home.sessions()
+            root.check()?;
+            root.sessions()
         }
         Some(dir) => vec![Session::read(dir).ok_or_else(|| {
             let text = format!("there is no session of yours alone in {}", dir.display());
@@ -93,9 +93,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliResult<(
     for session in sessions {
         stopped.push(stop(&session, options)?);
     }
-    home.tidy();
+    root.tidy();
     if arguments.session_dir.is_none() {
-        for (dir, why) in home.refused() {
+        for (dir, why) in root.refused() {
             output.note(&skipped(&dir, &why));
         }
     }
@@ -135,7 +135,7 @@ pub(crate) fn stop(session: &Session, options: StopOptions) -> CliResult<Stopped
     let known: Vec<u32> = others.iter().map(|process| process.pid).collect();
     others.extend(descendants(&daemons).into_iter().filter(|process| !known.contains(&process.pid)));
     kill(&daemons, Duration::ZERO, &mut killed)?;
-    kill(&others, LEFT_BEHIND, &mut killed)?;
+    kill(&others, ORPHAN_EXIT_WAIT, &mut killed)?;
     session.remove(options.keep_logs).map_err(|error| {
         let text =
             format!("the processes have ended, but {} cannot be removed: {error}", session.dir.display());
@@ -153,7 +153,7 @@ fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> CliRes
             killed.push(process.pid);
         }
     }
-    match all_ended(processes, KILLED)[..] {
+    match all_ended(processes, KILL_TIMEOUT)[..] {
         [] => Ok(()),
         [process, ..] => Err(CliError::failed(
             format!("process {} does not end although it was killed", process.pid),

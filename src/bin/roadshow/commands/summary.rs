@@ -7,24 +7,24 @@ use roadshow::model::{ClassCount, TaskCount};
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::CliResult;
 use crate::output::Output;
-use crate::output::table::Table;
+use crate::output::table::TextTable;
 
 /// Counts actors by class, or tasks by function.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow summary tasks")]
-pub(crate) struct Arguments {
+pub(crate) struct SummaryArgs {
     /// Kind of entity to count.
     #[arg(value_enum)]
-    kind: Kind,
+    kind: SummaryKind,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+enum SummaryKind {
     #[value(alias = "actor")]
     Actors,
     #[value(alias = "task")]
@@ -32,18 +32,18 @@ enum Kind {
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &SummaryArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     let more = match arguments.kind {
-        Kind::Actors => {
+        SummaryKind::Actors => {
             let Counts { rows, more } = head.classes().await?;
             show_classes(&rows, arguments.json, output)?;
             more
         }
-        Kind::Tasks => {
+        SummaryKind::Tasks => {
             let Counts { rows, more } = head.functions(None).await?;
             show_functions(&rows, arguments.json, output)?;
             more
@@ -59,7 +59,7 @@ fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> 
     if json {
         return output.json(&classes);
     }
-    let mut table = Table::new(&["CLASS", "PENDING", "ALIVE", "RESTARTING", "DEAD"]);
+    let mut table = TextTable::new(&["CLASS", "PENDING", "ALIVE", "RESTARTING", "DEAD"]);
     for class in classes {
         let counts = [class.pending_creation, class.alive, class.restarting, class.dead];
         table.push([class.class.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect());
@@ -75,7 +75,7 @@ fn show_functions(functions: &[TaskCount], json: bool, output: &mut Output<'_>) 
     if json {
         return output.json(&functions);
     }
-    let mut table = Table::new(&["FUNCTION", "QUEUED", "RUNNING", "FINISHED", "FAILED"]);
+    let mut table = TextTable::new(&["FUNCTION", "QUEUED", "RUNNING", "FINISHED", "FAILED"]);
     for function in functions {
         let counts = [function.queued, function.running, function.finished, function.failed];
         table.push([function.name.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect());
@@ -89,12 +89,14 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
-    async fn counted(kind: Kind, json: bool) -> String {
-        let arguments = Arguments { kind, json, reach: ClusterArgs { address: None, token_file: None } };
-        let cluster = Cluster::new();
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+    async fn counted(kind: SummaryKind, json: bool) -> String {
+        let arguments =
+            SummaryArgs { kind, json, cluster_args: ClusterArgs { address: None, token_file: None } };
+        let cluster = FakeCluster::new();
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         out
     }
@@ -107,21 +109,21 @@ mod tests {
 CLASS         PENDING  ALIVE  RESTARTING  DEAD
 app::Counter        0      1           0     1
 ";
-        assert_eq!(counted(Kind::Actors, false).await, expected);
+        assert_eq!(counted(SummaryKind::Actors, false).await, expected);
         let expected = "\
 46 tasks
 
 FUNCTION     QUEUED  RUNNING  FINISHED  FAILED
 app::square       2        1        42       1
 ";
-        assert_eq!(counted(Kind::Tasks, false).await, expected);
+        assert_eq!(counted(SummaryKind::Tasks, false).await, expected);
     }
 
     #[tokio::test]
     async fn json_has_the_same_counts() {
-        let classes: Value = serde_json::from_str(&counted(Kind::Actors, true).await).unwrap();
+        let classes: Value = serde_json::from_str(&counted(SummaryKind::Actors, true).await).unwrap();
         assert_eq!((&classes[0]["class"], &classes[0]["alive"]), (&"app::Counter".into(), &1.into()));
-        let functions: Value = serde_json::from_str(&counted(Kind::Tasks, true).await).unwrap();
+        let functions: Value = serde_json::from_str(&counted(SummaryKind::Tasks, true).await).unwrap();
         assert_eq!((&functions[0]["name"], &functions[0]["finished"]), (&"app::square".into(), &42.into()));
     }
 }

@@ -12,7 +12,7 @@ use crate::output::table::{PLACEHOLDER, duration, memory, or_nothing, short};
 use crate::output::time::now_ms;
 
 /// Listed entity: a row of a table, and an object in JSON.
-pub(crate) trait Row: AdminRow + Serialize {
+pub(crate) trait TableRow: AdminRow + Serialize {
     /// Singular noun for messages.
     const NOUN: &'static str;
     const HEADERS: &'static [&'static str];
@@ -31,7 +31,7 @@ pub(crate) trait Row: AdminRow + Serialize {
     fn has_ended(&self) -> bool;
 }
 
-impl Row for NodeInfo {
+impl TableRow for NodeInfo {
     const NOUN: &'static str = "node";
     const HEADERS: &'static [&'static str] =
         &["NODE", "STATE", "ADDRESS", "HEAD", "CPU", "WORKERS", "ACTORS", "NAME"];
@@ -79,7 +79,7 @@ impl Row for NodeInfo {
     }
 }
 
-impl Row for JobInfo {
+impl TableRow for JobInfo {
     const NOUN: &'static str = "job";
     const HEADERS: &'static [&'static str] = &["JOB", "STATE", "TIME", "EXIT", "PROGRAM", "MESSAGE"];
     const FIELDS: &'static [&'static str] = &[
@@ -120,7 +120,7 @@ impl Row for JobInfo {
     }
 }
 
-impl Row for ActorInfo {
+impl TableRow for ActorInfo {
     const NOUN: &'static str = "actor";
     const HEADERS: &'static [&'static str] =
         &["ACTOR", "STATE", "CLASS", "NAME", "JOB", "NODE", "PID", "CAUSE"];
@@ -165,7 +165,7 @@ impl Row for ActorInfo {
     }
 }
 
-impl Row for WorkerSummary {
+impl TableRow for WorkerSummary {
     const NOUN: &'static str = "worker";
     const HEADERS: &'static [&'static str] = &["WORKER", "STATE", "JOB", "NODE", "PID", "ACTORS", "CAUSE"];
     const FIELDS: &'static [&'static str] =
@@ -196,7 +196,7 @@ impl Row for WorkerSummary {
     }
 }
 
-impl Row for TaskInfo {
+impl TableRow for TaskInfo {
     const NOUN: &'static str = "task";
     const HEADERS: &'static [&'static str] =
         &["FUNCTION", "JOB", "WORKER", "QUEUED", "RUNNING", "FINISHED", "FAILED"];
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::test_cluster;
 
-    fn fields_are_complete<T: Row>(row: &T) {
+    fn fields_are_complete<T: TableRow>(row: &T) {
         let Value::Object(object) = serde_json::to_value(row).unwrap() else { panic!("a row is no object") };
         let mut shown: Vec<_> = object.keys().map(String::as_str).collect();
         let mut listed = T::FIELDS.to_vec();

@@ -20,12 +20,12 @@ const NUMBER_CHARS_MAX: usize = 7;
 
 /// Rows below headers, in columns as wide as their longest cell.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct TextTable {
     headers: &'static [&'static str],
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(crate) const fn new(headers: &'static [&'static str]) -> Self {
         Self { headers, rows: Vec::new() }
     }
@@ -48,7 +48,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<String> = self.headers.iter().map(|header| (*header).to_owned()).collect();
         let lines: Vec<&Vec<String>> = std::iter::once(&headers).chain(&self.rows).collect();
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_numbers_right_aligned() {
-        let mut table = Table::new(&["NAME", "PID", "STATE"]);
+        let mut table = TextTable::new(&["NAME", "PID", "STATE"]);
         table.push(vec!["a".to_owned(), "7".to_owned(), "ALIVE".to_owned()]);
         table.push(vec!["counter".to_owned(), "1234".to_owned(), "DEAD".to_owned()]);
         table.push(vec!["x".to_owned(), PLACEHOLDER.to_owned(), String::new()]);
@@ -139,19 +139,19 @@ x           -
 ";
         assert_eq!(table.to_string(), expected);
 
-        let mut ids = Table::new(&["JOB", "N"]);
+        let mut ids = TextTable::new(&["JOB", "N"]);
         ids.push(vec!["00000001".to_owned(), "0".to_owned()]);
         assert_eq!(ids.to_string(), "JOB       N\n00000001  0\n");
     }
 
     #[test]
     fn table_without_rows_has_headers() {
-        assert_eq!(Table::new(&["A", "B"]).to_string(), "A  B\n");
+        assert_eq!(TextTable::new(&["A", "B"]).to_string(), "A  B\n");
     }
 
     #[test]
     fn cells_are_shortened_and_have_no_control_characters() {
-        let mut table = Table::new(&["CAUSE"]);
+        let mut table = TextTable::new(&["CAUSE"]);
         table.push(vec![format!("\x1b[31mred\n{}", "x".repeat(100))]);
         let text = table.to_string();
         let row = text.lines().nth(1).unwrap();

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::token::TokenText;
 
-use private_files::{check_closed, check_home};
+use private_files::{check_closed, check_root};
 use private_files::{let_others_pass, own_passable_directory};
 
 pub(crate) use private_files::{lock_shared, own_directory, read_own, write_private};

@@ -61,7 +61,7 @@ const OTHERS_WRITE: u32 = 0o022;
 const OTHERS_ANY: u32 = 0o077;
 
 /// Checks that a directory of sessions is this user's, and that others may write nothing into it.
-pub(crate) fn check_home(path: &Path) -> io::Result<()> {
+pub(crate) fn check_root(path: &Path) -> io::Result<()> {
     check_directory(path, OTHERS_WRITE)
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::{
-    JOBS, LOGS, NODE_FILE, STATE, Session, check_home, let_others_pass, lock_shared, own_directory,
+    JOBS, LOGS, NODE_FILE, STATE, Session, check_root, let_others_pass, lock_shared, own_directory,
     own_passable_directory,
 };
 use crate::error::{CliError, CliResult};
@@ -51,7 +51,7 @@ impl SessionRoot {
     ///
     /// [`CliError`] if it is there, and not this user's alone.
     pub(crate) fn check(&self) -> CliResult<()> {
-        match check_home(&self.0) {
+        match check_root(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let text = format!("{} is not used to look for sessions: {error}", self.0.display());
                 Err(CliError::failed(text, "see who has made it; it must be yours alone, or set TMPDIR"))
@@ -81,7 +81,7 @@ impl SessionRoot {
 
     fn entries(&self) -> impl Iterator<Item = PathBuf> {
         // Links in a directory of this user's alone are those that `create` has made.
-        let entries = check_home(&self.0).and_then(|()| fs::read_dir(&self.0));
+        let entries = check_root(&self.0).and_then(|()| fs::read_dir(&self.0));
         let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
         entries.filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -116,7 +116,7 @@ impl SessionRoot {
             return Err(fails(&dir, &"a node runs in it"));
         }
         let patience = if earlier.is_some() { EXIT_WAIT } else { Duration::ZERO };
-        let lock = hold(&dir, patience).map_err(|error| fails(&dir, &error))?;
+        let lock = lock_exclusive(&dir, patience).map_err(|error| fails(&dir, &error))?;
         // Looked at again, now that no other start makes one.
         if let Some(earlier) = Session::read(&dir) {
             if earlier.is_alive() {
@@ -125,7 +125,7 @@ impl SessionRoot {
             earlier.clear_for_reuse().map_err(|error| fails(&dir, &error))?;
             self.drop_stale_links();
         }
-        if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_keep(&entry)) {
+        if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_be_left_over(&entry)) {
             return Err(fails(&dir, &"there is something in it already"));
         }
         own_directory(&dir).map_err(|error| fails(&dir, &error))?;
@@ -141,10 +141,10 @@ impl SessionRoot {
     }
 
     /// Lets other users pass through the directory of a session, and through this one where that is in it.
-    pub(crate) fn let_pass(&self, room: &SessionDir) -> io::Result<()> {
-        let_others_pass(&room.dir)?;
+    pub(crate) fn make_passable(&self, session_dir: &SessionDir) -> io::Result<()> {
+        let_others_pass(&session_dir.dir)?;
         match fs::canonicalize(&self.0)? {
-            home if room.dir.starts_with(&home) => let_others_pass(&home),
+            root if session_dir.dir.starts_with(&root) => let_others_pass(&root),
             _ => Ok(()),
         }
     }
@@ -158,7 +158,7 @@ impl SessionRoot {
     /// Removes links to what is no session any more, and the directory itself once nothing is in it.
     pub(crate) fn tidy(&self) {
         self.drop_stale_links();
-        if check_home(&self.0).is_ok() && self.entries().next().is_none() {
+        if check_root(&self.0).is_ok() && self.entries().next().is_none() {
             // Of agents that were killed; those that run have sessions.
             let _ = remove_tree(&self.0.join(WORKER_UIDS));
         }
@@ -167,7 +167,7 @@ impl SessionRoot {
     }
 
     fn drop_stale_links(&self) {
-        if check_home(&self.0).is_err() {
+        if check_root(&self.0).is_err() {
             return;
         }
         let latest = self.0.join(LATEST);
@@ -194,7 +194,7 @@ const EXIT_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two tries to take a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
+fn lock_exclusive(dir: &Path, patience: Duration) -> io::Result<File> {
     let lock = File::open(dir)?;
     let until = Instant::now() + patience;
     loop {
@@ -208,7 +208,7 @@ fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
 }
 
 /// What an earlier session in the same directory may have left.
-fn may_keep(entry: &io::Result<fs::DirEntry>) -> bool {
+fn may_be_left_over(entry: &io::Result<fs::DirEntry>) -> bool {
     entry.as_ref().is_ok_and(|entry| {
         [LOGS, STATE, JOBS, PARTIAL_NODE_FILE].iter().any(|name| entry.file_name() == *name)
     })
@@ -259,9 +259,9 @@ mod tests {
         assert_eq!(name(at(1_798_761_599, 0), 12), "session_2026-12-31_23-59-59_000000_12");
     }
 
-    fn made(home: &SessionRoot, asked_for: Option<&Path>, port: u16) -> Session {
+    fn made(root: &SessionRoot, asked_for: Option<&Path>, port: u16) -> Session {
         let session = Session {
-            dir: home.create(asked_for).unwrap().dir,
+            dir: root.create(asked_for).unwrap().dir,
             node: node(port, &[(Role::Agent, std::process::id())]),
         };
         session.save().unwrap();
@@ -272,9 +272,9 @@ mod tests {
     fn a_directory_whose_path_is_no_text_is_refused_before_anything_is_made() {
         use std::os::unix::ffi::OsStrExt;
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
-        let refused = home.create(Some(&dir)).unwrap_err().to_string();
+        let refused = root.create(Some(&dir)).unwrap_err().to_string();
         assert!(refused.contains("its path is not text (UTF-8); give another directory"), "{refused}");
         assert!(!dir.exists());
     }
@@ -282,38 +282,38 @@ mod tests {
     #[test]
     fn sessions_are_found_wherever_they_are_and_the_newest_is_first() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        assert_eq!(home.sessions(), []);
-        let first = made(&home, None, 1);
-        let second = made(&home, Some(&scratch.0.join("elsewhere")), 2);
+        let root = SessionRoot::at(scratch.0.join("home"));
+        assert_eq!(root.sessions(), []);
+        let first = made(&root, None, 1);
+        let second = made(&root, Some(&scratch.0.join("elsewhere")), 2);
         // What is no session does not count.
         fs::create_dir(scratch.0.join("home/session_3")).unwrap();
-        assert_eq!(home.sessions(), [second.clone(), first.clone()]);
+        assert_eq!(root.sessions(), [second.clone(), first.clone()]);
         assert_eq!(Session::read(&scratch.0.join("home/session_latest")), Some(second.clone()));
 
         second.remove(false).unwrap();
-        home.tidy();
-        assert_eq!(home.sessions(), std::slice::from_ref(&first));
+        root.tidy();
+        assert_eq!(root.sessions(), std::slice::from_ref(&first));
         assert!(fs::symlink_metadata(scratch.0.join("home/session_latest")).is_err());
         fs::remove_dir(scratch.0.join("home/session_3")).unwrap();
         first.remove(false).unwrap();
-        home.tidy();
+        root.tidy();
         assert!(!scratch.0.join("home").exists());
     }
 
     #[test]
     fn a_directory_that_is_in_use_is_refused() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
         let refused = |why: &str| {
-            let refused = home.create(Some(&dir)).unwrap_err().to_string();
+            let refused = root.create(Some(&dir)).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         };
-        let session = made(&home, Some(&dir), 1);
+        let session = made(&root, Some(&dir), 1);
         refused("a node runs in it");
         session.remove(true).unwrap();
-        let held = home.create(Some(&dir)).unwrap();
+        let held = root.create(Some(&dir)).unwrap();
         refused("another command starts a node in it");
         drop(held);
         fs::write(dir.join("letters"), "").unwrap();
@@ -323,57 +323,57 @@ mod tests {
     #[test]
     fn a_home_that_others_may_write_into_has_no_sessions_and_its_links_are_left_alone() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        assert_eq!(home.check(), Ok(()));
-        let session = made(&home, Some(&scratch.0.join("elsewhere")), 1);
-        assert_eq!((home.check(), home.sessions()), (Ok(()), vec![session.clone()]));
+        let root = SessionRoot::at(scratch.0.join("home"));
+        assert_eq!(root.check(), Ok(()));
+        let session = made(&root, Some(&scratch.0.join("elsewhere")), 1);
+        assert_eq!((root.check(), root.sessions()), (Ok(()), vec![session.clone()]));
         for mode in [0o777, 0o770, 0o702] {
-            fs::set_permissions(&home.0, PermissionsExt::from_mode(mode)).unwrap();
-            let refused = home.check().unwrap_err().to_string();
+            fs::set_permissions(&root.0, PermissionsExt::from_mode(mode)).unwrap();
+            let refused = root.check().unwrap_err().to_string();
             assert!(refused.contains("it is not closed to other users"), "{refused}");
-            assert_eq!(home.sessions(), [], "{mode:o}");
+            assert_eq!(root.sessions(), [], "{mode:o}");
         }
         session.remove(false).unwrap();
-        home.tidy();
-        assert!(fs::symlink_metadata(home.0.join(LATEST)).is_ok());
+        root.tidy();
+        assert!(fs::symlink_metadata(root.0.join(LATEST)).is_ok());
     }
 
     #[test]
     fn a_home_of_another_user_has_no_sessions() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        made(&home, Some(&scratch.0.join("elsewhere")), 1);
-        if std::os::unix::fs::chown(&home.0, Some(65534), None).is_err() {
+        let root = SessionRoot::at(scratch.0.join("home"));
+        made(&root, Some(&scratch.0.join("elsewhere")), 1);
+        if std::os::unix::fs::chown(&root.0, Some(65534), None).is_err() {
             return println!("skipped: this user gives no directory away");
         }
-        assert!(home.check().unwrap_err().to_string().contains("belongs to the user with the id 65534"));
-        assert_eq!(home.sessions(), []);
+        assert!(root.check().unwrap_err().to_string().contains("belongs to the user with the id 65534"));
+        assert_eq!(root.sessions(), []);
     }
 
     #[test]
     fn a_link_to_what_is_no_session_s_directory_leads_nowhere() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        let session = made(&home, None, 1);
+        let root = SessionRoot::at(scratch.0.join("home"));
+        let session = made(&root, None, 1);
         let checkout = scratch.0.join("checkout");
         fs::create_dir(&checkout).unwrap();
         fs::set_permissions(&checkout, PermissionsExt::from_mode(0o755)).unwrap();
         fs::copy(session.dir.join(NODE_FILE), checkout.join(NODE_FILE)).unwrap();
-        std::os::unix::fs::symlink(&checkout, home.0.join("session_x")).unwrap();
-        assert_eq!(home.sessions(), [session]);
+        std::os::unix::fs::symlink(&checkout, root.0.join("session_x")).unwrap();
+        assert_eq!(root.sessions(), [session]);
     }
 
     #[test]
     fn a_session_that_others_can_open_is_not_read_and_it_is_said_why() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        let (closed, open) = (made(&home, None, 1), made(&home, Some(&scratch.0.join("elsewhere")), 2));
+        let root = SessionRoot::at(scratch.0.join("home"));
+        let (closed, open) = (made(&root, None, 1), made(&root, Some(&scratch.0.join("elsewhere")), 2));
         // What is no session is not worth a word.
-        fs::create_dir(home.0.join("session_3")).unwrap();
-        assert!(home.refused().is_empty());
+        fs::create_dir(root.0.join("session_3")).unwrap();
+        assert!(root.refused().is_empty());
         fs::set_permissions(&open.dir, PermissionsExt::from_mode(0o750)).unwrap();
-        assert_eq!(home.sessions(), [closed]);
-        let refused = home.refused();
+        assert_eq!(root.sessions(), [closed]);
+        let refused = root.refused();
         assert_eq!(refused.len(), 1, "{refused:?}");
         assert!(refused[0].1.to_string().ends_with("(its mode is 750)"), "{refused:?}");
     }
@@ -381,34 +381,34 @@ mod tests {
     #[test]
     fn a_start_finds_a_node_in_the_directory_whose_daemon_holds_its_lock() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
-        let mut session = made(&home, Some(&dir), 1);
+        let mut session = made(&root, Some(&dir), 1);
         let daemon = lock_shared(&dir).unwrap();
-        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("a node runs in it"));
+        assert!(root.create(Some(&dir)).unwrap_err().to_string().contains("a node runs in it"));
         session.node.processes.clear();
         session.save().unwrap();
-        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("another command starts"));
+        assert!(root.create(Some(&dir)).unwrap_err().to_string().contains("another command starts"));
         drop(daemon);
         // The start's own lock lets daemons take theirs.
-        let _room = home.create(Some(&dir)).unwrap();
+        let _room = root.create(Some(&dir)).unwrap();
         lock_shared(&dir).unwrap();
     }
 
     #[test]
     fn a_session_of_which_nothing_runs_gives_way_and_leaves_what_is_not_its_own() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
-        let mut session = made(&home, Some(&dir), 1);
+        let mut session = made(&root, Some(&dir), 1);
         session.node.processes.clear();
         session.save().unwrap();
         session.save_token(&"rs1_abc".parse().unwrap()).unwrap();
         for name in [STATE, JOBS, "executables"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        let again = made(&home, Some(&dir), 2);
-        assert_eq!(home.sessions(), [again]);
+        let again = made(&root, Some(&dir), 2);
+        assert_eq!(root.sessions(), [again]);
         let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort_unstable();
         assert_eq!(left, [JOBS, LOGS, NODE_FILE, STATE]);
@@ -417,8 +417,8 @@ mod tests {
     #[test]
     fn a_path_that_no_socket_fits_in_is_refused() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        let refused = home.create(Some(&scratch.0.join("n".repeat(100)))).unwrap_err();
+        let root = SessionRoot::at(scratch.0.join("home"));
+        let refused = root.create(Some(&scratch.0.join("n".repeat(100)))).unwrap_err();
         assert!(refused.to_string().contains("too long"), "{refused}");
     }
 

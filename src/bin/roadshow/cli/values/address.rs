@@ -8,12 +8,12 @@ use crate::error::{CliError, CliResult};
 
 /// Host, by name or IP address, and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
+pub(crate) struct HostPort {
     host: String,
     port: u16,
 }
 
-impl Address {
+impl HostPort {
     /// Resolves the name to at least one socket address.
     pub(crate) fn resolve(&self) -> CliResult<Vec<SocketAddr>> {
         let fails = |why: &dyn fmt::Display| {
@@ -33,7 +33,7 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for HostPort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -54,7 +54,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
@@ -87,18 +87,18 @@ mod tests {
     #[test]
     fn address_is_a_host_and_a_port() {
         for text in ["10.0.0.5:6379", "head:1", "[::1]:6379", "node-1.example.org:65535"] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
         }
         for text in
             ["", "10.0.0.5", ":6379", "10.0.0.5:", "10.0.0.5:0", "a:65536", "::1:6379", "[x]:1", "a b:1"]
         {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+            assert!(text.parse::<HostPort>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn ip_addresses_need_no_lookup() {
-        let address: Address = "[::1]:7".parse().unwrap();
+        let address: HostPort = "[::1]:7".parse().unwrap();
         assert_eq!(address.resolve().unwrap(), ["[::1]:7".parse().unwrap()]);
     }
 

@@ -4,9 +4,9 @@ mod address;
 mod node;
 mod pair;
 
-pub(crate) use address::{Address, host, port};
+pub(crate) use address::{HostPort, host, port};
 pub(crate) use node::{Custom, LabelList, bytes, cores, custom, labels, name};
-pub(crate) use pair::{Filter, significant, variables};
+pub(crate) use pair::{FilterArg, significant, variables};
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use roadshow::admin::{self, Submission};
 
 /// Condition on the rows of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Filter(pub(crate) admin::Filter);
+pub(crate) struct FilterArg(pub(crate) admin::Filter);
 
 /// Removes leading zeros from an id.
 pub(crate) fn significant(id: &str) -> &str {
@@ -19,7 +19,7 @@ pub(crate) fn significant(id: &str) -> &str {
     }
 }
 
-impl FromStr for Filter {
+impl FromStr for FilterArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -65,12 +65,12 @@ mod tests {
     #[test]
     fn filter_is_a_key_and_a_value() {
         let parsed = |text: &str| {
-            let Filter(admin::Filter { key, value, is_equal }) = text.parse().unwrap();
+            let FilterArg(admin::Filter { key, value, is_equal }) = text.parse().unwrap();
             (key, value, is_equal)
         };
         assert_eq!(parsed("state=ALIVE"), ("state".to_owned(), "ALIVE".to_owned(), true));
         assert_eq!(parsed("name != a=b"), ("name".to_owned(), "a=b".to_owned(), false));
-        assert!("state".parse::<Filter>().is_err());
+        assert!("state".parse::<FilterArg>().is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use roadshow::model::{JobInfo, JobState};
 use serde_json::json;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
-use crate::cli::resolve_id::find_at;
+use crate::cli::resolve_id::resolve_at_head;
 use crate::commands::list;
 use crate::commands::logs;
 use crate::commands::logs::{LogSelector, TailOptions};
@@ -23,30 +23,30 @@ use crate::output::time::now_ms;
 /// Submits programs to a cluster, and monitors and stops them.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
-pub(crate) struct Arguments {
+pub(crate) struct JobArgs {
     #[command(subcommand)]
-    command: Command,
+    command: JobCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    Submit(submit::Arguments),
+enum JobCommand {
+    Submit(submit::SubmitArgs),
     /// Shows the state of a job.
     #[command(after_long_help = "Example:\n  roadshow job status 3")]
-    Status(OneJob),
+    Status(OneJobArgs),
     /// Shows the output of a job's driver; `roadshow logs --job` also shows the logs of its workers.
     #[command(after_long_help = "Example:\n  roadshow job logs 3 --follow")]
-    Logs(Logs),
+    Logs(JobLogsArgs),
     /// Stops a job: its driver, its workers and its actors, except detached ones.
     #[command(after_long_help = "Example:\n  roadshow job stop 3")]
-    Stop(OneJob),
+    Stop(OneJobArgs),
     /// Lists the jobs, as `roadshow list jobs` does.
     #[command(after_long_help = "Example:\n  roadshow job list")]
-    List(List),
+    List(JobListArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct OneJob {
+struct OneJobArgs {
     /// Id of the job; its leading zeros may be omitted.
     #[arg(value_name = "ID")]
     id: String,
@@ -54,11 +54,11 @@ struct OneJob {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: ClusterArgs,
+    cluster_args: ClusterArgs,
 }
 
 #[derive(Debug, clap::Args)]
-struct Logs {
+struct JobLogsArgs {
     /// Id of the job; its leading zeros may be omitted.
     #[arg(value_name = "ID")]
     id: String,
@@ -72,11 +72,11 @@ struct Logs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: ClusterArgs,
+    cluster_args: ClusterArgs,
 }
 
 #[derive(Debug, clap::Args)]
-struct List {
+struct JobListArgs {
     /// Maximum number of rows, as for `roadshow list jobs`.
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
@@ -84,38 +84,42 @@ struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: ClusterArgs,
+    cluster_args: ClusterArgs,
 }
 
-impl Arguments {
-    pub(crate) const fn reach(&self) -> &ClusterArgs {
+impl JobArgs {
+    pub(crate) const fn cluster_args(&self) -> &ClusterArgs {
         match &self.command {
-            Command::Submit(arguments) => arguments.reach(),
-            Command::Status(arguments) | Command::Stop(arguments) => &arguments.reach,
-            Command::Logs(arguments) => &arguments.reach,
-            Command::List(arguments) => &arguments.reach,
+            JobCommand::Submit(arguments) => arguments.cluster_args(),
+            JobCommand::Status(arguments) | JobCommand::Stop(arguments) => &arguments.cluster_args,
+            JobCommand::Logs(arguments) => &arguments.cluster_args,
+            JobCommand::List(arguments) => &arguments.cluster_args,
         }
     }
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &JobArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     match &arguments.command {
-        Command::Submit(arguments) => submit::run(arguments, desks, output).await,
-        Command::Status(arguments) => status(arguments, desks, output).await,
-        Command::Logs(arguments) => driver_logs(arguments, desks, output).await,
-        Command::Stop(arguments) => stop(arguments, desks, output).await,
-        Command::List(List { limit, json, reach }) => {
-            list::run(&list::Arguments::of_jobs(reach.clone(), *limit, *json), desks, output).await
+        JobCommand::Submit(arguments) => submit::run(arguments, connector, output).await,
+        JobCommand::Status(arguments) => status(arguments, connector, output).await,
+        JobCommand::Logs(arguments) => driver_logs(arguments, connector, output).await,
+        JobCommand::Stop(arguments) => stop(arguments, connector, output).await,
+        JobCommand::List(JobListArgs { limit, json, cluster_args }) => {
+            list::run(&list::ListArgs::of_jobs(cluster_args.clone(), *limit, *json), connector, output).await
         }
     }
 }
 
-async fn status(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
-    let job: JobInfo = find_at(&mut desks.head().await?, &arguments.id).await?;
+async fn status(
+    arguments: &OneJobArgs,
+    connector: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let job: JobInfo = resolve_at_head(&mut connector.head().await?, &arguments.id).await?;
     if arguments.json {
         return output.json(&job);
     }
@@ -131,19 +135,23 @@ async fn status(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Ou
 }
 
 async fn driver_logs(
-    arguments: &Logs,
-    desks: &impl AdminConnector,
+    arguments: &JobLogsArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let job = find_at::<JobInfo, _>(&mut desks.head().await?, &arguments.id).await?.job_id;
-    let sources = logs::all_locations(desks, output).await?;
+    let job = resolve_at_head::<JobInfo, _>(&mut connector.head().await?, &arguments.id).await?.job_id;
+    let sources = logs::all_locations(connector, output).await?;
     let options = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
-    logs::show(LogSelector::Driver(job), sources, options, desks, output).await
+    logs::show(LogSelector::Driver(job), sources, options, connector, output).await
 }
 
-async fn stop(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
-    let mut head = desks.head().await?;
-    let JobInfo { job_id, state, .. } = find_at(&mut head, &arguments.id).await?;
+async fn stop(
+    arguments: &OneJobArgs,
+    connector: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let mut head = connector.head().await?;
+    let JobInfo { job_id, state, .. } = resolve_at_head(&mut head, &arguments.id).await?;
     if state.is_open() {
         head.stop_job(job_id).await?;
     }
@@ -165,15 +173,16 @@ mod tests {
 
     use super::*;
     use crate::test_cluster;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
-    fn one(id: &str, json: bool) -> OneJob {
-        OneJob { id: id.to_owned(), json, reach: ClusterArgs { address: None, token_file: None } }
+    fn one(id: &str, json: bool) -> OneJobArgs {
+        OneJobArgs { id: id.to_owned(), json, cluster_args: ClusterArgs { address: None, token_file: None } }
     }
 
-    async fn done(cluster: &Cluster, command: Command) -> String {
-        let arguments = Arguments { command };
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+    async fn done(cluster: &FakeCluster, command: JobCommand) -> String {
+        let arguments = JobArgs { command };
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         out
     }
@@ -188,39 +197,40 @@ program    ./fails
 exit code  7
 message    the process exited with code 7
 ";
-        assert_eq!(done(&Cluster::new(), Command::Status(one("2", false))).await, expected);
+        assert_eq!(done(&FakeCluster::new(), JobCommand::Status(one("2", false))).await, expected);
         let json: Value =
-            serde_json::from_str(&done(&Cluster::new(), Command::Status(one("2", true))).await).unwrap();
+            serde_json::from_str(&done(&FakeCluster::new(), JobCommand::Status(one("2", true))).await)
+                .unwrap();
         assert_eq!((&json["state"], &json["exit_code"]), (&"FAILED".into(), &7.into()));
     }
 
     #[tokio::test]
     async fn job_that_has_ended_is_not_stopped_again() {
-        let cluster = Cluster::new();
-        let out = done(&cluster, Command::Stop(one("1", false))).await;
+        let cluster = FakeCluster::new();
+        let out = done(&cluster, JobCommand::Stop(one("1", false))).await;
         assert_eq!(out, "The job 00000001 has already ended: SUCCEEDED.\n");
-        assert!(matches!(cluster.asked()[..], [AdminRequest::List { .. }]), "{:?}", cluster.asked());
+        assert!(matches!(cluster.requests()[..], [AdminRequest::List { .. }]), "{:?}", cluster.requests());
     }
 
     #[tokio::test]
     async fn running_job_is_stopped() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         let mut running = test_cluster::jobs();
         running[0].state = JobState::Running;
         cluster.state().jobs = VecDeque::from([running]);
-        let out = done(&cluster, Command::Stop(one("1", true))).await;
+        let out = done(&cluster, JobCommand::Stop(one("1", true))).await;
         assert_eq!(out, "{\n  \"job_id\": \"00000001\",\n  \"state\": \"STOPPED\"\n}\n");
-        assert_eq!(cluster.asked()[1], AdminRequest::StopJob { job: JobId(1) });
+        assert_eq!(cluster.requests()[1], AdminRequest::StopJob { job: JobId(1) });
     }
 
     #[tokio::test]
     async fn logs_of_a_job_are_those_of_its_driver() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         cluster.log(test_cluster::head_address(), "driver-1.out", (0, 1), "answer\n");
         cluster.log(test_cluster::head_address(), "driver-1.err", (0, 1), "trouble\n");
         cluster.log(test_cluster::head_address(), "worker-2.log", (2, 1), "no\n");
-        let reach = ClusterArgs { address: None, token_file: None };
-        let logs = Logs { id: "1".to_owned(), follow: false, tail: None, json: false, reach };
-        assert_eq!(done(&cluster, Command::Logs(logs)).await, "answer\n");
+        let cluster_args = ClusterArgs { address: None, token_file: None };
+        let logs = JobLogsArgs { id: "1".to_owned(), follow: false, tail: None, json: false, cluster_args };
+        assert_eq!(done(&cluster, JobCommand::Logs(logs)).await, "answer\n");
     }
 }

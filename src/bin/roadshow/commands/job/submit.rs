@@ -22,7 +22,7 @@ use crate::output::Output;
 #[command(
     after_long_help = "Example:\n  roadshow job submit --env BOOK=alice.txt -- ./target/release/count --top 10"
 )]
-pub(crate) struct Arguments {
+pub(crate) struct SubmitArgs {
     /// Print the job's id and return, without waiting for the job.
     #[arg(long)]
     no_wait: bool,
@@ -34,32 +34,32 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: ClusterArgs,
+    cluster_args: ClusterArgs,
     /// Program and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
 }
 
-impl Arguments {
-    pub(super) const fn reach(&self) -> &ClusterArgs {
-        &self.reach
+impl SubmitArgs {
+    pub(super) const fn cluster_args(&self) -> &ClusterArgs {
+        &self.cluster_args
     }
 }
 
 pub(super) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &SubmitArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
     let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
     // The upload comes first: the head fails a job whose driver does not start within seconds.
-    send(&submission, &program, desks).await?;
-    let submitted = desks.head().await?.submit(submission.clone()).await?;
-    if let Err(failure) = begin(submitted, submission, desks).await {
+    send(&submission, &program, connector).await?;
+    let submitted = connector.head().await?.submit(submission.clone()).await?;
+    if let Err(failure) = begin(submitted, submission, connector).await {
         // Stop the job, or it stays pending until the head times it out. The first failure is the one to report.
-        if let Ok(mut head) = desks.head().await {
+        if let Ok(mut head) = connector.head().await {
             let _ = head.stop_job(submitted.job).await;
         }
         return Err(failure);
@@ -77,29 +77,29 @@ pub(super) async fn run(
         "Job {id} runs on node {}; `roadshow job status|logs|stop {id}` from elsewhere.",
         submitted.node
     ));
-    wait::wait_for_job(submitted, arguments.json, desks, output).await
+    wait::wait_for_job(submitted, arguments.json, connector, output).await
 }
 
 /// Uploads the executable to the agent of the head's node. Without that agent, `submit` will fail.
-async fn send(submission: &Submission, program: &Program, desks: &impl AdminConnector) -> CliResult<()> {
+async fn send(submission: &Submission, program: &Program, connector: &impl AdminConnector) -> CliResult<()> {
     let own = Filter { key: "is_head".to_owned(), value: "true".to_owned(), is_equal: true };
-    let nodes: Vec<NodeInfo> = desks.head().await?.all(vec![own]).await?;
+    let nodes: Vec<NodeInfo> = connector.head().await?.all(vec![own]).await?;
     let Some(node) = nodes
         .iter()
         .find(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Rejoining))
     else {
         return Ok(());
     };
-    Ok(desks.agent(node.address).await?.store(submission, program, |_| ()).await?)
+    Ok(connector.agent(node.address).await?.store(submission, program, |_| ()).await?)
 }
 
 /// Asks the agent to start the driver.
 async fn begin(
     submitted: SubmittedJob,
     submission: Submission,
-    desks: &impl AdminConnector,
+    connector: &impl AdminConnector,
 ) -> CliResult<()> {
-    Ok(desks.agent(submitted.address).await?.begin(submitted.job, submission).await?)
+    Ok(connector.agent(submitted.address).await?.begin(submitted.job, submission).await?)
 }
 
 /// Finds a program: a path is taken as given, a name is searched in the directories of `PATH`.
@@ -129,14 +129,14 @@ mod tests {
     use super::*;
     use crate::exit;
     use crate::test_cluster;
-    use crate::test_cluster::{Cluster, head_address};
+    use crate::test_cluster::{FakeCluster, head_address};
 
-    fn arguments(no_wait: bool, json: bool) -> Arguments {
-        Arguments {
+    fn arguments(no_wait: bool, json: bool) -> SubmitArgs {
+        SubmitArgs {
             no_wait,
             env: vec![("A".into(), "b".into())],
             json,
-            reach: ClusterArgs { address: None, token_file: None },
+            cluster_args: ClusterArgs { address: None, token_file: None },
             program: ["/proc/self/exe", "--top", "10"].map(OsString::from).to_vec(),
         }
     }
@@ -148,25 +148,25 @@ mod tests {
         vec![job]
     }
 
-    async fn submit(cluster: &Cluster, arguments: Arguments) -> (CliResult<()>, String, String) {
-        cluster.run(async |desks, output| run(&arguments, desks, output).await).await
+    async fn submit(cluster: &FakeCluster, arguments: SubmitArgs) -> (CliResult<()>, String, String) {
+        cluster.run(async |connector, output| run(&arguments, connector, output).await).await
     }
 
     #[tokio::test]
     async fn head_registers_the_job_and_agent_gets_the_program() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         let (outcome, out, _) = submit(&cluster, arguments(true, false)).await;
         outcome.unwrap();
         assert_eq!(out, "00000003\n");
         let state = cluster.state();
         let size = std::fs::metadata("/proc/self/exe").unwrap().len();
         assert_eq!(state.stored, size);
-        let endpoints: Vec<_> = state.asked.iter().map(|(endpoint, at, _)| (*endpoint, *at)).collect();
+        let endpoints: Vec<_> = state.recorded.iter().map(|(endpoint, at, _)| (*endpoint, *at)).collect();
         assert_eq!(
             (endpoints[0], endpoints[1]),
             ((AdminEndpoint::Head, head_address()), (AdminEndpoint::Agent, head_address()))
         );
-        let Some((_, _, AdminRequest::StartDriver { job, submission })) = state.asked.last() else {
+        let Some((_, _, AdminRequest::StartDriver { job, submission })) = state.recorded.last() else {
             panic!("the driver was not started")
         };
         assert_eq!(
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn output_of_the_driver_is_printed_and_its_exit_code_returned() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
         cluster.log(head_address(), "driver-3.err", (0, 3), "trouble\n");
         let failed = job(JobState::Failed, Some(7), Some("the process exited with code 7"));
@@ -196,7 +196,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn json_of_a_successful_job_is_one_object() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
         cluster.state().jobs = VecDeque::from([job(JobState::Succeeded, Some(0), None)]);
         let (outcome, out, err) = submit(&cluster, arguments(false, true)).await;
@@ -208,11 +208,11 @@ mod tests {
 
     #[tokio::test]
     async fn job_whose_driver_does_not_start_is_stopped() {
-        let cluster = Cluster::new();
+        let cluster = FakeCluster::new();
         cluster.state().done = AdminReply::Failed { text: "no room; clear some".to_owned(), unknown: false };
         let (outcome, out, _) = submit(&cluster, arguments(false, false)).await;
         assert_eq!((outcome.unwrap_err().to_string().as_str(), out.as_str()), ("no room; clear some", ""));
-        assert_eq!(cluster.asked().last(), Some(&AdminRequest::StopJob { job: JobId(3) }));
+        assert_eq!(cluster.requests().last(), Some(&AdminRequest::StopJob { job: JobId(3) }));
     }
 
     #[test]

@@ -20,13 +20,13 @@ const HEAD_UNREACHABLE_MAX: Duration = Duration::from_secs(30);
 pub(super) async fn wait_for_job<D: AdminConnector>(
     submitted: SubmittedJob,
     json: bool,
-    desks: &D,
+    connector: &D,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let SubmittedJob { job, node, address } = submitted;
     let sources = vec![LogSource { node, address }];
-    let mut tail = Tail::open(LogSelector::Driver(job), sources, LogFrom::Offset(0), desks).await?;
-    let mut head = JobWatch { desks, client: None, last_contact: Instant::now() };
+    let mut tail = Tail::open(LogSelector::Driver(job), sources, LogFrom::Offset(0), connector).await?;
+    let mut head = JobWatch { connector, client: None, last_contact: Instant::now() };
     loop {
         // The state is asked before the logs are read. If the job has ended by then, this read gets all of its output.
         let ended = head.job(job).await?.filter(|job| !job.state.is_open());
@@ -76,7 +76,7 @@ fn code(exit_code: Option<i32>) -> u8 {
 
 /// Connection to the head that survives a restart of the head.
 struct JobWatch<'a, D: AdminConnector> {
-    desks: &'a D,
+    connector: &'a D,
     client: Option<Admin<D::Exchange>>,
     last_contact: Instant,
 }
@@ -104,7 +104,7 @@ impl<D: AdminConnector> JobWatch<'_, D> {
     async fn ask(&mut self, job: JobId) -> CliResult<JobInfo> {
         let client = match &mut self.client {
             Some(client) => client,
-            none => none.insert(self.desks.head().await?),
+            none => none.insert(self.connector.head().await?),
         };
         client.row::<JobInfo>(job, job.0).await?.ok_or_else(|| {
             CliError::unknown(

@@ -11,11 +11,11 @@ use serde::Serialize;
 pub(crate) use tail::{LogSelector, LogSource, Tail};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
-use crate::cli::resolve_id::find_at;
+use crate::cli::resolve_id::resolve_at_head;
 use crate::cli::values::significant;
 use crate::error::{CliError, CliResult, one_line};
 use crate::output::Output;
-use crate::output::table::{Table, memory, or_nothing, short};
+use crate::output::table::{TextTable, memory, or_nothing, short};
 
 /// Polling interval of a followed log.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -25,7 +25,7 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Without a selection the command lists the available logs.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow logs --actor counter --follow --tail 20")]
-pub(crate) struct Arguments {
+pub(crate) struct LogsArgs {
     #[command(flatten)]
     which: Selection,
     /// Follow the logs until Ctrl-C or the end of the job.
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -73,15 +73,15 @@ impl TailOptions {
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &LogsArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let Some((selector, sources)) = select(&arguments.which, desks, output).await? else {
-        return list(arguments.json, desks, output).await;
+    let Some((selector, sources)) = select(&arguments.which, connector, output).await? else {
+        return list(arguments.json, connector, output).await;
     };
     let options = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
-    show(selector, sources, options, desks, output).await
+    show(selector, sources, options, connector, output).await
 }
 
 /// Prints the selected logs of these nodes.
@@ -89,10 +89,10 @@ pub(crate) async fn show<D: AdminConnector>(
     selector: LogSelector,
     sources: Vec<LogSource>,
     options: TailOptions,
-    desks: &D,
+    connector: &D,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut tail = Tail::open(selector, sources, options.from(), desks).await?;
+    let mut tail = Tail::open(selector, sources, options.from(), connector).await?;
     let mut printer =
         Printer { json: options.json, of_driver: matches!(selector, LogSelector::Driver(_)), shown: None };
     if tail.is_empty() && !options.follow {
@@ -103,7 +103,7 @@ pub(crate) async fn show<D: AdminConnector>(
     }
     loop {
         // The state is asked before the logs are read. If the job has ended by then, this read gets all of it.
-        let goes_on = options.follow && keep_following(selector, desks).await?;
+        let goes_on = options.follow && keep_following(selector, connector).await?;
         tail.read(|source, file, text, many| printer.print(source, file, text, many, output)).await?;
         if !goes_on {
             return tail.rest(|source, file, text| printer.print(source, file, text, false, output));
@@ -114,9 +114,9 @@ pub(crate) async fn show<D: AdminConnector>(
 }
 
 /// Reports if the selected logs may still grow.
-async fn keep_following(selector: LogSelector, desks: &impl AdminConnector) -> CliResult<bool> {
+async fn keep_following(selector: LogSelector, connector: &impl AdminConnector) -> CliResult<bool> {
     let (LogSelector::Job(job) | LogSelector::Driver(job)) = selector else { return Ok(true) };
-    let job = desks.head().await?.row::<JobInfo>(job, job.0).await?;
+    let job = connector.head().await?.row::<JobInfo>(job, job.0).await?;
     Ok(job.is_some_and(|job| job.state.is_open()))
 }
 
@@ -167,30 +167,30 @@ impl Printer {
 /// Resolves the selection to logs and nodes; nothing without a selection.
 async fn select(
     which: &Selection,
-    desks: &impl AdminConnector,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<Option<(LogSelector, Vec<LogSource>)>> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     let (selector, node) = match which {
         Selection { actor: Some(actor), .. } => {
-            let (worker, node) = worker_of_actor(&find_at(&mut head, actor).await?)?;
+            let (worker, node) = worker_of_actor(&resolve_at_head(&mut head, actor).await?)?;
             (LogSelector::Worker(worker), Some(node))
         }
         Selection { worker: Some(worker), .. } => {
-            let worker: WorkerSummary = find_at(&mut head, worker).await?;
+            let worker: WorkerSummary = resolve_at_head(&mut head, worker).await?;
             (LogSelector::Worker(worker.worker_id), Some(worker.node_id))
         }
         Selection { job: Some(job), .. } => {
-            (LogSelector::Job(find_at::<JobInfo, _>(&mut head, job).await?.job_id), None)
+            (LogSelector::Job(resolve_at_head::<JobInfo, _>(&mut head, job).await?.job_id), None)
         }
         Selection { node: Some(node), .. } => {
-            (LogSelector::Daemons, Some(find_at::<NodeInfo, _>(&mut head, node).await?.node_id))
+            (LogSelector::Daemons, Some(resolve_at_head::<NodeInfo, _>(&mut head, node).await?.node_id))
         }
         Selection { .. } => return Ok(None),
     };
     // `locations` opens a connection of its own to the head.
     drop(head);
-    let sources = locations(node, desks, output).await?;
+    let sources = locations(node, connector, output).await?;
     Ok(Some((selector, sources)))
 }
 
@@ -204,11 +204,11 @@ fn worker_of_actor(actor: &ActorInfo) -> CliResult<(WorkerId, NodeId)> {
 /// Nodes whose agents can be asked: all that are not dead, or the one; an error if that one is dead.
 async fn locations(
     only: Option<NodeId>,
-    desks: &impl AdminConnector,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<Vec<LogSource>> {
     let mut sources = Vec::new();
-    for node in desks.head().await?.all::<NodeInfo>(Vec::new()).await? {
+    for node in connector.head().await?.all::<NodeInfo>(Vec::new()).await? {
         let is_meant = only.is_none_or(|only| only == node.node_id);
         match node.state {
             NodeState::Dead if is_meant && only.is_some() => {
@@ -232,10 +232,10 @@ async fn locations(
 
 /// Nodes that may have logs of a job.
 pub(crate) async fn all_locations(
-    desks: &impl AdminConnector,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<Vec<LogSource>> {
-    locations(None, desks, output).await
+    locations(None, connector, output).await
 }
 
 /// Available log in JSON.
@@ -248,10 +248,10 @@ struct AvailableLog {
     size: u64,
 }
 
-async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
+async fn list(json: bool, connector: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
     let mut found = Vec::new();
-    for LogSource { node, address } in locations(None, desks, output).await? {
-        let files = desks.agent(address).await?.log_files().await?.into_iter();
+    for LogSource { node, address } in locations(None, connector, output).await? {
+        let files = connector.agent(address).await?.log_files().await?.into_iter();
         found.extend(files.map(|file| AvailableLog {
             node_id: node,
             file: file.file,
@@ -263,7 +263,7 @@ async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) 
     if json {
         return output.json(&found);
     }
-    let mut table = Table::new(&["NODE", "LOG", "JOB", "WORKER", "SIZE"]);
+    let mut table = TextTable::new(&["NODE", "LOG", "JOB", "WORKER", "SIZE"]);
     for AvailableLog { node_id, file, worker_id, job_id, size } in found {
         let size = memory(size as f64);
         let own = |id: Option<String>| or_nothing(id.as_deref().map(significant));
@@ -282,10 +282,10 @@ mod tests {
     use super::*;
     use crate::exit;
     use crate::test_cluster;
-    use crate::test_cluster::{Cluster, head_address, other_address};
+    use crate::test_cluster::{FakeCluster, head_address, other_address};
 
-    fn cluster() -> Cluster {
-        let cluster = Cluster::new();
+    fn cluster() -> FakeCluster {
+        let cluster = FakeCluster::new();
         cluster.log(head_address(), "agent.log", (0, 0), "agent one\nagent two\n");
         cluster.log(head_address(), "head.log", (0, 0), "head one\n");
         cluster.log(head_address(), "driver-1.out", (0, 1), "answer\n");
@@ -293,11 +293,12 @@ mod tests {
         cluster
     }
 
-    async fn logs(cluster: &Cluster, which: Selection, options: TailOptions) -> (CliResult<()>, String) {
+    async fn logs(cluster: &FakeCluster, which: Selection, options: TailOptions) -> (CliResult<()>, String) {
         let TailOptions { follow, tail, json } = options;
-        let reach = ClusterArgs { address: None, token_file: None };
-        let arguments = Arguments { which, follow, tail, json, reach };
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        let cluster_args = ClusterArgs { address: None, token_file: None };
+        let arguments = LogsArgs { which, follow, tail, json, cluster_args };
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         (outcome, out)
     }
 

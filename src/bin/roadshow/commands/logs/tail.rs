@@ -75,11 +75,11 @@ impl<D: AdminConnector> Tail<D> {
         selector: LogSelector,
         sources: Vec<LogSource>,
         from: LogFrom,
-        desks: &D,
+        connector: &D,
     ) -> CliResult<Self> {
         let mut agents = Vec::new();
         for source in sources {
-            agents.push((source, desks.agent(source.address).await?));
+            agents.push((source, connector.agent(source.address).await?));
         }
         let mut tail = Self { selector, agents, logs: Vec::new() };
         tail.poll(from).await?;

@@ -8,7 +8,7 @@ use actix::{Actor, Addr};
 use roadshow::{Cluster, RemoteAddr};
 
 use super::calls::pipelined;
-use super::fixture::{Fixture, Outcome};
+use super::fixture::{BenchResult, Fixture};
 use super::measure::{Count, anonymous_bytes};
 use super::workload::{Add, Empty, Hold, Idle, NoteCount, Subject, increment};
 
@@ -22,11 +22,11 @@ const WEIGHED: usize = 5_000;
 const BATCH: usize = 512;
 
 /// Measures spawns, `in_flight` at a time. The actors are stopped in between, which is not timed.
-pub(super) async fn spawns(lab: &Fixture, in_flight: usize, time: Duration) -> Outcome<Count> {
+pub(super) async fn spawns(fixture: &Fixture, in_flight: usize, time: Duration) -> BenchResult<Count> {
     let mut all = Count::default();
     while all.count == 0 || all.elapsed < time {
         let (mut actors, left) = (Vec::new(), time.saturating_sub(all.elapsed));
-        all += spawn(&lab.cluster, in_flight, ACTORS_MAX, left, &mut actors).await?;
+        all += spawn(&fixture.cluster, in_flight, ACTORS_MAX, left, &mut actors).await?;
         stop(in_flight, actors).await?;
     }
     Ok(all)
@@ -38,7 +38,7 @@ async fn spawn(
     most: usize,
     time: Duration,
     actors: &mut Vec<RemoteAddr<Idle>>,
-) -> Outcome<Count> {
+) -> BenchResult<Count> {
     let mut left = most;
     let begin = || {
         left = left.checked_sub(1)?;
@@ -47,7 +47,7 @@ async fn spawn(
     pipelined(in_flight, time, begin, |actor| actors.push(actor)).await
 }
 
-async fn stop(in_flight: usize, actors: Vec<RemoteAddr<Idle>>) -> Outcome<()> {
+async fn stop(in_flight: usize, actors: Vec<RemoteAddr<Idle>>) -> BenchResult<()> {
     let mut actors = actors.into_iter();
     pipelined(in_flight, Duration::MAX, || actors.next().map(|actor| actor.stop()), drop).await?;
     Ok(())
@@ -56,22 +56,22 @@ async fn stop(in_flight: usize, actors: Vec<RemoteAddr<Idle>>) -> Outcome<()> {
 /// Measures actix actors that are started in this process, on another thread.
 ///
 /// They stop when their last address is dropped, which is not timed.
-pub(super) async fn local_spawns(lab: &Fixture, time: Duration) -> Outcome<Count> {
+pub(super) async fn local_spawns(fixture: &Fixture, time: Duration) -> BenchResult<Count> {
     let mut all = Count::default();
     while all.count == 0 || all.elapsed < time {
         let (mut actors, left) = (Vec::new(), time.saturating_sub(all.elapsed));
-        all += local_spawn(lab, left, &mut actors).await?;
+        all += local_spawn(fixture, left, &mut actors).await?;
         drop(actors);
         // The reply comes from the same arbiter, after the end of the dropped actors: it must not overlap with
         // the next round.
-        lab.local.send(Add(1)).await?;
+        fixture.local.send(Add(1)).await?;
     }
     Ok(all)
 }
 
 /// Starts actors with two batches in flight, so that the other thread never idles.
-async fn local_spawn(lab: &Fixture, time: Duration, actors: &mut Vec<Addr<Empty>>) -> Outcome<Count> {
-    let arbiter = lab.arbiter.handle();
+async fn local_spawn(fixture: &Fixture, time: Duration, actors: &mut Vec<Addr<Empty>>) -> BenchResult<Count> {
+    let arbiter = fixture.arbiter.handle();
     let (mut open, start) = (VecDeque::new(), Instant::now());
     while actors.is_empty() || (start.elapsed() < time && actors.len() < ACTORS_MAX) {
         actors.extend((0..BATCH).map(|_| Empty::start_in_arbiter(&arbiter, |_| Empty)));
@@ -91,7 +91,7 @@ async fn local_spawn(lab: &Fixture, time: Duration, actors: &mut Vec<Addr<Empty>
 /// Memory that an idle actor adds to its worker, in bytes.
 ///
 /// Each measurement uses a new worker: an allocator that has freed pages of earlier actors would hide the cost.
-pub(super) async fn bytes_of_an_actor(in_flight: usize) -> Outcome<f64> {
+pub(super) async fn bytes_of_an_actor(in_flight: usize) -> BenchResult<f64> {
     let (cluster, pid) = fresh().await?;
     let before = anonymous_bytes(pid)?;
     let mut actors = Vec::with_capacity(WEIGHED);
@@ -103,7 +103,7 @@ pub(super) async fn bytes_of_an_actor(in_flight: usize) -> Outcome<f64> {
 }
 
 /// Memory that an idle local actor adds to its process, in bytes.
-pub(super) async fn bytes_of_a_local_actor() -> Outcome<f64> {
+pub(super) async fn bytes_of_a_local_actor() -> BenchResult<f64> {
     let (cluster, pid) = fresh().await?;
     let subject = cluster.spawn::<Subject>(()).await?;
     let before = anonymous_bytes(pid)?;
@@ -116,23 +116,23 @@ pub(super) async fn bytes_of_a_local_actor() -> Outcome<f64> {
 }
 
 /// Starts a cluster with one worker, and returns the worker's process id.
-pub(super) async fn fresh() -> Outcome<(Cluster, u32)> {
+pub(super) async fn fresh() -> BenchResult<(Cluster, u32)> {
     let cluster = Cluster::local(1).await?;
     let pid = cluster.workers().first().map(|worker| worker.pid).ok_or("a cluster has no worker")?;
     Ok((cluster, pid))
 }
 
 /// Measures single tasks, `in_flight` at a time.
-pub(super) async fn tasks(lab: &Fixture, in_flight: usize, time: Duration) -> Outcome<Count> {
-    pipelined(in_flight, time, || Some(lab.cluster.run(increment::task(1)).into_future()), drop).await
+pub(super) async fn tasks(fixture: &Fixture, in_flight: usize, time: Duration) -> BenchResult<Count> {
+    pipelined(in_flight, time, || Some(fixture.cluster.run(increment::task(1)).into_future()), drop).await
 }
 
 /// Measures `run_all`, which chooses the number of tasks in flight itself.
-pub(super) async fn tasks_together(lab: &Fixture, time: Duration) -> Outcome<Count> {
+pub(super) async fn tasks_together(fixture: &Fixture, time: Duration) -> BenchResult<Count> {
     let (start, mut first) = (Instant::now(), true);
     let more = std::iter::from_fn(move || {
         (std::mem::take(&mut first) || start.elapsed() < time).then(|| increment::task(1))
     });
-    let count = lab.cluster.run_all(more).await?.len() as u64;
+    let count = fixture.cluster.run_all(more).await?.len() as u64;
     Ok(Count { count, elapsed: start.elapsed() })
 }

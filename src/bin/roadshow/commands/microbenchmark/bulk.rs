@@ -6,7 +6,7 @@ use roadshow::Payload;
 use roadshow::words::{TextTooLong, WordList};
 
 use super::calls::pipelined;
-use super::fixture::{Fixture, Outcome};
+use super::fixture::{BenchResult, Fixture};
 use super::measure::Count;
 use super::workload::{EchoBack, Read};
 
@@ -27,10 +27,15 @@ pub(super) fn words() -> Result<(WordList, usize), TextTooLong> {
 }
 
 /// Measures echoes of a payload, `in_flight` at a time.
-pub(super) async fn echoes(lab: &Fixture, in_flight: usize, bytes: usize, time: Duration) -> Outcome<Count> {
+pub(super) async fn echoes(
+    fixture: &Fixture,
+    in_flight: usize,
+    bytes: usize,
+    time: Duration,
+) -> BenchResult<Count> {
     let payload = Payload::from(vec![7; bytes]);
     let mut wrong = 0_u64;
-    let send = || Some(lab.subject.send(EchoBack(payload.clone())));
+    let send = || Some(fixture.subject.send(EchoBack(payload.clone())));
     let received = |answer: Payload| wrong += u64::from(answer.len() != bytes);
     let count = pipelined(in_flight, time, send, received).await?;
     match wrong {
@@ -41,10 +46,10 @@ pub(super) async fn echoes(lab: &Fixture, in_flight: usize, bytes: usize, time: 
 
 /// Measures lists of words whose first word is read, `in_flight` at a time.
 pub(super) async fn lists(
-    lab: &Fixture,
+    fixture: &Fixture,
     in_flight: usize,
     words: &WordList,
     time: Duration,
-) -> Outcome<Count> {
-    pipelined(in_flight, time, || Some(lab.subject.send(Read(words.clone()))), drop).await
+) -> BenchResult<Count> {
+    pipelined(in_flight, time, || Some(fixture.subject.send(Read(words.clone()))), drop).await
 }

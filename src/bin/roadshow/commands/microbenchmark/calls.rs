@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use roadshow::RemoteAddr;
 
-use super::fixture::{Fixture, Outcome};
+use super::fixture::{BenchResult, Fixture};
 use super::measure::{Count, Timing, percentiles};
 use super::workload::{Add, Local, Note, NoteCount, Subject, increment};
 
@@ -16,40 +16,44 @@ use super::workload::{Add, Local, Note, NoteCount, Subject, increment};
 const CLOCK_INTERVAL: u64 = 64;
 
 /// Measures the latency of one call at a time.
-pub(super) async fn round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
+pub(super) async fn round_trip(fixture: &Fixture, time: Duration) -> BenchResult<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
         let sent = Instant::now();
-        lab.subject.send(Add(1)).await?;
+        fixture.subject.send(Add(1)).await?;
         taken.push(sent.elapsed());
     }
     Ok(percentiles(taken))
 }
 
 /// Measures the latency of one call at a time to an actix actor on another thread of this process.
-pub(super) async fn local_round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
+pub(super) async fn local_round_trip(fixture: &Fixture, time: Duration) -> BenchResult<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
         let sent = Instant::now();
-        lab.local.send(Add(1)).await?;
+        fixture.local.send(Add(1)).await?;
         taken.push(sent.elapsed());
     }
     Ok(percentiles(taken))
 }
 
 /// Measures the latency of one task at a time.
-pub(super) async fn task_round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
+pub(super) async fn task_round_trip(fixture: &Fixture, time: Duration) -> BenchResult<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
         let sent = Instant::now();
-        lab.cluster.run(increment::task(1)).await?;
+        fixture.cluster.run(increment::task(1)).await?;
         taken.push(sent.elapsed());
     }
     Ok(percentiles(taken))
 }
 
 /// Measures calls, `in_flight` at a time; the reply to the oldest call starts the next one.
-pub(super) async fn calls(subject: &RemoteAddr<Subject>, in_flight: usize, time: Duration) -> Outcome<Count> {
+pub(super) async fn calls(
+    subject: &RemoteAddr<Subject>,
+    in_flight: usize,
+    time: Duration,
+) -> BenchResult<Count> {
     // The replies of one actor arrive in order, so a queue is enough. `pipelined` allocates for each future.
     let (mut open, start) = (VecDeque::with_capacity(in_flight), Instant::now());
     for _ in 0..in_flight {
@@ -72,7 +76,7 @@ pub(super) async fn calls(subject: &RemoteAddr<Subject>, in_flight: usize, time:
 }
 
 /// Measures calls to an actix actor on another thread of this process, `in_flight` at a time.
-pub(super) async fn local_calls(local: &Addr<Local>, in_flight: usize, time: Duration) -> Outcome<Count> {
+pub(super) async fn local_calls(local: &Addr<Local>, in_flight: usize, time: Duration) -> BenchResult<Count> {
     let (mut open, start) = (VecDeque::with_capacity(in_flight), Instant::now());
     for _ in 0..in_flight {
         open.push_back(local.send(Add(1)));
@@ -98,14 +102,14 @@ pub(super) async fn calls_of_each(
     subjects: &[RemoteAddr<Subject>],
     in_flight: usize,
     time: Duration,
-) -> Outcome<Count> {
+) -> BenchResult<Count> {
     let start = Instant::now();
     let counts = try_join_all(subjects.iter().map(|subject| calls(subject, in_flight, time))).await?;
     Ok(Count { count: counts.iter().map(|count| count.count).sum(), elapsed: start.elapsed() })
 }
 
 /// Measures one-way messages, from the first send to the handling of the last.
-pub(super) async fn one_way(subject: &RemoteAddr<Subject>, time: Duration) -> Outcome<Count> {
+pub(super) async fn one_way(subject: &RemoteAddr<Subject>, time: Duration) -> BenchResult<Count> {
     let before = subject.send(NoteCount).await?;
     let (start, mut count) = (Instant::now(), 0);
     while count == 0 || start.elapsed() < time {
@@ -129,7 +133,7 @@ pub(super) async fn pipelined<F, T, E>(
     time: Duration,
     mut begin: impl FnMut() -> Option<F>,
     mut done: impl FnMut(T),
-) -> Outcome<Count>
+) -> BenchResult<Count>
 where
     F: Future<Output = Result<T, E>>,
     E: Into<Box<dyn std::error::Error>>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, Outcome};
+use super::fixture::{BenchResult, Fixture};
 use super::report::Better::{Higher, Lower};
 use super::report::{Contender, Figure};
 use super::{actors, bulk, calls, echo, processes};
@@ -92,35 +92,35 @@ impl Group {
         Self::ALL.iter().flat_map(|group| group.names()).copied().collect::<Vec<_>>().join(", ")
     }
 
-    pub(super) async fn measure(self, lab: &Fixture, plan: &Schedule) -> Outcome<Vec<Figure>> {
+    pub(super) async fn measure(self, fixture: &Fixture, schedule: &Schedule) -> BenchResult<Vec<Figure>> {
         let figure = match self {
-            Self::RoundTrip => return round_trip(lab, plan).await,
-            Self::InFlight(name, width) => in_flight(lab, plan, name, width).await,
-            Self::OneWay => one_way(lab, plan).await,
-            Self::NToN => n_to_n(lab, plan).await,
-            Self::Payload(name, bytes) => payload(lab, plan, name, bytes).await,
-            Self::WordList => word_list(lab, plan).await,
-            Self::Spawns => spawns(lab, plan).await,
-            Self::ActorMemory => actor_memory(plan).await,
-            Self::Tasks => tasks(lab, plan).await,
-            Self::TaskLatency => task_latency(lab, plan).await,
-            Self::ClusterStart => cluster_start(lab, plan).await,
-            Self::WorkerMemory => worker_memory(plan).await,
+            Self::RoundTrip => return round_trip(fixture, schedule).await,
+            Self::InFlight(name, width) => in_flight(fixture, schedule, name, width).await,
+            Self::OneWay => one_way(fixture, schedule).await,
+            Self::NToN => n_to_n(fixture, schedule).await,
+            Self::Payload(name, bytes) => payload(fixture, schedule, name, bytes).await,
+            Self::WordList => word_list(fixture, schedule).await,
+            Self::Spawns => spawns(fixture, schedule).await,
+            Self::ActorMemory => actor_memory(schedule).await,
+            Self::Tasks => tasks(fixture, schedule).await,
+            Self::TaskLatency => task_latency(fixture, schedule).await,
+            Self::ClusterStart => cluster_start(fixture, schedule).await,
+            Self::WorkerMemory => worker_memory(schedule).await,
         };
         Ok(vec![figure?])
     }
 }
 
-async fn round_trip(lab: &Fixture, plan: &Schedule) -> Outcome<Vec<Figure>> {
+async fn round_trip(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Vec<Figure>> {
     const SIDES: [&str; 4] = [ROADSHOW, RAW_ECHO, "blocking_sockets", ACTIX];
     let (mut medians, mut tails) = (SIDES.map(Contender::new), SIDES.map(Contender::new));
     // All contenders take turns within a round, so that a change in the machine's load hits each of them.
-    for _ in 0..plan.rounds {
+    for _ in 0..schedule.rounds {
         let timings = [
-            calls::round_trip(lab, plan.turn).await?,
-            echo::round_trip(lab.ports, plan.turn).await?,
-            echo::blocking_round_trip(lab.ports, plan.turn).await?,
-            calls::local_round_trip(lab, plan.turn).await?,
+            calls::round_trip(fixture, schedule.turn).await?,
+            echo::round_trip(fixture.ports, schedule.turn).await?,
+            echo::blocking_round_trip(fixture.ports, schedule.turn).await?,
+            calls::local_round_trip(fixture, schedule.turn).await?,
         ];
         for (side, timing) in timings.iter().enumerate() {
             medians[side].push(timing.p50);
@@ -133,45 +133,51 @@ async fn round_trip(lab: &Fixture, plan: &Schedule) -> Outcome<Vec<Figure>> {
     Ok(vec![figure("call_round_trip", &medians)?, figure("call_round_trip_p99", &tails)?])
 }
 
-async fn in_flight(lab: &Fixture, plan: &Schedule, name: &'static str, width: usize) -> Outcome<Figure> {
+async fn in_flight(
+    fixture: &Fixture,
+    schedule: &Schedule,
+    name: &'static str,
+    width: usize,
+) -> BenchResult<Figure> {
     let [mut ours, mut raw, mut actix] = [ROADSHOW, RAW_ECHO, ACTIX].map(Contender::new);
     let mut cpus = Vec::new();
-    for _ in 0..plan.rounds {
-        let (rate, cpu) = lab.with_cpu(calls::calls(&lab.subject, width, plan.turn)).await?;
+    for _ in 0..schedule.rounds {
+        let (rate, cpu) = fixture.with_cpu(calls::calls(&fixture.subject, width, schedule.turn)).await?;
         ours.push(rate);
         cpus.push(cpu);
-        raw.push(echo::echoes(lab.ports, width, echo::SMALL_BYTES, plan.turn).await?.per_second());
-        actix.push(calls::local_calls(&lab.local, width, plan.turn).await?.per_second());
+        raw.push(echo::echoes(fixture.ports, width, echo::SMALL_BYTES, schedule.turn).await?.per_second());
+        actix.push(calls::local_calls(&fixture.local, width, schedule.turn).await?.per_second());
     }
     Ok(Figure::new((name, "per s", Higher), &ours, &raw)?.beside(&actix)?.with_cpu(&cpus))
 }
 
-async fn one_way(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
+async fn one_way(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut raw, mut answered] = [ROADSHOW, RAW_ECHO, "calls_in_flight_1024"].map(Contender::new);
     let mut cpus = Vec::new();
-    for _ in 0..plan.rounds {
-        let (rate, cpu) = lab.with_cpu(calls::one_way(&lab.subject, plan.turn)).await?;
+    for _ in 0..schedule.rounds {
+        let (rate, cpu) = fixture.with_cpu(calls::one_way(&fixture.subject, schedule.turn)).await?;
         ours.push(rate);
         cpus.push(cpu);
-        raw.push(echo::one_way(lab.ports, plan.turn).await?.per_second());
-        answered.push(calls::calls(&lab.subject, MANY, plan.turn).await?.per_second());
+        raw.push(echo::one_way(fixture.ports, schedule.turn).await?.per_second());
+        answered.push(calls::calls(&fixture.subject, MANY, schedule.turn).await?.per_second());
     }
     Ok(Figure::new(("one_way", "per s", Higher), &ours, &raw)?.beside(&answered)?.with_cpu(&cpus))
 }
 
 /// Compares with one link that has the same number of frames in flight, which it can write together.
-async fn n_to_n(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
+async fn n_to_n(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut raw] = [ROADSHOW, RAW_ECHO].map(Contender::new);
     let (mut subjects, mut cpus) = (Vec::with_capacity(CLIENTS), Vec::new());
     for _ in 0..CLIENTS {
-        subjects.push(lab.cluster.spawn(()).await?);
+        subjects.push(fixture.cluster.spawn(()).await?);
     }
-    for _ in 0..plan.rounds {
-        let (rate, cpu) = lab.with_cpu(calls::calls_of_each(&subjects, CALLS_OF_EACH, plan.turn)).await?;
+    for _ in 0..schedule.rounds {
+        let (rate, cpu) =
+            fixture.with_cpu(calls::calls_of_each(&subjects, CALLS_OF_EACH, schedule.turn)).await?;
         ours.push(rate);
         cpus.push(cpu);
         let width = CLIENTS * CALLS_OF_EACH;
-        raw.push(echo::echoes(lab.ports, width, echo::SMALL_BYTES, plan.turn).await?.per_second());
+        raw.push(echo::echoes(fixture.ports, width, echo::SMALL_BYTES, schedule.turn).await?.per_second());
     }
     for subject in subjects {
         subject.stop().await?;
@@ -179,76 +185,81 @@ async fn n_to_n(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
     Ok(Figure::new(("calls_n_to_n", "per s", Higher), &ours, &raw)?.with_cpu(&cpus))
 }
 
-async fn payload(lab: &Fixture, plan: &Schedule, name: &'static str, bytes: usize) -> Outcome<Figure> {
+async fn payload(
+    fixture: &Fixture,
+    schedule: &Schedule,
+    name: &'static str,
+    bytes: usize,
+) -> BenchResult<Figure> {
     let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Contender::new);
-    for _ in 0..plan.rounds {
-        ours.push(bulk::echoes(lab, PAYLOADS, bytes, plan.turn).await?.megabytes(bytes));
-        raw.push(echo::echoes(lab.ports, PAYLOADS, bytes, plan.turn).await?.megabytes(bytes));
+    for _ in 0..schedule.rounds {
+        ours.push(bulk::echoes(fixture, PAYLOADS, bytes, schedule.turn).await?.megabytes(bytes));
+        raw.push(echo::echoes(fixture.ports, PAYLOADS, bytes, schedule.turn).await?.megabytes(bytes));
     }
     Figure::new((name, "MB/s", Higher), &ours, &raw)
 }
 
-async fn word_list(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
+async fn word_list(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Contender::new);
     let (words, bytes) = bulk::words()?;
-    for _ in 0..plan.rounds {
-        ours.push(bulk::lists(lab, LISTS, &words, plan.turn).await?.megabytes(bytes));
-        raw.push(echo::confirmed(lab.ports, LISTS, bytes, plan.turn).await?.megabytes(bytes));
+    for _ in 0..schedule.rounds {
+        ours.push(bulk::lists(fixture, LISTS, &words, schedule.turn).await?.megabytes(bytes));
+        raw.push(echo::confirmed(fixture.ports, LISTS, bytes, schedule.turn).await?.megabytes(bytes));
     }
     Figure::new(("word_list", "MB/s", Higher), &ours, &raw)
 }
 
-async fn spawns(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
+async fn spawns(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut actix] = [ROADSHOW, ACTIX].map(Contender::new);
-    for _ in 0..plan.rounds {
-        ours.push(actors::spawns(lab, MANY, plan.turn).await?.per_second());
-        actix.push(actors::local_spawns(lab, plan.turn).await?.per_second());
+    for _ in 0..schedule.rounds {
+        ours.push(actors::spawns(fixture, MANY, schedule.turn).await?.per_second());
+        actix.push(actors::local_spawns(fixture, schedule.turn).await?.per_second());
     }
     Figure::new(("spawns", "per s", Higher), &ours, &actix)
 }
 
-async fn actor_memory(plan: &Schedule) -> Outcome<Figure> {
+async fn actor_memory(schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut actix] = [ROADSHOW, "actix_actor"].map(Contender::new);
-    for _ in 0..plan.rounds {
+    for _ in 0..schedule.rounds {
         ours.push(actors::bytes_of_an_actor(MANY).await?);
         actix.push(actors::bytes_of_a_local_actor().await?);
     }
     Figure::new(("actor_memory", "bytes", Lower), &ours, &actix)
 }
 
-async fn tasks(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
+async fn tasks(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut called, mut together] =
         [ROADSHOW, "calls_in_flight_1024", "run_all"].map(Contender::new);
-    for _ in 0..plan.rounds {
-        ours.push(actors::tasks(lab, MANY, plan.turn).await?.per_second());
-        called.push(calls::calls(&lab.subject, MANY, plan.turn).await?.per_second());
-        together.push(actors::tasks_together(lab, plan.turn).await?.per_second());
+    for _ in 0..schedule.rounds {
+        ours.push(actors::tasks(fixture, MANY, schedule.turn).await?.per_second());
+        called.push(calls::calls(&fixture.subject, MANY, schedule.turn).await?.per_second());
+        together.push(actors::tasks_together(fixture, schedule.turn).await?.per_second());
     }
     Figure::new(("tasks", "per s", Higher), &ours, &called)?.beside(&together)
 }
 
-async fn task_latency(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
+async fn task_latency(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut called] = [ROADSHOW, "call_round_trip"].map(Contender::new);
-    for _ in 0..plan.rounds {
-        ours.push(calls::task_round_trip(lab, plan.turn).await?.p50);
-        called.push(calls::round_trip(lab, plan.turn).await?.p50);
+    for _ in 0..schedule.rounds {
+        ours.push(calls::task_round_trip(fixture, schedule.turn).await?.p50);
+        called.push(calls::round_trip(fixture, schedule.turn).await?.p50);
     }
     Figure::new(("task_latency", "us", Lower), &ours, &called)
 }
 
-async fn cluster_start(lab: &Fixture, plan: &Schedule) -> Outcome<Figure> {
-    lab.spread()?;
+async fn cluster_start(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
+    fixture.spread()?;
     let [mut ours, mut bare] = [ROADSHOW, "bare_processes"].map(Contender::new);
-    for _ in 0..plan.rounds {
-        ours.push(processes::cluster_start(plan.turn).await?);
-        bare.push(processes::bare_start(plan.turn)?);
+    for _ in 0..schedule.rounds {
+        ours.push(processes::cluster_start(schedule.turn).await?);
+        bare.push(processes::bare_start(schedule.turn)?);
     }
     Figure::new(("cluster_start", "ms", Lower), &ours, &bare)
 }
 
-async fn worker_memory(plan: &Schedule) -> Outcome<Figure> {
+async fn worker_memory(schedule: &Schedule) -> BenchResult<Figure> {
     let [mut ours, mut bare] = [ROADSHOW, "bare_actix_system"].map(Contender::new);
-    for _ in 0..plan.rounds {
+    for _ in 0..schedule.rounds {
         ours.push(processes::worker_memory().await?);
         bare.push(processes::bare_memory()?);
     }

@@ -9,7 +9,7 @@ use super::report::Cpu;
 use super::workload::{CpuSeconds, Local, OpenLimits, PinTo, Ports, Subject};
 
 /// Result of a measurement; any error ends it, since a figure needs all of its parts.
-pub(super) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+pub(super) type BenchResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// CPU cores that the processes may run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,7 +45,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    pub(super) async fn open(pin: Pin) -> Outcome<Self> {
+    pub(super) async fn open(pin: Pin) -> BenchResult<Self> {
         let all = measure::cores()?;
         let cores = match (pin, &all[..]) {
             (Pin::None, _) => all,
@@ -75,12 +75,15 @@ impl Fixture {
     /// Unpins this process, and the processes that it starts from now on, from the driver's core.
     ///
     /// Later measurements in the same run are no longer pinned.
-    pub(super) fn spread(&self) -> Outcome<()> {
+    pub(super) fn spread(&self) -> BenchResult<()> {
         Ok(measure::pin(&self.cores)?)
     }
 
     /// Measures the rate of some work, and the CPU time of both processes.
-    pub(super) async fn with_cpu(&self, work: impl Future<Output = Outcome<Count>>) -> Outcome<(f64, Cpu)> {
+    pub(super) async fn with_cpu(
+        &self,
+        work: impl Future<Output = BenchResult<Count>>,
+    ) -> BenchResult<(f64, Cpu)> {
         let (driver, worker) = (measure::cpu_seconds(), self.subject.send(CpuSeconds).await?);
         let count = work.await?;
         let millions = count.count as f64 / 1e6;
@@ -91,7 +94,7 @@ impl Fixture {
         Ok((count.per_second(), cpu))
     }
 
-    pub(super) async fn close(self) -> Outcome<()> {
+    pub(super) async fn close(self) -> BenchResult<()> {
         self.arbiter.stop();
         Ok(self.cluster.shutdown().await?)
     }

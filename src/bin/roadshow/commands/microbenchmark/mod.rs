@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use figures::{Group, Schedule};
-use fixture::{Fixture, Outcome, Pin};
+use fixture::{BenchResult, Fixture, Pin};
 use report::{BenchmarkReport, Conditions};
 
 pub(crate) use processes::baseline;
@@ -31,7 +31,7 @@ const ROUNDS: u32 = 5;
 /// less so.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = FIGURES_HELP)]
-pub(crate) struct Arguments {
+pub(crate) struct MicrobenchmarkArgs {
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
@@ -91,14 +91,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it must be a number of seconds above zero, such as 0.5".to_owned())
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
-    let lab = Fixture::open(arguments.pin)
+pub(crate) async fn run(arguments: &MicrobenchmarkArgs) -> BenchResult<()> {
+    let fixture = Fixture::open(arguments.pin)
         .await
         .map_err(|error| format!("cannot start the benchmark's cluster: {error}"))?;
-    let plan = Schedule { rounds: ROUNDS, turn: arguments.seconds / ROUNDS };
+    let schedule = Schedule { rounds: ROUNDS, turn: arguments.seconds / ROUNDS };
     let mut report = BenchmarkReport::new(Conditions {
         pin: arguments.pin.name(),
-        cores: lab.cores(),
+        cores: fixture.cores(),
         rounds: ROUNDS,
         seconds: arguments.seconds.as_secs_f64(),
     });
@@ -106,7 +106,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
         print(&report.head())?;
     }
     for group in Group::ALL.iter().filter(|group| group.matches(&arguments.filter)) {
-        for figure in group.measure(&lab, &plan).await.map_err(|error| failed(*group, &*error))? {
+        for figure in group.measure(&fixture, &schedule).await.map_err(|error| failed(*group, &*error))? {
             if !figure.name.contains(&arguments.filter) {
                 continue;
             }
@@ -116,7 +116,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
             report.figures.push(figure);
         }
     }
-    lab.close().await?;
+    fixture.close().await?;
     if arguments.json {
         print(&format!("{}\n", report.json()?))?;
     }

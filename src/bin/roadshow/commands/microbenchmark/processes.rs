@@ -8,7 +8,7 @@ use actix::Arbiter;
 use roadshow::Cluster;
 
 use super::actors::fresh;
-use super::fixture::Outcome;
+use super::fixture::BenchResult;
 use super::measure::{median, proportional_bytes};
 
 /// Number of workers in the cluster whose start is measured.
@@ -18,7 +18,7 @@ const WORKERS: usize = 4;
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Milliseconds until a cluster has started; its shutdown is not timed.
-pub(super) async fn cluster_start(time: Duration) -> Outcome<f64> {
+pub(super) async fn cluster_start(time: Duration) -> BenchResult<f64> {
     let (mut taken, begin) = (Vec::new(), Instant::now());
     while taken.is_empty() || begin.elapsed() < time {
         let start = Instant::now();
@@ -30,7 +30,7 @@ pub(super) async fn cluster_start(time: Duration) -> Outcome<f64> {
 }
 
 /// Milliseconds for the same number of processes of this program to start and exit.
-pub(super) fn bare_start(time: Duration) -> Outcome<f64> {
+pub(super) fn bare_start(time: Duration) -> BenchResult<f64> {
     let (mut taken, begin) = (Vec::new(), Instant::now());
     while taken.is_empty() || begin.elapsed() < time {
         let start = Instant::now();
@@ -52,7 +52,7 @@ pub(super) fn bare_start(time: Duration) -> Outcome<f64> {
 }
 
 /// PSS of an idle worker of a new cluster, in MiB.
-pub(super) async fn worker_memory() -> Outcome<f64> {
+pub(super) async fn worker_memory() -> BenchResult<f64> {
     let (cluster, pid) = fresh().await?;
     let bytes = proportional_bytes(pid)?;
     cluster.shutdown().await?;
@@ -60,7 +60,7 @@ pub(super) async fn worker_memory() -> Outcome<f64> {
 }
 
 /// PSS of a [`baseline`] process, in MiB.
-pub(super) fn bare_memory() -> Outcome<f64> {
+pub(super) fn bare_memory() -> BenchResult<f64> {
     let mut program = Command::new(THIS_PROGRAM);
     let mut child = program.arg("bare").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let bytes = when_ready(&mut child);
@@ -70,7 +70,7 @@ pub(super) fn bare_memory() -> Outcome<f64> {
     Ok(mib(bytes?))
 }
 
-fn when_ready(child: &mut Child) -> Outcome<f64> {
+fn when_ready(child: &mut Child) -> BenchResult<f64> {
     let output = child.stdout.take().ok_or("a child process has no output")?;
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
@@ -89,7 +89,7 @@ const READY: &str = "ready";
 /// Runs an actix system with two idle arbiters until the input ends.
 ///
 /// Blocks the system's own thread, which has nothing else to run.
-pub(crate) fn baseline() -> Outcome<()> {
+pub(crate) fn baseline() -> BenchResult<()> {
     let arbiters = [Arbiter::new(), Arbiter::new()];
     let mut output = std::io::stdout();
     writeln!(output, "{READY}")?;

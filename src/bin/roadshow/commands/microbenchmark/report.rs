@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::fixture::Outcome;
+use super::fixture::BenchResult;
 use super::measure::median;
 
 /// Figures of a run, and its conditions.
@@ -81,7 +81,7 @@ impl Contender {
         self.turns.push(value);
     }
 
-    fn median(&self) -> Outcome<f64> {
+    fn median(&self) -> BenchResult<f64> {
         let median = median(self.turns.clone());
         if median.is_finite() && median > 0.0 {
             return Ok(median);
@@ -95,7 +95,7 @@ impl Figure {
         (name, unit, better): (&'static str, &'static str, Better),
         roadshow: &Contender,
         limit: &Contender,
-    ) -> Outcome<Self> {
+    ) -> BenchResult<Self> {
         let (ours, limits) = (roadshow.median()?, limit.median()?);
         Ok(Self {
             name,
@@ -110,7 +110,7 @@ impl Figure {
         })
     }
 
-    pub(super) fn beside(mut self, other: &Contender) -> Outcome<Self> {
+    pub(super) fn beside(mut self, other: &Contender) -> BenchResult<Self> {
         let value = other.median()?;
         self.others.push(Other { name: other.name, value, ratio: self.roadshow / value });
         Ok(self)

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use tokio::sync::oneshot;
 
-use super::{Signals, Started};
+use super::{Signals, StartedNode};
 use crate::commands::stop::{StopOptions, stop};
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
@@ -24,11 +24,11 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for a signal or the end of a daemon.
 pub(super) async fn run_foreground(
-    started: Started,
+    started: StartedNode,
     signals: &mut Signals,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let Started { session, mut children, .. } = started;
+    let StartedNode { session, mut children, .. } = started;
     let mut daemons = watched(&session)?;
     while !daemons.is_empty() {
         let ended = select_all(daemons.iter_mut().map(|(_, ended)| ended));
@@ -60,9 +60,9 @@ pub(super) async fn run_foreground(
 fn watched(session: &Session) -> CliResult<Vec<(Role, oneshot::Receiver<()>)>> {
     let fails =
         |error| CliError::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` ends them");
-    let living = session.live_processes().into_iter();
-    let held = living.filter_map(|record| Some((record.role, record.open()?)));
-    held.map(|(role, process)| Ok((role, process.watch().map_err(fails)?))).collect()
+    let live = session.live_processes().into_iter();
+    let locked = live.filter_map(|record| Some((record.role, record.open()?)));
+    locked.map(|(role, process)| Ok((role, process.watch().map_err(fails)?))).collect()
 }
 
 fn reap(children: &mut [(Role, Child)]) {
@@ -110,7 +110,7 @@ mod tests {
         let session = Session { dir: scratch.0.join("session"), node: node(1, &pids) };
         std::fs::create_dir(&session.dir).unwrap();
         session.save().unwrap();
-        let started = Started {
+        let started = StartedNode {
             session: session.clone(),
             token: "t".parse().unwrap(),
             restarted: false,

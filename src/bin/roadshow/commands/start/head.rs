@@ -15,12 +15,12 @@ use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 use roadshow::model::{NodeInfo, NodeState};
 
 use super::launch::Daemon;
-use super::state_dir::StateDir;
+use super::state_dir::LockedStateDir;
 use super::{
-    Arguments, HEAD_PORT, StartContext, StartGuard, Started, create_session, host_resources, io_failure,
+    HEAD_PORT, StartArgs, StartContext, StartGuard, StartedNode, create_session, host_resources, io_failure,
     users,
 };
-use crate::cli::cluster_args::{AdminConnector, Target};
+use crate::cli::cluster_args::{AdminConnector, ClusterTarget};
 use crate::cli::token::TokenText;
 use crate::error::{CliError, CliResult};
 use crate::session::{Role, STATE, Session};
@@ -28,49 +28,49 @@ use crate::session::{Role, STATE, Session};
 /// Time for a killed process to exit on a busy machine.
 const EXIT_WAIT: Duration = Duration::from_secs(1);
 
-pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> CliResult<Started> {
+pub(super) async fn start(arguments: &StartArgs, context: &StartContext) -> CliResult<StartedNode> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     let state_path = match &arguments.state_dir {
         Some(path) => Some(path.clone()),
         // Port 0 gives another port at each start, so no later start could find the state by it.
         None if port == 0 => None,
-        None => Some(StateDir::default_path(port)?),
+        None => Some(LockedStateDir::default_path(port)?),
     };
     // Before the session is read: two starts with one state directory would both find no head running.
-    let held = state_path.as_deref().map(StateDir::lock).transpose()?;
-    if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
+    let locked = state_path.as_deref().map(LockedStateDir::lock).transpose()?;
+    if let Some((state, session)) = locked.as_ref().and_then(|state| Some((state, state.session()?))) {
         wait_for_exit(&session).await;
         match (session.live_process(Role::Head), session.live_process(Role::Agent)) {
             (Some(head), _) => return Err(already_running(&session, head.pid)),
-            (None, Some(_)) => return restart_head(arguments, state, session, ground).await,
+            (None, Some(_)) => return restart_head(arguments, state, session, context).await,
             (None, None) => {}
         }
     }
     let host = arguments.host.unwrap_or_else(host_resources::own_address);
     let job_users = users::of_jobs(arguments, host, &[])?;
-    let room = ground.home.create(arguments.session_dir.as_deref())?;
-    let state = held.map_or_else(|| StateDir::lock(&room.dir.join(STATE)), Ok)?;
-    let mut begun =
-        StartGuard::new(create_session(&room, None, Some(state.path.clone()), job_users)?, ground);
-    users::let_pass(&begun.session.node.job_users, &ground.home, &room)?;
-    let (token, children) = start_fresh(arguments, &state, &mut begun.session, host, ground).await?;
-    Ok(Started { session: begun.done(), token, restarted: false, nodes: None, children })
+    let session_dir = context.root.create(arguments.session_dir.as_deref())?;
+    let state = locked.map_or_else(|| LockedStateDir::lock(&session_dir.dir.join(STATE)), Ok)?;
+    let mut guard =
+        StartGuard::new(create_session(&session_dir, None, Some(state.path.clone()), job_users)?, context);
+    users::make_passable(&guard.session.node.job_users, &context.root, &session_dir)?;
+    let (token, children) = start_fresh(arguments, &state, &mut guard.session, host, context).await?;
+    Ok(StartedNode { session: guard.done(), token, restarted: false, nodes: None, children })
 }
 
 /// Starts both into a fresh session.
 async fn start_fresh(
-    arguments: &Arguments,
-    state: &StateDir,
+    arguments: &StartArgs,
+    state: &LockedStateDir,
     session: &mut Session,
     host: IpAddr,
-    ground: &StartContext,
+    context: &StartContext,
 ) -> CliResult<(TokenText, Vec<(Role, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
-    state.remember(session)?;
-    let (mut head, token) = start_head(session, state, ground).await?;
+    state.record(session)?;
+    let (mut head, token) = start_head(session, state, context).await?;
     let options = arguments.agent(session, (host, port), Vec::new(), &token);
     let (agent, AgentReady { address, node_id }) = tokio::select! {
-        started = start_agent(session, &options, ground) => started?,
+        started = start_agent(session, &options, context) => started?,
         ended = head.ended() => return Err(ended),
     };
     (session.node.address, session.node.head_address) = (Some(address), Some(address));
@@ -82,27 +82,27 @@ async fn start_fresh(
 
 /// Starts only the head, into the session whose agent still runs.
 async fn restart_head(
-    arguments: &Arguments,
-    state: &StateDir,
+    arguments: &StartArgs,
+    state: &LockedStateDir,
     mut session: Session,
-    ground: &StartContext,
-) -> CliResult<Started> {
+    context: &StartContext,
+) -> CliResult<StartedNode> {
     let address = check_restartable(arguments, &session)?;
-    let (mut head, token) = start_head(&mut session, state, ground).await?;
+    let (mut head, token) = start_head(&mut session, state, context).await?;
     session.node.head_address = Some(address);
     io_failure(&session, session.save())?;
-    let target = Target::new(vec![address], token.clone());
+    let target = ClusterTarget::new(vec![address], token.clone());
     let is_back = tokio::select! {
-        is_back = wait_for_own_node(&target, ground.patience) => is_back,
+        is_back = wait_for_own_node(&target, context.patience) => is_back,
         ended = head.ended() => return Err(ended),
     };
     let children = head.detach().map(|child| (Role::Head, child)).into_iter().collect();
     match is_back {
-        true => Ok(Started { session, token, restarted: true, nodes: None, children }),
+        true => Ok(StartedNode { session, token, restarted: true, nodes: None, children }),
         false => Err(CliError::failed(
             format!(
                 "the head runs, but the agent of its node has not rejoined within {} s",
-                ground.patience.as_secs()
+                context.patience.as_secs()
             ),
             format!(
                 "see {}, or run `roadshow stop` and start both again",
@@ -113,7 +113,7 @@ async fn restart_head(
 }
 
 /// Checks that the arguments fit the running agent, and returns its address.
-fn check_restartable(arguments: &Arguments, session: &Session) -> CliResult<SocketAddr> {
+fn check_restartable(arguments: &StartArgs, session: &Session) -> CliResult<SocketAddr> {
     let next = "`roadshow stop` stops that agent and its workers; then start all again";
     let address = session
         .node
@@ -165,15 +165,15 @@ async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bo
 
 async fn start_head(
     session: &mut Session,
-    state: &StateDir,
-    ground: &StartContext,
+    state: &LockedStateDir,
+    context: &StartContext,
 ) -> CliResult<(Daemon, TokenText)> {
     let options = HeadOptions {
         state_dir: state.path.clone(),
         session_dir: session.dir.clone(),
         agent_socket: session.head_socket(),
     };
-    let command = (ground.program)(Role::Head, &session.dir);
+    let command = (context.program)(Role::Head, &session.dir);
     let mut head = Daemon::start(command, Role::Head, &options, &session.log(Role::Head))?;
     record_process(session, &head)?;
     let HeadReady { token } = head.ready().await?;
@@ -188,9 +188,9 @@ async fn start_head(
 pub(super) async fn start_agent(
     session: &mut Session,
     options: &AgentOptions,
-    ground: &StartContext,
+    context: &StartContext,
 ) -> CliResult<(Daemon, AgentReady)> {
-    let command = (ground.program)(Role::Agent, &session.dir);
+    let command = (context.program)(Role::Agent, &session.dir);
     let mut agent = Daemon::start(command, Role::Agent, options, &session.log(Role::Agent))?;
     record_process(session, &agent)?;
     let ready = agent.ready().await?;
@@ -234,10 +234,10 @@ mod tests {
     use crate::session::tests::{Scratch, node};
     use crate::session::{Process, SessionRoot};
 
-    fn arguments(given: &[&str]) -> Arguments {
-        let command = Arguments::augment_args(clap::Command::new("start"));
+    fn arguments(given: &[&str]) -> StartArgs {
+        let command = StartArgs::augment_args(clap::Command::new("start"));
         let matches = command.get_matches_from([&["start", "--head"], given].concat());
-        Arguments::from_arg_matches(&matches).unwrap()
+        StartArgs::from_arg_matches(&matches).unwrap()
     }
 
     /// Shell scripts that report readiness immediately, whatever their options.
@@ -251,9 +251,9 @@ mod tests {
         command
     }
 
-    fn ground(scratch: &Scratch) -> StartContext {
-        let home = SessionRoot::at(scratch.0.join("home"));
-        StartContext { home, environment: Environment::default(), program: shells, patience: Duration::ZERO }
+    fn context(scratch: &Scratch) -> StartContext {
+        let root = SessionRoot::at(scratch.0.join("home"));
+        StartContext { root, environment: Environment::default(), program: shells, patience: Duration::ZERO }
     }
 
     fn process(session: &Session, role: Role) -> Process {
@@ -269,22 +269,22 @@ mod tests {
     #[tokio::test]
     async fn dead_head_is_restarted_into_its_session() {
         let scratch = Scratch::new();
-        let ground = ground(&scratch);
+        let context = context(&scratch);
         let state = scratch.0.join("state");
         let arguments = arguments(&["--state-dir", state.to_str().unwrap()]);
-        let mut first = start(&arguments, &ground).await.unwrap();
+        let mut first = start(&arguments, &context).await.unwrap();
         let read = Session::read(&first.session.dir).unwrap();
         assert_eq!(read, first.session);
         assert_eq!(read.token().unwrap().reveal(), "rs1_abc");
         assert_eq!(read.node.head_address, Some(SocketAddr::from(([127, 0, 0, 1], 7))));
-        assert_eq!(ground.home.sessions(), [read]);
+        assert_eq!(context.root.sessions(), [read]);
         let agent = process(&first.session, Role::Agent);
 
-        let refused = start(&arguments, &ground).await.err().unwrap().to_string();
+        let refused = start(&arguments, &context).await.err().unwrap().to_string();
         assert!(refused.contains("already runs at 127.0.0.1:7"), "{refused}");
 
         kill(&mut first.children, Role::Head);
-        let mut second = start(&arguments, &ground).await.unwrap();
+        let mut second = start(&arguments, &context).await.unwrap();
         assert!(second.restarted && second.session.dir == first.session.dir);
         assert_eq!(second.session.live_process(Role::Agent).unwrap().pid, agent.pid);
         assert_ne!(second.session.live_process(Role::Head), first.session.live_process(Role::Head));
@@ -295,7 +295,7 @@ mod tests {
             child.wait().unwrap();
         }
 
-        let mut third = start(&arguments, &ground).await.unwrap();
+        let mut third = start(&arguments, &context).await.unwrap();
         assert!(!third.restarted);
         stop(&third.session, StopOptions { grace: None, keep_logs: false }).unwrap();
         kill(&mut third.children, Role::Head);
@@ -314,8 +314,8 @@ mod tests {
                 command
             }
         };
-        let ground = StartContext { program, ..ground(&scratch) };
-        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
+        let context = StartContext { program, ..context(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &context).await.err().unwrap();
         assert_eq!(failure.to_string(), "the agent cannot start: the port is taken; give another");
         assert!(!scratch.0.join("home").exists());
     }
@@ -334,13 +334,13 @@ mod tests {
             ]);
             command
         };
-        let ground = StartContext { program, ..ground(&scratch) };
-        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap().to_string();
+        let context = StartContext { program, ..context(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &context).await.err().unwrap().to_string();
         assert!(
             failure.starts_with("the head ended before its node was ready: exit status: 0 (out of it)"),
             "{failure}"
         );
-        let left = ground.home.sessions();
+        let left = context.root.sessions();
         assert!(left.len() == 1 && !left[0].is_alive() && left[0].token().is_none());
     }
 
@@ -355,7 +355,7 @@ mod tests {
         std::fs::write(&kept, "jobs").unwrap();
         let arguments = arguments(&["--port=0", "--session-dir", dir.to_str().unwrap()]);
         // A directory stands where the session file is written.
-        let failure = start(&arguments, &ground(&scratch)).await.err().unwrap().to_string();
+        let failure = start(&arguments, &context(&scratch)).await.err().unwrap().to_string();
         assert!(failure.starts_with("cannot write to"), "{failure}");
         assert!(kept.exists());
     }
@@ -368,13 +368,13 @@ mod tests {
             command.args(["-c", "echo words >&2"]);
             command
         };
-        let ground = StartContext { program, ..ground(&scratch) };
-        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
+        let context = StartContext { program, ..context(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &context).await.err().unwrap();
         assert!(
             failure.to_string().starts_with("the head ended before it was ready: exit status: 0 (words);"),
             "{failure}"
         );
-        let left = ground.home.sessions();
+        let left = context.root.sessions();
         assert!(left.len() == 1 && !left[0].is_alive());
         // With port 0 the state is in the session directory.
         assert_eq!(left[0].node.state_dir, Some(left[0].dir.join("state")));
@@ -420,6 +420,6 @@ mod tests {
         assert_eq!((options.workers, options.node_name.as_str()), (2, "n"));
         assert_eq!(options.labels["zone"], "a");
         assert_eq!(options.head_socket, Some(session.head_socket()));
-        assert_eq!(Arguments { num_cpus: Some(0.0), ..arguments }.workers(), 0);
+        assert_eq!(StartArgs { num_cpus: Some(0.0), ..arguments }.workers(), 0);
     }
 }

@@ -9,24 +9,24 @@ use roadshow::model::{NodeInfo, NodeState};
 use super::head::start_agent;
 use super::launch::Daemon;
 use super::{
-    Arguments, StartContext, StartGuard, Started, create_session, host_resources, io_failure, users,
+    StartArgs, StartContext, StartGuard, StartedNode, create_session, host_resources, io_failure, users,
 };
-use crate::cli::cluster_args::{AdminConnector, Target, find_token};
+use crate::cli::cluster_args::{AdminConnector, ClusterTarget, find_token};
 use crate::cli::token::TokenText;
-use crate::cli::values::Address;
+use crate::cli::values::HostPort;
 use crate::error::CliResult;
 use crate::session::{Role, Session};
 
 pub(super) async fn start(
-    arguments: &Arguments,
-    address: &Address,
-    ground: &StartContext,
-) -> CliResult<Started> {
-    let home = &ground.home;
+    arguments: &StartArgs,
+    address: &HostPort,
+    context: &StartContext,
+) -> CliResult<StartedNode> {
+    let root = &context.root;
     let mut heads = address.resolve()?;
     let token = match &arguments.token {
         Some(token) => token.clone(),
-        None => find_token(arguments.token_file.as_ref(), &ground.environment, &home.sessions(), &heads)?,
+        None => find_token(arguments.token_file.as_ref(), &context.environment, &root.sessions(), &heads)?,
     };
     // Checked here so that a mistyped token fails before a session and a process are made.
     check_token(token.reveal())?;
@@ -36,16 +36,16 @@ pub(super) async fn start(
         .or_else(|| host_resources::address_towards(head))
         .unwrap_or_else(host_resources::own_address);
     let job_users = users::of_jobs(arguments, host, &heads)?;
-    let room = home.create(arguments.session_dir.as_deref())?;
-    let mut begun = StartGuard::new(create_session(&room, Some(head), None, job_users)?, ground);
-    users::let_pass(&begun.session.node.job_users, home, &room)?;
+    let session_dir = root.create(arguments.session_dir.as_deref())?;
+    let mut guard = StartGuard::new(create_session(&session_dir, Some(head), None, job_users)?, context);
+    users::make_passable(&guard.session.node.job_users, root, &session_dir)?;
     let address = (host, arguments.port.unwrap_or(0));
-    let options = arguments.agent(&begun.session, address, heads, &token);
-    let agent = join(&mut begun.session, &token, &options, ground).await?;
-    let session = begun.done();
-    let nodes = living_nodes(&Target::new(vec![head], token.clone())).await;
+    let options = arguments.agent(&guard.session, address, heads, &token);
+    let agent = join(&mut guard.session, &token, &options, context).await?;
+    let session = guard.done();
+    let nodes = living_nodes(&ClusterTarget::new(vec![head], token.clone())).await;
     let children = agent.detach().map(|child| (Role::Agent, child)).into_iter().collect();
-    Ok(Started { session, token, restarted: false, nodes, children })
+    Ok(StartedNode { session, token, restarted: false, nodes, children })
 }
 
 /// Finds the address at which the head answers, and moves it to the front.
@@ -66,10 +66,10 @@ async fn join(
     session: &mut Session,
     token: &TokenText,
     options: &AgentOptions,
-    ground: &StartContext,
+    context: &StartContext,
 ) -> CliResult<Daemon> {
     io_failure(session, session.save_token(token))?;
-    let (agent, AgentReady { address, node_id }) = start_agent(session, options, ground).await?;
+    let (agent, AgentReady { address, node_id }) = start_agent(session, options, context).await?;
     (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
     io_failure(session, session.save())?;
     Ok(agent)
@@ -93,7 +93,7 @@ mod tests {
     use crate::exit;
     use crate::session::SessionRoot;
     use crate::session::tests::Scratch;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
     use clap::{Args, FromArgMatches};
 
     /// Token with a valid checksum that belongs to no cluster.
@@ -108,30 +108,30 @@ mod tests {
         command
     }
 
-    async fn joined(given: &[&str], ground: &StartContext) -> CliResult<Started> {
-        let command = Arguments::augment_args(clap::Command::new("start"));
+    async fn joined(given: &[&str], context: &StartContext) -> CliResult<StartedNode> {
+        let command = StartArgs::augment_args(clap::Command::new("start"));
         let matches = command.get_matches_from([&["start", "--address=127.0.0.1:1"], given].concat());
-        let arguments = Arguments::from_arg_matches(&matches).unwrap();
-        start(&arguments, arguments.address.as_ref().unwrap(), ground).await
+        let arguments = StartArgs::from_arg_matches(&matches).unwrap();
+        start(&arguments, arguments.address.as_ref().unwrap(), context).await
     }
 
     #[tokio::test]
     async fn node_joins_with_a_token_and_its_session_has_the_cluster_s_address() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        let ground = StartContext {
-            home,
+        let root = SessionRoot::at(scratch.0.join("home"));
+        let context = StartContext {
+            root,
             environment: Environment::default(),
             program: shell,
             patience: Duration::ZERO,
         };
         for given in [&[][..], &["--token=rs1_abc"]] {
-            let refused = joined(given, &ground).await.err().unwrap();
+            let refused = joined(given, &context).await.err().unwrap();
             assert_eq!(refused.code, exit::REFUSED, "{given:?}");
         }
 
-        let mut started = joined(&["--token", TOKEN], &ground).await.unwrap();
-        let [session] = &ground.home.sessions()[..] else { panic!("there is not one session") };
+        let mut started = joined(&["--token", TOKEN], &context).await.unwrap();
+        let [session] = &context.root.sessions()[..] else { panic!("there is not one session") };
         assert_eq!(*session, started.session);
         let head = SocketAddr::from(([127, 0, 0, 1], 1));
         assert_eq!((session.node.is_head, session.node.head_address), (false, Some(head)));
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!((received.token.as_str(), received.head_socket), (TOKEN, None));
 
         // A second node of the same machine finds the token in the first one's session.
-        let mut another = joined(&[], &ground).await.unwrap();
+        let mut another = joined(&[], &context).await.unwrap();
         for started in [&mut started, &mut another] {
             stop(&started.session, StopOptions { grace: None, keep_logs: false }).unwrap();
             started.children[0].1.wait().unwrap();
@@ -151,6 +151,6 @@ mod tests {
 
     #[tokio::test]
     async fn live_nodes_are_counted() {
-        assert_eq!(living_nodes(&Cluster::new()).await, Some(2));
+        assert_eq!(living_nodes(&FakeCluster::new()).await, Some(2));
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use roadshow::model::NodeId;
 use serde::Serialize;
 
-use super::Started;
+use super::StartedNode;
 use crate::output::table::count;
 
 /// Machine-readable result of a start.
@@ -23,7 +23,7 @@ pub(super) struct Json {
     head_address: Option<SocketAddr>,
 }
 
-pub(super) fn json(started: &Started) -> Json {
+pub(super) fn json(started: &StartedNode) -> Json {
     let node = &started.session.node;
     Json {
         address: node.address,
@@ -36,7 +36,7 @@ pub(super) fn json(started: &Started) -> Json {
 }
 
 /// Human-readable result of a start.
-pub(super) fn page(started: &Started, stays: bool) -> String {
+pub(super) fn page(started: &StartedNode, stays: bool) -> String {
     let mut page = String::new();
     // Writing to a string cannot fail.
     let _ = match started.session.node.is_head {
@@ -50,7 +50,7 @@ pub(super) fn page(started: &Started, stays: bool) -> String {
     page
 }
 
-fn head(page: &mut String, started: &Started) -> std::fmt::Result {
+fn head(page: &mut String, started: &StartedNode) -> std::fmt::Result {
     let node = &started.session.node;
     let address = node.address.map_or_else(String::new, |address| address.to_string());
     let token = started.token.reveal();
@@ -83,7 +83,7 @@ fn head(page: &mut String, started: &Started) -> std::fmt::Result {
     end(page, started)
 }
 
-fn member(page: &mut String, started: &Started) -> std::fmt::Result {
+fn member(page: &mut String, started: &StartedNode) -> std::fmt::Result {
     let node = &started.session.node;
     let or_none =
         |address: Option<SocketAddr>| address.map_or_else(String::new, |address| address.to_string());
@@ -100,7 +100,7 @@ fn member(page: &mut String, started: &Started) -> std::fmt::Result {
     end(page, started)
 }
 
-fn end(page: &mut String, started: &Started) -> std::fmt::Result {
+fn end(page: &mut String, started: &StartedNode) -> std::fmt::Result {
     step(page, "To stop everything on this machine", "roadshow stop")?;
     writeln!(page, "  Logs are in {}", started.session.dir.join("logs").display())
 }
@@ -122,13 +122,13 @@ mod tests {
     use crate::session::tests::node;
     use crate::session::{ProcessRecord, Role, Session};
 
-    fn started(is_head: bool) -> Started {
+    fn started(is_head: bool) -> StartedNode {
         let mut node = node(7, &[]);
         node.is_head = is_head;
         node.processes = vec![ProcessRecord { role: Role::Agent, pid: 9, start_ticks: 1 }];
         node.head_address = Some(SocketAddr::from(([10, 0, 0, 5], 6379)));
         let session = Session { dir: PathBuf::from("dir"), node };
-        Started {
+        StartedNode {
             session,
             token: "rs1_abc".parse().unwrap(),
             restarted: false,

@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cli::cluster_args::Environment;
 use crate::cli::token::{TokenFile, TokenText};
 use crate::cli::values::{
-    Address, Custom, LabelList, bytes, cores, custom, host, labels, name, port, switch,
+    Custom, HostPort, LabelList, bytes, cores, custom, host, labels, name, port, switch,
 };
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
@@ -41,13 +41,13 @@ const HEAD_PORT: u16 = 6379;
 /// keep running meanwhile, and only the head is started again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES, group(ArgGroup::new("role").required(true).args(["head", "address"])))]
-pub(crate) struct Arguments {
+pub(crate) struct StartArgs {
     /// Start a new cluster, with its head on this machine.
     #[arg(long)]
     head: bool,
     /// Join the cluster whose head listens at this address.
     #[arg(long, value_name = "HOST:PORT")]
-    address: Option<Address>,
+    address: Option<HostPort>,
     /// IP address advertised to other nodes [default: address of the route to the head]
     #[arg(long, alias = "node-ip-address", value_name = "IP", value_parser = host)]
     host: Option<IpAddr>,
@@ -128,7 +128,7 @@ const NO_DASHBOARD: &str =
     "There is no dashboard yet; its options change nothing. `roadshow status` shows the cluster.";
 
 /// Node that was started.
-struct Started {
+struct StartedNode {
     session: Session,
     token: TokenText,
     /// Only the head was started, into an existing session.
@@ -138,7 +138,7 @@ struct Started {
     children: Vec<(Role, Child)>,
 }
 
-pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
+pub(crate) async fn run(arguments: &StartArgs, output: &mut Output<'_>) -> CliResult<()> {
     if arguments.token.is_some() {
         output.note("warning: every user of this machine can read --token in the list of processes; use ROADSHOW_TOKEN or --token-file");
     }
@@ -168,9 +168,9 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliRe
     }
 }
 
-async fn start(arguments: &Arguments) -> CliResult<Started> {
+async fn start(arguments: &StartArgs) -> CliResult<StartedNode> {
     let context = StartContext {
-        home: SessionRoot::of_this_user(),
+        root: SessionRoot::of_this_user(),
         environment: Environment::read(),
         program: launch::this_program,
         patience: NODE_LEASE,
@@ -183,7 +183,7 @@ async fn start(arguments: &Arguments) -> CliResult<Started> {
 
 /// Environment of a start; tests replace the daemons by shell scripts.
 struct StartContext {
-    home: SessionRoot,
+    root: SessionRoot,
     environment: Environment,
     /// Builds the command that runs a daemon with the given working directory.
     program: fn(Role, &Path) -> Command,
@@ -191,7 +191,7 @@ struct StartContext {
     patience: Duration,
 }
 
-impl Arguments {
+impl StartArgs {
     fn asks_for_a_dashboard(&self) -> bool {
         self.include_dashboard == Some(true) || self.dashboard_host.is_some() || self.dashboard_port.is_some()
     }
@@ -237,7 +237,7 @@ impl Arguments {
 
 /// Creates a session without processes.
 fn create_session(
-    room: &SessionDir,
+    session_dir: &SessionDir,
     head_address: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
     job_users: JobUsers,
@@ -254,7 +254,7 @@ fn create_session(
         job_users,
         processes: Vec::new(),
     };
-    let session = Session { dir: room.dir.clone(), node };
+    let session = Session { dir: session_dir.dir.clone(), node };
     // A session directory that was left half-made would be refused by the next start as not empty.
     io_failure(&session, session.save()).inspect_err(|_| drop(clear(&session)))?;
     Ok(session)
@@ -263,13 +263,13 @@ fn create_session(
 /// Pending start: cleans up its session unless it is completed.
 struct StartGuard<'a> {
     session: Session,
-    ground: &'a StartContext,
+    context: &'a StartContext,
     is_done: bool,
 }
 
 impl<'a> StartGuard<'a> {
-    const fn new(session: Session, ground: &'a StartContext) -> Self {
-        Self { session, ground, is_done: false }
+    const fn new(session: Session, context: &'a StartContext) -> Self {
+        Self { session, context, is_done: false }
     }
 
     // Dropped on every error path and when the start is interrupted: the `select!` in `run` drops the future.
@@ -282,20 +282,20 @@ impl<'a> StartGuard<'a> {
 impl Drop for StartGuard<'_> {
     fn drop(&mut self) {
         if !self.is_done {
-            abandon(&self.session, self.ground);
+            abandon(&self.session, self.context);
         }
     }
 }
 
 /// Removes the session of a failed start, but keeps logs that are not empty.
-fn abandon(session: &Session, ground: &StartContext) {
+fn abandon(session: &Session, context: &StartContext) {
     let has_log = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
     // `stop` and the next start remove what cannot be removed now.
     let _ = match has_log(Role::Head) || has_log(Role::Agent) {
         true => session.clean_secrets(),
         false => clear(session),
     };
-    ground.home.tidy();
+    context.root.tidy();
 }
 
 /// Converts an I/O error of a session file.

@@ -17,7 +17,7 @@ const LOCK_FILE: &str = "start.lock";
 
 /// State directory, locked against other starts of a head until it is dropped.
 #[derive(Debug)]
-pub(super) struct StateDir {
+pub(super) struct LockedStateDir {
     pub(super) path: PathBuf,
     _lock: File,
 }
@@ -29,7 +29,7 @@ struct HeadFile {
     session_dir: PathBuf,
 }
 
-impl StateDir {
+impl LockedStateDir {
     /// Default state directory for the port of a head, below `$XDG_STATE_HOME` or `~/.local/state`.
     pub(super) fn default_path(port: u16) -> CliResult<PathBuf> {
         let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -51,15 +51,15 @@ impl StateDir {
         if !is_text {
             return Err(fails(&"its path is not text (UTF-8)"));
         }
-        let held = (|| {
+        let locked = (|| {
             own_directory(path)?;
             let path = fs::canonicalize(path)?;
             let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE))?;
             Ok::<_, io::Error>(Self { path, _lock: lock })
         })();
-        let held = held.map_err(|error| fails(&error))?;
-        match flock(&held._lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(held),
+        let locked = locked.map_err(|error| fails(&error))?;
+        match flock(&locked._lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(locked),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(CliError::failed(
                 format!("another command is starting a head with the state in {}", path.display()),
                 "wait for it, or give another directory with --state-dir",
@@ -75,7 +75,7 @@ impl StateDir {
     }
 
     /// Records the session in `head.json`.
-    pub(super) fn remember(&self, session: &Session) -> CliResult<()> {
+    pub(super) fn record(&self, session: &Session) -> CliResult<()> {
         let head = HeadFile { session_dir: session.dir.clone() };
         let json = serde_json::to_vec_pretty(&head).map_err(io::Error::other);
         json.and_then(|json| write_private(&self.path.join(HEAD_FILE), &json)).map_err(|error| {
@@ -95,24 +95,24 @@ mod tests {
     fn directory_is_locked_by_one_start_at_a_time() {
         let scratch = Scratch::new();
         let path = scratch.0.join("a/state");
-        let held = StateDir::lock(&path).unwrap();
-        assert!(StateDir::lock(&path).is_err());
-        drop(held);
-        StateDir::lock(&path).unwrap();
+        let locked = LockedStateDir::lock(&path).unwrap();
+        assert!(LockedStateDir::lock(&path).is_err());
+        drop(locked);
+        LockedStateDir::lock(&path).unwrap();
     }
 
     #[test]
     fn session_is_recorded_as_long_as_it_exists() {
         let scratch = Scratch::new();
-        let held = StateDir::lock(&scratch.0.join("state")).unwrap();
-        assert_eq!(held.session(), None);
+        let locked = LockedStateDir::lock(&scratch.0.join("state")).unwrap();
+        assert_eq!(locked.session(), None);
         let dir = scratch.0.join("session");
         own_directory(&dir).unwrap();
         let session = Session { dir, node: node(1, &[(Role::Agent, std::process::id())]) };
         session.save().unwrap();
-        held.remember(&session).unwrap();
-        assert_eq!(held.session(), Some(session.clone()));
+        locked.record(&session).unwrap();
+        assert_eq!(locked.session(), Some(session.clone()));
         session.remove(false).unwrap();
-        assert_eq!(held.session(), None);
+        assert_eq!(locked.session(), None);
     }
 }
