@@ -159,6 +159,7 @@ fn layer_complaints(file: &str, source: &str, root: &[(String, String)]) -> Vec<
             [name, ..] if name == own => true,
             [name, rest @ ..] if own == WORDS => is_public(name, !rest.is_empty(), root),
             [name, ..] => {
+                // A re-exported name counts as its module, or re-exports would bypass the table.
                 let exported = root.iter().find(|(exported, _)| exported == name && allowed(name).is_none());
                 let module = exported.map_or(name, |(_, module)| module);
                 module == own || allowed(own).is_some_and(|may| may.contains(&module.as_str()))
@@ -187,6 +188,7 @@ fn below_root(module: &[String], segments: &[String]) -> Vec<String> {
     let mut at = module.to_vec();
     for segment in segments {
         match segment.as_str() {
+            // `words` names the crate as a user does, by `roadshow`.
             "crate" | "roadshow" => at.clear(),
             "self" => {}
             "super" => drop(at.pop()),
@@ -211,16 +213,19 @@ fn table_complaints(page: &str) -> Vec<String> {
     let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).map(cells).collect();
     let shown: Vec<_> = rows.iter().map(|row| row[1].as_str()).collect();
     let mut complaints = Vec::new();
+    // Otherwise a renamed column would make the check pass without comparing anything.
     if rows.is_empty() {
         complaints.push("docs/architecture.md has no table with the column `may import`".to_owned());
     }
     for (at, row) in rows.iter().enumerate().filter(|(_, row)| row[1] != WORDS) {
         let mut page_says: Vec<&str> = match row[3].as_str() {
+            // A row with all names would be too long.
             "all the above" => shown[..at].to_vec(),
             list => list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
         };
         let may = allowed(&row[1]).unwrap_or_default().iter().copied();
         let mut table_says: Vec<&str> = may.filter(|name| shown.contains(name)).collect();
+        // Only the sets matter.
         page_says.sort_unstable();
         table_says.sort_unstable();
         if page_says != table_says {
@@ -245,6 +250,7 @@ fn purity_complaints(file: &str, source: &str) -> Vec<String> {
     let impure = |segments: &[String]| match segments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["std" | "core", "net" | "thread" | "fs" | "process", ..] => true,
         ["std", "time", "SystemTime", ..] => true,
+        // The codec traits do no I/O, and `wire` implements them.
         ["tokio_util", "codec", ..] => *layer != "wire",
         [root, ..] => root != "std" && root != "core",
         [] => false,
@@ -253,6 +259,7 @@ fn purity_complaints(file: &str, source: &str) -> Vec<String> {
     let mut complaints: Vec<_> = paths
         .map(|named| format!("{file}:{}: `{layer}` is pure: no `{}`", named.line, named.segments.join("::")))
         .collect();
+    // A pure module takes the time as an argument, so that tests can choose it.
     for word in ["Instant::now", "SystemTime::now", "async", "await"] {
         complaints.extend(
             lines_with(code.text(), word)
@@ -264,6 +271,7 @@ fn purity_complaints(file: &str, source: &str) -> Vec<String> {
 
 fn length_complaints(file: &str, source: &str) -> Vec<String> {
     let lines = source.lines().count();
+    // Tests and comments do not count: the limit is about how much code a reader has to understand.
     let code = Code::of(source).without_tests().lines();
     let mut complaints = Vec::new();
     if lines > FILE_LINES_MAX {
@@ -280,6 +288,7 @@ fn headline_complaint(file: &str, source: &str) -> Option<String> {
 }
 
 fn word_complaints(file: &str, source: &str, words: &[&str]) -> Vec<String> {
+    // Comments and strings may name the words, as this file does.
     let code = Code::of(source);
     let complaints = words.iter().flat_map(|word| {
         lines_with(code.text(), word)
@@ -362,12 +371,14 @@ fn files_below(folder: &str) -> Vec<String> {
             }
         }
     }
+    // The order of `read_dir` differs between file systems.
     files.sort();
     files
 }
 
 fn is_project_folder(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Hidden folders belong to tools; `.ci` has scripts of the project.
     name == ".ci" || !(name.starts_with('.') || name == "target")
 }
 

@@ -16,8 +16,10 @@ impl Code {
     /// Removes the items under `#[cfg(test)]`.
     pub(crate) fn without_tests(&self) -> Self {
         let mut text = self.0.clone();
+        // Removed one by one: an offset from before a removal would be wrong after it.
         while let Some(start) = CFG_TEST.iter().find_map(|attribute| text.find(attribute)) {
             let end = start + end_of_item(&text[start..]);
+            // Newlines stay, so that complaints name the lines of the file.
             let lines = text[start..end].matches('\n').count();
             text.replace_range(start..end, &"\n".repeat(lines));
         }
@@ -62,6 +64,7 @@ impl Code {
         let mut names = Vec::new();
         for at in 0..tokens.len().saturating_sub(2) {
             let (line, next) = (tokens[at].0, tokens[at + 1].1);
+            // The name comes after `macro_rules` and `!`. A macro has no `pub`.
             if tokens[at].1 == "macro_rules" {
                 names.push((tokens[at + 2].1.to_owned(), Vec::new()));
             }
@@ -70,6 +73,7 @@ impl Code {
             }
             if ITEMS.contains(&next) {
                 names.push((tokens[at + 2].1.to_owned(), vec![tokens[at + 2].1.to_owned()]));
+            // `pub(crate) use` has `(` as its next token, so it does not count as public.
             } else if next == "use" {
                 let mut leaves = Vec::new();
                 expand(&mut &tokens[at + 2..], &[], line, &mut leaves);
@@ -98,6 +102,7 @@ const CFG_TEST: &[&str] = &["#[cfg(test)]", "#[cfg(all(test"];
 /// Tests if the last open brace belongs to a `use`.
 fn in_use_group(tokens: &[Token<'_>]) -> bool {
     let mut depth = 0_usize;
+    // Backwards, because the `use` that a group belongs to stands before all of its braces.
     for (_, token) in tokens.iter().rev() {
         match *token {
             "}" => depth += 1,
@@ -126,9 +131,11 @@ fn expand(tokens: &mut &[Token<'_>], prefix: &[String], line: usize, found: &mut
             *tokens = tokens.get(1..).unwrap_or_default();
             return;
         }
+        // `a::{self}` names `a`. At the start of a path, `self` is a root.
         if token != "self" || segments.is_empty() {
             segments.push(token.to_owned());
         }
+        // A turbofish (`::<`) ends the path.
         let goes_on = |(_, next): &Token<'_>| is_word(next) || matches!(*next, "{" | "*");
         if tokens.first().is_some_and(|(_, next)| *next == "::") && tokens.get(1).is_some_and(goes_on) {
             *tokens = &tokens[1..];
@@ -176,12 +183,15 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
 
 /// Returns the end of the item that starts with an attribute: after its body, or after its semicolon.
 fn end_of_item(text: &str) -> usize {
+    // Semicolons within brackets, as in `[u8; 4]`, do not end the item.
     let mut depth = 0_usize;
     for (at, c) in text.char_indices() {
         match c {
+            // Strings are blanked already, so every bracket here is code.
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => {
                 depth = depth.saturating_sub(1);
+                // Only a brace ends an item: the attribute itself ends with `]`.
                 if depth == 0 && c == '}' {
                     return at + 1;
                 }
@@ -221,6 +231,7 @@ fn literal_or_comment(text: &str, before: Option<char>) -> Option<usize> {
     if text.starts_with("/*") {
         return Some(block_comment(text));
     }
+    // In `hour"..."` the `r` belongs to a name and starts no raw string.
     let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
     if !in_word && let Some(length) = raw_string(text) {
         return Some(length);
@@ -239,6 +250,7 @@ fn block_comment(text: &str) -> usize {
     loop {
         let rest = &text[at..];
         if rest.starts_with("/*") {
+            // Block comments nest in Rust.
             depth += 1;
             at += 2;
         } else if rest.starts_with("*/") {
@@ -268,6 +280,7 @@ fn quoted(text: &str, quote: char) -> usize {
     for (at, c) in text.char_indices().skip(1) {
         match c {
             _ if escaped => escaped = false,
+            // The next character is content, even if it is the quote.
             '\\' => escaped = true,
             c if c == quote => return at + c.len_utf8(),
             _ => {}

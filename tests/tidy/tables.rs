@@ -36,17 +36,20 @@ pub(crate) fn tables(page: &str) -> Vec<Vec<Vec<String>>> {
     for line in page.lines() {
         match (line.starts_with('|'), inside) {
             (true, false) => found.push(vec![cells(line)]),
+            // The line below the header has no cells.
             (true, true) if !line.starts_with("|--") => {
                 found.last_mut().expect("a table has begun").push(cells(line))
             }
             _ => {}
         }
+        // Any other line ends the table.
         inside = line.starts_with('|');
     }
     found
 }
 
 pub(crate) fn cells(line: &str) -> Vec<String> {
+    // An escaped `|` is text of a cell. The control character stands for it while the line is split.
     let line = line.replace("\\|", "\u{1}");
     let cells = line.trim().trim_matches('|').split('|');
     cells.map(|cell| cell.trim().replace('\u{1}', "|")).collect()

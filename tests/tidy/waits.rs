@@ -17,10 +17,13 @@ pub(crate) fn operations(source: &str) -> Vec<String> {
     let code = Code::of(source).without_tests();
     let (mut owner, mut found, mut rest) = (String::new(), Vec::new(), code.text());
     while let Some(line) = rest.lines().next() {
+        // An impl of a trait has no `pub` functions.
         if let Some(header) = line.strip_prefix("impl").filter(|header| !header.contains(" for ")) {
             owner = type_of(header);
         }
         if let Some(item) = line.trim_start().strip_prefix("pub ").filter(|item| item.contains("fn ")) {
+            // rustfmt may wrap a signature, so it is read from the rest of the file and not from this
+            // line.
             let signature: String = rest.split(['{', ';']).next().unwrap_or_default().to_owned();
             let (_, name) = item.split_once("fn ").unwrap_or_default();
             let name: String = name.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect();
@@ -29,6 +32,7 @@ pub(crate) fn operations(source: &str) -> Vec<String> {
                 found.push(format!("{owner}::{name}"));
             }
         }
+        // Only one line is consumed: the next one may start an item as well.
         rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
     }
     found
@@ -39,6 +43,7 @@ fn type_of(header: &str) -> String {
     let mut depth = 0;
     let bare = header.chars().filter(|it| {
         depth += i32::from(*it == '<') - i32::from(*it == '>');
+        // The closing bracket reaches depth 0 before it is tested.
         depth == 0 && *it != '>'
     });
     bare.take_while(|it| *it != '{').collect::<String>().trim().to_owned()
