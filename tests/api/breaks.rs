@@ -192,7 +192,7 @@ fn a_silent_link_is_redialled_and_its_messages_in_flight_are_handled_once() {
         until(|| pair.here.host.snapshot().peers[0].calls_open == 1).await;
         let there = pair.there.identity();
         pair.here.host.add_peer(there, pair.there.host.address().unwrap());
-        // The head announces a restarted network in this way.
+        // An agent redials its head in this way, before a heartbeat times out.
         pair.here.host.redial(there);
         let answer = tokio::time::timeout(Duration::from_secs(10), call).await;
         assert_eq!(answer.expect("before a heartbeat times out").unwrap(), Ok(3));

@@ -42,11 +42,13 @@ impl Wake for CountingWaker {
 
 /// Fills the window and the queue of a stopped actor with open calls; returns their number.
 fn fill(ledger: &RemoteAddr<Ledger>) -> u32 {
+    // `try_send` never waits, so the first error shows the full queue.
     (0..).find(|number| ledger.try_send(Entry::new(0, *number)).map(forget).is_err()).unwrap()
 }
 
 /// Keeps a call open without a task that awaits it.
 fn forget<T>(call: T) {
+    // A dropped request would be cancelled.
     std::mem::forget(call);
 }
 
@@ -61,6 +63,7 @@ fn ten_thousand_callers_of_a_stopped_actor_are_not_woken_by_calls_to_another() {
         let waker = Waker::from(Arc::clone(&counting));
         let mut task = TaskContext::from_waker(&waker);
         let mut calls: Vec<_> = (0..10_000).map(|number| ledger.send(Entry::new(1, number))).collect();
+        // Calls and one-way messages wait in different ways, so both are tested.
         let mut tells: Vec<_> = (0..100).map(|number| Box::pin(ledger.tell(Entry::new(2, number)))).collect();
         assert!(calls.iter_mut().all(|call| Pin::new(call).poll(&mut task).is_pending()));
         assert!(tells.iter_mut().all(|tell| tell.as_mut().poll(&mut task).is_pending()));
