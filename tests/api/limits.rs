@@ -194,6 +194,7 @@ fn thirty_two_mebibytes_go_there_and_back_unchanged() {
 fn each_kind_of_send_handles_a_full_queue_as_documented_and_no_accepted_message_is_lost() {
     const PARCEL: usize = 10_000;
     run(async {
+        // A small queue, which six parcels fill.
         let plan = Plan { limits: limits(|limits| limits.outgoing_bytes_max = 64 << 10), ..Plan::default() };
         let site = plan.start().await;
         // The listener has not accepted yet, so nothing can be written.

@@ -268,7 +268,7 @@ fn queued_messages_use_about_as_much_memory_as_is_counted() {
     let one_for_each = [1, 33, 1 << 10].map(|bytes| (bytes, 100_000));
     for (bytes, actors) in of_one_actor.into_iter().chain(one_for_each) {
         let test = std::env::current_exe().unwrap();
-        // A process of its own: memory of other tests would be measured as well.
+        // A separate process: memory of other tests would be measured as well.
         let mut alone = Command::new(test);
         alone.args([
             "--exact",
@@ -306,6 +306,7 @@ fn measures_queued_messages_in_a_child_process() {
             site.cluster.bind(&Raw::addr_of(identity, 1 + actor as u64))
         };
         let counted = || site.host.snapshot().peers[0].parked_bytes;
+        // A call has state in addition to its message.
         for is_call in [false, true] {
             let (resident_before, counted_before) = (resident_bytes(), counted());
             let mut calls = Vec::new();
@@ -317,6 +318,7 @@ fn measures_queued_messages_in_a_child_process() {
                 }
             };
             if actors == 1 {
+                // Far more than the noise of the allocator.
                 while counted() < counted_before + (24 << 20) {
                     (0..100).for_each(|_| queue(0));
                 }
@@ -327,6 +329,7 @@ fn measures_queued_messages_in_a_child_process() {
             let counted = counted() - counted_before;
             println!("measured: {taken} of {counted} counted, calls {is_call}");
             assert!((counted / 2..=2 * counted).contains(&taken), "{taken} of {counted}, calls {is_call}");
+            // A drop would cancel the calls and free memory during the next measurement.
             calls.into_iter().for_each(forget);
         }
         assert_eq!(site.dead_letters(), 0);
@@ -346,6 +349,7 @@ fn waiting_calls_fail_when_their_own_host_ends() {
             assert!(poll_once(call).await.is_pending());
         }
         let Pair { here, there } = pair;
+        // The peer is gone, so only the end of the own host can fail the calls.
         there.host.abort();
         pace.end();
         until(|| !here.linked(&there)).await;

@@ -25,6 +25,7 @@ fn run(script: Script) -> Outcome {
 }
 
 fn twice(seed: u64) -> Outcome {
+    // A difference means that something other than the seed decides, so failures could not be repeated.
     let [outcome, again] = [0, 1].map(|_| run(Script::of(seed)));
     assert_eq!(outcome.log, again.log, "seed {seed} gives two different logs");
     outcome
@@ -33,6 +34,7 @@ fn twice(seed: u64) -> Outcome {
 #[track_caller]
 fn check(seed: u64) {
     let outcome = twice(seed);
+    // The end of the log shows the cause in most cases, and the whole would hide it.
     let tail = &outcome.log[outcome.log.len().saturating_sub(40)..];
     assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}\n{tail:#?}", outcome.violations);
 }
@@ -44,6 +46,7 @@ fn guarantees_hold_for_the_fixed_seeds() {
 
 #[test]
 fn a_run_leaves_no_descriptor_open() {
+    // Other runs open descriptors at the same time.
     let _alone = RUNS.write().unwrap_or_else(PoisonError::into_inner);
     let open = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let before = open();

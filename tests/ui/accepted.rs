@@ -119,6 +119,7 @@ mod inner {
     }
 
     #[roadshow::task]
+    // An attribute on a task must also hold for the items that the macro creates.
     #[cfg(any())]
     fn never_compiled(_: NoSuchType) {}
 }
@@ -199,6 +200,7 @@ macro_rules! item {
     };
 }
 
+// Types from a macro's fragment reach the other macros as one token.
 item!(shortened, Vec<u8>);
 
 #[roadshow::main]

@@ -52,6 +52,7 @@ impl Program {
         let mut child = command.spawn().expect("it was built just now");
         let stdout = child.stdout.take().expect("it is piped");
         let (sender, lines) = sync_channel(LINES_MAX);
+        // A read from a pipe has no timeout, a receive from a channel has one.
         thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
             lines.for_each(|line| drop(sender.send(line)));
@@ -107,6 +108,7 @@ fn only_declarations_that_differ_are_rejected_between_two_executables() {
 
 #[test]
 fn nothing_is_rejected_between_two_processes_of_one_executable() {
+    // The later edition calls itself, so every rejection would be wrong.
     let [_, later] = &*EDITIONS;
     let mut serves = Program::start(later, &["serve"]);
     let calls = Program::start(later, &["call", &serves.next_line()]);
@@ -135,6 +137,7 @@ fn output_of(entry: &str) -> String {
         executable
     });
     let mut command = Command::new(&*ENTRIES);
+    // Workers are started without arguments, which the entry "late" relies on.
     command.arg("an argument").env("ENTRY", entry).env_remove("ROADSHOW_ADDRESS").stderr(Stdio::null());
     let output = command.output().expect("it was built just now");
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -66,6 +66,7 @@ macro_rules! functions {
 }
 
 functions!(fifth 5 sixth 6);
+// A second call of the macro, with another position than the first.
 functions!(seventh 7);
 
 const _: () = {
@@ -161,6 +162,7 @@ async fn tasks_of_one_name_in_several_functions_each_run() -> Result<(), Box<dyn
     answers.extend(seventh(&cluster).await?);
     assert_eq!(answers.iter().map(|(_, answer)| *answer).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
     let names: BTreeSet<_> = answers.iter().map(|(name, _)| *name).collect();
+    // Equal names would make the registry fail, or run the wrong task.
     assert_eq!(names.len(), answers.len(), "{names:?}");
     cluster.shutdown().await?;
     Ok(())
@@ -170,6 +172,7 @@ async fn tasks_of_one_name_in_several_functions_each_run() -> Result<(), Box<dyn
 async fn actors_and_messages_of_one_name_in_several_functions_each_answer() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::in_process(1).await?;
     assert_eq!(counter!(cluster, 1), 2);
+    // The step shows which of the two actors answered.
     assert_eq!(counter!(cluster, 10), 20);
     cluster.shutdown().await?;
     Ok(())

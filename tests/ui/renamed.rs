@@ -8,6 +8,7 @@ use crate::{externs, rustc};
 #[track_caller]
 fn compile(source: &str, kind: &str, externs: &[String]) {
     let output = rustc()
+        // Metadata is enough: the test is about names, and nothing is linked.
         .args(["--test", "--emit=metadata", "--crate-type", kind, "-Dwarnings", "--out-dir"])
         .arg(env!("CARGO_TARGET_TMPDIR"))
         .args(externs)

@@ -155,6 +155,7 @@ fn a_declaration_has_the_schemas_of_all_types_that_it_names() {
             "parts": tree,
         })
     );
+    // The task also names its error type.
     let mut with_probe = tree;
     with_probe["ui::accepted::schemas::Probe"] = json!(["struct Probe(u8)"]);
     let expected = json!({
@@ -178,6 +179,7 @@ fn every_type_can_be_named() {
 #[test]
 fn a_declaration_without_schema_types_has_only_its_own_schema() {
     assert_eq!(declared("ui::accepted::schemas::Bare"), json!({"own": ["struct Bare -> ()"], "parts": {}}));
+    // An implementation by hand declares no schema, so it is never rejected.
     assert_eq!(declared("orchard::ByHand"), json!({"own": [], "parts": {}}));
     assert_eq!(super::inner::nothing::SCHEMA, "fn()->()");
 }

@@ -39,6 +39,7 @@ impl Ledger {
 
     fn pause(&self, pause_ms: u64, ctx: &mut Context<Self>) {
         if self.slow {
+            // A pause makes messages wait at their senders, so that windows and queues fill.
             let pause = tokio::time::sleep(Duration::from_millis(pause_ms));
             ctx.wait(actix::fut::wrap_future(pause));
         }
@@ -108,6 +109,7 @@ impl Letter {
     /// Creates the letter with this number, of about `bytes` bytes.
     pub(crate) fn new(op: Op, bytes: usize) -> Self {
         let pages = (0..bytes as u64 / 32).map(|page| (page as u16, (page % 3 > 0).then_some(op as i64)));
+        // Derived from the number, so that the receiver can build the same value and compare.
         let shape = (0..op % 12).fold(Shape::Dot, |inner, level| match level % 3 {
             0 => Shape::Ring(Box::new(inner)),
             1 => Shape::Row(vec![Shape::Dot, inner]),

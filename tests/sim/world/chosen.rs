@@ -22,6 +22,7 @@ impl Chosen {
     /// Chooses a host for the next placement. The request has to be polled next, before another sender
     /// chooses.
     pub(crate) fn choose(&self, host: HostUid) {
+        // The run has one thread, so a lock is never contended; the trait requires `Sync`.
         *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host;
     }
 

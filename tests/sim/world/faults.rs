@@ -35,6 +35,7 @@ pub(crate) async fn play(script: &Script, network: &Memory, hosts: &Rc<SimHosts>
         };
         match rng.u8(..most) {
             0 => slow_down(network, &mut rng),
+            // Cuts are the most frequent fault: the session has to survive them.
             1..=3 => cut(network, hosts, one, other),
             4 => partition(network, hosts, one, other),
             5 => {
@@ -42,6 +43,7 @@ pub(crate) async fn play(script: &Script, network: &Memory, hosts: &Rc<SimHosts>
                 network.heal(ip_of(one), ip_of(other));
             }
             6 => misdirect(network, hosts, one, other).await,
+            // Only severities that permit it draw such a number.
             7 | 8 => forget(hosts, one, other, Duration::from_millis(rng.u64(0..200))).await,
             9..=11 => refuse(network, hosts, one),
             12 => {
@@ -55,11 +57,14 @@ pub(crate) async fn play(script: &Script, network: &Memory, hosts: &Rc<SimHosts>
                 // Messages of the host to itself end with it.
                 hosts.record.disturb(one, one);
                 hosts.restart(script, network, one, restarts).await;
+                // The new incarnation sends as well; its earlier senders have failed.
                 senders::start(script, hosts, one, restarts, tasks);
             }
         }
     }
+    // A partition would prevent the other side's dial as well.
     network.heal_all();
+    // Short, so that the final checks need not wait for the network.
     network.latency(Duration::ZERO..=Duration::from_millis(5));
 }
 
@@ -133,6 +138,7 @@ fn slow_down(network: &Memory, rng: &mut Rng) {
 
 fn two(script: &Script, rng: &mut Rng) -> (usize, usize) {
     let one = rng.usize(..script.hosts);
+    // The offset is at least 1, so the two differ.
     let other = (one + rng.usize(1..script.hosts)) % script.hosts;
     (one, other)
 }

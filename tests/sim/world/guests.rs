@@ -19,6 +19,7 @@ pub(crate) async fn run(mut sender: Sender, stream: u64, hosts: usize, messages:
     let Some(actor_addr) = spawn(&mut sender).await else { return };
     let (mut visits, mut answers) = (JoinSet::new(), JoinSet::new());
     let visitor = sender.rng.usize(..2 * hosts);
+    // About every second actor has a visitor.
     if visitor < hosts && visitor != sender.from {
         let visitor =
             Sender { hosts: Rc::clone(&sender.hosts), from: visitor, to: sender.to, rng: sender.rng.fork() };
@@ -43,6 +44,7 @@ async fn spawn(sender: &mut Sender) -> Option<RemoteAddr<Ledger>> {
     let (slow, bytes, limit) = (sender.rng.bool(), sender.bytes(), sender.limit());
     let op = sender.record().send(Sent::new(SendKind::Spawn, sender.from, sender.to).within(limit));
     let (here, there) = (sender.hosts.at(sender.from), sender.hosts.at(sender.to));
+    // The request is polled below without another await, as `choose` demands.
     here.chosen.choose(there.host.identity());
     let mut request = here.cluster.spawn::<Ledger>((op, slow, content(op, bytes)));
     if let Some(limit) = limit {
@@ -64,6 +66,7 @@ async fn spawn(sender: &mut Sender) -> Option<RemoteAddr<Ledger>> {
 async fn stop(sender: &Sender, actor_addr: &RemoteAddr<Ledger>) -> Actor {
     let op: Op = sender.record().send(Sent::new(SendKind::Stop, sender.from, sender.to));
     let stopped = actor_addr.stop().await;
+    // A stop with an unknown outcome may have arrived.
     let actor = if stopped.is_ok() { Actor::Stopped } else { Actor::MayStop };
     sender.record().answer(op, stopped.map(|()| op));
     actor
@@ -85,6 +88,7 @@ fn of_spawn(error: SpawnError) -> SendError {
     match error {
         SpawnError::NotDelivered { reason, .. } => reason.into(),
         SpawnError::OutcomeUnknown { reason, .. } => reason.into(),
+        // No spawn of the simulation panics, so the record reports this as a violation.
         other => SendError::Panicked { text: other.to_string() },
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn run(script: Script) -> Outcome {
         || Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime starts");
     System::with_tokio_rt(runtime).block_on(async move {
         let record = Rc::new(Record::new());
+        // Spawned actors are created by the library, which cannot pass them the record.
         cast::set_record(&record);
         let tasks_before = tasks_alive();
         play(&script, &record).await;
@@ -83,6 +84,7 @@ async fn play(script: &Script, record: &Rc<Record>) {
         disturb_all(script, record);
     }
     if script.expire_after.is_some() {
+        // Any long absence of the driver may end its sessions.
         (1..script.hosts).for_each(|host| record.disturb(0, host));
     }
     let mut tasks = JoinSet::new();
@@ -94,6 +96,7 @@ async fn play(script: &Script, record: &Rc<Record>) {
     tokio::select! {
         biased;
         () = faults => {}
+        // The checks never end, so the faults decide how long both take.
         () = checks => {}
     }
     hosts.note("the faults are over");
@@ -105,11 +108,13 @@ async fn play(script: &Script, record: &Rc<Record>) {
     let all = async { while tasks.join_next().await.is_some() {} };
     if timeout(PATIENCE, all).await.is_err() {
         hosts.record.violation("some messages have no outcome");
+        // Otherwise these tasks would keep the hosts alive, and hide the real violation.
         tasks.abort_all();
     }
     hosts.settle(script).await;
     let dead_letters = hosts.dead_letters();
     hosts.record.check_all(dead_letters);
+    // The other half shuts down with peers that are still known.
     if script.seed.is_multiple_of(2) {
         hosts.forget_all().await;
     }

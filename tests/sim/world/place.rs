@@ -86,6 +86,7 @@ impl SimHosts {
     pub(crate) async fn restart(&self, script: &Script, network: &Memory, at: usize, incarnation: u64) {
         let before = self.at(at);
         before.host.abort();
+        // The others notice a closed connection before they learn of the end.
         tokio::time::sleep(Duration::from_millis(30)).await;
         let sim_host = start_host(script, network, &self.record, at, incarnation).await;
         self.former.borrow_mut().push(std::mem::replace(&mut self.hosts.borrow_mut()[at], sim_host));
@@ -181,6 +182,7 @@ impl SimHosts {
         let all = self.all();
         for (from, to) in all.iter().flat_map(|from| all.iter().map(move |to| (from, to))) {
             let (Some(out), Some(back)) = (toward(from, to), toward(to, from)) else { continue };
+            // Only after all messages are handled: before, both sides count different ones.
             if out.charged_bytes != back.owed_bytes {
                 self.record.violation(format_args!("credit is lost: {out:?} and {back:?}"));
             }
@@ -194,6 +196,7 @@ impl SimHosts {
         let gone = async {
             loop {
                 for at in 0..self.hosts.borrow().len() {
+                    // Repeated, because a host that still has messages for another dials it again.
                     self.others(at).for_each(|other| self.forget(at, other));
                 }
                 interval.tick().await;
@@ -247,6 +250,7 @@ async fn start_host(
         io: Handle::current(),
         executor: Executor::here_or(&Handle::current()),
         services: Box::new(move |host, name, inbound| match name {
+            // Tasks and actors share the host, as in a worker.
             <chore as TaskFn>::HASH => tasks.run(host, name, inbound),
             _ => actor_services(host, name, inbound),
         }),

@@ -140,6 +140,7 @@ impl Record {
 
     /// Records a message that is about to be sent.
     pub(crate) fn send(&self, sent: Sent) -> Op {
+        // One counter for all streams, so that a number names one message.
         let op = self.last.get() + 1;
         self.last.set(op);
         self.note(format_args!("{op} {:?} {}->{}", sent.kind, sent.from, sent.to));
@@ -157,6 +158,7 @@ impl Record {
         let (late, first) = {
             let mut all = self.sent.borrow_mut();
             let Some(sent) = all.get_mut(&op) else { return };
+            // A timeout is a promise, also while links are broken.
             let late = sent.limit.filter(|limit| sent.since.elapsed() > *limit + LATE_MAX);
             (late.map(|limit| (sent.kind, limit, sent.since.elapsed())), sent.end.replace(end))
         };
@@ -187,12 +189,14 @@ impl Record {
         let Some(sent) = all.get_mut(&op) else { return };
         sent.started += 1;
         let (kind, started, stream) = (sent.kind, sent.started, sent.stream);
+        // A violation borrows the record again.
         drop(all);
         if started > 1 {
             self.violation(format_args!("{op} {kind:?} started {started} times"));
         }
         if let Some(stream) = stream {
             let before = self.heads.borrow_mut().insert(stream, op).unwrap_or(0);
+            // Numbers ascend in a stream, so a higher one before means another order.
             if before > op {
                 self.violation(format_args!("{op} was started after {before} of its stream"));
             }
@@ -213,6 +217,7 @@ impl Record {
                 && sent.kind != SendKind::Stop
         };
         let lost = all.values().filter(is_lost).count() as u64;
+        // After an end of a session, the receiver may have lost messages without a count.
         if self.disturbed.borrow().is_empty() && lost != dead_letters {
             self.violation(format_args!("{lost} messages were lost, {dead_letters} are counted"));
         }
@@ -237,6 +242,7 @@ impl Record {
                 Err(format!("not delivered ({reason}), but started"))
             }
             Some(End::Failed(error)) if !self.is_disturbed(sent) => is_excused(error, sent),
+            // Between disturbed hosts, every error is permitted.
             Some(_) => Ok(()),
         }
     }

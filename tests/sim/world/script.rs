@@ -51,6 +51,7 @@ impl Script {
             0 => Severity::Calm,
             1..=3 => Severity::Breaks,
             4..=5 => Severity::Forgets,
+            // Most seeds have all faults; the others check the stricter guarantees.
             _ => Severity::Ends,
         };
         let hosts = rng.usize(2..=4);
@@ -90,10 +91,12 @@ fn limits(rng: &mut Rng) -> Limits {
     limits.outgoing_bytes_max = rng.usize(4 << 10..=256 << 10);
     limits.window_bytes = rng.usize(1 << 10..=16 << 10);
     limits.send_queue_bytes_max = rng.usize(1 << 10..=64 << 10);
+    // Below the longest messages, so that some are sent in chunks.
     limits.chunk_bytes = 64 << 10;
     limits.handshake_timeout = Duration::from_millis(400);
     limits.connect_timeout = Duration::from_millis(400);
     limits.heartbeat_interval = Duration::from_millis(300);
+    // Short timeouts, so that a run of a few seconds reaches them.
     limits.heartbeat_timeout = Duration::from_millis(1_000);
     limits.drain_timeout = Duration::from_secs(5);
     limits

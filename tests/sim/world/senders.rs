@@ -51,6 +51,7 @@ pub(crate) fn start(
 ) {
     let sender = |to, part| Sender { hosts: Rc::clone(hosts), from, to, rng: script.rng(part) };
     for to in 0..script.hosts {
+        // One decimal digit for each index: there are at most four hosts.
         let pair = (incarnation * 10 + from as u64) * 10 + to as u64;
         for actor in (0..SENT_TO).filter(|_| to != from) {
             let stream = pair * 10 + actor as u64;
@@ -128,6 +129,7 @@ impl Sender {
             }
             SendKind::DoSend => {
                 let here = self.hosts.at(self.from);
+                // `do_send` returns nothing, so only the counter shows a drop. No await lies between.
                 let before = here.dead_letters();
                 with_random_message!(self, op, message => to.do_send(message));
                 let is_lost = here.dead_letters() > before;
@@ -233,6 +235,7 @@ impl Sender {
 
     pub(crate) async fn pause(&mut self, ms_max: u64) {
         let ms = self.rng.u64(0..ms_max);
+        // Sometimes no pause at all, so that messages also come in bursts.
         if ms > ms_max / 3 {
             sleep(Duration::from_millis(ms)).await;
         }

@@ -48,6 +48,7 @@ async fn run() {
     match Cluster::local(2).await {
         Ok(cluster) => {
             let ran = cluster.run(pid::task()).await;
+            // A worker whose entry was not detected would run this program again.
             let elsewhere = ran.is_ok_and(|pid| cluster.workers().iter().any(|worker| worker.pid == pid));
             let ended = cluster.shutdown().await;
             println!("answered by a worker: {elsewhere}, ended: {ended:?}");
