@@ -10,6 +10,8 @@ pub(super) struct Waiting {
     padding: usize,
     /// Set once its sender was woken.
     woken: bool,
+    /// Waiters that had a grant when this one queued again; they may send first.
+    queued_behind: Vec<WaiterId>,
 }
 
 impl World {
@@ -25,7 +27,7 @@ impl World {
             },
         };
         let id = side.session.line_up(TARGET, Waiter { frame_bytes, is_call: false, spares_queue }, None);
-        side.waiting.push(Waiting { id, number, padding, woken: false });
+        side.waiting.push(Waiting { id, number, padding, woken: false, queued_behind: Vec::new() });
     }
 
     /// Polls a waiting sender, which sends if it has its turn.
@@ -35,11 +37,17 @@ impl World {
             return;
         }
         let mut waiting = side.waiting.remove(nth);
-        let passed = side.waiting.iter().filter(|other| other.id < waiting.id);
-        assert!(passed.into_iter().all(|other| side.session.has_turn(other.id)), "it passes no waiter");
+        let passes_none = side.waiting.iter().all(|other| {
+            let waits = other.id < waiting.id && !side.session.has_turn(other.id);
+            !waits || other.queued_behind.contains(&waiting.id)
+        });
         side.session.begin_turn(waiting.id, TARGET);
         let sent = side.try_tell(waiting.number, waiting.padding);
+        assert!(sent.is_err() || passes_none, "it passes no waiter");
         if let Err(frame_bytes) = sent {
+            // Its reservation had expired, or the session was cleared: the grants given meanwhile stand.
+            let granted = side.waiting.iter().filter(|other| side.session.has_turn(other.id));
+            waiting.queued_behind = granted.map(|other| other.id).collect();
             let waiter = Waiter { frame_bytes, is_call: false, spares_queue: false };
             side.session.line_up(TARGET, waiter, Some(waiting.id));
             waiting.woken = false;
