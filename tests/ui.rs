@@ -1,14 +1,14 @@
-//! The mistakes that a user can make with the macros, and what the compiler then says.
+//! Mistakes that a user can make with the macros, and the resulting errors of the compiler.
 //!
 //! Each `.rs` file below `tests/ui/macros` and `tests/ui/traits` is a program that must not compile, and
-//! the `.stderr` file beside it has the errors: place, text, and notes. In `macros` every word is ours and
-//! has to match. In `traits` the compiler speaks, which it does anew every few versions: there the file has
-//! what a reader needs, and the rest may differ.
+//! the `.stderr` file next to it has the errors: place, text, and notes. In `macros` all texts are from this
+//! project and have to match exactly. In `traits` they are from the compiler, which changes them every few
+//! versions: there the file has the parts that a reader needs, and the rest may differ.
 //!
-//! The compiler is called with the libraries that were built for this test. That takes a few seconds;
-//! a project of its own for these programs, as the crate `trybuild` makes one, would build every
-//! dependency a second time. The two executables of `executables`, which differ in their messages, are
-//! built in the same way.
+//! The compiler is called with the libraries that were built for this test, which takes a few seconds. A
+//! separate project for these programs, as the crate `trybuild` creates one, would build every dependency a
+//! second time. The two executables of `executables`, which differ in their messages, are built in the same
+//! way.
 
 #[path = "ui/accepted.rs"]
 pub mod accepted;

@@ -23,7 +23,7 @@ impl Subscriber {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let global = tracing::subscriber::set_global_default(Self);
-            global.expect("no test of this executable has a subscriber of its own");
+            global.expect("no test of this executable has another subscriber");
         });
     }
 

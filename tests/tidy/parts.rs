@@ -1,4 +1,4 @@
-//! Imports between the parts of one module, held against a table of their own.
+//! Imports between the parts of one module, compared with a separate table.
 
 use super::source::Code;
 use super::{CRATE_ROOTS, below_root, is_test_file, module_path};

@@ -2,7 +2,7 @@
 //!
 //! Host A dials host B twice, B dials A once, and each of them accepts twice. Input: the parameters and the
 //! timeout of each end, then steps. In a step the attacker delivers a recorded frame unchanged or modified,
-//! sends bytes of its own, or lets time advance. Whatever the attacker does, no end accepts a peer with a
+//! sends arbitrary bytes, or lets time advance. Whatever the attacker does, no end accepts a peer with a
 //! wrong identity or with parameters that the peer did not send. Only the listener's position in the
 //! session is unproven, since the welcome carries no proof.
 
