@@ -31,7 +31,7 @@ static EDITIONS: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
         // Both need the same crate name, which is part of the types' names.
         rustc.args(["--crate-name=program", "--crate-type=bin", "--check-cfg=cfg(later)", "-Cdebuginfo=0"]);
         rustc.args(cfg).args(&externs).arg("-o").arg(&executable).arg(SOURCE);
-        (rustc.spawn().expect("a test has a compiler beside it"), executable)
+        (rustc.spawn().expect("a compiler is installed"), executable)
     });
     builds.map(|(mut rustc, executable)| {
         assert!(rustc.wait().expect("it was started here").success(), "{SOURCE} does not compile");
@@ -133,7 +133,7 @@ fn output_of(entry: &str) -> String {
         rustc.args(["--crate-name=entries", "--crate-type=bin", "-Cdebuginfo=0"]);
         rustc.args(externs(&["roadshow", "actix", "serde", "tokio"])).arg("-o").arg(&executable);
         let status = rustc.arg("tests/ui/executables/entries.rs").status();
-        assert!(status.expect("a test has a compiler beside it").success(), "entries.rs does not compile");
+        assert!(status.expect("a compiler is installed").success(), "entries.rs does not compile");
         executable
     });
     let mut command = Command::new(&*ENTRIES);

@@ -14,7 +14,7 @@ fn compile(source: &str, kind: &str, externs: &[String]) {
         .args(externs)
         .arg(Path::new("tests/ui/renamed").join(source))
         .output()
-        .expect("a test has a compiler beside it");
+        .expect("a compiler is installed");
     assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -35,7 +35,7 @@ fn a_program_may_have_the_crate_from_another_that_exports_it() {
         .args(&externs)
         .arg("tests/ui/renamed/company.rs")
         .output()
-        .expect("a test has a compiler beside it");
+        .expect("a compiler is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The crate's dependencies are in the search path, but not known by name.
     let found = externs.into_iter().filter(|argument| argument.starts_with("-L"));
