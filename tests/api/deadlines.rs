@@ -74,6 +74,7 @@ fn a_host_reports_a_call_that_expired_before_its_handler_started() {
             body,
         }))
         .await;
+        // Both calls are in the mailbox now, and the deadline passes there.
         until(|| pair.there.host.snapshot().peers.iter().all(|peer| peer.calls_accepted == 1)).await;
         wait_at_least(Duration::from_millis(2)).await;
         gate.open();

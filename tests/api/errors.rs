@@ -69,6 +69,7 @@ fn errors() -> Vec<Box<dyn Error>> {
         Box::new(SolveError::from(SendError::from(stopped()))),
         Box::new(TextError::from(SendError::from(stopped()))),
     ];
+    // The common error type wraps the others without a text, so its chain must be the same.
     let any: [roadshow::Error; 7] = [
         ClusterError::from(HostError::Listen { address: AT, source: broken() }).into(),
         SpawnError::NotDelivered { actor: "a", reason: stopped() }.into(),
@@ -96,6 +97,7 @@ fn no_error_repeats_the_text_of_its_source() {
             cause = source.source();
         }
         for (at, text) in texts.iter().enumerate() {
+            // A chain prints each text once, so a text within another would be read twice.
             let again = texts[..at].iter().find(|outer| outer.contains(text.as_str()));
             assert!(again.is_none(), "{text:?} is repeated in {texts:?}");
         }
@@ -118,6 +120,7 @@ fn the_chain_of_an_error_names_its_first_cause() {
 fn a_main_that_returns_an_error_prints_all_of_it() {
     let cannot = "cannot listen on 127.0.0.1:1: the disk is broken";
     let error = ClusterError::from(HostError::Listen { address: AT, source: broken() });
+    // `main` prints the `Debug` form.
     assert_eq!(format!("{error:?}"), cannot);
     assert_eq!(format!("{:?}", roadshow::Error::from(error)), cannot);
     let error = roadshow::Error::from(NotDelivered::ActorStopped);

@@ -1,4 +1,4 @@
-//! One suite for all transports, and the faults of the in-memory transport.
+//! The suite that every transport has to pass, and the faults of the in-memory transport.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};

@@ -9,7 +9,7 @@ use roadshow::internals::wire::Body;
 use super::came::{Answer, Received};
 use super::message::{Number, TARGETS};
 
-/// One attempt at a call; it is also the ticket.
+/// An attempt at a call; it is also the ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Attempt {
     pub(crate) number: Number,

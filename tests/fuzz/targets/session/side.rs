@@ -1,4 +1,4 @@
-//! One session with its links, and its invariants.
+//! A session with its links, and its invariants.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -24,7 +24,7 @@ const LARGE_MAX: u32 = 16;
 /// Length of an ACK frame in bytes; no counter includes it.
 const ACK_BYTES: usize = 16;
 
-/// One session and the knowledge of its user.
+/// A session and the knowledge of its user.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) limits: SessionLimits,

@@ -225,7 +225,7 @@ impl Endpoint {
     fn release(&mut self, charge: Option<CreditCharge>) {
         let Some(charge) = charge else { return };
         let credit_due = self.session.release_credit(charge);
-        self.received.on_free(charge);
+        self.received.on_released(charge);
         assert!(!credit_due || !self.attached || self.session.has_outgoing());
     }
 
