@@ -1,11 +1,11 @@
-//! Counting the words of a long text by two workers, beside the limit in the same run: one process
-//! with as many threads, a file mapped into memory, and the same tokenizer and tables.
+//! Counts the words of a long text by two workers. The limit in the same run is one process with as many
+//! threads, a memory-mapped file, and the same tokenizer and tables.
 //!
-//! All read a file that is in the page cache and give the counts of all words. The text is the
-//! handbook over and over, or the file that `WORDS_TEXT` names. The workers read the file when they
-//! have been asked whether they see it, are sent its text, or read the file without being asked. The
-//! ways take turns, since a machine's speed changes from minute to minute, and what is told is the
-//! median of each and of their ratios to the limit.
+//! All methods read a file in the page cache and return the counts of all words. The text is the handbook
+//! repeated, or the file that `WORDS_TEXT` names. The workers read the file after they were asked if they
+//! see it, receive its text, or read the file without being asked. The methods alternate in each round,
+//! since the speed of a machine changes from minute to minute. The output is the median of each method and
+//! of its ratio to the limit.
 //!
 //! ```text
 //! WORDS_TEXT=FILE cargo bench --bench count
@@ -29,10 +29,10 @@ use roadshow::words::{
 
 const HANDBOOK: &str = include_str!("../docs/handbook.md");
 
-/// Workers, and threads of the limit.
+/// Number of workers, and of threads of the limit.
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
-/// How often the handbook is taken: some 100 MB.
+/// Repetitions of the handbook: about 100 MB.
 const HANDBOOKS: usize = 4200;
 
 const ROUNDS: usize = 9;
@@ -40,6 +40,7 @@ const ROUNDS: usize = 9;
 fn main() -> Result<(), Box<dyn Error>> {
     roadshow::run_if_worker();
     let test = env::args().any(|arg| arg == "--test");
+    // `--test` only checks that the bench runs, so a short text and one round are enough.
     let (handbooks, rounds) = if test { (30, 1) } else { (HANDBOOKS, ROUNDS) };
     let text = match env::var_os("WORDS_TEXT") {
         Some(path) => Text::Given(path),
@@ -49,8 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let system = actix::System::new();
     let cluster = system.block_on(Cluster::local(WORKERS.get()))?;
 
-    let [mut file, mut sent, mut told, mut limit] = [(); 4].map(|()| Vec::new());
+    let [mut file, mut sent, mut shared, mut limit] = [(); 4].map(|()| Vec::new());
     let mut bytes = 0;
+    // Every round runs all methods, so a slow minute of the machine affects all of them.
     for _ in 0..rounds {
         let (counted, seconds) =
             timed(|| system.block_on(count_file(&cluster.handle(), text.path(), WORKERS)));
@@ -59,27 +61,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         file.push(seconds);
         let open = File::open(text.path())?;
         let (again, seconds) = timed(|| system.block_on(count_stream(&cluster.handle(), open, WORKERS)));
-        assert!(again? == counted, "all ways count the same words");
+        assert!(again? == counted, "all methods count the same words");
         sent.push(seconds);
         let (again, seconds) =
             timed(|| system.block_on(count_shared_file(&cluster.handle(), text.path(), WORKERS)));
-        assert!(again? == counted, "all ways count the same words");
-        told.push(seconds);
+        assert!(again? == counted, "all methods count the same words");
+        shared.push(seconds);
         let (counts, seconds) = timed(|| threads.install(|| count_mapped(text.path())));
         limit.push(seconds);
         let counts = counts.map_err(|err| err.to_string())?;
-        assert!(counts == counted.counts, "all ways count the same words");
+        assert!(counts == counted.counts, "all methods count the same words");
     }
     system.block_on(cluster.shutdown())?;
 
     println!("{bytes} bytes, {WORKERS} workers, {rounds} rounds; {:>35}", "vs limit");
     let rows = [
-        ("file that workers are asked for", &file),
+        ("file, workers asked first", &file),
         ("text sent to workers", &sent),
-        ("file that workers are told of", &told),
+        ("file that workers are shared of", &shared),
         ("limit: one process, mapped", &limit),
     ];
     for (name, seconds) in rows {
+        // The median of the ratios, not the ratio of the medians: each ratio compares runs of the same
+        // minute.
         let ratio = median(seconds.iter().zip(&limit).map(|(seconds, limit)| seconds / limit));
         let seconds = median(seconds.iter().copied());
         println!("{name:<32} {seconds:8.4} s {:8.0} MB/s {ratio:8.2}", bytes as f64 / 1e6 / seconds);
@@ -99,11 +103,11 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The limit: the threads take pieces in turn, each into a table of its own.
-#[expect(unsafe_code, reason = "nobody writes to the file of a bench, so the map does not change")]
+/// Counts on threads of this process: they take pieces in turn, each into its own table.
+#[expect(unsafe_code, reason = "no process writes to the file of a bench, so the mapping does not change")]
 fn count_mapped(path: &Path) -> Result<Counts, Box<dyn Error + Send + Sync>> {
     let file = File::open(path)?;
-    // SAFETY: nobody writes to the file while it is mapped.
+    // SAFETY: no process writes to the file while it is mapped.
     let text = unsafe { Mmap::map(&file)? };
     let pieces = Mutex::new(pieces(&text).enumerate());
     let counted = rayon::broadcast(|_| {
@@ -122,6 +126,7 @@ fn count_mapped(path: &Path) -> Result<Counts, Box<dyn Error + Send + Sync>> {
         .enumerate()
         .flat_map(|(thread, (_, pieces))| pieces.iter().map(move |&(index, words)| (index, words, thread)))
         .collect();
+    // Threads finish pieces in any order, but a position is the number of all words before it.
     order.sort_unstable();
     let (mut places, mut position) = (vec![Places::default(); counted.len()], 0);
     for (_, words, thread) in order {
@@ -133,7 +138,7 @@ fn count_mapped(path: &Path) -> Result<Counts, Box<dyn Error + Send + Sync>> {
     Ok(total(&parts.collect::<Result<Vec<_>, Box<dyn Error + Send + Sync>>>()?)?)
 }
 
-/// Pieces that end at white space.
+/// Splits a text into pieces that end at white space.
 fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> + Send {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -146,10 +151,10 @@ fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> + Send {
     })
 }
 
-/// The text of a run.
+/// Text of a run.
 enum Text {
     Given(OsString),
-    /// It is removed at the end.
+    /// Generated file, removed on drop.
     Made(PathBuf),
 }
 
@@ -176,7 +181,7 @@ impl Text {
 impl Drop for Text {
     fn drop(&mut self) {
         if let Self::Made(path) = self {
-            // What cannot be removed is a file in the folder for such.
+            // A file that cannot be removed is left to the cleaning of the temporary directory.
             let _ = fs::remove_file(path);
         }
     }

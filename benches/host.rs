@@ -1,5 +1,5 @@
-//! Calls, payloads, spawns and tasks in another process, beside their limits in the same run: actors of
-//! the same program on another arbiter, and an echo over TCP between two processes without any framework.
+//! Calls, payloads, spawns and tasks in another process. The limits in the same run are actors of the same
+//! program on another arbiter, and a TCP echo between two processes without any framework.
 
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
@@ -10,13 +10,13 @@ use criterion::{Criterion, Throughput};
 use futures_util::future::join_all;
 use roadshow::prelude::*;
 
-/// Calls in flight where throughput is measured.
+/// Calls in flight when throughput is measured.
 const IN_FLIGHT: u64 = 1024;
 
-/// Actors that are spawned at once.
+/// Number of actors spawned concurrently.
 const SPAWNED: u64 = 64;
 
-/// As many bytes as a small call has on the wire.
+/// Size of a small call on the wire, in bytes.
 const SMALL_BYTES: usize = 48;
 
 const PAYLOAD_BYTES: usize = 64 << 10;
@@ -63,7 +63,7 @@ impl Handler<EchoBack> for Counter {
     }
 }
 
-/// Serves a plain TCP echo of so many bytes at a time from the worker's process; the answer is the port.
+/// Starts a plain TCP echo of this many bytes in the worker's process; the answer is the port.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u16, String>")]
 struct EchoAt(usize);
@@ -81,6 +81,7 @@ impl Handler<EchoAt> for Counter {
 
 fn echo(listener: &TcpListener, bytes: usize) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
+    // Nagle's algorithm would delay small echoes, and the limit would be too low.
     stream.set_nodelay(true)?;
     let mut bytes = vec![0; bytes];
     loop {
@@ -94,8 +95,8 @@ fn increment(n: u64) -> u64 {
     n.wrapping_add(1)
 }
 
-/// What is called, and what stands beside it.
-struct Lab {
+/// Measured actors, and the baselines.
+struct Fixture {
     system: SystemRunner,
     cluster: Cluster,
     remote: RemoteAddr<Counter>,
@@ -103,8 +104,8 @@ struct Lab {
     local: Addr<Counter>,
 }
 
-impl Lab {
-    fn open() -> Self {
+impl Fixture {
+    fn start() -> Self {
         let system = System::new();
         let cluster = system.block_on(Cluster::local(1)).expect("a worker starts");
         let remote = system.block_on(async { cluster.spawn::<Counter>(0).await }).expect("the actor starts");
@@ -113,9 +114,9 @@ impl Lab {
         Self { system, cluster, remote, arbiter, local }
     }
 
-    /// A connection to a plain echo in the worker's process.
+    /// Connects to a plain echo in the worker's process.
     fn echo(&self, bytes: usize) -> TcpStream {
-        let port = self.system.block_on(self.remote.send(EchoAt(bytes))).expect("the worker lives");
+        let port = self.system.block_on(self.remote.send(EchoAt(bytes))).expect("the worker is alive");
         let stream = TcpStream::connect(("127.0.0.1", port.expect("a port is free")));
         let stream = stream.expect("the echo listens");
         stream.set_nodelay(true).expect("TCP has TCP_NODELAY");
@@ -124,33 +125,33 @@ impl Lab {
 }
 
 fn echoed(stream: &mut TcpStream, bytes: &mut [u8]) {
-    stream.write_all(bytes).expect("the echo lives");
-    stream.read_exact(bytes).expect("the echo lives");
+    stream.write_all(bytes).expect("the echo is alive");
+    stream.read_exact(bytes).expect("the echo is alive");
 }
 
-fn round_trip(c: &mut Criterion, lab: &Lab) {
-    let Lab { system, cluster, remote, local, .. } = lab;
+fn round_trip(c: &mut Criterion, fixture: &Fixture) {
+    let Fixture { system, cluster, remote, local, .. } = fixture;
     let mut group = c.benchmark_group("round trip");
     group.bench_function("remote actor", |b| {
-        b.iter(|| system.block_on(remote.send(Add(1))).expect("the worker lives"));
+        b.iter(|| system.block_on(remote.send(Add(1))).expect("the worker is alive"));
     });
     group.bench_function("task", |b| {
         b.iter(|| {
             let answer = system.block_on(async { cluster.run(increment::task(1)).await });
-            assert_eq!(answer.expect("the worker lives"), 2);
+            assert_eq!(answer.expect("the worker is alive"), 2);
         });
     });
     group.bench_function("limit: actix, other arbiter", |b| {
-        b.iter(|| system.block_on(local.send(Add(1))).expect("the actor lives"));
+        b.iter(|| system.block_on(local.send(Add(1))).expect("the actor is alive"));
     });
-    let (mut stream, mut bytes) = (lab.echo(SMALL_BYTES), [7; SMALL_BYTES]);
+    let (mut stream, mut bytes) = (fixture.echo(SMALL_BYTES), [7; SMALL_BYTES]);
     group.bench_function("limit: blocking TCP echo", |b| b.iter(|| echoed(&mut stream, &mut bytes)));
     group.finish();
 }
 
-fn in_flight(c: &mut Criterion, lab: &Lab) {
-    let Lab { system, cluster, remote, local, .. } = lab;
-    let mut group = c.benchmark_group(format!("{IN_FLIGHT} calls at once"));
+fn in_flight(c: &mut Criterion, fixture: &Fixture) {
+    let Fixture { system, cluster, remote, local, .. } = fixture;
+    let mut group = c.benchmark_group(format!("{IN_FLIGHT} concurrent calls"));
     group.throughput(Throughput::Elements(IN_FLIGHT));
     group.bench_function("remote actor", |b| {
         b.iter(|| {
@@ -162,7 +163,7 @@ fn in_flight(c: &mut Criterion, lab: &Lab) {
         b.iter(|| {
             let tasks = (0..IN_FLIGHT).map(increment::task);
             let answers = system.block_on(async { cluster.run_all(tasks).await });
-            assert_eq!(answers.expect("the worker lives").last(), Some(&IN_FLIGHT));
+            assert_eq!(answers.expect("the worker is alive").last(), Some(&IN_FLIGHT));
         });
     });
     group.bench_function("limit: actix, other arbiter", |b| {
@@ -174,53 +175,54 @@ fn in_flight(c: &mut Criterion, lab: &Lab) {
     group.finish();
 }
 
-fn payload(c: &mut Criterion, lab: &Lab) {
+fn payload(c: &mut Criterion, fixture: &Fixture) {
     let mut group = c.benchmark_group("echo of 64 KiB");
-    // They go there and come back.
+    // The payload is sent and returned.
     group.throughput(Throughput::Bytes(2 * PAYLOAD_BYTES as u64));
     let payload = Payload::from(vec![7; PAYLOAD_BYTES]);
     group.bench_function("remote actor", |b| {
         b.iter(|| {
-            let answer = lab.system.block_on(lab.remote.send(EchoBack(payload.clone())));
-            assert_eq!(answer.expect("the worker lives").len(), PAYLOAD_BYTES);
+            let answer = fixture.system.block_on(fixture.remote.send(EchoBack(payload.clone())));
+            assert_eq!(answer.expect("the worker is alive").len(), PAYLOAD_BYTES);
         });
     });
-    let (mut stream, mut bytes) = (lab.echo(PAYLOAD_BYTES), vec![7; PAYLOAD_BYTES]);
+    let (mut stream, mut bytes) = (fixture.echo(PAYLOAD_BYTES), vec![7; PAYLOAD_BYTES]);
     group.bench_function("limit: blocking TCP echo", |b| b.iter(|| echoed(&mut stream, &mut bytes)));
     group.finish();
 }
 
-/// Actors are spawned, answer once, and are stopped, all of them at once.
-fn spawn(c: &mut Criterion, lab: &Lab) {
-    let mut group = c.benchmark_group(format!("{SPAWNED} actors spawned at once, called and stopped"));
+/// Spawns actors concurrently; each answers once and is stopped.
+fn spawn(c: &mut Criterion, fixture: &Fixture) {
+    let mut group = c.benchmark_group(format!("{SPAWNED} actors spawned concurrently, called and stopped"));
     group.throughput(Throughput::Elements(SPAWNED));
-    let lives = |n| async move {
-        let actor = lab.cluster.spawn::<Counter>(n).await.expect("the worker lives");
-        assert_eq!(actor.send(Add(1)).await.expect("the actor lives"), n + 1);
-        actor.stop().await.expect("the worker lives");
+    let spawn_and_stop = |n| async move {
+        let actor = fixture.cluster.spawn::<Counter>(n).await.expect("the worker is alive");
+        assert_eq!(actor.send(Add(1)).await.expect("the actor is alive"), n + 1);
+        actor.stop().await.expect("the worker is alive");
     };
     group.bench_function("remote actors", |b| {
-        b.iter(|| lab.system.block_on(join_all((0..SPAWNED).map(lives))));
+        b.iter(|| fixture.system.block_on(join_all((0..SPAWNED).map(spawn_and_stop))));
     });
-    let lives_here = |n| async move {
-        let actor = Counter::start_in_arbiter(&lab.arbiter.handle(), move |_| Counter(n));
-        // It stops with its last address.
-        assert_eq!(actor.send(Add(1)).await.expect("the actor lives"), n + 1);
+    let spawn_and_stop_local = |n| async move {
+        let actor = Counter::start_in_arbiter(&fixture.arbiter.handle(), move |_| Counter(n));
+        // An actor without addresses stops by itself.
+        assert_eq!(actor.send(Add(1)).await.expect("the actor is alive"), n + 1);
     };
     group.bench_function("limit: actix, other arbiter", |b| {
-        b.iter(|| lab.system.block_on(join_all((0..SPAWNED).map(lives_here))));
+        b.iter(|| fixture.system.block_on(join_all((0..SPAWNED).map(spawn_and_stop_local))));
     });
     group.finish();
 }
 
 fn main() {
+    // Workers run this executable as well, and must not start the benches.
     roadshow::run_if_worker();
-    let lab = Lab::open();
+    let fixture = Fixture::start();
     let mut criterion = Criterion::default().configure_from_args();
-    round_trip(&mut criterion, &lab);
-    in_flight(&mut criterion, &lab);
-    payload(&mut criterion, &lab);
-    spawn(&mut criterion, &lab);
-    lab.system.block_on(lab.cluster.shutdown()).expect("the cluster stops");
+    round_trip(&mut criterion, &fixture);
+    in_flight(&mut criterion, &fixture);
+    payload(&mut criterion, &fixture);
+    spawn(&mut criterion, &fixture);
+    fixture.system.block_on(fixture.cluster.shutdown()).expect("the cluster stops");
     criterion.final_summary();
 }

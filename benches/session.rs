@@ -1,32 +1,32 @@
-//! Calls and tells between two sessions joined in memory, without I/O and without a value encoded or
-//! decoded, beside their limit in the same run: the same bytes as frames with a length and no more.
+//! Calls and tells between two sessions joined in memory, without I/O and without encoding values. The
+//! limit in the same run is the same bytes as plain frames with a length.
 //!
-//! Both make a batch of frames, copy it once, as a socket would, and cut it into frames again.
+//! Both write a batch of frames, copy it once, as a socket would, and split it into frames again.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::{Buf, BufMut, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
-use roadshow::session::{Event, Retryable, Session, SessionError, SessionLimits, WriteBatch};
-use roadshow::wire::{
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
+use roadshow::internals::session::{Event, Retryable, Session, SessionError, SessionLimits, WriteBatch};
+use roadshow::internals::wire::{
     CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, REPLY_HEADER_BYTES, Resume, SessionParameters,
     ShortSlice, TellHeader,
 };
 
-/// Messages that are made before the first is taken.
+/// Number of messages written before the first is read.
 const BATCH: u64 = 1024;
 
 const TARGET: Target = Target { actor: ActorId(3), incarnation: ActorIncarnation(0) };
 
 const BODY: Encoded<'static> = Encoded { message: &[7; 12], attachments: &[] };
 
-/// What the bytes of a length take.
+/// Size of a frame's length, in bytes.
 const LENGTH_BYTES: usize = 4;
 
-/// A session, and what its peer has written.
-struct Side {
+/// Session, and the bytes that its peer has written.
+struct Endpoint {
     session: Session<u64>,
     codec: FrameCodec,
     batch: WriteBatch,
@@ -35,7 +35,7 @@ struct Side {
     replied: u64,
 }
 
-impl Side {
+impl Endpoint {
     fn attached() -> Self {
         let limits = SessionLimits::default();
         let terms = SessionParameters {
@@ -63,33 +63,36 @@ impl Side {
         }
     }
 
-    /// Writes what waits, and has the other side read it.
+    /// Writes the queued frames, and lets the other side read them.
     fn write_to(&mut self, other: &mut Self, now: Instant) {
         self.session.take_outgoing(&mut self.batch);
         let written = self.batch.remaining();
+        // The one copy that a socket would make; the limit makes it, too.
         other.stream.put(&mut self.batch);
         self.session.on_written(written);
         let Self { session, codec, stream, events, replied, .. } = other;
         let mut incoming = Incoming { session, events, replied, now };
         codec.drain(stream, &mut incoming).expect("the peer keeps to the protocol");
+        // A link does the same after each read. Without acks the sender's buffer would grow until it is
+        // full.
         session.schedule_ack(now);
-        assert!(stream.is_empty() && !self.session.has_outgoing(), "all is written, in whole frames");
+        assert!(stream.is_empty() && !self.session.has_outgoing(), "every frame is written and complete");
     }
 
-    /// Handles what has come, and says how many messages it was.
+    /// Handles the received messages, and returns their number.
     fn handle(&mut self) -> u64 {
         let mut handled = 0;
         for event in self.events.drain(..) {
             match event {
-                Event::Call { call, body, charge: claim, .. } => {
-                    self.session.release_credit(claim);
+                Event::Call { call, body, charge, .. } => {
+                    self.session.release_credit(charge);
                     assert!(self.session.reply(call, black_box(&body).as_encoded()), "the call is open");
                 }
-                Event::Tell { body, charge: claim, .. } => {
+                Event::Tell { body, charge, .. } => {
                     black_box(body);
-                    self.session.release_credit(claim);
+                    self.session.release_credit(charge);
                 }
-                other => panic!("messages were sent, {other:?} came"),
+                other => panic!("messages were sent, {other:?} arrived"),
             }
             handled += 1;
         }
@@ -97,7 +100,7 @@ impl Side {
     }
 }
 
-/// Takes frames as they are read.
+/// Visitor that passes frames to a session as they are read.
 struct Incoming<'a> {
     session: &'a mut Session<u64>,
     events: &'a mut Vec<Event<u64>>,
@@ -139,37 +142,37 @@ impl FrameVisitor for Incoming<'_> {
     }
 }
 
-/// The limit: frames that are a length and its bytes.
+/// Limit: frames that consist of a length and bytes.
 struct Plain {
-    made: BytesMut,
+    written: BytesMut,
     stream: BytesMut,
 }
 
 impl Plain {
     fn new() -> Self {
-        Self { made: BytesMut::new(), stream: BytesMut::new() }
+        Self { written: BytesMut::new(), stream: BytesMut::new() }
     }
 
     fn carry(&mut self, frame: &[u8]) {
         for _ in 0..BATCH {
-            self.made.put_u32(frame.len() as u32);
-            self.made.extend_from_slice(black_box(frame));
+            self.written.put_u32(frame.len() as u32);
+            self.written.extend_from_slice(black_box(frame));
         }
-        self.stream.put(&self.made[..]);
-        self.made.clear();
-        let (mut rest, mut came) = (&self.stream[..], 0);
-        while let Some((length, behind)) = rest.split_first_chunk::<LENGTH_BYTES>() {
-            let (frame, behind) = behind.split_at(u32::from_be_bytes(*length) as usize);
+        self.stream.put(&self.written[..]);
+        self.written.clear();
+        let (mut rest, mut received) = (&self.stream[..], 0);
+        while let Some((length, after)) = rest.split_first_chunk::<LENGTH_BYTES>() {
+            let (frame, after) = after.split_at(u32::from_be_bytes(*length) as usize);
             black_box(frame);
-            (rest, came) = (behind, came + 1);
+            (rest, received) = (after, received + 1);
         }
-        assert_eq!(came, BATCH);
+        assert_eq!(received, BATCH);
         self.stream.clear();
     }
 }
 
-/// As many bytes as a frame has behind its length.
-fn behind_length(frame_bytes: usize) -> Vec<u8> {
+/// Returns as many bytes as a frame has after its length.
+fn after_length(frame_bytes: usize) -> Vec<u8> {
     vec![7; frame_bytes - LENGTH_BYTES]
 }
 
@@ -177,7 +180,7 @@ fn calls(c: &mut Criterion) {
     let mut group = c.benchmark_group("session: calls and their replies");
     group.throughput(Throughput::Elements(BATCH));
     let message = TypeHash::of("bench::Small");
-    let (mut caller, mut callee) = (Side::attached(), Side::attached());
+    let (mut caller, mut callee) = (Endpoint::attached(), Endpoint::attached());
     group.bench_function("sessions", |b| {
         b.iter(|| {
             let now = Instant::now();
@@ -190,8 +193,8 @@ fn calls(c: &mut Criterion) {
     });
     assert_eq!((caller.session.open_calls(), callee.session.inbound_calls()), (0, 0));
     let header = CallHeader { call: CallId(0), target: TARGET, message, timeout_ms: 0, low_watermark: None };
-    let call = behind_length(header.frame_bytes(BODY));
-    let reply = behind_length(REPLY_HEADER_BYTES + BODY.len());
+    let call = after_length(header.frame_bytes(BODY));
+    let reply = after_length(REPLY_HEADER_BYTES + BODY.len());
     let (mut there, mut back) = (Plain::new(), Plain::new());
     group.bench_function("limit: frames with a length", |b| {
         b.iter(|| {
@@ -206,18 +209,18 @@ fn tells(c: &mut Criterion) {
     let mut group = c.benchmark_group("session: tells");
     group.throughput(Throughput::Elements(BATCH));
     let message = TypeHash::of("bench::Small");
-    let (mut sender, mut receiver) = (Side::attached(), Side::attached());
+    let (mut sender, mut receiver) = (Endpoint::attached(), Endpoint::attached());
     group.bench_function("sessions", |b| {
         b.iter(|| {
             let now = Instant::now();
             sender.tell(message);
             sender.write_to(&mut receiver, now);
-            assert_eq!(receiver.handle(), BATCH, "every tell comes");
-            // Credit, and the word of what has come.
+            assert_eq!(receiver.handle(), BATCH, "every tell arrives");
+            // Returns the credit and the ACK.
             receiver.write_to(&mut sender, now);
         });
     });
-    let tell = behind_length(TellHeader::frame_bytes(BODY));
+    let tell = after_length(TellHeader::frame_bytes(BODY));
     let mut plain = Plain::new();
     group.bench_function("limit: frames with a length", |b| b.iter(|| plain.carry(&tell)));
     group.finish();

@@ -1,11 +1,11 @@
-//! Frames read from a link, beside the limit in the same run: plain reads of as many bytes from a link
-//! of the same kind.
+//! Frames read from a link. The limit in the same run is plain reads of as many bytes from a link of the
+//! same kind.
 //!
-//! Links are of memory, of TCP, and under TLS as between machines. Those have no loopback address at either
-//! end, or they would be plain: on a machine that has no other address they are left out.
+//! Links are in memory, over TCP, and under TLS as between machines. TLS links need an address other than
+//! loopback on both ends, or they would be plain. On a machine without such an address they are left out.
 //!
-//! A task writes all the time, on the thread that reads: what is told is the way of a byte through both,
-//! on one core, without waking another.
+//! A task writes all the time on the reading thread. So the measurement is the cost of a byte on both
+//! sides, on one core, without waking another.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -14,22 +14,22 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use roadshow::Payload;
-use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
-use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, CallId, HostUid, Target, TypeHash};
-use roadshow::transport::{
+use roadshow::internals::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, HostUid, Target, TypeHash};
+use roadshow::internals::transport::{
     Credentials, FrameReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport, host_name,
 };
-use roadshow::wire::{self, CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader};
+use roadshow::internals::wire::{self, CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-/// What the writer has in hand at least.
+/// Minimum length of one write, in bytes.
 const WRITTEN_BYTES: usize = 64 << 10;
 
-/// What is read from, of this kind or that.
+/// Reading end of a link of any kind.
 type Reader = Box<dyn AsyncRead + Send + Unpin>;
 
 #[derive(Clone, Copy, Debug)]
@@ -52,19 +52,19 @@ impl Kind {
                 let (there, here) =
                     tokio::join!(Tcp.connect(listener.address(), fresh_identity()), listener.accept());
                 let (_, writer) = there.expect("the listener is there").into_split();
-                let here = here.expect("somebody connects").await;
-                let (reader, _) = here.expect("it is a link at once").into_split();
+                let here = here.expect("the other end connects").await;
+                let (reader, _) = here.expect("a TCP connection is a link immediately").into_split();
                 (writer, reader)
             }
             Self::Tls(address) => open_encrypted(address).await,
         }
     }
 
-    /// What can be measured here.
+    /// Returns the kinds that this machine can measure.
     fn all() -> Vec<Self> {
         let encrypted = own_address().map(Self::Tls);
         if encrypted.is_none() {
-            eprintln!("no links under TLS: this machine has no address but loopback's");
+            eprintln!("no TLS links: this machine has no address except loopback");
         }
         [Self::Duplex, Self::Tcp].into_iter().chain(encrypted).collect()
     }
@@ -77,38 +77,45 @@ impl Kind {
         }
     }
 
-    /// A link on which `bytes` come over and over.
-    fn pouring(self, runtime: &Runtime, bytes: Bytes) -> Reader {
+    /// Returns a link on which `bytes` arrive repeatedly.
+    fn with_writer(self, runtime: &Runtime, bytes: Bytes) -> Reader {
         let (mut writer, reader) = runtime.block_on(self.open());
-        // It ends with its reader.
+        // The task ends with the reader of its link.
         runtime.spawn(async move { while writer.write_all(&bytes).await.is_ok() {} });
         reader
     }
 }
 
-/// An address of this machine that is not loopback's. Nothing is sent to find it.
+/// Returns an address of this machine that is not loopback, without sending anything.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // An address of documentation's (RFC 5737): the way there is everybody's way out.
+    // An address for documentation (RFC 5737): the kernel picks the source address of the default route.
     socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
-/// A link between two hosts of a cluster that are on this machine, and do not know it.
+/// Opens an encrypted link between two hosts of this machine.
 async fn open_encrypted(address: IpAddr) -> (LinkWriter, Reader) {
     let (dialer, host) = (fresh_identity(), fresh_identity());
-    let door = TcpListener::bind((address, 0)).await.expect("a port is free");
-    let at = door.local_addr().expect("it is bound");
-    let (pass, passed) = mpsc::channel(1);
+    let acceptor = TcpListener::bind((address, 0)).await.expect("a port is free");
+    let at = acceptor.local_addr().expect("it is bound");
+    let (handoff, handed_off) = mpsc::channel(1);
     let credentials = credentials([dialer, host]);
-    let here = Routed::new(credentials.clone(), at, passed);
-    let mut listener = here.listen(at).await.expect("it is the door's address");
+    let here = Routed::new(credentials.clone(), at, handed_off);
+    let mut listener = here.listen(at).await.expect("it is the acceptor's address");
     let accept = async {
-        let (mut stream, _) = door.accept().await.expect("somebody connects");
-        stream.read_exact(&mut [0; PREAMBLE_BYTES]).await.expect("it begins with a preamble");
-        pass.send(stream.into_std().expect("it is a socket")).await.expect("the host listens");
-        listener.accept().await.expect("somebody comes").await.expect("the certificate is good")
+        let (mut stream, _) = acceptor.accept().await.expect("the other end connects");
+        // A node's acceptor reads the preamble before it hands the socket over, so the host must not see
+        // it.
+        stream.read_exact(&mut [0; PREAMBLE_BYTES]).await.expect("the connection starts with a preamble");
+        handoff.send(stream.into_std().expect("it is a socket")).await.expect("the host listens");
+        listener
+            .accept()
+            .await
+            .expect("the connection was handed over")
+            .await
+            .expect("the certificate is good")
     };
     let there = Routed::dial_only(credentials);
     let (there, here) = tokio::join!(there.connect(at, host), accept);
@@ -117,7 +124,7 @@ async fn open_encrypted(address: IpAddr) -> (LinkWriter, Reader) {
     (there.into_split().1, here.into_split().0)
 }
 
-/// One certificate for these hosts, of an authority that nobody else knows.
+/// Issues one certificate for these hosts, from a new authority.
 fn credentials(hosts: [HostUid; 2]) -> Credentials {
     let key = || KeyPair::generate().expect("there are random numbers");
     let (authority_key, own) = (key(), key());
@@ -131,7 +138,7 @@ fn credentials(hosts: [HostUid; 2]) -> Credentials {
     Credentials::new(chain, own.serialize_der()).expect("they go together")
 }
 
-/// Takes frames and counts them.
+/// Visitor that counts frames.
 #[derive(Default)]
 struct Counted {
     frames: u64,
@@ -147,7 +154,7 @@ impl FrameVisitor for Counted {
         _frame_bytes: usize,
         _body: ShortSlice<'_>,
     ) -> Result<(), ReadError> {
-        panic!("tells were written, {call:?} came");
+        panic!("tells were written, {call:?} arrived");
     }
 
     fn tell(&mut self, _tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), ReadError> {
@@ -158,7 +165,7 @@ impl FrameVisitor for Counted {
     }
 
     fn reply(&mut self, call: CallId, _frame_bytes: usize, _body: ShortSlice<'_>) -> Result<(), ReadError> {
-        panic!("tells were written, a reply to {call} came");
+        panic!("tells were written, a reply to {call} arrived");
     }
 
     fn other(&mut self, frame: Frame) -> Result<(), ReadError> {
@@ -169,12 +176,12 @@ impl FrameVisitor for Counted {
                 black_box(tell);
                 Ok(())
             }
-            frame => panic!("tells were written, {frame:?} came"),
+            frame => panic!("tells were written, {frame:?} arrived"),
         }
     }
 }
 
-/// A tell with so many bytes beside its message.
+/// Encodes a tell with a payload of this many bytes.
 fn tell(payload_bytes: usize) -> BytesMut {
     let target = Target { actor: ActorId(3), incarnation: ActorIncarnation(0) };
     let header = TellHeader { target, message: TypeHash::of("bench::Bytes") };
@@ -190,6 +197,7 @@ fn tell(payload_bytes: usize) -> BytesMut {
 }
 
 fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
+    // Writer and reader share one thread, so no wake-up of another core is measured.
     let runtime = Builder::new_current_thread().enable_io().build().expect("the thread has no runtime");
     let mut group = c.benchmark_group(format!("transport: {name}"));
     let frame = tell(payload_bytes);
@@ -199,25 +207,27 @@ fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
     } else {
         Throughput::Bytes(bytes)
     });
-    let poured = Bytes::from(frame.repeat(WRITTEN_BYTES.div_ceil(frame.len())));
+    let written = Bytes::from(frame.repeat(WRITTEN_BYTES.div_ceil(frame.len())));
     for kind in Kind::all() {
-        let link = kind.pouring(&runtime, poured.clone());
+        let link = kind.with_writer(&runtime, written.clone());
         let (mut reader, mut counted) = (FrameReader::established(link, FRAME_BYTES_MAX, BytesMut::new()), 0);
         group.bench_function(BenchmarkId::new("frames", kind.name()), |b| {
             b.iter(|| {
                 counted = runtime.block_on(take(&mut reader, counted, frames, frame.len()));
             });
         });
-        let mut link = kind.pouring(&runtime, poured.clone());
+        let mut link = kind.with_writer(&runtime, written.clone());
         let (mut buffer, mut ahead) = (vec![0; READ_BYTES], 0);
         group.bench_function(BenchmarkId::new("limit: read", kind.name()), |b| {
             b.iter(|| {
                 runtime.block_on(async {
                     while ahead < bytes {
-                        let read = link.read(&mut buffer).await.expect("the writer goes on");
+                        let read = link.read(&mut buffer).await.expect("the writer never ends");
                         black_box(&buffer[..read]);
                         ahead += read as u64;
                     }
+                    // Surplus bytes count for the next iteration, so that every iteration needs the same
+                    // number on average.
                     ahead -= bytes;
                 });
             });
@@ -226,7 +236,8 @@ fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
     group.finish();
 }
 
-/// Reads until so many frames have come, and says how many more have; so many came ahead.
+/// Reads until `frames` frames have arrived; `ahead` of them were read before. Returns the number of
+/// surplus frames.
 async fn take(reader: &mut FrameReader<Reader>, ahead: u64, frames: u64, frame_bytes: usize) -> u64 {
     let mut counted = Counted::default();
     loop {
@@ -235,7 +246,7 @@ async fn take(reader: &mut FrameReader<Reader>, ahead: u64, frames: u64, frame_b
             assert_eq!(counted.bytes, counted.frames * frame_bytes as u64);
             return more;
         }
-        reader.fill().await.expect("the writer goes on");
+        reader.fill().await.expect("the writer never ends");
     }
 }
 

@@ -1,12 +1,12 @@
-//! Frames and bodies: encode and decode, beside a copy of the same bytes.
+//! Encoding and decoding of frames and bodies, compared with a copy of the same bytes.
 
 use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::Payload;
-use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
-use roadshow::wire::{self, Body, CallHeader, Frame, FrameCodec};
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
+use roadshow::internals::wire::{self, Body, CallHeader, Frame, FrameCodec};
 use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 
@@ -36,7 +36,7 @@ fn encode<T: Serialize>(value: &T, stream: &mut BytesMut) {
 fn decode(stream: &mut BytesMut) -> Body {
     match FrameCodec::established(LIMIT).decode(stream) {
         Ok(Some(Frame::Call(call))) => call.body,
-        other => panic!("a call was encoded, {other:?} came out"),
+        other => panic!("a call was encoded, {other:?} was decoded"),
     }
 }
 
@@ -48,6 +48,7 @@ fn small_call(c: &mut Criterion) {
     group.bench_function("encode", |b| {
         b.iter(|| {
             stream.clear();
+            // The buffer is reused, as by a link: an allocation would cost more than a small call.
             encode(black_box(&value), &mut stream);
         });
     });
@@ -68,7 +69,8 @@ fn small_call(c: &mut Criterion) {
     group.finish();
 }
 
-/// A mebibyte as `Payload`, which is not copied, and as `Vec<u8>`, which serde takes byte by byte.
+/// Encodes a mebibyte as `Payload`, which is not copied, and as `Vec<u8>`, which serde handles byte by
+/// byte.
 fn mebibyte(c: &mut Criterion) {
     let mut group = c.benchmark_group("mebibyte");
     let bytes = vec![7_u8; 1 << 20];

@@ -1,7 +1,7 @@
-//! The most frequent word: in sequence and in slices beside tasks and actors in other processes.
+//! The most frequent word: in sequence and in slices, compared with tasks and actors in other processes.
 //!
-//! The limit is `slices`, which does the same work in this process. The text is the handbook; for
-//! the hash table it is taken a hundred times over, since once is done before a message arrives.
+//! The limit is `slices`, which does the same work in this process. The text is the handbook. For the hash
+//! table it is repeated a hundred times, since counting it once is faster than one message.
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -14,12 +14,13 @@ use roadshow::words::{Coordinator, Counting, Method, Solve, WordList, sequential
 
 const TEXT: &str = include_str!("../docs/handbook.md");
 
-/// Parts, and workers that count them.
+/// Number of parts, and of workers that count them.
 const NODES: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
 
 fn main() {
     roadshow::run_if_worker();
     let mut criterion = Criterion::default()
+        // Few samples and short times: list counting is slow, and there are many rows.
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
@@ -61,7 +62,7 @@ fn compare(
             bencher.iter(|| {
                 let solve = Solve { words: words.clone(), nodes: NODES, counting, method };
                 let answer = system.block_on(coordinator.send(solve));
-                answer.expect("the coordinator lives").expect("the nodes answer")
+                answer.expect("the coordinator is alive").expect("the nodes answer")
             });
         });
     }

@@ -4,7 +4,7 @@
 //! cargo run --release --example count_words -- FILE
 //! ```
 //!
-//! Exit codes: 0 done, 1 there is a line on standard error that says why not.
+//! Exit codes: 0 success, 1 failure with one line on standard error.
 
 use std::error::Error;
 use std::fs::File;
@@ -18,7 +18,7 @@ use roadshow::words::{TextCounts, count_file, count_stream};
 
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
-/// How many words are shown.
+/// Number of words printed.
 const SHOWN: usize = 10;
 
 #[roadshow::main]
@@ -40,13 +40,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let text = count_file(&cluster.handle(), &path, WORKERS).await?;
     println!("file, read by the workers if they see it: {:.3} s", start.elapsed().as_secs_f64());
 
-    // The same again, with all of the text sent to them; a pipe has been read by now.
+    // Counts the text again by sending it to the workers. A pipe has been read already.
     if std::fs::metadata(&path)?.is_file() {
         let start = Instant::now();
         let again = count_stream(&cluster.handle(), File::open(&path)?, WORKERS).await?;
         println!("text, sent to the workers: {:.3} s", start.elapsed().as_secs_f64());
         if again != text {
-            return Err("the file has changed meanwhile; count it when nobody writes to it".into());
+            return Err("the file has changed meanwhile; count it when no process writes to it".into());
         }
     }
     cluster.shutdown().await?;

@@ -1,7 +1,7 @@
-//! Eight senders flood an actor that cannot keep up: `cargo run --release --example overload -- --seconds 60`.
+//! Eight senders flood a slow actor: `cargo run --release --example overload -- --seconds 60`.
 //!
-//! Nothing is lost, each sender's messages are handled in order, and no process grows: each sender
-//! waits for its place. What the example prints is the resident memory of every process meanwhile.
+//! No message is lost, each sender's messages are handled in order, and no process grows, since each sender
+//! waits for capacity. The example prints the resident memory of every process meanwhile.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -13,27 +13,27 @@ use futures_util::future::{join, join_all};
 use roadshow::observe::Chain;
 use roadshow::prelude::*;
 
-/// Floods a slow actor, and shows the memory of every process.
+/// Floods a slow actor and shows the memory of every process.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long to flood it.
+    /// Duration of the flood, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// How many senders there are: half of them in the driver, half in a worker.
+    /// Number of senders: half in the driver, half in a worker
     #[arg(long, default_value_t = 8)]
     senders: u64,
-    /// How long the actor computes for each message, in microseconds.
+    /// Computing time of the actor for each message, in microseconds
     #[arg(long, default_value_t = 50)]
     micros: u64,
-    /// The content of each message, in bytes.
+    /// Content of each message, in bytes
     #[arg(long, default_value_t = 1024)]
     bytes: usize,
-    /// Print one JSON object at the end.
+    /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
 }
 
-/// Takes its time for each parcel, and minds the order of each sender's.
+/// Actor that computes for each parcel, and checks the order of each sender's parcels.
 #[derive(RemoteActor)]
 #[remote(handles(Parcel, Handled))]
 struct Slow {
@@ -76,7 +76,7 @@ impl Handler<Parcel> for Slow {
     }
 }
 
-/// How many parcels were handled.
+/// Asks for the number of handled parcels.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 struct Handled;
@@ -89,7 +89,7 @@ impl Handler<Handled> for Slow {
     }
 }
 
-/// A sender that lives in a worker.
+/// Sender in a worker.
 #[derive(RemoteActor)]
 #[remote(handles(Flood))]
 struct Sender;
@@ -107,7 +107,7 @@ impl Spawn for Sender {
     }
 }
 
-/// Sends for so long; gives how many were sent.
+/// Sends parcels for `seconds` seconds; returns their number.
 #[derive(Clone, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Result<u64, String>")]
 struct Flood {
@@ -127,6 +127,8 @@ impl Handler<Flood> for Sender {
 
 impl Flood {
     async fn send(self) -> Result<u64, roadshow::NotDelivered> {
+        // All messages share one buffer: the measured memory is that of the library and not of the
+        // example.
         let content = Payload::from(vec![b'x'; self.bytes]);
         let (since, mut number) = (Instant::now(), 0);
         while since.elapsed() < Duration::from_secs(self.seconds) {
@@ -137,20 +139,20 @@ impl Flood {
     }
 }
 
-/// The resident memory of a process, in KiB.
+/// Returns the resident memory of a process, in KiB.
 fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Takes a sample of each process's memory now and then, for ever.
-async fn watch(pids: &[u32], every: Duration, tell: bool, samples: &mut Vec<Vec<u64>>) {
+/// Samples the memory of each process at an interval, without an end.
+async fn watch(pids: &[u32], every: Duration, print: bool, samples: &mut Vec<Vec<u64>>) {
     let mut tick = actix_rt::time::interval(every);
     loop {
         tick.tick().await;
         let sample: Vec<_> = pids.iter().map(|pid| resident_kib(*pid)).collect();
-        if tell {
+        if print {
             println!("{:>6.1} s  KiB resident: {sample:?}", samples.len() as f64 * every.as_secs_f64());
         }
         samples.push(sample);
@@ -176,11 +178,13 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
 
     let pids: Vec<_> =
         [std::process::id()].into_iter().chain(cluster.workers().iter().map(|worker| worker.pid)).collect();
+    // 20 samples, so that the first tenth of the time, which is left out, has two of them.
     let every = Duration::from_secs_f64(args.seconds as f64 / 20.0);
     let mut samples = Vec::new();
     let here = join_all((0..args.senders / 2).map(|number| flood(number).send()));
     let there = join_all((args.senders / 2..args.senders).map(|number| sender.send(flood(number))));
     let (here, there) = tokio::select! {
+        // The senders are polled first: once they are done, the result must not lose to another sample.
         biased;
         sent = join(here, there) => sent,
         () = watch(&pids, every, !args.json, &mut samples) => return Err("the watch ended".into()),
@@ -192,12 +196,14 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     for number in there {
         sent += number??;
     }
-    // What the worker's senders have told last may be on its way still.
+    // The last one-way messages of the worker's senders may still be in flight.
     let mut handled = slow.send(Handled).await?;
     while handled < sent {
         let before = handled;
         actix_rt::time::sleep(Duration::from_secs(1)).await;
         handled = slow.send(Handled).await?;
+        // No progress within a second means that the rest is lost. The example then reports the
+        // difference.
         if handled == before {
             break;
         }
@@ -208,8 +214,9 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if handled == sent { Ok(()) } else { Err(format!("{sent} were sent and {handled} handled").into()) }
 }
 
-/// The memory after a tenth of the time and the most after that, for each process.
+/// Reports for each process the memory after a tenth of the time, and the maximum after that.
 fn report(args: &Args, sent: u64, handled: u64, dead_letters: u64, samples: &[Vec<u64>]) {
+    // Buffers and connections grow in the first tenth; a leak would grow after it.
     let settled = &samples[samples.len() / 10..];
     let early = settled.first().cloned().unwrap_or_default();
     let most: Vec<_> = (0..early.len())

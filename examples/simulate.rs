@@ -1,8 +1,9 @@
-//! Runs the simulation of hosts and links over many seeds: `cargo run --release --example simulate -- --seeds 1000`.
+//! Runs the simulation of hosts and links over many seeds: `cargo run --release --example simulate --
+//! --seeds 1000`.
 //!
-//! Each seed is run twice, and both logs have to be equal. After each run the process has as many threads and
-//! descriptors as before. The first seed whose run breaks a promise ends the program with exit code 1 and the
-//! end of its log.
+//! Each seed is run twice, and both logs have to be equal. After each run the process has as many threads
+//! and descriptors as before. The first seed that violates a guarantee ends the program with exit code 1
+//! and the end of its log.
 
 #[path = "../tests/sim/world/mod.rs"]
 mod world;
@@ -11,31 +12,31 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use roadshow::config::InjectedBug;
+use roadshow::internals::config::InjectedBug;
 use world::Script;
 
-/// Lines of a log that are shown of a run that breaks a promise.
+/// Number of log lines shown of a run that violates a guarantee.
 const TAIL_LINES: usize = 30;
 
 /// Simulates hosts and links under seeded faults.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many seeds to try.
+    /// Number of seeds to try
     #[arg(long, default_value_t = 200)]
     seeds: u64,
-    /// The first of them; drawn at random if it is not given.
+    /// First seed [default: random]
     #[arg(long)]
     first: Option<u64>,
-    /// A bug to plant, which the simulation is to find.
+    /// Bug to inject, which the simulation has to find
     #[arg(long)]
     plant: Option<Bug>,
-    /// Print the names of the bugs that can be planted, and end.
+    /// Print the names of the bugs that can be injected, and exit
     #[arg(long)]
     list_bugs: bool,
-    /// Try all seeds, also behind one that breaks a promise.
+    /// Try all seeds, even after one that violates a guarantee
     #[arg(long)]
     keep_going: bool,
-    /// Print the whole log of each run, and what the library says meanwhile.
+    /// Print the whole log of each run, and the log events of the library
     #[arg(long)]
     log: bool,
 }
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         names.for_each(|name| println!("{}", name.get_name()));
         return ExitCode::SUCCESS;
     }
+    // A random start, so that repeated runs cover new seeds. The seed of a failure is printed.
     let first = args.first.unwrap_or_else(|| fastrand::u64(..1 << 40));
     if args.log {
         tracing_subscriber::fmt()
@@ -78,18 +80,18 @@ fn main() -> ExitCode {
     }
     let since = Instant::now();
     let (mut events, mut broken) = (0, 0);
-    // The first run starts what stays, such as the logger.
+    // The first run starts lazy parts that stay, such as the logger.
     let _ = world::run(Script::of(first));
     let before = open();
     for seed in first..first + args.seeds {
         let tried = try_seed(seed, &args).and_then(|logged| match open() {
             now if now == before => Ok(logged),
-            now => Err(format!("leaves {now:?} threads and descriptors, and {before:?} were before")),
+            now => Err(format!("leaves {now:?} threads and descriptors; {before:?} before the run")),
         });
         match tried {
             Ok(logged) => events += logged,
-            Err(why) => {
-                eprintln!("seed {seed} {why}");
+            Err(violation) => {
+                eprintln!("seed {seed} {violation}");
                 broken += 1;
                 if !args.keep_going {
                     return ExitCode::FAILURE;
@@ -99,24 +101,25 @@ fn main() -> ExitCode {
     }
     let (seeds, took) = (args.seeds, since.elapsed());
     if broken > 0 {
-        eprintln!("{broken} of {seeds} seeds from {first} on break promises");
+        eprintln!("{broken} of {seeds} seeds from {first} on violate guarantees");
         return ExitCode::FAILURE;
     }
-    println!("{seeds} seeds from {first} on, {events} events, {took:.1?}: every promise held");
+    println!("{seeds} seeds from {first} on, {events} events, {took:.1?}: no violation");
     ExitCode::SUCCESS
 }
 
-/// The threads and the descriptors of this process, where it can tell.
+/// Counts the threads and the descriptors of this process, if the system can tell.
 fn open() -> [usize; 2] {
     ["/proc/self/task", "/proc/self/fd"].map(|list| std::fs::read_dir(list).map_or(0, Iterator::count))
 }
 
-/// Runs a seed twice; gives the number of logged events, or what is wrong.
+/// Runs a seed twice; returns the number of logged events, or the violation.
 fn try_seed(seed: u64, args: &Args) -> Result<usize, String> {
     let script = || match args.plant {
         None => Script::of(seed),
-        Some(bug) => Script::of(seed).planted(bug.into()),
+        Some(bug) => Script::of(seed).with_bug(bug.into()),
     };
+    // Both runs must log the same events, or a failing seed could not be reproduced.
     let (outcome, again) = (world::run(script()), world::run(script()));
     if args.log {
         outcome.log.iter().for_each(|line| println!("{line}"));
@@ -124,9 +127,9 @@ fn try_seed(seed: u64, args: &Args) -> Result<usize, String> {
     if outcome.violations.is_empty() {
         return match outcome.log == again.log {
             true => Ok(outcome.log.len()),
-            false => Err("gives two logs".to_owned()),
+            false => Err("gives two different logs".to_owned()),
         };
     }
     outcome.log.iter().rev().take(TAIL_LINES).rev().for_each(|line| eprintln!("{line}"));
-    Err(format!("breaks promises: {:#?}", outcome.violations))
+    Err(format!("violates guarantees: {:#?}", outcome.violations))
 }

@@ -87,7 +87,7 @@ impl TypeHash {
     /// # Examples
     ///
     /// ```
-    /// use roadshow::id::TypeHash;
+    /// use roadshow::internals::id::TypeHash;
     ///
     /// assert_eq!(TypeHash::of(""), TypeHash(0xcbf2_9ce4_8422_2325));
     /// assert_eq!(TypeHash::of("a"), TypeHash(0xaf63_dc4c_8601_ec8c));

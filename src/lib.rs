@@ -62,19 +62,18 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`id`], [`config`] | identities; every limit with its reason |
-//! | [`spec`] | what an actor may ask for; the keys of nodes, jobs, workers and actors |
-//! | [`wire`] | frames and their bytes |
-//! | [`session`] | handshakes, and what two hosts have open with each other over all their links |
-//! | [`transport`] | sockets, and TLS between machines |
-//! | [`registry`] | from a message's name to its handler |
-//! | [`host`] | the part of a process that speaks the protocol |
-//! | [`remote`] | [`RemoteAddr`], [`RemoteRecipient`], requests, spawning |
-//! | [`task`](mod@task) | functions that run elsewhere |
+//! | `id`, `config` | identities; every limit with its reason |
+//! | `spec` | what an actor may ask for; the keys of nodes, jobs, workers and actors |
+//! | `wire` | frames and their bytes |
+//! | `session` | handshakes, and what two hosts have open with each other over all their links |
+//! | `transport` | sockets, and TLS between machines |
+//! | `registry` | from a message's name to its handler |
+//! | `host` | the part of a process that speaks the protocol |
+//! | `remote` | `RemoteAddr`, `RemoteRecipient`, requests, spawning |
+//! | `task` | functions that run elsewhere |
 //! | `cluster` | worker processes; the head, agents and drivers of a cluster of nodes |
 //! | [`model`] | of that, what people see: nodes, jobs, workers, actors and their states |
 //! | [`observe`] | what can be seen of a running host |
-//! | [`words`] | the application that all this grew from: the most frequent word of a book |
 //!
 //! `wire` and `session` do no input or output and read no clock. `docs/architecture.md` has the invariants,
 //! `docs/protocol.md` the frame layouts, `docs/semantics.md` the guarantees, and `docs/operations.md` the
@@ -94,29 +93,25 @@ extern crate self as roadshow;
 pub use {actix, serde};
 
 mod cluster;
-pub mod config;
+mod config;
 mod error;
-pub mod host;
-pub mod id;
+mod host;
+mod id;
 mod lock;
 pub mod observe;
-pub mod registry;
-pub mod remote;
-pub mod session;
-pub mod spec;
-pub mod task;
-pub mod transport;
-pub mod wire;
+mod registry;
+mod remote;
+mod session;
+mod spec;
+mod task;
+mod transport;
+mod wire;
+#[doc(hidden)]
 pub mod words;
 
+pub use cluster::{Cluster, ClusterBuilder, ClusterError, InProcess, WorkerInfo, model, run_if_worker};
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-pub use cluster::ControlPlaneBench;
-pub use cluster::{
-    Cluster, ClusterBuilder, ClusterError, ElfError, ExecutableError, InProcess, Platform, PlatformMismatch,
-    TokenRpcError, WorkerInfo, model, run_if_worker,
-};
-#[cfg(feature = "cli")]
 pub use cluster::{admin, daemon};
 pub use config::Limits;
 pub use error::Error;
@@ -129,7 +124,18 @@ pub use remote::{
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
 pub use spec::{Lifetime, NodeId, Resources, Strategy};
 pub use task::{RunAll, RunTask, Task, TaskError};
+pub use transport::Memory;
 pub use wire::{Payload, payload};
+
+/// Causes that the errors of the crate's root have as fields or sources.
+pub mod errors {
+    pub use crate::cluster::{ElfError, ExecutableError, Platform, PlatformMismatch, TokenRpcError};
+    pub use crate::host::HostError;
+    pub use crate::registry::RegistryError;
+    pub use crate::session::{DisconnectReason, HandshakeError, SessionError};
+    pub use crate::transport::{CredentialsError, ReadError};
+    pub use crate::wire::{CallFailure, DecodeError, EncodeError, WireError};
+}
 
 /// Imports for most programs: `use roadshow::prelude::*;`.
 pub mod prelude {
@@ -202,6 +208,56 @@ macro_rules! worker_setup {
 }
 
 /// Items that the macros' expansions name; not for programs.
+/// Layers below the public API, for the benches, fuzz targets and simulation of this repository.
+///
+/// SemVer does not cover them.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(feature = "cli")]
+    pub use crate::cluster::ControlPlaneBench;
+
+    /// Limits of the message layer and of clusters.
+    pub mod config {
+        pub use crate::config::*;
+    }
+    /// Part of a process that speaks the protocol.
+    pub mod host {
+        pub use crate::host::*;
+    }
+    /// Identities of hosts, actors, calls and links.
+    pub mod id {
+        pub use crate::id::*;
+    }
+    /// Actor types, messages and tasks of this executable.
+    pub mod registry {
+        pub use crate::registry::*;
+    }
+    /// Requests and spawning.
+    pub mod remote {
+        pub use crate::remote::*;
+    }
+    /// State machines of what two hosts have open with each other.
+    pub mod session {
+        pub use crate::session::*;
+    }
+    /// Constraints of actors.
+    pub mod spec {
+        pub use crate::spec::*;
+    }
+    /// Execution of tasks.
+    pub mod task {
+        pub use crate::task::*;
+    }
+    /// Sockets, TLS, and the network in memory.
+    pub mod transport {
+        pub use crate::transport::*;
+    }
+    /// Frames and their bytes.
+    pub mod wire {
+        pub use crate::wire::*;
+    }
+}
+
 #[doc(hidden)]
 pub mod __private {
     pub use actix;

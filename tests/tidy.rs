@@ -1,7 +1,7 @@
-//! Checks of the source as text: what the compiler and clippy do not look at.
+//! Text checks of the source, for rules that the compiler and clippy do not have.
 //!
-//! Each check is a function from text to complaints. A test runs it over the tree, and another shows
-//! that it can complain.
+//! Each check is a function from text to complaints. One test runs it over the tree, and another shows that
+//! it can complain.
 
 #[path = "tidy/errors.rs"]
 mod errors;
@@ -19,11 +19,10 @@ use std::path::{Path, PathBuf};
 
 use source::Code;
 
-/// Who may import whom; the reasons are in `docs/architecture.md`.
+/// Allowed imports of each module; the reasons are in `docs/architecture.md`.
 ///
-/// A module may import itself and those behind it. `words` may name what the crate root makes public,
-/// and nothing else. A module that is not in the table may not exist; one that does not exist yet may
-/// stand here.
+/// A module may import itself and the modules of its row. `words` may use only the public names of the
+/// crate root. A module without a row is an error; a row without a module is allowed, for modules to come.
 const LAYERS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("config", &[]),
@@ -61,25 +60,26 @@ const LAYERS: &[(&str, &[&str])] = &[
     (WORDS, &[]),
 ];
 
-/// The application, which is written like a user's.
+/// The application, which is written like a user's program.
 const WORDS: &str = "words";
 
-/// Modules that are functions of their arguments: no sockets, no clocks, no waiting, no logging.
+/// Modules without side effects: no sockets, no clocks, no waiting, no logging.
 const PURE: &[&str] = &["wire", "session", "cluster/control_plane"];
 
-/// The end for any file, in lines.
+/// Maximum length of any file, in lines.
 const FILE_LINES_MAX: usize = 800;
 
-/// The end for a file's code without its tests, in lines.
+/// Maximum length of a file's code without its tests, in lines.
 const CODE_LINES_MAX: usize = 500;
 
-/// Unfinished business.
+/// Macros that mark unfinished code.
 const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!"];
 
-/// What a test may not do: hide, expect any panic whatever, or wait a while and hope.
+/// Constructs that are not allowed in tests: they hide a test, accept any panic, or wait without a
+/// condition.
 const UNSOUND_IN_TESTS: &[&str] = &["#[ignore", "should_panic", "thread::sleep"];
 
-/// The first folder of paths that exist on somebody's machine.
+/// First folders of paths that exist on one machine only.
 const MACHINE_FOLDERS: &[&str] = &["work", "root", "home", "tmp"];
 
 #[test]
@@ -94,7 +94,7 @@ fn the_architecture_page_shows_the_same_table() {
 }
 
 #[test]
-fn every_module_has_its_place_in_the_table() {
+fn every_module_has_a_row_in_the_table() {
     let modules = rust_files("src").into_iter().filter_map(|file| module_path(&file).into_iter().next());
     complain(
         modules.filter(|module| allowed(module).is_none()).map(|module| format!("LAYERS has no `{module}`")),
@@ -102,12 +102,12 @@ fn every_module_has_its_place_in_the_table() {
 }
 
 #[test]
-fn pure_modules_touch_no_socket_and_no_clock() {
+fn pure_modules_use_no_socket_and_no_clock() {
     complain(rust_files("src").iter().flat_map(|file| purity_complaints(file, &read(file))));
 }
 
 #[test]
-fn the_page_says_how_everything_gives_up_that_takes_time() {
+fn the_page_lists_every_operation_that_takes_time() {
     let files = all_rust_files().into_iter();
     let files = files.filter(|file| waits::FOLDERS.iter().any(|folder| file.starts_with(folder)));
     let operations = files.flat_map(|file| waits::operations(&read(&file))).collect();
@@ -115,12 +115,12 @@ fn the_page_says_how_everything_gives_up_that_takes_time() {
 }
 
 #[test]
-fn files_stay_readable() {
+fn files_stay_below_the_length_limits() {
     complain(all_rust_files().iter().flat_map(|file| length_complaints(file, &read(file))));
 }
 
 #[test]
-fn files_begin_with_what_they_are_for() {
+fn files_start_with_a_module_doc() {
     complain(all_rust_files().iter().filter_map(|file| headline_complaint(file, &read(file))));
 }
 
@@ -131,13 +131,13 @@ fn nothing_is_left_unfinished() {
 
 #[test]
 fn tests_neither_sleep_nor_hide() {
-    // An example may sleep: one of them is about it.
+    // An example may sleep: one of them is about sleeping.
     let files = all_rust_files().into_iter().filter(|file| !file.starts_with("examples/"));
     complain(files.flat_map(|file| word_complaints(&file, &read(&file), UNSOUND_IN_TESTS)));
 }
 
 #[test]
-fn no_file_speaks_of_a_machine() {
+fn no_file_names_a_path_of_one_machine() {
     let files = files_below("").into_iter().filter(|file| {
         let name = file.rsplit('/').next().unwrap_or(file);
         matches!(name.rsplit_once('.').map_or(name, |(_, end)| end), "md" | "rs" | "toml" | "stderr" | "run")
@@ -145,7 +145,7 @@ fn no_file_speaks_of_a_machine() {
     complain(files.flat_map(|file| machine_complaints(&file, &read(&file))));
 }
 
-/// The paths that begin in this crate, by which a module can reach another.
+/// Path roots within this crate, by which a module can reach another.
 const CRATE_ROOTS: &[&str] = &["crate", "super", "self", "roadshow"];
 
 fn layer_complaints(file: &str, source: &str, root: &[(String, String)]) -> Vec<String> {
@@ -159,6 +159,7 @@ fn layer_complaints(file: &str, source: &str, root: &[(String, String)]) -> Vec<
             [name, ..] if name == own => true,
             [name, rest @ ..] if own == WORDS => is_public(name, !rest.is_empty(), root),
             [name, ..] => {
+                // A re-exported name counts as its module, or re-exports would bypass the table.
                 let exported = root.iter().find(|(exported, _)| exported == name && allowed(name).is_none());
                 let module = exported.map_or(name, |(_, module)| module);
                 module == own || allowed(own).is_some_and(|may| may.contains(&module.as_str()))
@@ -175,18 +176,19 @@ fn layer_complaints(file: &str, source: &str, root: &[(String, String)]) -> Vec<
     complaints
 }
 
-/// Whether a user can write the name too. The macro `task` does not make the module `task` public.
+/// Tests if a user can write the name too. The macro `task` does not make the module `task` public.
 fn is_public(name: &str, goes_on: bool, root: &[(String, String)]) -> bool {
     let is_module = goes_on && allowed(name).is_some();
     !name.starts_with("__")
         && root.iter().any(|(public, module)| public == name && (!is_module || module == name))
 }
 
-/// Where a path leads, seen from the crate's root.
+/// Resolves a path relative to the crate's root.
 fn below_root(module: &[String], segments: &[String]) -> Vec<String> {
     let mut at = module.to_vec();
     for segment in segments {
         match segment.as_str() {
+            // `words` names the crate as a user does, by `roadshow`.
             "crate" | "roadshow" => at.clear(),
             "self" => {}
             "super" => drop(at.pop()),
@@ -196,7 +198,7 @@ fn below_root(module: &[String], segments: &[String]) -> Vec<String> {
     at
 }
 
-/// What `lib.rs` exports, each with the module it comes from.
+/// Lists the names that `lib.rs` exports, each with its module.
 fn root_names(lib: &str) -> Vec<(String, String)> {
     let names = Code::of(lib).without_tests().public_names().into_iter();
     let origin =
@@ -204,23 +206,26 @@ fn root_names(lib: &str) -> Vec<(String, String)> {
     names.map(|(name, path)| (name, origin(path).unwrap_or_default())).collect()
 }
 
-/// Where the page's table, with `module`, `owns` and `may import` as columns, differs from ours.
+/// Compares the page's table, with the columns `module`, `owns` and `may import`, with `LAYERS`.
 fn table_complaints(page: &str) -> Vec<String> {
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>();
     let rows = page.lines().skip_while(|line| !line.contains("| may import |")).skip(2);
     let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).map(cells).collect();
     let shown: Vec<_> = rows.iter().map(|row| row[1].as_str()).collect();
     let mut complaints = Vec::new();
+    // Otherwise a renamed column would make the check pass without comparing anything.
     if rows.is_empty() {
         complaints.push("docs/architecture.md has no table with the column `may import`".to_owned());
     }
     for (at, row) in rows.iter().enumerate().filter(|(_, row)| row[1] != WORDS) {
         let mut page_says: Vec<&str> = match row[3].as_str() {
+            // A row with all names would be too long.
             "all the above" => shown[..at].to_vec(),
             list => list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
         };
         let may = allowed(&row[1]).unwrap_or_default().iter().copied();
         let mut table_says: Vec<&str> = may.filter(|name| shown.contains(name)).collect();
+        // Only the sets matter.
         page_says.sort_unstable();
         table_says.sort_unstable();
         if page_says != table_says {
@@ -245,6 +250,7 @@ fn purity_complaints(file: &str, source: &str) -> Vec<String> {
     let impure = |segments: &[String]| match segments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["std" | "core", "net" | "thread" | "fs" | "process", ..] => true,
         ["std", "time", "SystemTime", ..] => true,
+        // The codec traits do no I/O, and `wire` implements them.
         ["tokio_util", "codec", ..] => *layer != "wire",
         [root, ..] => root != "std" && root != "core",
         [] => false,
@@ -253,6 +259,7 @@ fn purity_complaints(file: &str, source: &str) -> Vec<String> {
     let mut complaints: Vec<_> = paths
         .map(|named| format!("{file}:{}: `{layer}` is pure: no `{}`", named.line, named.segments.join("::")))
         .collect();
+    // A pure module takes the time as an argument, so that tests can choose it.
     for word in ["Instant::now", "SystemTime::now", "async", "await"] {
         complaints.extend(
             lines_with(code.text(), word)
@@ -264,6 +271,7 @@ fn purity_complaints(file: &str, source: &str) -> Vec<String> {
 
 fn length_complaints(file: &str, source: &str) -> Vec<String> {
     let lines = source.lines().count();
+    // Tests and comments do not count: the limit is about how much code a reader has to understand.
     let code = Code::of(source).without_tests().lines();
     let mut complaints = Vec::new();
     if lines > FILE_LINES_MAX {
@@ -276,10 +284,11 @@ fn length_complaints(file: &str, source: &str) -> Vec<String> {
 }
 
 fn headline_complaint(file: &str, source: &str) -> Option<String> {
-    (!source.starts_with("//! ")).then(|| format!("{file}: begin with `//! ` and what the file is for"))
+    (!source.starts_with("//! ")).then(|| format!("{file}: start with `//! ` and the purpose of the file"))
 }
 
 fn word_complaints(file: &str, source: &str, words: &[&str]) -> Vec<String> {
+    // Comments and strings may name the words, as this file does.
     let code = Code::of(source);
     let complaints = words.iter().flat_map(|word| {
         lines_with(code.text(), word)
@@ -293,7 +302,7 @@ fn machine_complaints(file: &str, text: &str) -> Vec<String> {
     for (number, line) in text.lines().enumerate() {
         for folder in MACHINE_FOLDERS {
             let path = format!("/{folder}/");
-            // Not where it continues another path, such as a URL or a folder of the project.
+            // Excludes a folder name within a longer path, such as a URL or a folder of the project.
             let stands_alone =
                 |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-~}>*".contains(c));
             if line.match_indices(&path).any(|(at, _)| stands_alone(at)) {
@@ -304,7 +313,7 @@ fn machine_complaints(file: &str, text: &str) -> Vec<String> {
     complaints
 }
 
-/// The lines where `word` stands and is not part of a longer word.
+/// Yields the lines that contain `word` as a whole word.
 fn lines_with<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     let stands = move |line: &str| {
@@ -321,7 +330,7 @@ fn allowed(module: &str) -> Option<&'static [&'static str]> {
     LAYERS.iter().find(|(name, _)| *name == module).map(|(_, may)| *may)
 }
 
-/// The module that a file of `src` is: empty for the crate's root, and for binaries.
+/// Returns the module of a file in `src`; empty for the crate's root and for binaries.
 fn module_path(file: &str) -> Vec<String> {
     let Some(inner) = file.strip_prefix("src/").and_then(|inner| inner.strip_suffix(".rs")) else {
         return Vec::new();
@@ -332,7 +341,8 @@ fn module_path(file: &str) -> Vec<String> {
     inner.strip_suffix("/mod").unwrap_or(inner).split('/').map(str::to_owned).collect()
 }
 
-/// Whether all of a file is for tests: its module is declared under `#[cfg(test)]`, or it is a test.
+/// Tests if the whole file is test code: its module is declared under `#[cfg(test)]`, or it is a test
+/// itself.
 fn is_test_file(file: &str) -> bool {
     file.starts_with("tests/") || file.ends_with("/tests.rs") || file.contains("/tests/")
 }
@@ -345,13 +355,13 @@ fn rust_files(folder: &str) -> Vec<String> {
     files_below(folder).into_iter().filter(|file| file.ends_with(".rs")).collect()
 }
 
-/// The project's files below `folder`, in order, as paths from the project's root.
+/// Lists the project's files below `folder`, sorted, as paths from the project's root.
 fn files_below(folder: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join(folder)];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
-        // A folder that is not there yet has no files.
+        // A missing folder has no files.
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.expect("the project can be read").path();
             match path.is_dir() {
@@ -361,12 +371,14 @@ fn files_below(folder: &str) -> Vec<String> {
             }
         }
     }
+    // The order of `read_dir` differs between file systems.
     files.sort();
     files
 }
 
 fn is_project_folder(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Hidden folders belong to tools; `.ci` has scripts of the project.
     name == ".ci" || !(name.starts_with('.') || name == "target")
 }
 
@@ -386,14 +398,14 @@ fn complain(complaints: impl IntoIterator<Item = String>) {
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
 }
 
-/// How many complaints a check has about a text in which it should find that many.
+/// Checks the number of complaints about a text.
 #[track_caller]
 fn check(complaints: &[String], expected: usize) {
     assert_eq!(complaints.len(), expected, "{complaints:#?}");
 }
 
 #[test]
-fn the_layer_check_sees_every_way_to_a_wrong_module() {
+fn the_layer_check_finds_every_path_to_a_wrong_module() {
     let lib = "mod host; mod task; mod wire; pub mod words; pub use wire::Payload; pub use host::Host; \
                pub use roadshow_macros::task; pub mod __private {}";
     let root = root_names(lib);
@@ -419,7 +431,7 @@ fn the_layer_check_sees_every_way_to_a_wrong_module() {
 }
 
 #[test]
-fn the_table_check_sees_what_differs() {
+fn the_table_check_finds_differences() {
     let page = |rows: &str| {
         format!("# Map\n\n| module | owns | may import |\n|---|---|---|\n{rows}\n\n| `id` | else | wire |")
     };
@@ -433,7 +445,7 @@ fn the_table_check_sees_what_differs() {
 }
 
 #[test]
-fn the_purity_check_sees_sockets_clocks_and_waiting() {
+fn the_purity_check_finds_sockets_clocks_and_waiting() {
     let purity = |file: &str, source: &str, expected| check(&purity_complaints(file, source), expected);
 
     purity(
@@ -453,7 +465,7 @@ fn the_purity_check_sees_sockets_clocks_and_waiting() {
 }
 
 #[test]
-fn the_length_check_sees_long_files() {
+fn the_length_check_finds_long_files() {
     let lines = |line: &str, n: usize| format!("{line}\n").repeat(n);
 
     check(&length_complaints("src/a.rs", &lines("f();", CODE_LINES_MAX)), 0);
@@ -465,14 +477,14 @@ fn the_length_check_sees_long_files() {
 }
 
 #[test]
-fn the_headline_check_sees_a_file_without_one() {
+fn the_headline_check_finds_a_file_without_one() {
     assert_eq!(headline_complaint("a.rs", "//! Counts words.\n"), None);
     assert!(headline_complaint("a.rs", "use std::fmt;\n").is_some());
     assert!(headline_complaint("a.rs", "/// Counts words.\n").is_some());
 }
 
 #[test]
-fn the_word_check_sees_code_and_not_prose() {
+fn the_word_check_finds_code_and_not_prose() {
     check(
         &word_complaints("a.rs", "fn f() { todo!() }\nfn g() { dbg!(1); unimplemented!() }", UNFINISHED),
         3,
@@ -489,7 +501,7 @@ fn the_word_check_sees_code_and_not_prose() {
 }
 
 #[test]
-fn the_machine_check_sees_paths_and_not_links() {
+fn the_machine_check_finds_paths_and_not_links() {
     let [one, another] = [MACHINE_FOLDERS[0], MACHINE_FOLDERS[3]];
     check(&machine_complaints("a.md", &format!("Look into /{one}/x and `/{another}/y`.")), 2);
     check(&machine_complaints("a.md", &format!("See https://example.org/{one}/x or docs/{another}/y.")), 0);

@@ -1,14 +1,14 @@
-//! The mistakes that a user can make with the macros, and what the compiler then says.
+//! Mistakes that a user can make with the macros, and the resulting errors of the compiler.
 //!
 //! Each `.rs` file below `tests/ui/macros` and `tests/ui/traits` is a program that must not compile, and
-//! the `.stderr` file beside it has the errors: place, text, and notes. In `macros` every word is ours and
-//! has to match. In `traits` the compiler speaks, which it does anew every few versions: there the file has
-//! what a reader needs, and the rest may differ.
+//! the `.stderr` file next to it has the errors: place, text, and notes. In `macros` all texts are from this
+//! project and have to match exactly. In `traits` they are from the compiler, which changes them every few
+//! versions: there the file has the parts that a reader needs, and the rest may differ.
 //!
-//! The compiler is called with the libraries that were built for this test. That takes a few seconds;
-//! a project of its own for these programs, as the crate `trybuild` makes one, would build every
-//! dependency a second time. The two executables of `executables`, which differ in their messages, are
-//! built in the same way.
+//! The compiler is called with the libraries that were built for this test, which takes a few seconds. A
+//! separate project for these programs, as the crate `trybuild` creates one, would build every dependency a
+//! second time. The two executables of `executables`, which differ in their messages, are built in the same
+//! way.
 
 #[path = "ui/accepted.rs"]
 pub mod accepted;
@@ -26,7 +26,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-/// What the programs use, as a user's `Cargo.toml` would list it.
+/// Dependencies of the programs, as in a user's `Cargo.toml`.
 const LIBRARIES: [&str; 3] = ["roadshow", "actix", "serde"];
 
 #[test]
@@ -37,12 +37,13 @@ fn errors_of_the_macros_say_what_to_do() {
 #[test]
 fn errors_of_the_compiler_say_what_to_do() {
     check("tests/ui/traits", |actual, expected| {
+        // The expected lines have to appear in this order, but others may stand between them.
         let mut actual = actual.lines();
         expected.lines().all(|line| actual.any(|other| other == line))
     });
 }
 
-/// Compiles each program of `folder`, and compares what is said with what is expected.
+/// Compiles each program in `folder`, and compares its errors with the expected ones.
 #[track_caller]
 fn check(folder: &str, matches: fn(&str, &str) -> bool) {
     let externs = externs(&LIBRARIES);
@@ -60,15 +61,17 @@ fn check(folder: &str, matches: fn(&str, &str) -> bool) {
 }
 
 fn programs(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("the folder is there, and tests run beside Cargo.toml");
+    let entries = fs::read_dir(folder).expect("the folder exists, and tests run in the folder of Cargo.toml");
     let paths = entries.map(|entry| entry.expect("the folder can be read").path());
     let mut programs: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "rs")).collect();
+    // A wrong path would otherwise pass without compiling anything.
     assert!(!programs.is_empty(), "no programs in {folder}");
+    // The order of `read_dir` differs between file systems.
     programs.sort();
     programs
 }
 
-/// What the compiler says against a program; nothing if it compiles.
+/// Returns the compiler's errors about a program; empty if it compiles.
 fn errors(program: &Path, externs: &[String]) -> String {
     let output = rustc()
         .args(["--crate-type=bin", "--emit=metadata", "--error-format=json", "--out-dir"])
@@ -76,19 +79,20 @@ fn errors(program: &Path, externs: &[String]) -> String {
         .args(externs)
         .arg(program)
         .output()
-        .expect("a test has a compiler beside it");
-    let said = String::from_utf8(output.stderr).expect("the compiler speaks UTF-8");
+        .expect("a compiler is installed");
+    let output_text = String::from_utf8(output.stderr).expect("the compiler writes UTF-8");
     let diagnostics =
-        said.lines().map(|line| serde_json::from_str(line).expect("the compiler was asked for JSON"));
+        output_text.lines().map(|line| serde_json::from_str(line).expect("the compiler was asked for JSON"));
     let text: String = diagnostics.map(|diagnostic| show(&diagnostic)).collect();
-    assert!(output.status.success() == text.is_empty(), "{}: {said}", program.display());
+    assert!(output.status.success() == text.is_empty(), "{}: {output_text}", program.display());
     text
 }
 
-/// An error as a line with its place, and a line for each note that points nowhere else.
+/// Formats an error as a line with its place, and a line for each note without a place.
 fn show(diagnostic: &Value) -> String {
     let spans = diagnostic["spans"].as_array().map_or(&[][..], Vec::as_slice);
     let Some(place) = spans.iter().find(|span| span["is_primary"] == true) else { return String::new() };
+    // Warnings depend on the version of the compiler.
     if diagnostic["level"] != "error" {
         return String::new();
     }
@@ -97,8 +101,8 @@ fn show(diagnostic: &Value) -> String {
     let message = first_line(&diagnostic["message"]);
     let mut text = format!("{}:{}: {message}\n", place["line_start"], place["column_start"]);
     for child in diagnostic["children"].as_array().into_iter().flatten() {
-        let points_elsewhere = child["spans"].as_array().is_some_and(|spans| !spans.is_empty());
-        if child["level"] == "note" && !points_elsewhere {
+        let has_place = child["spans"].as_array().is_some_and(|spans| !spans.is_empty());
+        if child["level"] == "note" && !has_place {
             text.push_str(&format!("    note: {}\n", first_line(&child["message"])));
         }
     }
@@ -111,7 +115,7 @@ fn rustc() -> Command {
     rustc
 }
 
-/// What cargo says of everything that it built for this test.
+/// Messages of cargo about everything that it built for this test.
 static BUILT: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let target =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder of the target folder");
@@ -119,16 +123,17 @@ static BUILT: LazyLock<Vec<Value>> = LazyLock::new(|| {
     cargo
         .args(["test", "--no-run", "--test=ui", "--offline", "--message-format=json", "--target-dir"])
         .arg(target);
+    // The libraries of this very profile are built already, those of the other are not.
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let output = cargo.output().expect("a test has cargo beside it");
+    let output = cargo.output().expect("cargo is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8(output.stdout).expect("cargo speaks UTF-8");
-    said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    let output_text = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    output_text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 });
 
-/// Where the libraries are that cargo built for this test, as arguments of the compiler.
+/// Returns compiler arguments with the paths of the libraries that cargo built for this test.
 fn externs(libraries: &[&str]) -> Vec<String> {
     let library = |name: &str| {
         let named =
@@ -136,7 +141,7 @@ fn externs(libraries: &[&str]) -> Vec<String> {
         let files =
             BUILT.iter().filter(named).filter_map(|message| message["filenames"].as_array()).flatten();
         let mut files = files.filter_map(Value::as_str).filter(|file| file.ends_with(".rlib"));
-        files.next().unwrap_or_else(|| panic!("cargo did not say where {name} is")).to_owned()
+        files.next().unwrap_or_else(|| panic!("cargo reported no path of {name}")).to_owned()
     };
     let folder = PathBuf::from(library("roadshow"));
     let folder = folder.parent().expect("a file is in a folder").display();

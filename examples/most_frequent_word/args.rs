@@ -1,4 +1,4 @@
-//! The command line, checked before any work.
+//! Command line, checked before any work.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -10,32 +10,32 @@ use clap::{Parser, ValueEnum};
 use roadshow::words::{Counting, Method};
 use roadshow::{Cluster, ClusterBuilder};
 
-/// Each node is an actor and a message a round; a thousand show what that costs.
+/// Maximum number of nodes. Each is an actor and one message for each round; a thousand show that cost.
 const NODES_MAX: usize = 1000;
 
-/// Each worker is a process.
+/// Maximum number of workers; each is a process.
 const WORKERS_MAX: usize = 256;
 
-/// Worker processes without the option, however many nodes there are.
+/// Maximum number of workers without the option, whatever the number of nodes.
 const WORKERS_DEFAULT_MAX: usize = 8;
 
-/// What the command line asks for.
+/// Action that the command line requests.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// The comparison.
+    /// Runs the comparison.
     Run(Args),
-    /// A text on standard output, such as the help.
+    /// Prints a text on standard output, such as the help.
     Print(String),
 }
 
 /// Finds the most frequent word of a text in sequence, in slices, as tasks and by actors in other
-/// processes, and compares their times.
+/// processes, and compares the times.
 #[derive(Debug, Parser)]
 #[command(
     name = "most_frequent_word",
-    after_help = "The control is `slices`: the same parts and the same merge as tasks and actors, in \
+    after_help = "The baseline is `slices`: the same parts and the same merge as tasks and actors, in \
                   this process.\n\n\
-                  Exit codes: 0 done, 1 the cluster or a run failed, 2 the options or the text are \
+                  Exit codes: 0 success, 1 the cluster or a run failed, 2 the options or the text are \
                   not usable."
 )]
 pub(crate) struct Args {
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) book: Option<PathBuf>,
 
-    /// Take the text N times over; list counting then takes N times N as long
+    /// Repeat the text N times; list counting then takes N times N as long
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     pub(crate) repeat: NonZeroUsize,
 
@@ -55,16 +55,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "W", value_parser = workers)]
     workers: Option<NonZeroUsize>,
 
-    /// Run on the cluster whose head is there [default: ROADSHOW_ADDRESS, else on this machine]
+    /// Run on the cluster with this head [default: ROADSHOW_ADDRESS, else on this machine]
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "workers")]
     address: Option<String>,
 
-    /// How to count: the lecture's list (quadratic), a hash table, or both
+    /// Counting algorithm: the lecture's list (quadratic), a hash table, or both
     #[arg(long, value_enum, default_value_t = CountingChoice::Both)]
     counting: CountingChoice,
 
-    /// How the parts come to one answer: the lecture's two rounds, the exact merge, both of these, the
-    /// exact answer with little traffic, or all three
+    /// Method that combines the parts: the lecture's two rounds, the exact merge, both of these, the exact
+    /// answer with little traffic, or all three
     #[arg(long, value_enum, default_value_t = MethodChoice::Both)]
     method: MethodChoice,
 
@@ -74,7 +74,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The cluster to run on. Who says how many workers means this machine.
+    /// Returns the cluster to run on. A number of workers without an address means this machine.
     pub(crate) fn cluster(&self) -> ClusterBuilder {
         let default = self.nodes.get().min(WORKERS_DEFAULT_MAX);
         let builder = Cluster::builder().workers(self.workers.map_or(default, NonZeroUsize::get));
@@ -120,17 +120,18 @@ enum MethodChoice {
     All,
 }
 
-/// The request, or one line about what is wrong with the options.
+/// Returns the request, or one line about invalid options.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
     let err = match Args::try_parse_from(args) {
         Ok(args) => return Ok(Request::Run(args)),
         Err(err) => err,
     };
     let text = err.to_string();
+    // Help is no error: it goes to standard output, with the exit code 0.
     if err.kind() == ErrorKind::DisplayHelp {
         return Ok(Request::Print(text));
     }
-    // The paragraph that says what is wrong; usage and hints are the help's.
+    // The first paragraph has the error; usage and hints belong to the help.
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     Err(format!("{}; --help lists the options", paragraph.join(" ")))
@@ -145,7 +146,7 @@ fn workers(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
-    NonZeroUsize::from_str(text).map_err(|_| "give a whole number from 1 on".to_owned())
+    NonZeroUsize::from_str(text).map_err(|_| "give a whole number of at least 1".to_owned())
 }
 
 fn number(text: &str, max: usize) -> Result<NonZeroUsize, String> {

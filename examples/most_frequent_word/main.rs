@@ -4,15 +4,15 @@
 //! cargo run --release --example most_frequent_word -- --book FILE --nodes 4
 //! ```
 //!
-//! Every way is timed, and the table compares it with the two that use no cluster. `slices` is the
-//! control: the same parts and the same merge as tasks and actors, one after another in this
-//! process. With list counting, n parts are n times quicker than the whole on one core already, so
-//! only what is quicker than `slices` is owed to the cluster. The time of the actors includes that
-//! of spawning them and of sending them their parts; starting the cluster is told apart.
+//! Every method is timed, and the table compares it with the two that use no cluster. `slices` is the
+//! baseline: the same parts and the same merge as tasks and actors, one after another in this process. With
+//! list counting, n parts are n times quicker than the whole text even on one core. So only a gain over
+//! `slices` is due to the cluster. The time of the actors includes spawning them and sending them their
+//! parts; the start of the cluster is reported separately.
 //!
-//! Exit codes: 0 done, 1 the cluster or a run failed, 2 the options or the text are not usable.
-//! With a code other than 0 there is one line on standard error that says why, behind what the library
-//! may have logged there of a worker that ended. Nothing was printed on standard output then.
+//! Exit codes: 0 success, 1 the cluster or a run failed, 2 the options or the text are not usable. A code
+//! other than 0 comes with one line on standard error, after any log lines of the library about a worker
+//! that ended. Standard output is empty then.
 
 mod args;
 mod report;
@@ -52,18 +52,18 @@ async fn run() -> Result<(), Failure> {
 fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // A reader such as `head` has seen enough.
+        // A reader such as `head` has closed the pipe on purpose.
         Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|err| Failure::Run(err.into())),
     }
 }
 
-/// Why there is no result, sorted by who can change it.
+/// Failure of the program, by its remedy.
 #[derive(Debug)]
 enum Failure {
-    /// The options or the text: exit code 2.
+    /// Unusable options or text: exit code 2.
     Input(String),
-    /// The cluster or a run: exit code 1.
+    /// Failed cluster or run: exit code 1.
     Run(Box<dyn Error>),
 }
 
@@ -82,7 +82,7 @@ impl std::fmt::Display for Failure {
             Self::Input(text) => text.clone(),
             Self::Run(err) => Chain(err.as_ref()).to_string(),
         };
-        // One line, whatever a file name or a panic's text has in it.
+        // Always one line, even if a file name or a panic text has several.
         line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         f.write_str(&line)
     }

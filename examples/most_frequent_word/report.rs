@@ -1,4 +1,4 @@
-//! What the runs found, as a table or as JSON.
+//! Results of the runs, as a table or as JSON.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,13 +7,13 @@ use roadshow::WorkerInfo;
 use roadshow::words::{Counting, Method, Traffic};
 use serde::{Serialize, Serializer};
 
-/// Everything that the program tells.
+/// Complete output of the program.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) text: TextReport,
     pub(crate) cluster: ClusterReport,
     pub(crate) runs: Vec<Run>,
-    /// Only where it is the point of a method.
+    /// Present only for methods that are about traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) traffic: Option<TrafficReport>,
     pub(crate) driver_pid: u32,
@@ -45,7 +45,7 @@ impl From<WorkerInfo> for WorkerReport {
     }
 }
 
-/// What all parts together send to whoever asks.
+/// Total answers of all parts.
 #[derive(Debug, Serialize)]
 pub(crate) struct TrafficReport {
     pub(crate) tput: Sent,
@@ -77,11 +77,11 @@ impl fmt::Display for TrafficReport {
     }
 }
 
-/// One way to the answer, and its time.
+/// A run and its time.
 #[derive(Debug, Serialize)]
 pub(crate) struct Run {
     #[serde(rename = "name")]
-    pub(crate) who: Who,
+    pub(crate) place: Place,
     #[serde(serialize_with = "counting_text")]
     pub(crate) counting: Counting,
     #[serde(serialize_with = "method_text")]
@@ -91,17 +91,17 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
 }
 
-/// Where the counting happens.
+/// Place of the counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Who {
+pub(crate) enum Place {
     Sequential,
     Slices,
     Tasks,
     Actors,
 }
 
-impl Who {
+impl Place {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sequential => "sequential",
@@ -150,7 +150,7 @@ impl Report {
         format!("{json}\n")
     }
 
-    /// How much quicker a run was than the one of the same counting that `with` picks.
+    /// Returns the speed-up of a run over the one with the same counting that `with` selects.
     fn speed_up(&self, run: &Run, with: impl Fn(&Run) -> bool) -> String {
         let base = self.runs.iter().find(|base| base.counting == run.counting && with(base));
         base.map_or_else(|| "-".to_owned(), |base| times(base.seconds / run.seconds))
@@ -158,17 +158,17 @@ impl Report {
 
     fn row(&self, run: &Run) -> [String; 7] {
         [
-            run.who.name().to_owned(),
+            run.place.name().to_owned(),
             Run::counting_name(run.counting).to_owned(),
             Run::method_name(run.method).to_owned(),
             run.answer(),
             format!("{:.4}", run.seconds),
-            self.speed_up(run, |base| base.who == Who::Sequential),
-            self.speed_up(run, |base| base.who == Who::Slices && base.method == run.method),
+            self.speed_up(run, |base| base.place == Place::Sequential),
+            self.speed_up(run, |base| base.place == Place::Slices && base.method == run.method),
         ]
     }
 
-    /// A sentence where two rounds found another word than the truth.
+    /// Returns a sentence if two rounds found a wrong word.
     fn disagreement(&self) -> Option<String> {
         let two_round = self.runs.iter().find(|run| run.method == Some(Method::TwoRound))?;
         let exact = self.runs.iter().find(|run| run.method != Some(Method::TwoRound))?;
@@ -184,7 +184,7 @@ impl Report {
     }
 }
 
-/// Two digits that mean something, above one and below.
+/// Formats a ratio with two significant digits.
 fn times(ratio: f64) -> String {
     if ratio < 0.095 {
         format!("{ratio:.3}x")
@@ -195,7 +195,7 @@ fn times(ratio: f64) -> String {
     }
 }
 
-/// The columns; those of numbers are aligned to the right.
+/// Columns; numbers are right-aligned.
 const HEADINGS: [(&str, Align); 7] = [
     ("who", Align::Left),
     ("counting", Align::Left),

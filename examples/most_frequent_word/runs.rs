@@ -1,4 +1,4 @@
-//! The runs: what is compared, in the order of the table.
+//! Runs of the comparison, in the order of the table.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -10,13 +10,13 @@ use roadshow::prelude::*;
 use roadshow::words::{Coordinator, Counting, Method, Solve, Traffic, WordCount, sequential, slices, tasks};
 
 use crate::args::Args;
-use crate::report::{ClusterReport, Report, Run, TextReport, TrafficReport, Who, WorkerReport};
+use crate::report::{ClusterReport, Place, Report, Run, TextReport, TrafficReport, WorkerReport};
 use crate::text::Text;
 
-/// How often the bar moves on a terminal while a run computes.
+/// Refresh interval of the progress bar while a run computes.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Runs everything that was asked for, and stops the cluster.
+/// Runs all requested combinations, and stops the cluster.
 pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn Error>> {
     let plan = plan(args);
     let bar = Bar::new(plan.len());
@@ -37,6 +37,7 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
     }
     let (all, ended) = (cluster.workers(), |worker: &&WorkerInfo| worker.ended.is_some());
     let (ended, all) = (all.iter().filter(ended).count(), all.len());
+    // A lost worker makes the times meaningless: the others had more work, or a part was never counted.
     if ended > 0 {
         return Err(format!("{ended} of {all} workers ended while they were timed; run it again").into());
     }
@@ -51,17 +52,17 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
     })
 }
 
-/// What the two exact methods send up, counted aside so that no run takes longer for it.
+/// Measures the traffic of the two exact methods separately, so that no run takes longer for it.
 fn traffic(args: &Args, text: &Text) -> TrafficReport {
     let tput = Traffic::of_tput(&text.words, args.nodes, NonZeroUsize::MIN);
     let exact = Traffic::of_exact(&text.words, args.nodes);
     TrafficReport { tput: tput.into(), exact: exact.into() }
 }
 
-/// One row of the table before it has run. Without a method, it is the whole text in sequence.
+/// Row of the table before its run. Without a method it is the whole text in sequence.
 #[derive(Clone, Copy, Debug)]
 struct Planned {
-    who: Who,
+    place: Place,
     counting: Counting,
     method: Option<Method>,
 }
@@ -69,10 +70,10 @@ struct Planned {
 fn plan(args: &Args) -> Vec<Planned> {
     let mut plan = Vec::new();
     for &counting in args.countings() {
-        plan.push(Planned { who: Who::Sequential, counting, method: None });
-        for who in [Who::Slices, Who::Tasks, Who::Actors] {
+        plan.push(Planned { place: Place::Sequential, counting, method: None });
+        for place in [Place::Slices, Place::Tasks, Place::Actors] {
             for &method in args.methods() {
-                plan.push(Planned { who, counting, method: Some(method) });
+                plan.push(Planned { place, counting, method: Some(method) });
             }
         }
     }
@@ -81,12 +82,12 @@ fn plan(args: &Args) -> Vec<Planned> {
 
 impl std::fmt::Display for Planned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { who, counting, method } = self;
-        write!(f, "{}, {}, {}", who.name(), Run::counting_name(*counting), Run::method_name(*method))
+        let Self { place, counting, method } = self;
+        write!(f, "{}, {}, {}", place.name(), Run::counting_name(*counting), Run::method_name(*method))
     }
 }
 
-/// What the runs share.
+/// Shared parts of the runs.
 #[derive(Debug)]
 struct Bench<'a> {
     args: &'a Args,
@@ -101,18 +102,18 @@ impl Bench<'_> {
         let answer = self.answer(planned).await?;
         let seconds = start.elapsed().as_secs_f64();
         let WordCount { word, count, .. } = answer.ok_or("a text with words gave no answer")?;
-        let Planned { who, counting, method } = planned;
-        Ok(Run { who, counting, method, word, count, seconds })
+        let Planned { place, counting, method } = planned;
+        Ok(Run { place, counting, method, word, count, seconds })
     }
 
     async fn answer(&self, planned: Planned) -> Result<Option<WordCount>, Box<dyn Error>> {
         let (words, nodes, counting) = (&self.text.words, self.args.nodes, planned.counting);
         let Some(method) = planned.method else { return Ok(sequential(words, counting)) };
-        match planned.who {
-            Who::Sequential => Ok(sequential(words, counting)),
-            Who::Slices => Ok(slices(words, nodes, counting, method)),
-            Who::Tasks => Ok(tasks(self.cluster, words, nodes, counting, method).await?),
-            Who::Actors => {
+        match planned.place {
+            Place::Sequential => Ok(sequential(words, counting)),
+            Place::Slices => Ok(slices(words, nodes, counting, method)),
+            Place::Tasks => Ok(tasks(self.cluster, words, nodes, counting, method).await?),
+            Place::Actors => {
                 let solve = Solve { words: words.clone(), nodes, counting, method };
                 Ok(self.coordinator.send(solve).await??)
             }
@@ -120,7 +121,7 @@ impl Bench<'_> {
     }
 }
 
-/// A progress bar on standard error, if that is a terminal.
+/// Progress bar on standard error, if that is a terminal.
 #[derive(Debug)]
 struct Bar(ProgressBar);
 
@@ -131,6 +132,7 @@ impl Bar {
             bar.set_style(style);
         }
         if !bar.is_hidden() {
+            // The tick thread takes time from the runs, so it runs only for a visible bar.
             bar.enable_steady_tick(TICK);
         }
         Self(bar)
@@ -146,7 +148,7 @@ impl Bar {
 }
 
 impl Drop for Bar {
-    /// However the runs end, the table or the error has the terminal for itself.
+    /// Clears the bar whatever the outcome, so that the table or the error has the terminal for itself.
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! The text to be counted.
+//! Text to count.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -10,18 +10,18 @@ use thiserror::Error;
 
 use crate::args::Args;
 
-/// The text without `--book`: the same wherever the program is started.
+/// Default text without `--book`, compiled in so that it does not depend on the working directory.
 const HANDBOOK: &str = include_str!("../../docs/handbook.md");
 
-/// What the report calls it.
+/// Name of the default text in the report.
 const HANDBOOK_SOURCE: &str = "docs/handbook.md";
 
-/// The words of a text, at least one.
+/// Words of a text, at least one.
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) source: String,
     pub(crate) words: WordList,
-    /// How many of the words are different.
+    /// Number of distinct words.
     pub(crate) distinct: usize,
 }
 
@@ -47,7 +47,7 @@ fn read(path: &Path) -> Result<String, TextError> {
         _ => TextError::Unreadable(path.into(), err),
     };
     let mut bytes = Vec::new();
-    // A limit, since a device or a pipe may never end.
+    // A device or a pipe may never end, so reading stops at the limit.
     let limit = TextTooLong::LIMIT as u64;
     let file = File::open(path).map_err(unreadable)?;
     let read = file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -57,7 +57,7 @@ fn read(path: &Path) -> Result<String, TextError> {
     String::from_utf8(bytes).map_err(|err| TextError::NotUtf8(path.into(), err.utf8_error()))
 }
 
-/// A text is not usable. Each says what to do.
+/// Error of an unusable text; each says what to do.
 #[derive(Debug, Error)]
 pub(crate) enum TextError {
     #[error("there is no file {0:?}; give the path of a text with --book")]

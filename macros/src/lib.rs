@@ -33,8 +33,8 @@ use syn::{DeriveInput, Error, ItemFn, Result, parse_macro_input};
 /// - `crate = path`: the path of the crate `roadshow`, if it has another name or is re-exported.
 ///
 /// The name of an actor in the body of a function includes its line and column, as in
-/// `app::{12:5}::Counter`, since several functions may have actors, messages and tasks of one name. Equal
-/// sources have equal names.
+/// `app::{12:5}::Counter`. Several functions may therefore have actors, messages and tasks of one name.
+/// Equal sources have equal names.
 ///
 /// # Examples
 ///
@@ -148,8 +148,8 @@ pub fn remote_data(input: TokenStream) -> TokenStream {
 
 /// Makes a plain function callable in another process.
 ///
-/// The function stays as it is and can be called as before. The macro adds a type of the same name, whose
-/// `task` takes the same arguments and returns the call as a value, for a cluster to run. Arguments and
+/// The function stays as it is and can be called as before. The macro adds a type of the same name.
+/// Its `task` takes the same arguments and returns the call as a value, for a cluster to run. Arguments and
 /// result are owned, serializable types, with at most 16 arguments. Differently built executables compare
 /// their types as they do a message's.
 ///

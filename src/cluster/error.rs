@@ -25,9 +25,7 @@ pub enum ClusterError {
     #[error("a cluster needs at least one worker; ask for one or more")]
     NoWorkers,
     /// More workers were requested than the limit allows.
-    #[error(
-        "{asked} workers were asked for, and the limit is {limit}; ask for about as many as there are cores"
-    )]
+    #[error("{asked} workers were requested, and the limit is {limit}; request about one for each core")]
     TooManyWorkers {
         /// Requested number.
         asked: usize,

@@ -293,6 +293,7 @@ impl Condition {
             let keys = kind.keys().collect::<Vec<_>>().join(", ");
             return Err(QueryError::Key { key: key.clone(), keys });
         };
+        // Parsed once: the condition may be checked against a million rows.
         let condition = Self {
             key,
             text: value.clone(),
@@ -309,6 +310,7 @@ impl Condition {
             }
             _ => return Ok(condition),
         };
+        // `none` is valid for every field: it selects the rows without a value.
         match condition.is_nothing() {
             true => Ok(condition),
             false => Err(QueryError::Value { key, value: value.clone(), form }),
@@ -335,6 +337,7 @@ impl Condition {
 
 /// Parses hexadecimal digits.
 pub(in crate::cluster) fn hexadecimal(text: &str) -> Option<u64> {
+    // `from_str_radix` alone would accept a sign.
     let are_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     are_digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
@@ -363,6 +366,7 @@ pub trait Row: Sized {
 pub fn joined<T: Row>(pages: Vec<T>) -> Vec<T> {
     let mut had = HashSet::with_capacity(pages.len());
     let mut rows = pages;
+    // The first occurrence stays, which is that of the earlier page.
     rows.retain(|row| had.insert(row.key()));
     T::arrange(&mut rows);
     rows
@@ -397,6 +401,7 @@ impl Row for JobInfo {
     }
 
     fn arrange(rows: &mut [Self]) {
+        // Jobs are shown in the order of their submission, whether they have ended or not.
         rows.sort_by_key(|job| job.job_id);
     }
 }
@@ -458,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_compare_fields_as_they_are_shown() {
+    fn filters_compare_fields_as_displayed() {
         for (text, field) in [
             ("state=alive", Value::Text("ALIVE")),
             ("pid=17", Value::Number(17)),
@@ -483,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_never_holds_is_refused_with_what_can_be_asked() {
+    fn invalid_filter_is_refused_with_the_valid_choices() {
         let refused = |text: &str, kind| Condition::new(&filter(text), kind).unwrap_err().to_string();
         let text = refused("colour=red", Kind::Workers);
         assert!(text.contains("\"colour\"; the keys are worker_id, state, job_id"), "{text}");

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::JOB_TEXT_BYTES_MAX;
-use crate::id::HostUid;
 
+pub use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
 pub use crate::spec::{
     ActorKey, ActorLocation, ActorSpec, JobId, Labels, Lifetime, NodeId, Quantity, Resources, Strategy,
     WorkerId,

@@ -62,7 +62,7 @@ pub const LIST_SLICE_ROWS: usize = 4096;
 /// Maximum number of filters in one list request.
 pub const LIST_FILTERS_MAX: usize = 16;
 
-/// Maximum number of rows returned for an ambiguous id prefix, for each kind of id.
+/// Maximum number of rows returned for an ambiguous id prefix, and for each other meaning of the text.
 ///
 /// An unambiguous prefix has one match. Of several, the user interface shows three.
 pub const LIST_MEANT_MAX: usize = 4;
@@ -454,8 +454,8 @@ pub const RESERVE_AFTER: Duration = Duration::from_secs(10);
 
 /// Maximum time for which a node is reserved for an actor.
 ///
-/// The node's free capacity is unused meanwhile. Most actors that end do so within that time. The others
-/// may be waiting for the program of the pending actor, so a longer reservation could not help.
+/// The node's free capacity is unused meanwhile. Most actors that end do so within that time. Those that
+/// last longer may belong to the pending actor's own program, and then a longer reservation would not help.
 pub const RESERVATION_MAX: Duration = Duration::from_secs(60);
 
 /// Pause between two reservations for the same actor: a node accepts all work for at least half of the

@@ -80,6 +80,7 @@ impl Actors {
 
     /// Removes all actors.
     pub(crate) fn clear(&self) {
+        // Dropped without the lock, since dropping an address may run foreign code.
         let entries = std::mem::take(&mut self.write().live);
         drop(entries);
     }

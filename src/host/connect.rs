@@ -211,6 +211,7 @@ impl Dial {
     }
 
     async fn dial(&self, host: &HostShared) -> Result<(PendingHandshake, ProvenPeer), DialError> {
+        // The attempt may have been cancelled during its delay.
         let Some((replaces, resume)) = self.peer.begin_dial(self.attempt) else {
             return Err(DialError::Abandoned);
         };

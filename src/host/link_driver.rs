@@ -44,6 +44,7 @@ impl LinkDriver {
     pub(super) async fn run(self) {
         let Self { guard, link, leftover, frame_bytes_max } = self;
         let LinkGuard { peer, up } = &guard;
+        // Registers the socket with this thread's reactor.
         let loss = match link.attach() {
             Err(error) => DisconnectReason::Io(error.to_string()),
             Ok(link) => {

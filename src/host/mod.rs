@@ -418,6 +418,7 @@ impl Destination {
 
 impl Drop for HostShared {
     fn drop(&mut self) {
+        // Ends the tasks that hold only weak references to the host.
         self.closed.cancel();
     }
 }

@@ -101,7 +101,7 @@ impl ReceivedBatch {
 /// Sink of a session's events: messages go to the received batch, outcomes to the reply slots.
 pub(super) struct SessionSink<'a, O = Peer> {
     pub(super) peer: &'a Arc<O>,
-    pub(super) answers: &'a mut ReplySlots,
+    pub(super) reply_slots: &'a mut ReplySlots,
     pub(super) inbox: &'a mut ReceivedBatch,
 }
 
@@ -125,7 +125,7 @@ impl<O: ReplyPath + 'static> Events<SlotId> for SessionSink<'_, O> {
 
     /// Stores an outcome in its slot right here, since the lock is held anyway.
     fn push(&mut self, event: Event<SlotId>) {
-        if let Some(event) = self.answers.take_event(event, &mut self.inbox.wakers) {
+        if let Some(event) = self.reply_slots.take_event(event, &mut self.inbox.wakers) {
             self.inbox.entries.push(Received::Event(event));
         }
     }

@@ -104,6 +104,7 @@ impl UnauthenticatedConnections {
 
 /// Network that a single machine can have addresses of: a /64 for IPv6, the address itself for IPv4.
 fn network_of(source: IpAddr) -> IpAddr {
+    // An IPv4 address that is mapped into IPv6 counts as the IPv4 address.
     match source.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         other => other,

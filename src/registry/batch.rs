@@ -26,8 +26,10 @@ const CAPACITY_STEPS: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
 /// Messages with short bodies are entries of 56 bytes in one vector:
 ///
 /// ```text
-///   word   0      1            2..3       4..6
-///          call   credit       deadline   body (ShortBytes, at most 23 bytes)
+///   1 word    call id
+///   1 word    credit charge
+///   2 words   deadline
+///   3 words   body (ShortBytes, at most 23 bytes)
 /// ```
 /// They are written once and read once, on whichever thread. A batch with any other message holds all of
 /// them as [`Inbound`].

@@ -85,7 +85,7 @@ pub struct Mailbox<A: RemoteActor> {
 }
 
 struct MailboxQueue<A: RemoteActor> {
-    waiting: VecDeque<QueueEntry<A>>,
+    waiting: VecDeque<MailboxEntry<A>>,
     /// A [`DrainRequest`] exists.
     drain_scheduled: bool,
 }
@@ -94,7 +94,7 @@ impl<A: RemoteActor> MailboxQueue<A> {
     /// Moves the entries into `to`, which is empty; returns false if there are none.
     ///
     /// The two deques change places, so that both keep their capacity.
-    fn take(&mut self, to: &mut VecDeque<QueueEntry<A>>) -> bool {
+    fn take(&mut self, to: &mut VecDeque<MailboxEntry<A>>) -> bool {
         if self.waiting.is_empty() {
             return false;
         }
@@ -103,13 +103,13 @@ impl<A: RemoteActor> MailboxQueue<A> {
     }
 
     /// Puts unhandled entries back, ahead of the entries that arrived meanwhile.
-    fn put_back(&mut self, from: &mut VecDeque<QueueEntry<A>>) {
+    fn put_back(&mut self, from: &mut VecDeque<MailboxEntry<A>>) {
         from.append(&mut self.waiting);
         std::mem::swap(&mut self.waiting, from);
     }
 }
 
-enum QueueEntry<A: RemoteActor> {
+enum MailboxEntry<A: RemoteActor> {
     /// At least one message, and the function that handles the next one.
     Messages(Handle<A>, MessageBatch),
     Control(ControlMessage),
@@ -138,10 +138,10 @@ impl<A: RemoteActor> Mailbox<A> {
 
     /// Queues messages.
     pub(super) fn deliver(&self, handle: Handle<A>, messages: MessageBatch) {
-        self.push(QueueEntry::Messages(handle, messages));
+        self.push(MailboxEntry::Messages(handle, messages));
     }
 
-    fn push(&self, item: QueueEntry<A>) {
+    fn push(&self, item: MailboxEntry<A>) {
         let mut queue = self.lock();
         queue.waiting.push_back(item);
         if !std::mem::replace(&mut queue.drain_scheduled, true) {
@@ -184,14 +184,14 @@ impl<A: RemoteActor> Mailbox<A> {
             let budget = budget.get_or_insert_with(|| BatchBudget::for_queue(&batch.items));
             while !ctx.waiting() {
                 match batch.items.front_mut() {
-                    Some(QueueEntry::Messages(handle, messages)) => {
+                    Some(MailboxEntry::Messages(handle, messages)) => {
                         handle(actor, ctx, messages, scope);
                         if messages.is_empty() {
                             batch.items.pop_front();
                         }
                     }
-                    Some(QueueEntry::Control(_)) => {
-                        if let Some(QueueEntry::Control(control)) = batch.items.pop_front() {
+                    Some(MailboxEntry::Control(_)) => {
+                        if let Some(MailboxEntry::Control(control)) = batch.items.pop_front() {
                             control.apply(actor, ctx);
                         }
                     }
@@ -246,10 +246,10 @@ impl<A: RemoteActor> ErasedMailbox for Mailbox<A> {
 
     fn control(&self, control: ControlMessage) {
         if self.host_context.injected_bug() == Some(InjectedBug::OvertakingStop) {
-            self.lock().waiting.push_front(QueueEntry::Control(control));
+            self.lock().waiting.push_front(MailboxEntry::Control(control));
             return self.schedule_drain();
         }
-        self.push(QueueEntry::Control(control));
+        self.push(MailboxEntry::Control(control));
     }
 
     fn stop(&self, responder: Responder<()>) {
@@ -264,7 +264,7 @@ impl<A: RemoteActor> fmt::Debug for Mailbox<A> {
     }
 }
 
-impl<A: RemoteActor> QueueEntry<A> {
+impl<A: RemoteActor> MailboxEntry<A> {
     fn len(&self) -> usize {
         match self {
             Self::Messages(_, messages) => messages.len(),
@@ -295,12 +295,12 @@ struct BatchBudget {
 impl BatchBudget {
     /// Budget for a non-empty queue. The peer of its first messages decides, since batches of several
     /// peers are rare.
-    fn for_queue<A: RemoteActor>(items: &VecDeque<QueueEntry<A>>) -> Self {
-        let waiting = items.iter().map(QueueEntry::len).sum();
+    fn for_queue<A: RemoteActor>(items: &VecDeque<MailboxEntry<A>>) -> Self {
+        let waiting = items.iter().map(MailboxEntry::len).sum();
         // The budget depends on the peer: replies to a peer on the same core may wait longer.
         let most = match items.front() {
-            Some(QueueEntry::Messages(_, messages)) => messages.batch_size(waiting),
-            Some(QueueEntry::Control(_)) | None => BATCH_MESSAGES_MAX,
+            Some(MailboxEntry::Messages(_, messages)) => messages.batch_size(waiting),
+            Some(MailboxEntry::Control(_)) | None => BATCH_MESSAGES_MAX,
         };
         Self { most, handled: 0, started_at: (waiting > 1).then(Instant::now) }
     }
@@ -325,7 +325,7 @@ impl BatchBudget {
 /// Entries that are being handled. A handler's panic leaves the rest here, and the drop rejects it.
 struct DrainGuard<'a, A: RemoteActor> {
     mailbox: &'a Mailbox<A>,
-    items: VecDeque<QueueEntry<A>>,
+    items: VecDeque<MailboxEntry<A>>,
 }
 
 impl<A: RemoteActor> Drop for DrainGuard<'_, A> {

@@ -50,8 +50,8 @@ use schema_table::Declaration;
 ///
 /// - [`SCHEMA`](Self::SCHEMA): the names and types of the message's fields or variants and the type of
 ///   its result, as written in the source, and serde's attributes.
-/// - The same for each type named in there that derives [`RemoteData`], also within `Vec<..>`, tuples and
-///   the like, and recursively for the types that those name.
+/// - The same for each type named in there that derives [`RemoteData`], also within `Vec<..>` and tuples,
+///   and recursively for the types that those name.
 ///
 /// It does not cover nested types that do not derive `RemoteData`, the code of a hand-written `Serialize`
 /// or `Deserialize`, or the type behind an alias: if `type Cents = u64` becomes `u32`, the fingerprint
@@ -380,6 +380,7 @@ impl Registry {
     pub fn compare(&self, theirs: &SchemaTable) -> FxHashMap<TypeHash, String> {
         let differences = self.table.differences(theirs).map(|(name, difference)| {
             let hash = TypeHash::of(name);
+            // Messages and tasks share the table of names.
             let kind = if self.tasks.contains_key(&hash) { "task" } else { "message" };
             (hash, format!("{kind} `{name}` is declared differently: {difference}"))
         });

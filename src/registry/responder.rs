@@ -44,8 +44,8 @@ pub struct CreditCharge {
     actor: ActorId,
     /// The actor's incarnation in the upper half, and the session's epoch in the lower.
     ///
-    /// Packed by hand: the charge is copied in whole words, and reading part of a word that was just
-    /// written as a whole, or the reverse, stalls the CPU's store forwarding.
+    /// Packed by hand, since a charge is copied in whole words. Reading part of a word that was just
+    /// written as a whole, or the reverse, defeats the CPU's store forwarding.
     epochs: u64,
     bytes: NonZeroU64,
 }
@@ -156,8 +156,7 @@ impl fmt::Debug for Inbound {
 
 /// Charge in bytes up to which credit is released together with the reply.
 ///
-/// So small a charge does not block other senders while the message is handled, and its credit needs no
-/// frame of its own.
+/// So small a charge does not block other senders while the message is handled.
 const SMALL_CHARGE_BYTES: u64 = 4 << 10;
 
 /// Sender of a reply to a caller on the same host, which gets the value itself.

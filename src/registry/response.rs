@@ -2,8 +2,8 @@
 //!
 //! actix handlers return plain values, `ResponseFuture`, `ResponseActFuture`, or any other
 //! `MessageResponse`. The generated delivery knows the concrete type. It selects a trait here by the
-//! number of references that method lookup has to add or remove (autoref-based specialisation, after
-//! David Tolnay), the most specific kind first.
+//! number of references that method lookup has to add or remove, the most specific kind first. The
+//! technique is autoref-based specialisation, after David Tolnay.
 //!
 //! Futures are polled here, so that a panic in them is caught. Other kinds reply through actix's own
 //! channel. A response that cannot be wrapped (`AtomicResponse`) fails its call when the channel is

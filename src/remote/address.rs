@@ -73,8 +73,7 @@ impl Address {
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
         let mut slot = Some(message);
         // In a synchronous handler a `tell` waits only for capacity, where a deadlock is detected. The
-        // blocked
-        // thread would neither release credit nor wake a task whose budget is used up.
+        // blocked thread would neither release credit nor wake a task whose budget is used up.
         let patient = synchronous::running().is_none();
         if patient
             && let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())

@@ -129,8 +129,8 @@ impl<M: RemoteMessage> Request<M> {
     /// Cancels the call after `timeout`, counted from the first poll.
     ///
     /// The remaining time is sent with the message: a handler that would start later never does. The
-    /// receiver counts from the read of the message, so a message may still be handled late if it was
-    /// unread while that thread was busy.
+    /// receiver counts from the read of the message. A message that was unread while that thread was busy
+    /// may therefore be handled late.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.get_or_insert_default().limit = TimeLimit::After(timeout);
         self

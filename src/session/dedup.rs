@@ -59,6 +59,8 @@ impl DedupCache {
 
     /// Caches the outcome of a call, and evicts the oldest outcomes beyond the limits.
     pub(super) fn store_reply(&mut self, call: CallId, frame: Bytes) {
+        // A call that the watermark has removed is not retried any more, so its outcome is not
+        // needed.
         let Some(known) = self.calls.get_mut(&call) else { return };
         self.bytes += cached_cost(&frame);
         *known = DuplicateState::Ended(frame);

@@ -90,6 +90,7 @@ impl<F> FlowTable<F> {
     }
 
     fn put_last(&mut self, target: Target, flow: F) {
+        // The previous entry goes back to the map: each flow is in exactly one of the two places.
         if let Some((target, flow)) = self.last.replace((target, flow)) {
             self.map.insert(target, flow);
         }

@@ -20,11 +20,11 @@
 //! ```
 //! use std::time::{Duration, Instant};
 //!
-//! use roadshow::id::{Target, TypeHash};
-//! use roadshow::session::{
+//! use roadshow::internals::id::{Target, TypeHash};
+//! use roadshow::internals::session::{
 //!     CallError, DisconnectReason, Event, Retryable, Session, SessionLimits, WriteBatch, WriteCertainty,
 //! };
-//! use roadshow::wire::{self, Resume, SessionParameters};
+//! use roadshow::internals::wire::{self, Resume, SessionParameters};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let now = Instant::now();

@@ -36,7 +36,7 @@ const ENTRIES_KEPT: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     /// Entries in order. The first one is never a removed one.
-    entries: VecDeque<QueueEntry>,
+    entries: VecDeque<QueuedEntry>,
     blocks: VecDeque<Block>,
     apart: VecDeque<(u64, QueuedFrame)>,
     /// Number of removed entries that are still in `entries`.
@@ -50,7 +50,7 @@ pub(super) struct SendQueue {
 
 /// Queued message. Its frame is the next one in the blocks, or in `apart`.
 #[derive(Clone, Copy, Debug)]
-struct QueueEntry {
+struct QueuedEntry {
     number: u64,
     call: CallId,
     /// Length of a frame in a block; 0 for one apart.
@@ -66,7 +66,7 @@ enum EntryKind {
     Removed,
 }
 
-const _: () = assert!(size_of::<QueueEntry>() == 24, "each queued message has an entry");
+const _: () = assert!(size_of::<QueuedEntry>() == 24, "each queued message has an entry");
 
 /// Description of a queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl SendQueue {
             self.block_bytes += frame_bytes;
         }
         let bytes = if apart { 0 } else { frame_bytes as u32 };
-        self.entries.push_back(QueueEntry { number, call, bytes, kind, apart });
+        self.entries.push_back(QueuedEntry { number, call, bytes, kind, apart });
         self.queued_bytes += queued_cost(content, frame_bytes);
     }
 
@@ -167,11 +167,11 @@ impl SendQueue {
         Some(frame)
     }
 
-    fn pop_entry(&mut self) -> Option<QueueEntry> {
+    fn pop_entry(&mut self) -> Option<QueuedEntry> {
         self.entries.pop_front()
     }
 
-    fn settle_pop(&mut self, entry: QueueEntry, frame_bytes: usize) -> usize {
+    fn settle_pop(&mut self, entry: QueuedEntry, frame_bytes: usize) -> usize {
         self.queued_bytes -= queued_cost(entry.content(), frame_bytes);
         self.drop_removed_front();
         frame_bytes
@@ -281,7 +281,7 @@ impl SendQueue {
     }
 }
 
-impl QueueEntry {
+impl QueuedEntry {
     fn content(&self) -> MessageKind {
         match self.kind {
             EntryKind::Call => MessageKind::Call(self.call),
@@ -409,7 +409,7 @@ mod tests {
                 push(&mut queue, number, false, bytes);
             }
             let blocks: usize = queue.blocks.iter().map(|block| block.bytes.capacity()).sum();
-            let resident = blocks + queue.entries.capacity() * size_of::<QueueEntry>();
+            let resident = blocks + queue.entries.capacity() * size_of::<QueuedEntry>();
             let counted = queue.counted_bytes();
             assert!((counted / 2..=2 * counted).contains(&resident), "{bytes}: {resident} of {counted}");
         }

@@ -44,7 +44,7 @@ pub(super) enum Budget {
 
 /// Result of a capacity check for a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum Capacity {
     /// Bytes available in that budget.
     Free(Budget, usize),
     /// The budget is exhausted.
@@ -169,6 +169,8 @@ impl Waiters {
     pub(super) fn touch(&mut self, target: Target) {
         // The same actor is often touched several times in a row, by each frame of a batch.
         if self.queues.contains_key(&target) && self.touched.last() != Some(&target) {
+            // Only noted here. Several changes of one frame are then served by one check of the
+            // candidate.
             self.touched.push(target);
         }
     }
@@ -271,7 +273,7 @@ impl Waiters {
     }
 
     /// Grants the candidate of an actor its capacity, or puts it into the line of a budget.
-    pub(super) fn grant_or_line_up(&mut self, now: Instant, target: Target, room: Option<Room>) {
+    pub(super) fn grant_or_line_up(&mut self, now: Instant, target: Target, capacity: Option<Capacity>) {
         let candidate = self.candidate(target);
         let Some(queue) = self.queues.get_mut(&target) else { return };
         // It leaves its line in any case: the candidate may be another one by now, or need another
@@ -280,8 +282,8 @@ impl Waiters {
             self.line_mut(budget).remove(&(number, target));
         }
         let Some(queue) = self.queues.get_mut(&target) else { return };
-        match (candidate, room) {
-            (Some((number, _)), Some(Room::Free(budget, bytes))) => {
+        match (candidate, capacity) {
+            (Some((number, _)), Some(Capacity::Free(budget, bytes))) => {
                 queue.remove(number);
                 let ends = now + RESERVED_FOR;
                 queue.granted = Some(Grant { number, budget, bytes, ends });
@@ -290,7 +292,7 @@ impl Waiters {
                 self.ends.push_back((ends, number));
                 self.woken.push(number);
             }
-            (Some((number, _)), Some(Room::Short(budget))) => {
+            (Some((number, _)), Some(Capacity::Short(budget))) => {
                 queue.lined_up = Some((number, budget));
                 self.line_mut(budget).insert((number, target));
             }
@@ -360,15 +362,15 @@ mod tests {
         let (mut waiters, now) = (Waiters::default(), Instant::now());
         let target = Target::HOST;
         let waiter = Waiter { frame_bytes: 10, is_call: true, spares_queue: false };
-        let room = Some(Room::Free(Budget::Link, 10));
+        let capacity = Some(Capacity::Free(Budget::Link, 10));
         let number = waiters.line_up(target, waiter, None);
-        waiters.grant_or_line_up(now, target, room);
+        waiters.grant_or_line_up(now, target, capacity);
         // The capacity is gone: the waiter resumes its position, and gets another grant a moment
         // later.
         waiters.leave(number);
         assert_eq!(waiters.line_up(target, waiter, Some(number)), number);
         let again = now + RESERVED_FOR / 2;
-        waiters.grant_or_line_up(again, target, room);
+        waiters.grant_or_line_up(again, target, capacity);
         waiters.end_grants(now + RESERVED_FOR);
         assert_eq!((waiters.reserved(Budget::Link), waiters.next_end()), (10, Some(again + RESERVED_FOR)));
         waiters.end_grants(again + RESERVED_FOR);

@@ -127,8 +127,8 @@ impl TaskService {
         let (pool, queue) = (self.pool.clone(), Arc::clone(&self.queue));
         queue.lock().counts.entry(name).or_default().queued += 1;
         self.pool.spawn(async move {
-            // The semaphore is never closed.
-            // Before a thread is taken, so that waiting tasks do not occupy the pool.
+            // The semaphore is never closed. Before a thread is taken, so that waiting tasks do not
+            // occupy the pool.
             let Ok(permit) = permits.acquire_owned().await else { return };
             pool.spawn_blocking(move || {
                 queue.lock().counts.entry(name).or_default().begin();

@@ -301,6 +301,7 @@ struct CurrentKey {
 impl CurrentKey {
     fn new(parts: CredentialsDer, provider: &CryptoProvider) -> Result<Self, CredentialsError> {
         let count = parts.chain.len();
+        // The authority's certificate must be included: it is the only root of the connections.
         if count < 2 {
             return Err(CredentialsError::Chain { count });
         }

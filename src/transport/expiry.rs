@@ -90,6 +90,7 @@ fn time((tag, text): (u8, &[u8])) -> Option<SystemTime> {
     let mut pairs = digits.chunks_exact(2).map(number);
     let mut pair = || pairs.next().flatten();
     let (month, day, hour, minute, second) = (pair()?, pair()?, pair()?, pair()?, pair()?);
+    // The formula below gives a result for any numbers, so impossible ones are rejected here.
     let in_range = (1..=12).contains(&month) && (1..=31).contains(&day);
     if !in_range || year < 1970 || hour > 23 || minute > 59 || second > 60 {
         return None;

@@ -79,6 +79,8 @@ struct TlsLink {
 
 impl Link for TlsLink {
     fn detach(mut self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
+        // Only the socket is bound to a reactor. The TLS state, with its keys and buffered records,
+        // is not.
         let socket = &mut self.stream.get_mut().0.0;
         let stream = socket.take().ok_or(ErrorKind::NotConnected)?.into_std()?;
         Ok(Box::new(DetachedTlsLink { stream, link: *self }))
@@ -232,11 +234,12 @@ fn advice(error: &TlsError) -> &'static str {
         }
         TlsError::AlertReceived(alert) => match alert {
             Alert::CertificateExpired => {
-                "the peer rejected this process's certificate as expired; check the clocks, and whether \
-                 this process reaches the head"
+                "the peer rejected the connection: this process's certificate has expired; check the \
+                 clocks, and whether this process reaches the head"
             }
             Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate => {
-                "the peer rejected this process's certificate, as it is not from its cluster's authority"
+                "the peer rejected the connection: this process's certificate is not from its cluster's \
+                 authority"
             }
             Alert::CertificateRequired => {
                 "the peer requires a certificate, and this process has presented none"

@@ -18,9 +18,10 @@ use crate::config::ATTACHMENTS_MAX;
 ///
 /// # Errors
 ///
-/// When the body takes over `limit` bytes (memory beyond the limit is never allocated), when it
-/// nests over [`MESSAGE_DEPTH_MAX`](crate::config::MESSAGE_DEPTH_MAX) levels deep, when it carries too many
-/// payloads, or when the value's own `Serialize` fails. `then` does not run.
+/// When the body takes over `limit` bytes, nests over
+/// [`MESSAGE_DEPTH_MAX`](crate::config::MESSAGE_DEPTH_MAX) levels deep, or has too many payloads, or
+/// when the value's own `Serialize` fails. `then` does not run. Memory beyond the limit is never
+/// allocated.
 #[inline]
 pub fn encode<T, R>(value: &T, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError>
 where
@@ -169,6 +170,7 @@ mod tests {
 
     #[test]
     fn deeply_nested_bytes_are_an_error_and_no_stack_overflow() {
+        // A mebibyte of nested arrays, as a peer may send it.
         let body = Body { message: vec![0x91; 1 << 20].into(), attachments: Box::default() };
         let err = decode::<Deep>(&body).unwrap_err();
         assert_eq!(err, DecodeError::TooDeep { limit: 128 });

@@ -24,8 +24,8 @@
 //!
 //! ```
 //! use bytes::BytesMut;
-//! use roadshow::id::{Target, TypeHash};
-//! use roadshow::wire::{self, Frame, FrameCodec, TellHeader};
+//! use roadshow::internals::id::{Target, TypeHash};
+//! use roadshow::internals::wire::{self, Frame, FrameCodec, TellHeader};
 //! use tokio_util::codec::Decoder;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

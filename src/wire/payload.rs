@@ -384,6 +384,7 @@ mod tests {
 
         assert_eq!(body.attachments.len(), 3);
         assert_eq!(body.attachments[0].as_ptr(), parcel.content.as_ptr());
+        // References only: the payloads themselves are not in the MessagePack part.
         assert!(body.message.len() < 60, "{} bytes", body.message.len());
         let read: Parcel = decode(&body).unwrap();
         assert_eq!(read.content.as_ptr(), parcel.content.as_ptr());

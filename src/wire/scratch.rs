@@ -67,6 +67,8 @@ impl Scratch {
 
     /// Writes bytes that do not fit on the stack.
     fn put_on_heap(&mut self, bytes: &[u8], size: usize) {
+        // Bytes beyond the limit are counted, so that the error can name the full size, but not
+        // stored.
         if size > self.limit {
             return;
         }

@@ -41,6 +41,7 @@ fn hello() -> Hello {
     }
 }
 
+// Every field has another value, so that a swap of two fields changes the golden bytes.
 fn terms() -> SessionParameters {
     SessionParameters { frame_bytes_max: 7, outgoing_bytes_max: 12, window_bytes: 13, schema: 14 }
 }
@@ -49,6 +50,7 @@ fn resume() -> Resume {
     Resume { generation: 17, epoch: 15, peer_generation: 18, received: 16 }
 }
 
+// The same parameters as bytes, written by hand and not by the encoder.
 const TERMS: &str = "0000000000000007 000000000000000c 000000000000000d 000000000000000e";
 const RESUME: &str = "00000011 0000000f 00000012 0000000000000010";
 
@@ -66,6 +68,7 @@ fn check_golden(frame: Frame, hex: &str) {
     let stream = encoded(&frame);
     let written: String = stream.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(written, hex, "{frame:?}");
+    // Golden bytes bind both directions: an encoder and a decoder may be wrong in the same way.
     let read = codec(frame.kind().phase()).decode(&mut stream.clone()).unwrap();
     assert_eq!(read, Some(frame));
 }
@@ -110,6 +113,7 @@ fn call_and_tell_have_their_golden_bytes() {
         message: TypeHash(11),
         timeout_ms: 12,
         low_watermark: None,
+        // An empty attachment needs its entry in the table of lengths.
         body: body(b"\x92\x00\x01", &[b"ab", b""]),
     };
     check_golden(
@@ -171,11 +175,13 @@ fn chunked_frame_has_its_announced_length() {
     let tell = Frame::Tell(Tell { target: target(), message: TypeHash(11), body: body(b"\xa2hi", &[]) });
     let whole = encoded(&tell);
     assert_eq!(Frame::parse(whole.clone(), 100).unwrap(), tell);
+    // A byte too many, a part of the frame, and nothing at all.
     let mut longer = whole.clone();
     longer.extend_from_slice(b"x");
     for wrong in [longer, BytesMut::from(&whole[..10]), BytesMut::new()] {
         assert!(matches!(Frame::parse(wrong, 100), Err(WireError::Malformed { .. })));
     }
+    // The limits hold for reassembled frames as well, and so does the phase.
     assert!(matches!(Frame::parse(whole, 20), Err(WireError::TooLong { .. })));
     let hello = encoded(&Frame::Hello(Box::new(hello())));
     assert!(matches!(Frame::parse(hello, 1000), Err(WireError::Unexpected { .. })));
@@ -183,6 +189,8 @@ fn chunked_frame_has_its_announced_length() {
 
 #[test]
 fn long_texts_of_refusals_are_cut_between_characters() {
+    // Two bytes a character, and a one-byte prefix, so that the limit of 256 falls into a
+    // character.
     let text = "ä".repeat(400);
     let frames = [
         Frame::Refused(Refused { reason: Refusal::Busy, text: format!("x{text}") }),
@@ -214,6 +222,7 @@ fn stranger_is_detected_by_its_first_bytes() {
              check that the peer is a roadshow host with the same limits"
         )
     };
+    // An HTTP request, and the hello of TLS: the usual strangers on a port.
     check_refused(Phase::Handshake, b"GET ", &long(0x4745_5420 + 4));
     check_refused(Phase::Handshake, b"\x16\x03\x01\x02\x00\x01", &long(0x1603_0102 + 4));
     check_refused(
@@ -225,6 +234,7 @@ fn stranger_is_detected_by_its_first_bytes() {
 
 #[test]
 fn hello_too_short_for_the_magic_is_checked_by_its_own_bytes() {
+    // The frame ends inside its magic. The byte after it belongs to another frame.
     for stream in [&b"\0\0\0\x07\x01\0\0\0RDS"[..], b"\0\0\0\x07\x01\0\0\0RDS\0\0\0\x04"] {
         let err = FrameCodec::handshake().decode(&mut BytesMut::from(stream)).unwrap_err();
         assert_eq!(err.to_string(), "a hello frame is malformed: it ends inside a field", "{stream:02x?}");
@@ -247,6 +257,7 @@ fn frame_out_of_phase_is_rejected_by_its_kind() {
 
 #[test]
 fn malformed_prefix_is_rejected() {
+    // Each input ends with the first wrong byte, at which it must be rejected already.
     let refused = |bytes: &[u8], want: &str| check_refused(Phase::Established, bytes, want);
     refused(b"\0\0\0\x03", "a nameless frame is malformed: it is shorter than the header of a frame");
     refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is unknown");
@@ -277,6 +288,8 @@ fn malformed_fields_are_rejected() {
     let mut long = b"\0\0\x01\x05\x14\0\0\0".to_vec();
     long.extend([b'x'; 257]);
     refused(&long, "a goodbye frame is malformed: its text is over 256 bytes");
+    // Terminal escapes in both encodings, line breaks, and characters that reverse the direction of
+    // text.
     for text in ["\x1b[2J", "two\nlines", "\u{9b}31m", "\u{202e}", "\u{61c}", "\u{2069}"] {
         let mut frame = vec![0, 0, 0, 4 + text.len() as u8, 0x14, 0, 0, 0];
         frame.extend_from_slice(text.as_bytes());
@@ -302,6 +315,7 @@ fn hello_of_another_version_is_decoded_with_more_or_fewer_fields() {
     stream[3] += 4;
     let purpose = PREFIX_BYTES + MAGIC.len() + 2 + 4 * 8 + 2 * 8;
     assert_eq!(stream[purpose], Purpose::Heartbeat as u8);
+    // A later version may define further purposes.
     stream[purpose] = 9;
     let read = FrameCodec::handshake().decode(&mut stream).unwrap();
     let common = Hello { purpose: Purpose::Link, resume: Resume::default(), nonce: [0; 32], ..hello() };
@@ -330,6 +344,7 @@ fn encoder_respects_its_phase_and_limit() {
     assert!(matches!(err, WireError::Unexpected { kind: FrameKind::Goodbye, phase: Phase::Handshake }));
     let err = FrameCodec::established(100).encode(call, &mut stream).unwrap_err();
     assert!(matches!(err, WireError::TooLong { length: 208, limit: 100 }));
+    // A rejected frame leaves no partial bytes in the stream.
     assert_eq!(stream, "before");
 }
 
@@ -342,6 +357,7 @@ fn decoder_reserves_the_rest_of_the_frame() {
 
 #[test]
 fn payloads_and_long_bodies_are_slices_of_the_bytes_read() {
+    // A short body is copied, so that it does not keep the read buffer alive.
     for (text_bytes, is_slice) in [(4, false), (8 << 10, true)] {
         let header = TellHeader { target: target(), message: TypeHash(11) };
         let payload = Payload::from(vec![1, 2, 3]);
@@ -413,9 +429,9 @@ fn any_terms() -> impl Strategy<Value = SessionParameters> {
 }
 
 fn any_resume() -> impl Strategy<Value = Resume> {
-    any::<(u32, u32, u32, u64)>().prop_map(|(generation, resets, peer_generation, received)| Resume {
+    any::<(u32, u32, u32, u64)>().prop_map(|(generation, epoch, peer_generation, received)| Resume {
         generation,
-        epoch: resets,
+        epoch,
         peer_generation,
         received,
     })
@@ -428,6 +444,7 @@ fn any_chunk() -> impl Strategy<Value = Frame> {
 }
 
 fn any_handshake_frame() -> impl Strategy<Value = Frame> {
+    // Only valid values: malformed ones have tests of their own.
     let purpose = prop_oneof![Just(Purpose::Link), Just(Purpose::Heartbeat)];
     let hello = (
         (any_identity(), any_identity(), any::<(u64, u64)>(), purpose),
@@ -549,6 +566,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_neither_panic_nor_reserve_beyond_the_limit(
+        // Mostly plausible values: purely random bytes would rarely pass the first checks.
         kind in prop_oneof![any::<u8>(), 0x01_u8..0x06, 0x10_u8..0x1d],
         length in prop_oneof![any::<u32>(), 0_u32..600],
         attachments in prop_oneof![Just(0_u16), 0_u16..4, any::<u16>()],
@@ -560,6 +578,7 @@ proptest! {
         bytes.extend(rest);
         for mut codec in [FrameCodec::handshake(), FrameCodec::established(HANDSHAKE_FRAME_BYTES_MAX)] {
             let mut stream = BytesMut::from(&bytes[..]);
+            // `BytesMut` may double its capacity when it grows.
             let reserved = stream.capacity().max(2 * HANDSHAKE_FRAME_BYTES_MAX);
             while let Ok(Some(_)) = codec.decode(&mut stream) {}
             prop_assert!(stream.capacity() <= reserved, "{} bytes are reserved", stream.capacity());
@@ -633,6 +652,7 @@ proptest! {
         lengths in prop::collection::vec((any::<prop::sample::Index>(), 0_u32..48), 0..2),
         cut in prop::option::of(any::<prop::sample::Index>()),
         pieces in pieces(),
+        // A small limit as well, at which both decoders must reject the same frame.
         limit in prop_oneof![Just(1_usize << 20), PREFIX_BYTES..120],
     ) {
         let frames: Vec<_> = frames.iter().map(encoded).collect();
@@ -648,6 +668,7 @@ proptest! {
         bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len() + 1)));
         for codec in [FrameCodec::established(limit), FrameCodec::handshake()] {
             let (expected, wrong) = decoded(&codec, &bytes);
+            // In one read, and in random pieces: frames that arrive in parts take other paths.
             for pieces in [&[bytes.len().max(1)], &pieces[..]] {
                 let (mut drained, mut stream, mut rest, mut err) = (Drained::default(), BytesMut::new(), &bytes[..], None);
                 for piece in pieces.iter().cycle() {
@@ -658,6 +679,7 @@ proptest! {
                         break;
                     }
                 }
+                // The errors must be equal, too, as they end up in the same logs.
                 prop_assert_eq!(format!("{err:?}"), format!("{wrong:?}"));
                 prop_assert!(drained.0.iter().all(|(frame, bytes)| encoded(frame).len() == *bytes));
                 let drained: Vec<_> = drained.0.into_iter().map(|(frame, _)| frame).collect();

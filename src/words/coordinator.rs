@@ -155,6 +155,7 @@ impl Nodes {
         let survivors = threshold.prune(others.iter().map(Counts::iter));
         let questions = questions(&survivors)?.into_iter();
         let asked = questions.map(|(part, wanted)| self.0[part].send(CountWords(wanted)));
+        // Requests are sent by their first poll, so `join_all` lets all Nodes work at the same time.
         let answers = join_all(asked).await.into_iter().collect::<Result<Vec<_>, SendError>>()?;
         Ok(settle(survivors, &answers))
     }

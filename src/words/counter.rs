@@ -91,6 +91,8 @@ impl TextCounter {
         let short = self.table.short.iter().map(|(key, &tally)| (Seen::Short(key.to_word()), tally));
         let long = self.table.long.iter().map(|(word, &tally)| (Seen::Long(word), tally));
         let mut tallies: Vec<_> = short.chain(long).collect();
+        // Hash tables iterate in a random order. First positions are unique, so an unstable sort gives one
+        // order.
         tallies.sort_unstable_by_key(|(_, tally)| tally.first);
         Counts::try_new(&tallies)
     }

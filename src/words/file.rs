@@ -72,6 +72,8 @@ pub async fn count_file(
     nodes: NonZeroUsize,
 ) -> Result<TextCounts, TextError> {
     let path = path.as_ref();
+    // The file is opened before any Node is spawned: a wrong path costs nothing. While it is open, no
+    // other file can get its inode number.
     let (file, id) = open(path)?;
     let nodes = spawn(cluster, nodes).await?;
     let counted = count_opened(&nodes, path, file, id).await;
@@ -140,6 +142,7 @@ async fn count_opened(
             count_ranges(nodes, id.len(), |from, to| CountPiece::Seen { from, to }).await
         }
         _ => {
+            // The length at opening bounds the text, so bytes appended later are not counted.
             let text = file.take(known.map_or(u64::MAX, |id| id.len()));
             count_by(nodes, texts(Pieces::new(text, known.map(|id| id.len())))).await
         }

@@ -42,6 +42,8 @@ impl FileId {
     /// Returns the id of the file with this metadata.
     pub(super) fn from_metadata(metadata: &Metadata) -> Option<Self> {
         Some(Self {
+            // Only a regular file has the same content for every reader. A pipe or a device gives each
+            // reader other bytes.
             boot: boot().filter(|_| metadata.is_file())?,
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -71,6 +73,7 @@ impl FileId {
 
 /// Returns the kernel's boot id, if the system has one.
 fn boot() -> Option<u128> {
+    // The boot id cannot change while this process runs, so one read is enough.
     static BOOT: OnceLock<Option<u128>> = OnceLock::new();
     *BOOT.get_or_init(|| {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

@@ -219,6 +219,7 @@ impl<'a> Iterator for Words<'a> {
     fn next(&mut self) -> Option<&'a str> {
         let mut own = offsets(self.bounds);
         let (start, end) = (own.next()?, own.next()?);
+        // The next word is not in the checked text yet.
         if end - start > self.rest.len() {
             self.read_on();
         }
@@ -259,6 +260,8 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn push(&mut self, word: &str) -> Result<(), TextTooLong> {
         let end = self.text.len() + word.len();
+        // Checked before anything is appended: after an error the builder still has only whole words, and
+        // can go on.
         let bound = u32::try_from(end).ok().filter(|_| end <= self.limit);
         let bound = bound.ok_or(TextTooLong { limit: self.limit })?;
         self.text.put_slice(word.as_bytes());

@@ -65,6 +65,7 @@ fn two_rounds(parts: &[WordList], counting: Counting) -> Vec<Counts> {
 /// [`TextTooLong`] if the words take more than 4 GiB, which winners of one text never do.
 pub fn candidates<'a>(winners: impl IntoIterator<Item = &'a WordCount>) -> Result<WordList, TextTooLong> {
     let mut words: Vec<&str> = winners.into_iter().map(|winner| winner.word.as_str()).collect();
+    // Parts may have the same winner, and `dedup` removes only neighbours.
     words.sort_unstable();
     words.dedup();
     WordList::from_words(words)
@@ -84,6 +85,7 @@ pub fn merge<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> Option<WordCoun
 /// [`TextTooLong`] if the distinct words take more than 4 GiB together.
 pub fn total<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> Result<Counts, TextTooLong> {
     let mut tallies: Vec<_> = sums(parts).into_iter().collect();
+    // The sums come from a hash table, which iterates in a random order.
     tallies.sort_unstable_by_key(|(_, tally)| tally.first);
     Counts::try_new(&tallies)
 }

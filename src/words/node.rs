@@ -24,6 +24,8 @@ pub struct Node {
 
 impl Node {
     fn ranking(&self) -> &Ranking<Box<str>> {
+        // Sorting costs more than any answer, so the first question pays for it and the later rounds reuse
+        // it.
         self.ranking.get_or_init(|| {
             let tallies = self.counting.tallies(&self.words).into_iter();
             Ranking::new(tallies.map(|(word, tally)| (word.into(), tally)))

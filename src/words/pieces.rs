@@ -86,6 +86,7 @@ impl<R: Read> Iterator for Pieces<R> {
             return None;
         }
         let piece = self.read();
+        // An error ends the iterator: the next piece would start in the middle of a word.
         self.ended |= piece.is_err();
         match piece {
             Ok(piece) if piece.is_empty() => None,

@@ -65,6 +65,7 @@ impl Span {
             Err(PieceError::NoSpace { .. }) => self.to.saturating_add(PIECE_BYTES_MAX as u64),
             end => end?,
         };
+        // The search for white space may run into bytes that were appended after the text.
         let end = end.min(self.text);
         file.seek(SeekFrom::Start(start)).map_err(|err| PieceError::unreadable(0, &err))?;
         let skipped = start.saturating_sub(self.from);

@@ -57,6 +57,8 @@ impl<'a> Word<'a> {
     /// The word as a number, if it has at most [`Key::BYTES_MAX`] bytes.
     #[inline]
     pub(super) fn key(self) -> Option<Key> {
+        // One unaligned load of 16 bytes, whatever the length of the word; the mask clears the bytes
+        // behind it. A loop over the bytes would end in an unpredictable branch.
         let bytes = self.around.as_bytes().get(self.start..self.start + PAD)?;
         let loaded = u128::from_le_bytes(bytes.try_into().ok()?);
         let len = self.end - self.start;
@@ -153,10 +155,14 @@ impl Scanner {
         let mut start = 0;
         for (block, lower) in blocks.iter().chain([&last]).zip(lower_blocks) {
             let (mut separators, hyphens) = classify(block, lower);
+            // A pair of hyphens may lie across two blocks, so `taken` counts as well. Text without hyphens
+            // skips this step.
             if hyphens != 0 || taken {
                 let next = text.get(start + BLOCK) == Some(&b'-');
                 separators |= dashes(hyphens, next, &mut taken);
             }
+            // `before` carries the last separator bit into this block, so a word across two blocks has no
+            // edge at their boundary.
             let changes = separators ^ (separators << 1 | before);
             before = separators >> (BLOCK - 1);
             found += write_offsets(changes, start, &mut self.edges[found..]);
@@ -223,10 +229,13 @@ fn classify(block: &[u8; BLOCK], lower: &mut [u8; BLOCK]) -> (u64, u64) {
     let mut hyphen = 0;
     for at in 0..BLOCK {
         let byte = block[at];
+        // The flags go to byte arrays first. The bytes do not depend on each other, so the loop becomes
+        // comparisons of whole vectors.
         separators[at] = u8::from(separates(byte));
         hyphens[at] = u8::from(byte == b'-');
         // Most blocks have no hyphen: one test here saves the second gather.
         hyphen |= hyphens[at];
+        // Upper and lower case of ASCII differ only in bit 5.
         lower[at] = byte | u8::from(is_upper(byte)) << 5;
     }
     (bits(&separators), if hyphen == 0 { 0 } else { bits(&hyphens) })
@@ -303,8 +312,10 @@ fn write_offsets(mut bits: u64, start: usize, offsets: &mut [u32]) -> usize {
 
 /// Splits any text by characters. The text is lower-cased first, since one letter may become several.
 fn words_by_characters(text: &str, each: &mut impl FnMut(Word<'_>)) {
+    // The stretch is lower-cased as a whole: the form of a sigma depends on the letters around it.
     let mut lower = text.to_lowercase();
     let len = lower.len();
+    // `Word::key` reads `PAD` bytes from the start of any word.
     lower.extend(['\0'; PAD]);
     let mut show = |start, end| {
         if start < end {

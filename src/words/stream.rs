@@ -141,6 +141,7 @@ pub(super) async fn count_by(
         return Err(failed.err);
     }
 
+    // Nodes finish pieces in any order, but a position is the number of all words before it.
     counted_pieces.sort_unstable_by_key(|(piece, _)| piece.index);
     let mut places = vec![Places::default(); nodes.len()];
     let (mut words, mut bytes) = (0, 0);
@@ -194,11 +195,15 @@ struct PieceSource {
 impl PieceSource {
     /// Starts the reading thread, which ends with the text, on an error, or when the source is dropped.
     fn read(pieces: impl Pieced) -> Self {
+        // The bound stops the reader while the Nodes are slower than the disk, so memory does not grow
+        // with the text.
         let (read, source) = mpsc::channel(PIECES_READ_AHEAD);
+        // Reads block, and would stop every other future of this thread.
         tokio::task::spawn_blocking(move || {
             let mut at = 0;
             for (index, message) in (0..).zip(pieces) {
                 let len = message.as_ref().map_or(0, |(_, len)| *len);
+                // The receiver is dropped with the source; the rest of the text is not needed then.
                 if read.blocking_send(ReadPiece { index, at, message }).is_err() {
                     break;
                 }
@@ -210,6 +215,7 @@ impl PieceSource {
 
     /// Returns the next piece, or `None` after the last one or after a failure.
     async fn next(&self) -> Option<ReadPiece> {
+        // An async lock, since it is held across an await. It is fair, so waiting Nodes take turns.
         let next = async { self.pieces.lock().await.recv().await };
         self.failed.run_until_cancelled(next).await.flatten()
     }
@@ -218,6 +224,8 @@ impl PieceSource {
     async fn count_by(&self, node: &RemoteAddr<TextNode>) -> (Vec<CountedPiece>, Option<PieceFailure>) {
         let mut pipeline = NodePipeline { node, in_flight: VecDeque::new(), counted: Vec::new() };
         let failure = pipeline.count(self).await.err();
+        // Stops the other Nodes after their pieces in flight. They would count the rest of the text for
+        // nothing.
         if failure.is_some() {
             self.failed.cancel();
         }

@@ -76,6 +76,7 @@ async fn two_rounds(
     parts: Vec<WordList>,
     counting: Counting,
 ) -> Result<Vec<Counts>, SolveError> {
+    // A clone shares the buffers of the text; each round only serializes its part again.
     let first = parts.iter().cloned().map(|part| most_frequent::task(part, counting));
     let winners = cluster.run_all(first).await?;
     let wanted = candidates(winners.iter().flatten())?;

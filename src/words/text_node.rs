@@ -96,6 +96,7 @@ impl Handler<CountPiece> for TextNode {
             Ok(())
         };
         match piece {
+            // The coordinator has cut this piece at white space already.
             CountPiece::Text(text) => return count(counter, &text),
             CountPiece::Range(range) => range.each_piece(each)?,
             CountPiece::Seen { from, to } => {

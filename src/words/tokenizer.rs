@@ -40,6 +40,7 @@ pub fn tokenize(text: &str) -> Result<WordList, TextTooLong> {
     let mut words = Builder::default();
     let mut fits = Ok(());
     Scanner::default().each_word(text, |word| {
+        // The scanner cannot be stopped early, so the words after the first error are skipped.
         if fits.is_ok() {
             fits = words.push(word.as_str());
         }

@@ -105,6 +105,7 @@ impl Traffic {
     pub fn of_exact(words: &WordList, parts: NonZeroUsize) -> Self {
         let mut traffic = Self::default();
         for part in words.partition(parts) {
+            // The size of an answer does not depend on the algorithm, so the fast one is used.
             traffic.add(&Counting::Hash.count_all(&part));
         }
         traffic

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use roadshow::host::NotDelivered;
-use roadshow::id::{HostUid, Incarnation};
+use roadshow::NotDelivered;
+use roadshow::internals::id::{HostUid, Incarnation};
 use roadshow::prelude::*;
 use serde::{Deserializer, Serializer};
 
@@ -105,6 +105,7 @@ fn addresses_of_one_actor_are_equal_wherever_they_are_bound() {
         let other = pair.serve(Clerk::default);
         assert_eq!(here, there);
         assert_ne!(here, other);
+        // Equal addresses must have equal hashes, too.
         assert_eq!(HashSet::from([here.clone(), there, other]).len(), 2);
         assert_eq!(here.to_string(), format!("Clerk@{}/{}", pair.there.identity(), here.actor()));
         assert_eq!(here.recipient::<Add>(), here.clone().recipient::<Add>());
@@ -117,6 +118,7 @@ fn an_unbound_address_sends_nothing() {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
         let text = serde_json::to_string(&clerk).unwrap();
+        // Outside of a cluster there is no host that an address could be bound to.
         let unbound: RemoteAddr<Clerk> = serde_json::from_str(&text).unwrap();
         assert_eq!(unbound, clerk);
         assert!(!unbound.connected());
@@ -140,6 +142,7 @@ fn an_unbound_address_sends_nothing() {
 static SERIALIZED: AtomicUsize = AtomicUsize::new(0);
 
 /// Value that counts its serializations and deserializations.
+// A box has a stable address, which shows whether the value was moved.
 struct Counted(Box<u32>);
 
 impl Serialize for Counted {
@@ -192,6 +195,7 @@ fn a_message_to_an_actor_of_the_same_host_is_moved_without_serialization() {
 
         let remote = pair.here.cluster.bind(&wall);
         assert_eq!(*remote.send(Bounce(back)).await.unwrap().0, 7);
+        // Two serializations and two deserializations: of the message and of its reply.
         assert_eq!(SERIALIZED.load(Ordering::SeqCst), 4);
     });
 }
@@ -210,6 +214,7 @@ fn a_stopped_actor_handles_earlier_messages_and_no_later_ones() {
         assert_eq!(error, SendError::NotDelivered(NotDelivered::ActorStopped));
         assert!(!clerk.connected());
         assert_eq!(clerk.stop().await, Ok(()), "stopping twice is no error");
+        // The actor ends on its own thread, after the stop is answered.
         until(|| pair.there.host.snapshot().actors == 0).await;
     });
 }
@@ -246,6 +251,7 @@ fn a_one_way_message_to_a_stopped_actor_is_a_dead_letter() {
         clerk.do_send(Note(1));
         clerk.tell(Note(2)).await.unwrap();
         until(|| pair.there.dead_letters() == 2).await;
+        // An actor that never existed counts like one that has ended.
         let unknown = pair.here.cluster.bind(&Raw::addr_of::<Clerk>(pair.there.identity(), 99));
         assert_eq!(unknown.send(Add(1)).await, Err(NotDelivered::NoSuchActor.into()));
         unknown.do_send(Note(3));
@@ -264,6 +270,7 @@ fn messages_queued_after_a_stop_are_not_delivered() {
         let blocked = clerk.try_send(Block).unwrap();
         gate.reached_by(1).await;
         let before = clerk.try_send(Add(1)).unwrap();
+        // Polled once, so that the stop is sent before the next message.
         let mut stop = Box::pin(clerk.stop());
         assert!(poll_once(&mut stop).await.is_pending());
         let after = clerk.try_send(Add(1)).unwrap();
@@ -285,6 +292,7 @@ fn an_address_of_an_earlier_incarnation_of_a_host_is_stale() {
         assert_eq!(old.send(Add(1)).await, Ok(1));
         let HostUid { host, incarnation } = first.identity();
         drop(first);
+        // A restarted host has the same id and a later incarnation.
         let identity = HostUid { host, incarnation: Incarnation(incarnation.0 + 1) };
         let second = Plan { identity, ..Plan::default() }.start().await;
         here.knows(&second);
@@ -311,6 +319,7 @@ fn a_restarted_host_rejects_calls_for_its_earlier_incarnation() {
         let old: RemoteAddr<Clerk> = here.cluster.bind(&Raw::addr_of(before, clerk.actor().0));
         let error = old.send(Note(1)).await.unwrap_err();
         assert!(matches!(error, SendError::NotDelivered(NotDelivered::Unreachable { .. })), "{error}");
+        // The text has to distinguish a wrong host from a missing one.
         assert!(error.to_string().contains("another host"), "{error}");
         assert_eq!(clerk.send(Notes).await, Ok(vec![]));
     });
@@ -322,6 +331,7 @@ fn a_message_that_the_actor_does_not_handle_is_rejected_by_name() {
         let pair = Pair::start().await;
         let twin = pair.serve(|| Twin);
         let text = serde_json::to_string(&twin).unwrap();
+        // The check must work for remote and for local messages.
         for cluster in [&pair.here.cluster, &pair.there.cluster] {
             let wrong = cluster.bind(&serde_json::from_str::<RemoteAddr<Clerk>>(&text).unwrap());
             let (actor, message) = (<Twin as RemoteActor>::NAME.to_owned(), Note::NAME.to_owned());

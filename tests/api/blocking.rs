@@ -30,6 +30,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     loop {
         match future.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
             Poll::Ready(output) => return output,
+            // Parks the thread, and with it the actor system: nothing else on this thread can run.
             Poll::Pending => thread::park(),
         }
     }
@@ -124,6 +125,7 @@ impl Handler<PollOnce> for Manager {
     fn handle(&mut self, PollOnce(clerk): PollOnce, _: &mut Context<Self>) -> Self::Result {
         self.kept.extend(clerk.map(|clerk| clerk.send(Add(1))));
         let mut arrived = Vec::new();
+        // Polls without blocking, so this is no deadlock although the request is pending.
         while let Some(Some(answer)) = self.kept.next().now_or_never() {
             arrived.push(answer.map_err(|error| error.to_string()));
         }
@@ -143,6 +145,7 @@ impl Handler<Later> for Manager {
         // The requests are created here, but polled only after the handler has returned.
         let (first, second, third) = (clerk.send(Add(1)), clerk.send(Add(1)), clerk.send(Add(1)));
         ctx.spawn(first.into_actor(self).map(|_, _, _| ()));
+        // `wait` suspends the actor until the answer arrives, which needs the thread as well.
         ctx.wait(second.into_actor(self).map(|_, _, _| ()));
         let spawned = tokio::task::spawn_local(third);
         let last = clerk.send(Add(1));
@@ -175,10 +178,12 @@ fn ask_all(clerk: RemoteAddr<Clerk>) -> Vec<Result<u64, String>> {
 
 #[roadshow::task]
 fn ask_when_sent(clerk: RemoteAddr<Clerk>) -> Result<u64, String> {
+    // A request that is sent already must be detected as well.
     let request = clerk.try_send(Add(1)).map_err(|error| error.to_string())?;
     block_on(request).map_err(|error| format!("{error:?}"))
 }
 
+// Parallel tasks run on a thread pool, so blocking there stops no actor.
 #[roadshow::task(parallel = 2)]
 fn ask_beside(clerk: RemoteAddr<Clerk>) -> Result<u64, String> {
     block_on(clerk.send(Add(1))).map_err(|error| format!("{error:?}"))
@@ -195,6 +200,7 @@ fn a_handler_that_blocks_on_an_answer_of_its_own_thread_gets_an_error() {
         let [here, there] = [(), ()].map(|()| cluster.spawn::<Clerk>(()));
         let (here, there) = (here.await.unwrap(), there.await.unwrap());
         let manager = cluster.spawn::<Manager>(None).await.unwrap();
+        // The two clerks run in different workers: a local and a remote answer both need this thread.
         for clerk in [&here, &there] {
             let asked = manager.send(Wait(clerk.clone())).await.unwrap();
             assert_eq!(asked, Err(deadlock()), "of {clerk}");
@@ -271,6 +277,7 @@ fn a_handler_that_polls_kept_requests_without_blocking_gets_the_answers() {
         let (clerk, manager) = (clerk.unwrap(), manager.unwrap());
         let mut arrived = manager.send(PollOnce(Some(clerk.clone()))).await.unwrap();
         while arrived.is_empty() {
+            // Each poll returns to the event loop, which can then receive the answer.
             arrived = manager.send(PollOnce(None)).await.unwrap();
         }
         assert_eq!(arrived, [Ok(1)]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, try_join_all};
 use roadshow::Limits;
-use roadshow::host::OutcomeUnknown;
+use roadshow::OutcomeUnknown;
 use roadshow::prelude::*;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
@@ -24,9 +24,11 @@ async fn send_entries(
     for number in 0..entries {
         let entry = Entry::new(0, number);
         match number % 5 {
+            // One-way messages share the order with calls, but have no answer that would show a loss.
             4 => ledger.tell(entry).await?,
             _ => in_flight.push_back((number, ledger.try_send(entry).unwrap())),
         }
+        // Calls in flight at every break: a break without them would test nothing.
         while in_flight.len() > 64 || (number == entries - 1 && !in_flight.is_empty()) {
             let (number, call) = in_flight.pop_front().unwrap();
             // A lost or duplicated entry would shift all later answers.
@@ -43,6 +45,7 @@ async fn break_often(pair: &Pair, proxies: &[Proxy], breaks: u32, answered: &Ato
         let due = (number + 1) * calls / (breaks + 1);
         let linked = || links(&pair.here, &pair.there) > number.into();
         until(|| answered.load(Ordering::SeqCst) >= due && linked()).await;
+        // A reset discards unread bytes, and a finish does not. Both have to be survived.
         let cut = if number % 4 < 2 { Cut::Reset } else { Cut::Finish };
         // Every tenth break lasts until both sides have failed to dial, so that the back-off is covered
         // too.
@@ -70,6 +73,7 @@ async fn ledgers_are_complete(pair: &Pair, proxies: &[Proxy], breaks: u32, entri
         let book = ledger.send(Book).await.unwrap();
         assert!(entries_of(0, &book).into_iter().eq(0..entries));
     }
+    // A leaked call would stay in memory forever.
     assert_eq!((pair.here.calls_open(), pair.there.calls_open()), (0, 0));
     assert_eq!((pair.here.dead_letters(), pair.there.dead_letters()), (0, 0));
 }
@@ -79,6 +83,7 @@ fn ten_thousand_calls_are_handled_once_and_in_order_while_the_link_breaks_a_hund
     run(async {
         let (pair, proxy) = Proxy::between(Limits::default()).await;
         ledgers_are_complete(&pair, &[proxy], 100, 6_250).await;
+        // Each break has to cost exactly one new link.
         assert_eq!(links(&pair.here, &pair.there), 101);
     });
 }
@@ -106,6 +111,7 @@ fn short_timeouts() -> Limits {
 fn a_silent_network_ends_the_link_and_no_call() {
     const CALLS: u32 = 20;
     run(async {
+        // A network may lose the bytes of one direction only.
         for held in [&[Direction::Forth][..], &[Direction::Back], &[Direction::Forth, Direction::Back]] {
             let (pair, proxy) = Proxy::between(short_timeouts()).await;
             let clerk = pair.serve(Clerk::default);
@@ -155,11 +161,13 @@ fn a_refusing_port_ends_the_session_and_the_next_one_starts_empty() {
         let clerk = pair.here.cluster.bind(&near);
         let held = clerk.try_send(Hold(1)).unwrap();
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]));
+        // A refusal on loopback proves that the process has ended, so the session ends, too.
         proxy.refuse();
         until(|| !pair.here.linked(&pair.there)).await;
         let queued = clerk.try_send(Add(100)).unwrap();
         clerk.do_send(Note(2));
         let (held, queued) = (held.await.unwrap_err(), queued.await.unwrap_err());
+        // The held call was received, and the queued one was never written.
         assert!(matches!(held, SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { .. })), "{held}");
         assert!(queued.is_not_delivered(), "{queued}");
         until(|| pair.here.dead_letters() == 1).await;
@@ -184,6 +192,7 @@ fn a_silent_link_is_redialled_and_its_messages_in_flight_are_handled_once() {
         until(|| pair.here.host.snapshot().peers[0].calls_open == 1).await;
         let there = pair.there.identity();
         pair.here.host.add_peer(there, pair.there.host.address().unwrap());
+        // An agent redials its head in this way, before a heartbeat times out.
         pair.here.host.redial(there);
         let answer = tokio::time::timeout(Duration::from_secs(10), call).await;
         assert_eq!(answer.expect("before a heartbeat times out").unwrap(), Ok(3));

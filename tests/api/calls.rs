@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use futures_util::future::{join_all, try_join_all};
-use roadshow::host::NotDelivered;
+use roadshow::NotDelivered;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release, Twin};
 use crate::hosts::{Pair, TestHost, poll_once, run, until};
@@ -37,12 +37,14 @@ fn ten_thousand_messages_of_all_kinds_arrive_in_the_order_in_which_they_were_sen
         let clerk = pair.serve(Clerk::default);
         let mut requests = Vec::new();
         for number in 0..MESSAGES {
+            // All kinds share one order, also in any mixture.
             match number % 4 {
                 0 => clerk.tell(Note(number)).await.unwrap(),
                 1 => clerk.do_send(Note(number)),
                 2 => requests.push(clerk.try_send(Note(number)).unwrap()),
                 _ => {
                     let mut request = clerk.send(Note(number));
+                    // A request is sent at its first poll.
                     match poll_once(&mut request).await {
                         Poll::Pending => requests.push(request),
                         Poll::Ready(answer) => answer.unwrap(),
@@ -99,6 +101,7 @@ fn a_request_that_is_dropped_before_its_first_poll_sends_nothing() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
+        // A future without a poll has no effect, as usual in Rust.
         drop(clerk.send(Note(1)));
         drop(clerk.tell(Note(2)));
         assert_eq!(clerk.send(Notes).await, Ok(vec![]));
@@ -140,6 +143,7 @@ fn a_recipient_reaches_actors_of_different_types() {
         let answers = join_all(recipients.iter().map(|to| to.send(Add(3)))).await;
         assert_eq!(answers, [Ok(3), Ok(6)]);
         assert_ne!(recipients[0], recipients[1]);
+        // All ways of sending, also through a recipient. The sum shows that each arrived.
         recipients[0].do_send(Add(1));
         recipients[0].tell(Add(1)).await.unwrap();
         assert_eq!(recipients[0].try_send(Add(1)).unwrap().await, Ok(6));

@@ -29,6 +29,7 @@ fn a_call_that_is_dropped_or_expires_before_its_handler_starts_is_never_handled(
         gate.open();
         assert_eq!((blocked.await, waiting.await), (Ok(()), Ok(())));
         assert_eq!(clerk.send(Notes).await, Ok(vec![3]));
+        // A cancelled call is no lost message.
         assert_eq!(pair.there.host.snapshot().dead_letters, 0);
     });
 }
@@ -48,6 +49,7 @@ fn a_call_that_is_dropped_while_it_is_queued_in_the_mailbox_is_never_handled() {
         assert!(poll_once(&mut dropped).await.is_pending());
         until(|| accepted() == 2).await;
         drop(dropped);
+        // The cancellation has arrived while the call is still in the mailbox.
         until(|| accepted() == 1).await;
         gate.open();
         assert_eq!(blocked.await, Ok(()));
@@ -65,6 +67,7 @@ fn the_future_of_a_handler_is_dropped_with_its_call() {
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]), "it has started");
         drop(dropped);
         assert_eq!(clerk.send(Release(1)).await, Ok(false), "the handler's future is gone");
+        // An expired call is cancelled like a dropped one.
         assert!(clerk.send(Hold(2)).timeout(SOON).await.unwrap_err().is_timeout());
         assert_eq!(clerk.send(Release(2)).await, Ok(false));
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
@@ -155,6 +158,7 @@ fn the_actor_future_of_a_handler_is_dropped_with_its_call() {
         let lingerer = pair.serve(move || Lingerer(counted));
         let mut calls: Vec<_> = (0..3).map(|_| lingerer.try_send(Linger).unwrap()).collect();
         assert_eq!(lingerer.send(Lingering).await, Ok(3));
+        // One of several, so that a cancellation of the wrong call would show.
         drop(calls.remove(1));
         until(|| alive.load(Ordering::SeqCst) == 2).await;
         drop(calls);
@@ -185,6 +189,7 @@ fn a_task_whose_caller_times_out_while_it_is_queued_is_never_run() {
         let cluster = here.cluster.clone();
         let busy = actix_rt::spawn(async move { cluster.run(hold_up::task()).await });
         TASK_GATE.reached_by(1).await;
+        // The worker has one thread for tasks, which is busy, so this task has to wait.
         let late = here.cluster.run(begin::task()).timeout(SOON).await.unwrap_err();
         assert!(late.to_string().contains("timeout"), "{late}");
         until(|| here.host.snapshot().peers[0].unwritten_bytes == 0).await;

@@ -10,6 +10,7 @@ use crate::hosts::{PATIENCE, Pair, limits, poll_once, run, until};
 use crate::ledger::{Book, Entry, Ledger};
 use crate::proxy::{Cut, Direction, Proxy, links};
 
+// Many chunks, and far more than the buffers of the sockets hold.
 const LARGE: usize = 32 << 20;
 
 /// Limits without heartbeats: on a slow network they are delayed as well, and would end the link.
@@ -38,6 +39,7 @@ impl SlowNetwork {
     async fn let_bytes_through(&self, direction: Direction, bytes: usize) {
         let end = self.proxy.passed(direction) + bytes as u64;
         until(|| {
+            // Small steps, so that the hosts cannot send much more than the test intends.
             self.proxy.let_through(direction, 64 << 10);
             self.proxy.passed(direction) >= end
         })
@@ -65,6 +67,7 @@ fn small_calls_to_other_actors_are_answered_while_a_large_one_is_being_sent() {
             assert!(poll_once(&mut large).await.is_pending());
         }
         let passed = slow.proxy.passed(Direction::Forth) - before;
+        // The answers came before the end of the large message.
         assert!(passed < LARGE as u64, "{passed}");
         assert_eq!(slow.run_until(large).await, Ok(0));
     });
@@ -77,6 +80,7 @@ fn a_small_message_stays_behind_a_large_one_to_the_same_actor() {
         let large = slow.ledger.try_send(Entry::with(0, 0, LARGE)).unwrap();
         slow.let_bytes_through(Direction::Forth, LARGE / 8).await;
         let small = slow.ledger.try_send(Entry::new(0, 1)).unwrap();
+        // A one-way message must not overtake either.
         slow.ledger.do_send(Entry::new(0, 2));
         assert_eq!(slow.run_until(small).await, Ok(1));
         assert_eq!(large.await, Ok(0));
@@ -98,6 +102,7 @@ fn a_large_call_that_is_dropped_half_way_is_never_handled_and_releases_its_credi
         let near = || slow.pair.here.host.snapshot().peers.remove(0);
         assert!(near().charged_bytes > 0);
         drop(large);
+        // The rest of a cancelled message must not use the network.
         let passed = slow.proxy.passed(Direction::Forth);
         slow.proxy.heal();
         until(|| near().charged_bytes == 0 && near().outgoing_bytes == 0).await;
@@ -114,8 +119,10 @@ fn a_large_call_that_is_dropped_half_way_is_never_handled_and_releases_its_credi
 fn a_large_message_and_its_large_answer_survive_repeated_breaks_of_the_link() {
     run(async {
         let slow = SlowNetwork::start().await;
+        // The bytes differ, so that exchanged or repeated chunks would show.
         let content: Vec<u8> = (0..LARGE / 2).map(|at| (at / 7) as u8).collect();
         let mut echo = slow.clerk.try_send(Echo(content.clone().into())).unwrap();
+        // First the message and then its answer is interrupted in the middle.
         for direction in [Direction::Forth, Direction::Back] {
             slow.proxy.heal();
             slow.proxy.hold(direction);

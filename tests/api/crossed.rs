@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use roadshow::host::fresh_identity;
-use roadshow::id::{HostId, HostUid};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{HostId, HostUid};
+use roadshow::internals::session::{DisconnectReason, HandshakeError};
+use roadshow::internals::wire::Refusal;
 use roadshow::prelude::*;
-use roadshow::session::{DisconnectReason, HandshakeError};
-use roadshow::wire::Refusal;
 use roadshow::{NotDelivered, OutcomeUnknown, Request, SendError};
 use tokio::net::TcpListener;
 
@@ -22,9 +22,10 @@ async fn host(id: u64) -> TestHost {
 #[test]
 fn a_host_whose_own_dial_hangs_accepts_the_link_of_the_peer_whichever_has_the_lower_id() {
     run(async {
+        // The lower id decides crossed dials, so both orders are tested.
         for (id, other_id) in [(1, 2), (2, 1)] {
             let (dialler, peer) = (host(id).await, host(other_id).await);
-            // Accepts connections and sends nothing, so the dial dialler in the handshake.
+            // Accepts connections and sends nothing, so the dial hangs in the handshake.
             let silent = TcpListener::bind(LOOPBACK).await.unwrap();
             dialler.host.add_peer(peer.identity(), silent.local_addr().unwrap());
             peer.knows(&dialler);
@@ -50,6 +51,7 @@ fn a_dial_that_hangs_after_the_peer_s_proof_delays_the_peer_s_own_dial_only_brie
         assert!(poll_once(&mut call).await.is_pending());
         // The peer proves itself but never answers the host's own proof, so the dial stays half open.
         let _hanging = Raw::hang(&listener, peer).await;
+        // The half-open dial still wins: its peer has proved its identity.
         let rejected = Raw::try_connect(&site, peer).await.map(|_| ()).unwrap_err();
         assert!(
             matches!(rejected, HandshakeError::Refused { reason: Refusal::SimultaneousOpen, .. }),
@@ -59,6 +61,7 @@ fn a_dial_that_hangs_after_the_peer_s_proof_delays_the_peer_s_own_dial_only_brie
             match Raw::try_connect(&site, peer).await {
                 Ok(link) => break link,
                 Err(HandshakeError::Refused { reason: Refusal::SimultaneousOpen, .. }) => {
+                    // The host lets the other dial succeed once its own has hung for too long.
                     tokio::task::yield_now().await
                 }
                 Err(error) => panic!("{error}"),
@@ -85,6 +88,7 @@ async fn add_one(clerk: &RemoteAddr<Clerk>, mut request: Request<Add>, sum: &mut
                 reason: DisconnectReason::Forgotten,
                 ..
             })) => {
+                // The call may have run, so the sum is known only within a range.
                 unknown += 1;
             }
             Err(error) => panic!("{error:?}"),
@@ -102,12 +106,14 @@ fn simultaneous_dials_lose_and_duplicate_no_message() {
         let (clerk, back) = (pair.serve(Clerk::default), pair.here.serve(Clerk::default));
         let back = pair.there.cluster.bind(&back);
         let (mut sum, mut sum_back) = (0, 0);
+        // Many rounds, because the order of the two dials differs from run to run.
         for round in 0..50 {
             let (one, other) = (clerk.try_send(Add(1)).unwrap(), back.try_send(Add(1)).unwrap());
             add_one(&clerk, one, &mut sum).await;
             add_one(&back, other, &mut sum_back).await;
             clerk.do_send(Note(round as u32));
             assert_eq!(clerk.send(Notes).await.unwrap().len(), round as usize + 1);
+            // Without state on either side, the next messages cause two dials at the same time.
             pair.here.host.forget(pair.there.identity());
             pair.there.host.forget(pair.here.identity());
             pair.here.knows(&pair.there);
@@ -124,6 +130,7 @@ fn the_accepting_side_dials_back_to_deliver_an_answer() {
         let clerk = pair.serve(Clerk::default);
         let call = clerk.try_send(Hold(1)).unwrap();
         let there = pair.there.cluster.bind(&clerk);
+        // The call is being handled, so its answer is all that is missing.
         while there.send(Notes).await.unwrap().is_empty() {}
         // The dialling side's route stays blocked, so only the accepting side can restore the link.
         proxy.go_down(Cut::Reset);
@@ -139,6 +146,8 @@ fn the_text_of_an_unauthenticated_refusal_is_shown_without_control_characters() 
         let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let call = site.cluster.bind(&Raw::addr_of::<Clerk>(identity, 1)).try_send(Add(1)).unwrap();
+        // A terminal would interpret these sequences. The sender has proved nothing, so anyone can send
+        // them.
         Raw::refuse_unproven(&listener, Refusal::Busy, "\x1b]0;title\x07\x1b[2J").await;
         drop(listener);
         let error = call.await.unwrap_err();

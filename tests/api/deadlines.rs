@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use roadshow::Request;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
-use roadshow::id::CallId;
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::id::CallId;
+use roadshow::internals::wire::{Call, CallFailure, Frame};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, CallFailure, Frame};
 
 use crate::cast::{Add, Block, Clerk, Hold, Note, Notes};
 use crate::hosts::{Gate, Pair, TestHost, run, until, wait_at_least};
@@ -74,6 +74,7 @@ fn a_host_reports_a_call_that_expired_before_its_handler_started() {
             body,
         }))
         .await;
+        // Both calls are in the mailbox now, and the deadline passes there.
         until(|| pair.there.host.snapshot().peers.iter().all(|peer| peer.calls_accepted == 1)).await;
         wait_at_least(Duration::from_millis(2)).await;
         gate.open();

@@ -4,17 +4,17 @@ use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use roadshow::host::HostError;
-use roadshow::id::{HostId, HostUid, Incarnation};
+use roadshow::errors::{ElfError, ExecutableError, TokenRpcError};
+use roadshow::internals::host::HostError;
+use roadshow::internals::id::{HostId, HostUid, Incarnation};
+use roadshow::internals::registry::RegistryError;
+use roadshow::internals::session::{DisconnectReason, HandshakeError};
+use roadshow::internals::transport::{CredentialsError, ReadError};
+use roadshow::internals::wire::WireError;
 use roadshow::observe::Chain;
-use roadshow::registry::RegistryError;
-use roadshow::session::{DisconnectReason, HandshakeError};
-use roadshow::transport::{CredentialsError, ReadError};
-use roadshow::wire::WireError;
 use roadshow::words::{SolveError, TextError};
 use roadshow::{
-    ClusterError, ElfError, ExecutableError, FindError, NotDelivered, OutcomeUnknown, PlacementError,
-    SendError, SpawnError, TaskError, TokenRpcError,
+    ClusterError, FindError, NotDelivered, OutcomeUnknown, PlacementError, SendError, SpawnError, TaskError,
 };
 
 const HOST: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(1) };
@@ -69,6 +69,7 @@ fn errors() -> Vec<Box<dyn Error>> {
         Box::new(SolveError::from(SendError::from(stopped()))),
         Box::new(TextError::from(SendError::from(stopped()))),
     ];
+    // The common error type wraps the others without a text, so its chain must be the same.
     let any: [roadshow::Error; 7] = [
         ClusterError::from(HostError::Listen { address: AT, source: broken() }).into(),
         SpawnError::NotDelivered { actor: "a", reason: stopped() }.into(),
@@ -83,7 +84,7 @@ fn errors() -> Vec<Box<dyn Error>> {
 }
 
 fn token_rpc_error() -> TokenRpcError {
-    TokenRpcError::Connect { role: roadshow::transport::Role::Head, address: AT, error: broken() }
+    TokenRpcError::Connect { role: roadshow::internals::transport::Role::Head, address: AT, error: broken() }
 }
 
 #[test]
@@ -96,6 +97,7 @@ fn no_error_repeats_the_text_of_its_source() {
             cause = source.source();
         }
         for (at, text) in texts.iter().enumerate() {
+            // A chain prints each text once, so a text within another would be read twice.
             let again = texts[..at].iter().find(|outer| outer.contains(text.as_str()));
             assert!(again.is_none(), "{text:?} is repeated in {texts:?}");
         }
@@ -118,6 +120,7 @@ fn the_chain_of_an_error_names_its_first_cause() {
 fn a_main_that_returns_an_error_prints_all_of_it() {
     let cannot = "cannot listen on 127.0.0.1:1: the disk is broken";
     let error = ClusterError::from(HostError::Listen { address: AT, source: broken() });
+    // `main` prints the `Debug` form.
     assert_eq!(format!("{error:?}"), cannot);
     assert_eq!(format!("{:?}", roadshow::Error::from(error)), cannot);
     let error = roadshow::Error::from(NotDelivered::ActorStopped);

@@ -8,10 +8,12 @@ use serde_json::Value;
 
 /// Runs an example that was built next to this test.
 fn run(example: &str, args: &[&str]) -> Output {
+    // Cargo has no variable with the path of an example.
     let test = env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples").join(example);
     assert!(path.exists(), "{path:?} is not built; with `cargo test --test`, add `--examples`");
     let mut program = Command::new(path);
+    // The developer's settings must not change the output or the number of workers.
     for variable in ["ROADSHOW_LOG", "ROADSHOW_WORKERS", "ROADSHOW_ADDRESS"] {
         program.env_remove(variable);
     }
@@ -30,6 +32,7 @@ fn counter_prints_its_total_and_nothing_else() {
     let output = run("counter", &[]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "42\n");
+    // Logs and warnings would appear here.
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
@@ -47,6 +50,7 @@ fn every_method_finds_the_same_word_of_a_book() {
     assert_eq!(report["text"]["words"], 27_224);
 
     let runs = report["runs"].as_array().unwrap();
+    // Sequential counting, and slices, tasks and actors by two methods each.
     assert_eq!(runs.len(), 7);
     for run in runs {
         assert_eq!((&run["word"], &run["count"]), (&"the".into(), &1616.into()), "{run}");
@@ -70,9 +74,10 @@ fn flooding_a_slow_actor_grows_no_process() {
         let kib = report[when].as_array().unwrap().iter();
         kib.map(|kib| kib.as_u64().unwrap()).collect::<Vec<_>>()
     };
+    // Compared with the first samples and not with the start: buffers and code pages come first.
     let growth = resident("resident_kib_early").into_iter().zip(resident("resident_kib_most"));
     // The bound is the send queues of all senders together; it does not depend on the number of messages
     // sent.
-    let most_kib = 2 * (roadshow::config::SEND_QUEUE_BYTES_MAX as u64 >> 10);
+    let most_kib = 2 * (roadshow::internals::config::SEND_QUEUE_BYTES_MAX as u64 >> 10);
     assert!(growth.into_iter().all(|(early, most)| most < early + most_kib), "{report}");
 }

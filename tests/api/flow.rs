@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all, try_join_all};
-use roadshow::host::NotDelivered;
+use roadshow::NotDelivered;
 use roadshow::observe::PeerSnapshot;
 use roadshow::prelude::*;
 use roadshow::{Limits, Request};
@@ -17,6 +17,7 @@ use crate::hosts::{Gate, Pair, Plan, TestHost, limits, poll_once, run, until};
 use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
 use crate::raw::Raw;
 
+// Small limits, so that few messages reach them.
 const WINDOW: usize = 4 << 10;
 const OUTGOING: usize = 16 << 10;
 const PARKED: usize = 8 << 10;
@@ -59,6 +60,8 @@ impl Handler<Travel> for Station {
 
     fn handle(&mut self, Travel { mut route }: Travel, ctx: &mut Context<Self>) -> Self::Result {
         let (release, done) = oneshot::channel::<()>();
+        // The actor handles no other message until this one is done, as an actix handler with `ctx.wait`
+        // does.
         if self.one_at_a_time {
             let waits = async { drop(done.await) };
             ctx.wait(waits.into_actor(self));
@@ -113,6 +116,7 @@ impl Handler<Compute> for Slow {
     fn handle(&mut self, _: Compute, _: &mut Context<Self>) {
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(2) {
+            // Computes instead of waiting: a wait would free the thread.
             std::hint::spin_loop();
         }
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -191,6 +195,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
         let (one, other, there) = (plan().start().await, plan().start().await, plan().start().await);
         let pace = Pace::default();
         let near = there.serve(Ledger::at(&pace));
+        // Two sending hosts: the window is per host, and the mailbox is shared.
         let hosts = [&one, &other];
         let ledgers = hosts.map(|host| {
             host.knows(&there);
@@ -255,6 +260,7 @@ fn one_way_messages_make_progress_next_to_callers_that_fill_the_queue() {
             }
         });
         let tell = async {
+            // The callers come first, so the one-way messages find a queue that is never empty.
             until(|| peer(&pair.here, &pair.there).parked_bytes > PARKED / 2).await;
             for number in 0..TELLS {
                 ledger.tell(Entry::with(0, number, 100)).await.unwrap();
@@ -278,6 +284,7 @@ fn one_way_messages_over_the_budget_are_counted_as_dead_letters() {
             for number in 0..BURST {
                 ledger.do_send(Entry::new(0, burst * BURST + number));
             }
+            // `do_send` cannot wait, so it drops what does not fit.
             let dropped = pair.here.dead_letters();
             assert!(dropped > u64::from(burst * BURST), "{dropped}");
             pace.allow(20);
@@ -286,6 +293,7 @@ fn one_way_messages_over_the_budget_are_counted_as_dead_letters() {
         pace.end();
         let entries = entries_of(0, &ledger.send(Book).await.unwrap());
         assert_eq!(entries.len() as u64 + pair.here.dead_letters(), u64::from(3 * BURST));
+        // Some are lost, but those that arrive keep their order.
         assert!(entries.is_sorted() && entries.len() > 80, "{}", entries.len());
         assert_eq!(pair.there.dead_letters(), 0);
     });
@@ -299,6 +307,7 @@ fn calls_that_are_dropped_before_they_are_read_return_their_credit() {
         let blocked = clerk.try_send(Block).unwrap();
         gate.reached_by(1).await;
         let calls: Vec<_> = (0..WINDOW / 512).map(|_| clerk.try_send(Add(1)).unwrap()).collect();
+        // Calls and cancellations have to be in the socket before the reader continues.
         let unwritten = || peer(&pair.here, &pair.there).unwritten_bytes;
         until(|| unwritten() == 0).await;
         drop(calls);
@@ -326,6 +335,7 @@ fn answers_cancellations_and_credits_pass_a_full_queue() {
         let nears = [there.serve(Clerk::default), here.serve(Clerk::default)];
         let clerks = [here.cluster.bind(&nears[0]), there.cluster.bind(&nears[1])];
         let held = [clerks[0].try_send(Hold(1)).unwrap(), clerks[1].try_send(Hold(1)).unwrap()];
+        // Both directions are full now.
         let mut calls = [fill(&ledgers[0]).await, fill(&ledgers[1]).await];
         for (near, held) in nears.iter().zip(held) {
             assert_eq!(near.send(Release(1)).await, Ok(true));
@@ -349,6 +359,7 @@ fn answers_cancellations_and_credits_pass_a_full_queue() {
             pace.end();
         }
         for (ledger, calls) in ledgers.iter().zip(calls) {
+            // The dropped call was number 1.
             let entries: Vec<_> = (0..=calls.len() as u32 + 1).filter(|number| *number != 1).collect();
             try_join_all(calls).await.unwrap();
             assert_eq!(entries_of(0, &ledger.send(Book).await.unwrap()), entries);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use roadshow::Limits;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::session::DisconnectReason;
+use roadshow::internals::wire::{Challenge, Resume, SessionParameters, VERSION, Welcome};
 use roadshow::prelude::*;
-use roadshow::session::DisconnectReason;
-use roadshow::wire::{Challenge, Resume, SessionParameters, VERSION, Welcome};
 use tokio::runtime::{Builder, Handle};
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
@@ -50,6 +50,7 @@ fn a_retried_call_runs_once_although_the_receiver_forgot_it_and_ends_with_an_unk
         assert!(error.is_outcome_unknown() && is_forgotten(&error), "{error}");
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]), "it was handled once");
         assert_eq!(there.send(Release(1)).await, Ok(true));
+        // Retries work with the new session, too.
         assert_eq!(clerk.send(Add(1)).retry(Retry::default()).await, Ok(1));
     });
 }
@@ -68,13 +69,14 @@ fn unacked_one_way_messages_are_handled_once_although_the_receiver_forgot_them()
         let there = pair.there.cluster.bind(&clerk);
         while there.send(Notes).await.unwrap().len() < 3 {}
         forget_and_reconnect(&pair, &proxy).await;
+        // A later message shows that the order continues after the reset.
         clerk.do_send(Note(4));
         assert_eq!(clerk.send(Notes).await, Ok(vec![1, 2, 3, 4]));
     });
 }
 
 /// Returns the length of an acceptor's handshake frames, in bytes.
-fn handshake_bytes(from: roadshow::id::HostUid) -> u64 {
+fn handshake_bytes(from: roadshow::internals::id::HostUid) -> u64 {
     let terms = SessionParameters { frame_bytes_max: 0, outgoing_bytes_max: 0, window_bytes: 0, schema: 0 };
     let challenge = Challenge { version: VERSION, from, terms, nonce: [0; 32], proof: [0; 32] };
     let mut bytes = BytesMut::new();
@@ -126,6 +128,7 @@ fn calls_to_an_expired_inbound_peer_do_not_report_its_end() {
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
         let of_driver = pair.here.serve(Clerk::default);
         let held = pair.there.cluster.bind(&of_driver).try_send(Hold(1)).unwrap();
+        // The call has arrived, so its outcome is unknown afterwards.
         while of_driver.send(Notes).await.unwrap().is_empty() {}
         proxy.go_down(Cut::Finish);
         pair.there.host.expire_inbound_peers(Duration::from_millis(20));
@@ -148,6 +151,7 @@ fn calls_to_a_forgotten_host_fail_once_it_is_known_to_be_down() {
         pair.there.host.abort();
         pair.here.host.forget(host);
         let call = actix_rt::spawn(clerk.send(Add(1)));
+        // The call starts before the end is known.
         tokio::task::yield_now().await;
         pair.here.host.mark_peer_down(host, "killed by signal 9");
         for outcome in [call.await.unwrap(), clerk.send(Add(1)).await] {
@@ -204,6 +208,7 @@ impl Drop for Io {
 async fn call_from(here: &TestHost, there: &RemoteAddr<Clerk>) {
     let clerk = here.cluster.bind(there);
     clerk.send(Add(1)).timeout(Duration::from_secs(50)).retry(Retry::default()).await.unwrap();
+    // A cancelled call leaves state on both sides for a moment.
     drop(clerk.try_send(Hold(1)).unwrap());
     clerk.send(Notes).await.unwrap();
 }
@@ -245,13 +250,14 @@ fn replaced_incarnations_leave_no_task_behind() {
         let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;
         let clerk = there.serve(Clerk::default);
         let before = io.tasks();
-        let mut identity = roadshow::host::fresh_identity();
+        let mut identity = roadshow::internals::host::fresh_identity();
         for _ in 0..20 {
             identity.incarnation.0 += 1;
             let here = Plan { identity, ..Plan::default() }.start().await;
             here.knows(&there);
             call_from(&here, &clerk).await;
         }
+        // Each incarnation replaces the one before.
         assert_eq!(there.host.snapshot().peers.len(), 1);
         there.host.mark_peer_down(identity, "it was killed");
         until(|| io.tasks() <= before).await;

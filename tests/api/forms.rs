@@ -89,6 +89,7 @@ fn answers<M>(
     M: RemoteMessage<Result: PartialEq + Debug>,
 {
     run(async {
+        // A local message takes another path through the library.
         for local in [false, true] {
             let pair = Pair::start().await;
             let there = pair.there.serve(|| Forms { answers: 0 });

@@ -9,16 +9,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use roadshow::host::{
+use roadshow::internals::host::{
     Assignment, Executor, Host, HostConfig, HostServices, Placement, PlacementResult, TaskSlot,
     fresh_identity,
 };
-use roadshow::id::HostUid;
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::spec::ActorSpec;
-use roadshow::task::TaskService;
-use roadshow::transport::Tcp;
+use roadshow::internals::id::HostUid;
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::spec::ActorSpec;
+use roadshow::internals::task::TaskService;
+use roadshow::internals::transport::Tcp;
 use roadshow::{ClusterRef, Limits, RemoteActor, RemoteAddr};
 use tokio::runtime::{Builder, Handle};
 
@@ -37,6 +37,7 @@ pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 static IO: LazyLock<Handle> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
+    // The hosts share one runtime: a thread for each of hundreds would be slow.
     std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
     handle
 });
@@ -50,6 +51,7 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// Waits until a condition holds. The time limit of the whole test bounds the wait.
 pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
+    // Polling is slower than a notification, but works for every kind of state.
     let mut interval = tokio::time::interval(Duration::from_millis(1));
     while !holds() {
         interval.tick().await;
@@ -110,6 +112,7 @@ impl Plan {
     }
 
     pub(crate) async fn start(self) -> TestHost {
+        // A separate thread, so that a test can block it without blocking itself.
         let own = self.arbiter.is_none().then(Arbiter::new);
         let arbiter = self.arbiter.or_else(|| own.as_ref().map(Arbiter::handle)).unwrap();
         let host = Host::start(HostConfig {
@@ -180,6 +183,7 @@ impl TestHost {
 
 impl Drop for TestHost {
     fn drop(&mut self) {
+        // No drain: a test that needs one shuts its host down.
         self.host.abort();
         if let Some(arbiter) = &self.own {
             arbiter.stop();
@@ -254,6 +258,7 @@ impl Gate {
         let (state, opened) = &*self.0;
         let mut state = state.lock().unwrap();
         state.reached += 1;
+        // Bounded, since the test's timeout cannot end a blocked thread.
         let (state, waited) = opened.wait_timeout_while(state, PATIENCE, |it| !it.open).unwrap();
         drop(state);
         assert!(!waited.timed_out(), "a gate is opened in time");

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use roadshow::Memory;
 use roadshow::prelude::*;
-use roadshow::transport::Memory;
 use roadshow::{ClusterError, InProcess, Limits};
 use tokio::runtime::Builder;
 
@@ -66,6 +66,7 @@ impl Handler<Thread> for Resident {
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "bool")]
 struct Probe {
+    // A skipped field arrives as false, unless the value was moved.
     #[serde(skip)]
     unencoded: bool,
 }
@@ -92,6 +93,7 @@ impl Handler<PassOn> for Resident {
 }
 
 async fn start(workers: usize, network: InProcess) -> Cluster {
+    // The default would let each shutdown wait for busy workers.
     let short_drain = limits(|limits: &mut Limits| limits.drain_timeout = Duration::from_millis(10));
     Cluster::builder().workers(workers).limits(short_drain).in_process(network).start().await.unwrap()
 }
@@ -110,6 +112,7 @@ async fn workers_are_hosts_on_threads_of_their_own(network: InProcess) {
     threads.insert(one.send(Thread).await.unwrap());
     threads.insert(two.send(Thread).await.unwrap());
     threads.extend(cluster.run_all((0..20).map(|_| task_thread::task())).await.unwrap());
+    // This thread, and a thread for actors and one for tasks in each worker.
     assert_eq!(threads.len(), 5);
 
     assert_eq!(one.send(Probe { unencoded: true }).await, Ok(false));
@@ -122,6 +125,7 @@ async fn workers_are_hosts_on_threads_of_their_own(network: InProcess) {
 
     cluster.shutdown().await.unwrap();
     threads.remove(&this_thread());
+    // Threads end shortly after the shutdown has returned.
     until(|| !threads.iter().any(|thread| thread.exists())).await;
 }
 
@@ -151,6 +155,7 @@ fn a_partition_can_separate_any_two_workers() {
     run(async {
         let network = Memory::new(2);
         let cluster = start(2, InProcess::Memory(network.clone())).await;
+        // In memory, each worker has a separate IP address, which names its end of a partition.
         let ips: Vec<_> = cluster.workers().iter().map(|worker| worker.address.ip()).collect();
         let [one, two] = residents(&cluster).await;
         assert_eq!(one.send(PassOn(two.clone())).await, Ok(Ok(false)));
@@ -187,6 +192,7 @@ fn shutdown_reports_a_busy_worker_without_waiting_for_it() {
     run(async {
         let cluster = start(1, InProcess::Tcp).await;
         let worker = cluster.workers().remove(0);
+        // The shutdown consumes the cluster, so the task needs a handle.
         let handle = cluster.handle();
         let gone = actix_rt::spawn(async move { handle.run(pass_the_gate::task()).await });
         GATE.reached_by(1).await;

@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use roadshow::Limits;
-use roadshow::host::fresh_identity;
-use roadshow::id::{ActorIncarnation, CallId, HostId, HostUid, LinkId, Target};
-use roadshow::prelude::*;
-use roadshow::session::HandshakeError;
-use roadshow::wire::{
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{ActorIncarnation, CallId, HostId, HostUid, LinkId, Target};
+use roadshow::internals::session::HandshakeError;
+use roadshow::internals::wire::{
     Call, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, SessionParameters, VERSION,
 };
+use roadshow::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -57,9 +57,11 @@ impl GuardedHost {
     /// Checks that a member keeps its link, a new one can join, and no unauthenticated message was handled.
     async fn still_serves_members(&self) {
         self.clerk.send(Add(1)).await.unwrap();
+        // A full accept queue would reject new members and keep old links.
         let newcomer = TestHost::start().await;
         newcomer.knows(&self.site);
         newcomer.cluster.bind(&self.near).send(Add(1)).await.unwrap();
+        // Unauthenticated peers send notes only.
         assert_eq!(self.near.send(Notes).await, Ok(vec![]));
         assert_eq!(self.site.dead_letters() + self.member.dead_letters(), 0);
     }
@@ -131,6 +133,7 @@ async fn is_closed(bytes: impl Fn(HostUid) -> Vec<u8>, refusal: Option<Refusal>)
     let received = guarded_host.connect(&bytes(guarded_host.site.identity())).await.closed().await;
     if let Some(refusal) = refusal {
         let text = String::from_utf8_lossy(&received).into_owned();
+        // The byte after the header, which has 8 bytes.
         assert_eq!(received.get(8), Some(&refusal.number()), "{text}");
     }
     guarded_host.still_serves_members().await;
@@ -177,7 +180,7 @@ fn a_call_in_place_of_the_proof_is_rejected() {
 }
 
 fn call_an_actor() -> Vec<u8> {
-    let target = Target { actor: roadshow::id::ActorId(1), incarnation: ActorIncarnation(0) };
+    let target = Target { actor: roadshow::internals::id::ActorId(1), incarnation: ActorIncarnation(0) };
     let body = body_of(&Note(666));
     bytes_of(&Frame::Call(Call {
         call: CallId(1),
@@ -221,6 +224,7 @@ fn a_wrong_secret_is_detected_on_both_sides() {
 fn a_guessed_proof_is_refused_with_the_reason() {
     run(async {
         let guarded_host = GuardedHost::start(guarded()).await;
+        // Without the secret, a peer can only guess.
         let guess = Frame::Proof(Proof { proof: [0; 32] });
         let bytes =
             [bytes_of(&Frame::Hello(Box::new(hello(guarded_host.site.identity())))), bytes_of(&guess)]
@@ -240,6 +244,7 @@ fn a_replayed_handshake_opens_no_second_link() {
         let recorded = Raw::recorded_handshake(&guarded_host.site).await;
         let received = guarded_host.connect(&recorded).await.closed().await;
         let text = String::from_utf8_lossy(&received).into_owned();
+        // The host's nonce differs in each handshake, so an old proof does not fit.
         assert!(text.contains("does not know the secret"), "{text}");
         guarded_host.still_serves_members().await;
     });
@@ -283,8 +288,10 @@ fn unauthenticated_connections_use_little_memory_of_a_worker() {
         let cluster = cluster.start().await.unwrap();
         let worker = cluster.workers().remove(0);
         let clerk = cluster.spawn::<Clerk>(()).await.unwrap();
+        // After the first spawn, which allocates as well.
         let before = resident(worker.pid);
         // Each announces the maximum length of a frame, and half of them also send 100 kB of it.
+        // A host that allocates by the announced length would need gigabytes.
         let longest = [&[0xff; 4][..], &[1, 0, 0, 0], b"RDSH"].concat();
         let long: Vec<u8> = [&longest[..], &vec![7; 100_000]].concat();
         let at = worker.address;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, System};
-use roadshow::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::transport::{Memory, Transport};
+use roadshow::internals::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::transport::{Memory, Transport};
 use roadshow::{ClusterRef, Limits, RemoteAddr};
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, sleep};
@@ -22,6 +22,7 @@ const THREE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 const MS: Duration = Duration::from_millis(1);
 
 fn paused<T>(test: impl Future<Output = T>) -> T {
+    // With a paused clock, minutes of timeouts take no time.
     let runtime = || Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     System::with_tokio_rt(runtime).block_on(test)
 }
@@ -63,12 +64,14 @@ fn a_host_that_shuts_down_during_a_break_delivers_its_answers_over_the_next_link
             sleep(MS).await;
         }
         network.partition(ONE, TWO);
+        // The answer is given while there is no link.
         assert_eq!(network.cut(ONE, TWO), 1);
         near.send(Release(7)).await.unwrap();
         let shutdown = {
             let there = there.clone();
             actix_rt::spawn(async move { there.shutdown("the test is over").await })
         };
+        // Within the drain timeout, so the host still waits for a link.
         sleep(500 * MS).await;
         network.heal_all();
         assert_eq!(held.await, Ok(7));
@@ -84,6 +87,7 @@ fn a_host_that_shuts_down_waits_until_its_one_way_messages_are_acked() {
         let (here, there) = (at(&network, ONE).await, at(&network, TWO).await);
         let (far, near) = clerk(&here, &there);
         assert_eq!(far.send(Add(1)).await, Ok(1));
+        // Slow enough that the messages are on the network when the shutdown starts.
         network.latency(300 * MS..=300 * MS);
         for number in 0..10 {
             far.tell(Note(number)).await.unwrap();
@@ -117,6 +121,7 @@ fn a_host_that_shuts_down_accepts_no_new_peer() {
             let there = there.clone();
             actix_rt::spawn(async move { there.shutdown("the test is over").await })
         };
+        // The shutdown has to start before the late host dials.
         sleep(MS).await;
         let rejected = from_late.send(Add(1)).await.unwrap_err();
         assert!(rejected.is_not_delivered() && rejected.to_string().contains("shutting down"), "{rejected}");
@@ -135,6 +140,7 @@ fn a_dropped_host_leaves_nothing_behind() {
         paused(async {
             let network = Memory::new(4);
             let transport: Arc<dyn Transport> = Arc::new(network.at(ONE));
+            // The transport is kept alive by every part of the host, so it shows any leftover.
             let left = Arc::downgrade(&transport);
             let (here, there) = (start(transport, ONE, Limits::default()).await, at(&network, TWO).await);
             let (far, _) = clerk(&here, &there);
@@ -165,6 +171,7 @@ fn heartbeats_can_be_disabled() {
         let there = start(Arc::new(network.at(TWO)), TWO, never).await;
         let (far, _) = clerk(&here, &there);
         assert_eq!(far.send(Add(1)).await, Ok(1));
+        // A day: no other timer may end an idle link.
         sleep(Duration::from_secs(24 * 60 * 60)).await;
         assert_eq!(far.send(Add(1)).await, Ok(2));
         assert_eq!(here.snapshot().peers[0].links, 1);

@@ -24,6 +24,7 @@ impl Ledger {
 
     pub(crate) fn quick() -> Self {
         let pace = Pace::default();
+        // A closed semaphore stops no entry.
         pace.end();
         Self { book: Vec::new(), entered: HashMap::new(), pace }
     }
@@ -82,6 +83,7 @@ impl Handler<Entry> for Ledger {
     fn handle(&mut self, Entry { sender, number, .. }: Entry, ctx: &mut Context<Self>) -> u32 {
         self.book.push((sender, number));
         let entered = self.entered.entry(sender).or_default();
+        // The answer counts the entries, so a lost or duplicated one changes all later answers.
         let before = *entered;
         *entered += 1;
         if !self.pace.0.is_closed() {
@@ -90,6 +92,7 @@ impl Handler<Entry> for Ledger {
                 // An error means that the semaphore is closed, which allows every entry.
                 let _ = pace.0.acquire().await.map(|permit| permit.forget());
             };
+            // `wait` stops the mailbox, so that messages wait in their order.
             ctx.wait(wait.into_actor(self));
         }
         before

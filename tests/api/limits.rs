@@ -2,9 +2,9 @@
 
 use futures_util::future::{Either, select};
 use roadshow::Limits;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::wire::{Frame, decode};
 use roadshow::prelude::*;
-use roadshow::wire::{Frame, decode};
 
 use crate::cast::{Clerk, Echo, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, limits, poll_once, run, until};
@@ -98,7 +98,9 @@ fn short_frames() -> Limits {
 #[track_caller]
 fn assert_too_large(reason: &NotDelivered, bytes: usize) {
     let NotDelivered::TooLarge { size, limit } = *reason else { panic!("{reason}") };
+    // The size includes the header of the frame.
     assert!(limit <= SHORT && size > bytes && size < bytes + 100, "{size} of {limit}");
+    // A user needs both numbers to choose a limit.
     let text = reason.to_string();
     assert!(text.contains(&size.to_string()) && text.contains(&limit.to_string()), "{text}");
 }
@@ -114,6 +116,7 @@ fn a_message_over_the_frame_limit_fails_alone() {
             Err(SendError::NotDelivered(reason)) => assert_too_large(&reason, SHORT),
             other => panic!("{other:?}"),
         }
+        // Every kind of send checks the size before it queues the message.
         assert_too_large(&depot.tell(Parcel::new(2, SHORT)).await.unwrap_err(), SHORT);
         let back = depot.try_send(Parcel::new(3, SHORT)).unwrap_err();
         assert_too_large(&back.reason, SHORT);
@@ -154,6 +157,7 @@ fn the_lower_frame_limit_of_two_hosts_applies() {
 #[test]
 fn a_reply_over_the_frame_limit_fails_its_call_alone() {
     run(async {
+        // The limit of the caller applies to replies even if the callee has a higher one.
         for there in [Plan { limits: short_frames(), ..Plan::default() }, Plan::default()] {
             let pair = Pair::of(Plan { limits: short_frames(), ..Plan::default() }, there).await;
             let clerk = pair.serve(Clerk::default);
@@ -190,6 +194,7 @@ fn thirty_two_mebibytes_go_there_and_back_unchanged() {
 fn each_kind_of_send_handles_a_full_queue_as_documented_and_no_accepted_message_is_lost() {
     const PARCEL: usize = 10_000;
     run(async {
+        // A small queue, which six parcels fill.
         let plan = Plan { limits: limits(|limits| limits.outgoing_bytes_max = 64 << 10), ..Plan::default() };
         let site = plan.start().await;
         // The listener has not accepted yet, so nothing can be written.
@@ -203,11 +208,13 @@ fn each_kind_of_send_handles_a_full_queue_as_documented_and_no_accepted_message_
         assert_eq!((full.message.number, full.message.content.len()), (100, PARCEL));
         let NotDelivered::Full { waiting, limit, .. } = full.reason else { panic!("{}", full.reason) };
         assert!(waiting > 6 * PARCEL && waiting <= limit && limit == 64 << 10, "{waiting} of {limit}");
+        // `do_send` can neither wait nor return the message.
         depot.do_send(Parcel::new(101, PARCEL));
         assert_eq!(site.dead_letters(), 1);
         let mut waiting_tell = Box::pin(depot.tell(Parcel::new(6, PARCEL)));
         assert!(poll_once(&mut waiting_tell).await.is_pending());
         assert_eq!(
+            // Longer than the whole queue: a wait would never end.
             depot.tell(Parcel::new(102, 64 << 20)).await.map_err(|full| full.to_string().len() > 20),
             Err(true)
         );
@@ -219,6 +226,7 @@ fn each_kind_of_send_handles_a_full_queue_as_documented_and_no_accepted_message_
             let _ = depot.send(Parcel::new(7, PARCEL)).await;
         };
         let reads = async {
+            // Six one-way messages, the waiting one, and the last call.
             for expected in 0..8 {
                 let body = match raw.read().await {
                     Some(Frame::Tell(tell)) => tell.body,
@@ -252,6 +260,7 @@ fn a_receiver_that_does_not_read_slows_its_sender_down_and_receives_every_messag
                 }
             }
         });
+        // The queue is as full as whole parcels can make it.
         until(|| pair.here.host.snapshot().peers[0].outgoing_bytes > (64 << 10) - BYTES - 100).await;
         assert!(!sender.is_finished());
         gate.open();

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use roadshow::host::NotDelivered;
-use roadshow::id::CallId;
+use roadshow::NotDelivered;
+use roadshow::internals::id::CallId;
+use roadshow::internals::wire::{Call, Frame, Reply, Resume};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, Frame, Reply, Resume};
 use tokio::net::TcpListener;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
@@ -16,11 +16,13 @@ use crate::raw::{Raw, body_of};
 
 /// Counts the established connections to the ports of these hosts.
 fn connections_to(sites: [&TestHost; 2]) -> usize {
+    // The table of the kernel has ports in hexadecimal.
     let ports = sites.map(|site| format!(":{:04X}", site.address().port()));
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let established = table.lines().filter_map(|line| {
         let mut columns = line.split_whitespace().skip(1);
         let (local, _remote, state) = (columns.next()?, columns.next()?, columns.next()?);
+        // State 01 is ESTABLISHED. Only the accepting end has the listening port as its local one.
         (state == "01" && ports.iter().any(|port| local.ends_with(port))).then_some(())
     });
     established.count()
@@ -40,6 +42,7 @@ fn a_link_is_made_by_the_first_message() {
 
 #[test]
 fn simultaneous_dials_end_with_one_link_and_lose_no_call() {
+    // Many rounds, because the order of the two dials differs from run to run.
     const ROUNDS: usize = 200;
     const CALLS: u64 = 10;
     run(async {
@@ -59,6 +62,7 @@ fn simultaneous_dials_end_with_one_link_and_lose_no_call() {
             here.extend(calls(to_here).await);
             let expected: Vec<_> = (1..=2 * CALLS).map(Ok).collect();
             assert_eq!((there, here), (expected.clone(), expected), "round {round}");
+            // The losing connection is closed after the other one has taken over.
             until(|| connections_to([&pair.here, &pair.there]) == 1).await;
         }
         one.stop();
@@ -105,6 +109,7 @@ fn a_host_that_shuts_down_answers_its_open_calls_and_accepts_no_more() {
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]));
         let shutdown = pair.there.host.shutdown("the test is over");
         let calls = async {
+            // The close frame may arrive after a few more calls.
             let rejected = loop {
                 if let Err(error) = clerk.send(Add(1)).await {
                     break error;
@@ -130,6 +135,7 @@ fn a_host_that_shuts_down_sends_its_one_way_messages_and_awaits_its_answers() {
         for number in 0..1000 {
             clerk.do_send(Note(number));
         }
+        // The held call has arrived, so its answer is owed.
         while !near.send(Notes).await.unwrap().contains(&7) {}
         let mut shutdown = Box::pin(pair.here.host.shutdown("the test is over"));
         assert!(poll_once(&mut shutdown).await.is_pending());
@@ -150,11 +156,13 @@ fn an_unreachable_host_fails_the_call_immediately_as_not_delivered() {
         let unreachable = TestHost::start().await;
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let free = listener.local_addr().unwrap();
+        // Nothing listens on this port now, and no other test gets it soon.
         drop(listener);
         site.host.add_peer(unreachable.identity(), free);
         let clerk = site.cluster.bind(&unreachable.serve(Clerk::default));
         let error = clerk.send(Add(1)).await.unwrap_err();
         assert!(matches!(error, SendError::NotDelivered(NotDelivered::Unreachable { .. })), "{error}");
+        // The address tells the user which host is missing.
         assert!(error.to_string().contains(&free.to_string()), "{error}");
         clerk.do_send(Note(1));
         until(|| site.dead_letters() == 1).await;
@@ -170,6 +178,7 @@ fn hosts_with_different_secrets_open_no_link_and_name_the_cause() {
         let pair = Pair::of(Plan::default(), Plan { secret: [9; 32], ..Plan::default() }).await;
         let to_there = pair.serve(Clerk::default);
         let to_here = pair.there.cluster.bind(&pair.here.serve(Clerk::default));
+        // Either side may detect the wrong secret first.
         for clerk in [to_there, to_here] {
             let error = clerk.send(Add(1)).await.unwrap_err();
             assert!(matches!(error, SendError::NotDelivered(NotDelivered::Unreachable { .. })), "{error}");
@@ -197,6 +206,7 @@ fn calls_not_received_over_a_lost_link_are_retransmitted_over_the_next() {
         let received = call_of(raw.read().await);
         drop(raw);
         let mut raw =
+            // The peer confirms the first call, so only the second is lost.
             Raw::accept_at(&listener, identity, Resume { epoch: 0, received: 1, ..Resume::default() }).await;
         let again = call_of(raw.read().await);
         assert_ne!(again.call, received.call, "what the peer has received is not written again");
@@ -217,6 +227,7 @@ fn calls_have_an_unknown_outcome_after_the_peer_reset_the_session() {
         call_of(raw.read().await);
         drop(raw);
         let mut raw =
+            // A new epoch: the peer has lost its state, and the call may have run before.
             Raw::accept_at(&listener, identity, Resume { epoch: 1, received: 1, ..Resume::default() }).await;
         let unknown = call.await.unwrap_err();
         assert!(
@@ -237,6 +248,7 @@ fn open_calls_have_an_unknown_outcome_after_their_host_ends_without_a_goodbye() 
         let clerk = pair.serve(Clerk::default);
         let held = clerk.try_send(Hold(1)).unwrap();
         assert_eq!(clerk.send(Notes).await, Ok(vec![1]));
+        // Without a close frame, as after a crash.
         pair.there.host.abort();
         assert!(held.await.unwrap_err().is_outcome_unknown());
         assert!(clerk.send(Add(1)).await.unwrap_err().is_not_delivered());
@@ -279,6 +291,7 @@ fn a_protocol_error_of_a_proven_peer_ends_only_its_own_link() {
             low_watermark: None,
             body,
         });
+        // Both in one batch, so that the host has read the first when it meets the second.
         raw.write_all([call.clone(), call]).await;
         assert!(raw.read().await.is_none(), "a duplicate call ends the link");
         assert_eq!(clerk.send(Release(1)).await, Ok(true));

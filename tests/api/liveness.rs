@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use roadshow::host::fresh_identity;
-use roadshow::id::{CallId, HostUid};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{CallId, HostUid};
+use roadshow::internals::wire::{Frame, Heartbeat, Purpose, Refusal, Reply, Resume};
 use roadshow::prelude::*;
-use roadshow::wire::{Frame, Heartbeat, Purpose, Refusal, Reply, Resume};
 use roadshow::{Limits, Request};
 use tokio::net::TcpListener;
 
@@ -40,6 +40,7 @@ impl Computing {
         let held = pair.here.cluster.bind(&near).try_send(Hold(1)).unwrap();
         while !near.send(Notes).await.unwrap().contains(&1) {}
         if here {
+            // This actor runs on the thread that reads the link.
             pair.here.serve(Clerk::at(&gate)).do_send(Block);
         }
         if there {
@@ -60,6 +61,7 @@ impl Computing {
         }
         assert_eq!(self.held.await, Ok(1));
         let Pair { here, there } = &self.pair;
+        // A second link would mean that the first was given up.
         assert_eq!((links(here, there), links(there, here)), (1, 1));
     }
 }
@@ -70,6 +72,7 @@ fn a_link_survives_handlers_that_compute_for_ten_times_the_heartbeat_timeout() {
         let called = Computing::on(false, true).await;
         let caller = Computing::on(true, false).await;
         let both = Computing::on(true, true).await;
+        // One wait for all three cases, since they can compute at the same time.
         wait_at_least(10 * LOST).await;
         called.ends_on_its_first_link().await;
         caller.ends_on_its_first_link().await;
@@ -100,6 +103,7 @@ impl CalledPeer {
     /// Expects the host to cut the link and to open another for the same session, and answers over that.
     async fn expects_another_link(mut self) {
         assert_eq!(self.link.read().await, None, "the link is cut");
+        // Same epoch: the session resumes, and the call must not be sent again.
         let resume = Resume { epoch: 0, received: 1, ..Resume::default() };
         let mut again = Raw::accept_at(&self.listener, self.identity, resume).await;
         assert_eq!((again.peer.purpose, again.peer.replaces), (Purpose::Link, self.link.peer.link));
@@ -121,6 +125,7 @@ fn a_peer_that_answers_no_heartbeat_is_redialled() {
         );
         assert_eq!(heartbeat.next().await, Some(Frame::Heartbeat(Heartbeat)));
         called.expects_another_link().await;
+        // A heartbeat connection ends with its link.
         assert_eq!(heartbeat.next().await, None);
     });
 }
@@ -160,6 +165,7 @@ fn an_unauthenticated_refusal_does_not_end_a_link() {
         let (call, request) = called.call;
         called.link.write(Frame::Reply(Reply { call, body: body_of(&1) })).await;
         assert_eq!(request.await, Ok(1));
+        // Otherwise anyone who reaches the port could end links.
         assert_eq!(called.site.host.snapshot().peers[0].links, 1);
     });
 }

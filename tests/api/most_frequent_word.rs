@@ -13,6 +13,7 @@ fn program() -> Command {
     let path = target.join("examples").join("most_frequent_word");
     assert!(path.exists(), "{path:?} is not built; with `cargo test --test`, add `--examples`");
     let mut program = Command::new(path);
+    // The developer's settings must not change the output or the number of workers.
     program.env_remove("ROADSHOW_LOG").env_remove("ROADSHOW_WORKERS").env_remove("ROADSHOW_ADDRESS");
     program
 }
@@ -33,6 +34,7 @@ struct Book(PathBuf);
 
 impl Book {
     fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
+        // The process id separates concurrent runs of the tests.
         let path = env::temp_dir().join(format!("roadshow-{}-{name}", std::process::id()));
         fs::write(&path, content).unwrap();
         Self(path)
@@ -54,7 +56,9 @@ fn assert_rejected(args: &[&str], says: &str) {
     let output = run(args);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
+    // A script that reads the output must not see half of a report.
     assert_eq!(output.stdout, b"", "{args:?}");
+    // Clap prints several lines, of which the example keeps one.
     assert_eq!(errors.lines().count(), 1, "{args:?}: {errors}");
     assert!(errors.contains(says), "{args:?}: {errors}");
 }
@@ -70,6 +74,7 @@ fn invalid_options_get_one_line_and_exit_code_2() {
     assert_rejected(&["--faster"], "--help");
     assert_rejected(&["--book"], "--book");
     assert_rejected(&["stray"], "stray");
+    // An argument must not be able to add lines to the error.
     assert_rejected(&["--faster\n\nsecond line"], "--help");
 }
 
@@ -108,16 +113,19 @@ fn json_has_every_run_and_the_processes() {
         assert!(worker["address"].as_str().unwrap().starts_with("127.0.0.1:"));
     }
     pids.sort_unstable();
+    // Equal ids would mean that a worker is a thread.
     pids.dedup();
     assert_eq!(pids.len(), 3, "a driver and two workers");
     // Every process has ended with the program.
     assert!(!pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()));
 
     let runs = report["runs"].as_array().unwrap();
+    // Two algorithms, each sequential and with three places by two methods.
     assert_eq!(runs.len(), 2 * (1 + 3 * 2));
     for run in runs {
         assert_eq!(run["count"], 3, "{run}");
         assert!(run["seconds"].as_f64().unwrap() >= 0.0);
+        // Two rounds may give another word of the same count.
         if run["method"] != "two-round" {
             // "a" occurs three times, as often as "rose", and before it.
             assert_eq!(run["word"], "a", "{run}");
@@ -136,6 +144,7 @@ fn json_has_every_run_and_the_processes() {
 
 #[test]
 fn table_reports_a_wrong_answer_of_two_rounds() {
+    // In each quarter a local word beats "x", which is the most frequent word of the whole text.
     let book = Book::new("aaaxx", "a a a x x b b b x x c c c x x d d d x x");
     let output = run(&["--book", book.path(), "--counting", "hash", "--workers", "2"]);
     assert_eq!(output.status.code(), Some(0));
@@ -156,6 +165,7 @@ fn the_readme_shows_what_it_prints() {
     let printed = masked(&String::from_utf8(output.stdout).unwrap());
     let readme = include_str!("../../README.md");
     let sample = readme.split("```text\n").nth(1).and_then(|rest| rest.split("...\n```").next()).unwrap();
+    // One iterator for all lines: they have to appear in the same order.
     let mut printed = printed.iter();
     for line in masked(sample) {
         assert!(
@@ -169,6 +179,7 @@ fn the_readme_shows_what_it_prints() {
 fn masked(report: &str) -> Vec<String> {
     let mask = |word: &str| {
         let number = word.trim_end_matches('x');
+        // Counts of words are integers, and stay visible.
         let is_measured = number.parse::<f64>().is_ok() && (number != word || word.contains('.'));
         if is_measured { word.replacen(number, "#", 1) } else { word.to_owned() }
     };

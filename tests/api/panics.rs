@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::wire::Payload;
 use roadshow::prelude::*;
-use roadshow::wire::Payload;
 use serde::de::Error as _;
 use serde::{Deserializer, Serializer};
 use tokio::task::yield_now;
@@ -150,6 +150,7 @@ impl Handler<InTimer> for Fragile {
     type Result = ();
 
     fn handle(&mut self, _: InTimer, ctx: &mut Context<Self>) {
+        // Later than the answer, so the panic belongs to no call.
         ctx.run_later(Duration::from_millis(1), |_, _| panic!("boom in a timer"));
     }
 }
@@ -265,11 +266,13 @@ async fn panic_outcomes<M: RemoteMessage<Result = ()>>(
     blocked.await.unwrap();
     let (open, panicking, queued) = (open.await.unwrap_err(), panicking.await, queued.await.unwrap_err());
 
+    // The caller knows now that the actor has ended, so its address reports it as well.
     assert_eq!(fragile.send(Wait).await, Err(NotDelivered::ActorStopped.into()));
     assert!(!fragile.connected());
     assert_eq!(neighbour.send(Add(1)).await, Ok(1));
     assert_eq!(neighbour.send(Release(1)).await, Ok(true));
     assert_eq!(held.await, Ok(1));
+    // Only the neighbour remains.
     until(|| pair.there.host.snapshot().actors == 1).await;
     PanicOutcomes { open, panicking, queued }
 }
@@ -278,6 +281,7 @@ async fn panic_outcomes<M: RemoteMessage<Result = ()>>(
 fn assert_panicked<T: std::fmt::Debug>(outcome: Result<T, SendError>, with: &str) {
     match outcome {
         Err(SendError::Panicked { text }) => {
+            // The file name is part of the panic's location.
             assert!(text.contains(with) && text.contains("panics.rs"), "{text}")
         }
         other => panic!("{other:?}"),
@@ -458,6 +462,7 @@ fn a_panic_in_the_deserialization_of_a_message_fails_that_call_only() {
             }
             other => panic!("{other:?}"),
         }
+        // A one-way message has no caller, so it counts as a dead letter.
         fragile.do_send(InMessage);
         assert_eq!(fragile.send(Pid).await, Ok(std::process::id()));
         assert_eq!(pair.there.dead_letters(), 1);
@@ -485,6 +490,7 @@ fn a_worker_process_survives_panics_of_its_actors_and_tasks() {
     run(async {
         let cluster = Cluster::local(1).await.unwrap();
         let pid = cluster.workers()[0].pid;
+        // An actor that must outlive all panics of its process.
         let witness = cluster.spawn::<Fragile>(vec![]).await.unwrap();
         for faults in [vec![], vec![Fault::Stopped]] {
             assert_panicked(
@@ -561,6 +567,7 @@ fn a_panic_after_an_encoded_answer_returns_no_credit_twice() {
     run(async {
         let pair = Pair::start().await;
         let trapper = pair.serve(|| Trapper);
+        // Repeated, so that a small error in the count becomes visible.
         for _ in 0..20 {
             assert!(trapper.send(GiveTrap).await.unwrap().is_ok());
         }

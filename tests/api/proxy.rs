@@ -98,6 +98,7 @@ impl Proxy {
     /// Cuts all connections.
     pub(crate) fn cut(&self, cut: Cut) {
         self.forwarder.conditions.send_modify(|conditions| {
+            // A counter instead of a flag: a connection that is opened after the cut must not see it.
             *conditions = Conditions { cuts: conditions.cuts + 1, cut, ..*conditions }
         });
     }
@@ -110,6 +111,7 @@ impl Proxy {
 
     /// Drops all connections, and refuses new ones until [`heal`](Self::heal).
     pub(crate) fn refuse(&self) {
+        // The listener closes with its task, and the kernel then refuses connections.
         if let Some(serving) = self.serving.take() {
             serving.abort();
         }
@@ -132,6 +134,7 @@ impl Proxy {
             conditions.down = false;
             conditions.bounds = [u64::MAX; 2];
         });
+        // A proxy that was not refusing keeps its listener and its connections.
         self.serving.borrow_mut().get_or_insert_with(|| self.forwarder.open(self.address));
     }
 
@@ -162,6 +165,7 @@ fn socket() -> TcpSocket {
 /// Creates a bound socket, which refuses connections until it listens.
 fn bound(address: SocketAddr) -> TcpSocket {
     let socket = socket();
+    // The listener binds the port again next to the socket that reserves it.
     socket.set_reuseport(true).unwrap();
     socket.bind(address).unwrap();
     socket
@@ -178,6 +182,7 @@ impl Forwarder {
         let mut connections = JoinSet::new();
         loop {
             let (inner, _) = listener.accept().await.unwrap();
+            // Ended connections would stay in the set otherwise.
             while connections.try_join_next().is_some() {}
             if self.conditions.borrow().down {
                 self.rejected.fetch_add(1, Ordering::SeqCst);
@@ -188,9 +193,11 @@ impl Forwarder {
     }
 
     async fn carry(self, mut inner: TcpStream, mut conditions: watch::Receiver<Conditions>) {
+        // Read before the dial, so that a cut during the dial counts.
         let cuts = conditions.borrow_and_update().cuts;
         let Ok(mut far) = socket().connect(self.to).await else { return };
         for stream in [&inner, &far] {
+            // Nagle's algorithm would delay small frames.
             stream.set_nodelay(true).unwrap();
         }
         let cut = {
@@ -198,6 +205,7 @@ impl Forwarder {
             let forth = self.pass(Direction::Forth, inner_read, far_write);
             let back = self.pass(Direction::Back, far_read, inner_write);
             tokio::select! {
+                // A cut comes before the end of the forwarding, or an end could hide it.
                 biased;
                 conditions = conditions.wait_for(|conditions| conditions.cuts > cuts) => conditions.unwrap().cut,
                 ((), ()) = join(forth, back) => return,
@@ -206,6 +214,7 @@ impl Forwarder {
         for stream in [&mut inner, &mut far] {
             // An error means that the stream is broken already.
             let _ = match cut {
+                // Without lingering, the drop of the stream sends a reset.
                 Cut::Reset => stream.set_zero_linger(),
                 Cut::Finish => stream.shutdown().await,
             };
@@ -223,6 +232,7 @@ impl Forwarder {
         let passed = &self.passed[direction as usize];
         let mut buffer = vec![0; BUFFER_BYTES as usize];
         loop {
+            // An error ends the stream like its end.
             let count = from.read(&mut buffer).await.unwrap_or(0);
             let mut rest = &buffer[..count];
             loop {
@@ -231,6 +241,7 @@ impl Forwarder {
                 let bound = bound(&conditions.wait_for(open).await.unwrap());
                 let allowed = bound - passed.load(Ordering::SeqCst);
                 let (part, later) = rest.split_at(rest.len().min(allowed.try_into().unwrap_or(usize::MAX)));
+                // The end of a stream waits for the limit, too: a stopped network would not deliver it.
                 if count == 0 || to.write_all(part).await.is_err() {
                     // An error means that the other end is broken already.
                     let _ = to.shutdown().await;

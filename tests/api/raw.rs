@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use roadshow::RemoteAddr;
-use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, HostUid, LinkId, Target};
-use roadshow::registry::Registry;
-use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
-use roadshow::transport::FrameReader;
-use roadshow::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, SessionParameters};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{ActorId, ActorIncarnation, HostUid, LinkId, Target};
+use roadshow::internals::registry::Registry;
+use roadshow::internals::session::{
+    DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step,
+};
+use roadshow::internals::transport::FrameReader;
+use roadshow::internals::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, SessionParameters};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +40,7 @@ impl Raw {
 
     /// Dials a host as `identity`, with the number of the link and the position in the session.
     pub(crate) async fn connect_at(site: &TestHost, identity: HostUid, link: u64, resume: Resume) -> Self {
+        // Number 0 is no link, as for the first one.
         let replaces = LinkId(link - 1);
         let attempt = DialAttempt { link: LinkId(link), replaces, resume, ..attempt(site) };
         Self::dial(site, config(identity, SECRET), attempt).await.unwrap()
@@ -103,6 +106,7 @@ impl Raw {
             put(frames.get_mut(), &mut handshake).await;
             let frame = frames.next().await.unwrap();
             if let Step::Proven(peer) = handshake.receive(Instant::now(), frame).unwrap() {
+                // The peer has proved itself, so the host has to believe this refusal.
                 handshake.refuse(reason, "by hand");
                 put(frames.get_mut(), &mut handshake).await;
                 return peer;
@@ -120,6 +124,7 @@ impl Raw {
             put(frames.get_mut(), &mut handshake).await;
             let frame = frames.next().await.unwrap();
             if let Step::Proven(_) = handshake.receive(Instant::now(), frame).unwrap() {
+                // The caller keeps the stream open; its drop would end the dial.
                 return frames.into_parts().0;
             }
         }
@@ -128,6 +133,7 @@ impl Raw {
     /// Refuses the next connection without any proof.
     pub(crate) async fn refuse_unproven(listener: &TcpListener, reason: Refusal, text: &str) {
         let (mut stream, _) = listener.accept().await.unwrap();
+        // Written by hand: the library does not send a refusal with such a text.
         let mut frame = vec![0, 0, 0, 5 + text.len() as u8, 5, 0, 0, 0, reason.number()];
         frame.extend_from_slice(text.as_bytes());
         // An error means that the host has closed the connection; the next read reports it.
@@ -151,6 +157,7 @@ impl Raw {
             let Ok(frame) = frames.next().await else { return Err(handshake.timed_out()) };
             let peer = match handshake.receive(Instant::now(), frame)? {
                 Step::Continue => continue,
+                // Only the accepting side has this step: it decides before the link is open.
                 Step::Proven(peer) => {
                     handshake.admit(resume);
                     put(frames.get_mut(), &mut handshake).await;
@@ -158,6 +165,7 @@ impl Raw {
                 }
                 Step::Established(peer) => peer,
             };
+            // The host may have sent frames in the same packet as the end of its handshake.
             let (stream, leftover) = frames.into_parts();
             let frames = FrameReader::established(stream, FRAME_BYTES_MAX, leftover);
             return Ok(Self { peer, frames, received: resume.received });
@@ -173,6 +181,7 @@ impl Raw {
     pub(crate) async fn read(&mut self) -> Option<Frame> {
         loop {
             let frame = self.frames.next().await.ok()?;
+            // Heartbeats, acks and credits have no number and are not part of the script.
             if frame.is_sequenced() {
                 self.received += 1;
                 let mut ack = BytesMut::new();
@@ -203,6 +212,7 @@ impl Raw {
 
     /// Returns the unbound address of an actor that need not exist.
     pub(crate) fn addr_of<A: roadshow::RemoteActor>(host: HostUid, actor: u64) -> RemoteAddr<A> {
+        // The fields of an address are private, so it is made through its serialized form.
         #[derive(Serialize)]
         struct AddressFields {
             host: HostUid,
@@ -219,6 +229,7 @@ fn config(me: HostUid, secret: [u8; 32]) -> HandshakeConfig {
         frame_bytes_max: FRAME_BYTES_MAX as u64,
         outgoing_bytes_max: 64 << 20,
         window_bytes: 1 << 20,
+        // Peers with other declarations would get mismatch errors.
         schema: Registry::collect().unwrap().digest(),
     };
     HandshakeConfig { local: me, secret, terms, timeout: PATIENCE }

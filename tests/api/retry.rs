@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures_util::future::join;
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use roadshow::Limits;
-use roadshow::host::{NotDelivered, OutcomeUnknown, fresh_identity};
-use roadshow::id::{CallId, HostUid};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown, fresh_identity};
+use roadshow::internals::id::{CallId, HostUid};
+use roadshow::internals::wire::{Call, Frame, Reply, Resume, Watermark};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, Frame, Reply, Resume, Watermark};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -51,6 +51,7 @@ impl ResettingPeer {
 
     /// Accepts the next link.
     async fn link(&mut self) -> Raw {
+        // Another epoch for each link tells the host that the session is lost.
         let resume = Resume { epoch: self.links, received: 0, ..Resume::default() };
         self.links += 1;
         Raw::accept_at(&self.listener, self.identity, resume).await
@@ -87,8 +88,10 @@ fn a_call_with_a_policy_is_retried_under_its_id_after_a_session_loss() {
         let mut peer = ResettingPeer::start().await;
         let request = peer.call(Retry::times(3).delay(SOON));
         let first = peer.receive_and_break().await;
+        // No earlier call is open, so the watermark is the call itself.
         assert_eq!(first.low_watermark, Some(first.call));
         for _ in 0..2 {
+            // The same id and content: the receiver recognizes a call that it has handled.
             assert_eq!(peer.receive_and_break().await, first);
         }
         let (last, mut link) = peer.receive_call().await;
@@ -125,6 +128,7 @@ fn a_call_that_is_lost_in_every_attempt_has_an_unknown_outcome() {
         let mut peer = ResettingPeer::start().await;
         let request = peer.call(Retry::times(2).delay(SOON));
         let calls =
+            // The first attempt and two retries.
             [peer.receive_and_break().await, peer.receive_and_break().await, peer.receive_and_break().await];
         let mut link = peer.link().await;
         let error = request.await.unwrap().unwrap_err();
@@ -148,6 +152,7 @@ fn a_call_to_an_unreachable_host_succeeds_once_the_host_is_reachable() {
             "it was never sent: {failed}"
         );
         let request = actix_rt::spawn(clerk.send(Add(1)).retry(Retry::times(10).delay(SOON)));
+        // Its failure shows that at least one dial was refused.
         clerk.do_send(Note(1));
         until(|| site.dead_letters() == 1).await;
         site.knows(&late);
@@ -197,6 +202,7 @@ fn a_call_fails_when_it_expires_between_two_attempts() {
         let mut peer = ResettingPeer::start().await;
         let request = actix_rt::spawn(peer.clerk().send(Add(1)).retry(policy).timeout(TIMEOUT));
         let call = peer.receive_and_break().await;
+        // The frame has the remaining time and not the whole.
         assert!((1..=50).contains(&call.timeout_ms));
         let _link = peer.link().await;
         let error = request.await.unwrap().unwrap_err();
@@ -231,6 +237,7 @@ fn calls_with_a_policy_are_handled_once_although_sessions_are_lost() {
             for number in 1..=LOSSES {
                 let due = number * CALLS / (LOSSES + 1);
                 until(|| answered.load(Ordering::SeqCst) >= due && pair.here.linked(&pair.there)).await;
+                // A held call without a policy: its failure shows that the session is lost.
                 let lost = clerk.try_send(Hold(number)).unwrap();
                 proxy.refuse();
                 assert!(lost.await.is_err());
@@ -240,6 +247,7 @@ fn calls_with_a_policy_are_handled_once_although_sessions_are_lost() {
         join(calls, losses).await.0.unwrap();
         assert_eq!(answered.load(Ordering::SeqCst), CALLS);
         let mut entries = entries_of(0, &ledger.send(Book).await.unwrap());
+        // Retried calls may arrive after later ones.
         entries.sort_unstable();
         assert!(entries.into_iter().eq(0..CALLS));
         assert_eq!(links(&pair.here, &pair.there), u64::from(LOSSES) + 1);
@@ -297,6 +305,7 @@ fn a_retried_call_is_handled_once_and_gets_the_same_answer() {
         let watermark = Frame::Watermark(Watermark { call: CallId(2) });
         let mut link = caller.call([]).await;
         link.write_all([watermark, Frame::Call(call)]).await;
+        // The answer shows that the call was handled.
         link.read().await.unwrap();
         assert_eq!(caller.near.send(Add(1)).await, Ok(4));
     });

@@ -11,8 +11,8 @@ use std::task::{Context as TaskContext, Wake, Waker};
 
 use futures_util::future::{join, join_all};
 use roadshow::Limits;
-use roadshow::config::TELL_BACKPRESSURE_BYTES;
-use roadshow::host::NotDelivered;
+use roadshow::NotDelivered;
+use roadshow::internals::config::TELL_BACKPRESSURE_BYTES;
 use roadshow::prelude::*;
 
 use crate::cast::{Add, Clerk, Echo};
@@ -42,11 +42,13 @@ impl Wake for CountingWaker {
 
 /// Fills the window and the queue of a stopped actor with open calls; returns their number.
 fn fill(ledger: &RemoteAddr<Ledger>) -> u32 {
+    // `try_send` never waits, so the first error shows the full queue.
     (0..).find(|number| ledger.try_send(Entry::new(0, *number)).map(forget).is_err()).unwrap()
 }
 
 /// Keeps a call open without a task that awaits it.
 fn forget<T>(call: T) {
+    // A dropped request would be cancelled.
     std::mem::forget(call);
 }
 
@@ -61,6 +63,7 @@ fn ten_thousand_callers_of_a_stopped_actor_are_not_woken_by_calls_to_another() {
         let waker = Waker::from(Arc::clone(&counting));
         let mut task = TaskContext::from_waker(&waker);
         let mut calls: Vec<_> = (0..10_000).map(|number| ledger.send(Entry::new(1, number))).collect();
+        // Calls and one-way messages wait in different ways, so both are tested.
         let mut tells: Vec<_> = (0..100).map(|number| Box::pin(ledger.tell(Entry::new(2, number)))).collect();
         assert!(calls.iter_mut().all(|call| Pin::new(call).poll(&mut task).is_pending()));
         assert!(tells.iter_mut().all(|tell| tell.as_mut().poll(&mut task).is_pending()));
@@ -265,7 +268,7 @@ fn queued_messages_use_about_as_much_memory_as_is_counted() {
     let one_for_each = [1, 33, 1 << 10].map(|bytes| (bytes, 100_000));
     for (bytes, actors) in of_one_actor.into_iter().chain(one_for_each) {
         let test = std::env::current_exe().unwrap();
-        // A process of its own: memory of other tests would be measured as well.
+        // A separate process: memory of other tests would be measured as well.
         let mut alone = Command::new(test);
         alone.args([
             "--exact",
@@ -303,6 +306,7 @@ fn measures_queued_messages_in_a_child_process() {
             site.cluster.bind(&Raw::addr_of(identity, 1 + actor as u64))
         };
         let counted = || site.host.snapshot().peers[0].parked_bytes;
+        // A call has state in addition to its message.
         for is_call in [false, true] {
             let (resident_before, counted_before) = (resident_bytes(), counted());
             let mut calls = Vec::new();
@@ -314,6 +318,7 @@ fn measures_queued_messages_in_a_child_process() {
                 }
             };
             if actors == 1 {
+                // Far more than the noise of the allocator.
                 while counted() < counted_before + (24 << 20) {
                     (0..100).for_each(|_| queue(0));
                 }
@@ -324,6 +329,7 @@ fn measures_queued_messages_in_a_child_process() {
             let counted = counted() - counted_before;
             println!("measured: {taken} of {counted} counted, calls {is_call}");
             assert!((counted / 2..=2 * counted).contains(&taken), "{taken} of {counted}, calls {is_call}");
+            // A drop would cancel the calls and free memory during the next measurement.
             calls.into_iter().for_each(forget);
         }
         assert_eq!(site.dead_letters(), 0);
@@ -343,6 +349,7 @@ fn waiting_calls_fail_when_their_own_host_ends() {
             assert!(poll_once(call).await.is_pending());
         }
         let Pair { here, there } = pair;
+        // The peer is gone, so only the end of the own host can fail the calls.
         there.host.abort();
         pace.end();
         until(|| !here.linked(&there)).await;

@@ -80,9 +80,11 @@ fn a_stop_stays_behind_a_message_sent_in_chunks() {
     run(async {
         let (pair, observed) = (Pair::with(narrow()).await, Observed::default());
         let counter = pair.serve(observed.counter());
+        // Opens the link, so that the chunks do not wait for a handshake.
         counter.send(of_bytes(1)).await.unwrap();
         counter.tell(of_bytes(4 << 20)).await.unwrap();
         counter.stop().await.unwrap();
+        // The end of the actor is known, so the count is final.
         assert_eq!(observed.handled(), 2);
     });
 }
@@ -95,11 +97,13 @@ fn a_stop_stays_behind_messages_that_wait_for_credit() {
         let counter = pair.serve(observed.counter());
         let blocked = counter.try_send(Wait).unwrap();
         observed.gate.reached_by(1).await;
+        // Half of the messages through a recipient: it shares the order with its address.
         let recipient = counter.recipient::<Count>();
         (0..BURST / 2).for_each(|_| counter.do_send(of_bytes(100)));
         (0..BURST / 2).for_each(|_| recipient.do_send(of_bytes(100)));
         let mut stop = Box::pin(counter.stop());
         assert!(poll_once(&mut stop).await.is_pending());
+        // Sent after the stop, so it must not be handled.
         counter.do_send(of_bytes(100));
         observed.gate.open();
         stop.await.unwrap();
@@ -139,6 +143,6 @@ fn a_second_stop_is_no_error_and_a_stop_of_an_unknown_actor_is_one() {
         }
         let unknown = crate::raw::Raw::addr_of::<Counter>(site.identity(), 99);
         let error = site.cluster.bind(&unknown).stop().await;
-        assert_eq!(error, Err(roadshow::host::NotDelivered::NoSuchActor.into()));
+        assert_eq!(error, Err(roadshow::NotDelivered::NoSuchActor.into()));
     });
 }

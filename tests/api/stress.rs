@@ -38,9 +38,11 @@ where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
     let threads = each.into_iter().map(|work| {
+        // A runtime for each thread, so that the futures share nothing but the hosts.
         thread::spawn(move || Builder::new_current_thread().enable_all().build().unwrap().block_on(work))
     });
     let threads = threads.collect::<Vec<_>>();
+    // A join would block the thread on which the hosts of the test run.
     until(|| threads.iter().all(thread::JoinHandle::is_finished)).await;
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
@@ -85,6 +87,7 @@ async fn send_entries(ledger: RemoteAddr<Ledger>, sender: u32, entries: u32) -> 
         match rng.u8(..8) {
             0 => {
                 let mut dropped = ledger.send(entry);
+                // The entry may be sent before the drop, so its arrival is uncertain.
                 let _ = poll_once(&mut dropped).await;
                 if rng.bool() {
                     tokio::task::yield_now().await;
@@ -121,6 +124,7 @@ fn check_book(book: &[(u32, u32)], sender: u32, sent: &Sent) {
 #[test]
 fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_repeatedly() {
     repeatedly(async || {
+        // Small enough that every run waits for credit and sends chunks.
         let small = limits(|limits| (limits.window_bytes, limits.chunk_bytes) = (16 << 10, 16 << 10));
         let (pair, proxy) = Proxy::between(small).await;
         // The actors run on other threads than the link, so that batches cross threads.
@@ -136,6 +140,7 @@ fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_
         let cut = async {
             loop {
                 sleep(Duration::from_millis(5)).await;
+                // Random on purpose: a race needs different times in each run.
                 proxy.cut(if fastrand::bool() { Cut::Reset } else { Cut::Finish });
             }
         };
@@ -196,6 +201,7 @@ impl Handler<End> for Mortal {
         match end {
             End::Stop => ctx.stop(),
             End::Panic => panic!("as asked"),
+            // The thread ends with all its actors, as after `Arbiter::stop` in a program.
             End::Thread => assert!(Arbiter::current().stop()),
         }
     }
@@ -224,6 +230,7 @@ fn no_call_hangs_and_no_credit_is_lost_when_actors_stop_panic_or_lose_their_thre
             let mortal = pair.here.cluster.bind(&mortal);
             let asking = on_threads((0..SENDERS).map(|_| ask_many(mortal.clone(), 100)));
             let ending = async {
+                // About as long as the calls take, so the end falls among them.
                 sleep(Duration::from_micros(fastrand::u64(..3_000))).await;
                 // The answer to the ending message may be lost with the actor.
                 let _ = timeout(CALL_ENDS_WITHIN, mortal.send(end)).await.expect("no call hangs");
@@ -285,6 +292,7 @@ async fn call_and_drop(worker: RemoteAddr<Worker>, calls: u32) {
     for number in 0..calls {
         let mut call = Box::pin(worker.send(Work));
         assert!(poll_once(&mut call).await.is_pending());
+        // The random key decides when the call is dropped.
         in_flight.insert(fastrand::u32(..), call);
         if in_flight.len() > 16 {
             in_flight.pop_first();
@@ -320,6 +328,7 @@ fn every_handler_of_a_dropped_call_is_dropped_whichever_thread_sees_the_cancella
 async fn call_with_limits(worker: RemoteAddr<Worker>, batches: u32) {
     for _ in 0..batches {
         let calls = (0..50).map(|_| {
+            // Many different times, so that timers are set before and after those of other threads.
             let limit = Duration::from_micros(fastrand::u64(500..40_000));
             timeout(CALL_ENDS_WITHIN, worker.send(Work).timeout(limit))
         });

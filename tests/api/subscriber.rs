@@ -23,7 +23,7 @@ impl Subscriber {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let global = tracing::subscriber::set_global_default(Self);
-            global.expect("no test of this executable has a subscriber of its own");
+            global.expect("no test of this executable has another subscriber");
         });
     }
 
@@ -37,6 +37,7 @@ impl Subscriber {
 
 impl tracing::Subscriber for Subscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Events of other crates are logged under locks that the check does not know.
         metadata.target().starts_with("roadshow")
     }
 
@@ -49,6 +50,7 @@ impl tracing::Subscriber for Subscriber {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        // A subscriber may call back into the library, which would deadlock under one of its locks.
         let locks = roadshow::__private::locks_held();
         if locks > 0 {
             // An abort cannot be caught, as a panic in a handler would be.
@@ -57,6 +59,7 @@ impl tracing::Subscriber for Subscriber {
         }
         let address = {
             let mut forwarded = FORWARDED.lock().unwrap();
+            // The send happens after this lock is released, since it may log again.
             forwarded.as_mut().map(|(address, events)| {
                 *events += 1;
                 address.clone()
@@ -88,6 +91,7 @@ fn a_log_subscriber_may_send_to_the_peer_of_an_event() {
                 proxy.heal();
             }
             assert_eq!(clerk.send(Add(1)).await, Ok(6));
+            // Both of these drop state of a peer, and log while they do so.
             pair.there.host.forget(pair.here.identity());
             pair.here.host.mark_peer_down(pair.there.identity(), "it was killed");
         });

@@ -8,11 +8,11 @@ use std::sync::{Barrier, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use roadshow::NotDelivered;
 use roadshow::TaskFn;
-use roadshow::host::NotDelivered;
-use roadshow::id::{CallId, Target};
+use roadshow::internals::id::{CallId, Target};
+use roadshow::internals::wire::{Call, CallFailure, Frame};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, CallFailure, Frame};
 
 use crate::hosts::{Gate, PATIENCE, Plan, TestHost, poll_once, run, until};
 use crate::raw::{Raw, body_of};
@@ -43,6 +43,7 @@ fn compute(until: &std::path::Path) {
     let since = Instant::now();
     while !until.exists() {
         assert!(since.elapsed() < PATIENCE, "the computation ends in time");
+        // Computes without waiting, as a long task does.
         std::thread::yield_now();
     }
 }
@@ -79,6 +80,7 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 #[roadshow::task]
 fn alone() {
+    // Long enough that a concurrent task would overlap.
     ALONE.during(|| (0..50).for_each(|_| std::thread::yield_now()));
 }
 
@@ -86,6 +88,7 @@ fn alone() {
 #[roadshow::task(parallel = 3)]
 fn in_threes() {
     TOGETHER.during(|| {
+        // Blocks until three run, so a lower limit would hang the test.
         ALL_THREE.wait();
     });
 }
@@ -200,6 +203,7 @@ fn results_of_many_tasks_keep_their_order_and_progress_is_reported() {
 fn the_first_error_ends_many_tasks() {
     run(async {
         let (here, _there) = task_host().await;
+        // The divisor 0 comes last, so that tasks with results come before the error.
         let error = here.cluster.run_all((0..100).rev().map(|by| divide::task(1, by))).await.unwrap_err();
         assert!(
             matches!(&error, TaskError::Panicked { text, .. } if text.contains("divide by zero")),
@@ -217,6 +221,7 @@ fn tasks_of_one_worker_run_one_at_a_time() {
         let other = TestHost::start().await;
         other.knows(&there);
         other.places_on(&there);
+        // Two callers: one at a time holds for the worker and not for each caller.
         let tasks = (0..40).map(|n| if n % 2 == 0 { &here } else { &other });
         let done = join_all(tasks.map(|site| async { site.cluster.run(alone::task()).await })).await;
         assert!(done.iter().all(Result::is_ok), "{done:?}");
@@ -230,6 +235,7 @@ fn parallel_tasks_run_concurrently_up_to_their_limit() {
         let (here, _there) = task_host().await;
         let done = join_all((0..30).map(|_| async { here.cluster.run(in_threes::task()).await })).await;
         assert!(done.iter().all(Result::is_ok), "{done:?}");
+        // 30 tasks wait, so the limit is what stops a fourth.
         assert_eq!(TOGETHER.most(), 3);
     });
 }
@@ -262,6 +268,7 @@ fn a_task_that_expires_in_the_queue_never_runs() {
         // One write, so that all three are queued before the first one blocks the thread.
         raw.write_all([
             call(1, 0, block_task_thread::HASH),
+            // One millisecond, which passes while the first task blocks.
             call(2, 1, begin::HASH),
             call(3, 0, process::HASH),
         ])
@@ -291,6 +298,7 @@ fn a_host_without_a_task_service_rejects_tasks() {
         let error = here.cluster.run(square::task(1)).await.unwrap_err();
         let reason = matches!(error, TaskError::NotDelivered { reason: NotDelivered::NotHandled { .. }, .. });
         assert!(reason, "{error}");
+        // A host without a placement has no worker at all.
         let nowhere = TestHost::start().await.cluster.run(square::task(1)).await.unwrap_err();
         assert_eq!(nowhere, TaskError::NoWorker { task: square::NAME });
     });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use roadshow::errors::{ElfError, ExecutableError, Platform, PlatformMismatch, TokenRpcError};
 use roadshow::prelude::*;
 use roadshow::*;
 
@@ -45,7 +46,7 @@ fn public_types_are_send_and_sync() {
     send_and_sync::<Strategy>();
     send_and_sync::<Lifetime>();
     send_and_sync::<Task<Square>>();
-    send_and_sync::<host::Host>();
+    send_and_sync::<internals::host::Host>();
     send_and_sync::<model::NodeInfo>();
     send_and_sync::<model::ActorInfo>();
     send_and_sync::<observe::HostSnapshot>();
@@ -67,7 +68,7 @@ fn errors_are_send_and_sync() {
     send_and_sync::<SpawnError>();
     send_and_sync::<TaskError>();
     send_and_sync::<TrySendError<Add>>();
-    send_and_sync::<host::HostError>();
+    send_and_sync::<errors::HostError>();
 }
 
 #[test]

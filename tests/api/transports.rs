@@ -1,4 +1,4 @@
-//! One suite for all transports, and the faults of the in-memory transport.
+//! The suite that every transport has to pass, and the faults of the in-memory transport.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -13,10 +13,10 @@ use std::time::Duration;
 use actix::{Actor, System};
 use futures_util::future::{join, join_all};
 use roadshow::ClusterRef;
-use roadshow::host::{Executor, Host, HostConfig, fresh_identity};
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::transport::{Link, Listener, Memory, Tcp, Transport};
+use roadshow::internals::host::{Executor, Host, HostConfig, fresh_identity};
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::transport::{Link, Listener, Memory, Tcp, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::coop::unconstrained;

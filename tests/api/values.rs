@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use crate::hosts::run;
+use roadshow::NotDelivered;
 use roadshow::TaskError;
-use roadshow::host::NotDelivered;
 use roadshow::prelude::*;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -135,7 +135,9 @@ fn value_arrives_unchanged() {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         arrives!(cluster, tagged, Tagged::Peer { ip, socket: (ip, 80).into(), twice: Some(None) });
         arrives!(cluster, untagged, Untagged::Peer { ip, unit: Some(()) });
+        // Serde encodes an `OsString` as bytes, so it may be invalid UTF-8, unlike a path.
         arrives!(cluster, os_string, OsString::from_vec(vec![0xe9]));
+        // The payload of a NaN is part of the value, and comparisons do not see it.
         let nan = f64::from_bits(0x7ff4_0000_dead_beef);
         assert_eq!(cluster.run(float::task(nan)).await.unwrap().to_bits(), nan.to_bits());
 
@@ -152,6 +154,7 @@ fn value_that_cannot_be_encoded_is_an_error_at_its_sender() {
         let not_utf_8 = PathBuf::from(OsString::from_vec(vec![0xe9]));
         let error = cluster.run(path::task(not_utf_8)).await.unwrap_err();
         assert_unencodable(&error, "invalid UTF-8");
+        // Serde buffers flattened fields, and its buffer has no 128-bit integers.
         let in_a_buffer = Wide { rest: [("number".to_owned(), 1)].into() };
         assert_unencodable(&cluster.run(wide::task(in_a_buffer)).await.unwrap_err(), "128-bit");
         cluster.shutdown().await.unwrap();
@@ -170,6 +173,7 @@ fn assert_unencodable(error: &TaskError, cause: &str) {
 #[test]
 fn value_that_is_too_deep_is_rejected_everywhere_and_ends_no_process() {
     run(async {
+        // Enough to overflow the stack of any thread here.
         const DEEP: usize = 60_000;
         let cluster = Cluster::local(1).await.unwrap();
         let tree = cluster.spawn::<Tree>(Expression::nested(1)).await.unwrap();
@@ -183,6 +187,7 @@ fn value_that_is_too_deep_is_rejected_everywhere_and_ends_no_process() {
         let error = tree.send(Measure(Expression::nested(DEEP))).await.unwrap_err();
         assert!(error.to_string().contains("128 levels"), "{error}");
 
+        // Exactly the limit: the depth must not be counted differently on the two sides.
         assert_eq!(cluster.run(grow::task(128)).await.unwrap().levels(), 128);
         assert_eq!(tree.send(Measure(Expression::nested(127))).await.unwrap().0, 128);
         cluster.shutdown().await.unwrap();

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use roadshow::host::{Assignment, Host, LookupFuture, NotDelivered, Placement, PlacementResult, TaskSlot};
-use roadshow::id::HostUid;
+use roadshow::internals::host::{
+    Assignment, Host, LookupFuture, NotDelivered, Placement, PlacementResult, TaskSlot,
+};
+use roadshow::internals::id::HostUid;
+use roadshow::internals::spec::ActorSpec;
 use roadshow::prelude::*;
-use roadshow::spec::ActorSpec;
 use roadshow::{Limits, SpawnError, TaskError};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -58,6 +60,7 @@ fn measure(much: Payload) -> usize {
 }
 
 fn much() -> Payload {
+    // A queue of 8 KiB takes one of these, and a second one waits.
     vec![1; 6 << 10].into()
 }
 
@@ -72,6 +75,7 @@ impl Placement for Everything {
     fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
         match self.to {
             Some(host) => PlacementResult::Now(Ok(Assignment { host, actor: None, alive: None })),
+            // As while the head cannot be reached.
             None => PlacementResult::Later(Box::pin(pending())),
         }
     }
@@ -165,6 +169,7 @@ fn operations_keep_their_timeout_while_they_wait_for_capacity() {
         let stuck = StuckHost::without_a_link().await;
         let StuckHost { site, addr, .. } = &stuck;
         let mut sent = Box::pin(addr.send(Much(much())));
+        // Spawns and tasks have separate targets, so each queue is filled.
         let mut spawned = site.cluster.spawn::<Glutton>(much()).into_future();
         let mut ran = site.cluster.run(measure::task(much())).into_future();
         assert!(poll_once(&mut sent).await.is_pending());
@@ -202,6 +207,7 @@ fn a_stop_waits_and_is_cancelled_with_its_future() {
         let mut stop = pin!(stuck.addr.stop());
         expect_waiting("stop", stop.as_mut()).await;
         assert_eq!(stuck.site.calls_open(), 1);
+        // The dropped future takes its stop back, so the number of open calls does not grow.
         expect_waiting("stop", stuck.addr.stop()).await;
         assert_eq!(stuck.site.calls_open(), 1);
     });

@@ -70,6 +70,7 @@ fn resource_options_add_up_in_any_order() {
             spawn().num_cpus(7.0).resources(gpu().with(Resources::CPU, 1.0)).await,
         ];
         for rejected in rejected.map(|spawned| spawned.unwrap_err().to_string()) {
+            // No worker has a GPU, so the error lists everything that was requested.
             assert!(rejected.contains("cpu 1, gpu 2"), "{rejected}");
         }
         cluster.shutdown().await.unwrap();
@@ -93,6 +94,7 @@ fn actor_is_found_by_its_name_until_it_ends() {
         assert!(matches!(cluster.actor_in::<Clerk>("elsewhere", "clerk").await, Err(FindError::NotFound(_))));
 
         clerk.stop().await.unwrap();
+        // The name becomes free when the worker has reported the end.
         until(async || cluster.actor::<Clerk>("clerk").await.is_err()).await;
         let next = cluster.spawn::<Clerk>(()).name("clerk").await.unwrap();
         assert_eq!(next.send(Add(2)).await.unwrap(), 2, "it is a new actor");
@@ -122,11 +124,13 @@ fn actor_waits_for_used_resources_and_is_rejected_for_missing_ones() {
 
         let first = cluster.spawn::<Clerk>(()).num_cpus(all).await.unwrap();
         let asking = cluster.spawn::<Clerk>(()).num_cpus(all);
+        // A request that is given up must not take the resources later.
         let late = asking.timeout(Duration::from_millis(20)).await.unwrap_err();
         assert!(matches!(late, SpawnError::PlacementTimedOut { .. }), "{late}");
         let (second, ()) = tokio::join!(async { cluster.spawn::<Clerk>(()).num_cpus(all).await }, async {
             let expect_waiting = async || {
                 let actors = cluster.actors().await.unwrap();
+                // The cause shows that the request waits for resources, and not for its start.
                 actors.iter().any(|actor| actor.state == ActorState::PendingCreation && actor.cause.is_some())
             };
             until(expect_waiting).await;
@@ -154,6 +158,7 @@ fn detached_actor_of_a_local_cluster_ends_with_it_and_can_be_killed() {
         let actor = listed.iter().find(|actor| actor.name.as_deref() == Some("clerk")).unwrap();
         cluster.kill(actor.actor_id).await.unwrap();
         until(async || clerk.send(Add(1)).await.is_err()).await;
+        // The record of an ended actor may still exist or not.
         assert!(matches!(cluster.kill(actor.actor_id).await, Err(PlacementError::Unknown { .. }) | Ok(())));
         cluster.shutdown().await.unwrap();
     });

@@ -105,6 +105,7 @@ fn tie_goes_to_the_word_seen_first_whichever_node_answers_first() {
     let words = tokenize("b a a b c c a b c").unwrap();
     for method in METHODS {
         for nodes in 1..=4 {
+            // Any number of nodes changes which answer arrives first.
             fixture.check(&words, nodes, Counting::Hash, method);
         }
         assert_eq!(fixture.by_actors(&words, 1, Counting::Hash, method), answer("b", 3, 0));
@@ -117,6 +118,7 @@ fn tie_goes_to_the_word_seen_first_whichever_node_answers_first() {
 #[test]
 fn words_from_another_process_are_those_of_python() {
     let fixture = Fixture::start();
+    // Final sigma, a separator of Python's `split`, and a letter whose lower case is two characters.
     let words = tokenize("ΟΔΟΣ\u{1c}οδος ΟΔΟΣ'Α İ").unwrap();
     let expect = answer("οδος", 2, 0);
     assert_eq!(fixture.check(&words, 2, Counting::Hash, Method::Exact), expect);

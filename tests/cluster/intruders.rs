@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
-use roadshow::config::{HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
-use roadshow::id::HostId;
-use roadshow::transport::{Role, Route};
+use roadshow::internals::config::{HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
+use roadshow::internals::id::HostId;
+use roadshow::internals::transport::{Role, Route};
 use rustls::ServerConfig;
 use rustls::ServerConnection;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -123,7 +123,7 @@ fn record_client(
     config: Arc<ServerConfig>,
     record: &Mutex<Vec<u8>>,
 ) -> io::Result<()> {
-    let mut preamble = [0; roadshow::transport::PREAMBLE_BYTES];
+    let mut preamble = [0; roadshow::internals::transport::PREAMBLE_BYTES];
     stream.read_exact(&mut preamble)?;
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut bytes = [0; 1024];

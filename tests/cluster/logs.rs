@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use roadshow::config::LOG_FILE_BYTES_MAX;
+use roadshow::internals::config::LOG_FILE_BYTES_MAX;
 use rustix::process::Signal;
 
 use super::job::{Job, Order, SpawnOptions, program};

@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use roadshow::config::{HEAD_RPC_TIMEOUT, JOB_LEASE, NODE_LEASE};
+use roadshow::internals::config::{HEAD_RPC_TIMEOUT, JOB_LEASE, NODE_LEASE};
 use rustix::process::Signal;
 
 use super::job::{Job, Order, Pending, SpawnOptions};
@@ -85,7 +85,7 @@ fn members_rejoin_a_restarted_head_with_their_certificates() {
     json(again);
     let back = wait_for("both nodes and the driver are back", || {
         let log = fs::read_to_string(site.nodes[0].session.join("logs/head.log")).unwrap_or_default();
-        (log.matches("a member is back with its certificate").count() == 3).then_some(log)
+        (log.matches("a member has rejoined with its certificate").count() == 3).then_some(log)
     });
     assert!(!back.contains("a certificate was issued"), "{back}");
     wait_for("both nodes are back", || {

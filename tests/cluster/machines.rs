@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
-use roadshow::host::fresh_identity;
-use roadshow::id::{HostId, HostUid};
-use roadshow::transport::{Role, Route, host_name, host_name_as};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{HostId, HostUid};
+use roadshow::internals::transport::{Role, Route, host_name, host_name_as};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use roadshow::config::NODE_LEASE;
+use roadshow::internals::config::NODE_LEASE;
 
 use super::cast::Friend;
 use super::job::{Job, Order, SpawnOptions};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use roadshow::config;
+use roadshow::internals::config;
 
 use super::job::{ARGUMENTS, ROLE, counted, said};
 use super::proc::{self, wait_for};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use roadshow::config::JOB_LEASE;
+use roadshow::internals::config::JOB_LEASE;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 

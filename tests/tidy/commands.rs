@@ -13,6 +13,7 @@ fn the_page_lists_the_options_of_each_command() {
 #[test]
 fn pages_call_the_command_as_it_can_be_called() {
     let declared = declared();
+    // The changelog names commands of earlier versions.
     let is_of_today = |file: &String| file.ends_with(".md") && file != "CHANGELOG.md";
     let pages = files_below("").into_iter().filter(is_of_today);
     complain(pages.flat_map(|page| usage_complaints(&page, &read(&page), &declared)));
@@ -26,9 +27,11 @@ fn declared() -> Options {
     let main = files.iter().map(|file| read(file)).find(|source| source.contains("fn main("));
     let commands = commands(&main.expect("the command has a main"));
     let mut options: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // A command without options needs an entry, too: the page must have its section.
     commands.iter().for_each(|command| drop(options.insert(command.clone(), BTreeSet::new())));
     for file in &files {
         let owner =
+            // A file below a command's folder, or with its name, declares options of that command.
             file.split(['/', '.']).map(|part| part.replace('_', "-")).find(|part| commands.contains(part));
         options.entry(owner.unwrap_or_default()).or_default().extend(self::options(&read(file)));
     }
@@ -44,6 +47,7 @@ fn commands(main: &str) -> BTreeSet<String> {
     let mut is_hidden = false;
     let mut found = BTreeSet::new();
     for line in body.lines().map(str::trim) {
+        // The attribute stands on a line before its variant.
         is_hidden |= line.contains("hide = true");
         if line.starts_with(char::is_uppercase) {
             let name = line.split(['(', ',', ' ']).next().unwrap_or_default();
@@ -61,6 +65,7 @@ fn options(source: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for rest in source.split("#[arg(").skip(1) {
         let Some((attribute, field)) = rest.split_once(")]") else { continue };
+        // Options without `long` are positional arguments.
         if !attribute.split([',', ' ', '(']).any(|word| word.trim() == "long")
             || attribute.contains("hide = true")
         {
@@ -109,10 +114,13 @@ fn usage_complaints(page: &str, text: &str, declared: &Options) -> Vec<String> {
                 complaints.push(format!("{page}:{}: there is no command `roadshow {command}`", number + 1));
                 continue;
             };
+            // Options after `--` belong to the submitted program.
             let options_there = words.take_while(|word| *word != "--").filter(|word| word.starts_with("--"));
             for option in options_there {
                 let end = |c: char| !(c.is_ascii_lowercase() || c == '-');
+                // Cuts `=value` and punctuation of the sentence.
                 let option = option.split(end).next().unwrap_or_default();
+                // The options of all commands are declared under no name. Clap adds `--help` itself.
                 if !(options.contains(option) || declared[""].contains(option) || option == "--help") {
                     complaints.push(format!("{page}:{}: `roadshow {command}` has no `{option}`", number + 1));
                 }
@@ -122,10 +130,11 @@ fn usage_complaints(page: &str, text: &str, declared: &Options) -> Vec<String> {
     complaints
 }
 
-/// What stands behind `roadshow` where a line calls the command, up to the end of that call.
+/// The arguments of every call of `roadshow` in a line.
 fn calls(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, name) in line.match_indices("roadshow ") {
+        // `useradd roadshow` matches here as well; the next check drops it, since no command follows.
         let begins = line[..at].is_empty() || line[..at].ends_with(['`', ' ']);
         let called = line[at + name.len()..].split(['`', ';', '#']).next().unwrap_or_default();
         let called = called.split(" | ").next().unwrap_or_default().split(" || ").next().unwrap_or_default();
@@ -145,6 +154,7 @@ fn calls(line: &str) -> Vec<String> {
 fn kebab(name: &str) -> String {
     let mut kebab = String::new();
     for c in name.chars() {
+        // Clap names a variant in the same way.
         if c.is_uppercase() && !kebab.is_empty() {
             kebab.push('-');
         }

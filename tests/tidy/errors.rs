@@ -1,8 +1,8 @@
-//! The texts of errors: what `source()` gives again does not stand in them.
+//! Texts of errors: no text repeats that of its `source()`.
 
 use super::{complain, read, root_names, rust_files};
 
-/// Traits, and what only the command has: no values of these are shared.
+/// Traits, and types of the command-line program: no value of these is shared by threads.
 const NO_TYPES: &[&str] = &[
     "HandledBy",
     "Handles",
@@ -20,7 +20,7 @@ fn no_error_repeats_its_source() {
 }
 
 #[test]
-fn an_error_that_repeats_its_source_is_complained_of() {
+fn an_error_that_repeats_its_source_is_found() {
     let of = |source: &str| error_complaints("a.rs", source).len();
     assert_eq!(of("#[error(\"no link: {0}\")]\n    Io(#[from] io::Error),"), 1);
     assert_eq!(of("#[error(\"no link: {source}\")]\n    Io {\n        source: io::Error,\n    },"), 1);
@@ -30,39 +30,39 @@ fn an_error_that_repeats_its_source_is_complained_of() {
 }
 
 #[test]
-fn every_public_type_is_held_to_be_shared_by_threads() {
-    let held = read("tests/api/threads.rs");
+fn every_public_type_is_checked_to_be_shared_by_threads() {
+    let checks = read("tests/api/threads.rs");
     let root = read("src/lib.rs");
-    // What comes behind is named there already, or no program's.
+    // Names after the prelude are listed before it already, or are not for programs.
     let root = root.split("pub mod prelude").next().unwrap_or_default();
     let names = root_names(root).into_iter().map(|(name, _)| name);
     let types =
         names.filter(|name| name.starts_with(char::is_uppercase) && !NO_TYPES.contains(&name.as_str()));
-    let missing = types.filter(|name| !is_held(&held, name));
+    let missing = types.filter(|name| !is_checked(&checks, name));
     complain(missing.map(|name| format!("tests/api/threads.rs does not name {name}")));
 }
 
-/// Whether a type is what one of the checks is about: its name, and no longer one that begins with it.
-fn is_held(held: &str, name: &str) -> bool {
+/// Tests if a check names the type itself, and not a longer name that starts with it.
+fn is_checked(checks: &str, name: &str) -> bool {
     ["send_and_sync::<", " send::<"].iter().any(|check| {
         let check = format!("{check}{name}");
-        held.split(&check).skip(1).any(|rest| rest.starts_with(['>', '<']))
+        checks.split(&check).skip(1).any(|rest| rest.starts_with(['>', '<']))
     })
 }
 
 #[test]
-fn a_type_is_not_held_by_a_longer_name_nor_by_another_use() {
-    let held = " send_and_sync::<ClusterRef>(); send::<Request<u8>>(); any::<Host>().stop();";
-    let is_held = |name| is_held(held, name);
-    assert!(is_held("ClusterRef") && is_held("Request"));
-    assert!(!is_held("Cluster") && !is_held("Host"));
+fn a_longer_name_or_another_use_is_no_check_of_a_type() {
+    let checks = " send_and_sync::<ClusterRef>(); send::<Request<u8>>(); any::<Host>().stop();";
+    let is_checked = |name| is_checked(checks, name);
+    assert!(is_checked("ClusterRef") && is_checked("Request"));
+    assert!(!is_checked("Cluster") && !is_checked("Host"));
 }
 
 fn error_complaints(file: &str, source: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     for declared in source.split("#[error(").skip(1) {
         let Some((text, rest)) = declared.split_once(")]") else { continue };
-        // Up to the end of the variant, or of the struct.
+        // The text of the variant or of the struct ends here.
         let is_end =
             |line: &&str| matches!(line.trim(), "}," | "}") || line.ends_with("),") || line.ends_with(';');
         let end = rest.lines().position(|line| is_end(&line)).unwrap_or(usize::MAX);

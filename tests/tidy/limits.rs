@@ -21,6 +21,7 @@ fn the_pages_give_limits_as_they_are() {
 fn limit_complaints(page: &str, constants: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let mut complaints = Vec::new();
     for table in tables(page) {
+        // Only tables with both columns state limits.
         let Some([value, constant]) = ["value", "constant"]
             .map(|name| table[0].iter().position(|cell| cell == name))
             .into_iter()
@@ -33,6 +34,8 @@ fn limit_complaints(page: &str, constants: &BTreeMap<String, BTreeSet<String>>) 
             for name in quoted(&row[constant]) {
                 match constants.get(&name) {
                     None => complaints.push(format!("there is no constant `{name}`")),
+                    // Several files may have a constant of this name. One match is enough, as the page
+                    // does not say which.
                     Some(values) => {
                         let mut shown = values.iter().flat_map(|value| shown(value, constants, 0));
                         if !shown.any(|shown| holds(&row[value], &shown)) {
@@ -47,10 +50,11 @@ fn limit_complaints(page: &str, constants: &BTreeMap<String, BTreeSet<String>>) 
     complaints
 }
 
-/// Whether a text has a value that does not go on as another number.
+/// Returns true if the text contains the value as a whole number with its unit.
 fn holds(text: &str, value: &str) -> bool {
     let goes_on = |c: char| c.is_alphanumeric() || matches!(c, ',' | '.');
     text.match_indices(value).any(|(at, _)| {
+        // Punctuation may follow the value, but "64 MiBs" is another unit.
         let after = text[at + value.len()..].trim_start_matches([',', '.']);
         !text[..at].ends_with(goes_on) && !after.starts_with(char::is_alphanumeric)
     })
@@ -74,8 +78,9 @@ fn constants(sources: &[String]) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// How pages may write the value of an expression.
+/// The forms in which pages may write the value of an expression.
 fn shown(expression: &str, constants: &BTreeMap<String, BTreeSet<String>>, depth: usize) -> Vec<String> {
+    // Constants of the same name may refer to each other in a circle.
     const DEPTH_MAX: usize = 4;
     if let Some((unit, amount)) =
         expression.strip_prefix("Duration::from_").and_then(|rest| rest.split_once('('))
@@ -100,6 +105,7 @@ fn shown(expression: &str, constants: &BTreeMap<String, BTreeSet<String>>, depth
 
 /// The value of a sum, a product or a shift of numbers.
 fn number(expression: &str) -> Option<u128> {
+    // Parentheses are dropped: they only group shifts, which bind most tightly here.
     let text = expression.replace(['(', ')', '_'], "").replace("u16::MAX as usize", "65535");
     let sum = |of: &str| {
         let product = |of: &str| {
@@ -128,12 +134,14 @@ fn durations(nanos: u128) -> Vec<String> {
 fn sizes(amount: u128) -> Vec<String> {
     const UNITS: [(&str, u128); 4] = [("bytes", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
     let mut shown = in_units(amount, &UNITS);
+    // A count has no unit.
     shown.push(thousands(amount));
     shown
 }
 
 fn in_units(amount: u128, units: &[(&str, u128)]) -> Vec<String> {
     let whole = units.iter().filter(|(_, unit)| amount.is_multiple_of(*unit));
+    // A page may use any unit that gives a whole number: 120 s or 2 min.
     whole.map(|(name, unit)| format!("{} {name}", thousands(amount / unit))).collect()
 }
 

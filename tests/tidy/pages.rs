@@ -23,6 +23,7 @@ fn links_anchors_and_images_of_pages_exist() {
 
 #[test]
 fn every_image_is_shown_and_safe_to_show() {
+    // An image that no page shows would not be kept up to date.
     let files = files_below("");
     let shown: BTreeSet<_> = files
         .iter()
@@ -48,7 +49,7 @@ fn code_blocks_say_what_they_are() {
 /// Languages of code blocks. Those that begin with `rust` are compiled as doc tests.
 const LANGUAGES: &[&str] = &["rust", "rust,no_run", "text", "sh", "toml"];
 
-/// What pages can link to.
+/// The files and anchors that a page can link to.
 struct Tree<'a> {
     files: BTreeSet<String>,
     anchors: &'a dyn Fn(&str) -> BTreeSet<String>,
@@ -72,6 +73,7 @@ fn link_complaints(page: &str, text: &str, tree: &Tree<'_>) -> Vec<String> {
             path => below(page, path),
         };
         let exists = target.as_ref().is_some_and(|target| {
+            // The list has only files. A link to a folder needs a file below it.
             let folder = format!("{target}/");
             tree.files.contains(target) || tree.files.iter().any(|file| file.starts_with(&folder))
         });
@@ -109,7 +111,9 @@ fn image_complaints(image: &str, text: &str, is_shown: bool) -> Vec<String> {
 fn block_complaints(page: &str, text: &str, lib: &str) -> Vec<String> {
     let fences = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("```"));
     let opening =
+        // Every second fence opens a block, the others close one.
         fences.step_by(2).map(|(number, line)| (number + 1, line.trim_start().trim_start_matches('`')));
+    // Rust that is not compiled would become wrong unnoticed.
     let is_compiled = lib.contains(&format!("include_str!(\"../{page}\")"));
     let wrong = opening.filter_map(|(number, language)| match LANGUAGES.contains(&language) {
         false => Some((number, format!("`{language}`, and not one of {LANGUAGES:?}"))),
@@ -123,6 +127,7 @@ fn block_complaints(page: &str, text: &str, lib: &str) -> Vec<String> {
 
 /// The sample of the example's output counts the words of the text as it is now.
 fn sample_complaints(page: &str, name: &str, text: &str) -> Vec<String> {
+    // Counted again here, so that a change of the text fails this test until the sample is updated.
     let words = roadshow::words::tokenize(text).expect("the text is short");
     let mut distinct = HashSet::new();
     for word in words.iter() {
@@ -143,6 +148,7 @@ fn below(page: &str, path: &str) -> Option<String> {
     at.pop();
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
         match part {
+            // A path that leaves the project is no file of it.
             ".." => drop(at.pop()?),
             name => at.push(name),
         }
@@ -158,6 +164,7 @@ fn links(text: &str) -> Vec<Link> {
         while let Some(middle) = line[at..].find("](").map(|offset| at + offset) {
             at = middle + 2;
             let Some(target) = line[at..].split(')').next() else { break };
+            // The last bracket before `](` opens this link.
             let begin = line[..middle].rfind('[').unwrap_or(middle);
             let (path, anchor) =
                 target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
@@ -180,6 +187,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (_, line) in prose_with_code(text) {
         let Some(title) = line.strip_prefix('#').map(|rest| rest.trim_start_matches('#')) else { continue };
+        // GitHub drops punctuation from anchors, and numbers repeated ones.
         let kept = title.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
         let slug: String = kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect();
         let again = (1..).map(|n| format!("{slug}-{n}")).find(|name| !found.contains(name));
@@ -192,6 +200,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 /// The lines outside of code blocks, without what is between backticks.
 fn prose(text: &str) -> Vec<(usize, String)> {
     let lines = prose_with_code(text).into_iter();
+    // Code is dropped, because it may look like a link: `a[i](x)`.
     lines.map(|(number, line)| (number, line.split('`').step_by(2).collect::<Vec<_>>().join("``"))).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Imports between the parts of one module, held against a table of their own.
+//! Imports between the parts of one module, compared with a separate table.
 
 use super::source::Code;
 use super::{CRATE_ROOTS, below_root, is_test_file, module_path};
@@ -138,6 +138,7 @@ impl Parts {
     pub(crate) fn complaints(&self, file: &str, source: &str) -> Vec<String> {
         let path = module_path(file);
         let Some(own) = self.part_of(&path) else { return Vec::new() };
+        // Tests and fixtures may use every part.
         if is_test_file(file) || self.facade.contains(&own) || own.starts_with("test_") {
             return Vec::new();
         }
@@ -161,6 +162,7 @@ impl Parts {
     fn part_of<'a>(&self, path: &'a [String]) -> Option<&'a str> {
         let rest =
             path.strip_prefix(&self.module.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..])?;
+        // Deeper modules belong to the part, so only the first name matters.
         rest.first().map(String::as_str)
     }
 
@@ -171,6 +173,7 @@ impl Parts {
         let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).map(cells).collect();
         let mut complaints = Vec::new();
         for (part, may) in self.table {
+            // The page may have its rows in any order.
             let shown = rows.iter().find(|row| row.get(1).is_some_and(|name| name == part));
             let shown = shown.and_then(|row| row.get(3)).map(|list| {
                 let mut names: Vec<_> =

@@ -70,6 +70,7 @@ fn the_pages_give_the_versions_of_the_source() {
 
 #[test]
 fn the_texts_of_troubleshooting_are_printed() {
+    // The page has texts in one piece, while the source may wrap them.
     let sources: Vec<_> = rust_files("src").iter().map(|file| one_line_texts(&read(file))).collect();
     complain(text_complaints(&read("docs/operations.md"), &sources));
 }
@@ -84,6 +85,7 @@ fn variables(source: &str) -> BTreeSet<String> {
     let named = source.split("\"ROADSHOW_").skip(1).filter_map(|rest| rest.split_once('"'));
     let names =
         named.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+    // The filter above drops messages such as "ROADSHOW_X is set twice".
     names.map(|name| format!("ROADSHOW_{name}")).collect()
 }
 
@@ -100,6 +102,7 @@ fn text_complaints(page: &str, sources: &[String]) -> Vec<String> {
 fn one_line_texts(source: &str) -> String {
     let mut lines = source.split("\\\n");
     let first = lines.next().unwrap_or_default().to_owned();
+    // Rust drops the indentation after a backslash at the end of a line.
     lines.fold(first, |text, line| text + line.trim_start())
 }
 
@@ -117,6 +120,7 @@ fn keys(source: &str) -> BTreeMap<String, BTreeSet<String>> {
             .split_once("FIELDS: ")
             .and_then(|(_, rest)| rest.split_once("];"))
             .map_or("", |(list, _)| list);
+        // Every second part lies between quotes.
         let names = listed.split('"').skip(1).step_by(2).map(str::to_owned).collect();
         found.insert(name.to_owned(), names);
     }
@@ -128,6 +132,7 @@ fn key_complaints(page: &str, keys: &BTreeMap<String, BTreeSet<String>>) -> Vec<
     let rows: BTreeMap<_, _> =
         section_rows(page, "`--json`").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     for (name, declared) in keys {
+        // `NodeInfo` is listed by `list nodes`.
         let kind = name.trim_end_matches("Info").trim_end_matches("Summary").to_lowercase();
         let listed = rows
             .get(&format!("`{kind}s`"))
@@ -142,6 +147,7 @@ fn variants(sources: &[String], name: &str) -> BTreeSet<String> {
     let header = format!("pub enum {name} {{");
     body(sources, &header)
         .lines()
+        // Fields of a variant are indented further, so they do not match.
         .filter(|line| line.starts_with("    ") && line[4..].starts_with(char::is_uppercase))
         .map(|line| line.trim().split(['(', ' ', ',', '{']).next().unwrap_or_default().to_owned())
         .collect()
@@ -189,6 +195,7 @@ fn version_complaints(page: &str, manifest: &str, readme: &str, protocol: &str, 
         (page, "stability.md", "| between hosts | ", &hosts),
         (protocol, "protocol.md", "\nVersion ", &hosts),
     ];
+    // An empty version means that the mark is missing, which must not count as agreement.
     let wrong = expected
         .into_iter()
         .filter(|(text, _, mark, version)| version.is_empty() || behind(text, mark) != **version);

@@ -1,40 +1,42 @@
-//! Rust source as text: what is left without comments, strings and tests, and which paths it names.
+//! Rust source as text: code without comments, strings and tests, and the paths that it names.
 //!
-//! It knows as much of the language as the checks need. It does not expand macros.
+//! The parser covers only what the checks need. It does not expand macros.
 
-/// Source code without comments, with the insides of strings and characters blanked out.
+/// Source code without comments, and with blanked strings and characters.
 ///
-/// Every line stays where it was.
+/// Line numbers do not change.
 pub(crate) struct Code(String);
 
 impl Code {
-    /// The code of one file.
+    /// Reads the code of one file.
     pub(crate) fn of(source: &str) -> Self {
         Self(blank(source))
     }
 
-    /// The code without what exists only under `#[cfg(test)]`.
+    /// Removes the items under `#[cfg(test)]`.
     pub(crate) fn without_tests(&self) -> Self {
         let mut text = self.0.clone();
+        // Removed one by one: an offset from before a removal would be wrong after it.
         while let Some(start) = CFG_TEST.iter().find_map(|attribute| text.find(attribute)) {
             let end = start + end_of_item(&text[start..]);
+            // Newlines stay, so that complaints name the lines of the file.
             let lines = text[start..end].matches('\n').count();
             text.replace_range(start..end, &"\n".repeat(lines));
         }
         Self(text)
     }
 
-    /// The text that is left.
+    /// Returns the remaining text.
     pub(crate) fn text(&self) -> &str {
         &self.0
     }
 
-    /// How many lines hold code.
+    /// Counts the lines with code.
     pub(crate) fn lines(&self) -> usize {
         self.0.lines().filter(|line| !line.trim().is_empty()).count()
     }
 
-    /// Every path that begins with one of `roots`, wherever it stands; grouped imports are taken apart.
+    /// Finds every path that starts with one of `roots`; grouped imports are expanded.
     pub(crate) fn paths(&self, roots: &[&str]) -> Vec<NamedPath> {
         let tokens = tokens(&self.0);
         let mut found = Vec::new();
@@ -43,7 +45,7 @@ impl Code {
             let begins = roots.contains(&token)
                 && tokens.get(at + 1).is_some_and(|(_, next)| *next == "::")
                 && (at == 0 || tokens[at - 1].1 != "::")
-                // Inside the group of another path: found from that path's own root.
+                // A `super` inside a group is found from the root of the whole path.
                 && !(token == "super" && at >= 2 && matches!(tokens[at - 1].1, "{" | ",") && in_use_group(&tokens[..at]));
             if begins {
                 let mut rest = &tokens[at..];
@@ -53,7 +55,7 @@ impl Code {
         found
     }
 
-    /// What the file makes public by name: its items, and the leaves of its `pub use`.
+    /// Lists the names that the file makes public: its items, and the leaves of its `pub use`.
     ///
     /// Each comes with the path that it stands for.
     pub(crate) fn public_names(&self) -> Vec<(String, Vec<String>)> {
@@ -62,6 +64,7 @@ impl Code {
         let mut names = Vec::new();
         for at in 0..tokens.len().saturating_sub(2) {
             let (line, next) = (tokens[at].0, tokens[at + 1].1);
+            // The name comes after `macro_rules` and `!`. A macro has no `pub`.
             if tokens[at].1 == "macro_rules" {
                 names.push((tokens[at + 2].1.to_owned(), Vec::new()));
             }
@@ -70,6 +73,7 @@ impl Code {
             }
             if ITEMS.contains(&next) {
                 names.push((tokens[at + 2].1.to_owned(), vec![tokens[at + 2].1.to_owned()]));
+            // `pub(crate) use` has `(` as its next token, so it does not count as public.
             } else if next == "use" {
                 let mut leaves = Vec::new();
                 expand(&mut &tokens[at + 2..], &[], line, &mut leaves);
@@ -80,14 +84,14 @@ impl Code {
     }
 }
 
-/// A path that the code names.
+/// Path that the code names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NamedPath {
-    /// The line, from 1 on.
+    /// Line number, starting at 1.
     pub(crate) line: usize,
-    /// The path, from its root on.
+    /// Path from its root.
     pub(crate) segments: Vec<String>,
-    /// What it is called where it is named.
+    /// Name of the path in this file, which differs after `as`.
     name: String,
 }
 
@@ -95,9 +99,10 @@ type Token<'a> = (usize, &'a str);
 
 const CFG_TEST: &[&str] = &["#[cfg(test)]", "#[cfg(all(test"];
 
-/// Whether the last open brace belongs to a `use`.
+/// Tests if the last open brace belongs to a `use`.
 fn in_use_group(tokens: &[Token<'_>]) -> bool {
     let mut depth = 0_usize;
+    // Backwards, because the `use` that a group belongs to stands before all of its braces.
     for (_, token) in tokens.iter().rev() {
         match *token {
             "}" => depth += 1,
@@ -110,7 +115,7 @@ fn in_use_group(tokens: &[Token<'_>]) -> bool {
     false
 }
 
-/// Reads one path, or a tree of them, off the front of `tokens`.
+/// Parses one path, or a tree of paths, from the front of `tokens`.
 fn expand(tokens: &mut &[Token<'_>], prefix: &[String], line: usize, found: &mut Vec<NamedPath>) {
     let mut segments = prefix.to_vec();
     while let Some((&(_, token), rest)) = tokens.split_first() {
@@ -126,9 +131,11 @@ fn expand(tokens: &mut &[Token<'_>], prefix: &[String], line: usize, found: &mut
             *tokens = tokens.get(1..).unwrap_or_default();
             return;
         }
+        // `a::{self}` names `a`. At the start of a path, `self` is a root.
         if token != "self" || segments.is_empty() {
             segments.push(token.to_owned());
         }
+        // A turbofish (`::<`) ends the path.
         let goes_on = |(_, next): &Token<'_>| is_word(next) || matches!(*next, "{" | "*");
         if tokens.first().is_some_and(|(_, next)| *next == "::") && tokens.get(1).is_some_and(goes_on) {
             *tokens = &tokens[1..];
@@ -141,7 +148,7 @@ fn expand(tokens: &mut &[Token<'_>], prefix: &[String], line: usize, found: &mut
         name = (*alias).to_owned();
         *tokens = &tokens[2..];
     }
-    // Whatever else stands here is not a path: step over it, so that a group always ends.
+    // Tokens other than a path are skipped, so that the group always ends.
     let ends = |token: &str| matches!(token, "," | "}" | ";" | "{");
     if !prefix.is_empty() {
         while tokens.first().is_some_and(|(_, next)| !ends(next)) {
@@ -155,7 +162,7 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphanumeric() || c == '_')
 }
 
-/// Words, `::` and single characters, each with its line.
+/// Splits text into words, `::` and single characters, each with its line.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     for (number, mut rest) in text.lines().enumerate() {
@@ -174,14 +181,17 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// Where the item ends that begins with an attribute: after its body, or after its semicolon.
+/// Returns the end of the item that starts with an attribute: after its body, or after its semicolon.
 fn end_of_item(text: &str) -> usize {
+    // Semicolons within brackets, as in `[u8; 4]`, do not end the item.
     let mut depth = 0_usize;
     for (at, c) in text.char_indices() {
         match c {
+            // Strings are blanked already, so every bracket here is code.
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => {
                 depth = depth.saturating_sub(1);
+                // Only a brace ends an item: the attribute itself ends with `]`.
                 if depth == 0 && c == '}' {
                     return at + 1;
                 }
@@ -193,7 +203,7 @@ fn end_of_item(text: &str) -> usize {
     text.len()
 }
 
-/// Replaces comments and the insides of literals by spaces.
+/// Replaces comments and the contents of literals by spaces.
 fn blank(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
@@ -213,7 +223,7 @@ fn blank(source: &str) -> String {
     text
 }
 
-/// The length of the comment, string or character that `text` begins with.
+/// Returns the length of the comment, string or character at the start of `text`.
 fn literal_or_comment(text: &str, before: Option<char>) -> Option<usize> {
     if text.starts_with("//") {
         return Some(text.find('\n').unwrap_or(text.len()));
@@ -221,6 +231,7 @@ fn literal_or_comment(text: &str, before: Option<char>) -> Option<usize> {
     if text.starts_with("/*") {
         return Some(block_comment(text));
     }
+    // In `hour"..."` the `r` belongs to a name and starts no raw string.
     let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
     if !in_word && let Some(length) = raw_string(text) {
         return Some(length);
@@ -228,7 +239,7 @@ fn literal_or_comment(text: &str, before: Option<char>) -> Option<usize> {
     if text.starts_with('"') {
         return Some(quoted(text, '"'));
     }
-    // A lifetime has no closing quote.
+    // A lifetime has no closing quote, so only an escape or a quote proves a character literal.
     let mut chars = text.chars();
     let is_char = chars.next() == Some('\'') && (chars.next() == Some('\\') || chars.next() == Some('\''));
     is_char.then(|| quoted(text, '\''))
@@ -239,6 +250,7 @@ fn block_comment(text: &str) -> usize {
     loop {
         let rest = &text[at..];
         if rest.starts_with("/*") {
+            // Block comments nest in Rust.
             depth += 1;
             at += 2;
         } else if rest.starts_with("*/") {
@@ -268,6 +280,7 @@ fn quoted(text: &str, quote: char) -> usize {
     for (at, c) in text.char_indices().skip(1) {
         match c {
             _ if escaped => escaped = false,
+            // The next character is content, even if it is the quote.
             '\\' => escaped = true,
             c if c == quote => return at + c.len_utf8(),
             _ => {}
@@ -277,7 +290,7 @@ fn quoted(text: &str, quote: char) -> usize {
 }
 
 #[test]
-fn comments_strings_and_characters_are_no_code() {
+fn comments_strings_and_characters_are_not_code() {
     let code = Code::of(
         "a /* b /* c */ d */ e // f\ng(\"h // \\\" i\", r#\"j \" k\"#, '\\'', 'l', b'm') 'n: loop {}",
     );
@@ -287,7 +300,7 @@ fn comments_strings_and_characters_are_no_code() {
 }
 
 #[test]
-fn what_is_only_for_tests_is_left_out_and_lines_stay() {
+fn test_items_are_removed_and_line_numbers_stay() {
     let code = Code::of(
         "one();\n#[cfg(test)]\nmod tests {\n    two();\n}\nthree();\n#[cfg(test)]\nuse x::four;\nfive();\n",
     );

@@ -7,7 +7,7 @@ pub(crate) fn differences(what: &str, listed: &BTreeSet<String>, declared: &BTre
     missing.chain(listed.difference(declared).map(|name| format!("{what}: there is no `{name}`"))).collect()
 }
 
-/// What stands between backticks in the first column below a heading, or the cells themselves.
+/// The texts between backticks in the first column below a heading, or the whole cells.
 pub(crate) fn first_cells(page: &str, heading: &str) -> BTreeSet<String> {
     let cells = section_rows(page, heading).into_iter().filter_map(|row| row.into_iter().next());
     cells.flat_map(|cell| if cell.contains('`') { quoted(&cell) } else { vec![cell] }).collect()
@@ -36,17 +36,20 @@ pub(crate) fn tables(page: &str) -> Vec<Vec<Vec<String>>> {
     for line in page.lines() {
         match (line.starts_with('|'), inside) {
             (true, false) => found.push(vec![cells(line)]),
+            // The line below the header has no cells.
             (true, true) if !line.starts_with("|--") => {
                 found.last_mut().expect("a table has begun").push(cells(line))
             }
             _ => {}
         }
+        // Any other line ends the table.
         inside = line.starts_with('|');
     }
     found
 }
 
 pub(crate) fn cells(line: &str) -> Vec<String> {
+    // An escaped `|` is text of a cell. The control character stands for it while the line is split.
     let line = line.replace("\\|", "\u{1}");
     let cells = line.trim().trim_matches('|').split('|');
     cells.map(|cell| cell.trim().replace('\u{1}', "|")).collect()

@@ -1,4 +1,4 @@
-//! What the macros accept, under lints that would reject what they add.
+//! Declarations that the macros accept, under lints that would reject careless generated code.
 
 #![deny(
     warnings,
@@ -29,7 +29,7 @@ use roadshow::prelude::*;
 pub mod messages {
     use roadshow::prelude::*;
 
-    /// Answered at once.
+    /// Answered synchronously.
     #[derive(Clone, Copy, Debug, Message, RemoteMessage, Serialize, Deserialize)]
     #[rtype(result = "u8")]
     pub struct AtOnce;
@@ -45,7 +45,7 @@ pub mod messages {
     pub(super) struct WithActor;
 }
 
-/// A public actor.
+/// Public actor.
 #[derive(Clone, Copy, Debug, RemoteActor)]
 #[remote(handles(messages::AtOnce, crate::accepted::messages::Later))]
 #[remote(handles(messages::WithActor))]
@@ -96,7 +96,7 @@ impl Actor for Hidden {
     type Context = Context<Self>;
 }
 
-/// A public task.
+/// Public task.
 #[roadshow::task]
 #[must_use]
 pub const fn twice(n: u8) -> u8 {
@@ -119,20 +119,21 @@ mod inner {
     }
 
     #[roadshow::task]
+    // An attribute on a task must also hold for the items that the macro creates.
     #[cfg(any())]
     fn never_compiled(_: NoSuchType) {}
 }
 
-/// A module of its task's name.
+/// Module with the name of its task.
 pub mod square {
-    /// A task whose type has another name, so that one `use` brings the function.
+    /// Task whose type has another name, so that one `use` imports the function.
     #[roadshow::task(type = SquareTask)]
     #[must_use]
     pub const fn square(n: u64) -> u64 {
         n * n
     }
 
-    /// Of two words.
+    /// Task with a name of two words.
     #[roadshow::task]
     #[must_use]
     pub const fn square_root(n: u64) -> u64 {
@@ -142,11 +143,11 @@ pub mod square {
 
 pub use square::{SquareTask, square};
 
-/// Everything by a glob import; the module itself comes first.
+/// Glob import of everything; the module itself takes precedence.
 pub mod globs {
-    /// A module of its task's name, once more.
+    /// Second module with the name of its task.
     pub mod cube {
-        /// The task.
+        /// Task with the name of its module.
         #[roadshow::task]
         #[must_use]
         pub const fn cube(n: u64) -> u64 {
@@ -157,27 +158,27 @@ pub mod globs {
     pub use cube::*;
 }
 
-/// Tasks with names that stand for something else in most programs.
+/// Tasks with names that most programs use for something else.
 pub mod known_names {
-    /// As the function of the prelude.
+    /// Name of a function in the prelude.
     #[roadshow::task]
     pub const fn drop(_: u8) {}
 
-    /// As a primitive type that the generated code names.
+    /// Name of a primitive type that the generated code uses.
     #[roadshow::task]
     #[must_use]
     pub const fn str(n: u8) -> u8 {
         n
     }
 
-    /// As another one.
+    /// Name of another primitive type.
     #[roadshow::task]
     #[must_use]
     pub const fn usize(n: u8) -> u8 {
         n
     }
 
-    /// As a variant.
+    /// Name of an enum variant.
     #[roadshow::task]
     #[expect(non_snake_case, reason = "it is named like a variant")]
     #[must_use]
@@ -199,6 +200,7 @@ macro_rules! item {
     };
 }
 
+// Types from a macro's fragment reach the other macros as one token.
 item!(shortened, Vec<u8>);
 
 #[roadshow::main]
@@ -210,7 +212,7 @@ async fn entry() -> Result<u8, Infallible> {
 async fn entry_without_await_or_result() {}
 
 #[test]
-fn names_are_paths_or_what_was_given() {
+fn names_are_paths_or_the_given_names() {
     assert_eq!(<Open as RemoteActor>::NAME, "ui::accepted::Open");
     assert_eq!(<Hidden as RemoteActor>::NAME, "tests::Hidden");
     assert_eq!(<messages::Later as RemoteMessage>::NAME, "ui::accepted::messages::Later");
@@ -233,7 +235,7 @@ fn a_task_is_still_a_function() {
 }
 
 #[test]
-fn a_task_of_a_function_body_knows_the_types_there() {
+fn a_task_in_a_function_body_can_use_local_types() {
     #[derive(Serialize, Deserialize)]
     struct Local(String);
 

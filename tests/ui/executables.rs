@@ -1,7 +1,7 @@
-//! Two executables of different sources, which talk to each other all the same.
+//! Two executables of different sources that exchange messages.
 //!
-//! `program.rs` is built in two editions. Whatever is checked is what the two processes say. `entries.rs` is one
-//! that starts workers of itself, from entries written by hand.
+//! `program.rs` is built in two editions, and the tests compare the output of two processes. `entries.rs`
+//! starts workers of itself, from entries written by hand.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use crate::{externs, rustc};
 
 const SOURCE: &str = "tests/ui/executables/program.rs";
 
-/// How long a process may be silent on a machine that has much else to do.
+/// Maximum time between two lines of a process on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lines that nobody has read yet; a program has a handful.
+/// Maximum number of unread lines; a program prints about ten.
 const LINES_MAX: usize = 100;
 
-/// The program as it is, and the later edition.
+/// The program in its earlier and in its later edition.
 static EDITIONS: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
     let externs = externs(&["roadshow", "actix", "serde", "tokio"]);
-    // Side by side, since most of the time goes into linking.
+    // Both compilers run in parallel, since linking takes most of the time.
     let builds = [("earlier", &[][..]), ("later", &["--cfg=later"])].map(|(edition, cfg)| {
         let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("program-{edition}"));
         let mut rustc = rustc();
-        // The crate's name is part of the types' names.
+        // Both need the same crate name, which is part of the types' names.
         rustc.args(["--crate-name=program", "--crate-type=bin", "--check-cfg=cfg(later)", "-Cdebuginfo=0"]);
         rustc.args(cfg).args(&externs).arg("-o").arg(&executable).arg(SOURCE);
-        (rustc.spawn().expect("a test has a compiler beside it"), executable)
+        (rustc.spawn().expect("a compiler is installed"), executable)
     });
     builds.map(|(mut rustc, executable)| {
         assert!(rustc.wait().expect("it was started here").success(), "{SOURCE} does not compile");
@@ -39,7 +39,7 @@ static EDITIONS: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
     })
 });
 
-/// A process. Dropping it ends it.
+/// Running process. Dropping it kills it.
 struct Program {
     child: Child,
     lines: Receiver<String>,
@@ -51,35 +51,36 @@ impl Program {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it was built just now");
         let stdout = child.stdout.take().expect("it is piped");
-        let (tell, lines) = sync_channel(LINES_MAX);
+        let (sender, lines) = sync_channel(LINES_MAX);
+        // A read from a pipe has no timeout, a receive from a channel has one.
         thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.for_each(|line| drop(tell.send(line)));
+            lines.for_each(|line| drop(sender.send(line)));
         });
         Self { child, lines }
     }
 
     #[track_caller]
-    fn says(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("it says something in time")
+    fn next_line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the program prints a line in time")
     }
 
     #[track_caller]
     fn check(&self, expected: &str) {
-        assert_eq!(self.says(), expected);
+        assert_eq!(self.next_line(), expected);
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn of_two_executables_only_what_they_declare_differently_is_refused() {
+fn only_declarations_that_differ_are_rejected_between_two_executables() {
     const ADD: &str = "message `program::Add` is declared differently: \
                        `struct Add(u64) -> u64` at the receiver, `struct Add(u32) -> u64` at the sender";
     const ADD_ALL: &str = "message `program::AddAll` is declared differently: `program::Step` is \
@@ -90,7 +91,7 @@ fn of_two_executables_only_what_they_declare_differently_is_refused() {
 
     let [earlier, later] = &*EDITIONS;
     let mut serves = Program::start(earlier, &["serve"]);
-    let calls = Program::start(later, &["call", &serves.says()]);
+    let calls = Program::start(later, &["call", &serves.next_line()]);
     calls.check("total: Ok(40)");
     calls.check(&format!("add: Err(NotDelivered(Mismatch {{ text: {ADD:?} }}))"));
     calls.check(&format!("add all: Err(NotDelivered(Mismatch {{ text: {ADD_ALL:?} }}))"));
@@ -106,10 +107,11 @@ fn of_two_executables_only_what_they_declare_differently_is_refused() {
 }
 
 #[test]
-fn of_two_processes_of_one_executable_nothing_is_refused() {
+fn nothing_is_rejected_between_two_processes_of_one_executable() {
+    // The later edition calls itself, so every rejection would be wrong.
     let [_, later] = &*EDITIONS;
     let mut serves = Program::start(later, &["serve"]);
-    let calls = Program::start(later, &["call", &serves.says()]);
+    let calls = Program::start(later, &["call", &serves.next_line()]);
     calls.check("total: Ok(40)");
     calls.check("add: Ok(42)");
     calls.check("add all: Ok(44)");
@@ -122,35 +124,36 @@ fn of_two_processes_of_one_executable_nothing_is_refused() {
     serves.check("dead letters: 0");
 }
 
-/// What the program of several entries says when it starts at one of them.
+/// Runs the program of several entries from one of them, and returns its output.
 #[track_caller]
-fn said_from(entry: &str) -> String {
+fn output_of(entry: &str) -> String {
     static ENTRIES: LazyLock<PathBuf> = LazyLock::new(|| {
         let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join("entries");
         let mut rustc = rustc();
         rustc.args(["--crate-name=entries", "--crate-type=bin", "-Cdebuginfo=0"]);
         rustc.args(externs(&["roadshow", "actix", "serde", "tokio"])).arg("-o").arg(&executable);
         let status = rustc.arg("tests/ui/executables/entries.rs").status();
-        assert!(status.expect("a test has a compiler beside it").success(), "entries.rs does not compile");
+        assert!(status.expect("a compiler is installed").success(), "entries.rs does not compile");
         executable
     });
     let mut command = Command::new(&*ENTRIES);
+    // Workers are started without arguments, which the entry "late" relies on.
     command.arg("an argument").env("ENTRY", entry).env_remove("ROADSHOW_ADDRESS").stderr(Stdio::null());
     let output = command.output().expect("it was built just now");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
-fn workers_are_diverted_within_a_runtime() {
+fn workers_are_detected_within_a_runtime() {
     for entry in ["actix", "tokio"] {
-        assert_eq!(said_from(entry), "answered by a worker: true, ended: Ok(())\n", "{entry}");
+        assert_eq!(output_of(entry), "answered by a worker: true, ended: Ok(())\n", "{entry}");
     }
 }
 
 #[test]
-fn a_program_that_does_not_divert_its_workers_first_is_told_to() {
-    let undiverted = said_from("undiverted");
+fn a_program_that_detects_its_workers_too_late_gets_an_error() {
+    let undiverted = output_of("undiverted");
     assert!(undiverted.starts_with("this program has no entry point for workers"), "{undiverted}");
-    let late = said_from("late");
+    let late = output_of("late");
     assert!(late.contains("exited with code 101 before it reached roadshow::run_if_worker()"), "{late}");
 }

@@ -1,4 +1,4 @@
-//! Tasks, messages and actors within bodies of functions, of which several have one name.
+//! Tasks, messages and actors within function bodies, several of them with one name.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -7,7 +7,7 @@ use std::error::Error;
 use roadshow::TaskFn;
 use roadshow::prelude::*;
 
-/// Of the module, with the name that the local ones have, too.
+/// Item of the module with the name of the local ones.
 #[roadshow::task]
 const fn work() -> u8 {
     0
@@ -50,7 +50,7 @@ impl Second {
     }
 }
 
-/// Functions whose tasks stand at one place in the source, and are of one name.
+/// Functions whose tasks have one name and one position in the source, since a macro creates them.
 macro_rules! functions {
     ($($function:ident $value:literal)*) => {
         $(
@@ -66,6 +66,7 @@ macro_rules! functions {
 }
 
 functions!(fifth 5 sixth 6);
+// A second call of the macro, with another position than the first.
 functions!(seventh 7);
 
 const _: () = {
@@ -73,11 +74,11 @@ const _: () = {
     const fn work() -> u8 {
         8
     }
-    // It is registered, and nothing can name it out here.
+    // The task is registered, although its type cannot be named here.
     assert!(work() == 8);
 };
 
-/// An actor and a message of the same names as others.
+/// Actor and message with the names of others.
 macro_rules! counter {
     ($cluster:expr, $step:literal) => {{
         #[derive(Message, RemoteMessage, Serialize, Deserialize)]
@@ -114,7 +115,7 @@ macro_rules! counter {
     }};
 }
 
-/// None of these is of the same kind as the local items of its name.
+/// Items of a different kind than the local items of their name.
 mod other_kinds {
     #![expect(dead_code, reason = "the names alone are of interest")]
 
@@ -161,6 +162,7 @@ async fn tasks_of_one_name_in_several_functions_each_run() -> Result<(), Box<dyn
     answers.extend(seventh(&cluster).await?);
     assert_eq!(answers.iter().map(|(_, answer)| *answer).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
     let names: BTreeSet<_> = answers.iter().map(|(name, _)| *name).collect();
+    // Equal names would make the registry fail, or run the wrong task.
     assert_eq!(names.len(), answers.len(), "{names:?}");
     cluster.shutdown().await?;
     Ok(())
@@ -170,13 +172,14 @@ async fn tasks_of_one_name_in_several_functions_each_run() -> Result<(), Box<dyn
 async fn actors_and_messages_of_one_name_in_several_functions_each_answer() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::in_process(1).await?;
     assert_eq!(counter!(cluster, 1), 2);
+    // The step shows which of the two actors answered.
     assert_eq!(counter!(cluster, 10), 20);
     cluster.shutdown().await?;
     Ok(())
 }
 
 #[test]
-fn the_name_of_a_local_item_has_its_place_and_that_of_an_item_of_a_module_has_none() {
+fn the_name_of_a_local_item_contains_its_position_and_that_of_a_module_item_does_not() {
     assert_eq!(work::NAME, "ui::locals::work");
     for name in other_kinds::names() {
         let [item, place, _] = *name.rsplitn(3, "::").collect::<Vec<_>>() else { panic!("{name}") };

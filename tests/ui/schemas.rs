@@ -1,67 +1,67 @@
-//! What a declaration's fingerprint consists of, for whatever types a declaration may name.
+//! Contents of a declaration's schema, for all types that a declaration may name.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 
 use roadshow::TaskFn;
+use roadshow::internals::registry::Registry;
 use roadshow::prelude::*;
-use roadshow::registry::Registry;
 use serde_json::{Value, json};
 
-/// Contains itself, with and without its name.
-#[expect(clippy::use_self, reason = "it is to be written so, too")]
+/// Recursive type, with and without its own name.
+#[expect(clippy::use_self, reason = "a type may also be written by its name")]
 #[derive(Clone, Debug, Default, Serialize, Deserialize, RemoteData)]
 pub struct Tree {
-    /// The first.
+    /// Required child.
     pub first: Option<Box<Self>>,
-    /// The others.
+    /// Other children.
     pub others: Vec<Tree>,
-    /// What hangs there.
+    /// Content of the tree.
     pub r#type: fruits::r#Enum,
 }
 
-/// Types of other places.
+/// Types in other modules.
 pub mod fruits {
     use roadshow::prelude::*;
 
-    /// Names a type that is found without a path from here only.
+    /// Type with a field whose type needs no path only in this module.
     #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, RemoteData)]
     pub enum r#Enum {
-        /// Nothing.
+        /// Empty type.
         #[default]
         Nothing,
-        /// A fruit.
+        /// Leaf type.
         r#Fruit(super::Weight, Colour),
     }
 
-    /// Found without a path.
+    /// Type that this module finds without a path.
     #[derive(Clone, Copy, Debug, Serialize, Deserialize, RemoteData)]
     pub struct Colour(u8);
 }
 
-/// In grams.
+/// Weight in grams.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, RemoteData)]
 #[remote(name = "orchard::Weight")]
 #[serde(transparent)]
 pub struct Weight(u32);
 
-/// A type without a schema, around one that has one.
+/// Type without a schema that contains one with a schema.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Wrapper<T = Weight, const N: usize = 1>(Vec<T>);
 
 const ROWS: usize = 2;
 
-/// Types named as what the generated code names.
+/// Types with the names that the generated code uses.
 #[derive(Debug, Serialize, Deserialize, RemoteData)]
 pub struct Probe(u8);
 
-/// Whoever uses it is told.
+/// Deprecated type, so that each use of it is a warning.
 #[deprecated]
 #[derive(Clone, Copy, Debug)]
 pub struct Old;
 
-/// Has its deprecated type excused once.
+/// Type with a deprecated field, which is allowed once.
 #[expect(deprecated, missing_debug_implementations, reason = "another derive would complain, too")]
 #[derive(RemoteData)]
 pub struct Outdated(pub Old);
@@ -70,7 +70,7 @@ pub struct Outdated(pub Old);
 #[rtype(result = "Result<Option<fruits::Colour>, (Weight, Cow<'static, str>)>")]
 struct Plant(Box<Tree>, Cow<'static, str>);
 
-/// All kinds of types.
+/// Type with fields of all kinds.
 #[expect(missing_debug_implementations, clippy::type_complexity, reason = "a message may be so")]
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
@@ -80,7 +80,7 @@ pub struct Everything {
     constants: Wrapper<u8, ROWS>,
     defaults: Wrapper,
     pointers: PhantomData<(fn(&Probe) -> Cow<'_, str>, fn())>,
-    /// Does not travel.
+    /// Skipped field.
     #[serde(skip)]
     pub function: Option<Box<dyn for<'a> Fn(&'a str) -> Cow<'a, str> + Send>>,
     associated: <Vec<fruits::Colour> as IntoIterator>::Item,
@@ -132,14 +132,14 @@ fn weigh(trees: Vec<Tree>, _: Cow<'static, str>) -> Result<Weight, Probe> {
     u32::try_from(bare.count()).map(Weight).map_err(|_| Probe(1))
 }
 
-/// What this executable declares under the name.
+/// Returns the schema that this executable declares under a name.
 fn declared(name: &str) -> Value {
     let registry = Registry::collect().expect("no names collide here");
     serde_json::to_value(registry.table()).expect("a table is texts")[name].take()
 }
 
 #[test]
-fn a_declaration_has_the_schemas_of_all_that_it_names() {
+fn a_declaration_has_the_schemas_of_all_types_that_it_names() {
     let tree = json!({
         "ui::accepted::schemas::Tree":
             ["struct Tree{first:Option<Box<Self>>,others:Vec<Tree>,type:fruits::r#Enum}"],
@@ -155,6 +155,7 @@ fn a_declaration_has_the_schemas_of_all_that_it_names() {
             "parts": tree,
         })
     );
+    // The task also names its error type.
     let mut with_probe = tree;
     with_probe["ui::accepted::schemas::Probe"] = json!(["struct Probe(u8)"]);
     let expected = json!({
@@ -176,8 +177,9 @@ fn every_type_can_be_named() {
 }
 
 #[test]
-fn what_names_no_type_with_a_schema_has_its_own() {
+fn a_declaration_without_schema_types_has_only_its_own_schema() {
     assert_eq!(declared("ui::accepted::schemas::Bare"), json!({"own": ["struct Bare -> ()"], "parts": {}}));
+    // An implementation by hand declares no schema, so it is never rejected.
     assert_eq!(declared("orchard::ByHand"), json!({"own": [], "parts": {}}));
     assert_eq!(super::inner::nothing::SCHEMA, "fn()->()");
 }

@@ -1,11 +1,11 @@
-//! The HTTP status of each error.
+//! Maps each error to an HTTP status.
 //!
-//! Errors of the library say whether the work was done, which is what a client has to know:
+//! The errors of the library say if the work was done, which a client has to know:
 //!
-//! | error | status | the client |
+//! | error | status | action of the client |
 //! |---|---|---|
-//! | not delivered | 503, with `Retry-After` | may send the request again |
-//! | the timeout passed | 504 | asks what has become of it, or sends it again if that does no harm |
+//! | not delivered | 503, with `Retry-After` | sends the request again |
+//! | timeout | 504 | asks for the outcome, or sends the request again if that does no harm |
 //! | panicked, outcome unknown | 500 | as for 504 |
 
 use axum::http::{StatusCode, header};
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use roadshow::prelude::*;
 use roadshow::{NotDelivered, OutcomeUnknown};
 
-/// Why a request has no answer.
+/// Error of a request.
 pub(crate) struct Failure {
     status: StatusCode,
     text: String,
@@ -48,7 +48,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self { status, text } = self;
         eprintln!("{status}: {text}");
-        // What went wrong inside is not the client's to know.
+        // Internal details stay in the log; a client only gets the status.
         let body = format!("{status}\n");
         match status {
             StatusCode::SERVICE_UNAVAILABLE => (status, [(header::RETRY_AFTER, "1")], body).into_response(),

@@ -6,12 +6,11 @@
 //! curl -X POST http://127.0.0.1:3000/visits/home
 //! ```
 //!
-//! The cluster is shared by all requests as `Arc<Cluster>`, on tokio's runtime with many threads. SIGINT and
-//! SIGTERM end the server gracefully: open requests are answered, then the cluster shuts down. After [`END_WITHIN`],
-//! or at a second signal, the server ends with an error, and its workers with it.
+//! All requests share the cluster as `Arc<Cluster>` on tokio's multi-threaded runtime. SIGINT and SIGTERM
+//! end the server gracefully: it answers open requests and then shuts down the cluster. After
+//! [`END_WITHIN`], or at a second signal, the server ends with an error, and its workers end with it.
 //!
-//! [`work`] is what runs in the workers, [`routes`] is what HTTP makes of it, [`failure`] has the status of each
-//! error.
+//! [`work`] runs in the workers, [`routes`] maps HTTP to it, and [`failure`] has the status of each error.
 
 mod failure;
 mod routes;
@@ -31,13 +30,15 @@ use tokio::time::sleep;
 use routes::App;
 use work::Visits;
 
-/// Time for open requests and the cluster's shutdown. A client that sends half a request would hold the server up.
+/// Time limit for open requests and the cluster's shutdown. A client that sends half a request would
+/// otherwise block the end forever.
 ///
-/// A request is answered within 2 s, and the cluster's shutdown takes as long at most.
+/// A request is answered within 2 s, and the cluster's shutdown takes at most as long.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Workers are processes of this program, and go no further. Nothing comes before, a runtime least of all.
+    // Workers run this program and enter their loop here. The call comes first: a runtime started before it
+    // would exist in every worker.
     roadshow::run_if_worker();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -46,6 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn serve(address: String) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
+    // Installed before the cluster starts: a signal during the start is kept, and ends the server
+    // gracefully.
     let mut signals = Signals::new()?;
     let cluster = Arc::new(Cluster::init().await?);
     let visits = cluster.spawn::<Visits>(()).await?;
@@ -61,6 +64,8 @@ async fn serve(address: String) -> Result<(), Box<dyn Error>> {
     });
     tokio::select! {
         ended = &mut end => return ended,
+        // The dropped sender resolves the shutdown future of axum, which then accepts no further
+        // connection.
         () = signals.next() => drop(stop),
     }
     tokio::select! {
@@ -70,7 +75,7 @@ async fn serve(address: String) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// The signals that end the server.
+/// Signals that end the server.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -89,7 +94,8 @@ impl Signals {
     }
 }
 
-/// The cluster, once no request has it any more. The last connection lets go of it just after axum is done.
+/// Waits until no request shares the cluster. The last connection drops it only just after axum has
+/// finished.
 async fn sole_owner(mut cluster: Arc<Cluster>) -> Cluster {
     loop {
         match Arc::try_unwrap(cluster) {

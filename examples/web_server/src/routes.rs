@@ -1,4 +1,4 @@
-//! The paths of the server, and what answers each.
+//! Paths of the server and their handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use roadshow::prelude::*;
 use crate::failure::Failure;
 use crate::work::{Report, Visit, Visits, quotient, square};
 
-/// Time that a worker has for a request. The client is told then, and the work is cancelled.
+/// Time limit of a request in the workers. The client then gets an error, and the work is cancelled.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What every request has.
+/// State of every request.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) cluster: Arc<Cluster>,
@@ -35,7 +35,7 @@ pub(crate) fn routes(app: App) -> Router {
         .with_state(app)
 }
 
-/// The processes that do the work.
+/// Lists the worker processes.
 async fn workers(State(app): State<App>) -> Json<Vec<u32>> {
     Json(app.cluster.workers().iter().map(|worker| worker.pid).collect())
 }
@@ -55,12 +55,13 @@ async fn visit(State(app): State<App>, Path(page): Path<String>) -> Result<Json<
 
 async fn report(State(app): State<App>, Path(milliseconds): Path<u64>) -> Result<Json<u64>, Failure> {
     let takes = Duration::from_millis(milliseconds);
-    // A report is a visit, too. It comes first: messages from one process to one actor keep their order.
+    // A report counts as a visit. The visit is counted first: messages from one process to one actor keep
+    // their order.
     app.visits.tell(Visit("report".to_owned())).await.map_err(SendError::from)?;
     Ok(Json(app.visits.send(Report { takes }).timeout(ANSWER_TIMEOUT).await?))
 }
 
-/// Ends the actor: visits are counted no more.
+/// Stops the actor; visits are not counted any more.
 async fn close(State(app): State<App>) -> Result<StatusCode, Failure> {
     app.visits.stop().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,4 +1,4 @@
-//! What the workers do: plain actix actors, and plain functions.
+//! Work of the workers: plain actix actors and plain functions.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -26,7 +26,7 @@ impl Spawn for Visits {
     }
 }
 
-/// Somebody visits a page; gives the number of its visits.
+/// Counts a visit to a page; returns the page's visits.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(crate) struct Visit(pub(crate) String);
@@ -41,7 +41,7 @@ impl Handler<Visit> for Visits {
     }
 }
 
-/// All visits, after a while: the report takes its time, and the actor goes on meanwhile.
+/// Returns all visits after a delay; the actor handles other messages meanwhile.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(crate) struct Report {
@@ -60,13 +60,13 @@ impl Handler<Report> for Visits {
     }
 }
 
-/// The square of a number, if it has one.
+/// Squares a number; `None` on overflow.
 #[roadshow::task]
 pub(crate) fn square(n: u64) -> Option<u64> {
     n.checked_mul(n)
 }
 
-/// A quotient. By zero it panics, in the worker.
+/// Divides; panics in the worker if `by` is 0.
 #[roadshow::task]
 pub(crate) fn quotient(n: u64, by: u64) -> u64 {
     n / by

@@ -1,4 +1,4 @@
-//! The server as its clients have it: started, asked over HTTP, and stopped by a signal.
+//! Tests of the server from a client's view: started, queried over HTTP, and stopped by a signal.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long anything may take on a machine that has much else to do.
+/// Maximum time of a step on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The server. Dropping it kills it, and its workers end with it.
+/// Running server. Dropping it kills it, and its workers end with it.
 struct Server {
     process: Child,
     address: SocketAddr,
@@ -45,7 +45,7 @@ impl Server {
         server
     }
 
-    /// Status and body of an answer.
+    /// Sends a request and returns status and body.
     fn ask(&self, method: &str, path: &str) -> (u16, String) {
         ask(self.address, method, path)
     }
@@ -54,25 +54,25 @@ impl Server {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Connects a client that sends half a request, and stays.
+    /// Connects a client that sends half a request and stays.
     fn hold_up(&self) -> TcpStream {
         let mut silent = TcpStream::connect(self.address).unwrap();
         write!(silent, "GET /square/").unwrap();
-        // Connections are accepted in their order: when this one is answered, the other is accepted.
+        // Connections are accepted in order: after this answer the other one has been accepted.
         assert_eq!(self.ask("GET", "/square/2").0, 200);
         silent
     }
 
-    /// What the server has written to standard error. To be called when it has ended.
-    fn said(&mut self) -> String {
+    /// Returns the server's standard error. Call it after the end.
+    fn stderr_text(&mut self) -> String {
         let mut stderr = self.process.stderr.take().unwrap();
         in_time(move || {
-            let mut said = String::new();
-            stderr.read_to_string(&mut said).map(|_| said)
+            let mut stderr_text = String::new();
+            stderr.read_to_string(&mut stderr_text).map(|_| stderr_text)
         })
     }
 
-    /// Waits for the end.
+    /// Waits for the server's end.
     fn ends(&mut self) -> ExitStatus {
         let since = Instant::now();
         loop {
@@ -87,18 +87,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // An error means that the server has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What is read, if that does not take too long.
+/// Returns the text read, which must arrive in time.
 #[track_caller]
 fn in_time(read: impl FnOnce() -> std::io::Result<String> + Send + 'static) -> String {
-    let (tell, told) = sync_channel(1);
-    thread::spawn(move || tell.send(read()));
-    told.recv_timeout(PATIENCE).expect("the server says something in time").unwrap()
+    // A read may block forever. The thread is left behind then, and the test still fails in time.
+    let (sender, result) = sync_channel(1);
+    thread::spawn(move || sender.send(read()));
+    result.recv_timeout(PATIENCE).expect("the server writes in time").unwrap()
 }
 
 /// Sends the request and reads the whole answer.
@@ -137,18 +138,18 @@ fn requests_are_answered_by_actors_and_tasks() {
 }
 
 #[test]
-fn what_goes_wrong_has_a_status_of_its_own() {
+fn each_error_has_its_own_status() {
     let server = Server::start();
     assert_eq!(server.ask("GET", "/square/5000000000").0, 422);
     assert_eq!(server.ask("GET", "/quotient/1/0").0, 500, "the task panics");
     assert_eq!(server.ask("GET", "/report/3600000").0, 504, "the report takes an hour");
     assert_eq!(server.ask("DELETE", "/visits").0, 204);
     assert_eq!(server.ask("POST", "/visits/home").0, 503, "the actor has stopped");
-    assert_eq!(server.ask("GET", "/quotient/6/2"), (200, "3".to_owned()), "the server goes on");
+    assert_eq!(server.ask("GET", "/quotient/6/2"), (200, "3".to_owned()), "the server still answers");
 }
 
 #[test]
-fn a_signal_ends_the_server_when_open_requests_are_answered() {
+fn a_signal_ends_the_server_after_open_requests_are_answered() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = Server::start();
         let (status, workers) = server.ask("GET", "/workers");
@@ -159,12 +160,12 @@ fn a_signal_ends_the_server_when_open_requests_are_answered() {
         let mut open = TcpStream::connect(server.address).unwrap();
         open.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(open, "GET /report/1000 HTTP/1.1\r\nhost: {}\r\n\r\n", server.address).unwrap();
-        // The request is under way once there was another visit than those from here.
+        // The request is being handled once the actor has counted a visit that did not come from this loop.
         let since = Instant::now();
-        let is_under_way = (1u64..)
+        let is_handled = (1u64..)
             .take_while(|_| since.elapsed() < PATIENCE)
             .any(|asked| server.ask("POST", "/visits/report").1 != asked.to_string());
-        assert!(is_under_way, "{signal:?}");
+        assert!(is_handled, "{signal:?}");
         server.signal(signal);
         let (status, _) = answer(&mut open);
         assert_eq!(status, 200, "{signal:?}");
@@ -176,13 +177,13 @@ fn a_signal_ends_the_server_when_open_requests_are_answered() {
 }
 
 #[test]
-fn a_client_that_sends_half_a_request_does_not_keep_the_server_from_ending() {
+fn a_client_that_sends_half_a_request_does_not_block_the_end_of_the_server() {
     let mut server = Server::start();
     let _silent = server.hold_up();
     server.signal(Signal::TERM);
     assert_eq!(server.ends().code(), Some(1));
-    let said = server.said();
-    assert!(said.contains("did not end within"), "{said}");
+    let stderr_text = server.stderr_text();
+    assert!(stderr_text.contains("did not end within"), "{stderr_text}");
 }
 
 #[test]
@@ -190,9 +191,9 @@ fn a_second_signal_ends_the_server_immediately() {
     let mut server = Server::start();
     let _silent = server.hold_up();
     server.signal(Signal::TERM);
-    // Two signals of one kind that arrive at the same time are one.
+    // Two pending signals of one kind are delivered as one.
     server.signal(Signal::INT);
     assert_eq!(server.ends().code(), Some(1));
-    let said = server.said();
-    assert!(said.contains("a second signal"), "{said}");
+    let stderr_text = server.stderr_text();
+    assert!(stderr_text.contains("a second signal"), "{stderr_text}");
 }

@@ -210,6 +210,7 @@ impl<E: AdminTransport> Admin<E> {
                 .map_err(|error| AdminError::Executable(error.to_string()))?;
             let now =
                 self.stored(AdminRequest::UploadExecutable { digest, size, offset: have, bytes }).await?;
+            // A reply without progress would make this loop endless.
             if now <= have {
                 return Err(AdminError::UnexpectedReply { asked: "more of an executable" });
             }
@@ -234,6 +235,7 @@ impl<E: AdminTransport> Admin<E> {
             let after = all.last().map(|log| log.file.clone());
             match self.ask(AdminRequest::LogFiles { after }).await? {
                 AdminReply::LogFiles { files, more } => {
+                    // An empty page that promises more would make this loop endless.
                     let is_last = !more || files.is_empty();
                     all.extend(files);
                     if is_last {

@@ -134,6 +134,7 @@ impl Submission {
     /// Returns true for a variable that the node sets itself, whatever [`Submission::env`] says.
     #[must_use]
     pub fn owns_variable(name: &OsStr) -> bool {
+        // The variables identify the driver to the cluster, so the user's environment must not replace them.
         let owned = [MARK_VARIABLE, WORKER_VARIABLE, ENROLMENT_VARIABLE, "ROADSHOW_ADDRESS", "ROADSHOW_JOB"];
         name.to_str().is_some_and(|name| is_secret(name) || owned.contains(&name))
     }
@@ -184,7 +185,7 @@ pub enum AdminReply {
     },
     /// Logs of the node.
     LogFiles {
-        /// One page, at most [`LOGS_LISTED_MAX`](crate::config::LOGS_LISTED_MAX) logs.
+        /// Page of at most [`LOGS_LISTED_MAX`](crate::config::LOGS_LISTED_MAX) logs.
         files: Vec<LogFile>,
         /// True if another page follows.
         more: bool,

@@ -17,7 +17,7 @@ pub(in crate::cluster) struct Ticket(pub(in crate::cluster) u64);
 
 /// Input of the control plane.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::cluster) enum Event {
+pub(in crate::cluster) enum ControlEvent {
     /// Records that an earlier incarnation of the head persisted; the first event, if any.
     Restored(Vec<Record>),
     /// Identifies the agent of the head's own node, which relays the head's connections.
@@ -43,7 +43,7 @@ pub(in crate::cluster) enum Event {
     /// An actor ended, or its creation failed.
     ActorEnded { actor: ActorKey, cause: String },
     /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
-    NotSpawned { actor: ActorKey, cause: String },
+    SpawnCancelled { actor: ActorKey, cause: String },
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Submits a job; its driver is started later. Answered with [`Answer::Job`].
@@ -77,7 +77,7 @@ pub(in crate::cluster) enum Event {
     /// Ends an actor by killing its worker, with everything in it. Answered with [`Answer::Done`].
     KillWorkerOf { ticket: Ticket, actor: ActorKey },
     /// A record of id watermarks is durable.
-    NumbersKept { jobs: u32, workers: u64, actors: u64 },
+    WatermarksDurable { jobs: u32, workers: u64, actors: u64 },
     /// Reports that writes fail, with the reason, or that they succeed again.
     PersistenceStatus { trouble: Option<String> },
     /// Advances the clock and expires leases.
@@ -207,7 +207,7 @@ pub(in crate::cluster) enum Record {
     /// Watermarks of the allocated ids; the next incarnation starts one block above them.
     IdWatermarks { jobs: u32, workers: u64, actors: u64 },
     /// Alive node, with the time of its join and its drain flag.
-    Node { facts: NodeDescriptor, joined_ms: u64, draining: bool },
+    LiveNode { facts: NodeDescriptor, joined_ms: u64, draining: bool },
     /// Incarnation of the head's host that ran last. The state ignores this record; the head reads it.
     Incarnation { incarnation: u64 },
 }
@@ -218,6 +218,6 @@ pub(in crate::cluster) enum RecordKey {
     Job(JobId),
     Actor(ActorKey),
     IdWatermarks,
-    Node(NodeId),
+    LiveNode(NodeId),
     Incarnation,
 }

@@ -41,6 +41,7 @@ impl<K: Copy + Ord + Hash> Leases<K> {
     /// Grants a lease that starts now.
     pub(in crate::cluster) fn grant(&mut self, now: Millis, key: K) {
         let until = now.after(self.length_ms);
+        // A lease that is granted again has an entry that may be early, but never late.
         if self.until.insert(key, until).is_none() {
             self.expiries.insert((until, key));
         }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_ends_when_it_was_not_renewed_in_time() {
+    fn lease_expires_unless_renewed_in_time() {
         let mut leases = Leases::new(10);
         leases.grant(Millis(0), 1);
         leases.grant(Millis(5), 2);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_does_not_end_and_can_be_granted_again() {
+    fn ended_lease_does_not_expire_and_can_be_granted_again() {
         let mut leases = Leases::new(10);
         leases.grant(Millis(0), 1);
         leases.end(1);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_which_nobody_listened_does_not_count() {
+    fn extension_covers_a_gap_without_heartbeats() {
         let mut leases = Leases::new(10);
         leases.grant(Millis(0), 1);
         leases.extend(50);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::cluster::control_plane::state::{Action, Answer, Event, Millis, Search, Settings, State, Ticket};
+use crate::cluster::control_plane::state::{
+    Action, Answer, ClusterState, ControlEvent, Millis, Search, Settings, Ticket,
+};
 use crate::cluster::listing::Query;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
@@ -27,7 +29,7 @@ const ZONES: u64 = 3;
 /// Benchmark of a control plane with any number of nodes and actors. Not for programs.
 #[derive(Debug)]
 pub struct ControlPlaneBench {
-    state: State,
+    state: ClusterState,
     now: Millis,
     actions: Vec<Action>,
     nodes: u64,
@@ -43,7 +45,7 @@ impl ControlPlaneBench {
     #[must_use]
     pub fn new(nodes: u64, room: u32) -> Self {
         let mut bench = Self {
-            state: State::new(Settings::default()),
+            state: ClusterState::new(Settings::default()),
             now: Millis(1 << 40),
             actions: Vec::new(),
             nodes,
@@ -53,7 +55,7 @@ impl ControlPlaneBench {
             random: 1,
         };
         let ticket = bench.ticket();
-        bench.handle(Event::JobStarted { ticket, job: None, facts: job_facts() });
+        bench.handle(ControlEvent::JobStarted { ticket, job: None, facts: job_facts() });
         for node in 0..nodes {
             bench.join(node, room);
         }
@@ -63,19 +65,20 @@ impl ControlPlaneBench {
     /// Adds a node with `room` CPUs and its workers. Returns the bytes sent to the driver.
     pub fn join(&mut self, node: u64, room: u32) -> usize {
         let job = self.job;
+        // A join causes several events, and the driver is notified of each.
         let mut sent = 0;
         let mut starts = Vec::new();
         self.nodes = self.nodes.max(node + 1);
-        self.handle(Event::NodeJoined(NodeReport::idle(facts(node, room))));
+        self.handle(ControlEvent::NodeJoined(NodeReport::idle(facts(node, room))));
         sent += self.sent_bytes();
-        self.handle(Event::NodeProvisioned { job, node: NodeId(node) });
+        self.handle(ControlEvent::NodeProvisioned { job, node: NodeId(node) });
         sent += self.sent_bytes();
         starts.extend(self.actions.iter().filter_map(|action| match action {
             Action::StartWorker { worker, .. } => Some(*worker),
             _ => None,
         }));
         for worker in starts {
-            self.handle(Event::WorkerReady { worker, member: member(node, worker), pid: 1 });
+            self.handle(ControlEvent::WorkerReady { worker, member: member(node, worker), pid: 1 });
             sent += self.sent_bytes();
         }
         sent
@@ -101,7 +104,7 @@ impl ControlPlaneBench {
             let is_done = search.step(&self.state);
             cost.longest_slice = cost.longest_slice.max(started.elapsed());
             cost.slices += 1;
-            search.weigh();
+            search.fit_reply();
             if is_done {
                 break;
             }
@@ -130,14 +133,14 @@ impl ControlPlaneBench {
     pub fn heartbeat_all(&mut self) {
         self.now = self.now.after(1000);
         for node in 0..self.nodes {
-            self.handle(Event::NodeHeartbeat { node: agent(node) });
+            self.handle(ControlEvent::NodeHeartbeat { node: agent(node) });
         }
-        self.handle(Event::JobHeartbeat { job: self.job });
+        self.handle(ControlEvent::JobHeartbeat { job: self.job });
     }
 
     /// Handles a tick.
     pub fn tick(&mut self) {
-        self.handle(Event::Tick);
+        self.handle(ControlEvent::Tick);
     }
 
     /// Requests a worker for an actor that needs one CPU, in a zone if one is given.
@@ -148,7 +151,7 @@ impl ControlPlaneBench {
         let resources = Resources::none().with(Resources::CPU, 1.0);
         let spec = ActorSpec { class: "module::Actor".to_owned(), resources, labels, ..ActorSpec::default() };
         let ticket = self.ticket();
-        self.handle(Event::Place { ticket, job: self.job, spec });
+        self.handle(ControlEvent::Place { ticket, job: self.job, spec });
         self.placed().is_some()
     }
 
@@ -162,7 +165,7 @@ impl ControlPlaneBench {
         let worker = self.state.worker_of_actor(actor).expect("it was placed on a worker");
         let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
         let host = HostUid { host: HostId(worker.0), incarnation: Incarnation(1) };
-        self.handle(Event::ActorStarted { actor, worker, at: ActorLocation { host, target } });
+        self.handle(ControlEvent::ActorStarted { actor, worker, at: ActorLocation { host, target } });
         self.actors.push(actor);
     }
 
@@ -186,11 +189,11 @@ impl ControlPlaneBench {
     /// Ends the selected actor. Returns true if another was placed in its room.
     pub fn end(&mut self) -> bool {
         let Some(actor) = self.actors.pop() else { return false };
-        self.handle(Event::ActorEnded { actor, cause: "it stopped".to_owned() });
+        self.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
         self.placed().is_some()
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: ControlEvent) {
         self.actions.clear();
         self.state.handle(self.now, event, &mut self.actions);
     }

@@ -25,7 +25,7 @@ use std::task::{Context, Poll, ready};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use super::{CONTROL, ControlRequest, Reply};
+use super::{CONTROL, ControlReply, ControlRequest};
 use crate::cluster::control_plane::state::{Answer, ControlError};
 use crate::cluster::model::ActorKey;
 use crate::config::HEAD_RPC_TIMEOUT;
@@ -34,7 +34,7 @@ use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::remote::call_host;
 
-type PendingReply = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
+type PendingReply = Pin<Box<dyn Future<Output = Result<ControlReply, SendError>> + Send>>;
 
 /// Future of a placement request; dropped before it is ready, it cancels the request.
 pub(in crate::cluster) struct PlacementCall {
@@ -54,7 +54,7 @@ impl PlacementCall {
 }
 
 impl Future for PlacementCall {
-    type Output = Result<Reply, SendError>;
+    type Output = Result<ControlReply, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let pending_reply = self.pending_reply.as_mut().expect("a future is polled until it is ready");
@@ -67,6 +67,7 @@ impl Future for PlacementCall {
 impl Drop for PlacementCall {
     fn drop(&mut self) {
         if let Some(pending_reply) = self.pending_reply.take() {
+            // The task that drops the request may end now, so the cancellation runs on its own.
             let (head, host, number) = (self.head, self.host.clone(), self.number);
             self.host.io().spawn(cancel(head, host, number, pending_reply));
         }
@@ -80,7 +81,7 @@ async fn cancel(head: HostUid, host: Host, number: u64, pending_reply: PendingRe
             // Repeated, because the calls may be reordered: the request waits for credit, and can arrive
             // after its cancellation, which then finds nothing to cancel.
             let request = ControlRequest::Cancel { number };
-            let acked: Result<Reply, _> = call_host(&host, head, CONTROL, request, None).await;
+            let acked: Result<ControlReply, _> = call_host(&host, head, CONTROL, request, None).await;
             if acked.is_err() {
                 // If the cancellation cannot reach the head, neither can the request.
                 return;
@@ -96,7 +97,7 @@ async fn cancel(head: HostUid, host: Host, number: u64, pending_reply: PendingRe
     if let Some(actor) = answer.ok().and_then(|answer| assigned_actor(&answer.ok()?)) {
         let why = REQUESTER_GONE.to_owned();
         // If the head is unreachable, it releases the assignment when the job ends.
-        let acked: Result<Reply, _> =
+        let acked: Result<ControlReply, _> =
             call_host(&host, head, CONTROL, ControlRequest::SpawnFailed { actor, why }, None).await;
         drop(acked);
     }
@@ -152,9 +153,13 @@ pub(in crate::cluster) struct CancellableRequest {
 
 impl CancellableRequest {
     /// Returns the answer, or an error if the request is cancelled first.
-    pub(in crate::cluster) async fn or_cancelled(mut self, answer: impl Future<Output = Reply>) -> Reply {
+    pub(in crate::cluster) async fn or_cancelled(
+        mut self,
+        answer: impl Future<Output = ControlReply>,
+    ) -> ControlReply {
         tokio::select! {
             biased;
+            // An answer that is ready wins over the cancellation; the requester returns what it holds.
             answer = answer => answer,
             Ok(()) = &mut self.cancelled => Err(ControlError::Unknown("the request was cancelled".to_owned())),
         }

@@ -45,6 +45,7 @@ impl HeadRoute {
         may_repeat: bool,
     ) -> Result<Answer, PlacementError> {
         loop {
+            // Read again in each round: another incarnation of the head may have become known since.
             let access = self.access()?;
             let reply = access.head.clone().ask(host.clone(), request(access.job)).await;
             let is_lost = reply.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
@@ -63,14 +64,12 @@ pub(in crate::cluster) fn answer(
 ) -> Result<Answer, PlacementError> {
     match reply {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(denied)) => Err(match denied {
+        Ok(Err(error)) => Err(match error {
             ControlError::Infeasible(text) => PlacementError::Infeasible { text },
             ControlError::NameTaken(text) => PlacementError::NameTaken { text },
             ControlError::Unknown(text) => PlacementError::Unknown { text },
             ControlError::JobEnded(text) => PlacementError::JobEnded { text },
-            denied @ ControlError::NotPersisted(_) => {
-                PlacementError::NotPersisted { text: denied.to_string() }
-            }
+            error @ ControlError::NotPersisted(_) => PlacementError::NotPersisted { text: error.to_string() },
         }),
         Err(error) => Err(PlacementError::Head { text: error.to_string() }),
     }

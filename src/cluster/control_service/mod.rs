@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::control_plane::state::{
-    Action, Answer, ControlError, Event, Listed, Millis, Search, Settings, State, Ticket,
+    Action, Answer, ClusterState, ControlError, ControlEvent, Listed, Millis, Search, Settings, Ticket,
 };
 use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
@@ -33,7 +33,7 @@ use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
-pub(super) use request::{CONTROL, ControlRequest, Reply};
+pub(super) use request::{CONTROL, ControlReply, ControlRequest};
 
 /// Carries out an action.
 ///
@@ -59,7 +59,7 @@ pub(super) struct ControlPlane {
 
 /// Everything behind the lock of the control plane.
 struct ControlPlaneInner {
-    state: State,
+    state: ClusterState,
     actions: Vec<Action>,
     reply_channels: FxHashMap<Ticket, oneshot::Sender<Result<Answer, ControlError>>>,
     last_ticket: u64,
@@ -72,7 +72,7 @@ impl ControlPlane {
         persistence: Option<Persistence>,
     ) -> Self {
         let inner = ControlPlaneInner {
-            state: State::new(settings),
+            state: ClusterState::new(settings),
             actions: Vec::new(),
             reply_channels: FxHashMap::default(),
             last_ticket: 0,
@@ -87,7 +87,7 @@ impl ControlPlane {
     }
 
     /// Handles an event.
-    pub(super) fn apply(&self, event: Event) {
+    pub(super) fn apply(&self, event: ControlEvent) {
         self.handle(&mut self.lock(), event);
     }
 
@@ -98,13 +98,14 @@ impl ControlPlane {
     /// Dropping the future cancels the request.
     pub(super) async fn ask(
         self: Arc<Self>,
-        request: impl FnOnce(Ticket) -> Event,
+        request: impl FnOnce(Ticket) -> ControlEvent,
     ) -> Result<Answer, ControlError> {
         let (answer, receiver) = oneshot::channel();
         let ticket = {
             let mut inner = self.lock();
             inner.last_ticket += 1;
             let ticket = Ticket(inner.last_ticket);
+            // Registered under the lock that handles the event, since the answer may be among its actions.
             inner.reply_channels.insert(ticket, answer);
             self.handle(&mut inner, request(ticket));
             ticket
@@ -116,13 +117,13 @@ impl ControlPlane {
     }
 
     /// Reads the current state.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&ClusterState) -> T) -> T {
         read(&self.lock().state)
     }
 
-    fn handle(&self, inner: &mut ControlPlaneInner, event: Event) {
+    fn handle(&self, inner: &mut ControlPlaneInner, event: ControlEvent) {
         // An answer that nothing waits for may contain an assignment. Its resources must be released, by an
-        // event that is handled after the present one: `State::handle` is not reentrant.
+        // event that is handled after the present one: `ClusterState::handle` is not reentrant.
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let mut actions = std::mem::take(&mut inner.actions);
@@ -179,7 +180,7 @@ impl ControlPlane {
         self: Arc<Self>,
         request: ControlRequest,
         cancellable: Option<CancellableRequest>,
-        mut responder: Responder<Reply>,
+        mut responder: Responder<ControlReply>,
     ) {
         let answering = async {
             match cancellable {
@@ -196,7 +197,7 @@ impl ControlPlane {
     }
 
     /// Carries out a request.
-    pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> Reply {
+    pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> ControlReply {
         match request {
             ControlRequest::Place { job, mut spec, .. } => {
                 // Both options qualify a name; without one they would be ignored silently.
@@ -209,7 +210,8 @@ impl ControlPlane {
                     spec.namespace = self.namespace_of(job);
                 }
                 let is_durable = spec.is_durable();
-                let answer = Arc::clone(&self).ask(|ticket| Event::Place { ticket, job, spec }).await?;
+                let answer =
+                    Arc::clone(&self).ask(|ticket| ControlEvent::Place { ticket, job, spec }).await?;
                 match is_durable {
                     true => self.commit_placement(answer).await,
                     false => Ok(answer),
@@ -217,7 +219,7 @@ impl ControlPlane {
             }
             ControlRequest::Find { job, namespace, name } => {
                 let namespace = namespace.unwrap_or_else(|| self.namespace_of(job));
-                self.ask(|ticket| Event::Find { ticket, namespace, name }).await
+                self.ask(|ticket| ControlEvent::Find { ticket, namespace, name }).await
             }
             // Only a local requester gets here, and dropping its own future has cancelled the request.
             ControlRequest::Cancel { .. } => Ok(Answer::Done),
@@ -228,10 +230,10 @@ impl ControlPlane {
             ControlRequest::HostStatus { host } => {
                 Ok(Answer::End(self.read(|state| state.host_exit_cause(host))))
             }
-            ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
+            ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
-                self.apply(Event::NotSpawned { actor, cause });
+                self.apply(ControlEvent::SpawnCancelled { actor, cause });
                 Ok(Answer::Done)
             }
         }
@@ -242,10 +244,11 @@ impl ControlPlane {
     /// Returns a placement once its actor's record is durable.
     ///
     /// The requester may rely on the actor's name, and on the actor surviving a restart of the head.
-    async fn commit_placement(self: Arc<Self>, answer: Answer) -> Reply {
+    async fn commit_placement(self: Arc<Self>, answer: Answer) -> ControlReply {
         let Some((persistence, actor)) = self.persistence.as_ref().zip(assigned_actor(&answer)) else {
             return Ok(answer);
         };
+        // The guard releases the assignment if this future is dropped while the disk is busy.
         let mut assignment =
             AssignmentGuard { control: &self, actor, cause: REQUESTER_GONE.to_owned(), committed: false };
         match persistence().await {
@@ -266,10 +269,11 @@ impl ControlPlane {
         let mut search = Search::new(query)?;
         loop {
             let is_done = self.read(|state| search.step(state));
-            search.weigh();
+            search.fit_reply();
             if is_done {
                 return Ok(search.page());
             }
+            // Lets other tasks take the lock before the next slice.
             tokio::task::yield_now().await;
         }
     }
@@ -294,7 +298,7 @@ impl fmt::Debug for ControlPlane {
 /// Checks that a member may send a request.
 ///
 /// A member acts for its own job only. Any member may end an actor, as any may send messages to it.
-fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Result<(), ControlError> {
+fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -> Result<(), ControlError> {
     let job = match request {
         ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
         // An unknown actor holds nothing that could be released.
@@ -335,7 +339,7 @@ impl Drop for AnswerGuard {
         inner.reply_channels.remove(&self.ticket);
         let event = match self.answer.try_recv() {
             Ok(answer) => reclaim(Some(answer)),
-            Err(_) => Some(Event::Cancelled { ticket: self.ticket }),
+            Err(_) => Some(ControlEvent::Cancelled { ticket: self.ticket }),
         };
         if let Some(event) = event {
             self.control.handle(&mut inner, event);
@@ -355,15 +359,15 @@ impl Drop for AssignmentGuard<'_> {
     fn drop(&mut self) {
         if !self.committed {
             let cause = std::mem::take(&mut self.cause);
-            self.control.apply(Event::ActorEnded { actor: self.actor, cause });
+            self.control.apply(ControlEvent::ActorEnded { actor: self.actor, cause });
         }
     }
 }
 
 /// Event that releases the assignment in an answer that nothing received.
-fn reclaim(answer: Option<Result<Answer, ControlError>>) -> Option<Event> {
+fn reclaim(answer: Option<Result<Answer, ControlError>>) -> Option<ControlEvent> {
     let actor = assigned_actor(&answer?.ok()?)?;
-    Some(Event::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
+    Some(ControlEvent::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
 }
 
 /// Milliseconds since 1970 that never go back, even if the system clock is set back.
@@ -379,6 +383,7 @@ impl Clock {
     }
 
     fn now(&self) -> Millis {
+        // `Instant` never goes back, unlike the system clock, which is read once.
         let since = self.epoch + self.started.elapsed();
         Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
@@ -403,10 +408,11 @@ impl HeadHandle {
     }
 
     /// Sends a request.
-    pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<Reply, SendError> {
+    pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<ControlReply, SendError> {
         match self {
             Self::Local(control) => Ok(control.request(request).await),
             Self::Remote(head) => match request {
+                // Only a placement holds something that a cancellation would leak.
                 ControlRequest::Place { number, .. } => PlacementCall::new(head, host, number, request).await,
                 request => call_host(&host, head, CONTROL, request, None).await,
             },

@@ -32,4 +32,4 @@ pub(in crate::cluster) enum ControlRequest {
 }
 
 /// Reply to a request.
-pub(in crate::cluster) type Reply = Result<Answer, ControlError>;
+pub(in crate::cluster) type ControlReply = Result<Answer, ControlError>;

@@ -64,6 +64,7 @@ pub(super) struct HeadSocket(watch::Receiver<Option<Arc<ControlSocket>>>);
 impl HeadSocket {
     /// Listens for the head, and sends this agent's identity to it. Only the agent's user can connect.
     pub(super) fn listen(path: &Path, own: HostUid) -> io::Result<Self> {
+        // The socket file of a killed agent would make `bind` fail.
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -87,6 +88,7 @@ impl HeadSocket {
 
     pub(super) fn heads(&self) -> HeadConnections {
         let mut heads = self.0.clone();
+        // The head that is connected now is not a new one.
         heads.mark_unchanged();
         HeadConnections(Some(heads))
     }

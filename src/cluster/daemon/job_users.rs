@@ -1,4 +1,4 @@
-//! The users that a node's jobs run as: how they are named, and what this machine must allow for it.
+//! Users that a node's jobs run as: their configuration, and the checks of what this machine allows.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,39 +14,39 @@ use thiserror::Error;
 
 use crate::config::WORKER_UIDS_MAX;
 
-/// The users that workers and submitted drivers of a node run as.
+/// Users that the workers and submitted drivers of a node run as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobUsers {
-    /// The agent's own.
+    /// The agent's own user.
     #[default]
     Agent,
-    /// One for all jobs.
+    /// A single user for all jobs.
     One(JobUser),
-    /// One for each job, as long as it runs on the node.
+    /// A separate user for each job, for as long as the job runs on the node.
     EachJob(UidRange),
 }
 
-/// A user of this machine, with its primary group.
+/// User of this machine, with its primary group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobUser {
-    /// Its name.
+    /// Login name.
     pub name: String,
-    /// Its id.
+    /// User id.
     pub uid: u32,
-    /// The id of its group.
+    /// Id of the primary group.
     pub gid: u32,
-    /// Its home directory.
+    /// Home directory.
     pub home: PathBuf,
 }
 
-/// Ids of users, and of groups with the same numbers, that belong to jobs alone.
+/// Range of user ids, and of group ids with the same numbers, that are reserved for jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UidRange {
     first: u32,
     last: u32,
 }
 
-/// Jobs cannot run as those users here.
+/// Reason that jobs cannot run as other users here.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JobUsersError {
@@ -55,75 +55,75 @@ pub enum JobUsersError {
         "there is no user {name:?} on this machine; create it (`useradd --system {name}`), or name another"
     )]
     Unknown {
-        /// As it was given.
+        /// Requested name.
         name: String,
     },
-    /// The machine cannot say.
-    #[error("the user {name:?} cannot be looked up: {why}; see whether `getent passwd {name}` works")]
+    /// The user database of the machine does not answer.
+    #[error("cannot look up the user {name:?}: {why}; check that `getent passwd {name}` works")]
     Database {
-        /// As it was given.
+        /// Requested name.
         name: String,
-        /// The operating system's words.
+        /// Error of the operating system.
         why: String,
     },
-    /// The user may do everything.
-    #[error("{name:?} is root, from which nothing is protected; name a user that owns nothing else")]
+    /// The user is root.
+    #[error("{name:?} is root, which has all rights; name a user that owns nothing else")]
     Root {
-        /// As it was given.
+        /// Requested name.
         name: String,
     },
-    /// The range is none.
+    /// The range is malformed, empty or too large.
     #[error(
         "it must be two uids, such as 60000-60999: the first at least 1, the last at most 4294967294 and not before the \
          first, {WORKER_UIDS_MAX} uids at most"
     )]
     Range,
-    /// The process is not root.
+    /// The process does not run as root.
     #[error(
         "only root can start jobs as other users, and this is the user {uid}; run `roadshow start` as root, or leave \
          out --worker-user and --worker-uids"
     )]
     NotRoot {
-        /// The user of this process.
+        /// User of this process.
         uid: u32,
     },
-    /// Root has lost the rights that are needed, as in a container.
+    /// Root lacks capabilities that are needed, as in a container.
     #[error(
-        "root lacks {missing} here, which it takes to start jobs as other users and to end them; let the container or \
+        "root lacks {missing} here, which are needed to start jobs as other users and to stop them; let the container or \
          unit keep them, or leave out --worker-user and --worker-uids"
     )]
     Capabilities {
-        /// Which, by their names.
+        /// Names of the missing capabilities.
         missing: String,
     },
     /// Links of the node would have no certificates.
     #[error(
-        "at {host} processes of the cluster have no certificates, so a job could pass itself off as the head whatever user \
+        "at {host} processes of the cluster have no certificates, so a job could impersonate the head whatever user \
          it runs as; give {option} an address that is not of the loopback interface"
     )]
     Loopback {
-        /// Where the node would be reached, or its head.
+        /// Address of the node or of its head.
         host: IpAddr,
-        /// The option that gives this address.
+        /// Option that sets this address.
         option: &'static str,
     },
-    /// Jobs could not get at their own files.
+    /// Jobs could not access their own files.
     #[error(
         "users other than root cannot enter {}, and jobs have their files below it; `chmod o+x` it, or give a \
          --session-dir or TMPDIR elsewhere", dir.display()
     )]
     Closed {
-        /// Which directory.
+        /// Directory that other users cannot enter.
         dir: PathBuf,
     },
 }
 
 impl JobUser {
-    /// The user of that name, or of that id, as the machine's user database has it.
+    /// Looks up a user by name, or by id, in the machine's user database.
     ///
     /// # Errors
     ///
-    /// [`JobUsersError`] if there is none, or it is root.
+    /// [`JobUsersError`] if the user does not exist, or is root.
     pub fn named(name: &str) -> Result<Self, JobUsersError> {
         let failed = |errno: nix::Error| JobUsersError::Database {
             name: name.to_owned(),
@@ -143,24 +143,24 @@ impl JobUser {
 }
 
 impl UidRange {
-    /// From the first to the last, both included.
+    /// Creates the range from `first` to `last`, both included.
     ///
     /// # Errors
     ///
-    /// [`JobUsersError::Range`] if they are none, more than [`WORKER_UIDS_MAX`], or root is one of them.
+    /// [`JobUsersError::Range`] if the range is empty, contains root, or exceeds [`WORKER_UIDS_MAX`].
     pub fn new(first: u32, last: u32) -> Result<Self, JobUsersError> {
-        // The last number of all stands for no user in system calls.
+        // System calls such as `chown` take the largest number for "no change".
         let is_range = first > 0 && last >= first && last < u32::MAX && last - first < WORKER_UIDS_MAX;
         is_range.then_some(Self { first, last }).ok_or(JobUsersError::Range)
     }
 
-    /// How many there are.
+    /// Number of uids in the range.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.last - self.first + 1
     }
 
-    /// All of them once, the one behind `last` first.
+    /// Iterates over all uids once, starting behind `last`.
     pub(in crate::cluster) fn round_from(&self, last: Option<u32>) -> impl Iterator<Item = u32> + use<> {
         let next =
             last.filter(|last| (self.first..self.last).contains(last)).map_or(self.first, |last| last + 1);
@@ -185,12 +185,13 @@ impl FromStr for UidRange {
 }
 
 impl JobUsers {
-    /// Checks that this process may start jobs as these users, and that a node at `host` is protected from them, whose
-    /// head is at one of `heads`. The head's own node has none.
+    /// Checks that this process may start jobs as these users, and that the node is protected from them.
+    ///
+    /// `host` is the node's own address, and `heads` are those of its head; the head's own node has none.
     ///
     /// # Errors
     ///
-    /// [`JobUsersError`] says what is missing.
+    /// [`JobUsersError`] names the missing precondition.
     pub fn check(&self, host: IpAddr, heads: &[SocketAddr]) -> Result<(), JobUsersError> {
         match self {
             Self::Agent => return Ok(()),
@@ -203,7 +204,7 @@ impl JobUsers {
             }
         }
         check_certified(host, heads)?;
-        // With capabilities alone the supplementary groups of this process would stay.
+        // A process with the capabilities alone could not drop its supplementary groups.
         if !(getuid().is_root() && geteuid().is_root()) {
             return Err(JobUsersError::NotRoot { uid: geteuid().as_raw() });
         }
@@ -213,11 +214,11 @@ impl JobUsers {
         }
     }
 
-    /// Checks that these users can enter the directories above that of a session.
+    /// Checks that these users can enter the directories above a session directory.
     ///
     /// # Errors
     ///
-    /// [`JobUsersError::Closed`] names one that they cannot.
+    /// [`JobUsersError::Closed`] names the first directory that they cannot enter.
     pub fn check_above(&self, session_dir: &Path) -> Result<(), JobUsersError> {
         if *self == Self::Agent {
             return Ok(());
@@ -230,12 +231,12 @@ impl JobUsers {
     }
 }
 
-/// Checks that links between a node and its head have certificates.
+/// Checks that the links between a node and its head have certificates, which plain loopback links do not.
 fn check_certified(host: IpAddr, heads: &[SocketAddr]) -> Result<(), JobUsersError> {
     let heads = heads.iter().map(|head| (head.ip(), "--address"));
-    // The heads first: a node at a loopback address may have it from the way to them.
+    // The heads first: the node's own address may be derived from the route to them, so theirs is the cause.
     let plain = heads.chain([(host, "--host")]).find(|(address, _)| {
-        // To connect to the unspecified address is to connect to this machine, over the loopback interface.
+        // A connection to the unspecified address reaches this machine, over the loopback interface.
         let address = address.to_canonical();
         address.is_loopback() || address.is_unspecified()
     });
@@ -245,7 +246,7 @@ fn check_certified(host: IpAddr, heads: &[SocketAddr]) -> Result<(), JobUsersErr
     }
 }
 
-/// The permission of others to enter a directory.
+/// Mode bit that lets other users enter a directory.
 const OTHERS_ENTER: u32 = 0o001;
 
 fn missing_capabilities() -> String {
@@ -261,7 +262,7 @@ fn missing_capabilities() -> String {
     missing.collect::<Vec<_>>().join(", ")
 }
 
-/// Whether the machine's user database has a user, or a group, of this number.
+/// Returns true if the machine has a user or a group with this id.
 pub(in crate::cluster) fn is_known(uid: u32) -> bool {
     User::from_uid(Uid::from_raw(uid)).is_ok_and(|user| user.is_some())
         || Group::from_gid(Gid::from_raw(uid)).is_ok_and(|group| group.is_some())
@@ -272,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_has_a_bounded_number_of_uids_and_not_root() {
+    fn range_is_bounded_and_excludes_root() {
         let range: UidRange = "60000-60009".parse().unwrap();
         assert_eq!((range.count(), range.to_string()), (10, "60000-60009".to_owned()));
         assert_eq!("7-7".parse::<UidRange>().unwrap().count(), 1);
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn uids_are_gone_round_so_that_one_is_used_again_as_late_as_possible() {
+    fn uids_are_reused_as_late_as_possible() {
         let range = UidRange::new(5, 8).unwrap();
         let from = |last| range.round_from(last).collect::<Vec<_>>();
         assert_eq!(from(None), [5, 6, 7, 8]);
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_those_of_the_machine_and_never_root() {
+    fn root_and_unknown_users_are_refused() {
         assert!(matches!(JobUser::named("no user of this name"), Err(JobUsersError::Unknown { .. })));
         for root in ["root", "0"] {
             assert!(matches!(JobUser::named(root), Err(JobUsersError::Root { .. })), "{root}");
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_whose_head_is_reached_over_loopback_is_refused_with_the_option_to_change() {
+    fn node_whose_head_has_a_loopback_address_is_refused_with_the_option_to_change() {
         let host = "192.0.2.1".parse().unwrap();
         let refused = |heads: &[&str]| {
             let heads: Vec<SocketAddr> = heads.iter().map(|head| head.parse().unwrap()).collect();
@@ -318,7 +319,7 @@ mod tests {
         for head in
             ["127.0.0.1:6379", "127.0.1.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "0.0.0.0:1", "[::]:1"]
         {
-            // Each address that a name stands for is tried by the agent.
+            // The agent tries each address of a name, so one loopback address is enough to be refused.
             for heads in [&[head][..], &["192.0.2.2:6379", head]] {
                 let error = refused(heads).unwrap_err();
                 assert!(matches!(error, JobUsersError::Loopback { option: "--address", .. }), "{error}");
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_above_the_session_that_others_cannot_enter_is_named() {
+    fn closed_directory_above_the_session_is_named() {
         use std::os::unix::fs::PermissionsExt;
 
         let scratch = crate::cluster::test_dir::TestDir::new();

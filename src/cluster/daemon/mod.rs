@@ -19,7 +19,6 @@ use super::host_info;
 pub use error::DaemonError;
 pub use job_users::{JobUser, JobUsers, JobUsersError, UidRange};
 pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
-
 pub use removal::{RemoveTreeError, remove_tree};
 
 /// Runs a head until SIGTERM, and calls `ready` as soon as the agent of its node may start.

@@ -1,7 +1,7 @@
 //! Start options of a daemon, and the message that it sends when it is ready.
 //!
-//! The command sends the options through a pipe, since other users of the machine can read the arguments and
-//! the environment of a process, and the options contain the token.
+//! The command sends the options through a pipe, since the options contain the token. Other users can read the
+//! arguments of a process, and its children inherit its environment.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

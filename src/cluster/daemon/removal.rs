@@ -6,11 +6,11 @@
 //! the top and removed from there:
 //!
 //! ```text
-//! top/a/b/c/.../z/deeper      ->      top/removed-0      ->      gone
+//! top/a/b/c/.../z/deeper      ─▶      top/removed-0      ─▶      gone
 //! ```
 //!
-//! Each step names an entry of a directory that is held open, and follows no symbolic link. So what a process swaps
-//! meanwhile does not lead out of the top. A mount point is refused by the kernel (`EBUSY`) before it is entered.
+//! Each step names an entry of a directory that is held open, and follows no symbolic link. So an entry that a process
+//! swaps meanwhile cannot lead out of the top. The kernel refuses a mount point (`EBUSY`) before it is entered.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -24,59 +24,59 @@ use rustix::fs::{
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// Levels that are held open at the same time, each with a descriptor and a buffer of entries. Trees that are not made
-/// to do harm rarely have more.
+/// Levels that are open at the same time, each with a descriptor and a buffer of entries. Directories that are not
+/// hostile rarely have more.
 const LEVELS_MAX: usize = 32;
 
-/// Times that a directory is read again because it was not empty at its end. Without other processes one is enough.
+/// Passes over a directory that is not empty at its end. Without other processes one pass is enough.
 const PASSES_MAX: u32 = 100;
 
-/// Mode by which the owner of a directory can remove what is in it.
+/// Mode bits that let the owner of a directory remove its entries.
 const OWNER_MODE: u32 = 0o700;
 
-/// A directory cannot be removed.
+/// Reason that a directory cannot be removed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RemoveTreeError {
-    /// Another file system, or another directory, is mounted in it. What is mounted there is not touched.
+    /// Another file system or directory is mounted in it. The mounted content is not touched.
     #[error("something is mounted at {}, and is left alone; unmount it first", path.display())]
     Mounted {
-        /// Where.
+        /// Path of the mount point.
         path: PathBuf,
     },
     /// Other processes write to it, faster than it is emptied.
-    #[error("processes still make files in {}; end them first (`fuser -v` names them)", path.display())]
+    #[error("processes still create files in {}; end them first (`fuser -v` names them)", path.display())]
     Busy {
-        /// Where.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// It is another user's, or protected by an attribute.
+    /// The entry belongs to another user, or an attribute protects it.
     #[error(
         "{} cannot be removed by this user: {error}; see its owner and attributes (`ls -ld`, `lsattr -d`)", path.display()
     )]
     Denied {
-        /// Which entry.
+        /// Path of the entry.
         path: PathBuf,
-        /// The operating system's error.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// It lies deep, and its file system does not let it be moved up.
+    /// The directory lies deep, and its file system does not allow to move it up.
     #[error(
         "{} lies more than {LEVELS_MAX} directories deep and cannot be moved up: {error}; remove it with `rm -r` first",
         path.display()
     )]
     Deep {
-        /// Which directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// The operating system's error.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The file system fails.
-    #[error("{} cannot be removed: {error}; see what the kernel says about its disk (`dmesg`)", path.display())]
+    /// The file system reports an error.
+    #[error("{} cannot be removed: {error}; look for errors of its disk in the kernel log (`dmesg`)", path.display())]
     Failed {
-        /// Which entry.
+        /// Path of the entry.
         path: PathBuf,
-        /// The operating system's error.
+        /// Error of the operating system.
         error: io::Error,
     },
 }
@@ -103,15 +103,15 @@ impl From<RemoveTreeError> for io::Error {
     }
 }
 
-/// Removes a directory with all that is in it, or a single file.
+/// Removes a directory with its content, or a single file.
 ///
-/// It needs the same stack, memory and number of descriptors however deep the directory is, and never follows a
-/// symbolic link. Directories of this user that their mode protects are opened first. The directory above must be one
-/// that only this user can write to. What is gone already is no error.
+/// Stack, memory and descriptors do not depend on the depth, and symbolic links are never followed. A directory of this
+/// user whose mode forbids access is made accessible first. The parent directory must be writable only for this user.
+/// A path that does not exist is not an error.
 ///
 /// # Errors
 ///
-/// [`RemoveTreeError`] names the first entry that cannot be removed; what came before it is gone.
+/// [`RemoveTreeError`] names the first entry that cannot be removed. The entries before it are gone.
 ///
 /// # Examples
 ///
@@ -140,19 +140,19 @@ pub fn remove_tree(path: &Path) -> Result<(), RemoveTreeError> {
     Removal { path, above, levels: Vec::with_capacity(LEVELS_MAX), moved_count: 0 }.run(&name)
 }
 
-/// A removal under way.
+/// Removal in progress.
 #[derive(Debug)]
 struct Removal<'a> {
     path: &'a Path,
-    /// The directory that has the top in it.
+    /// Parent directory of the top.
     above: OwnedFd,
-    /// From the top to the directory that is being emptied.
+    /// Open directories, from the top to the one that is being emptied.
     levels: Vec<Level>,
-    /// Directories that were moved up, and names for them that were taken.
+    /// Number of directories that were moved up, and of names for them that were taken: the next free name.
     moved_count: u64,
 }
 
-/// A directory whose entries are being removed.
+/// Directory whose entries are being removed.
 #[derive(Debug)]
 struct Level {
     name: CString,
@@ -162,7 +162,7 @@ struct Level {
 
 impl Removal<'_> {
     fn run(mut self, top: &CStr) -> Result<(), RemoveTreeError> {
-        // A top that is a mount point is emptied all the same: it is what the caller has named.
+        // A top that is a mount point is emptied: the caller has named it explicitly.
         match unlinkat(self.innermost(), top, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::ISDIR) => self.enter(top)?,
@@ -179,9 +179,9 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Removes an entry of the innermost level, or enters it if that is a directory with something in it.
+    /// Removes an entry of the innermost level, or enters it if it is a directory with content.
     ///
-    /// The type is a guess: the entry may have been swapped since it was read.
+    /// The type is only a guess: another process may have swapped the entry since it was read.
     fn remove(&mut self, name: &CStr, file_type: FileType) -> Result<(), RemoveTreeError> {
         if file_type != FileType::Directory {
             match unlinkat(self.innermost(), name, AtFlags::empty()) {
@@ -198,7 +198,7 @@ impl Removal<'_> {
         }
     }
 
-    /// Removes what has taken the place of a directory.
+    /// Removes the file or link that has replaced a directory.
     fn remove_file(&self, name: &CStr) -> Result<(), RemoveTreeError> {
         match unlinkat(self.innermost(), name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -213,6 +213,7 @@ impl Removal<'_> {
             Err(Errno::NOTDIR | Errno::LOOP) => return self.remove_file(name),
             opened => opened.map_err(|error| self.error(name, error))?,
         };
+        // Opened before the check, so that its owner's mode allows the move: renaming a directory writes its `..` entry.
         if self.levels.len() == LEVELS_MAX {
             return self.move_up(name);
         }
@@ -221,25 +222,26 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Moves a directory of the innermost level into the top, whose next pass finds it.
+    /// Moves a directory of the innermost level into the top, whose next pass removes it.
     fn move_up(&mut self, name: &CStr) -> Result<(), RemoveTreeError> {
         loop {
             let fresh = format!("removed-{}", self.moved_count);
             self.moved_count += 1;
             match renameat(self.innermost(), name, self.fd_of(self.levels.first()), &fresh) {
                 Ok(()) | Err(Errno::NOENT) => break,
-                // The name is taken, as by a removal that was broken off.
+                // The name is taken, for example by an interrupted removal.
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => {}
                 Err(error) => {
                     return Err(RemoveTreeError::Deep { path: self.path_of(name), error: error.into() });
                 }
             }
         }
+        // This entry is the removal's own, and must not count as one by another process.
         self.levels[0].passes = 0;
         Ok(())
     }
 
-    /// Removes the innermost level, all of whose entries have been read.
+    /// Removes the innermost level after all of its entries were read.
     fn leave(&mut self) -> Result<(), RemoveTreeError> {
         let Some(mut level) = self.levels.pop() else { return Ok(()) };
         match unlinkat(self.innermost(), &level.name, AtFlags::REMOVEDIR) {
@@ -247,7 +249,7 @@ impl Removal<'_> {
             Err(Errno::NOTEMPTY | Errno::EXIST) if level.passes == PASSES_MAX => {
                 Err(RemoveTreeError::Busy { path: self.path_of(&level.name) })
             }
-            // Something was moved up or made since, or the file system skips entries where others are removed.
+            // An entry was moved up or created since, or the file system skips entries while others are removed.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 level.entries.rewind();
                 level.passes += 1;
@@ -273,22 +275,22 @@ impl Removal<'_> {
         RemoveTreeError::of(self.path_of(name), error)
     }
 
-    /// The path of an entry of the innermost level, as it is by now.
+    /// Current path of an entry of the innermost level.
     fn path_of(&self, name: &CStr) -> PathBuf {
         let names = self.levels.iter().map(|level| level.name.as_c_str()).chain([name]);
-        // The first is the top's.
+        // The first name is the top's, which `path` contains already.
         names.skip(1).fold(self.path.to_owned(), |path, name| path.join(OsStr::from_bytes(name.to_bytes())))
     }
 }
 
-/// Opens a directory, and no link to one, so that its owner can remove what is in it.
+/// Opens a directory, but not a link to one, and makes its entries removable for its owner.
 fn open_directory(above: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || openat(above, name, OFlags::RDONLY | flags, Mode::empty());
     let mode = Mode::from_raw_mode(OWNER_MODE);
     let opened = match open() {
         Err(Errno::ACCESS) => {
-            // A change of mode by name would follow a link, and one by descriptor takes a directory that is open.
+            // `chmod` by name would follow a link, and `fchmod` needs a directory that can be opened.
             let found = openat(above, name, OFlags::PATH | flags, Mode::empty())?;
             chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), mode)?;
             open()?
@@ -296,7 +298,7 @@ fn open_directory(above: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> 
         opened => opened?,
     };
     if fstat(&opened)?.st_mode & OWNER_MODE != OWNER_MODE {
-        // Who may not change it may be root, who need not: what follows tells.
+        // A failure does not matter for root, and for others the removal of an entry reports it.
         let _ = fchmod(&opened, mode);
     }
     Ok(opened)

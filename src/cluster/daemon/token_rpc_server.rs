@@ -129,9 +129,11 @@ impl<S: TokenService> TokenRpcServer<S> {
     /// Dropping the future closes all connections.
     pub(crate) async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<net::TcpStream>) {
         let mut unauthenticated = UnauthenticatedConnections::default();
+        // Authenticated connections run in tasks of their own, which must end with this future.
         let closing = CancellationToken::new();
         let _close_on_drop = closing.clone().drop_guard();
         while let Some(stream) = incoming.recv().await {
+            // Without an address, such as of a peer that has closed, the connection counts for no source.
             let source = stream.peer_addr().ok().map(|address| address.ip());
             let connection = Arc::clone(&self).handle_connection(stream, closing.clone());
             if let Err(overload) = unauthenticated.spawn(source, HANDSHAKES_OPEN_MAX, connection) {
@@ -164,6 +166,7 @@ impl<S: TokenService> TokenRpcServer<S> {
         stream: net::TcpStream,
     ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), RefusalReason> {
         stream.set_nonblocking(true).map_err(RefusalReason::Tls)?;
+        // Requests and replies are small, and each waits for the other: Nagle's algorithm would delay them.
         stream.set_nodelay(true).map_err(RefusalReason::Tls)?;
         let stream = TcpStream::from_std(stream).map_err(RefusalReason::Tls)?;
         // Without the wait for the peer's end, the reset of a closed socket could overtake the TLS alert that
@@ -204,6 +207,7 @@ impl<S: TokenService> TokenRpcServer<S> {
         binding: &[u8],
     ) -> Result<OwnedSemaphorePermit, (AuthRefusal, RefusalReason)> {
         let AuthRequest { version: theirs, proof } = request;
+        // Before the proof, whose form may differ between versions.
         if theirs != VERSION {
             return Err((AuthRefusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
         }

@@ -22,6 +22,7 @@ pub(super) async fn resolve(text: &str) -> Result<Vec<SocketAddr>, ClusterError>
     // The resolver blocks on the network, for seconds where a name server is down.
     let found = tokio::task::spawn_blocking(move || std::net::ToSocketAddrs::to_socket_addrs(&owned)).await;
     let found = found.map_err(std::io::Error::other)?.map_err(|error| bad(error.to_string()))?;
+    // A resolver may list an address once for each socket type; each would be tried.
     let mut addresses = Vec::new();
     for address in found {
         if !addresses.contains(&address) {

@@ -33,6 +33,7 @@ impl MembershipBroadcast {
     /// Queues a change that this process has applied.
     pub(super) fn add(&self, change: MembershipUpdate) {
         self.changes.lock().push(change);
+        // `Notify` stores a permit if the broadcast task is busy, so a change is never left in the queue.
         self.more.notify_one();
     }
 

@@ -45,7 +45,7 @@ use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::Variables;
 use crate::cluster::worker_info::WorkerInfo;
 use crate::config::{HEAD_RPC_TIMEOUT, HISTORY_MAX, JOB_EVENT_QUEUE_MAX, Limits, OUTPUT_FLUSH_TIMEOUT};
-use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
+use crate::host::{Executor, Host, HostConfig, HostServices, SendError, deadline_in, fresh_identity};
 use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::observe::{Chain, log};
@@ -140,6 +140,10 @@ struct ClusterView {
 }
 
 impl ClusterView {
+    fn new(head: HostUid, head_at: SocketAddr) -> Self {
+        Self { head, head_at, workers: Vec::new(), agents: BTreeMap::new() }
+    }
+
     /// Removes the record of the worker that ended first once there are more than [`HISTORY_MAX`].
     fn forget_ended(&mut self) {
         let ended = self.workers.iter().filter(|known| known.ended.is_some()).count();
@@ -198,7 +202,7 @@ impl DriverShared {
     }
 
     /// Sends the head a request about the job.
-    async fn ask(&self, request: JobRequest) -> Result<control_service::Reply, SendError> {
+    async fn ask(&self, request: JobRequest) -> Result<control_service::ControlReply, SendError> {
         call_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_RPC_TIMEOUT)).await
     }
 }
@@ -260,60 +264,21 @@ async fn enrol_and_start(
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
     let executable = executable.map_err(std::io::Error::other)??;
     // 2. Enrolment. The host ids are drawn before, since the certificate names them.
-    let (control_id, host_id) = (fresh_identity(), fresh_identity());
-    let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
-    let Admitted { head_at, enrolment: enrolled, secret } = admission.enrol(&heads, &claims).await?;
+    let identities = [fresh_identity(), fresh_identity()];
+    let claims = Claims { role: Role::Driver, hosts: identities.to_vec(), job: None, node: None };
+    let admitted = admission.enrol(&heads, &claims).await?;
+    let (head, head_at) = (admitted.enrolment.head, admitted.head_at);
     // 3. Hosts. Both dial only: a driver may sit behind NAT, so the head and the agents answer over the links
     //    that it opens.
     let (event_sender, events) = mpsc::channel(JOB_EVENT_QUEUE_MAX);
     let display = Display::start(&io, Retention::InLogs, options.dedup_logs)?;
-    let output_display = display.clone();
-    let start = |identity, executor, calls| {
-        Host::start(HostConfig {
-            identity,
-            secret: secret.clone(),
-            limits: options.limits.clone(),
-            transport: Arc::new(Routed::dial_only(enrolled.credentials.clone())),
-            listen: None,
-            io: io.clone(),
-            executor,
-            services: calls,
-        })
-    };
-    let services = Box::new(move |host: &Host, service, inbound| {
-        if let Err(refused) = authorization::check(host, service, &inbound) {
-            return inbound.fail(&refused);
-        }
-        match service {
-            JOB_EVENT => events::receive(&event_sender, inbound),
-            OUTPUT => output::receive(&output_display, inbound),
-            _ => actor_services(host, service, inbound),
-        }
-    });
-    let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
-    let host = start(host_id, executor, Box::new(actor_services)).await?;
+    let services = control_services(event_sender, display.clone());
+    let (control, host) = start_hosts(&options, &io, executor, identities, &admitted, services).await?;
     // The links to the head name its incarnation; after a restart of the head, `heartbeat` supersedes this one.
-    control.supersede(enrolled.head, head_at);
+    control.supersede(head, head_at);
     // 4. Start of the job. The hosts exist by now: the head sends events as soon as it knows the job.
-    let facts = JobDescriptor {
-        entrypoint: entrypoint(),
-        hostname: host_info::hostname(),
-        pid: std::process::id(),
-        driver: Some(control_id),
-        user_host: Some(host_id),
-        namespace: options.namespace.clone(),
-        runs_on: None,
-    };
-    let request = JobRequest::Start { job: submitted.job(), facts: facts.clone() };
-    let deadline = deadline_in(HEAD_RPC_TIMEOUT);
-    let started: control_service::Reply = call_host(&control, enrolled.head, JOB, request, deadline)
-        .await
-        .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
-    let (job, initial) = match started {
-        Ok(Answer::Job { job, nodes, rejoining, .. }) => (job, InitialNodes { nodes, rejoining }),
-        Ok(_) => return Err(ClusterError::head(&options.address, "it sent an unexpected answer")),
-        Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
-    };
+    let facts = descriptor(identities, &options.namespace);
+    let (job, initial) = start_job(&control, head, submitted.job(), &facts, &options.address).await?;
     // The submitted job is used up only now: a failed attempt leaves it to the next one.
     submitted.take();
     // 5. Shared state. The user's host can place actors as soon as it knows the head.
@@ -324,7 +289,7 @@ async fn enrol_and_start(
     let shared = Arc::new(DriverShared {
         control,
         host,
-        credentials: enrolled.credentials,
+        credentials: admitted.enrolment.credentials,
         admission,
         heads,
         job,
@@ -335,18 +300,85 @@ async fn enrol_and_start(
         display,
         broadcast: MembershipBroadcast::default(),
         sources: Sources::default(),
-        view: Mutex::new(ClusterView {
-            head: enrolled.head,
-            head_at,
-            workers: Vec::new(),
-            agents: BTreeMap::new(),
-        }),
+        view: Mutex::new(ClusterView::new(head, head_at)),
         startup: watch::Sender::new(StartupProgress::default()),
     });
     shared
         .members
         .apply(&MembershipUpdate::Snapshot { members: Vec::new(), head: shared.head_info() }, &shared.host);
     Ok((shared, events, initial))
+}
+
+/// Services of the control host: what the head and the agents call.
+fn control_services(events: mpsc::Sender<JobEvent>, display: Display) -> HostServices {
+    Box::new(move |host, service, inbound| {
+        if let Err(refused) = authorization::check(host, service, &inbound) {
+            return inbound.fail(&refused);
+        }
+        match service {
+            JOB_EVENT => events::receive(&events, inbound),
+            OUTPUT => output::receive(&display, inbound),
+            _ => actor_services(host, service, inbound),
+        }
+    })
+}
+
+/// Starts the control host and the user's host.
+async fn start_hosts(
+    options: &JoinOptions,
+    io: &tokio::runtime::Handle,
+    executor: Executor,
+    [control, host]: [HostUid; 2],
+    admitted: &Admitted,
+    services: HostServices,
+) -> Result<(Host, Host), ClusterError> {
+    let start = |identity, executor, services| {
+        Host::start(HostConfig {
+            identity,
+            secret: admitted.secret.clone(),
+            limits: options.limits.clone(),
+            transport: Arc::new(Routed::dial_only(admitted.enrolment.credentials.clone())),
+            listen: None,
+            io: io.clone(),
+            executor,
+            services,
+        })
+    };
+    let control = start(control, Executor::Runtime(io.clone()), services).await?;
+    Ok((control, start(host, executor, Box::new(actor_services)).await?))
+}
+
+/// Description of this driver for the head.
+fn descriptor([control, host]: [HostUid; 2], namespace: &str) -> JobDescriptor {
+    JobDescriptor {
+        entrypoint: entrypoint(),
+        hostname: host_info::hostname(),
+        pid: std::process::id(),
+        driver: Some(control),
+        user_host: Some(host),
+        namespace: namespace.to_owned(),
+        runs_on: None,
+    }
+}
+
+/// Starts the job at the head, as the submitted one if there is one.
+async fn start_job(
+    control: &Host,
+    head: HostUid,
+    submitted: Option<JobId>,
+    facts: &JobDescriptor,
+    address: &str,
+) -> Result<(JobId, InitialNodes), ClusterError> {
+    let request = JobRequest::Start { job: submitted, facts: facts.clone() };
+    let deadline = deadline_in(HEAD_RPC_TIMEOUT);
+    let started: control_service::ControlReply = call_host(control, head, JOB, request, deadline)
+        .await
+        .map_err(|error| ClusterError::head(address, &error.to_string()))?;
+    match started {
+        Ok(Answer::Job { job, nodes, rejoining, .. }) => Ok((job, InitialNodes { nodes, rejoining })),
+        Ok(_) => Err(ClusterError::head(address, "it sent an unexpected answer")),
+        Err(denied) => Err(ClusterError::head(address, &denied.to_string())),
+    }
 }
 
 /// Command line of this program; bytes that are not UTF-8 are replaced.

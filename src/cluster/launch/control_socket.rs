@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::cluster::launch::fd_passing;
 use crate::cluster::protocol::worker;
-use crate::cluster::protocol::worker::{HANDOFF, RENEW, Report};
+use crate::cluster::protocol::worker::{HANDOFF, RENEW, WorkerMessage};
 use crate::config;
 use crate::id::HostId;
 use crate::observe::log;
@@ -120,7 +120,7 @@ impl ControlSocket {
     }
 
     /// Reads the next report.
-    pub(super) async fn report(&self) -> io::Result<Report> {
+    pub(super) async fn report(&self) -> io::Result<WorkerMessage> {
         let mut length = [0; 4];
         self.read_exact(&mut length).await?;
         let mut body = vec![0; worker::validate_length(length)?];

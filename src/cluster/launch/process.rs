@@ -36,7 +36,7 @@ use crate::cluster::launch::control_socket::{ControlSocket, Reports};
 use crate::cluster::launch::descendants::{MARK_VARIABLE, WorkerMark};
 use crate::cluster::launch::user_ids::UserIds;
 use crate::cluster::launch::{contract, descendants};
-use crate::cluster::protocol::worker::{Report, WorkerInit};
+use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{Variables, worker};
 use crate::config;
 use crate::observe::log;
@@ -110,6 +110,7 @@ impl WorkerProcess {
         if let Some(directory) = spec.directory {
             command.current_dir(directory);
         }
+        // Set last: a variable of the caller's must not replace the token by which the worker recognises itself.
         command.env(WORKER_VARIABLE, contract::spawn_token(&theirs)?);
         command.stdin(OwnedFd::from(theirs)).stdout(spec.stdout).stderr(spec.stderr);
         // A process group of its own: Ctrl-C at a terminal is for the driver, and the worker ends with its
@@ -140,7 +141,7 @@ impl WorkerProcess {
         &self,
         init: &WorkerInit,
         stdout: Option<OwnedFd>,
-    ) -> Result<Report, ClusterError> {
+    ) -> Result<WorkerMessage, ClusterError> {
         let limit = config::WORKER_START_TIMEOUT;
         let mut entry_reached = false;
         match tokio::time::timeout(limit, self.exchange_init(init, stdout, &mut entry_reached)).await {
@@ -158,24 +159,24 @@ impl WorkerProcess {
         init: &WorkerInit,
         stdout: Option<OwnedFd>,
         entry_reached: &mut bool,
-    ) -> io::Result<Report> {
+    ) -> io::Result<WorkerMessage> {
         let stdout_fd = stdout.as_ref().map(AsFd::as_fd);
         self.control_socket.write(&worker::encode(init)?, stdout_fd).await?;
         // The worker holds the only write end now, so the reader of its output sees the end of file.
         drop(stdout);
         let first = self.control_socket.report().await?;
-        *entry_reached = matches!(first, Report::Diverted);
+        *entry_reached = matches!(first, WorkerMessage::Diverted);
         if *entry_reached { self.control_socket.report().await } else { Ok(first) }
     }
 
     /// Passes the worker's reports to `take` until the control socket closes; a final failure becomes the result.
-    pub(crate) fn on_report(&self, mut take: impl FnMut(Report) + Send + 'static) -> Reports {
+    pub(crate) fn on_report(&self, mut take: impl FnMut(WorkerMessage) + Send + 'static) -> Reports {
         let control_socket = Arc::clone(&self.control_socket);
         Reports::new(tokio::spawn(async move {
             let mut failure = None;
             while let Ok(report) = control_socket.report().await {
                 match report {
-                    Report::Failed { why } => failure = Some(why),
+                    WorkerMessage::Failed { why } => failure = Some(why),
                     report => take(report),
                 }
             }

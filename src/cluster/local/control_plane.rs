@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::cluster::control_plane::state::{Action, Event, Settings, Ticket};
+use crate::cluster::control_plane::state::{Action, ControlEvent, Settings, Ticket};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::host_info;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{ActorLocation, JobDescriptor, JobId, NodeDescriptor, WorkerAddress, WorkerId};
-use crate::cluster::protocol::worker::{ActorEvent, Report};
+use crate::cluster::protocol::worker::{ActorEvent, WorkerMessage};
 use crate::config::TICK_EVERY;
 use crate::host::Host;
 use crate::observe::log;
@@ -99,15 +99,15 @@ impl LocalControlPlane {
             runs_on: None,
         };
         let node = facts.id();
-        self.control.apply(Event::NodeJoined(NodeReport::idle(facts)));
+        self.control.apply(ControlEvent::NodeJoined(NodeReport::idle(facts)));
         // The ticket's answer is not needed: a new state gives its first job the id 1.
-        self.control.apply(Event::JobStarted { ticket: Ticket(0), job: None, facts: job });
-        self.control.apply(Event::NodeProvisioned { job: Self::JOB, node });
+        self.control.apply(ControlEvent::JobStarted { ticket: Ticket(0), job: None, facts: job });
+        self.control.apply(ControlEvent::NodeProvisioned { job: Self::JOB, node });
         // The events above made the state request the node's workers, and the action handler has collected their
         // ids. The workers run already, so each request is answered immediately.
         let worker_ids = std::mem::take(&mut *self.worker_ids.lock().unwrap_or_else(PoisonError::into_inner));
         for (&worker, (pid, member)) in worker_ids.iter().zip(workers) {
-            self.control.apply(Event::WorkerReady { worker, member, pid });
+            self.control.apply(ControlEvent::WorkerReady { worker, member, pid });
         }
         if let Some(stops) = self.stops.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.io.spawn(stop_actors(host.clone(), stops));
@@ -117,14 +117,16 @@ impl LocalControlPlane {
     }
 
     /// Handler of a worker's reports.
-    pub(crate) fn report_handler(&self, worker: WorkerId) -> impl FnMut(Report) + Send + 'static {
+    pub(crate) fn report_handler(&self, worker: WorkerId) -> impl FnMut(WorkerMessage) + Send + 'static {
         let control = Arc::clone(&self.control);
         move |report| {
-            if let Report::ActorEvents(events) = report {
+            if let WorkerMessage::ActorEvents(events) = report {
                 for event in events {
                     control.apply(match event {
-                        ActorEvent::Started { actor, at, .. } => Event::ActorStarted { actor, worker, at },
-                        ActorEvent::Stopped { actor, cause } => Event::ActorEnded { actor, cause },
+                        ActorEvent::Started { actor, at, .. } => {
+                            ControlEvent::ActorStarted { actor, worker, at }
+                        }
+                        ActorEvent::Stopped { actor, cause } => ControlEvent::ActorEnded { actor, cause },
                     });
                 }
             }
@@ -139,7 +141,7 @@ async fn tick(control: Weak<ControlPlane>) {
         ticks.tick().await;
         let Some(control) = control.upgrade() else { return };
         if control.read(|state| state.waiting_count() > 0) {
-            control.apply(Event::Tick);
+            control.apply(ControlEvent::Tick);
         }
     }
 }

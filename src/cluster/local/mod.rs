@@ -15,14 +15,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::control_plane::state::Event;
+use super::control_plane::state::ControlEvent;
 use super::control_service::{CONTROL, HeadHandle};
 use super::io_thread::IoThread;
 use super::launch::process::{WorkerCommand, WorkerProcess};
 use super::membership::Membership;
 use super::model::{NodeId, WorkerAddress, WorkerId};
 use super::output::Display;
-use super::protocol::worker::{HeadInfo, Report, WorkerInit};
+use super::protocol::worker::{HeadInfo, WorkerInit, WorkerMessage};
 use super::worker::hosts::HostEndpoint;
 use crate::cluster::error::ClusterError;
 use crate::cluster::launch::contract;
@@ -98,7 +98,7 @@ impl WorkerHandle {
     }
 
     /// Passes the worker's reports to `take`.
-    fn on_report(&mut self, take: impl FnMut(Report) + Send + 'static) -> Option<Reports> {
+    fn on_report(&mut self, take: impl FnMut(WorkerMessage) + Send + 'static) -> Option<Reports> {
         match self {
             Self::Process(process) => Some(process.on_report(take)),
             Self::Thread(thread) => {
@@ -164,16 +164,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         }),
     })
     .await?;
-    let inits = (0..count).map(|_| WorkerInit {
-        secret,
-        limits: limits.clone(),
-        stack_bytes,
-        actors: fresh_identity(),
-        tasks: fresh_identity(),
-        node: None,
-    });
-    let inits = inits.collect();
-    // The output exists before the workers: what one prints while it fails to start is shown, too.
+    let inits = (0..count).map(|_| worker_init(secret, &limits, stack_bytes)).collect();
     let mut output = None;
     let starting = match in_process {
         Some(network) => start_threads(inits, network, io.handle().clone()).boxed(),
@@ -206,6 +197,18 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     }
     cluster.announce_members(&members, &host).await?;
     Ok((ClusterRef::new(host), cluster))
+}
+
+/// Initialisation of a worker, with fresh host ids.
+fn worker_init(secret: [u8; 32], limits: &Limits, stack_bytes: usize) -> WorkerInit {
+    WorkerInit {
+        secret,
+        limits: limits.clone(),
+        stack_bytes,
+        actors: fresh_identity(),
+        tasks: fresh_identity(),
+        node: None,
+    }
 }
 
 async fn start_threads(
@@ -274,10 +277,17 @@ async fn start_thread(init: WorkerInit, endpoint: HostEndpoint) -> Result<ReadyW
     Ok(ReadyWorker { handle: WorkerHandle::Thread(thread), member, output: None })
 }
 
-fn member(actors: HostUid, tasks: HostUid, report: Report, pid: u32) -> Result<WorkerAddress, ClusterError> {
+fn member(
+    actors: HostUid,
+    tasks: HostUid,
+    report: WorkerMessage,
+    pid: u32,
+) -> Result<WorkerAddress, ClusterError> {
     match report {
-        Report::Ready { actors_at, tasks_at } => Ok(WorkerAddress { actors, actors_at, tasks, tasks_at }),
-        Report::Failed { why } => Err(ClusterError::Worker { pid, cause: why }),
+        WorkerMessage::Ready { actors_at, tasks_at } => {
+            Ok(WorkerAddress { actors, actors_at, tasks, tasks_at })
+        }
+        WorkerMessage::Failed { why } => Err(ClusterError::Worker { pid, cause: why }),
         other => {
             let cause = format!("it reported {other:?} before it was ready");
             Err(ClusterError::Worker { pid, cause })
@@ -327,7 +337,7 @@ impl LocalCluster {
             }
 
             report_end.send_replace(Some(cause.clone()));
-            control.apply(Event::WorkerEnded { worker: worker_id, cause: cause.clone() });
+            control.apply(ControlEvent::WorkerEnded { worker: worker_id, cause: cause.clone() });
             if is_unexpected {
                 log::warn!(pid, cause, "a worker has ended");
                 broadcast(&host, &members, change).await;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::cluster::model::NodeId;
 use crate::cluster::output::{Capture, Captured, Display, Label, Retention};
-use crate::cluster::protocol::Output;
-use crate::cluster::protocol::worker::Report;
+use crate::cluster::protocol::OutputLines;
+use crate::cluster::protocol::worker::WorkerMessage;
 use crate::config::{LOG_LINES_QUEUED_MAX, OUTPUT_DROP_TIMEOUT, OUTPUT_FLUSH_TIMEOUT};
 
 /// Output of all workers: shows it, and waits for the rest at the end.
@@ -78,6 +78,7 @@ impl LocalOutput {
         // A descendant of a worker may hold its pipes open for good, hence the timeout.
         let _ = tokio::time::timeout_at(until, join_all(&mut self.captures)).await;
         self.captures.clear();
+        // Last: the captures above have handed their final lines to the display.
         self.display.flush(until).await;
     }
 
@@ -123,10 +124,10 @@ impl WorkerOutput {
     }
 
     /// Names the worker's label after the class that it reports.
-    pub(crate) fn names(&self) -> impl Fn(&Report) + Send + 'static {
+    pub(crate) fn names(&self) -> impl Fn(&WorkerMessage) + Send + 'static {
         let label = Arc::clone(&self.label);
         move |report| {
-            if let Report::Class(class) = report {
+            if let WorkerMessage::Class(class) = report {
                 label.add(class);
             }
         }
@@ -150,7 +151,7 @@ async fn forward(
     while let Some(captured) = captured.recv().await {
         match captured {
             Captured::Text { stream, lines, unfinished } => {
-                let output = Output { pid, node, label: label.text(), stream, lines, unfinished };
+                let output = OutputLines { pid, node, label: label.text(), stream, lines, unfinished };
                 // It fails if the runtime shuts down.
                 let _ = display.show(output).await;
             }

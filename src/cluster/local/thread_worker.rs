@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::cluster::error::ClusterError;
-use crate::cluster::protocol::worker::{ActorEvent, Report, WorkerInit};
+use crate::cluster::protocol::worker::{ActorEvent, WorkerInit, WorkerMessage};
 use crate::cluster::worker::LOOPBACK;
 use crate::cluster::worker::hosts;
 use crate::cluster::worker::hosts::{Ended, Executors, HostEndpoint, WorkerEndpoints};
@@ -73,7 +73,7 @@ impl WorkerThread {
     pub(crate) async fn start(
         init: WorkerInit,
         endpoint: HostEndpoint,
-    ) -> Result<(Self, Report), ClusterError> {
+    ) -> Result<(Self, WorkerMessage), ClusterError> {
         let (report, reported) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let (report_end, ended) = oneshot::channel();
@@ -138,7 +138,7 @@ impl WorkerThread {
     }
 
     /// Passes the worker's reports to `take`.
-    pub(crate) fn on_report(&self, take: impl FnMut(Report) + Send + 'static) {
+    pub(crate) fn on_report(&self, take: impl FnMut(WorkerMessage) + Send + 'static) {
         self.observer.set_handler(Box::new(take));
     }
 
@@ -180,7 +180,7 @@ impl Drop for WorkerThread {
 struct ChannelObserver(Mutex<Option<ReportHandler>>);
 
 /// Handler of a worker's reports.
-type ReportHandler = Box<dyn FnMut(Report) + Send>;
+type ReportHandler = Box<dyn FnMut(WorkerMessage) + Send>;
 
 impl ChannelObserver {
     fn set_handler(&self, take: ReportHandler) {
@@ -190,7 +190,7 @@ impl ChannelObserver {
     fn report(&self, event: ActorEvent) {
         // No actor starts before the worker is in the cluster, and by then the handler is set.
         if let Some(take) = &mut *self.0.lock() {
-            take(Report::ActorEvents(vec![event]));
+            take(WorkerMessage::ActorEvents(vec![event]));
         }
     }
 }

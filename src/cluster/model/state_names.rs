@@ -20,8 +20,10 @@ macro_rules! words {
         mod tests {
             use super::*;
 
+            // Serde derives its names from the variants; filters and tables use the constants. This keeps
+            // the two in step.
             #[test]
-            fn words_are_those_of_json() {
+            fn names_match_json() {
                 $($(assert_eq!(serde_json::to_value($state::$variant).unwrap(), $word);)*)*
                 $($(assert_eq!($state::$variant.word(), $word);)*)*
             }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::log_dedup::{LineDeduplicator, LineSource, OutputLine};
 use super::terminal::Terminal;
-use crate::cluster::protocol::Output;
+use crate::cluster::protocol::OutputLines;
 use crate::config::{LOG_STALL_MAX, OUTPUT_STALL_MAX, OUTPUT_UNFOLDED_MAX};
 
 /// Environment variable that turns the deduplication of equal lines of several workers off: `0`.
@@ -30,7 +30,7 @@ pub(crate) struct Display(mpsc::Sender<DisplayRequest>);
 /// Request to the task of the display.
 #[derive(Debug)]
 enum DisplayRequest {
-    Output(Output),
+    OutputLines(OutputLines),
     /// Resolves when all output before it is on the terminal.
     Flush(oneshot::Sender<()>),
 }
@@ -49,8 +49,8 @@ impl Display {
     }
 
     /// Queues lines, and waits for room. Returns false if the display has ended.
-    pub(crate) async fn show(&self, output: Output) -> bool {
-        self.0.send(DisplayRequest::Output(output)).await.is_ok()
+    pub(crate) async fn show(&self, output: OutputLines) -> bool {
+        self.0.send(DisplayRequest::OutputLines(output)).await.is_ok()
     }
 
     /// Waits, at most until `until`, for all queued output to be on the terminal, with the counts of folded lines.
@@ -104,12 +104,12 @@ async fn show_all(
                 terminal.print(&mut shown).await;
                 terminal.notify_written(flushed).await;
             }
-            Some(DisplayRequest::Output(output)) => fold(&mut dedup, &output, &mut shown),
+            Some(DisplayRequest::OutputLines(output)) => fold(&mut dedup, &output, &mut shown),
         }
     }
 }
 
-fn fold(dedup: &mut LineDeduplicator, output: &Output, shown: &mut Vec<OutputLine>) {
+fn fold(dedup: &mut LineDeduplicator, output: &OutputLines, shown: &mut Vec<OutputLine>) {
     let node = format!("{:.4}", output.node.to_string());
     let label = format!("{} pid={}, node={node}", output.label, output.pid);
     let source = LineSource { node: output.node, pid: output.pid };

@@ -15,7 +15,7 @@ pub(in crate::cluster) const JOB: TypeHash = TypeHash::of("roadshow::Job");
 /// Service of drivers that receives events from the head.
 pub(in crate::cluster) const JOB_EVENT: TypeHash = TypeHash::of("roadshow::JobEvent");
 
-/// Request of a driver to the head. The reply is a [`Reply`](crate::cluster::control_service::Reply).
+/// Request of a driver to the head. The reply is a [`ControlReply`](crate::cluster::control_service::ControlReply).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum JobRequest {
     /// Registers the driver; `job` is set if it has an id from its submission, or from before a reconnect.
@@ -46,6 +46,7 @@ pub(in crate::cluster) struct JobSpec {
 
 /// Checks whether a variable must not be passed on: another process could join the cluster with it.
 pub(in crate::cluster) fn is_secret(variable: &str) -> bool {
+    // The prefix also covers `ROADSHOW_TOKEN_FILE`.
     variable.starts_with("ROADSHOW_TOKEN")
 }
 

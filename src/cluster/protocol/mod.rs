@@ -16,4 +16,4 @@ pub(super) use executable::{
 pub(super) use job::{JOB, JOB_EVENT, JobRequest, JobSpec, Variables, is_secret};
 pub(super) use membership::{MEMBERSHIP, MembershipUpdate};
 pub(super) use node::{AGENT_COMMAND, AgentCommand, NODE, NodeEvent, NodeReply, NodeRequest};
-pub(super) use output::{FLUSH, Flush, OUTPUT, Output, Stream};
+pub(super) use output::{FLUSH, Flush, OUTPUT, OutputLines, Stream};

@@ -13,7 +13,7 @@ pub(in crate::cluster) const FLUSH: TypeHash = TypeHash::of("roadshow::Flush");
 
 /// Lines that a worker has written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Output {
+pub(crate) struct OutputLines {
     pub(in crate::cluster) pid: u32,
     pub(in crate::cluster) node: NodeId,
     /// Label of the worker: the type name of its actors, or `worker`.

@@ -3,11 +3,11 @@
 //! ```text
 //!   parent                                worker
 //!     | --- WorkerInit ------------------> |     first byte may carry the fd of the worker's output
-//!     | <-- Report::Diverted ------------- |
-//!     | <-- Report::Ready or Failed ------ |
+//!     | <-- WorkerMessage::Diverted ------------- |
+//!     | <-- WorkerMessage::Ready or Failed ------ |
 //!     | --- HANDOFF + host id, with an fd  |     any number, in any order:
 //!     | --- RENEW + Credentials ---------> |
-//!     | <-- Report::ActorEvents, Tasks, .. |
+//!     | <-- WorkerMessage::ActorEvents, Tasks, .. |
 //!     | --- STOP, or end of the stream --> |     the end of the stream is the end of the parent
 //! ```
 //!
@@ -79,7 +79,7 @@ pub(crate) const EVENTS_PER_REPORT_MAX: usize = 64;
 
 /// Message of a worker to its parent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Report {
+pub(crate) enum WorkerMessage {
     /// The process runs as a worker, and no longer in the program's `main`.
     Diverted,
     /// Both hosts listen.
@@ -107,6 +107,7 @@ pub(crate) const CAUSE_BYTES_MAX: usize = 200;
 /// Encodes a message with its length prefix.
 pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     wire::encode(message, MESSAGE_BYTES_MAX, |body| {
+        // Cannot truncate: the body is limited to `MESSAGE_BYTES_MAX`.
         let mut bytes = (body.message.len() as u32).to_be_bytes().to_vec();
         bytes.extend_from_slice(body.message);
         bytes
@@ -123,6 +124,7 @@ pub(crate) fn write(mut stream: impl Write, message: &impl Serialize) -> io::Res
 pub(crate) fn read<T: DeserializeOwned>(mut stream: impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
+    // Validated before the buffer is allocated: a wrong length must not cost memory.
     let mut body = vec![0; validate_length(length)?];
     stream.read_exact(&mut body)?;
     decode(&body)

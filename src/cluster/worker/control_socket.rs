@@ -28,7 +28,7 @@ use crate::cluster::launch::fd_passing;
 use crate::cluster::model::TaskCount;
 use crate::cluster::protocol::worker;
 use crate::cluster::protocol::worker::{
-    ActorEvent, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, RENEW, Report, STOP,
+    ActorEvent, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, RENEW, STOP, WorkerMessage,
 };
 use crate::host::LifecycleObserver;
 use crate::id::HostId;
@@ -205,9 +205,10 @@ fn write(control_socket: &UnixStream, (pending, more): &(Mutex<PendingReports>, 
         let classes = std::mem::take(&mut pending.classes);
         pending.writing = true;
         drop(pending);
-        let classes = classes.into_iter().map(|class| Report::Class(class.to_owned()));
-        let events = events.chunks(EVENTS_PER_REPORT_MAX).map(|events| Report::ActorEvents(events.to_vec()));
-        let tasks = tasks.chunks(EVENTS_PER_REPORT_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
+        let classes = classes.into_iter().map(|class| WorkerMessage::Class(class.to_owned()));
+        let events =
+            events.chunks(EVENTS_PER_REPORT_MAX).map(|events| WorkerMessage::ActorEvents(events.to_vec()));
+        let tasks = tasks.chunks(EVENTS_PER_REPORT_MAX).map(|tasks| WorkerMessage::Tasks(tasks.to_vec()));
         for report in classes.chain(events).chain(tasks) {
             if worker::write(control_socket, &report).is_err() {
                 // The parent has ended, and the watch ends this process.

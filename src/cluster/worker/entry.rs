@@ -33,7 +33,7 @@ use crate::cluster::launch::descendants::WorkerMark;
 use crate::cluster::launch::fd_passing;
 use crate::cluster::launch::process::dup_above_stdio;
 use crate::cluster::protocol::worker;
-use crate::cluster::protocol::worker::{Report, WorkerInit};
+use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
 use crate::cluster::worker::LOOPBACK;
 use crate::config::HANDOFF_QUEUE_MAX;
 use crate::id::HostUid;
@@ -84,7 +84,7 @@ fn end(
     if let Some(why) = why {
         log::error!(why, "a worker ends");
         // The write fails if the parent has ended.
-        control_socket.map(|control_socket| worker::write(control_socket, &Report::Failed { why }));
+        control_socket.map(|control_socket| worker::write(control_socket, &WorkerMessage::Failed { why }));
     }
     // The descendants are found only while this process lives. A worker without children may skip the scan: the
     // parent, which requested the end, scans once for all workers that end at the same time.
@@ -129,7 +129,7 @@ fn receive_init(control_socket: &UnixStream) -> Result<WorkerInit, ClusterError>
 fn serve(control_socket: &UnixStream, mark: Option<WorkerMark>) -> Result<ControlSocketWatch, ClusterError> {
     // The order matters. The first report tells a program without a worker entry point from a worker that fails
     // later. Set-up functions run before the threads that they prepare exist.
-    worker::write(control_socket, &Report::Diverted)?;
+    worker::write(control_socket, &WorkerMessage::Diverted)?;
     let init = receive_init(control_socket)?;
     setup::run_all(init.stack_bytes)?;
     log::init_labelled();

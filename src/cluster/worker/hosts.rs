@@ -14,7 +14,7 @@ use crate::cluster::error::ClusterError;
 use crate::cluster::membership::Membership;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
-use crate::cluster::protocol::worker::{Report, WorkerInit};
+use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits, TASK_STATS_INTERVAL, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};
 use crate::id::{HostUid, TypeHash};
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
     endpoints: WorkerEndpoints,
     executors: Executors,
     observer: Arc<dyn LifecycleObserver>,
-    report: impl FnOnce(Report) -> io::Result<()>,
+    report: impl FnOnce(WorkerMessage) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
     thread_end: impl Future<Output = String>,
 ) -> Result<Ended, ClusterError> {
@@ -93,7 +93,7 @@ pub(crate) async fn serve(
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
-    report(Report::Ready { actors_at, tasks_at })?;
+    report(WorkerMessage::Ready { actors_at, tasks_at })?;
     // Concurrently: each may use all of its drain timeout.
     let graceful = async {
         if stop.await.is_ok() {

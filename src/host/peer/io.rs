@@ -27,9 +27,12 @@ impl Peer {
         if !state.is_current_link(up) {
             return Err(DisconnectReason::Superseded);
         }
-        let PeerState { session, answers, .. } = &mut *state;
-        let drained =
-            frames.drain(&mut FrameReceiver { session, now, to: SessionSink { peer: self, answers, inbox } });
+        let PeerState { session, reply_slots, .. } = &mut *state;
+        let drained = frames.drain(&mut FrameReceiver {
+            session,
+            now,
+            to: SessionSink { peer: self, reply_slots, inbox },
+        });
         // Once for each read, since one ACK covers all of its frames. Before `drained?`, because
         // frames before a violation count as received.
         session.schedule_ack(now);
@@ -134,7 +137,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         body: ShortSlice<'_>,
     ) -> Result<(), DisconnectReason> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
-            && let Some(waker) = self.to.answers.complete(ticket, body)
+            && let Some(waker) = self.to.reply_slots.complete(ticket, body)
         {
             self.to.inbox.wakers.push(waker);
         }

@@ -108,12 +108,11 @@ pub(super) type Certified = (Role, Certificate);
 
 struct PeerState {
     session: Session<SlotId>,
-    answers: ReplySlots,
+    reply_slots: ReplySlots,
     link: LinkState,
     /// The writer was notified, and has not taken the outgoing frames yet.
     writer_notified: bool,
-    /// Stands in for the current time in calls without a deadline, since reading the clock costs more
-    /// than the call.
+    /// Stands in for the current time in calls without a deadline, which spares them a read of the clock.
     created_at: Instant,
     address: Option<SocketAddr>,
     /// Role and certificate of the last link.
@@ -204,7 +203,7 @@ impl Peer {
             closing: host.closed.clone(),
             state: Mutex::new(PeerState {
                 session: Session::of_generation(limits, generation),
-                answers: ReplySlots::default(),
+                reply_slots: ReplySlots::default(),
                 link: LinkState::Down,
                 writer_notified: false,
                 created_at: now(),

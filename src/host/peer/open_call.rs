@@ -60,7 +60,7 @@ impl CallHandle {
             false => None,
         };
         let mut old = None;
-        let polled = peer.lock().answers.poll(ticket, task, &mut old);
+        let polled = peer.lock().reply_slots.poll(ticket, task, &mut old);
         // Without the lock: dropping a waker runs foreign code.
         drop(old);
         let outcome = ready!(polled);
@@ -73,13 +73,10 @@ impl CallHandle {
         let (mut short, mut long);
         let body: &mut Body = match outcome {
             CallOutcome::Answered(body) => {
-                // Invariant: a body of a short reply holds its bytes inline, and `answered` gets no
-                // chance to
-                // keep a replacement with memory of its own in it. Without the invariant the replacement
-                // would
-                // leak; it is never freed twice. A check whether there is anything to drop takes 1.04
-                // times
-                // the time of a call with 1,024 in flight.
+                // Invariant: a short body holds its bytes inline, and no `answered` replaces it by one
+                // with memory of its own. Such a replacement would leak; nothing is freed twice.
+                // Measured: a check whether there is anything to drop costs 1.04 times the time of
+                // a call with 1,024 in flight.
                 short = ManuallyDrop::new(body.into());
                 &mut short
             }
@@ -107,7 +104,7 @@ impl CallHandle {
         let Some(ticket) = self.ticket() else { return };
         self.ticket = ENDED;
         let mut state = peer.lock();
-        let slot = state.answers.close(ticket);
+        let slot = state.reply_slots.close(ticket);
         if let Some(ReplySlot::Waiting { call, .. }) = slot
             && state.session.cancel(call).is_some()
         {

@@ -24,7 +24,7 @@ use crate::wire::{Body, CallFailure, Encoded, FrameCodec};
 #[doc(hidden)]
 #[derive(Default)]
 pub struct ReceivePath {
-    answers: ReplySlots,
+    reply_slots: ReplySlots,
     inbox: ReceivedBatch,
     reply_path: Arc<DetachedReplyPath>,
 }
@@ -46,17 +46,17 @@ impl ReceivePath {
         repeat: Retryable,
         body: Encoded<'_>,
     ) -> Result<(CallId, SlotId), Rejected> {
-        let ticket = self.answers.next();
+        let ticket = self.reply_slots.next();
         let called = session.call(now, target, message, deadline, repeat, body, ticket);
         let call = called.map_err(|(rejected, _)| rejected)?;
-        self.answers.open(call);
+        self.reply_slots.open(call);
         Ok((call, ticket))
     }
 
     /// Cancels an open call, and frees its slot.
     pub fn forget(&mut self, session: &mut Session<SlotId>, call: CallId) -> Option<SlotId> {
         let ticket = session.cancel(call)?;
-        self.answers.close(ticket);
+        self.reply_slots.close(ticket);
         Some(ticket)
     }
 
@@ -74,10 +74,10 @@ impl ReceivePath {
         codec: &FrameCodec,
         bytes: &mut BytesMut,
     ) -> Result<(), DisconnectReason> {
-        let Self { answers, inbox, reply_path } = self;
+        let Self { reply_slots, inbox, reply_path } = self;
         codec.drain(
             bytes,
-            &mut FrameReceiver { session, now, to: SessionSink { peer: reply_path, answers, inbox } },
+            &mut FrameReceiver { session, now, to: SessionSink { peer: reply_path, reply_slots, inbox } },
         )?;
         Ok(())
     }
@@ -98,7 +98,7 @@ impl ReceivePath {
     /// Stores the outcomes among the events in their slots; returns the other events.
     pub fn settle(&mut self, events: Vec<Event<SlotId>>) -> Vec<Event<SlotId>> {
         let mut wake = Vec::new();
-        let others = events.into_iter().filter_map(|event| self.answers.take_event(event, &mut wake));
+        let others = events.into_iter().filter_map(|event| self.reply_slots.take_event(event, &mut wake));
         let others = others.collect();
         wake.into_iter().for_each(Waker::wake);
         others
@@ -107,7 +107,7 @@ impl ReceivePath {
     /// Takes the outcome of a call, if any, and frees its slot.
     pub fn outcome(&mut self, ticket: SlotId) -> Option<Result<Body, CallError>> {
         let mut old = None;
-        let polled = self.answers.poll(ticket, &Context::from_waker(Waker::noop()), &mut old);
+        let polled = self.reply_slots.poll(ticket, &Context::from_waker(Waker::noop()), &mut old);
         match polled {
             Poll::Pending => None,
             Poll::Ready(CallOutcome::Answered(body)) => Some(Ok(body.into())),

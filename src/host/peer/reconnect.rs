@@ -469,7 +469,8 @@ impl PeerState {
     pub(super) fn resolve(&mut self, events: Vec<Event<SlotId>>) -> DeferredWakeups {
         let mut deferred = DeferredWakeups::default();
         for event in events {
-            if let Some(Event::DeadLetters { count }) = self.answers.take_event(event, &mut deferred.wake) {
+            if let Some(Event::DeadLetters { count }) = self.reply_slots.take_event(event, &mut deferred.wake)
+            {
                 deferred.dead_letters += count;
             }
         }

@@ -3,10 +3,9 @@
 //! A call has one slot, and slots are reused through a free list in the vector itself:
 //!
 //! ```text
-//!   free ──┐
-//!          ▼
-//!   slots: Waiting | Free(3) | Answered | Free(5) | Waiting      (len 5)
-//!             0        1  └──────2────────▲ 3  └───────4───────▲ 5 = append
+//!   index   0         1         2          3         4
+//!   slots   Waiting   Free(3)   Answered   Free(5)   Waiting
+//!   free    1 ──▶ 3 ──▶ 5, which is the length: there the next slot is appended
 //! ```
 //! They are locked together with the session. The link's task holds that lock when a reply arrives, and a
 //! caller takes it to send its call.
@@ -250,7 +249,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_caller_gets_its_own_outcome_once(steps in proptest::collection::vec(step(), 1..120)) {
-            let mut answers = ReplySlots::default();
+            let mut reply_slots = ReplySlots::default();
             // Calls whose callers wait, by slot: their numbers, and whether the outcome is stored.
             let mut open: BTreeMap<u32, (usize, bool)> = BTreeMap::new();
             // Slots that were polled before.
@@ -264,8 +263,8 @@ mod tests {
                 };
                 match step {
                     Step::Open => {
-                        let SlotId(slot) = answers.next();
-                        answers.open(CallId(made as u64));
+                        let SlotId(slot) = reply_slots.next();
+                        reply_slots.open(CallId(made as u64));
                         prop_assert!(open.insert(slot, (made, false)).is_none(), "the slot is taken");
                         made += 1;
                     }
@@ -273,7 +272,7 @@ mod tests {
                         let Some((slot, (call, false))) = nth(which) else { continue };
                         let slot_id = SlotId(slot);
                         let woken = match end {
-                            End::Short => answers.complete(slot_id, ShortSlice::new(&reply(call, 1)).unwrap()).into_iter().collect(),
+                            End::Short => reply_slots.complete(slot_id, ShortSlice::new(&reply(call, 1)).unwrap()).into_iter().collect(),
                             End::Long | End::Failure => {
                                 let mut woken = Vec::new();
                                 let body = Body { message: reply(call, 9).into(), ..Body::empty() };
@@ -281,7 +280,7 @@ mod tests {
                                     End::Long => Event::Replied { call_slot: slot_id, body },
                                     _ => Event::Failed { call_slot: slot_id, failure: failure(call) },
                                 };
-                                prop_assert_eq!(answers.take_event(event, &mut woken), None);
+                                prop_assert_eq!(reply_slots.take_event(event, &mut woken), None);
                                 woken
                             }
                         };
@@ -290,7 +289,7 @@ mod tests {
                     }
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
-                        let had = match answers.poll(SlotId(slot), &task, &mut old) {
+                        let had = match reply_slots.poll(SlotId(slot), &task, &mut old) {
                             Poll::Ready(CallOutcome::Answered(body)) => Some(ReplySlot::Answered(body)),
                             Poll::Ready(CallOutcome::LargeReply(body)) => Some(ReplySlot::LargeReply(body)),
                             Poll::Ready(CallOutcome::Failed(had)) => had.map(ReplySlot::Failed),
@@ -306,7 +305,7 @@ mod tests {
                     }
                     Step::Close(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
-                        let had = answers.close(SlotId(slot));
+                        let had = reply_slots.close(SlotId(slot));
                         if let Some(ReplySlot::Waiting { call: had, .. }) = had {
                             prop_assert_eq!((had, there), (CallId(call as u64), false));
                         } else {
@@ -316,8 +315,8 @@ mod tests {
                         open.remove(&slot);
                     }
                 }
-                let free = answers.slots.iter().filter(|slot| matches!(slot, ReplySlot::Free(_))).count();
-                prop_assert_eq!(answers.slots.len() - free, open.len());
+                let free = reply_slots.slots.iter().filter(|slot| matches!(slot, ReplySlot::Free(_))).count();
+                prop_assert_eq!(reply_slots.slots.len() - free, open.len());
             }
         }
     }

@@ -60,12 +60,12 @@ impl Peer {
         repeat: &mut Retryable,
         body: Encoded<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
-        let slot_id = state.answers.next();
-        // Only a deadline depends on the time, and reading the clock would dominate the cost of a call.
+        let slot_id = state.reply_slots.next();
+        // Only a deadline depends on the time, so a call without one is spared a read of the clock.
         let now = deadline.map_or(state.created_at, |_| now());
         let made = state.session.call(now, target, message, deadline, *repeat, body, slot_id);
         let call = made.map_err(|(rejected, _)| NotDelivered::from_rejection(self.identity, rejected))?;
-        state.answers.open(call);
+        state.reply_slots.open(call);
         if !matches!(repeat, Retryable::Never) {
             // A retry has the call id of the first attempt, by which the receiver detects a duplicate.
             *repeat = Retryable::Again(call);

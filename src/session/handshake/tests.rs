@@ -287,14 +287,14 @@ fn any_modified_field_invalidates_the_proof() {
 
 #[test]
 fn proof_of_one_handshake_is_invalid_in_another() {
-    let mut heard = Pair::usual();
-    heard.run(untouched).initiator.unwrap();
-    let [hello, _, proof, _] = &heard.transmitted[..] else { panic!("{:?}", heard.transmitted) };
+    let mut recorded = Pair::usual();
+    recorded.run(untouched).initiator.unwrap();
+    let [hello, _, proof, _] = &recorded.transmitted[..] else { panic!("{:?}", recorded.transmitted) };
 
     // Another nonce, as every acceptor draws its own.
-    let mut acceptor = Handshake::accept(heard.now, config(ACCEPTOR), [3; 32]);
-    assert_eq!(acceptor.receive(heard.now, hello.clone()).unwrap(), Step::Continue);
-    let err = acceptor.receive(heard.now, proof.clone()).unwrap_err();
+    let mut acceptor = Handshake::accept(recorded.now, config(ACCEPTOR), [3; 32]);
+    assert_eq!(acceptor.receive(recorded.now, hello.clone()).unwrap(), Step::Continue);
+    let err = acceptor.receive(recorded.now, proof.clone()).unwrap_err();
     assert!(matches!(err, HandshakeError::WrongSecret));
 }
 

@@ -108,7 +108,7 @@ pub struct Session<T> {
     waiters: Waiters,
     /// Bytes that may be in flight including a new message: 0 while a waiter is in line for the
     /// link.
-    room_bytes: usize,
+    capacity_bytes: usize,
     /// Relation of the next message to the waiters.
     requester: Requester,
     /// Head of the waiters for the link, and head of the queued messages.
@@ -222,7 +222,7 @@ impl<T> Session<T> {
             watermark_due: false,
             watermark_sent,
             waiters: Waiters::default(),
-            room_bytes: limits.outgoing_bytes_max,
+            capacity_bytes: limits.outgoing_bytes_max,
             requester: Requester::Newcomer,
             first_waiter: None,
             first_queued: None,

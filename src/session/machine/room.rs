@@ -7,7 +7,7 @@ use crate::config;
 use crate::id::Target;
 use crate::session::Rejected;
 use crate::session::calls::MessageKind;
-use crate::session::waiters::{Budget, Room, Waiter, WaiterId};
+use crate::session::waiters::{Budget, Capacity, Waiter, WaiterId};
 
 /// Head of a line of messages, and the total of bytes sent when it became the head.
 ///
@@ -53,7 +53,7 @@ impl<T> Session<T> {
         }
         // The cheap conditions of the common case, in an order that charges the flow last: a charge
         // must not be undone. Everything else is decided out of line.
-        if self.outgoing_bytes().saturating_add(frame_bytes) <= self.room_bytes
+        if self.outgoing_bytes().saturating_add(frame_bytes) <= self.capacity_bytes
             && self.attached
             && self.calls.len() < self.limits.calls_open_max
             && !self.flows.has_blocked()
@@ -72,9 +72,9 @@ impl<T> Session<T> {
         is_call: bool,
     ) -> Result<Admission, Rejected> {
         let size = self.size_of(target, frame_bytes, is_call);
-        match self.room_for(target, size, self.requester) {
-            Room::Free(Budget::Queues, _) => Ok(Admission::Queue),
-            Room::Free(Budget::Link, _) => {
+        match self.capacity_for(target, size, self.requester) {
+            Capacity::Free(Budget::Queues, _) => Ok(Admission::Queue),
+            Capacity::Free(Budget::Link, _) => {
                 let charged = self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes);
                 debug_assert!(charged, "it has credit");
                 Ok(Admission::SendNow)
@@ -101,10 +101,10 @@ impl<T> Session<T> {
     ///
     /// A message always fits into an empty budget: one larger than the limit could never be sent
     /// otherwise.
-    fn room_for(&self, target: Target, size: Size, requester: Requester) -> Room {
+    fn capacity_for(&self, target: Target, size: Size, requester: Requester) -> Capacity {
         let is_newcomer = matches!(requester, Requester::Newcomer);
         if is_newcomer && self.waiters.keeps_out(target) {
-            return Room::ShortForTarget;
+            return Capacity::ShortForTarget;
         }
         // An open call occupies memory until its outcome, so their number is limited like bytes
         // are.
@@ -128,21 +128,21 @@ impl<T> Session<T> {
             };
             let fits = ahead == 0 || ahead.saturating_add(size.frame_bytes) <= self.limits.outgoing_bytes_max;
             return match fits && !out_of_calls && !passes(Budget::Link) {
-                true => Room::Free(Budget::Link, size.frame_bytes),
-                false => Room::Short(Budget::Link),
+                true => Capacity::Free(Budget::Link, size.frame_bytes),
+                false => Capacity::Short(Budget::Link),
             };
         }
         // The limit of the actor comes first: a slow actor fills its own queue, and not the budget
         // of all.
         let for_target = self.flows.queued_bytes_for(target) + self.waiters.reserved_for(target);
         if for_target > 0 && for_target.saturating_add(size.queued) > self.send_queue_bytes_max() {
-            return Room::ShortForTarget;
+            return Capacity::ShortForTarget;
         }
         let for_all = self.flows.queued_bytes() + self.waiters.reserved(Budget::Queues);
         let fits = for_all == 0 || for_all.saturating_add(size.queued) <= self.limits.outgoing_bytes_max;
         match fits && !out_of_calls && !passes(Budget::Queues) {
-            true => Room::Free(Budget::Queues, size.queued),
-            false => Room::Short(Budget::Queues),
+            true => Capacity::Free(Budget::Queues, size.queued),
+            false => Capacity::Short(Budget::Queues),
         }
     }
 
@@ -162,15 +162,15 @@ impl<T> Session<T> {
 
     /// Occupied bytes and limit of the budget that has no capacity, including the overhead of the
     /// message.
-    fn exhausted_budget(&self, target: Target, size: Size, short: Room) -> (usize, usize) {
+    fn exhausted_budget(&self, target: Target, size: Size, short: Capacity) -> (usize, usize) {
         let (calls, outgoing_max) = (self.calls.len(), self.limits.outgoing_bytes_max);
         let overhead = size.queued - size.frame_bytes;
         if calls >= self.limits.calls_open_max {
             return (calls, self.limits.calls_open_max);
         }
         match short {
-            Room::Short(Budget::Link) => (self.outgoing_bytes(), outgoing_max),
-            Room::Short(Budget::Queues) => (self.flows.queued_bytes() + overhead, outgoing_max),
+            Capacity::Short(Budget::Link) => (self.outgoing_bytes(), outgoing_max),
+            Capacity::Short(Budget::Queues) => (self.flows.queued_bytes() + overhead, outgoing_max),
             _ => {
                 let waiting = self.flows.queued_bytes_for(target) + self.waiters.waiting_bytes(target);
                 (waiting + overhead, self.send_queue_bytes_max())
@@ -186,8 +186,8 @@ impl<T> Session<T> {
     #[must_use]
     pub fn has_room_for(&self, target: Target, frame_bytes: usize, is_call: bool) -> bool {
         matches!(
-            self.room_for(target, self.size_of(target, frame_bytes, is_call), Requester::Newcomer),
-            Room::Free(..)
+            self.capacity_for(target, self.size_of(target, frame_bytes, is_call), Requester::Newcomer),
+            Capacity::Free(..)
         )
     }
 
@@ -226,7 +226,7 @@ impl<T> Session<T> {
             });
             let Some((target, queued)) = next else {
                 if waited && !self.flows.has_blocked() {
-                    // Messages to actors with credit go out now, and need no room in the queues.
+                    // Messages to actors with credit go out now, and need no capacity in the queues.
                     self.waiters.touch_line(Budget::Queues);
                 }
                 return;
@@ -273,7 +273,7 @@ impl<T> Session<T> {
         let may_pass = self.waiters.first(target).is_some_and(|(number, first)| {
             let size = self.size_of(target, first.frame_bytes, first.is_call);
             first.spares_queue
-                && matches!(self.room_for(target, size, Requester::Candidate(number)), Room::Free(..))
+                && matches!(self.capacity_for(target, size, Requester::Candidate(number)), Capacity::Free(..))
         });
         if may_pass {
             self.requester = Requester::Passing;
@@ -344,27 +344,27 @@ impl<T> Session<T> {
         if self.first_waiter.map(|(number, _)| number) != first {
             self.first_waiter = first.map(|number| (number, self.sent_bytes()));
         }
-        self.set_room();
+        self.update_capacity();
         self.waiters.take_woken()
     }
 
     fn serve_target(&mut self, now: Instant, target: Target) {
-        let room = self.waiters.candidate(target).map(|(number, waiter)| {
+        let capacity = self.waiters.candidate(target).map(|(number, waiter)| {
             let spares_queue = waiter.spares_queue && !self.waiters.is_eased(target, number);
             if spares_queue && self.over_soft_limit(target).is_some() {
-                return Room::ShortForTarget;
+                return Capacity::ShortForTarget;
             }
             let size = self.size_of(target, waiter.frame_bytes, waiter.is_call);
-            self.room_for(target, size, Requester::Candidate(number))
+            self.capacity_for(target, size, Requester::Candidate(number))
         });
-        self.waiters.grant_or_line_up(now, target, room);
+        self.waiters.grant_or_line_up(now, target, capacity);
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
     /// Sets the link capacity of new messages: none while a waiter is in line for the link.
-    fn set_room(&mut self) {
+    fn update_capacity(&mut self) {
         let limit = self.limits.outgoing_bytes_max;
-        self.room_bytes = match self.waiters.any_in_line(Budget::Link) {
+        self.capacity_bytes = match self.waiters.any_in_line(Budget::Link) {
             true => 0,
             false => limit.saturating_sub(self.waiters.reserved(Budget::Link)),
         };
@@ -375,6 +375,6 @@ impl<T> Session<T> {
         self.waiters.clear();
         self.first_waiter = None;
         self.first_queued = None;
-        self.set_room();
+        self.update_capacity();
     }
 }

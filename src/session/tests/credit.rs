@@ -229,8 +229,8 @@ fn idle_flows_are_removed_when_there_are_many() {
             scripted.session.release_credit(charge);
         }
     }
-    let given_back = scripted.written().len();
-    assert!(given_back >= 2 * 1024, "{given_back}");
+    let credit_frames = scripted.written().len();
+    assert!(credit_frames >= 2 * 1024, "{credit_frames}");
     let cost = charge(TELL_HEADER_BYTES + 4).bytes;
-    assert_eq!(scripted.session.owed_bytes(), (3000 - given_back as u64) * cost);
+    assert_eq!(scripted.session.owed_bytes(), (3000 - credit_frames as u64) * cost);
 }

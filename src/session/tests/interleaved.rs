@@ -105,12 +105,12 @@ impl Side {
     fn receive(&mut self, now: Instant, codec: &FrameCodec, mut bytes: BytesMut) {
         self.path.receive(&mut self.session, now, codec, &mut bytes).unwrap();
         assert!(bytes.is_empty());
-        let mut came = Came::default();
-        self.path.end_read(&mut self.session, now, &mut came);
-        for message in came.messages {
+        let mut output = ReadOutput::default();
+        self.path.end_read(&mut self.session, now, &mut output);
+        for message in output.messages {
             self.take(message);
         }
-        self.note(came.events);
+        self.note(output.events);
     }
 
     fn take(&mut self, message: Inbound) {
@@ -177,15 +177,15 @@ impl Side {
 
 /// Messages and events of one read.
 #[derive(Default)]
-struct Came {
+struct ReadOutput {
     messages: Vec<Inbound>,
     events: Vec<Event<SlotId>>,
 }
 
-impl InboundSink for Came {
-    fn messages(&mut self, to: (Target, TypeHash), run: MessageBatch) {
+impl InboundSink for ReadOutput {
+    fn messages(&mut self, to: (Target, TypeHash), batch: MessageBatch) {
         assert_eq!(to, (TARGET, MESSAGE));
-        self.messages.extend(run);
+        self.messages.extend(batch);
     }
 
     fn event(&mut self, event: Event<SlotId>) {
@@ -465,6 +465,7 @@ impl World {
                 _ => break,
             }
         }
+        // Whole frames only: the receiving path is given what one read of the socket completes.
         let bytes = pipe.split_to(end);
         self.sides[1 - side].receive(self.now, &codec, bytes);
     }
@@ -508,6 +509,7 @@ impl World {
             side.session.detach(known);
             side.attached = false;
             side.batch.clear();
+            // The bytes between the two kernels are lost with the connection.
             side.pipe.clear();
         }
     }
@@ -612,10 +614,10 @@ impl World {
 impl Side {
     fn attach(&mut self, terms: &SessionParameters, resume: Resume) {
         self.attached = true;
-        let resets = self.session.resume().epoch;
+        let before = self.session.resume().epoch;
         let mut events = Vec::new();
         self.session.attach(terms, resume, None, &mut events).unwrap();
-        assert_eq!(self.session.resume().epoch, resets);
+        assert_eq!(self.session.resume().epoch, before);
         if events.iter().any(|event| matches!(event, Event::Failed { .. } | Event::DeadLetters { .. }))
             || self.session.inbound_calls() == 0
         {

@@ -181,7 +181,7 @@ impl Scripted {
         self.stream.clear();
     }
 
-    /// Breaks the link, and resets the session as if the peer were down.
+    /// Breaks the link, and epoch the session as if the peer were down.
     fn reset(&mut self) -> Vec<Event<&'static str>> {
         self.detach();
         let mut events = Vec::new();

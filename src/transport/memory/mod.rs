@@ -47,8 +47,8 @@ const FREE_PORTS: RangeInclusive<u16> = 49_152..=u16::MAX;
 ///
 /// ```
 /// use std::net::Ipv4Addr;
-/// use roadshow::host::fresh_identity;
-/// use roadshow::transport::{Memory, Transport};
+/// use roadshow::internals::host::fresh_identity;
+/// use roadshow::internals::transport::{Memory, Transport};
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

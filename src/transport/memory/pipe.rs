@@ -170,22 +170,22 @@ impl Direction {
     /// Writes as much data as there is space for.
     fn write(&mut self, now: Instant, waker: &Waker, slices: &[IoSlice<'_>]) -> IoProgress<usize> {
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        let room = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
-        if room == 0 && wanted > 0 {
+        let space = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
+        if space == 0 && wanted > 0 {
             self.writer = Some(waker.clone());
             // A writer that waits for space must still notice that the reader is closed.
             return IoProgress::Wait(self.reader_closed);
         }
-        let mut data = BytesMut::with_capacity(room);
+        let mut data = BytesMut::with_capacity(space);
         for slice in slices {
-            let part = slice.len().min(room - data.len());
+            let part = slice.len().min(space - data.len());
             data.extend_from_slice(&slice[..part]);
         }
-        if room > 0 {
-            self.bytes += room;
+        if space > 0 {
+            self.bytes += space;
             self.push(now, PipeSegment::Data(data.freeze()));
         }
-        IoProgress::Done(Ok(room))
+        IoProgress::Done(Ok(space))
     }
 
     /// Closes the reading end; the writer learns of it at `known`.
@@ -215,9 +215,9 @@ impl Pipe {
         }
         let direction = state.direction(side.other());
         let progress = direction.read(Instant::now(), waker, buf);
-        let room_made = if let IoProgress::Done(Ok(())) = &progress { direction.writer.take() } else { None };
+        let freed = if let IoProgress::Done(Ok(())) = &progress { direction.writer.take() } else { None };
         drop(state);
-        wake(room_made);
+        wake(freed);
         progress
     }
 

@@ -18,9 +18,9 @@
 //! input never reserves memory for more elements than bytes remain; no input of a peer causes a
 //! panic.
 //!
-//! The limit covers the bytes read. A type that contains itself through nothing but `Option`,
-//! newtypes and `#[serde(transparent)]` recurses in its own code, or in serde's, where serde passes
-//! it the same buffered value repeatedly: no byte is read there.
+//! The limit covers the bytes read. A type may contain itself through nothing but `Option`,
+//! newtypes and `#[serde(transparent)]`. It recurses in its own code, or in serde's, where serde
+//! passes it the same buffered value repeatedly, and no byte is read there.
 
 mod de;
 mod input;

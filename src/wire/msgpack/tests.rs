@@ -24,13 +24,13 @@ fn body_of<T: Serialize + ?Sized>(value: &T) -> Result<Body, EncodeError> {
 }
 
 /// Encodes and decodes a value.
-fn carried<T: Serialize + DeserializeOwned>(value: &T) -> T {
+fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> T {
     decode(&body_of(value).unwrap()).unwrap()
 }
 
 #[track_caller]
-fn arrives<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
-    assert_eq!(carried(&value), value);
+fn check_round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+    assert_eq!(round_trip(&value), value);
 }
 
 #[track_caller]
@@ -303,20 +303,20 @@ proptest! {
         untagged in untagged(),
         flat in flats(),
     ) {
-        prop_assert_eq!(&carried(&external), &external);
-        prop_assert_eq!(&carried(&internal), &internal);
-        prop_assert_eq!(&carried(&adjacent), &adjacent);
-        prop_assert_eq!(&carried(&untagged), &untagged);
-        prop_assert_eq!(&carried(&flat), &flat);
+        prop_assert_eq!(&round_trip(&external), &external);
+        prop_assert_eq!(&round_trip(&internal), &internal);
+        prop_assert_eq!(&round_trip(&adjacent), &adjacent);
+        prop_assert_eq!(&round_trip(&untagged), &untagged);
+        prop_assert_eq!(&round_trip(&flat), &flat);
     }
 
     #[test]
     fn float_round_trips_bit_by_bit(single in any::<u32>(), double in any::<u64>()) {
         let (single, double) = (f32::from_bits(single), f64::from_bits(double));
-        let carried = carried(&(single, double, Some(single)));
-        prop_assert_eq!(carried.0.to_bits(), single.to_bits());
-        prop_assert_eq!(carried.1.to_bits(), double.to_bits());
-        prop_assert_eq!(carried.2.map(f32::to_bits), Some(single.to_bits()));
+        let decoded = round_trip(&(single, double, Some(single)));
+        prop_assert_eq!(decoded.0.to_bits(), single.to_bits());
+        prop_assert_eq!(decoded.1.to_bits(), double.to_bits());
+        prop_assert_eq!(decoded.2.map(f32::to_bits), Some(single.to_bits()));
     }
 
     /// Values without a special encoding are readable by any MessagePack reader.
@@ -350,14 +350,15 @@ fn nested_empty_options_stay_distinct() {
     ];
     for (value, bytes) in all {
         has_bytes(&value, bytes);
-        arrives(value);
-        arrives(vec![value; 3]);
-        arrives(BTreeMap::from([(value, value)]));
+        check_round_trip(value);
+        check_round_trip(vec![value; 3]);
+        check_round_trip(BTreeMap::from([(value, value)]));
     }
+    // Options of other values need no mark, and stay compatible with rmp-serde.
     has_bytes(&Some(Some(5)), &[5]);
-    arrives(Some(Nothing));
-    arrives(Some(Newtype(Some(Newtype(())))));
-    arrives(HashMap::from([(Some(()), Some(None::<u8>)), (None, None)]));
+    check_round_trip(Some(Nothing));
+    check_round_trip(Some(Newtype(Some(Newtype(())))));
+    check_round_trip(HashMap::from([(Some(()), Some(None::<u8>)), (None, None)]));
 }
 
 #[test]
@@ -366,6 +367,7 @@ fn option_of_a_type_that_serializes_as_nil_round_trips() {
     struct Quiet;
     impl Serialize for Quiet {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            // The serializer sees a nil and cannot know that it is no `Option`.
             serializer.serialize_none()
         }
     }
@@ -374,8 +376,8 @@ fn option_of_a_type_that_serializes_as_nil_round_trips() {
             Option::<()>::deserialize(deserializer).map(|_| Self)
         }
     }
-    arrives(Some(Quiet));
-    arrives(None::<Quiet>);
+    check_round_trip(Some(Quiet));
+    check_round_trip(None::<Quiet>);
 }
 
 #[test]
@@ -391,7 +393,8 @@ fn wide_integer_round_trips_and_is_rejected_where_serde_cannot_read_it() {
         inner: BTreeMap<String, i128>,
     }
 
-    arrives((u128::MAX, i128::MIN, Some(1_u128), BTreeMap::from([(u128::MAX, -1_i128)])));
+    check_round_trip((u128::MAX, i128::MIN, Some(1_u128), BTreeMap::from([(u128::MAX, -1_i128)])));
+    // Two bytes of header, and sixteen of the integer.
     assert_eq!(encode_message(&u128::MAX, 100, |body| body.len()), Ok(18));
     for refused in [
         encode_message(&Buffered::Number { number: 1 }, 1000, |_| ()),
@@ -409,7 +412,8 @@ fn path_that_is_not_utf_8_is_an_error_at_the_sender() {
     use std::os::unix::ffi::OsStringExt;
     let path = PathBuf::from(std::ffi::OsString::from_vec(vec![0xe9]));
     assert!(matches!(body_of(&path), Err(EncodeError::Serialize(text)) if text.contains("UTF-8")));
-    arrives(std::ffi::OsString::from_vec(vec![0xe9]));
+    // `OsString` has a representation of its own for such bytes, which `Path` has not.
+    check_round_trip(std::ffi::OsString::from_vec(vec![0xe9]));
 }
 
 #[test]
@@ -420,9 +424,9 @@ fn payload_round_trips_in_every_representation() {
         Number(u64),
         Bytes(Payload),
     }
-    arrives(Either::Bytes(vec![1, 2, 3].into()));
-    arrives(Either::Number(0));
-    arrives(vec![Some(Payload::default()), None]);
+    check_round_trip(Either::Bytes(vec![1, 2, 3].into()));
+    check_round_trip(Either::Number(0));
+    check_round_trip(vec![Some(Payload::default()), None]);
     // In a tagged variant, which serde buffers, the bytes are in the message itself.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(tag = "kind")]
@@ -433,7 +437,10 @@ fn payload_round_trips_in_every_representation() {
     enum Middle {
         Struct { bytes: Payload, ip: IpAddr },
     }
-    arrives(Outer::Inner(Middle::Struct { bytes: vec![7; 9].into(), ip: Ipv4Addr::LOCALHOST.into() }));
+    check_round_trip(Outer::Inner(Middle::Struct {
+        bytes: vec![7; 9].into(),
+        ip: Ipv4Addr::LOCALHOST.into(),
+    }));
 }
 
 #[test]
@@ -446,6 +453,7 @@ fn sequence_of_unknown_length_takes_no_memory_beyond_the_limit() {
     }
     let value = Flattened { id: 1, rest: (0..100).map(|key| (key, 0)).collect() };
     has_bytes(&Flattened { id: 1, rest: [(2, 3)].into() }, &[0xdf, 0, 0, 0, 2, 0xa2, b'i', b'd', 1, 2, 3]);
+    // The 32-bit header, the field `id`, and 100 pairs of one byte each.
     let size = 5 + 4 + 100 * 2;
     assert_eq!(encode(&value, size - 1, |_| ()), Err(EncodeError::TooLarge { size, limit: size - 1 }));
     assert_eq!(encode(&value, size, |body| body.len()), Ok(size));
@@ -458,6 +466,7 @@ fn serialize_with_a_wrong_length_is_an_error_at_the_sender() {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             use serde::ser::SerializeSeq;
             let mut parts = serializer.serialize_seq(Some(2))?;
+            // One element less than announced: the receiver would take the next value for it.
             parts.serialize_element(&1)?;
             parts.end()
         }
@@ -469,10 +478,11 @@ fn serialize_with_a_wrong_length_is_an_error_at_the_sender() {
 
 #[test]
 fn unsigned_integer_has_its_shortest_form() {
+    // Both sides of every change of the encoding.
     let bounds = [0, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
     for value in bounds {
         has_bytes(&value, &rmp_serde::to_vec(&value).unwrap());
-        arrives(value);
+        check_round_trip(value);
     }
     has_bytes(&0xffff_u16, &[0xcd, 0xff, 0xff]);
     has_bytes(&0x8000_0000_u32, &[0xce, 0x80, 0, 0, 0]);

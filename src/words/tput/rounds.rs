@@ -55,6 +55,7 @@ impl<K: Eq + Hash> Threshold<K> {
             answer.into_iter().for_each(|(key, tally)| self.known.learn(part, key, tally));
             answered += 1;
         }
+        // A missing answer would look like an empty part, and the result would be wrong without an error.
         assert_eq!(answered, self.unreported.len(), "every part answers both rounds");
         // After the second round a part has reported every key with at least this count.
         for unreported in &mut self.unreported {
@@ -143,6 +144,8 @@ impl<K: Eq + Hash> Known<K> {
             return;
         }
         let sum = self.0.entry(key).or_insert_with(|| Sum { tally: Tally::NONE, reported_by: Vec::new() });
+        // A part may repeat a key. Counting it twice would make the sum exceed the true count, and the
+        // threshold with it.
         if let Err(place) = sum.reported_by.binary_search(&part) {
             sum.reported_by.insert(place, part);
             sum.tally = sum.tally.join(tally);

@@ -180,11 +180,11 @@ pub(super) enum Starts {
     Child,
     /// Child of a shell, which stays as well.
     Grandchild,
-    /// Child with a session of its own.
+    /// Child in a separate session.
     Session,
-    /// Daemon: in a session of its own, without a parent.
+    /// Daemon: in a separate session, without a parent.
     Daemon,
-    /// Child with a session of its own and an empty environment.
+    /// Child in a separate session and an empty environment.
     Bare,
     /// Daemon with an empty environment.
     BareDaemon,

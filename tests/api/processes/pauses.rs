@@ -23,7 +23,7 @@ async fn start(workers: usize) -> Cluster {
     Cluster::builder().workers(workers).limits(limits).start().await.unwrap()
 }
 
-fn links(cluster: &Cluster, host: roadshow::id::HostUid) -> u64 {
+fn links(cluster: &Cluster, host: roadshow::internals::id::HostUid) -> u64 {
     let peers = cluster.snapshot().peers;
     peers.iter().find(|peer| peer.identity == host).map_or(0, |peer| peer.links)
 }

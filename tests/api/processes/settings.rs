@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use actix::System;
+use roadshow::Memory;
 use roadshow::prelude::*;
-use roadshow::transport::Memory;
 use roadshow::{ClusterError, InProcess};
 
 use super::cast::{UseStack, Worker, open_files_max, use_stack_in_pool, use_stack_in_turn, variable};

@@ -27,6 +27,7 @@ struct Counting;
 impl Counting {
     fn on_alloc(bytes: usize) {
         let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // Relaxed order is enough: a target runs on one thread.
         PEAK.fetch_max(held, Ordering::Relaxed);
     }
 

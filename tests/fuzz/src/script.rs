@@ -34,6 +34,7 @@ impl<'a> Script<'a> {
 
     /// Chooses a number below `count` by the next byte.
     pub fn one_of(&mut self, count: usize) -> usize {
+        // An empty choice gives 0 instead of a division by zero.
         usize::from(self.byte()) % count.max(1)
     }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use roadshow::id::CallId;
-use roadshow::wire::{
+use roadshow::internals::id::CallId;
+use roadshow::internals::wire::{
     Call, CallHeader, Frame, FrameCodec, FrameVisitor, Reply, ShortSlice, Tell, TellHeader, WireError,
 };
 use tokio_util::codec::Decoder;
@@ -27,6 +27,7 @@ impl fmt::Display for Decoded {
 /// Decodes a stream that arrives in pieces of `piece_bytes` bytes, one frame at a time.
 #[must_use]
 pub fn decode_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -> Decoded {
+    // A codec keeps the state of a frame that is read in part.
     let mut codec = codec.clone();
     let mut decoded = Decoded::default();
     let mut read = BytesMut::new();
@@ -42,6 +43,7 @@ pub fn decode_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -
     }
     match codec.decode_eof(&mut read) {
         Ok(None) => decoded,
+        // A frame that needs the end of the stream would delay every message.
         Ok(Some(frame)) => panic!("{frame:?} comes only at the end of the stream"),
         Err(err) => Decoded { err: Some(err), ..decoded },
     }

@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::registry::{Registry, SchemaTable};
-use roadshow::wire::{
+use roadshow::internals::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::internals::registry::{Registry, SchemaTable};
+use roadshow::internals::wire::{
     Body, CallFailure, EncodeError, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES,
 };
 use roadshow::words::{Counting, Counts, WordList};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 
 // `worker.rs` is compiled as a module of this target and finds its imports by these names.
-use roadshow::{config, id, transport, wire};
+use roadshow::internals::{config, id, transport, wire};
 
 mod cluster {
     pub(crate) use roadshow::model;
@@ -49,6 +49,7 @@ fuzz_target!(|input: &[u8]| {
     let attachments = script.short();
     let bytes = script.rest();
     if kind == 11 {
+        // These messages are no bodies of frames.
         return check_bootstrap(bytes);
     }
     if kind == 13 {
@@ -86,6 +87,7 @@ fn body_of(attachments: u16, bytes: &[u8]) -> Option<Body> {
     frame.put_u8(FrameKind::Tell as u8);
     frame.put_u8(0);
     frame.put_u16(attachments);
+    // Target and message do not influence the decoding of the body.
     frame.put_bytes(0, TELL_HEADER_BYTES - 8);
     frame.put_slice(bytes);
     match FrameCodec::established(frame_bytes).decode(&mut frame) {
@@ -99,6 +101,7 @@ fn body_of(attachments: u16, bytes: &[u8]) -> Option<Body> {
 /// value.
 fn check<T: Serialize + DeserializeOwned>(body: &Body, levels: usize) -> Option<T> {
     let (value, peak) = peak_of(|| wire::decode::<T>(body));
+    // A body may announce more elements than it has, and serde reserves space for some of them.
     let fair = levels * RESERVED_BYTES_MAX + 256 * body.len() + 4096;
     assert!(peak <= fair, "{peak} bytes are held for a body of {}", body.len());
     let value = value.ok()?;
@@ -130,9 +133,11 @@ fn check_words(body: &Body) {
     assert_eq!(words.slice(0..all.len()), words);
     let parts = words.partition(NonZeroUsize::MIN.saturating_add(2));
     assert!(parts.iter().flatten().eq(&words));
+    // The position after the last word must fit as well.
     assert!(words.position().checked_add(words.len() as u64).is_some());
     assert_eq!(encoded(&words), encoded(&wire::decode::<WordList>(&encoded(&words)).expect("as above")));
     let counts = [Counting::Hash, Counting::List].map(|counting| counting.count_all(&words));
+    // Both algorithms have to agree on any list.
     assert_eq!(counts[0], counts[1]);
     assert_eq!(Counting::Hash.count(&words, &words), counts[0]);
 }
@@ -157,6 +162,7 @@ fn check_table(body: &Body) {
         assert!(text.chars().count() <= FAILURE_TEXT_CHARS_MAX, "it travels whole: {text}");
         assert!(!text.contains(char::is_control), "{text:?}");
     }
+    // The comparison must not have changed the registry.
     assert!(REGISTRY.compare(REGISTRY.table()).is_empty());
     let again: SchemaTable = wire::decode(&encoded(&theirs)).expect("it was encoded here");
     assert_eq!(again, theirs);
@@ -164,11 +170,11 @@ fn check_table(body: &Body) {
 
 /// Decodes the messages that a worker and its driver exchange before they have a link.
 fn check_bootstrap(bytes: &[u8]) {
-    let (report, peak) = peak_of(|| bootstrap::read::<bootstrap::Report>(bytes));
+    let (report, peak) = peak_of(|| bootstrap::read::<bootstrap::WorkerMessage>(bytes));
     assert!(peak <= (256 << 10) + 16 * bytes.len(), "{peak} bytes are held for {}", bytes.len());
     if let Ok(report) = report {
         let written = bootstrap::encode(&report).expect("a decoded report can be encoded");
-        bootstrap::read::<bootstrap::Report>(&*written).expect("it was written here");
+        bootstrap::read::<bootstrap::WorkerMessage>(&*written).expect("it was written here");
     }
     if let Ok(orders) = bootstrap::read::<bootstrap::WorkerInit>(bytes) {
         let written = bootstrap::encode(&orders).expect("decoded orders can be encoded");
@@ -223,7 +229,7 @@ enum Tagged {
     Wrapped { inner: Box<Self> },
 }
 
-/// Map that collects the fields without a name of their own.
+/// Map that collects the undeclared fields.
 #[derive(Serialize, Deserialize)]
 struct Flat {
     id: u32,
@@ -308,6 +314,7 @@ enum MadeUntagged {
 
 impl Made {
     fn read(script: &mut Script<'_>, depth: usize) -> Self {
+        // At depth 0 only the kinds without an inner value remain.
         let kind = script.one_of(if depth == 0 { 6 } else { 12 });
         let inner = |script: &mut Script<'_>| Self::read(script, depth - 1);
         match kind {
@@ -383,6 +390,7 @@ fn check_made(bytes: &[u8]) {
     }) {
         Ok(body) => assert_eq!(wire::decode::<Made>(&body).expect("it was encoded here"), made),
         Err(EncodeError::Serialize(text)) => assert!(text.contains("128-bit"), "{text}"),
+        // A rejection at the sender is correct; a failure at the receiver would not be.
         Err(EncodeError::TooDeep { .. }) => {}
         Err(other) => panic!("{other}"),
     }

@@ -6,8 +6,8 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::wire::{Failure, Frame, FrameCodec, PREFIX_BYTES};
+use roadshow::internals::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::internals::wire::{Failure, Frame, FrameCodec, PREFIX_BYTES};
 use roadshow_fuzz::{Script, decode_in_pieces, drain_in_pieces, peak_of};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -17,6 +17,7 @@ const FRAME_BYTES_MAX: usize = 2048;
 fuzz_target!(|input: &[u8]| {
     let codec = FrameCodec::established(FRAME_BYTES_MAX);
     let mut script = Script::new(input);
+    // The network may split a stream anywhere.
     let pieces = script.short();
     let stream = script.rest();
     let whole = decode_in_pieces(&codec, stream, stream.len().max(1));
@@ -37,6 +38,7 @@ fuzz_target!(|input: &[u8]| {
         stream = rest;
         check_parsed(read, &frame);
         match frame {
+            // The text of a failure is cut at the limit, so its bytes may change.
             Frame::Failure(failure) => check_failure(failure),
             frame => {
                 let mut written = BytesMut::new();
@@ -51,6 +53,7 @@ fuzz_target!(|input: &[u8]| {
 fn check_parsed(read: &[u8], frame: &Frame) {
     let parse = |bytes: &[u8]| Frame::parse(BytesMut::from(bytes), FRAME_BYTES_MAX);
     assert_eq!(parse(read).expect("as it was decoded"), *frame);
+    // A reassembled frame comes from a peer as well, and must be checked as strictly.
     parse(&read[..read.len() - 1]).expect_err("it is not whole");
     parse(&[read, &[0]].concat()).expect_err("bytes follow it");
     Frame::parse(BytesMut::from(read), read.len() - 1).expect_err("it is over the limit");

@@ -2,7 +2,7 @@
 //!
 //! Host A dials host B twice, B dials A once, and each of them accepts twice. Input: the parameters and the
 //! timeout of each end, then steps. In a step the attacker delivers a recorded frame unchanged or modified,
-//! sends bytes of its own, or lets time advance. Whatever the attacker does, no end accepts a peer with a
+//! sends arbitrary bytes, or lets time advance. Whatever the attacker does, no end accepts a peer with a
 //! wrong identity or with parameters that the peer did not send. Only the listener's position in the
 //! session is unproven, since the welcome carries no proof.
 
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
-use roadshow::id::{HostId, HostUid, Incarnation, LinkId};
-use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
-use roadshow::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, SessionParameters};
+use roadshow::internals::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
+use roadshow::internals::id::{HostId, HostUid, Incarnation, LinkId};
+use roadshow::internals::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
+use roadshow::internals::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -55,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// One end of a connection whose other end is the attacker.
+/// The end of a connection whose other end is the attacker.
 struct End {
     me: HostUid,
     /// Attempt of a dialler; `None` for a listener.
@@ -81,6 +81,7 @@ impl World {
     fn new(script: &mut Script<'_>) -> Self {
         let now = Instant::now();
         let mut ends = Vec::new();
+        // The script may give each end other parameters, so that a mix-up shows.
         let mut config = |me| {
             let terms = SessionParameters {
                 // Some values are below the minimum, and must be rejected.
@@ -115,6 +116,7 @@ impl World {
         let step = script.byte();
         let to = script.one_of(self.ends.len());
         match step % 8 {
+            // Unchanged frames are the most frequent: without them no handshake would get far.
             0..=3 => {
                 let frame = self.seen_frame(script);
                 self.deliver(to, frame);
@@ -135,6 +137,7 @@ impl World {
                 let frame = BytesMut::from(script.bytes(length.into()));
                 self.deliver(to, frame);
             }
+            // Small steps, so that a handshake can complete within its timeout.
             6 => self.now += Duration::from_millis(u64::from(script.byte()) / 16),
             _ => self.decide(to, script.byte()),
         }
@@ -153,6 +156,7 @@ impl World {
 
     fn receive(&mut self, to: usize, frame: Frame) {
         let end = &mut self.ends[to];
+        // Read before the frame: a step may change the state.
         let late = self.now >= end.handshake.deadline();
         let welcome = if let Frame::Welcome(welcome) = &frame { Some(welcome.resume) } else { None };
         match end.handshake.receive(self.now, frame) {
@@ -192,6 +196,7 @@ impl World {
             let resume = Resume { epoch: decision.into(), received: at as u64, ..Resume::default() };
             assert_eq!(end.handshake.admit(resume), peer);
         } else {
+            // Two bytes each, so that a text cut within a character would show.
             let text = "é".repeat(decision.into());
             end.handshake.refuse(Refusal::from_number(decision), &text);
         }
@@ -212,7 +217,7 @@ impl World {
         }
     }
 
-    /// Checks that the proven peer of an end on_alloc part in this very handshake.
+    /// Checks that the proven peer of an end took part in this very handshake.
     fn check(&self, at: usize, peer: ProvenPeer) {
         let end = &self.ends[at];
         assert!(peer.terms.frame_bytes_max >= HANDSHAKE_FRAME_BYTES_MAX as u64);
@@ -223,6 +228,7 @@ impl World {
                 assert_eq!(said, attempt);
                 let listeners =
                     self.ends.iter().filter(|other| other.dials.is_none() && other.me == attempt.to);
+                // A frame may be delivered to either listener of a host, so one match is enough.
                 assert!({ listeners }.any(|other| other.terms == peer.terms));
             }
             None => {

@@ -6,8 +6,8 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use roadshow::config::HANDSHAKE_FRAME_BYTES_MAX;
-use roadshow::wire::{Frame, FrameCodec, PREFIX_BYTES, VERSION};
+use roadshow::internals::config::HANDSHAKE_FRAME_BYTES_MAX;
+use roadshow::internals::wire::{Frame, FrameCodec, PREFIX_BYTES, VERSION};
 use roadshow_fuzz::{Script, decode_in_pieces, peak_of};
 
 /// Offset of the purpose in a hello, in bytes.

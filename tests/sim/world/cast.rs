@@ -1,4 +1,4 @@
-//! The actors and the task of the simulation: they note what they begin to handle.
+//! Actors and task of the simulation; each records the start of its handlers.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -10,25 +10,25 @@ use roadshow::prelude::*;
 use super::record::{Op, Record, content};
 
 thread_local! {
-    /// The record of the run on this thread, for what comes to life without one.
+    /// Record of the run on this thread, for actors and tasks that are created without one.
     static RECORD: RefCell<Weak<Record>> = const { RefCell::new(Weak::new()) };
 }
 
-/// Makes `record` the one that spawned actors and tasks of this thread note in.
-pub(crate) fn note_in(record: &Rc<Record>) {
+/// Makes `record` the one in which spawned actors and tasks of this thread record.
+pub(crate) fn set_record(record: &Rc<Record>) {
     RECORD.set(Rc::downgrade(record));
 }
 
 fn record() -> Rc<Record> {
-    RECORD.with_borrow(Weak::upgrade).expect("a run is under way")
+    RECORD.with_borrow(Weak::upgrade).expect("a run is active")
 }
 
-/// Notes each message as it begins to handle it.
+/// Records each message when its handler starts.
 #[derive(RemoteActor)]
 #[remote(handles(Note, Entry, Letter, Errand))]
 pub(crate) struct Ledger {
     record: Rc<Record>,
-    /// Rests after each message, and handles nothing meanwhile.
+    /// Pauses the actor and its mailbox after each message.
     slow: bool,
 }
 
@@ -37,10 +37,11 @@ impl Ledger {
         Self { record: Rc::clone(record), slow }
     }
 
-    fn rest(&self, rest_ms: u64, ctx: &mut Context<Self>) {
+    fn pause(&self, pause_ms: u64, ctx: &mut Context<Self>) {
         if self.slow {
-            let rest = tokio::time::sleep(Duration::from_millis(rest_ms));
-            ctx.wait(actix::fut::wrap_future(rest));
+            // A pause makes messages wait at their senders, so that windows and queues fill.
+            let pause = tokio::time::sleep(Duration::from_millis(pause_ms));
+            ctx.wait(actix::fut::wrap_future(pause));
         }
     }
 }
@@ -50,32 +51,32 @@ impl Actor for Ledger {
 }
 
 impl Spawn for Ledger {
-    /// The number of its spawn, whether it is slow, and ballast.
+    /// Number of the spawn, whether the actor is slow, and padding.
     type Args = (Op, bool, Payload);
     type Error = Infallible;
 
-    fn spawn((op, slow, ballast): Self::Args, _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+    fn spawn((op, slow, padding): Self::Args, _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
         let record = record();
-        record.begun(op, ballast == content(op, ballast.len()));
+        record.started(op, padding == content(op, padding.len()));
         Ok(Self { record, slow })
     }
 }
 
-/// A message of a few bytes.
+/// Message of a few bytes.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Op")]
 pub(crate) struct Note(pub(crate) Op);
 
-/// A message with a payload, handled at once.
+/// Message with a payload, handled synchronously.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Op")]
 pub(crate) struct Entry {
     pub(crate) op: Op,
-    pub(crate) rest_ms: u64,
+    pub(crate) pause_ms: u64,
     pub(crate) content: Payload,
 }
 
-/// A message without a payload, of many shapes.
+/// Message without a payload, of varied shapes.
 #[derive(PartialEq, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Op")]
 pub(crate) struct Letter {
@@ -86,7 +87,7 @@ pub(crate) struct Letter {
     shape: Shape,
 }
 
-/// A value that holds itself.
+/// Recursive value.
 #[derive(PartialEq, RemoteData, Serialize, Deserialize)]
 pub(crate) enum Shape {
     Dot,
@@ -95,7 +96,7 @@ pub(crate) enum Shape {
     Named { name: String, inner: Option<Box<Self>> },
 }
 
-/// An entry that is answered by a future.
+/// Message that is answered by a future.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Op")]
 pub(crate) struct Errand {
@@ -105,9 +106,10 @@ pub(crate) struct Errand {
 }
 
 impl Letter {
-    /// The letter of that number, which has about so many bytes.
+    /// Creates the letter with this number, of about `bytes` bytes.
     pub(crate) fn new(op: Op, bytes: usize) -> Self {
         let pages = (0..bytes as u64 / 32).map(|page| (page as u16, (page % 3 > 0).then_some(op as i64)));
+        // Derived from the number, so that the receiver can build the same value and compare.
         let shape = (0..op % 12).fold(Shape::Dot, |inner, level| match level % 3 {
             0 => Shape::Ring(Box::new(inner)),
             1 => Shape::Row(vec![Shape::Dot, inner]),
@@ -125,8 +127,8 @@ impl Handler<Note> for Ledger {
     type Result = MessageResult<Note>;
 
     fn handle(&mut self, Note(op): Note, ctx: &mut Context<Self>) -> MessageResult<Note> {
-        self.record.begun(op, true);
-        self.rest(op % 8, ctx);
+        self.record.started(op, true);
+        self.pause(op % 8, ctx);
         MessageResult(op)
     }
 }
@@ -135,8 +137,8 @@ impl Handler<Entry> for Ledger {
     type Result = MessageResult<Entry>;
 
     fn handle(&mut self, entry: Entry, ctx: &mut Context<Self>) -> MessageResult<Entry> {
-        self.record.begun(entry.op, entry.content == content(entry.op, entry.content.len()));
-        self.rest(entry.rest_ms, ctx);
+        self.record.started(entry.op, entry.content == content(entry.op, entry.content.len()));
+        self.pause(entry.pause_ms, ctx);
         MessageResult(entry.op)
     }
 }
@@ -145,8 +147,8 @@ impl Handler<Letter> for Ledger {
     type Result = MessageResult<Letter>;
 
     fn handle(&mut self, letter: Letter, ctx: &mut Context<Self>) -> MessageResult<Letter> {
-        self.record.begun(letter.op, letter.is_intact());
-        self.rest(letter.op % 16, ctx);
+        self.record.started(letter.op, letter.is_intact());
+        self.pause(letter.op % 16, ctx);
         MessageResult(letter.op)
     }
 }
@@ -155,7 +157,7 @@ impl Handler<Errand> for Ledger {
     type Result = ResponseFuture<Op>;
 
     fn handle(&mut self, errand: Errand, _: &mut Context<Self>) -> ResponseFuture<Op> {
-        self.record.begun(errand.op, errand.content == content(errand.op, errand.content.len()));
+        self.record.started(errand.op, errand.content == content(errand.op, errand.content.len()));
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(errand.takes_ms)).await;
             errand.op
@@ -163,9 +165,9 @@ impl Handler<Errand> for Ledger {
     }
 }
 
-/// A task that is noted as it begins.
+/// Task that records its start.
 #[roadshow::task]
-pub(crate) fn chore(op: Op, ballast: Payload) -> Op {
-    record().begun(op, ballast == content(op, ballast.len()));
+pub(crate) fn chore(op: Op, padding: Payload) -> Op {
+    record().started(op, padding == content(op, padding.len()));
     op
 }

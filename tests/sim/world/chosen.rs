@@ -1,13 +1,13 @@
-//! The placement of the simulation: each actor and each task goes where its sender has chosen.
+//! Placement of the simulation: each actor and each task is placed where its sender has chosen.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use roadshow::host::{Assignment, Host, Placement, PlacementResult, TaskSlot};
-use roadshow::id::HostUid;
-use roadshow::spec::ActorSpec;
+use roadshow::internals::host::{Assignment, Host, Placement, PlacementResult, TaskSlot};
+use roadshow::internals::id::HostUid;
+use roadshow::internals::spec::ActorSpec;
 
-/// The host that the next actor or task goes to.
+/// Placement that uses the host chosen last.
 #[derive(Debug)]
 pub(crate) struct Chosen {
     host: Mutex<HostUid>,
@@ -19,8 +19,10 @@ impl Chosen {
         Self { host: Mutex::new(host), taken: Arc::default() }
     }
 
-    /// Chooses a host; it stands until something is placed, so what is placed is to be polled next.
+    /// Chooses a host for the next placement. The request has to be polled next, before another sender
+    /// chooses.
     pub(crate) fn choose(&self, host: HostUid) {
+        // The run has one thread, so a lock is never contended; the trait requires `Sync`.
         *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host;
     }
 

@@ -1,4 +1,4 @@
-//! Actors that are spawned on a host, sent to, and stopped: stopping comes last.
+//! Actors that are spawned on a host, used and stopped; a stop stays behind earlier messages.
 
 use std::rc::Rc;
 
@@ -6,56 +6,54 @@ use roadshow::{RemoteAddr, SendError, SpawnError};
 use tokio::task::JoinSet;
 
 use super::cast::Ledger;
-use super::record::{Actor, Op, Sent, Stream, Way, content};
+use super::record::{Actor, Op, SendKind, Sent, Stream, content};
 use super::senders::Sender;
 
-/// Messages to an actor that is known to have been stopped.
+/// Number of messages sent to an actor after its stop.
 const MESSAGES_AFTER: usize = 2;
 
-/// Spawns an actor, sends to it, stops it and sends once more; another host may send to it meanwhile.
-pub(crate) async fn keep(mut sender: Sender, stream: u64, hosts: usize, messages: usize) {
-    sender.rest(300).await;
-    let life = sender.places.at(sender.to).host.identity().incarnation.0;
-    let Some(guest) = spawn(&mut sender).await else { return };
+/// Spawns an actor, sends to it, stops it and sends again; another host may send to it meanwhile.
+pub(crate) async fn run(mut sender: Sender, stream: u64, hosts: usize, messages: usize) {
+    sender.pause(300).await;
+    let incarnation = sender.hosts.at(sender.to).host.identity().incarnation.0;
+    let Some(actor_addr) = spawn(&mut sender).await else { return };
     let (mut visits, mut answers) = (JoinSet::new(), JoinSet::new());
     let visitor = sender.rng.usize(..2 * hosts);
+    // About every second actor has a visitor.
     if visitor < hosts && visitor != sender.from {
-        let visitor = Sender {
-            places: Rc::clone(&sender.places),
-            from: visitor,
-            to: sender.to,
-            rng: sender.rng.fork(),
-        };
-        visits.spawn_local(visit(visitor, guest.clone(), (stream << 8, life), messages));
+        let visitor =
+            Sender { hosts: Rc::clone(&sender.hosts), from: visitor, to: sender.to, rng: sender.rng.fork() };
+        visits.spawn_local(visit(visitor, actor_addr.clone(), (stream << 8, incarnation), messages));
     }
     for _ in 0..messages {
         if sender.rng.u8(..4) == 0 {
-            sender.rest(30).await;
+            sender.pause(30).await;
         }
-        sender.post(&guest, (stream, life), Actor::Lives, &mut answers).await;
+        sender.post(&actor_addr, (stream, incarnation), Actor::Alive, &mut answers).await;
     }
-    let actor = stop(&sender, &guest).await;
+    let actor = stop(&sender, &actor_addr).await;
     for _ in 0..MESSAGES_AFTER {
-        sender.post(&guest, (stream, life), actor, &mut answers).await;
+        sender.post(&actor_addr, (stream, incarnation), actor, &mut answers).await;
     }
     while visits.join_next().await.is_some() {}
     while answers.join_next().await.is_some() {}
 }
 
-/// Spawns an actor; `None` if that fails, which the record judges.
+/// Spawns an actor; returns `None` on failure, which the record checks.
 async fn spawn(sender: &mut Sender) -> Option<RemoteAddr<Ledger>> {
     let (slow, bytes, limit) = (sender.rng.bool(), sender.bytes(), sender.limit());
-    let op = sender.record().send(Sent::new(Way::Spawn, sender.from, sender.to).within(limit));
-    let (here, there) = (sender.places.at(sender.from), sender.places.at(sender.to));
+    let op = sender.record().send(Sent::new(SendKind::Spawn, sender.from, sender.to).within(limit));
+    let (here, there) = (sender.hosts.at(sender.from), sender.hosts.at(sender.to));
+    // The request is polled below without another await, as `choose` demands.
     here.chosen.choose(there.host.identity());
     let mut request = here.cluster.spawn::<Ledger>((op, slow, content(op, bytes)));
     if let Some(limit) = limit {
         request = request.timeout(limit);
     }
     match request.await {
-        Ok(guest) => {
+        Ok(actor_addr) => {
             sender.record().answer(op, Ok(op));
-            Some(guest)
+            Some(actor_addr)
         }
         Err(error) => {
             sender.record().answer(op, Err(of_spawn(error)));
@@ -64,31 +62,33 @@ async fn spawn(sender: &mut Sender) -> Option<RemoteAddr<Ledger>> {
     }
 }
 
-/// Stops an actor; gives what is known of it then.
-async fn stop(sender: &Sender, guest: &RemoteAddr<Ledger>) -> Actor {
-    let op: Op = sender.record().send(Sent::new(Way::Stop, sender.from, sender.to));
-    let stopped = guest.stop().await;
+/// Stops an actor; returns the state known afterwards.
+async fn stop(sender: &Sender, actor_addr: &RemoteAddr<Ledger>) -> Actor {
+    let op: Op = sender.record().send(Sent::new(SendKind::Stop, sender.from, sender.to));
+    let stopped = actor_addr.stop().await;
+    // A stop with an unknown outcome may have arrived.
     let actor = if stopped.is_ok() { Actor::Stopped } else { Actor::MayStop };
     sender.record().answer(op, stopped.map(|()| op));
     actor
 }
 
 /// Sends to an actor that another host stops.
-async fn visit(mut sender: Sender, guest: RemoteAddr<Ledger>, stream: Stream, messages: usize) {
-    let guest = sender.places.at(sender.from).cluster.bind(&guest);
+async fn visit(mut sender: Sender, actor_addr: RemoteAddr<Ledger>, stream: Stream, messages: usize) {
+    let actor_addr = sender.hosts.at(sender.from).cluster.bind(&actor_addr);
     let mut answers = JoinSet::new();
     for _ in 0..messages {
-        sender.rest(20).await;
-        sender.post(&guest, stream, Actor::MayStop, &mut answers).await;
+        sender.pause(20).await;
+        sender.post(&actor_addr, stream, Actor::MayStop, &mut answers).await;
     }
     while answers.join_next().await.is_some() {}
 }
 
-/// What an error of a spawn says about its request.
+/// Converts the error of a spawn to that of its request.
 fn of_spawn(error: SpawnError) -> SendError {
     match error {
         SpawnError::NotDelivered { reason, .. } => reason.into(),
         SpawnError::OutcomeUnknown { reason, .. } => reason.into(),
+        // No spawn of the simulation panics, so the record reports this as a violation.
         other => SendError::Panicked { text: other.to_string() },
     }
 }

@@ -1,4 +1,4 @@
-//! One run: a few hosts on one thread, their senders, the faults between them, and the judgement.
+//! A simulated run: some hosts on one thread, their senders, the faults between them, and the final checks.
 
 mod cast;
 mod chosen;
@@ -13,27 +13,27 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_rt::System;
-use roadshow::transport::Memory;
+use roadshow::Memory;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use place::{Places, tasks_alive};
+use place::{SimHosts, tasks_alive};
 use record::Record;
 pub(crate) use script::Script;
 
-/// By then every message has its end, whatever happened before.
+/// Virtual time after which every message has an outcome, whatever happened before.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How often budgets are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Interval of the budget checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a run has come to.
+/// Outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// All that happened, with its moment.
+    /// Log of all events with their times.
     pub(crate) log: Vec<String>,
-    /// The promises that were broken.
+    /// Violated guarantees.
     pub(crate) violations: Vec<String>,
 }
 
@@ -43,10 +43,11 @@ pub(crate) fn run(script: Script) -> Outcome {
         || Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime starts");
     System::with_tokio_rt(runtime).block_on(async move {
         let record = Rc::new(Record::new());
-        cast::note_in(&record);
+        // Spawned actors are created by the library, which cannot pass them the record.
+        cast::set_record(&record);
         let tasks_before = tasks_alive();
         play(&script, &record).await;
-        // What was spawned for the hosts drops its part when it notices their end.
+        // Tasks of the hosts drop their part of the record when they notice the end.
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             if Rc::strong_count(&record) == 1 && tasks_alive() == tasks_before {
@@ -55,9 +56,8 @@ pub(crate) fn run(script: Script) -> Outcome {
         }
         if tasks_alive() != tasks_before {
             let left = tasks_alive();
-            record.violation(format_args!(
-                "{left} tasks are left of all hosts, and {tasks_before} were before"
-            ));
+            record
+                .violation(format_args!("{left} tasks are left of all hosts, {tasks_before} existed before"));
         }
         match Rc::try_unwrap(record) {
             Ok(record) => {
@@ -67,7 +67,7 @@ pub(crate) fn run(script: Script) -> Outcome {
             Err(held) => Outcome {
                 log: Vec::new(),
                 violations: vec![format!(
-                    "{} parts are left after all hosts ended",
+                    "{} references are left after all hosts ended",
                     Rc::strong_count(&held) - 1
                 )],
             },
@@ -77,57 +77,61 @@ pub(crate) fn run(script: Script) -> Outcome {
 
 async fn play(script: &Script, record: &Rc<Record>) {
     let network = Memory::new(script.seed);
-    let places = Rc::new(Places::start(script, &network, record).await);
-    if script.acquainted {
-        senders::greet(script, &places).await;
+    let hosts = Rc::new(SimHosts::start(script, &network, record).await);
+    if script.connected_first {
+        senders::greet(script, &hosts).await;
     } else {
         disturb_all(script, record);
     }
-    if script.strays_after.is_some() {
+    if script.expire_after.is_some() {
+        // Any long absence of the driver may end its sessions.
         (1..script.hosts).for_each(|host| record.disturb(0, host));
     }
     let mut tasks = JoinSet::new();
     for from in 0..script.hosts {
-        senders::start(script, &places, from, 0, &mut tasks);
+        senders::start(script, &hosts, from, 0, &mut tasks);
     }
-    let faults = faults::play(script, &network, &places, &mut tasks);
-    let looks = look(script, &places);
+    let faults = faults::play(script, &network, &hosts, &mut tasks);
+    let checks = check_periodically(script, &hosts);
     tokio::select! {
         biased;
         () = faults => {}
-        () = looks => {}
+        // The checks never end, so the faults decide how long both take.
+        () = checks => {}
     }
-    places.note("the faults are over");
-    // A side that has dropped a session tells the other on their next link, and one that listens
-    // on nothing has to make it.
-    if timeout(PATIENCE, senders::greet(script, &places)).await.is_err() {
-        places.record.violation("a host does not answer when all is well");
+    hosts.note("the faults are over");
+    // A side that has reset a session reports it on the next link. A host without a listener has to dial that
+    // link itself, so every host calls every other.
+    if timeout(PATIENCE, senders::greet(script, &hosts)).await.is_err() {
+        hosts.record.violation("a host does not answer although everything is healed");
     }
     let all = async { while tasks.join_next().await.is_some() {} };
     if timeout(PATIENCE, all).await.is_err() {
-        places.record.violation("some messages have no end");
+        hosts.record.violation("some messages have no outcome");
+        // Otherwise these tasks would keep the hosts alive, and hide the real violation.
         tasks.abort_all();
     }
-    places.settle(script).await;
-    let dead_letters = places.dead_letters();
-    places.record.judge(dead_letters);
+    hosts.settle(script).await;
+    let dead_letters = hosts.dead_letters();
+    hosts.record.check_all(dead_letters);
+    // The other half shuts down with peers that are still known.
     if script.seed.is_multiple_of(2) {
-        places.part_for_good().await;
+        hosts.forget_all().await;
     }
-    places.end().await;
+    hosts.end().await;
 }
 
-/// The first contact may come to nothing, for any two hosts.
+/// Marks every pair of hosts as disturbed, since the first contact may fail.
 fn disturb_all(script: &Script, record: &Record) {
     for (one, other) in (0..script.hosts).flat_map(|one| (0..one).map(move |other| (one, other))) {
         record.disturb(one, other);
     }
 }
 
-/// Looks at budgets while the faults go on.
-async fn look(script: &Script, places: &Places) {
+/// Checks the budgets while the faults are played.
+async fn check_periodically(script: &Script, hosts: &SimHosts) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        places.check_budgets(script);
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        hosts.check_budgets(script);
     }
 }

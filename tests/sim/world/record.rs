@@ -1,4 +1,4 @@
-//! The record of a run: what was sent, what became of it, and the promises that this breaks.
+//! Record of a run: the messages sent, their outcomes, and the guarantees that they violate.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,18 +7,18 @@ use std::time::Duration;
 use roadshow::{NotDelivered, OutcomeUnknown, Payload, SendError};
 use tokio::time::Instant;
 
-/// The number of a message; messages of one stream have rising numbers.
+/// Number of a message; numbers of one stream ascend.
 pub(crate) type Op = u64;
 
-/// What one sender sends to one actor: the stream, and the life of the actor's host.
+/// Stream of messages from one sender to one actor: its number, and the incarnation of the actor's host.
 pub(crate) type Stream = (u64, u64);
 
-/// Time that an operation may take beyond its own limit: timers tick in milliseconds.
+/// Maximum time of an operation beyond its timeout: timers tick in milliseconds.
 const LATE_MAX: Duration = Duration::from_millis(5);
 
-/// How a message was sent.
+/// Kind of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum SendKind {
     Tell,
     DoSend,
     TrySend,
@@ -29,39 +29,39 @@ pub(crate) enum Way {
     Stop,
 }
 
-/// What an actor was told to do before a message to it was sent.
+/// State of an actor when a message was sent to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Actor {
-    /// To live: its messages arrive unless a session ends.
-    Lives,
-    /// Perhaps to stop, by another host or with an unknown outcome.
+    /// Alive: its messages arrive unless a session ends.
+    Alive,
+    /// Perhaps stopped, by another host or with an unknown outcome.
     MayStop,
-    /// To stop, and it has: no later message begins.
+    /// Stopped: no later message is handled.
     Stopped,
 }
 
-/// One message.
+/// Message and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
-    pub(crate) way: Way,
-    /// Hosts, by their place.
+    pub(crate) kind: SendKind,
+    /// Sending and receiving host, by their index.
     pub(crate) from: usize,
     pub(crate) to: usize,
-    /// The stream within which the order is promised; none if it is not.
+    /// Stream in which the order is guaranteed; `None` without a guarantee.
     pub(crate) stream: Option<Stream>,
-    /// What is known of the actor that it was sent to.
+    /// State of the target actor when the message was sent.
     pub(crate) actor: Actor,
-    /// The time limit that its sender gave, counted from `since`.
+    /// Timeout of the message, counted from `since`.
     pub(crate) limit: Option<Duration>,
     since: Instant,
     end: Option<End>,
-    begun: u32,
+    started: u32,
 }
 
 impl Sent {
-    pub(crate) fn new(way: Way, from: usize, to: usize) -> Self {
+    pub(crate) fn new(kind: SendKind, from: usize, to: usize) -> Self {
         let since = Instant::now();
-        Self { way, from, to, stream: None, actor: Actor::Lives, limit: None, since, end: None, begun: 0 }
+        Self { kind, from, to, stream: None, actor: Actor::Alive, limit: None, since, end: None, started: 0 }
     }
 
     pub(crate) fn in_stream(self, stream: Stream, actor: Actor) -> Self {
@@ -73,34 +73,34 @@ impl Sent {
     }
 }
 
-/// What the sender learned.
+/// Outcome of a message for its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It is on its way, and the sender learns no more.
+    /// Sent one way; the sender gets no further outcome.
     Sent,
-    /// The sending host dropped it and counted it.
+    /// Dropped by the sending host, and counted.
     DeadLetter,
     Answered(Op),
-    /// The caller dropped its future.
+    /// Cancelled: the caller dropped its future.
     Dropped,
     Failed(SendError),
 }
 
-/// Everything that happened in one run.
+/// All events of one run.
 #[derive(Debug)]
 pub(crate) struct Record {
     since: Instant,
     sent: RefCell<BTreeMap<Op, Sent>>,
     last: Cell<Op>,
-    /// The last message of each stream that was begun.
+    /// Last started message of each stream.
     heads: RefCell<BTreeMap<Stream, Op>>,
     violations: RefCell<Vec<String>>,
     log: RefCell<Vec<String>>,
-    /// Pairs of hosts whose sessions with each other may have ended.
+    /// Pairs of hosts whose sessions may have ended.
     disturbed: RefCell<BTreeSet<[usize; 2]>>,
 }
 
-/// What a payload of that message and length holds.
+/// Returns the content of a payload with this message number and length.
 pub(crate) fn content(op: Op, bytes: usize) -> Payload {
     Payload::from((0..bytes).map(|at| (op as usize + at) as u8).collect::<Vec<_>>())
 }
@@ -129,7 +129,7 @@ impl Record {
         self.violations.borrow_mut().push(what.to_string());
     }
 
-    /// Sessions between these two hosts may end from here on.
+    /// Marks a pair of hosts whose sessions may end from now on.
     pub(crate) fn disturb(&self, one: usize, other: usize) {
         self.disturbed.borrow_mut().insert([one.min(other), one.max(other)]);
     }
@@ -138,103 +138,111 @@ impl Record {
         self.disturbed.borrow().contains(&[sent.from.min(sent.to), sent.from.max(sent.to)])
     }
 
-    /// A message is about to be sent.
+    /// Records a message that is about to be sent.
     pub(crate) fn send(&self, sent: Sent) -> Op {
+        // One counter for all streams, so that a number names one message.
         let op = self.last.get() + 1;
         self.last.set(op);
-        self.note(format_args!("{op} {:?} {}->{}", sent.way, sent.from, sent.to));
+        self.note(format_args!("{op} {:?} {}->{}", sent.kind, sent.from, sent.to));
         self.sent.borrow_mut().insert(op, sent);
         op
     }
 
-    /// The sender learned this.
+    /// Records the outcome of a message.
     pub(crate) fn end(&self, op: Op, end: End) {
         match &end {
-            // Host numbers are in the text of some errors, and the same in every run.
+            // Errors contain host ids, which are equal in every run of a seed.
             End::Failed(error) => self.note(format_args!("{op} failed: {error}")),
             other => self.note(format_args!("{op} {other:?}")),
         }
         let (late, first) = {
             let mut all = self.sent.borrow_mut();
             let Some(sent) = all.get_mut(&op) else { return };
+            // A timeout is a promise, also while links are broken.
             let late = sent.limit.filter(|limit| sent.since.elapsed() > *limit + LATE_MAX);
-            (late.map(|limit| (sent.way, limit, sent.since.elapsed())), sent.end.replace(end))
+            (late.map(|limit| (sent.kind, limit, sent.since.elapsed())), sent.end.replace(end))
         };
-        if let Some((way, limit, took)) = late {
-            self.violation(format_args!("{op} {way:?} had {limit:?} and took {took:?}"));
+        if let Some((kind, limit, took)) = late {
+            self.violation(format_args!("{op} {kind:?} had {limit:?} and took {took:?}"));
         }
         if let Some(first) = first {
             self.violation(format_args!("{op} ended twice, first with {first:?}"));
         }
     }
 
-    /// Actors that were to be spawned so far.
+    /// Returns the number of spawns so far.
     pub(crate) fn spawned(&self) -> usize {
-        self.sent.borrow().values().filter(|sent| sent.way == Way::Spawn).count()
+        self.sent.borrow().values().filter(|sent| sent.kind == SendKind::Spawn).count()
     }
 
     pub(crate) fn answer(&self, op: Op, answer: Result<Op, SendError>) {
         self.end(op, answer.map_or_else(End::Failed, End::Answered));
     }
 
-    /// A handler began, and the message had the content that was sent, or another.
-    pub(crate) fn begun(&self, op: Op, is_intact: bool) {
-        self.note(format_args!("{op} begun"));
+    /// Records the start of a handler, and checks the content of its message.
+    pub(crate) fn started(&self, op: Op, is_intact: bool) {
+        self.note(format_args!("{op} started"));
         if !is_intact {
-            self.violation(format_args!("{op} came with other content"));
+            self.violation(format_args!("{op} arrived with other content"));
         }
         let mut all = self.sent.borrow_mut();
         let Some(sent) = all.get_mut(&op) else { return };
-        sent.begun += 1;
-        let (way, begun, stream) = (sent.way, sent.begun, sent.stream);
+        sent.started += 1;
+        let (kind, started, stream) = (sent.kind, sent.started, sent.stream);
+        // A violation borrows the record again.
         drop(all);
-        if begun > 1 {
-            self.violation(format_args!("{op} {way:?} was begun {begun} times"));
+        if started > 1 {
+            self.violation(format_args!("{op} {kind:?} started {started} times"));
         }
         if let Some(stream) = stream {
             let before = self.heads.borrow_mut().insert(stream, op).unwrap_or(0);
+            // Numbers ascend in a stream, so a higher one before means another order.
             if before > op {
-                self.violation(format_args!("{op} was begun after {before} of its stream"));
+                self.violation(format_args!("{op} was started after {before} of its stream"));
             }
         }
     }
 
-    /// Judges every message, when all is quiet.
-    pub(crate) fn judge(&self, dead_letters: u64) {
+    /// Checks every message, after all hosts are idle.
+    pub(crate) fn check_all(&self, dead_letters: u64) {
         let all = self.sent.borrow().clone();
         for (op, sent) in &all {
-            if let Err(what) = self.judge_one(*op, sent) {
-                self.violation(format_args!("{op} {:?} {}->{}: {what}", sent.way, sent.from, sent.to));
+            if let Err(what) = self.check_one(*op, sent) {
+                self.violation(format_args!("{op} {:?} {}->{}: {what}", sent.kind, sent.from, sent.to));
             }
         }
         let is_lost = |sent: &&Sent| {
-            matches!(sent.end, Some(End::Sent | End::DeadLetter)) && sent.begun == 0 && sent.way != Way::Stop
+            matches!(sent.end, Some(End::Sent | End::DeadLetter))
+                && sent.started == 0
+                && sent.kind != SendKind::Stop
         };
         let lost = all.values().filter(is_lost).count() as u64;
+        // After an end of a session, the receiver may have lost messages without a count.
         if self.disturbed.borrow().is_empty() && lost != dead_letters {
-            self.violation(format_args!("{lost} messages were lost, and {dead_letters} are counted"));
+            self.violation(format_args!("{lost} messages were lost, {dead_letters} are counted"));
         }
     }
 
-    fn judge_one(&self, op: Op, sent: &Sent) -> Result<(), String> {
-        let begun = sent.begun > 0;
-        if begun && sent.actor == Actor::Stopped {
-            return Err("begun by an actor that had stopped".into());
+    fn check_one(&self, op: Op, sent: &Sent) -> Result<(), String> {
+        let started = sent.started > 0;
+        if started && sent.actor == Actor::Stopped {
+            return Err("handled by an actor that had stopped".into());
         }
         match &sent.end {
-            None => Err("it has no end".into()),
+            None => Err("it has no outcome".into()),
             Some(End::Answered(answer)) if *answer != op => Err(format!("the answer of {answer}")),
-            Some(End::Answered(_)) if !begun && sent.way != Way::Stop => {
-                Err("answered, and never begun".into())
+            Some(End::Answered(_)) if !started && sent.kind != SendKind::Stop => {
+                Err("answered but never started".into())
             }
-            Some(End::DeadLetter) if begun => Err("a dead letter, and begun".into()),
-            Some(End::Sent) if !begun && sent.actor == Actor::Lives && !self.is_disturbed(sent) => {
-                Err("accepted, and never begun".into())
+            Some(End::DeadLetter) if started => Err("a dead letter, but started".into()),
+            Some(End::Sent) if !started && sent.actor == Actor::Alive && !self.is_disturbed(sent) => {
+                Err("accepted but never started".into())
             }
-            Some(End::Failed(SendError::NotDelivered(why))) if begun => {
-                Err(format!("not delivered ({why}), and begun"))
+            Some(End::Failed(SendError::NotDelivered(reason))) if started => {
+                Err(format!("not delivered ({reason}), but started"))
             }
             Some(End::Failed(error)) if !self.is_disturbed(sent) => is_excused(error, sent),
+            // Between disturbed hosts, every error is permitted.
             Some(_) => Ok(()),
         }
     }
@@ -244,24 +252,24 @@ impl Record {
     }
 }
 
-/// Checks that a message may fail so where links only broke.
+/// Checks that a message may fail with this error although only links broke.
 fn is_excused(error: &SendError, sent: &Sent) -> Result<(), String> {
     use NotDelivered::{ActorStopped, Closing, Expired, NoSuchActor, UnknownHost, Unreachable};
     use OutcomeUnknown::{LinkLost, NoReply, TimedOut};
     match error {
         SendError::NotDelivered(ActorStopped | NoSuchActor) | SendError::OutcomeUnknown(NoReply)
-            if sent.actor != Actor::Lives =>
+            if sent.actor != Actor::Alive =>
         {
             Ok(())
         }
         SendError::NotDelivered(ActorStopped | NoSuchActor) => {
-            Err(format!("its actor lives, and it failed: {error}"))
+            Err(format!("its actor is alive, but it failed: {error}"))
         }
         SendError::NotDelivered(Unreachable { .. } | UnknownHost { .. } | Closing)
         | SendError::OutcomeUnknown(LinkLost { .. } | NoReply)
-        | SendError::Panicked { .. } => Err(format!("links only broke, and it failed: {error}")),
+        | SendError::Panicked { .. } => Err(format!("only links broke, but it failed: {error}")),
         SendError::NotDelivered(Expired) | SendError::OutcomeUnknown(TimedOut) if sent.limit.is_none() => {
-            Err(format!("it had no time limit, and it failed: {error}"))
+            Err(format!("it had no timeout, but it failed: {error}"))
         }
         _ => Ok(()),
     }

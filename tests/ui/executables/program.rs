@@ -1,7 +1,7 @@
-//! A program with one host, which its test builds in two editions: the later one has `--cfg later`.
+//! Program with one host, built in two editions: the later one has `--cfg later`.
 //!
-//! As `serve` it has an actor and runs tasks, until its standard input ends. As `call ADDRESS` it asks
-//! the one that serves there, and says what it is answered.
+//! As `serve` it has an actor and runs tasks until its standard input ends. As `call ADDRESS` it calls the
+//! host at that address and prints the answers.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -10,22 +10,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use actix::{Arbiter, System};
-use roadshow::host::{Executor, Host, HostConfig, Assignment, Placement, PlacementResult, TaskSlot};
-use roadshow::id::{HostId, HostUid, Incarnation};
+use roadshow::internals::host::{Executor, Host, HostConfig, Assignment, Placement, PlacementResult, TaskSlot};
+use roadshow::internals::id::{HostId, HostUid, Incarnation};
 use roadshow::prelude::*;
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::task::TaskService;
-use roadshow::transport::Tcp;
-use roadshow::spec::ActorSpec;
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::task::TaskService;
+use roadshow::internals::transport::Tcp;
+use roadshow::internals::spec::ActorSpec;
 use roadshow::{Limits, TaskFn};
 
-/// Declared alike.
+/// Declared equally in both editions.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 struct Total;
 
-/// Declared differently.
+/// Declared differently in the two editions.
 #[cfg(not(later))]
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
@@ -36,7 +36,7 @@ struct Add(u64);
 #[rtype(result = "u64")]
 struct Add(u32);
 
-/// Declared alike, but for a type within.
+/// Declared equally, except for a type within it.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 struct AddAll(Vec<(Step, Option<Step>)>);
@@ -134,7 +134,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
     let system = System::new();
     let host = system.block_on(start(SERVES))?;
     println!("{}", host.address().ok_or("it listens")?);
-    // The host has threads of its own.
+    // The host has its own threads.
     std::io::stdin().read_line(&mut String::new())?;
     println!("dead letters: {}", host.snapshot().dead_letters);
     Ok(())
@@ -180,7 +180,7 @@ async fn call(host: Host, address: SocketAddr) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Everything goes to the host that serves.
+/// Placement of everything on the host that serves.
 #[derive(Debug)]
 struct There;
 

@@ -1,4 +1,4 @@
-//! Where the crate is.
+//! Option for the path of the crate.
 
 use roadshow::prelude::*;
 

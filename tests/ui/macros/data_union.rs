@@ -1,4 +1,4 @@
-//! A union does not say what it holds.
+//! Unions do not record which field they hold.
 
 use roadshow::prelude::*;
 

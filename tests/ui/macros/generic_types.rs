@@ -1,4 +1,4 @@
-//! A remote type has one name, so it cannot be generic.
+//! Remote types have one name, so they cannot be generic.
 
 use roadshow::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The entry is called by nobody who could pass arguments.
+//! Entry functions have no arguments.
 
 #[roadshow::main]
 async fn main(arguments: Vec<String>) {

@@ -1,4 +1,4 @@
-//! The entry runs on an async system.
+//! Entry functions run on an async system.
 
 #[roadshow::main]
 fn main() {}

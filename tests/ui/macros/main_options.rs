@@ -1,4 +1,4 @@
-//! The entry has nothing to configure.
+//! Entry functions have no options.
 
 #[roadshow::main(workers = 4)]
 async fn main() {}

@@ -1,4 +1,4 @@
-//! The attributes go on functions.
+//! Attributes on items other than functions.
 
 #[roadshow::task]
 struct Node;

@@ -1,4 +1,4 @@
-//! Options of `#[remote(..)]` that do not exist, or say nothing.
+//! Unknown or empty options of `#[remote(..)]`.
 
 use roadshow::prelude::*;
 

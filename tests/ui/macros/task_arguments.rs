@@ -1,4 +1,4 @@
-//! What a task takes and returns goes to another process and back.
+//! Arguments and results of a task are sent to another process and back.
 
 #[roadshow::task]
 fn borrows(text: &str, words: Vec<&str>) -> usize {

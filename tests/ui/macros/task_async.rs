@@ -1,4 +1,4 @@
-//! A task does not wait.
+//! Tasks cannot be async.
 
 #[roadshow::task]
 async fn fetch(url: String) -> String {

@@ -1,4 +1,4 @@
-//! A task that has the name of its module, imported beside it.
+//! Task with the name of its module, imported next to it.
 
 mod square {
     #[roadshow::task]

@@ -1,4 +1,4 @@
-//! Functions that another process cannot find, or cannot call.
+//! Functions that another process cannot find or call.
 
 #[roadshow::task]
 fn largest<T: Ord>(all: Vec<T>) -> Option<T> {

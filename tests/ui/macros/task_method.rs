@@ -1,4 +1,4 @@
-//! A method has a receiver, which stays where it is.
+//! Methods have a receiver, which cannot be sent.
 
 struct Book(String);
 

@@ -1,4 +1,4 @@
-//! Options of `#[roadshow::task(..)]` that do not exist, or cannot be meant.
+//! Unknown or invalid options of `#[roadshow::task(..)]`.
 
 #[roadshow::task(parallel = 0)]
 fn none_at_all() {}

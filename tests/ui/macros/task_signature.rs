@@ -1,4 +1,4 @@
-//! What else of a function's signature cannot be a task's.
+//! Other signatures that a task cannot have.
 
 #[roadshow::task]
 fn longest<'a>(one: &'a str) -> &'a str {

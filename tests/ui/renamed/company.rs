@@ -1,4 +1,4 @@
-//! A crate that gives what its programs are built on.
+//! Crate that re-exports what its programs are built on.
 
 pub use roadshow as framework;
 
@@ -6,7 +6,7 @@ pub mod everything {
     pub use roadshow::*;
 }
 
-/// A task of its own for each program; it knows where the crate is from here.
+/// Defines a task in each program; the path of the crate comes from here.
 #[macro_export]
 macro_rules! task_that_doubles {
     ($name:ident) => {

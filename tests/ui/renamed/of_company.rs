@@ -1,4 +1,4 @@
-//! The crate comes from `company`.
+//! Program that has the crate from `company`.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! The crate is `rs` here.
+//! Program that has the crate as `rs`.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! An actor that nobody knows how to make elsewhere.
+//! Actor without `Spawn`.
 
 use roadshow::prelude::*;
 

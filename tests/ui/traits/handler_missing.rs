@@ -1,4 +1,4 @@
-//! A message that the actor lists and does not handle.
+//! Message that the actor lists but does not handle.
 
 use roadshow::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A message of actix's own that was never made remote.
+//! Plain actix message without `RemoteMessage`.
 
 use roadshow::prelude::*;
 

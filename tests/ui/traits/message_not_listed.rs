@@ -1,4 +1,4 @@
-//! A message that the actor handles and does not list, beside others that it does.
+//! Message that the actor handles but does not list, next to listed ones.
 
 use roadshow::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A message that cannot be turned into bytes.
+//! Message that cannot be serialized.
 
 use roadshow::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A message whose answer cannot be turned into bytes.
+//! Message whose result cannot be serialized.
 
 use roadshow::prelude::*;
 

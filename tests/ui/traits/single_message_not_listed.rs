@@ -1,4 +1,4 @@
-//! A message that the actor does not list, beside the one that it does.
+//! Message that the actor does not list, next to the one that it lists.
 
 use roadshow::prelude::*;
 

@@ -1,4 +1,4 @@
-//! An actor on a thread pool of its own: that is what tasks are for.
+//! Actor in a `SyncContext`, which needs its own thread pool; tasks are the alternative.
 
 use roadshow::prelude::*;
 

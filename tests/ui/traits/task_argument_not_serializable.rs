@@ -1,4 +1,4 @@
-//! A task whose argument and result cannot be turned into bytes.
+//! Task whose argument and result cannot be serialized.
 
 struct Book(String);
 

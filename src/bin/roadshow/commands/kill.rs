@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use roadshow::admin::{Admin, AdminTransport};
-use roadshow::config::WORKER_STOP_TIMEOUT;
+use roadshow::internals::config::WORKER_STOP_TIMEOUT;
 use roadshow::model::{ActorInfo, ActorState, WorkerState, WorkerSummary};
 use serde_json::json;
 use tokio::time::Instant;

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 
 use roadshow::admin::{self, Admin, AdminTransport, Query, joined};
-use roadshow::config::LIST_ROWS_MAX;
+use roadshow::internals::config::LIST_ROWS_MAX;
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};

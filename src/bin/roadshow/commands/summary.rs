@@ -1,7 +1,7 @@
 //! `roadshow summary`: numbers of actors by class, or of tasks by function, and by state.
 
 use roadshow::admin::Counts;
-use roadshow::config::SUMMARY_ROWS_MAX;
+use roadshow::internals::config::SUMMARY_ROWS_MAX;
 use roadshow::model::{ClassCount, TaskCount};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};

@@ -52,6 +52,7 @@ impl Scheduler {
         }
         let mut reasons = self.missing(&candidates, &spec.resources, &spec.labels, |amount| amount.total, "");
         if reasons.is_empty() {
+            // Some node meets each of the requirements, but none meets all of them.
             reasons.push("no single node has all of that".to_owned());
         }
         let [could, has] = match spec.node {
@@ -87,6 +88,7 @@ impl Scheduler {
     }
 
     fn candidates(&self, only: Option<NodeId>) -> Candidates<'_> {
+        // The root of the tree has the largest amount of each feature, so no node has to be visited.
         let most = match only {
             Some(node) => self.nodes.get(&node).map_or(&[][..], |entry| self.tree.leaf(entry.leaf)),
             None => self.tree.largest(),

@@ -141,6 +141,7 @@ impl Scheduler {
     pub(in crate::cluster) fn shape_of(&mut self, spec: &ActorSpec) -> ShapeId {
         let features = self.features_of(&spec.resources, &spec.labels);
         let mut allocates: Vec<Requirement> = Vec::new();
+        // A request for 0 of a resource requires nothing, not even that the resource exists.
         for (name, quantity) in spec.resources.0.iter().filter(|(_, quantity)| quantity.0 > 0) {
             allocates.push((self.features.resource(name), quantity.0));
         }
@@ -270,6 +271,7 @@ impl Scheduler {
         for (name, value) in labels {
             features.push((self.features.label(name, value), 1));
         }
+        // The rows of the tree are sorted, and equal specs must yield equal shapes.
         features.sort_unstable();
         features
     }

@@ -94,6 +94,7 @@ impl PendingQueues {
             first.and_then(|first| self.heads.remove(&first));
             self.heads.insert(actor, queue);
         }
+        // Only the first actor has a deadline; the next gets one when it becomes the first.
         if first.is_none() && needs_resources {
             self.set_deadline(queue, Some(self.next_deadline(now)));
         }
@@ -121,6 +122,7 @@ impl PendingQueues {
         match next_first {
             Some(first) => {
                 self.heads.insert(first, queue);
+                // A new deadline: the next actor has waited behind this one, and nothing has passed it yet.
                 if needs_deadline {
                     self.set_deadline(queue, Some(self.next_deadline(now)));
                 }

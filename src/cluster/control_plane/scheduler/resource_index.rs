@@ -72,6 +72,7 @@ impl Features {
     }
 
     fn name(&self, feature: Feature) -> Option<&FeatureName> {
+        // Features of jobs are far beyond the table, and have no name.
         let at = usize::try_from(feature.0).ok()?.checked_sub(1)?;
         self.named.get(at)
     }

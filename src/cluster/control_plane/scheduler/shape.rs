@@ -27,7 +27,7 @@ pub(in crate::cluster) struct ShapeId(u32);
 pub(super) struct Shapes {
     ids: FxHashMap<Arc<Shape>, ShapeId>,
     /// Shapes with the number of actors that have them; `None` for a free id.
-    kept: Vec<Option<(Arc<Shape>, usize)>>,
+    slots: Vec<Option<(Arc<Shape>, usize)>>,
     free: Vec<ShapeId>,
 }
 
@@ -40,33 +40,34 @@ impl Shapes {
         }
         let shape = Arc::new(shape);
         let id = self.free.pop().unwrap_or_else(|| {
-            self.kept.push(None);
-            ShapeId(u32::try_from(self.kept.len() - 1).expect("there are fewer actors than numbers"))
+            self.slots.push(None);
+            ShapeId(u32::try_from(self.slots.len() - 1).expect("there are fewer actors than numbers"))
         });
-        self.kept[id.0 as usize] = Some((Arc::clone(&shape), 1));
+        self.slots[id.0 as usize] = Some((Arc::clone(&shape), 1));
         self.ids.insert(shape, id);
         id
     }
 
     fn add_ref(&mut self, id: ShapeId) {
-        if let Some((_, actors)) = &mut self.kept[id.0 as usize] {
+        if let Some((_, actors)) = &mut self.slots[id.0 as usize] {
             *actors += 1;
         }
     }
 
     /// Drops one reference.
     pub(super) fn drop(&mut self, id: ShapeId) {
-        let Some((shape, actors)) = &mut self.kept[id.0 as usize] else { return };
+        let Some((shape, actors)) = &mut self.slots[id.0 as usize] else { return };
         *actors -= 1;
         if *actors == 0 {
             self.ids.remove(shape);
-            self.kept[id.0 as usize] = None;
+            self.slots[id.0 as usize] = None;
+            // Ids are reused, so the table grows with the shapes in use and not with the requests so far.
             self.free.push(id);
         }
     }
 
     pub(super) fn get(&self, id: ShapeId) -> &Arc<Shape> {
-        let (shape, _) = self.kept[id.0 as usize].as_ref().expect("an actor has the shape");
+        let (shape, _) = self.slots[id.0 as usize].as_ref().expect("an actor has the shape");
         shape
     }
 

@@ -127,6 +127,7 @@ pub(super) fn find(row: &[Amount], feature: Feature) -> Option<&Amount> {
 
 /// Writes one amount, and reports whether the row has changed.
 fn write_amount(row: &mut Vec<Amount>, amount: Amount) -> bool {
+    // A feature without a total is removed, which keeps the rows sparse.
     match row.binary_search_by_key(&amount.feature, |amount| amount.feature) {
         Ok(at) if amount.total == 0 => drop(row.remove(at)),
         Ok(at) if row[at] == amount => return false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::history::ActorRecord;
 use super::names::Class;
 use super::placement::NameWaiter;
-use super::{Action, Answer, ControlError, Record, RecordKey, State, Ticket};
+use super::{Action, Answer, ClusterState, ControlError, Record, RecordKey, Ticket};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
@@ -22,7 +22,7 @@ pub(super) struct Actor {
     pub(super) detached: bool,
     /// Index in the worker's list of actors.
     pub(super) index_in_worker: u32,
-    pub(super) phase: Phase,
+    pub(super) phase: ActorPhase,
     pub(super) named: Option<Box<NameEntry>>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Actor {
 ///
 /// From [`AwaitingWorker`](Self::AwaitingWorker) to [`Alive`](Self::Alive) it holds resources of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ActorPhase {
     /// Queued: no node has room.
     Waiting,
     /// Bound to a node on which no worker of the job is ready.
@@ -51,7 +51,7 @@ pub(super) struct NameEntry {
     pub(super) namespace: String,
     pub(super) name: String,
     /// Requests that wait for the actor to be created or to end, oldest first.
-    pub(super) followers: BTreeMap<Ticket, NameWaiter>,
+    pub(super) waiters: BTreeMap<Ticket, NameWaiter>,
 }
 
 /// Request for an actor that is not assigned yet.
@@ -62,7 +62,7 @@ pub(super) struct UnplacedActor {
     pub(super) failed: u32,
 }
 
-impl Phase {
+impl ActorPhase {
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
             Self::Starting(worker) | Self::Assigned(worker) | Self::Alive(worker, _) => Some(worker),
@@ -83,7 +83,7 @@ impl Phase {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Checks whether later incarnations of the head need a record of the actor.
     fn is_durable(&self, actor: &Actor) -> bool {
         actor.named.is_some() || actor.detached || self.schedule.requires_resources(actor.shape)
@@ -105,9 +105,9 @@ impl State {
     }
 
     /// Node whose resources the actor holds.
-    pub(super) fn node_of(&self, phase: Phase) -> Option<NodeId> {
+    pub(super) fn node_of(&self, phase: ActorPhase) -> Option<NodeId> {
         match phase {
-            Phase::AwaitingWorker(node) => Some(node),
+            ActorPhase::AwaitingWorker(node) => Some(node),
             other => Some(self.workers.get(&other.worker()?)?.node),
         }
     }
@@ -118,14 +118,14 @@ impl State {
         Some(ActorLocation { host: member.actors, target })
     }
 
-    pub(super) fn set_phase(&mut self, key: ActorKey, phase: Phase) {
+    pub(super) fn set_phase(&mut self, key: ActorKey, phase: ActorPhase) {
         if let Some(actor) = self.actors.get_mut(&key) {
             actor.phase = phase;
         }
     }
 
     /// Adds an actor to a worker's list.
-    pub(super) fn attach_to_worker(&mut self, key: ActorKey, worker_id: WorkerId, phase: Phase) {
+    pub(super) fn attach_to_worker(&mut self, key: ActorKey, worker_id: WorkerId, phase: ActorPhase) {
         let (Some(actor), Some(worker)) = (self.actors.get_mut(&key), self.workers.get_mut(&worker_id))
         else {
             return;
@@ -133,14 +133,14 @@ impl State {
         actor.index_in_worker =
             u32::try_from(worker.actors.len()).expect("a worker has fewer actors than numbers");
         worker.actors.push(key);
-        worker.alive_actors += usize::from(matches!(phase, Phase::Alive(..)));
+        worker.alive_actors += usize::from(matches!(phase, ActorPhase::Alive(..)));
         actor.phase = phase;
     }
 
     /// Removes an actor from its worker's list.
-    fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: Phase) {
+    fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: ActorPhase) {
         let Some(worker) = phase.worker().and_then(|worker| self.workers.get_mut(&worker)) else { return };
-        worker.alive_actors -= usize::from(matches!(phase, Phase::Alive(..)));
+        worker.alive_actors -= usize::from(matches!(phase, ActorPhase::Alive(..)));
         let at_index = at as usize;
         if worker.actors.get(at_index) != Some(&key) {
             return;
@@ -158,8 +158,11 @@ impl State {
     pub(super) fn assign(&mut self, key: ActorKey, worker: WorkerId) {
         let Some(member) = self.workers.get(&worker).and_then(|worker| worker.member) else { return };
         match self.actors.get_mut(&key) {
-            Some(actor) if actor.phase == Phase::Starting(worker) => actor.phase = Phase::Assigned(worker),
-            Some(_) => self.attach_to_worker(key, worker, Phase::Assigned(worker)),
+            // A dedicated worker has had the actor in its list since it was started.
+            Some(actor) if actor.phase == ActorPhase::Starting(worker) => {
+                actor.phase = ActorPhase::Assigned(worker)
+            }
+            Some(_) => self.attach_to_worker(key, worker, ActorPhase::Assigned(worker)),
             None => return,
         }
         let Some(unplaced) = self.pending.remove(&key) else { return };
@@ -171,6 +174,8 @@ impl State {
             self.actions.push(Action::Persist(record));
         }
         let (job, detached) = (actor.job, actor.detached);
+        // A detached actor stays in the set of its job until it is created: if its creator ends before that,
+        // the job has to end it.
         if !detached {
             self.mark_assigned(job, key);
         }
@@ -178,7 +183,7 @@ impl State {
     }
 
     /// Handles the report that an actor was created.
-    pub(super) fn actor_began(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
+    pub(super) fn actor_started(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
         if self.workers.get(&worker).is_some_and(|worker| worker.member.is_some()) {
             self.reconcile_actor(key, None, worker, at);
         }
@@ -193,29 +198,30 @@ impl State {
         at: ActorLocation,
     ) {
         let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
-        let own = self.workers.get(&worker).and_then(|worker| worker.detached);
+        let dedicated = self.workers.get(&worker).and_then(|worker| worker.detached);
         match phase {
-            Some((Phase::Assigned(placed), _)) if placed == worker => {
+            Some((ActorPhase::Assigned(placed), _)) if placed == worker => {
                 self.mark_alive(key, worker, at.target);
                 if self.stopping.contains(&key) {
                     // A kill during the constructor takes effect now; no message could interrupt it.
                     self.stop_actor(key, worker, at);
                 }
             }
-            Some((Phase::Alive(lives, _), _)) if lives == worker => {
-                self.set_phase(key, Phase::Alive(worker, at.target));
+            Some((ActorPhase::Alive(lives, _), _)) if lives == worker => {
+                self.set_phase(key, ActorPhase::Alive(worker, at.target));
                 if self.stopping.contains(&key) {
                     self.stop_actor(key, worker, at);
                 }
             }
-            Some((Phase::Unaccounted, detached)) if own == detached.then_some(key) => {
+            Some((ActorPhase::Unaccounted, detached)) if dedicated == detached.then_some(key) => {
                 self.unaccounted.remove(&key);
                 let (node, actor) = (self.workers[&worker].node, &self.actors[&key]);
+                // Nothing was allocated while the actor was unaccounted, since its node was not known.
                 self.schedule.allocate(node, actor.shape);
-                self.attach_to_worker(key, worker, Phase::Assigned(worker));
+                self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
             }
-            None if own.is_none() && self.may_predate_head(key, worker) => {
+            None if dedicated.is_none() && self.may_predate_head(key, worker) => {
                 self.adopt_actor(key, class.unwrap_or("(not known)"), worker);
                 self.mark_alive(key, worker, at.target);
             }
@@ -234,13 +240,14 @@ impl State {
     fn may_predate_head(&self, key: ActorKey, worker: WorkerId) -> bool {
         let job = self.workers.get(&worker).map(|worker| worker.job);
         self.ids.predates_restart(key)
-            && job.is_some_and(|job| self.is_served(job))
+            && job.is_some_and(|job| self.is_active(job))
             && self.history.actor(key).is_none()
     }
 
     fn adopt_actor(&mut self, key: ActorKey, class: &str, worker: WorkerId) {
         let job = self.workers[&worker].job;
         let class = self.classes.number(class);
+        // Without a record, the actor had no name and no resources, and was not detached.
         let shape = self.schedule.shape_of(&ActorSpec::default());
         let actor = Actor {
             job,
@@ -248,17 +255,17 @@ impl State {
             shape,
             detached: false,
             index_in_worker: 0,
-            phase: Phase::Waiting,
+            phase: ActorPhase::Waiting,
             named: None,
         };
         self.actors.insert(key, actor);
-        self.attach_to_worker(key, worker, Phase::Assigned(worker));
+        self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
     }
 
     /// Marks an assigned actor as created.
     fn mark_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
-        actor.phase = Phase::Alive(worker_id, target);
+        actor.phase = ActorPhase::Alive(worker_id, target);
         let (job, named) = (actor.job, actor.named.is_some());
         if let Some(worker) = self.workers.get_mut(&worker_id) {
             worker.alive_actors += 1;
@@ -277,7 +284,7 @@ impl State {
     /// Its creator can know of the creation, and end, before the worker's report arrives.
     pub(super) fn may_still_start(&self, key: ActorKey) -> bool {
         let actor = self.actors.get(&key);
-        actor.is_some_and(|actor| actor.detached && matches!(actor.phase, Phase::Assigned(_)))
+        actor.is_some_and(|actor| actor.detached && matches!(actor.phase, ActorPhase::Assigned(_)))
     }
 
     /// Fails a detached actor that was not created in time after its job ended.
@@ -300,14 +307,14 @@ impl State {
     ///
     /// An actor that is alive nevertheless is stopped, since no process has its address. It holds its
     /// resources until it has ended.
-    pub(super) fn not_spawned(&mut self, key: ActorKey, cause: &str) {
+    pub(super) fn spawn_cancelled(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
-            Some(Phase::Alive(worker, target)) => self.end_alive(key, worker, target),
+            Some(ActorPhase::Alive(worker, target)) => self.stop_alive(key, worker, target),
             _ => self.actor_ended(key, cause),
         }
     }
 
-    fn end_alive(&mut self, key: ActorKey, worker: WorkerId, target: Target) {
+    fn stop_alive(&mut self, key: ActorKey, worker: WorkerId, target: Target) {
         if let Some(at) = self.address(worker, target) {
             self.stopping.insert(key);
             self.stop_actor(key, worker, at);
@@ -330,7 +337,12 @@ impl State {
     ///   dedicated worker                      stopped; the actor is detached from it already
     ///   history                               keeps the shape until the row is displaced
     /// ```
-    pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> ControlError) {
+    pub(super) fn end_actor(
+        &mut self,
+        key: ActorKey,
+        cause: &Arc<str>,
+        to_error: fn(String) -> ControlError,
+    ) {
         let Some(mut actor) = self.actors.remove(&key) else { return };
         let phase = actor.phase;
         let at = phase.worker().and_then(|worker| {
@@ -338,10 +350,10 @@ impl State {
             Some((found.node, worker, found.pid))
         });
         match phase {
-            Phase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
-            Phase::AwaitingWorker(node) => self.remove_waiting(actor.job, node, key),
-            Phase::Unaccounted => drop(self.unaccounted.remove(&key)),
-            Phase::Starting(_) | Phase::Assigned(_) | Phase::Alive(..) => {
+            ActorPhase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
+            ActorPhase::AwaitingWorker(node) => self.remove_awaiting_worker(actor.job, node, key),
+            ActorPhase::Unaccounted => drop(self.unaccounted.remove(&key)),
+            ActorPhase::Starting(_) | ActorPhase::Assigned(_) | ActorPhase::Alive(..) => {
                 self.detach_from_worker(key, actor.index_in_worker, phase)
             }
         }
@@ -352,25 +364,26 @@ impl State {
             self.deferred.freed.insert(node);
         }
         self.mark_assigned(actor.job, key);
+        // The record is written with the assignment, so before that there is none to delete.
         if !phase.is_unplaced() && self.is_durable(&actor) {
             self.actions.push(Action::Delete(RecordKey::Actor(key)));
         }
         if let Some(unplaced) = self.pending.remove(&key)
             && self.open_requests.remove(&unplaced.ticket).is_some()
         {
-            self.answer(unplaced.ticket, Err(denied(cause.to_string())));
+            self.answer(unplaced.ticket, Err(to_error(cause.to_string())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
-            self.deferred.retries.extend(std::mem::take(&mut named.followers).into_values());
+            self.deferred.retries.extend(std::mem::take(&mut named.waiters).into_values());
         }
-        // An unaccounted actor has one, too, if its dedicated worker has rejoined without it.
-        let has_own = phase.worker().is_some() || phase == Phase::Unaccounted;
-        let own = self.dedicated_workers.get(&key).copied().filter(|_| has_own);
-        if let Some(worker) = own {
+        // An unaccounted actor also has a dedicated worker if that one has rejoined without it.
+        let has_dedicated = phase.worker().is_some() || phase == ActorPhase::Unaccounted;
+        let dedicated = self.dedicated_workers.get(&key).copied().filter(|_| has_dedicated);
+        if let Some(worker) = dedicated {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }
-        self.add_past_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });
+        self.record_ended_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });
     }
 
     /// Unbinds an unassigned actor from its node; it is scheduled again after the event.
@@ -378,15 +391,16 @@ impl State {
         let Some(actor) = self.actors.get(&key) else { return };
         let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.index_in_worker);
         match phase {
-            Phase::AwaitingWorker(node) => self.remove_waiting(job, node, key),
-            Phase::Starting(_) => self.detach_from_worker(key, at, phase),
+            ActorPhase::AwaitingWorker(node) => self.remove_awaiting_worker(job, node, key),
+            ActorPhase::Starting(_) => self.detach_from_worker(key, at, phase),
+            // An assigned actor cannot move: its creator has the address of the worker.
             _ => return,
         }
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, shape);
             self.deferred.freed.insert(node);
         }
-        self.set_phase(key, Phase::Waiting);
+        self.set_phase(key, ActorPhase::Waiting);
         self.deferred.evicted.insert(key);
     }
 
@@ -400,10 +414,10 @@ impl State {
             return self.answer(ticket, answer);
         };
         match actor.phase {
-            Phase::Alive(worker, target) => self.end_alive(key, worker, target),
+            ActorPhase::Alive(worker, target) => self.stop_alive(key, worker, target),
             // Its constructor may be running, which no message interrupts. Once it returns, the actor is
             // stopped.
-            Phase::Assigned(_) => drop(self.stopping.insert(key)),
+            ActorPhase::Assigned(_) => drop(self.stopping.insert(key)),
             _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));
@@ -414,13 +428,14 @@ impl State {
     /// A replacement is started, unless the worker was dedicated to a detached actor.
     pub(super) fn kill_worker_of(&mut self, ticket: Ticket, key: ActorKey) {
         let worker = match self.actors.get(&key).map(|actor| actor.phase) {
-            Some(Phase::Assigned(worker) | Phase::Alive(worker, _)) => worker,
+            Some(ActorPhase::Assigned(worker) | ActorPhase::Alive(worker, _)) => worker,
             // The actor has not been handed to a worker, so nothing can be stuck.
             _ => return self.kill(ticket, key),
         };
         if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
             self.actions.push(Action::StopWorker { node, worker });
         }
+        // `failed` is false: a kill is no crash, and must not delay the replacement.
         self.finish_worker(worker, &format!("it was killed to end the actor {key}"), false);
         self.answer(ticket, Ok(Answer::Done));
     }

@@ -9,7 +9,7 @@
 //! for `WORKER_STABLE_AFTER` resets the count.
 
 use super::job::Pool;
-use super::{Millis, State, millis};
+use super::{ClusterState, Millis, millis};
 use crate::cluster::model::{JobId, NodeId, WorkerId};
 use crate::config::{WORKER_RESTART_BACKOFF, WORKER_RESTART_DELAY_MAX};
 
@@ -39,6 +39,7 @@ impl CrashLoop {
             None => 0,
             Some(doublings) => {
                 let longest = millis(WORKER_RESTART_DELAY_MAX);
+                // A shift by 64 or more would overflow; the delay is capped anyway.
                 let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
                 millis(WORKER_RESTART_BACKOFF).saturating_mul(factor).min(longest)
             }
@@ -46,7 +47,7 @@ impl CrashLoop {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Alert for a pool that has crashed more than once in a row.
     pub(super) fn crash_alert(&self, node: NodeId, pool: &Pool) -> Option<String> {
         let CrashLoop { consecutive, last, next_start } = &pool.crash_loop;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::placement::NameWaiter;
-use super::{ControlError, State};
+use super::{ClusterState, ControlError};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{ActorKey, JobId, NodeId};
 
@@ -25,7 +25,7 @@ pub(super) struct DeferredWork {
     pub(super) maybe_drained: BTreeSet<NodeId>,
 }
 
-impl State {
+impl ClusterState {
     /// Runs the deferred work until none is left.
     pub(super) fn run_deferred(&mut self) {
         // The order of the arms matters. Infeasible actors fail before others are placed. Evicted actors are
@@ -53,6 +53,7 @@ impl State {
 
     /// Fails pending actors that no remaining node could ever host.
     fn fail_infeasible(&mut self) {
+        // Collected first, since ending an actor changes the queues.
         let mut infeasible = Vec::new();
         for ((_, shape), actors) in self.waiting.queues() {
             if !self.schedule.is_feasible(shape) {
@@ -85,10 +86,12 @@ impl State {
 
     /// Places pending actors on a node that has gained room; jobs take turns.
     fn schedule_pending_on(&mut self, node: NodeId) {
+        // First: the other queues see nothing of the withheld resources, even if the actor does not need all
+        // of them.
         self.fill_reservation(node);
         let mut turns = BTreeMap::new();
         for (job, queues) in self.waiting.by_job(|queue| self.schedule.fits(node, queue)) {
-            let turn = self.jobs.get(&job).map_or(0, |job| job.served);
+            let turn = self.jobs.get(&job).map_or(0, |job| job.last_turn);
             turns.insert((turn, job), queues);
         }
         // Room on the node only shrinks in this loop, so a queue that does not fit is dropped for good.
@@ -99,6 +102,7 @@ impl State {
                 }
                 self.stop_waiting(queue, key);
                 self.bind_to_node(key, node);
+                // One actor a turn. The queue goes on with its next actor when the job has its next turn.
                 if let Some(next) = self.waiting.first(queue) {
                     queues.insert(next, queue);
                 }
@@ -112,7 +116,7 @@ impl State {
     fn next_turn(&mut self, job: JobId) -> u64 {
         self.turns += 1;
         if let Some(job) = self.jobs.get_mut(&job) {
-            job.served = self.turns;
+            job.last_turn = self.turns;
         }
         self.turns
     }

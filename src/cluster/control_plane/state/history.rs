@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::State;
+use super::ClusterState;
 use super::actor::Actor;
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerSummary,
@@ -36,6 +36,7 @@ impl<T> Latest<T> {
     fn add(&mut self, latest: T) -> Option<T> {
         self.all.push_back((self.count, latest));
         self.count += 1;
+        // The displaced row is returned: shapes and records that it owns have to be released.
         if self.all.len() > self.max { self.all.pop_front().map(|(_, oldest)| oldest) } else { None }
     }
 
@@ -108,35 +109,37 @@ impl History {
 
     /// Drops the row of a node that has joined again.
     pub(super) fn forget_node(&mut self, node: NodeId) {
-        self.nodes.all.retain(|(_, past)| past.info.node_id != node);
+        self.nodes.all.retain(|(_, record)| record.info.node_id != node);
     }
 
     pub(super) fn node(&self, node: NodeId) -> Option<&NodeRecord> {
-        self.nodes.iter().find(|past| past.info.node_id == node)
+        self.nodes.iter().find(|record| record.info.node_id == node)
     }
 
     pub(super) fn worker(&self, worker: WorkerId) -> Option<&WorkerRecord> {
-        self.workers.iter().rev().find(|past| past.summary.worker_id == worker)
+        // A scan of the bounded history, latest first: reports that arrive late are about workers that have
+        // just ended.
+        self.workers.iter().rev().find(|record| record.summary.worker_id == worker)
     }
 
     pub(super) fn worker_mut(&mut self, worker: WorkerId) -> Option<&mut WorkerRecord> {
-        self.workers.iter_mut().rev().find(|past| past.summary.worker_id == worker)
+        self.workers.iter_mut().rev().find(|record| record.summary.worker_id == worker)
     }
 
     /// Ended worker that owned a host.
     pub(super) fn worker_of(&self, host: HostUid) -> Option<&WorkerRecord> {
         let had = |member: WorkerAddress| member.actors == host || member.tasks == host;
-        self.workers.iter().rev().find(|past| past.member.is_some_and(had))
+        self.workers.iter().rev().find(|record| record.member.is_some_and(had))
     }
 
     pub(super) fn actor(&self, actor: ActorKey) -> Option<&ActorRecord> {
-        self.actors.iter().rev().find(|past| past.key == actor)
+        self.actors.iter().rev().find(|record| record.key == actor)
     }
 }
 
-impl State {
+impl ClusterState {
     /// Adds an ended actor, and drops the shape of the one that it displaces.
-    pub(super) fn add_past_actor(&mut self, actor: ActorRecord) {
+    pub(super) fn record_ended_actor(&mut self, actor: ActorRecord) {
         if let Some(oldest) = self.history.actors.add(actor) {
             self.schedule.drop_shape(oldest.actor.shape);
         }

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div};
 
-use super::{Action, ControlError, Record, State};
+use super::{Action, ClusterState, ControlError, Record};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
 use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 
@@ -49,7 +49,7 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Counter<N> {
         Self { next: end, wanted: end + block, end }
     }
 
-    fn kept(&mut self, bound: N, block: N) {
+    fn mark_durable(&mut self, bound: N, block: N) {
         self.end = self.end.max(bound + block);
     }
 
@@ -57,6 +57,7 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Counter<N> {
     fn take(&mut self, block: N) -> (N, bool) {
         let number = self.next;
         self.next = number + N::from(1);
+        // Half a block early, so that the write completes before `end` is reached.
         let raise = self.next + block / N::from(2) > self.wanted;
         if raise {
             self.wanted = self.next + block;
@@ -93,10 +94,10 @@ impl IdAllocator {
     }
 
     /// Notes that these watermarks are durable.
-    pub(super) fn kept(&mut self, jobs: u32, workers: u64, actors: u64) {
-        self.job.kept(jobs, JOB_ID_BLOCK);
-        self.worker.kept(workers, WORKER_ID_BLOCK);
-        self.actor.kept(actors, ACTOR_ID_BLOCK);
+    pub(super) fn mark_durable(&mut self, jobs: u32, workers: u64, actors: u64) {
+        self.job.mark_durable(jobs, JOB_ID_BLOCK);
+        self.worker.mark_durable(workers, WORKER_ID_BLOCK);
+        self.actor.mark_durable(actors, ACTOR_ID_BLOCK);
     }
 
     /// Checks whether an earlier incarnation may have allocated the id.
@@ -109,12 +110,12 @@ impl IdAllocator {
     }
 }
 
-impl State {
+impl ClusterState {
     pub(super) fn new_job(&mut self) -> Result<JobId, ControlError> {
         self.check_persistence()?;
-        self.is_on_disk(self.ids.job.next < self.ids.job.end)?;
+        self.require_id(self.ids.job.next < self.ids.job.end)?;
         let (number, raised) = self.ids.job.take(JOB_ID_BLOCK);
-        self.keep_bounds(raised);
+        self.persist_watermarks(raised);
         Ok(JobId(number))
     }
 
@@ -122,7 +123,7 @@ impl State {
     pub(super) fn new_worker(&mut self) -> WorkerId {
         // A block is more than the workers that start while a disk takes no writes.
         let (number, raised) = self.ids.worker.take(WORKER_ID_BLOCK);
-        self.keep_bounds(raised);
+        self.persist_watermarks(raised);
         WorkerId(number)
     }
 
@@ -132,21 +133,22 @@ impl State {
         if is_durable {
             self.check_persistence()?;
         }
-        self.is_on_disk(self.ids.actor.next < self.ids.actor.end)?;
+        self.require_id(self.ids.actor.next < self.ids.actor.end)?;
         let (number, raised) = self.ids.actor.take(ACTOR_ID_BLOCK);
-        self.keep_bounds(raised);
+        self.persist_watermarks(raised);
         Ok(ActorKey(number))
     }
 
-    fn is_on_disk(&self, has_numbers: bool) -> Result<(), ControlError> {
+    fn require_id(&self, has_numbers: bool) -> Result<(), ControlError> {
         if has_numbers {
             return Ok(());
         }
         self.check_persistence()?;
+        // Writes have not failed, but a whole block was used while one was in progress.
         Err(ControlError::NotPersisted("its disk has accepted no writes for long".to_owned()))
     }
 
-    fn keep_bounds(&mut self, raised: bool) {
+    fn persist_watermarks(&mut self, raised: bool) {
         if raised {
             self.actions.push(Action::Persist(self.ids.id_watermarks()));
         }

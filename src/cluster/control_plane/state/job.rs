@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::crash_loop::CrashLoop;
-use super::node::Node;
+use super::node::LiveNode;
 use super::{
-    Action, Answer, ControlError, JobEvent, Millis, Record, RecordKey, State, Ticket, WorkerEntry,
+    Action, Answer, ClusterState, ControlError, JobEvent, Millis, Record, RecordKey, Ticket, WorkerEntry,
     lease_expired_text,
 };
 use crate::cluster::control_plane::scheduler::Schedulability;
@@ -43,8 +43,8 @@ pub(super) struct Job {
     pub(super) waiting_tickets: BTreeSet<Ticket>,
     /// Leaf at which the next round-robin search starts.
     pub(super) round_robin: usize,
-    /// Value of [`State::turns`] when the job was last served from the pending queues.
-    pub(super) served: u64,
+    /// Value of [`ClusterState::turns`] when the job was last served from the pending queues.
+    pub(super) last_turn: u64,
 }
 
 /// Workers of a job on one node.
@@ -77,7 +77,7 @@ impl Job {
             unassigned_actors: BTreeSet::new(),
             waiting_tickets: BTreeSet::new(),
             round_robin: 0,
-            served: 0,
+            last_turn: 0,
         }
     }
 
@@ -95,7 +95,7 @@ impl Job {
     }
 }
 
-impl State {
+impl ClusterState {
     pub(super) fn pool(&mut self, job: JobId, node: NodeId) -> Option<&mut Pool> {
         self.jobs.get_mut(&job)?.pools.get_mut(&node)
     }
@@ -128,9 +128,11 @@ impl State {
         }
         let id = match self.new_job() {
             Ok(id) => id,
-            Err(denied) => return self.answer(ticket, Err(denied)),
+            Err(error) => return self.answer(ticket, Err(error)),
         };
         self.open_job(id, Job::new(facts, JobState::Pending, self.now));
+        // The record is requested before the answer: the head holds the answer back until all records so far
+        // are durable.
         self.persist_job(id);
         self.answer_job(ticket, id);
     }
@@ -141,7 +143,7 @@ impl State {
                 self.persist_job(id);
                 self.answer_job(ticket, id);
             }
-            Err(denied) => self.answer(ticket, Err(denied)),
+            Err(error) => self.answer(ticket, Err(error)),
         }
     }
 
@@ -157,13 +159,14 @@ impl State {
 
     /// Connects, or reconnects, the driver of a known job.
     fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), ControlError> {
-        let job = self.served(id)?;
+        let job = self.active_job(id)?;
         // A second driver must not take over the job: it is identified by its host id, which stays the same
         // across reconnects.
         let known = job.facts.driver.map(|driver| driver.host);
         if known.is_some() && known != facts.driver.map(|driver| driver.host) {
             return Err(ControlError::Unknown(format!("job {id} has another driver")));
         }
+        // A driver does not know whether it was submitted: `runs_on` stays as it is.
         job.facts = JobDescriptor { runs_on: job.facts.runs_on, ..facts };
         job.facts.bound();
         job.state = JobState::Running;
@@ -186,7 +189,7 @@ impl State {
     }
 
     /// Looks up a job that has not ended and whose driver has not left.
-    pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
+    pub(super) fn active_job(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
         let job = self.open(id)?;
         match job.left {
             true => Err(ControlError::JobEnded(format!("job {id} has left the cluster"))),
@@ -195,13 +198,14 @@ impl State {
     }
 
     /// Checks whether a job may have workers and actors.
-    pub(super) fn is_served(&self, id: JobId) -> bool {
+    pub(super) fn is_active(&self, id: JobId) -> bool {
         self.open_jobs.contains(&id) && self.jobs.get(&id).is_some_and(|job| !job.left)
     }
 
     fn answer_job(&mut self, ticket: Ticket, job: JobId) {
         let usable = self.nodes.values().filter(|node| node.is_usable());
         let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.facts.clone()).collect();
+        // Sorted, so that the same events lead to the same actions: the hash map has no fixed order.
         nodes.sort_unstable_by_key(NodeDescriptor::id);
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
         let entries = pools.flat_map(|(_, pool)| &pool.workers).filter_map(|id| {
@@ -215,11 +219,11 @@ impl State {
     }
 
     pub(super) fn node_provisioned(&mut self, job: JobId, node_id: NodeId) {
-        let is_usable = self.nodes.get(&node_id).is_some_and(Node::is_usable);
-        let Some(served_job) = self.served(job).ok().filter(|_| is_usable) else { return };
+        let is_usable = self.nodes.get(&node_id).is_some_and(LiveNode::is_usable);
+        let Some(active_job) = self.active_job(job).ok().filter(|_| is_usable) else { return };
         // A driver that reconnects reports all of its nodes again. That must not restart a pool which is
         // blocked or backing off: only a new incarnation of the node gets another attempt.
-        let pool = served_job.pools.entry(node_id).or_default();
+        let pool = active_job.pools.entry(node_id).or_default();
         if pool.blocked.is_none() && !pool.crash_loop.is_backing_off() {
             self.fill_pool(job, node_id);
         }
@@ -242,6 +246,7 @@ impl State {
         if self.jobs.get(&job).is_some_and(|job| job.state.is_open() && !job.left) {
             node.pinned_jobs.insert(job);
         } else {
+            // A node that missed the end of the job would keep the executable forever.
             self.actions.push(Action::ReleaseJob { job, nodes: [node_id].into() });
         }
     }
@@ -313,7 +318,7 @@ impl State {
         }
     }
 
-    pub(super) fn remove_waiting(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
+    pub(super) fn remove_awaiting_worker(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
         if let Some(pool) = self.pool(job, node) {
             pool.awaiting_worker.remove(&actor);
         }
@@ -352,6 +357,8 @@ impl State {
     pub(super) fn job_ended(&mut self, id: JobId, state: JobState, exit_code: Option<i32>, message: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if !job.state.is_open() {
+            // A stopped job ends before the process of its driver; the exit code follows with the report of
+            // the agent.
             if job.exit_code.is_none() && exit_code.is_some() {
                 job.exit_code = exit_code;
                 self.persist_job(id);
@@ -370,7 +377,9 @@ impl State {
     ///
     /// The job ends when the driver's process exits, which its agent reports, or when it is stopped.
     pub(super) fn driver_left(&mut self, id: JobId, why: &str) {
-        let Ok(job) = self.served(id) else { return };
+        let Ok(job) = self.active_job(id) else { return };
+        // Only an agent reports the exit of a driver. A job without one would stay open forever; the head
+        // treats the leaving of such a driver as the end of its job.
         if job.facts.runs_on.is_none() {
             return;
         }
@@ -380,6 +389,7 @@ impl State {
         job.facts.user_host = None;
         let driver_runs = job.driver_runs;
         self.job_leases.end(id);
+        // The agent has not confirmed the driver. If it never does, the job still has to end.
         if !driver_runs {
             self.submitted_leases.grant(self.now, id);
         }
@@ -438,7 +448,7 @@ impl State {
             self.deferred.maybe_drained.insert(node.facts.id());
         }
         self.release_all(id, &cause);
-        self.add_past_job(id);
+        self.record_ended_job(id);
     }
 
     /// Releases everything that a job holds, and refuses its open requests.
@@ -494,7 +504,7 @@ impl State {
     }
 
     /// Adds an ended job to the history, and deletes the oldest one that it displaces.
-    pub(super) fn add_past_job(&mut self, id: JobId) {
+    pub(super) fn record_ended_job(&mut self, id: JobId) {
         if let Some(oldest) = self.history.add_job(id) {
             self.jobs.remove(&oldest);
             self.actions.push(Action::Delete(RecordKey::Job(oldest)));

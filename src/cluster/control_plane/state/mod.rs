@@ -1,6 +1,6 @@
 //! State machine of the control plane: nodes, jobs, workers, actors and names.
 //!
-//! [`State::handle`] takes an event and appends the actions that follow from it. It carries out none of them,
+//! [`ClusterState::handle`] takes an event and appends the actions that follow from it. It carries out none of them,
 //! and the same events produce the same actions. Capacity is up to the [scheduler], and expiry to [leases].
 //!
 //! Invariants after every event:
@@ -45,7 +45,7 @@ mod restore;
 mod worker;
 
 pub(in crate::cluster) use super::event::{
-    Action, Answer, ControlError, Event, JobEvent, Record, RecordKey, Ticket, WorkerEntry,
+    Action, Answer, ControlError, ControlEvent, JobEvent, Record, RecordKey, Ticket, WorkerEntry,
 };
 pub(in crate::cluster) use super::lease::Millis;
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
@@ -66,10 +66,10 @@ use history::History;
 use ids::IdAllocator;
 use job::Job;
 use names::{Classes, Names};
-use node::Node;
-use ordered_map::Table;
+use node::LiveNode;
+use ordered_map::OrderedMap;
 use placement::OpenRequest;
-use worker::Worker;
+use worker::LiveWorker;
 
 /// Settings that differ between clusters; the defaults are those of `config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub(in crate::cluster) struct Settings {
     /// Time limit for the creation of a detached actor after its job ended; see [`config::START_LEASE`].
     pub(in crate::cluster) start_lease: Duration,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
-    pub(in crate::cluster) ended_kept_max: usize,
+    pub(in crate::cluster) history_max: usize,
 }
 
 impl Default for Settings {
@@ -93,7 +93,7 @@ impl Default for Settings {
             job_lease: config::JOB_LEASE + config::LEASE_GRACE,
             submitted_lease: config::SUBMITTED_LEASE,
             start_lease: config::START_LEASE,
-            ended_kept_max: config::HISTORY_MAX,
+            history_max: config::HISTORY_MAX,
         }
     }
 }
@@ -109,24 +109,24 @@ struct RejoinPeriod {
 
 /// Complete state of a cluster.
 #[derive(Debug)]
-pub(in crate::cluster) struct State {
+pub(in crate::cluster) struct ClusterState {
     settings: Settings,
     now: Millis,
     ids: IdAllocator,
     /// Agent of the head's own node.
     own_agent: Option<HostUid>,
-    nodes: FxHashMap<NodeId, Node>,
+    nodes: FxHashMap<NodeId, LiveNode>,
     /// All jobs; ended ones as long as they are listed.
     jobs: BTreeMap<JobId, Job>,
     open_jobs: BTreeSet<JobId>,
-    workers: Table<WorkerId, Worker>,
+    workers: OrderedMap<WorkerId, LiveWorker>,
     /// Dedicated workers of detached actors.
     dedicated_workers: FxHashMap<ActorKey, WorkerId>,
     /// Workers whose processes are stopped by a signal.
     suspended: BTreeSet<WorkerId>,
     /// Ready workers, by either of their hosts.
     hosts: FxHashMap<HostId, (HostUid, WorkerId)>,
-    actors: Table<ActorKey, Actor>,
+    actors: OrderedMap<ActorKey, Actor>,
     /// Actors that have not been assigned to a worker, with the requests that wait for them.
     pending: BTreeMap<ActorKey, UnplacedActor>,
     /// Actors alive before the head restarted that no node has reported since.
@@ -158,7 +158,7 @@ pub(in crate::cluster) struct State {
     actions: Vec<Action>,
 }
 
-impl State {
+impl ClusterState {
     /// Creates the state of an empty cluster.
     pub(in crate::cluster) fn new(settings: Settings) -> Self {
         Self {
@@ -168,11 +168,11 @@ impl State {
             nodes: FxHashMap::default(),
             jobs: BTreeMap::new(),
             open_jobs: BTreeSet::new(),
-            workers: Table::default(),
+            workers: OrderedMap::default(),
             dedicated_workers: FxHashMap::default(),
             suspended: BTreeSet::new(),
             hosts: FxHashMap::default(),
-            actors: Table::default(),
+            actors: OrderedMap::default(),
             pending: BTreeMap::new(),
             unaccounted: BTreeSet::new(),
             rejoin_deadline: None,
@@ -189,7 +189,7 @@ impl State {
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
             start_leases: Leases::new(millis(settings.start_lease)),
             restarts: BTreeSet::new(),
-            history: History::new(settings.ended_kept_max),
+            history: History::new(settings.history_max),
             persistence_error: None,
             deferred: DeferredWork::default(),
             actions: Vec::new(),
@@ -198,43 +198,45 @@ impl State {
     }
 
     /// Handles an event, and appends the actions that follow from it.
-    pub(in crate::cluster) fn handle(&mut self, now: Millis, event: Event, actions: &mut Vec<Action>) {
+    pub(in crate::cluster) fn handle(&mut self, now: Millis, event: ControlEvent, actions: &mut Vec<Action>) {
         // Handlers push to `self.actions`; the swap lends them the caller's buffer, which keeps its capacity
         // from event to event.
         std::mem::swap(actions, &mut self.actions);
         self.advance_clock(now);
         match event {
-            Event::Restored(records) => self.restore(records),
-            Event::OwnAgent { agent } => self.set_own_agent(agent),
-            Event::NodeJoined(report) => self.node_joined(report),
-            Event::NodeHeartbeat { node } => self.node_heartbeat(node),
-            Event::NodeLeft { node, cause } => self.node_left(node, &cause),
-            Event::NodeDrain { node } => self.node_drain(node),
-            Event::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
-            Event::WorkerEnded { worker, cause } => self.worker_ended(worker, &cause),
-            Event::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
-            Event::ActorStarted { actor, worker, at } => self.actor_began(actor, worker, at),
-            Event::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
-            Event::NotSpawned { actor, cause } => self.not_spawned(actor, &cause),
-            Event::TaskCounts { worker, counts } => self.task_counts(worker, counts),
-            Event::JobSubmitted { ticket, facts } => self.job_submitted(ticket, facts),
-            Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
-            Event::JobHeartbeat { job } => self.job_leases.renew(self.now, job),
-            Event::NodeProvisioned { job, node } => self.node_provisioned(job, node),
-            Event::ExecutablePinned { job, node } => self.executable_pinned(job, node),
-            Event::DriverStarted { job, node } => self.driver_started(job, node),
-            Event::DriverLeft { job, why } => self.driver_left(job, &why),
-            Event::JobEnded { job, state, exit_code, message } => {
+            ControlEvent::Restored(records) => self.restore(records),
+            ControlEvent::OwnAgent { agent } => self.set_own_agent(agent),
+            ControlEvent::NodeJoined(report) => self.node_joined(report),
+            ControlEvent::NodeHeartbeat { node } => self.node_heartbeat(node),
+            ControlEvent::NodeLeft { node, cause } => self.node_left(node, &cause),
+            ControlEvent::NodeDrain { node } => self.node_drain(node),
+            ControlEvent::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
+            ControlEvent::WorkerEnded { worker, cause } => self.worker_ended(worker, &cause),
+            ControlEvent::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
+            ControlEvent::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
+            ControlEvent::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
+            ControlEvent::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),
+            ControlEvent::TaskCounts { worker, counts } => self.task_counts(worker, counts),
+            ControlEvent::JobSubmitted { ticket, facts } => self.job_submitted(ticket, facts),
+            ControlEvent::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
+            ControlEvent::JobHeartbeat { job } => self.job_leases.renew(self.now, job),
+            ControlEvent::NodeProvisioned { job, node } => self.node_provisioned(job, node),
+            ControlEvent::ExecutablePinned { job, node } => self.executable_pinned(job, node),
+            ControlEvent::DriverStarted { job, node } => self.driver_started(job, node),
+            ControlEvent::DriverLeft { job, why } => self.driver_left(job, &why),
+            ControlEvent::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
-            Event::Place { ticket, job, spec } => self.place(ticket, job, spec),
-            Event::Cancelled { ticket } => self.cancel(ticket),
-            Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
-            Event::Kill { ticket, actor } => self.kill(ticket, actor),
-            Event::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
-            Event::NumbersKept { jobs, workers, actors } => self.ids.kept(jobs, workers, actors),
-            Event::PersistenceStatus { trouble } => self.persistence_error = trouble,
-            Event::Tick => self.tick(),
+            ControlEvent::Place { ticket, job, spec } => self.place(ticket, job, spec),
+            ControlEvent::Cancelled { ticket } => self.cancel(ticket),
+            ControlEvent::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
+            ControlEvent::Kill { ticket, actor } => self.kill(ticket, actor),
+            ControlEvent::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
+            ControlEvent::WatermarksDurable { jobs, workers, actors } => {
+                self.ids.mark_durable(jobs, workers, actors)
+            }
+            ControlEvent::PersistenceStatus { trouble } => self.persistence_error = trouble,
+            ControlEvent::Tick => self.tick(),
         }
         // Last, so that the invariants hold again: handlers only note which nodes have gained room and which
         // actors have lost theirs.
@@ -242,7 +244,7 @@ impl State {
         std::mem::swap(actions, &mut self.actions);
     }
 
-    /// Time by which the state must handle a [`Tick`](Event::Tick) if no other event arrives.
+    /// Time by which the state must handle a [`Tick`](ControlEvent::Tick) if no other event arrives.
     ///
     /// If it handles no event for much longer, it assumes that the process was suspended, and extends all
     /// leases.
@@ -286,6 +288,7 @@ impl State {
         while let Some(actor) = self.start_leases.pop_expired(self.now) {
             self.start_lease_expired(actor);
         }
+        // After the leases: the pools of nodes and jobs that ended above are gone, and must not be filled.
         self.restart_workers();
         self.end_reservations();
         if self.rejoin_deadline.is_some_and(|until| until <= self.now) {
@@ -298,6 +301,8 @@ impl State {
     /// A member may be unable to reach the head only because others keep it busy.
     fn extend_leases_while_rejoining(&mut self) {
         let Some(RejoinPeriod { until, last }) = self.rejoin_period else { return };
+        // The leases run again once no member has rejoined for `LEASE_GRACE`: the missing ones are probably
+        // gone. `until` bounds the period even if members rejoin one by one forever.
         if self.now >= until || self.all_rejoined() {
             self.rejoin_period = None;
         } else if self.now.since(last) < millis(config::LEASE_GRACE) {

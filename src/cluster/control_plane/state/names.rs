@@ -28,6 +28,7 @@ impl Names {
     pub(super) fn free(&mut self, namespace: &str, name: &str) {
         let Some(names) = self.0.get_mut(namespace) else { return };
         names.remove(name);
+        // Each job may have a namespace of its own, which would stay behind.
         if names.is_empty() {
             self.0.remove(namespace);
         }
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_types_are_bounded_and_those_that_are_known_keep_their_numbers() {
+    fn type_names_are_bounded_and_known_ones_keep_their_numbers() {
         let mut classes = Classes::default();
         let first = classes.number("first");
         for n in 1..CLASSES_MAX {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::history::NodeRecord;
-use super::{Action, JobEvent, Millis, Record, RecordKey, State};
+use super::{Action, ClusterState, JobEvent, Millis, Record, RecordKey};
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
@@ -13,7 +13,7 @@ use crate::id::HostUid;
 
 /// Node that is not dead.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct LiveNode {
     pub(super) facts: NodeDescriptor,
     pub(super) state: NodeState,
     /// Set once its agent has joined this incarnation of the head.
@@ -30,7 +30,7 @@ pub(super) struct Node {
     pub(super) is_stopping: bool,
 }
 
-impl Node {
+impl LiveNode {
     pub(super) fn new(facts: NodeDescriptor, joined: Millis) -> Self {
         Self {
             facts,
@@ -66,7 +66,7 @@ impl Node {
     }
 
     fn record(&self) -> Record {
-        Record::Node {
+        Record::LiveNode {
             facts: self.facts.clone(),
             joined_ms: self.joined.0,
             draining: self.state == NodeState::Draining,
@@ -74,12 +74,12 @@ impl Node {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Sets the agent of the head's own node, and drops the node of an earlier one.
     pub(super) fn set_own_agent(&mut self, agent: HostUid) {
         self.own_agent = Some(agent);
         // Two agents cannot share the node's socket, so an earlier agent of it is gone.
-        let is_previous = |node: &&Node| node.facts.is_head && node.facts.agent != agent;
+        let is_previous = |node: &&LiveNode| node.facts.is_head && node.facts.agent != agent;
         let previous: Vec<NodeId> =
             self.nodes.values().filter(is_previous).map(|node| node.facts.id()).collect();
         for id in previous {
@@ -100,12 +100,12 @@ impl State {
 
     pub(super) fn node_joined(&mut self, mut report: NodeReport) {
         // An agent only claims to be on the head's node; the head knows its own agent.
-        if let Some(own) = self.own_agent {
-            report.facts.is_head = report.facts.agent == own;
+        if let Some(own_agent) = self.own_agent {
+            report.facts.is_head = report.facts.agent == own_agent;
         }
         let (id, agent) = (report.facts.id(), report.facts.agent);
         let known = self.nodes.get(&id).map(|node| node.facts.agent);
-        let latest = known.or_else(|| self.history.node(id).map(|past| past.agent));
+        let latest = known.or_else(|| self.history.node(id).map(|record| record.agent));
         if latest.is_some_and(|latest| latest.incarnation > agent.incarnation) {
             // A report of an earlier incarnation, overtaken by a later one.
             return;
@@ -116,7 +116,8 @@ impl State {
         if known.is_some() {
             self.node_lost(id, "its agent restarted");
         }
-        self.add_node(id, Node::new(report.facts, self.now));
+        self.add_node(id, LiveNode::new(report.facts, self.now));
+        // A restarted head waits for the nodes that it finds records of.
         self.persist_node(id);
         // The workers belong to an incarnation that was declared dead; their actors are dead already.
         for worker in report.workers {
@@ -127,7 +128,8 @@ impl State {
     }
 
     /// Adds a node, which must not exist.
-    pub(super) fn add_node(&mut self, id: NodeId, node: Node) {
+    pub(super) fn add_node(&mut self, id: NodeId, node: LiveNode) {
+        // A node that has joined again must not be listed as dead, too.
         self.history.forget_node(id);
         self.schedule.add(id, &node.facts.resources, &node.facts.labels);
         self.schedule.set_schedulability(id, node.schedulability());
@@ -153,12 +155,14 @@ impl State {
     }
 
     pub(super) fn node_heartbeat(&mut self, agent: HostUid) {
+        // A late heartbeat of an earlier incarnation must not renew the lease of the present one.
         if self.is_member(agent) {
             self.node_leases.renew(self.now, NodeId(agent.host.0));
         }
     }
 
     pub(super) fn node_left(&mut self, agent: HostUid, cause: &str) {
+        // The goodbye of an earlier incarnation may arrive after the join of the next one.
         if self.nodes.get(&NodeId(agent.host.0)).is_some_and(|node| node.facts.agent == agent) {
             self.node_lost(NodeId(agent.host.0), cause);
         }
@@ -173,6 +177,7 @@ impl State {
         let workers = node.workers.clone();
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         self.persist_node(id);
+        // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end.
         for job in pools {
             self.evict_waiting(job, id);
         }
@@ -223,7 +228,7 @@ impl State {
         // Before the next incarnation of the node is added, which is reserved for none.
         self.end_reservations();
         self.deferred.capacity_shrunk = true;
-        self.actions.push(Action::Delete(RecordKey::Node(id)));
+        self.actions.push(Action::Delete(RecordKey::LiveNode(id)));
         if let Some(node) = self.nodes.remove(&id) {
             let info = NodeInfo {
                 state: NodeState::Dead,
@@ -246,7 +251,7 @@ impl State {
         match self.nodes.get(&id) {
             Some(node) if node.state == NodeState::Alive => None,
             Some(_) => Some(format!("node {id} is draining and accepts no new work")),
-            None => Some(match self.history.node(id).and_then(|past| past.info.cause.as_ref()) {
+            None => Some(match self.history.node(id).and_then(|record| record.info.cause.as_ref()) {
                 Some(cause) => format!("node {id} is dead: {cause}"),
                 None => format!("there is no node {id} in the cluster"),
             }),
@@ -256,8 +261,10 @@ impl State {
     /// Commands a draining node to stop once it is idle.
     pub(super) fn end_if_drained(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        // A node that has not rejoined may run workers that this incarnation of the head does not know yet.
         let is_done = node.workers.is_empty() && node.drivers.is_empty();
         if node.state == NodeState::Draining && node.has_rejoined && is_done && !node.is_stopping {
+            // Sent once; a rejoin clears the flag.
             node.is_stopping = true;
             self.actions.push(Action::StopNode { node: id });
         }

@@ -12,18 +12,18 @@ use rustc_hash::FxHashMap;
 
 /// Hash map with ordered keys.
 #[derive(Debug)]
-pub(super) struct Table<K, V> {
+pub(super) struct OrderedMap<K, V> {
     rows: FxHashMap<K, V>,
     keys: BTreeSet<K>,
 }
 
-impl<K, V> Default for Table<K, V> {
+impl<K, V> Default for OrderedMap<K, V> {
     fn default() -> Self {
         Self { rows: FxHashMap::default(), keys: BTreeSet::new() }
     }
 }
 
-impl<K: Copy + Ord + Hash, V> Table<K, V> {
+impl<K: Copy + Ord + Hash, V> OrderedMap<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.rows.get(key)
     }
@@ -37,6 +37,7 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
     }
 
     pub(super) fn insert(&mut self, key: K, row: V) {
+        // A replaced row keeps its key, so the set is touched only when the number of rows changes.
         if self.rows.insert(key, row).is_none() {
             self.keys.insert(key);
         }
@@ -81,7 +82,7 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
     }
 }
 
-impl<K: Copy + Ord + Hash, V> Index<&K> for Table<K, V> {
+impl<K: Copy + Ord + Hash, V> Index<&K> for OrderedMap<K, V> {
     type Output = V;
 
     fn index(&self, key: &K) -> &V {
@@ -89,7 +90,7 @@ impl<K: Copy + Ord + Hash, V> Index<&K> for Table<K, V> {
     }
 }
 
-impl<'a, K, V> IntoIterator for &'a Table<K, V> {
+impl<'a, K, V> IntoIterator for &'a OrderedMap<K, V> {
     type Item = (&'a K, &'a V);
     type IntoIter = hash_map::Iter<'a, K, V>;
 
@@ -103,8 +104,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_found_by_key_and_told_in_order() {
-        let mut table = Table::default();
+    fn rows_are_found_by_key_and_iterated_in_order() {
+        let mut table = OrderedMap::default();
         for key in [5, 1, 9, 3, 9] {
             table.insert(key, 10 * key);
         }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, NameEntry, Phase, UnplacedActor};
-use super::{Answer, ControlError, State, Ticket};
+use super::actor::{Actor, ActorPhase, NameEntry, UnplacedActor};
+use super::{Answer, ClusterState, ControlError, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
@@ -40,7 +40,7 @@ impl NameWaiter {
     }
 }
 
-impl State {
+impl ClusterState {
     pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec) {
         if let Err(error) = self.try_place(ticket, job, spec) {
             self.answer(ticket, Err(error));
@@ -48,7 +48,7 @@ impl State {
     }
 
     fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), ControlError> {
-        let job = self.served(job_id)?;
+        let job = self.active_job(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
             spec.namespace.clone_from(&job.facts.namespace);
@@ -61,6 +61,7 @@ impl State {
         if let Some(why) = spec.node.and_then(|node| self.why_unavailable(node)) {
             return Err(ControlError::Infeasible(why));
         }
+        // Before the shape is interned, which would number the unknown names for good.
         if !self.schedule.knows(&spec) {
             return Err(ControlError::Infeasible(self.schedule.explain_infeasible(&spec)));
         }
@@ -80,16 +81,24 @@ impl State {
         let class = self.classes.number(&spec.class);
         let named = spec.name.map(|name| {
             self.names.claim(&spec.namespace, &name, key);
-            Box::new(NameEntry { namespace: spec.namespace, name, followers: BTreeMap::new() })
+            Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
         });
-        let actor =
-            Actor { job: job_id, class, shape, detached, index_in_worker: 0, phase: Phase::Waiting, named };
+        let actor = Actor {
+            job: job_id,
+            class,
+            shape,
+            detached,
+            index_in_worker: 0,
+            phase: ActorPhase::Waiting,
+            named,
+        };
         self.actors.insert(key, actor);
         self.pending.insert(key, UnplacedActor { ticket, failed: 0 });
         self.open_requests.insert(ticket, OpenRequest::Place(key));
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.unassigned_actors.insert(key);
         }
+        // Last: scheduling may answer the request, and looks it up in the tables above.
         self.schedule(key);
         Ok(())
     }
@@ -102,21 +111,23 @@ impl State {
         spec: ActorSpec,
         owner: ActorKey,
     ) -> Result<(), ControlError> {
-        let gone = || ControlError::Unknown(format!("actor {owner} is gone"));
-        let actor = self.actors.get(&owner).ok_or_else(gone)?;
+        let missing = || ControlError::Unknown(format!("actor {owner} is gone"));
+        let actor = self.actors.get(&owner).ok_or_else(missing)?;
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
             let name = spec.name.unwrap_or_default();
-            let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being created" };
+            let alive =
+                if matches!(actor.phase, ActorPhase::Alive(..)) { "" } else { ", which is being created" };
             return Err(ControlError::NameTaken(format!(
                 "the name {name} of the namespace {} is taken by actor {owner} of type {class} of job {}{alive}: \
                  take another name, or kill that actor",
                 spec.namespace, actor.job
             )));
         }
-        let alive = matches!(actor.phase, Phase::Alive(..));
+        let alive = matches!(actor.phase, ActorPhase::Alive(..));
         let waiter = NameWaiter::Place { ticket, job: job_id, spec };
         self.add_waiter(waiter, owner);
+        // Answered like a waiter, so that requests before and after the creation get the same answer.
         if alive {
             self.answer_waiters(owner);
         }
@@ -128,7 +139,7 @@ impl State {
         let (ticket, job) = (waiter.ticket(), waiter.job());
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let Some(named) = named else { return };
-        named.followers.insert(ticket, waiter);
+        named.waiters.insert(ticket, waiter);
         self.open_requests.insert(ticket, OpenRequest::WaitForActor { owner, job });
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
             job.waiting_tickets.insert(ticket);
@@ -138,7 +149,7 @@ impl State {
     /// Answers the requests that waited for an actor which is alive now.
     pub(super) fn answer_waiters(&mut self, owner: ActorKey) {
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
-        let waiters = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
+        let waiters = named.map(|named| std::mem::take(&mut named.waiters)).unwrap_or_default();
         for (ticket, waiter) in waiters {
             self.unregister_waiter(ticket);
             let found = self.found(owner).ok_or_else(|| ControlError::Unknown("it is gone".to_owned()));
@@ -155,7 +166,7 @@ impl State {
     /// Answer that describes an alive actor.
     fn found(&self, key: ActorKey) -> Option<Answer> {
         let actor = self.actors.get(&key)?;
-        let Phase::Alive(worker, target) = actor.phase else { return None };
+        let ActorPhase::Alive(worker, target) = actor.phase else { return None };
         Some(Answer::Found {
             actor: key,
             class: self.classes.name(actor.class).to_owned(),
@@ -180,7 +191,7 @@ impl State {
         self.unregister_waiter(ticket);
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         if let Some(named) = named {
-            named.followers.remove(&ticket);
+            named.waiters.remove(&ticket);
         }
     }
 
@@ -206,14 +217,15 @@ impl State {
         match phase {
             // The actor may be alive already: the process that created it can know so, and look it up, before
             // the worker's report has arrived.
-            Some((owner, Phase::Unaccounted | Phase::Assigned(_) | Phase::Starting(_))) => {
+            Some((owner, ActorPhase::Unaccounted | ActorPhase::Assigned(_) | ActorPhase::Starting(_))) => {
                 self.add_waiter(NameWaiter::Find { ticket }, owner);
             }
-            Some((owner, Phase::Alive(..))) => {
+            Some((owner, ActorPhase::Alive(..))) => {
                 let found = self.found(owner);
-                let gone = || ControlError::Unknown(format!("the actor {name} is gone"));
-                self.answer(ticket, found.ok_or_else(gone));
+                let missing = || ControlError::Unknown(format!("the actor {name} is gone"));
+                self.answer(ticket, found.ok_or_else(missing));
             }
+            // An actor without a worker may stay pending forever, and a look-up must not wait with it.
             Some(_) => {
                 let text = format!("the actor {name} of the namespace {namespace} waits for a node");
                 self.answer(ticket, Err(ControlError::Unknown(text)));
@@ -267,12 +279,12 @@ impl State {
         self.schedule.allocate(node, shape);
         if detached {
             let worker = self.start_worker(node, job, Some(key));
-            return self.attach_to_worker(key, worker, Phase::Starting(worker));
+            return self.attach_to_worker(key, worker, ActorPhase::Starting(worker));
         }
         if let Some(worker) = self.least_busy(job, node) {
             return self.assign(key, worker);
         }
-        self.set_phase(key, Phase::AwaitingWorker(node));
+        self.set_phase(key, ActorPhase::AwaitingWorker(node));
         if let Some(pool) = self.pool(job, node) {
             pool.awaiting_worker.insert(key);
         }
@@ -287,10 +299,10 @@ fn check_sizes(spec: &ActorSpec) -> Result<(), ControlError> {
             "a name of {longest} bytes is too long: at most {ACTOR_NAME_BYTES_MAX} are allowed"
         )));
     }
-    let wants = spec.resources.0.len().max(spec.labels.len());
-    if wants > ACTOR_CONSTRAINTS_MAX {
+    let constraints = spec.resources.0.len().max(spec.labels.len());
+    if constraints > ACTOR_CONSTRAINTS_MAX {
         return Err(ControlError::Infeasible(format!(
-            "{wants} resources or labels are too many: at most {ACTOR_CONSTRAINTS_MAX} are allowed"
+            "{constraints} resources or labels are too many: at most {ACTOR_CONSTRAINTS_MAX} are allowed"
         )));
     }
     Ok(())

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 
-use super::State;
-use super::node::Node;
-use super::worker::Worker;
+use super::ClusterState;
+use super::node::LiveNode;
+use super::worker::LiveWorker;
 use crate::cluster::control_plane::scheduler::Queue;
 use crate::cluster::model::{
     ActorKey, Alert, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
@@ -15,13 +15,14 @@ use crate::cluster::model::{
 use crate::id::{HostId, HostUid};
 
 /// Queries for lists and operators.
-impl State {
-    pub(super) fn node_info(&self, node: &Node) -> NodeInfo {
+impl ClusterState {
+    pub(super) fn node_info(&self, node: &LiveNode) -> NodeInfo {
         let NodeDescriptor {
             agent: _, address, hostname, pid, is_head, resources, labels, session_dir, ..
         } = node.facts.clone();
         let node_id = node.facts.id();
         NodeInfo {
+            // The head adds the usage, which decides nothing and is not part of the state.
             usage: None,
             node_id,
             state: node.shown_state(),
@@ -41,7 +42,7 @@ impl State {
     }
 
     /// Number of alive actors on a node.
-    pub(super) fn actors_on(&self, node: &Node) -> usize {
+    pub(super) fn actors_on(&self, node: &LiveNode) -> usize {
         let workers = node.workers.iter().filter_map(|worker| self.workers.get(worker));
         workers.map(|worker| worker.alive_actors).sum()
     }
@@ -53,6 +54,7 @@ impl State {
 
     /// Oldest pending actors, each with the reason.
     pub(in crate::cluster) fn waiting(&self, limit: usize) -> Vec<PendingActor> {
+        // Many pending actors share few queues, so reasons are cached.
         let mut reasons = Reasons::default();
         let mut waiting = Vec::new();
         for actor_id in self.pending.keys().take(limit) {
@@ -103,7 +105,7 @@ impl State {
             self.alerts_of(*job).map(move |text| Alert { kind, text: format!("job {job}: its {text}") })
         });
         let suspended = self.suspended.iter().filter_map(|id| Some((id, self.workers.get(id)?)));
-        let suspended = suspended.map(|(id, Worker { node, job, pid, .. })| {
+        let suspended = suspended.map(|(id, LiveWorker { node, job, pid, .. })| {
             let mut text = format!("job {job}: its worker {id} on node {node} is stopped by a signal");
             // The process id is known only once the worker is ready.
             if *pid > 0 {
@@ -115,6 +117,7 @@ impl State {
             .check_persistence()
             .err()
             .map(|denied| Alert { kind: AlertKind::HeadState, text: denied.to_string() });
+        // The condition of the head comes first: the limit must not cut it off.
         persistence.into_iter().chain(starts).chain(suspended).take(ALERTS_MAX).collect()
     }
 }
@@ -130,13 +133,13 @@ const ALERTS_MAX: usize = 100;
 pub(in crate::cluster) struct Reasons(FxHashMap<Queue, String>);
 
 impl Reasons {
-    pub(super) fn of(&mut self, queue: Queue, state: &State) -> String {
+    pub(super) fn of(&mut self, queue: Queue, state: &ClusterState) -> String {
         self.0.entry(queue).or_insert_with(|| state.explain_unplaced(queue)).clone()
     }
 }
 
 /// Queries of the head's services.
-impl State {
+impl ClusterState {
     /// Checks that an agent incarnation has joined and is not dead. Otherwise it must join again.
     pub(in crate::cluster) fn is_member(&self, agent: HostUid) -> bool {
         let node = self.nodes.get(&NodeId(agent.host.0));

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeSet;
 
-use super::worker::Worker;
-use super::{Action, ControlError, State};
-use crate::cluster::control_plane::state::actor::Phase;
+use super::worker::LiveWorker;
+use super::{Action, ClusterState, ControlError};
+use crate::cluster::control_plane::state::actor::ActorPhase;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 
-impl State {
+impl ClusterState {
     /// Handles the join of an agent incarnation that is known: its link was lost, or the head restarted.
     pub(super) fn node_rejoined(&mut self, report: NodeReport) {
         let id = report.facts.id();
@@ -26,6 +26,7 @@ impl State {
         }
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let changed = node.facts != report.facts;
+        // The command to stop may have been lost with the link. It is repeated if the node is still drained.
         node.is_stopping = false;
         node.facts = report.facts;
         let known_workers = node.workers.clone();
@@ -72,17 +73,20 @@ impl State {
         let known = self.workers.get(&id).is_some_and(|worker| {
             (worker.node, worker.job, worker.detached) == (node, report.job, report.detached)
         });
+        // Only the first report to this incarnation of the head can contain workers that it does not know
+        // but has to keep.
         let adopted = !known && adopt && !self.workers.contains_key(&id) && self.is_expected(&report);
         if adopted {
             if report.detached.is_none() {
                 self.add_pool(report.job, node);
             }
-            self.add_worker(id, Worker::new(node, report.job, report.detached));
+            self.add_worker(id, LiveWorker::new(node, report.job, report.detached));
         }
         if !known && !adopted {
             self.actions.push(Action::StopWorker { node, worker: id });
             return;
         }
+        // A starting worker has no actors. Its readiness follows as an event.
         let Some(member) = report.member else { return };
         self.worker_ready(id, member, report.pid);
         self.worker_suspended(id, report.suspended);
@@ -97,10 +101,10 @@ impl State {
     /// Checks whether a worker of an earlier head incarnation still has a purpose.
     fn is_expected(&self, report: &WorkerReport) -> bool {
         match report.detached {
-            None => self.is_served(report.job),
+            None => self.is_active(report.job),
             Some(actor) => {
                 let known = self.actors.get(&actor);
-                known.is_some_and(|actor| actor.detached && actor.phase == Phase::Unaccounted)
+                known.is_some_and(|actor| actor.detached && actor.phase == ActorPhase::Unaccounted)
             }
         }
     }
@@ -110,7 +114,8 @@ impl State {
         let actors = self.workers.get(&worker).map(|worker| worker.actors.clone());
         for key in actors.into_iter().flatten() {
             // Only alive ones: an assigned actor may be created at any moment, so its absence proves nothing.
-            let alive = self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, Phase::Alive(..)));
+            let alive =
+                self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, ActorPhase::Alive(..)));
             if alive && !reported.contains(&key) {
                 self.end_actor(key, &"it was gone when its node rejoined".into(), ControlError::Unknown);
             }

@@ -1,11 +1,11 @@
 //! Reservations of nodes for actors that have been passed for too long.
 
-use super::State;
+use super::ClusterState;
 use crate::cluster::control_plane::scheduler::Queue;
 use crate::cluster::model::{ActorKey, NodeId};
 use crate::config::RESERVATIONS_MAX;
 
-impl State {
+impl ClusterState {
     /// Removes an actor from its queue, and releases the node that was reserved for it.
     pub(super) fn stop_waiting(&mut self, queue: Queue, key: ActorKey) {
         if let Some(node) = self.waiting.remove(self.now, queue, key) {
@@ -29,6 +29,8 @@ impl State {
         // event.
         for _ in 0..RESERVATIONS_MAX {
             let Some(queue) = self.waiting.take_overdue(self.now) else { return false };
+            // Each reservation leaves a node partly idle, so their number is bounded, in all and for each
+            // job.
             if !self.waiting.may_reserve(queue.0) || self.waiting.reservations().len() >= RESERVATIONS_MAX {
                 continue;
             }
@@ -63,6 +65,7 @@ impl State {
 
     fn unreserve(&mut self, node: NodeId) {
         self.schedule.unreserve(node);
+        // The withheld resources are visible to all queues again.
         self.deferred.freed.insert(node);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, NameEntry, Phase};
+use super::actor::{Actor, ActorPhase, NameEntry};
 use super::job::Job;
-use super::node::Node;
-use super::{Action, ControlError, Millis, Record, RecordKey, RejoinPeriod, State, millis};
+use super::node::LiveNode;
+use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, RejoinPeriod, millis};
 use crate::cluster::model::{
     ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
 };
@@ -18,27 +18,30 @@ impl Record {
             Self::Job { job, .. } => RecordKey::Job(*job),
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
             Self::IdWatermarks { .. } => RecordKey::IdWatermarks,
-            Self::Node { facts, .. } => RecordKey::Node(facts.id()),
+            Self::LiveNode { facts, .. } => RecordKey::LiveNode(facts.id()),
             Self::Incarnation { .. } => RecordKey::Incarnation,
         }
     }
 }
 
-impl State {
+impl ClusterState {
     /// Restores nodes, then jobs, then actors.
     pub(super) fn restore(&mut self, mut records: Vec<Record>) {
         // Jobs refer to nodes, and actors to jobs. Ended jobs go in order of their ends, as the history is.
         records.sort_by_key(|record| match record {
             Record::IdWatermarks { .. } | Record::Incarnation { .. } => (0, 0),
-            Record::Node { joined_ms, .. } => (1, *joined_ms),
+            Record::LiveNode { joined_ms, .. } => (1, *joined_ms),
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
         });
+        // For a state directory without a record of watermarks.
         self.ids.start_first();
         for record in records {
             match record {
                 Record::IdWatermarks { jobs, workers, actors } => self.ids.start_at(jobs, workers, actors),
-                Record::Node { facts, joined_ms, draining } => self.restore_node(facts, joined_ms, draining),
+                Record::LiveNode { facts, joined_ms, draining } => {
+                    self.restore_node(facts, joined_ms, draining)
+                }
                 Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message, left } => {
                     let ended = ended_ms.map(Millis);
                     let restored =
@@ -53,6 +56,7 @@ impl State {
         // Written immediately, to learn without delay whether this incarnation can write at all.
         self.actions.push(Action::Persist(self.ids.id_watermarks()));
         if !self.unaccounted.is_empty() {
+            // One lease suffices: a node that is alive rejoins within it.
             self.rejoin_deadline = Some(self.now.after(millis(self.settings.node_lease)));
         }
     }
@@ -60,7 +64,7 @@ impl State {
     fn restore_node(&mut self, facts: NodeDescriptor, joined_ms: u64, draining: bool) {
         let state = if draining { NodeState::Draining } else { NodeState::Alive };
         let id = facts.id();
-        let node = Node { state, has_rejoined: false, ..Node::new(facts, Millis(joined_ms)) };
+        let node = LiveNode { state, has_rejoined: false, ..LiveNode::new(facts, Millis(joined_ms)) };
         self.add_node(id, node);
     }
 
@@ -71,9 +75,10 @@ impl State {
         // The record of an ended job only restores its row in the history.
         if !open {
             self.jobs.insert(id, job);
-            return self.add_past_job(id);
+            return self.record_ended_job(id);
         }
         self.open_job(id, job);
+        // The node was dead before the head stopped, and the driver with it.
         if !driver_there {
             self.end_job(id, JobState::Failed, None, "node lost: it was gone before the head was");
         }
@@ -90,7 +95,7 @@ impl State {
         let shape = self.schedule.shape_of(&spec);
         let named = spec.name.map(|name| {
             self.names.claim(&spec.namespace, &name, key);
-            Box::new(NameEntry { namespace: spec.namespace, name, followers: BTreeMap::new() })
+            Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
         });
         let actor = Actor {
             job: job_id,
@@ -98,11 +103,12 @@ impl State {
             shape,
             detached,
             index_in_worker: 0,
-            phase: Phase::Unaccounted,
+            phase: ActorPhase::Unaccounted,
             named,
         };
         self.actors.insert(key, actor);
         self.unaccounted.insert(key);
+        // No worker has reported the actor, so the job has to end it itself.
         if let Some(job) = self.jobs.get_mut(&job_id).filter(|_| !detached) {
             job.unassigned_actors.insert(key);
         }

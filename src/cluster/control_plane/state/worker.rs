@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::history::WorkerRecord;
-use super::{Action, ControlError, JobEvent, Millis, State, millis};
+use super::{Action, ClusterState, ControlError, JobEvent, Millis, millis};
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerState, WorkerSummary, cut,
 };
@@ -11,7 +11,7 @@ use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, W
 
 /// Worker that is starting or running.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct LiveWorker {
     pub(super) node: NodeId,
     pub(super) job: JobId,
     pub(super) detached: Option<ActorKey>,
@@ -29,7 +29,7 @@ pub(super) struct Worker {
     pub(super) tasks: Vec<TaskCount>,
 }
 
-impl Worker {
+impl LiveWorker {
     /// Creates a worker that is about to start.
     pub(super) fn new(node: NodeId, job: JobId, detached: Option<ActorKey>) -> Self {
         Self {
@@ -70,17 +70,17 @@ impl Worker {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Commands an agent to start a worker.
     pub(super) fn start_worker(&mut self, node: NodeId, job: JobId, detached: Option<ActorKey>) -> WorkerId {
         let id = self.new_worker();
-        self.add_worker(id, Worker::new(node, job, detached));
+        self.add_worker(id, LiveWorker::new(node, job, detached));
         self.actions.push(Action::StartWorker { node, worker: id, job, detached });
         id
     }
 
     /// Adds a worker to its node and pool.
-    pub(super) fn add_worker(&mut self, id: WorkerId, worker: Worker) {
+    pub(super) fn add_worker(&mut self, id: WorkerId, worker: LiveWorker) {
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.insert(id);
         }
@@ -100,6 +100,8 @@ impl State {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let previous = worker.member.replace(member);
         worker.pid = pid;
+        // A rejoin reports the same addresses again. That must neither restart the stability clock nor
+        // repeat the event.
         if previous == Some(member) {
             return;
         }
@@ -120,8 +122,8 @@ impl State {
     pub(super) fn worker_ready(&mut self, id: WorkerId, member: WorkerAddress, pid: u32) {
         let Some(worker) = self.workers.get(&id) else {
             // It was removed while it started, and its agent may have missed the command to stop it.
-            if let Some(past) = self.history.worker(id) {
-                self.actions.push(Action::StopWorker { node: past.summary.node_id, worker: id });
+            if let Some(record) = self.history.worker(id) {
+                self.actions.push(Action::StopWorker { node: record.summary.node_id, worker: id });
             }
             return;
         };
@@ -132,6 +134,7 @@ impl State {
             Some(_) => {}
             None => {
                 if let Some(pool) = self.pool(job, node) {
+                    // A worker that starts proves that the executable works on this node.
                     pool.start_failures = 0;
                 }
                 self.assign_waiting(job, node);
@@ -166,6 +169,8 @@ impl State {
             pool.blocked = Some(cause.to_owned());
         }
         let is_blocked = pool.blocked.is_some();
+        // The back-off is for workers that were ready; failed starts were counted above, and block the pool
+        // instead.
         if ready && failed {
             self.record_exit(job, node, was_stable, cause);
         }
@@ -173,6 +178,7 @@ impl State {
         if node_is_alive && !is_blocked && !is_backing_off {
             self.start_worker(node, job, None);
         }
+        // The share of the ended worker goes to the others; if none is left, the actors move to other nodes.
         self.assign_waiting(job, node);
     }
 
@@ -253,7 +259,7 @@ impl State {
             Some(worker) => &mut worker.tasks,
             // The last report of a worker may arrive after its end.
             None => match self.history.worker_mut(worker) {
-                Some(past) => &mut past.tasks,
+                Some(record) => &mut record.tasks,
                 None => return,
             },
         };
@@ -271,7 +277,7 @@ impl State {
 
     /// Sends an event to a job's driver, unless the job has ended or the driver has left.
     pub(super) fn notify_driver(&mut self, job: JobId, event: JobEvent) {
-        if self.is_served(job) {
+        if self.is_active(job) {
             self.actions.push(Action::NotifyDriver { job, event });
         }
     }

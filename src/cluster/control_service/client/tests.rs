@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::cluster::control_plane::state::{Event, Settings, State, Ticket};
+use crate::cluster::control_plane::state::{ClusterState, ControlEvent, Settings, Ticket};
 use crate::cluster::control_service::{ControlPlane, Persistence};
 use crate::cluster::listing::Query;
 use crate::cluster::membership::Membership;
@@ -74,7 +74,7 @@ fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Ar
         platform: String::new(),
         session_dir: String::new(),
     };
-    control.apply(Event::NodeJoined(NodeReport::idle(facts)));
+    control.apply(ControlEvent::NodeJoined(NodeReport::idle(facts)));
     let facts = JobDescriptor {
         entrypoint: String::new(),
         hostname: String::new(),
@@ -84,12 +84,12 @@ fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Ar
         namespace: "own".to_owned(),
         runs_on: None,
     };
-    control.apply(Event::JobStarted { ticket: Ticket(0), job: None, facts });
-    control.apply(Event::NodeProvisioned { job: JOB, node: NodeId(NODE.0) });
+    control.apply(ControlEvent::JobStarted { ticket: Ticket(0), job: None, facts });
+    control.apply(ControlEvent::NodeProvisioned { job: JOB, node: NodeId(NODE.0) });
     let at = address([10, 0, 0, 3]);
     let member =
         WorkerAddress { actors: fresh_identity(), actors_at: at, tasks: fresh_identity(), tasks_at: at };
-    control.apply(Event::WorkerReady { worker: WorkerId(1), member, pid: 1 });
+    control.apply(ControlEvent::WorkerReady { worker: WorkerId(1), member, pid: 1 });
     control
 }
 
@@ -133,7 +133,7 @@ impl TestCluster {
     }
 
     fn free_cpus(&self) -> f64 {
-        f64::from(self.control.read(State::nodes)[0].available.0[Resources::CPU])
+        f64::from(self.control.read(ClusterState::nodes)[0].available.0[Resources::CPU])
     }
 
     fn waiting(&self) -> usize {
@@ -167,7 +167,7 @@ async fn cancelled_pending_request_blocks_no_other() {
     assert!(cluster.place_within(1.0, 3 * LATENCY).await);
     assert_eq!(cluster.requester.snapshot().peers[0].calls_open, 0);
     let dead_actors =
-        cluster.control.read(State::actors).iter().filter(|it| it.state == ActorState::Dead).count();
+        cluster.control.read(ClusterState::actors).iter().filter(|it| it.state == ActorState::Dead).count();
     assert_eq!(dead_actors, 1);
 }
 

@@ -126,10 +126,12 @@ impl Acceptor {
 }
 
 async fn route_connection(mut stream: TcpStream, router: &impl ConnectionRouter) -> Result<(), RejectReason> {
+    // Exactly the preamble is read: the next byte belongs to the destination, which may be another process.
     let mut preamble = [0; PREAMBLE_BYTES];
     let read = timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble)).await;
     read.map_err(|_| RejectReason::Silent)??;
     let route = Route::read(preamble)?;
+    // Deregistered from this runtime, since the destination registers the socket with its own.
     router.route(route, stream.into_std()?).map_err(|why| RejectReason::NoRoute { route, why })
 }
 

@@ -1,4 +1,4 @@
-//! Certificates of the node's processes, from the head, and again before they end.
+//! Certificates of a node's processes: requested from the head, and renewed before they expire.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::transport::Credentials;
 impl Agent {
     /// Has the head certify a worker.
     pub(super) async fn sign(&self, job: JobId, hosts: [HostUid; 2]) -> Result<Credentials, String> {
+        // The key is created here and goes to the worker; the head sees only the request.
         let request = CertificateRequest::new().map_err(|error| error.to_string())?;
         let head = self.head().ok_or("the head is not known")?;
         let asked = NodeRequest::SignCertificate {
@@ -28,30 +29,30 @@ impl Agent {
         match reply.map_err(|error| format!("the head did not certify the worker: {error}"))? {
             NodeReply::Signed { chain } => request.credentials(chain).map_err(|error| error.to_string()),
             NodeReply::Failed { text } => Err(format!("the head did not certify the worker: {text}")),
-            other => Err(format!("the head did not certify the worker: it said {other:?}")),
+            other => Err(format!("the head did not certify the worker: unexpected reply {other:?}")),
         }
     }
 }
 
-/// Renews the certificates of the agent and of its workers, long before they end.
+/// Renews the certificates of the agent and its workers, long before they expire.
 pub(super) async fn renew_loop(agent: Arc<Agent>) {
     loop {
-        // Those of its workers were asked for after this one.
+        // One timer for all: the workers' certificates are younger than the agent's.
         agent.credentials.wait_for_renewal().await;
         if let Err(error) = join::find_head(&agent, Renewal::Due).await {
-            // It is tried again long before the certificate ends.
-            tracing::warn!(%error, "this node's certificate was not renewed");
+            // The next turn comes long before the certificate expires.
+            tracing::warn!(%error, "cannot renew this node's certificate, retrying");
         }
-        for (job, hosts, lifeline) in agent.workers.certificate_holders() {
+        for (job, hosts, control_socket) in agent.workers.certificate_holders() {
             match agent.sign(job, hosts).await {
                 Ok(credentials) => {
-                    // One that is stopped takes nothing; the others do not wait for it.
-                    let renewed = tokio::time::timeout(HEAD_RPC_TIMEOUT, lifeline.renew(&credentials));
+                    // A suspended worker does not read its socket, and must not delay the others.
+                    let renewed = tokio::time::timeout(HEAD_RPC_TIMEOUT, control_socket.renew(&credentials));
                     if !matches!(renewed.await, Ok(Ok(()))) {
-                        tracing::debug!(%job, "a worker did not take its new certificate");
+                        tracing::debug!(%job, "a worker did not accept its new certificate");
                     }
                 }
-                Err(error) => tracing::warn!(error, "a worker's certificate was not renewed"),
+                Err(error) => tracing::warn!(error, "cannot renew a worker's certificate, retrying"),
             }
         }
     }

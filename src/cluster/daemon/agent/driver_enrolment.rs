@@ -1,7 +1,7 @@
-//! Enrolment of a submitted driver that has no token, since it runs as another user than its agent.
+//! Enrolment of a submitted driver that runs as another user than its agent, and therefore has no token.
 //!
-//! The driver asks over a socket that its user alone can connect to, and the agent takes requests of the driver's own
-//! process alone. The agent has the head certify the driver for its job.
+//! The driver connects to a socket that only its user can open. The agent accepts requests only from the driver's own
+//! process, and has the head certify the driver for its job.
 
 use std::convert::Infallible;
 use std::fs::Permissions;
@@ -22,7 +22,7 @@ use crate::config::{ACCEPT_BACKOFF, HEAD_RPC_TIMEOUT};
 use crate::host::deadline_in;
 use crate::remote::call_host;
 
-/// The socket at which a driver enrols.
+/// Socket through which a driver enrols.
 #[derive(Debug)]
 pub(super) struct EnrolmentSocket {
     listener: UnixListener,
@@ -30,7 +30,7 @@ pub(super) struct EnrolmentSocket {
 }
 
 impl EnrolmentSocket {
-    /// Listens for the driver of a job. To be called within a runtime.
+    /// Listens for the driver of a job. Call it within a runtime.
     pub(super) fn listen(account: &Account) -> Result<Self, String> {
         let uid = account.user().uid;
         let listen = || {
@@ -40,11 +40,12 @@ impl EnrolmentSocket {
                 _ => {}
             }
             let listener = UnixListener::bind(&path)?;
+            // The group before the mode: in the other order the agent's group could connect for a moment.
             chown(&path, None, Some(account.user().gid))?;
             std::fs::set_permissions(&path, Permissions::from_mode(0o660))?;
             Ok(Self { listener, uid })
         };
-        listen().map_err(|error| format!("the socket by which the driver enrols cannot be made: {error}"))
+        listen().map_err(|error| format!("cannot create the socket through which the driver enrols: {error}"))
     }
 }
 
@@ -68,16 +69,16 @@ pub(super) async fn serve(
             }
         };
         let peer = connection.peer_cred();
-        // Processes of one user share the socket, but its name, and the job, are one process's.
+        // Processes of one user share the socket, but a certificate is for one process: the pid of the peer decides.
         if !peer.is_ok_and(|peer| {
             peer.uid() == uid && peer.pid().and_then(|pid| pid.try_into().ok()) == Some(pid)
         }) {
-            tracing::warn!(%job, "a process that is not the driver has asked to be enrolled as it");
+            tracing::warn!(%job, "rejected an enrolment by a process that is not the driver");
             continue;
         }
-        // One that does not ask, or does not read, is left.
+        // A driver that does not send or does not read is abandoned.
         if let Ok(Err(error)) = timeout(2 * HEAD_RPC_TIMEOUT, answer(agent, job, connection)).await {
-            tracing::debug!(%job, %error, "the driver was not answered");
+            tracing::debug!(%job, %error, "cannot answer the driver");
         }
     }
 }
@@ -85,6 +86,7 @@ pub(super) async fn serve(
 async fn answer(agent: &Agent, job: JobId, mut connection: UnixStream) -> io::Result<()> {
     let mut length = [0; 4];
     connection.read_exact(&mut length).await?;
+    // The length comes from user code, so it is bounded before it is allocated.
     let mut body = vec![0; worker::validate_length(length)?];
     connection.read_exact(&mut body).await?;
     let request: EnrolRequest = worker::decode(&body)?;
@@ -106,8 +108,10 @@ impl Agent {
                 Ok(EnrolReply::Enrolled { chain, head, head_at: self.head_at(), secret })
             }
             NodeReply::Failed { text } => Err(format!("the head did not certify the driver: {text}")),
-            NodeReply::Unknown => Err("the head was started again, and this node is not back yet".to_owned()),
-            other => Err(format!("the head did not certify the driver: it said {other:?}")),
+            NodeReply::Unknown => {
+                Err("the head has restarted, and this node has not rejoined yet".to_owned())
+            }
+            other => Err(format!("the head did not certify the driver: unexpected reply {other:?}")),
         }
     }
 }

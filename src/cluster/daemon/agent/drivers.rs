@@ -1,4 +1,11 @@
-//! The drivers of submitted jobs, which this node runs.
+//! Drivers of submitted jobs that run on this node.
+//!
+//! ```text
+//!            reserve             exit, or killed after a stop
+//!  (absent) ─────────▶ Running ─────────────────────────────▶ (absent)
+//!     │ stop
+//!     └──────────────▶ Cancelled: a later start is refused
+//! ```
 
 use std::collections::hash_map::Entry;
 use std::io;
@@ -33,19 +40,20 @@ use crate::cluster::security::enrol::ENROLMENT_VARIABLE;
 use crate::config::DRIVER_STOP_TIMEOUT;
 use crate::transport::explained;
 
-/// The drivers that were begun, or are not to be, and how each is told to end.
+/// Drivers that run, or were cancelled before their start, by job.
 #[derive(Debug, Default)]
 pub(super) struct Drivers(Mutex<FxHashMap<JobId, Driver>>);
 
 #[derive(Debug)]
 enum Driver {
-    /// Its job was stopped before it was begun.
+    /// The job was stopped before its driver was started. The stop may overtake the start: they come from the head and
+    /// from the command.
     Cancelled,
     Running(CancellationToken),
 }
 
 impl Drivers {
-    /// Asks a driver to end; it is ended when that takes too long.
+    /// Asks a driver to end. It is killed after a timeout.
     pub(super) fn stop(&self, job: JobId) {
         match self.lock().entry(job).or_insert(Driver::Cancelled) {
             Driver::Running(stop) => stop.cancel(),
@@ -53,12 +61,12 @@ impl Drivers {
         }
     }
 
-    /// Whether a job's driver has not ended yet.
+    /// Returns true if a job's driver runs.
     pub(super) fn runs(&self, job: JobId) -> bool {
         matches!(self.lock().get(&job), Some(Driver::Running(_)))
     }
 
-    /// The jobs whose drivers have not ended yet.
+    /// Jobs whose drivers run.
     pub(super) fn running(&self) -> Vec<JobId> {
         let all = self.lock();
         all.iter().filter(|(_, driver)| matches!(driver, Driver::Running(_))).map(|(job, _)| *job).collect()
@@ -73,8 +81,8 @@ impl Drivers {
         }
     }
 
-    /// Takes note of a driver that is about to be started; gives what tells it to end.
-    fn begin(&self, job: JobId) -> Result<CancellationToken, String> {
+    /// Registers a driver before its start, and returns the token that stops it.
+    fn reserve(&self, job: JobId) -> Result<CancellationToken, String> {
         match self.lock().entry(job) {
             Entry::Vacant(vacant) => {
                 let stop = CancellationToken::new();
@@ -88,7 +96,7 @@ impl Drivers {
         }
     }
 
-    /// A driver has ended, or was not started.
+    /// Removes a driver that has ended or was not started.
     fn end(&self, job: JobId) {
         self.lock().remove(&job);
     }
@@ -99,14 +107,15 @@ impl Drivers {
 }
 
 impl Agent {
-    /// Runs a submitted job's driver, whose executable is here. To be called where files may be opened,
+    /// Starts the driver of a submitted job, whose executable is stored here. Call it on a thread that may block,
     /// within the agent's runtime.
     pub(super) fn launch_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
-        let stop = self.drivers.begin(job)?;
-        let begun = self.start_driver(job, submission, stop);
-        begun.inspect_err(|why| {
+        let stop = self.drivers.reserve(job)?;
+        let started = self.start_driver(job, submission, stop);
+        started.inspect_err(|why| {
             self.drivers.end(job);
-            let message = format!("the driver could not be started: {why}");
+            // Reported like the end of a driver: the job fails now, and not at the end of its lease.
+            let message = format!("cannot start the driver: {why}");
             self.record(NodeEvent::DriverExited { job, state: JobState::Failed, exit_code: None, message });
         })
     }
@@ -118,34 +127,37 @@ impl Agent {
         stop: CancellationToken,
     ) -> Result<(), String> {
         runs_here(&submission.platform)?;
-        let held = self.executables.pin(Digest(submission.digest)).map_err(|error| error.to_string())?;
-        check_runs_here(&held.path()).map_err(|error| error.to_string())?;
+        let pinned = self.executables.pin(Digest(submission.digest)).map_err(|error| error.to_string())?;
+        check_runs_here(&pinned.path()).map_err(|error| error.to_string())?;
         let account = self.accounts.of(job).map_err(|error| error.to_string())?;
         let directory = self.jobs.directory(job, account.as_deref()).map_err(|error| error.to_string())?;
         let ((out, stdout), (err, stderr)) =
             (output::pipe(account.as_deref())?, output::pipe(account.as_deref())?);
+        // Found later by its mark, since a driver's children can leave its group and its session.
         let mark = WorkerMark::new().map_err(|error| error.to_string())?;
         let socket = account.as_deref().map(EnrolmentSocket::listen).transpose()?;
-        let mut command = self.command(&held.path(), account.as_deref(), &directory)?;
+        let mut command = self.command(&pinned.path(), account.as_deref(), &directory)?;
         command
             .arg0(&submission.program)
             .args(&submission.args)
             .envs(submission.env.iter().filter(|(name, _)| !Submission::owns_variable(name)).cloned())
             .env("ROADSHOW_ADDRESS", self.head_at().to_string())
-            // Programs that the driver starts inherit it, and have another parent.
+            // The pid tells the driver from programs that it starts: they inherit the variable, and have another
+            // parent.
             .env("ROADSHOW_JOB", format!("{job}:{}", std::process::id()))
             .env(MARK_VARIABLE, mark.value())
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
+            // A group of its own, so that signals reach the driver's children, and not the agent.
             .process_group(0)
             .kill_on_drop(true);
         let child = children::start(|| spawn(&mut command, account.as_deref()), Child::id);
         let child = child.map_err(|error| {
             format!("cannot start {}: {}", submission.program.display(), explained(error))
         })?;
-        // Its output is read from its log, by whoever wants to.
+        // No receiver: the driver's output goes only to its log.
         let (lines, _) = mpsc::channel(1);
         let name = LogName::Driver { job, pid: child.id().unwrap_or_default() };
         let capture = Capture::start(Some((self.jobs.logs(), name)), out, err, lines);
@@ -153,7 +165,7 @@ impl Agent {
             Ok(capture) => capture,
             Err(error) => {
                 tokio::spawn(discard(child, mark));
-                return Err(format!("the driver's log cannot be made: {error}"));
+                return Err(format!("cannot create the driver's log: {error}"));
             }
         };
         self.record(NodeEvent::DriverStarted { job });
@@ -164,9 +176,9 @@ impl Agent {
                 event = supervise(job, child, mark, &stop) => event,
                 never = driver_enrolment::serve(&agent, job, pid, socket) => match never {},
             };
-            // Whoever hears of the end finds all that was written.
+            // The log is complete before the end is reported, since readers stop at the end of the job.
             capture.finish().await;
-            drop((held, account));
+            drop((pinned, account));
             agent.drivers.end(job);
             agent.orphans.worker_ended(&agent, job);
             agent.record(event);
@@ -174,8 +186,8 @@ impl Agent {
         Ok(())
     }
 
-    /// A command with the environment that a driver has of its agent. With an account the driver has no token: it
-    /// enrols through the agent.
+    /// Builds the command with the environment that a driver gets from its agent. A driver with an account has no
+    /// token: it enrols through the agent.
     fn command(
         &self,
         executable: &Path,
@@ -184,13 +196,13 @@ impl Agent {
     ) -> Result<Command, String> {
         let Some(account) = account else {
             let mut command = Command::new(executable);
-            // Only this user and the machine's administrator can read another process's environment.
+            // Safe in the environment: only this user and root can read that of another process.
             command.env("ROADSHOW_TOKEN", self.token.to_string());
             return Ok(command);
         };
         let program = account.link(executable);
         let program =
-            program.map_err(|error| format!("the job's user cannot be given its program: {error}"))?;
+            program.map_err(|error| format!("cannot give the program to the job's user: {error}"))?;
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -210,22 +222,22 @@ fn spawn(command: &mut Command, account: Option<&Account>) -> io::Result<Child> 
     })
 }
 
-/// Kills and reaps a driver whose start goes no further, and ends what it has started.
+/// Kills and reaps a driver whose start has failed, and ends the processes that it has started.
 async fn discard(mut child: Child, mark: WorkerMark) {
     let pid = child.id();
-    // It fails only for a process that was waited for.
+    // Fails only if the child was waited for already.
     let _ = child.kill().await;
     drop(tokio::task::spawn_blocking(move || descendants::end_marked(&mark)).await);
     pid.into_iter().for_each(children::ended);
 }
 
-/// Waits for a driver's end, and sees to it when it is asked to.
+/// Waits for the end of a driver, and stops it on request.
 async fn supervise(job: JobId, mut child: Child, mark: WorkerMark, stop: &CancellationToken) -> NodeEvent {
     let pid = child.id();
     let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let signal = |signal| {
         if let Some(group) = group {
-            // It fails only for what has ended.
+            // Fails only if the group has ended.
             let _ = kill_process_group(group, signal);
         }
     };
@@ -246,21 +258,21 @@ async fn supervise(job: JobId, mut child: Child, mark: WorkerMark, stop: &Cancel
             }
         }
     };
-    // What it has started and left behind ends, too, found by its mark: its number may be another's by now.
+    // Processes that the driver has left behind end, too. They are found by the mark in their environment: the pid
+    // may belong to another process by now.
     signal(Signal::KILL);
     drop(tokio::task::spawn_blocking(move || descendants::end_marked(&mark)).await);
     pid.into_iter().for_each(children::ended);
     match status {
         Ok(status) => driver_ended(job, status, stop.is_cancelled()),
         Err(error) => {
-            let message = format!("nobody saw how the driver ended: {error}");
+            let message = format!("cannot observe the end of the driver: {error}");
             NodeEvent::DriverExited { job, state: JobState::Failed, exit_code: None, message }
         }
     }
 }
 
-/// What is added to the number of the signal that has ended a process, to tell it from an exit code: so do
-/// shells, as POSIX has them.
+/// Offset of a signal number in an exit code, as POSIX shells report the end by a signal.
 const SIGNAL_EXIT_BASE: i32 = 128;
 
 fn driver_ended(job: JobId, status: ExitStatus, stopped: bool) -> NodeEvent {
@@ -283,18 +295,18 @@ mod tests {
 
     use super::*;
 
-    /// Whether a process runs. A zombie does not.
-    fn lives(pid: u32) -> bool {
+    /// Returns true if a process runs. A zombie does not.
+    fn is_alive(pid: u32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
         state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
     }
 
     #[tokio::test]
-    async fn a_driver_that_goes_no_further_is_reaped_and_what_it_has_started_ends() {
+    async fn discarded_driver_is_reaped_and_its_children_end() {
         let mark = WorkerMark::new().unwrap();
         let mut command = Command::new("sh");
-        // Its daemon has another session, and is found by its mark alone.
+        // The daemon has another session, so only its mark identifies it.
         let script = "setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000";
         command.args(["-c", script]).env(MARK_VARIABLE, mark.value()).stdout(Stdio::piped());
         let mut child =
@@ -302,14 +314,14 @@ mod tests {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
         let (driver, daemon) = (child.id().unwrap(), line.trim().parse().unwrap());
-        assert!(lives(driver) && lives(daemon));
+        assert!(is_alive(driver) && is_alive(daemon));
         discard(child, mark).await;
         let number = |pid: u32| Pid::from_raw(pid.try_into().unwrap()).unwrap();
-        let is_left = lives(daemon);
+        let is_left = is_alive(daemon);
         if is_left {
             kill_process(number(daemon), Signal::KILL).unwrap();
         }
-        assert!(!is_left, "what it has started goes on");
-        assert_eq!(test_kill_process(number(driver)), Err(Errno::SRCH), "it was not reaped");
+        assert!(!is_left, "the daemon still runs");
+        assert_eq!(test_kill_process(number(driver)), Err(Errno::SRCH), "the driver was not reaped");
     }
 }

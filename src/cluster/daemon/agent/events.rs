@@ -1,4 +1,4 @@
-//! What the head is to hear, in order, until it has heard it.
+//! Ordered queue of events for the head; an event stays until the head has acknowledged it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,11 +8,13 @@ use tokio::sync::Notify;
 use crate::cluster::protocol::NodeEvent;
 use crate::cluster::protocol::worker::ActorEvent;
 
-/// How many are told at once.
+/// Number of events in one request.
 const EVENT_BATCH_MAX: usize = 512;
 
-/// Events that the head has not heard of. Their number is that of lives that begin and end meanwhile;
-/// when the head was gone they are dropped, and the node reports as it is by then.
+/// Queue of unacknowledged events.
+///
+/// It needs no bound: its length is that of the actor starts and ends since the head was lost. A rejoin replaces
+/// most of them by a report of the current state ([`EventQueue::clear`]).
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
     queue: Mutex<VecDeque<NodeEvent>>,
@@ -22,19 +24,20 @@ pub(super) struct EventQueue {
 impl EventQueue {
     pub(super) fn push(&self, event: NodeEvent) {
         self.lock().push_back(event);
+        // `notify_one` stores a permit, so an event between `take` and `notified` in `next` is not missed.
         self.notify.notify_one();
     }
 
-    /// The next ones, once there are any.
+    /// Takes the next batch, and waits while the queue is empty.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses none.
-    pub(super) async fn next(&self) -> Batch<'_> {
+    /// Dropping the future loses no event.
+    pub(super) async fn next(&self) -> EventBatch<'_> {
         loop {
             let events = self.take();
             if !events.is_empty() {
-                return Batch { queue: self, events };
+                return EventBatch { queue: self, events };
             }
             self.notify.notified().await;
         }
@@ -46,16 +49,17 @@ impl EventQueue {
         queue.drain(..count).collect()
     }
 
-    /// Takes back what the head may not have heard of.
+    /// Returns events to the front of the queue, since the head may not have received them.
     fn requeue(&self, events: Vec<NodeEvent>) {
         let mut queue = self.lock();
+        // Backwards, so that they keep their order in front of later events.
         for event in events.into_iter().rev() {
             queue.push_front(event);
         }
     }
 
-    /// Drops all but the ends of drivers and actors, which no report has: the head may know an actor as
-    /// placed that began and ended since.
+    /// Drops the events that a join report contains. Ends of drivers and actors stay, since a report lists only
+    /// what runs. The head may have placed an actor that has started and ended since.
     pub(super) fn clear(&self) {
         let is_end = |event: &NodeEvent| {
             matches!(
@@ -71,30 +75,31 @@ impl EventQueue {
     }
 }
 
-/// Events that are being told. Dropped before they were, they go back.
+/// Batch of events on its way to the head. Dropped without an acknowledgement, it returns them to the queue: the
+/// session may be cancelled between the request and its reply.
 #[derive(Debug)]
-pub(super) struct Batch<'a> {
+pub(super) struct EventBatch<'a> {
     queue: &'a EventQueue,
     events: Vec<NodeEvent>,
 }
 
-impl Batch<'_> {
+impl EventBatch<'_> {
     pub(super) fn events(&self) -> Vec<NodeEvent> {
         self.events.clone()
     }
 
-    /// The head has heard of them.
+    /// Acknowledges all events.
     pub(super) fn ack(mut self) {
         self.events.clear();
     }
 
-    /// The head has heard of them, and is to hear of the ends of drivers once more.
-    pub(super) fn told_but_ends_of_drivers(mut self) {
+    /// Acknowledges all events but the ends of drivers, which are sent again.
+    pub(super) fn ack_except_driver_ends(mut self) {
         self.events.retain(|event| matches!(event, NodeEvent::DriverExited { .. }));
     }
 }
 
-impl Drop for Batch<'_> {
+impl Drop for EventBatch<'_> {
     fn drop(&mut self) {
         self.queue.requeue(std::mem::take(&mut self.events));
     }
@@ -116,11 +121,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_of_a_driver_that_is_not_kept_is_told_again_and_nothing_else_is() {
+    async fn driver_end_that_is_not_persisted_is_sent_again_and_no_other_event() {
         let events = EventQueue::default();
-        let held = NodeEvent::ExecutablePinned { job: JobId(1) };
-        [driver_ended(), held, actor_ended()].into_iter().for_each(|event| events.push(event));
-        events.next().await.told_but_ends_of_drivers();
+        let pinned = NodeEvent::ExecutablePinned { job: JobId(1) };
+        [driver_ended(), pinned, actor_ended()].into_iter().for_each(|event| events.push(event));
+        events.next().await.ack_except_driver_ends();
         let again = events.next().await;
         assert!(matches!(again.events()[..], [NodeEvent::DriverExited { .. }]), "{:?}", again.events());
         again.ack();
@@ -128,10 +133,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_report_has_outlasts_a_rejoin() {
+    async fn events_that_no_report_contains_survive_a_rejoin() {
         let events = EventQueue::default();
-        let held = NodeEvent::ExecutablePinned { job: JobId(1) };
-        [held, actor_ended(), driver_ended()].into_iter().for_each(|event| events.push(event));
+        let pinned = NodeEvent::ExecutablePinned { job: JobId(1) };
+        [pinned, actor_ended(), driver_ended()].into_iter().for_each(|event| events.push(event));
         events.clear();
         let kept = events.take();
         assert!(matches!(kept[..], [NodeEvent::Actor { .. }, NodeEvent::DriverExited { .. }]), "{kept:?}");

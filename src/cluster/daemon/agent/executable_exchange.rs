@@ -1,7 +1,12 @@
-//! Executables between nodes: fetched from a node that has them, and served to nodes that lack them.
+//! Exchange of executables between nodes: fetches them from nodes that have them, and serves nodes that lack them.
 //!
-//! A driver names the node to fetch from. Pieces are asked for one after the other and go into the store as those
-//! of a driver do, so an executable is neither run nor served before all of it has its digest.
+//! A driver names the node to fetch from. Chunks are requested one after the other and go into the store like those of
+//! a driver. So an executable is neither run nor served before its digest has been verified.
+//!
+//! ```text
+//!  driver ──FetchCommand{from}──▶ this agent ──FetchRequest{offset}──▶ agent `from`
+//!         ◀──Stat{have}─────────             ◀──Piece, Busy, Failed──
+//! ```
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +16,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
 use super::Agent;
-use crate::cluster::daemon::agent::store::Store;
-use crate::cluster::daemon::agent::store::StoreError;
+use crate::cluster::daemon::agent::store::{ExecutableStore, ExecutableStoreError};
 use crate::cluster::executable::Digest;
 use crate::cluster::protocol::{ExecutableReply, FETCH, FetchCommand, FetchReply, FetchRequest};
 use crate::config::{
@@ -26,40 +30,40 @@ use crate::remote::call_host;
 use crate::transport::Role;
 use crate::wire::Payload;
 
-/// What this node fetches from others, and which others it serves.
+/// Fetches from other nodes, and nodes that are served.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    places: Mutex<Places>,
-    /// Nodes that executables are fetched from, and how many from each.
-    sources: Mutex<FxHashMap<HostUid, Source>>,
-    /// Each fetch has a piece in memory.
+    served: Mutex<ServedPeers>,
+    /// Nodes that executables are fetched from, with the number of fetches from each.
+    sources: Mutex<FxHashMap<HostUid, FetchSource>>,
+    /// Limit of concurrent fetches, since each holds a chunk in memory.
     fetching: Semaphore,
 }
 
 impl Default for Exchange {
     fn default() -> Self {
         let fetching = Semaphore::new(EXECUTABLE_FETCHES_MAX);
-        Self { places: Mutex::default(), sources: Mutex::default(), fetching }
+        Self { served: Mutex::default(), sources: Mutex::default(), fetching }
     }
 }
 
-/// Why the next piece is not in the store.
+/// Reason that the next chunk is not in the store.
 #[derive(Debug)]
 enum NotFetched {
-    /// The source serves others.
+    /// The source is at its limit of served nodes.
     Busy,
-    /// The source did not answer in time, does not have it, or sent something else.
+    /// The source timed out, does not have the executable, or sent a chunk of another size.
     BySource(String),
-    /// All of it came and has another digest.
+    /// The complete executable has another digest.
     Wrong(String),
-    /// This node cannot keep it.
+    /// This node cannot store it.
     Here(String),
 }
 
-impl From<StoreError> for NotFetched {
-    fn from(error: StoreError) -> Self {
+impl From<ExecutableStoreError> for NotFetched {
+    fn from(error: ExecutableStoreError) -> Self {
         match error {
-            StoreError::WrongDigest { .. } => Self::Wrong(error.to_string()),
+            ExecutableStoreError::WrongDigest { .. } => Self::Wrong(error.to_string()),
             error => Self::Here(error.to_string()),
         }
     }
@@ -76,35 +80,38 @@ impl From<NotFetched> for ExecutableReply {
     }
 }
 
-/// Fetches pieces of an executable for a while; says how much of it is there then.
+/// Fetches chunks of an executable for a limited time, and returns the number of bytes in the store.
+///
+/// A call does not run to the end of a large executable: the driver learns of progress by its replies.
 pub(super) async fn fetch(agent: &Agent, wanted: FetchCommand) -> ExecutableReply {
     let FetchCommand { digest, size, from, at } = wanted;
-    let Ok(_place) = agent.exchange.fetching.try_acquire() else { return ExecutableReply::Busy };
-    let Some(_link) = Link::open(agent, from, at) else {
+    // An immediate `Busy` instead of a wait: the driver may choose another node, and its call has a deadline.
+    let Ok(_permit) = agent.exchange.fetching.try_acquire() else { return ExecutableReply::Busy };
+    let Some(_source) = SourceGuard::open(agent, from, at) else {
         let text = format!("host {} is no agent of another node", from.host);
         return ExecutableReply::NotFetched { text };
     };
-    let piece = |offset| piece(agent, from, FetchRequest { digest, offset });
-    let filled = fill(&agent.executables, digest, size, piece).await;
+    let chunk = |offset| request_chunk(agent, from, FetchRequest { digest, offset });
+    let filled = fill(&agent.executables, digest, size, chunk).await;
     filled.map_or_else(ExecutableReply::from, ExecutableReply::Stat)
 }
 
-/// Another agent from which something is fetched.
+/// Agent that executables are fetched from.
 #[derive(Debug, Default)]
-struct Source {
+struct FetchSource {
     fetches: usize,
-    /// The host was not known before: it is forgotten again.
+    /// True if the host was unknown before the first fetch, and is forgotten after the last.
     is_new: bool,
 }
 
-/// The way to another agent, while something is fetched from it.
-struct Link<'a> {
+/// Reference to another agent as a peer, for the time of a fetch from it.
+struct SourceGuard<'a> {
     agent: &'a Agent,
     from: HostUid,
 }
 
-impl<'a> Link<'a> {
-    /// Makes the other agent known. A driver names it and may lie: a host that has shown another role is refused.
+impl<'a> SourceGuard<'a> {
+    /// Adds the other agent as a peer. A driver chooses it and may lie: a host of another known role is refused.
     fn open(agent: &'a Agent, from: HostUid, at: SocketAddr) -> Option<Self> {
         let is_own = from.host == agent.host.identity().host || agent.workers.route_to(from.host).is_some();
         let known = agent.host.peer(from);
@@ -118,12 +125,13 @@ impl<'a> Link<'a> {
         source.fetches += 1;
         source.is_new |= known.is_err();
         drop(sources);
+        // Behind the registration above: the source of a concurrent fetch must not be forgotten in between.
         agent.host.add_peer(from, at);
         Some(Self { agent, from })
     }
 }
 
-impl Drop for Link<'_> {
+impl Drop for SourceGuard<'_> {
     fn drop(&mut self) {
         let (exchange, from) = (&self.agent.exchange, self.from);
         let mut sources = exchange.sources();
@@ -132,16 +140,16 @@ impl Drop for Link<'_> {
         if source.fetches == 0 {
             let is_new = source.is_new;
             sources.remove(&from);
-            // What the other fetches from here would be broken off.
-            if is_new && !exchange.places().serves(from) {
+            // A peer that fetches from this node keeps its link.
+            if is_new && !exchange.served().contains(from) {
                 self.agent.host.forget(from);
             }
         }
     }
 }
 
-/// Asks another agent for a piece.
-async fn piece(agent: &Agent, from: HostUid, request: FetchRequest) -> Result<Payload, NotFetched> {
+/// Requests a chunk from another agent.
+async fn request_chunk(agent: &Agent, from: HostUid, request: FetchRequest) -> Result<Payload, NotFetched> {
     let deadline = deadline_in(EXECUTABLE_FETCH_TIMEOUT);
     match call_host(&agent.host, from, FETCH, request, deadline).await {
         Ok(FetchReply::Piece { bytes }) => Ok(bytes),
@@ -151,12 +159,12 @@ async fn piece(agent: &Agent, from: HostUid, request: FetchRequest) -> Result<Pa
     }
 }
 
-/// Puts pieces into the store until it has all, or the time for it is over; gives the number of bytes there.
+/// Writes chunks to the store until it is complete or the time is over, and returns the number of bytes there.
 async fn fill<F>(
-    store: &Store,
+    store: &ExecutableStore,
     digest: Digest,
     size: u64,
-    piece: impl Fn(u64) -> F,
+    chunk: impl Fn(u64) -> F,
 ) -> Result<u64, NotFetched>
 where
     F: Future<Output = Result<Payload, NotFetched>>,
@@ -164,32 +172,34 @@ where
     let until = tokio::time::Instant::now() + EXECUTABLE_FETCH_TURN;
     let mut have = in_store(store, move |store| store.stored_bytes(digest, size)).await?;
     while have < size && tokio::time::Instant::now() < until {
-        let bytes = piece(have).await?;
+        let bytes = chunk(have).await?;
+        // Full chunks only: a source could otherwise send single bytes, each for the price of a call.
         let expected = (size - have).min(EXECUTABLE_CHUNK_BYTES as u64);
         if bytes.len() as u64 != expected {
-            let text = format!("it sent {} bytes of the executable where {expected} are next", bytes.len());
+            let text =
+                format!("it sent {} bytes of the executable instead of the next {expected}", bytes.len());
             return Err(NotFetched::BySource(text));
         }
         let offset = have;
         have = match in_store(store, move |store| store.write(digest, size, offset, &bytes)).await {
-            // What came before had another digest, for a driver that sent it meanwhile.
-            Err(StoreError::Gap { have, .. }) => have,
-            put => put?,
+            // Another writer has completed the file with a wrong digest meanwhile, so the store has started afresh.
+            Err(ExecutableStoreError::Gap { have, .. }) => have,
+            written => written?,
         };
     }
     Ok(have)
 }
 
-/// Does something with the store where files may be read and written.
+/// Runs a store operation on a thread that may block on files.
 async fn in_store<T: Send + 'static>(
-    store: &Store,
-    act: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
+    store: &ExecutableStore,
+    act: impl FnOnce(&ExecutableStore) -> Result<T, ExecutableStoreError> + Send + 'static,
+) -> Result<T, ExecutableStoreError> {
     let store = store.clone();
     tokio::task::spawn_blocking(move || act(&store)).await.expect("the store does not panic")
 }
 
-/// Serves a piece to another agent.
+/// Serves a chunk to another agent.
 pub(super) fn serve(agent: Arc<Agent>, inbound: Inbound) {
     let from = inbound.from();
     let (body, _, mut responder) = inbound.into_parts::<FetchReply>();
@@ -198,15 +208,16 @@ pub(super) fn serve(agent: Arc<Agent>, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
-    let place = (from, digest);
-    if !agent.exchange.places().take(Instant::now(), place) {
+    // The slot is taken before the thread, so that a flood of requests does not occupy the blocking threads.
+    let key = (from, digest);
+    if !agent.exchange.served().begin_read(Instant::now(), key) {
         return responder.answer(FetchReply::Busy);
     }
-    // A file is read there.
+    // On a thread that may block: it reads a file.
     tokio::task::spawn_blocking(move || {
         let read = agent.executables.read(digest, offset, EXECUTABLE_CHUNK_BYTES);
         let is_last = read.as_ref().map_or(true, |(_, is_last)| *is_last);
-        agent.exchange.places().served(Instant::now(), place, is_last);
+        agent.exchange.served().end_read(Instant::now(), key, is_last);
         responder.answer(match read {
             Ok((bytes, _)) => FetchReply::Piece { bytes: bytes.into() },
             Err(error) => FetchReply::Failed { text: error.to_string() },
@@ -215,54 +226,58 @@ pub(super) fn serve(agent: Arc<Agent>, inbound: Inbound) {
 }
 
 impl Exchange {
-    fn places(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn served(&self) -> MutexGuard<'_, ServedPeers> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sources(&self) -> MutexGuard<'_, FxHashMap<HostUid, Source>> {
+    fn sources(&self) -> MutexGuard<'_, FxHashMap<HostUid, FetchSource>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The agents that are served, each with what it fetches: a bounded number, and one piece at a time for each.
+/// Agents that are served, each with the executable that it fetches: a bounded number, with one chunk at a time each.
+///
+/// A slot is kept between two chunks. Otherwise more nodes would share the uplink, and all of them would finish late
+/// instead of some early, which then serve others.
 #[derive(Debug, Default)]
-struct Places(Vec<Place>);
+struct ServedPeers(Vec<ServedPeer>);
 
 #[derive(Debug)]
-struct Place {
-    of: (HostUid, Digest),
-    used: Instant,
-    /// Whether a piece is being read for it.
+struct ServedPeer {
+    key: (HostUid, Digest),
+    last_used: Instant,
+    /// True while a chunk is being read for it.
     is_reading: bool,
 }
 
-impl Places {
-    /// Takes a place for the next piece, if there is one.
-    fn take(&mut self, now: Instant, of: (HostUid, Digest)) -> bool {
-        if let Some(place) = self.0.iter_mut().find(|place| place.of == of) {
-            place.used = now;
-            return !std::mem::replace(&mut place.is_reading, true);
+impl ServedPeers {
+    /// Takes or renews the slot of a peer for its next chunk. Returns false if the peer must ask again later.
+    fn begin_read(&mut self, now: Instant, key: (HostUid, Digest)) -> bool {
+        if let Some(peer) = self.0.iter_mut().find(|peer| peer.key == key) {
+            peer.last_used = now;
+            return !std::mem::replace(&mut peer.is_reading, true);
         }
-        let is_idle = |place: &Place| now.saturating_duration_since(place.used) >= EXECUTABLE_PEER_IDLE;
-        self.0.retain(|place| place.is_reading || !is_idle(place));
+        let is_idle =
+            |peer: &ServedPeer| now.saturating_duration_since(peer.last_used) >= EXECUTABLE_PEER_IDLE;
+        self.0.retain(|peer| peer.is_reading || !is_idle(peer));
         let has_room = self.0.len() < EXECUTABLE_PEERS_SERVED_MAX;
         if has_room {
-            self.0.push(Place { of, used: now, is_reading: true });
+            self.0.push(ServedPeer { key, last_used: now, is_reading: true });
         }
         has_room
     }
 
-    /// A piece was read. Behind the last one the place is free.
-    fn served(&mut self, now: Instant, of: (HostUid, Digest), is_last: bool) {
-        match self.0.iter_mut().find(|place| place.of == of) {
-            Some(_) if is_last => self.0.retain(|place| place.of != of),
-            Some(place) => (place.used, place.is_reading) = (now, false),
+    /// Records that a chunk was read. The last chunk frees the slot.
+    fn end_read(&mut self, now: Instant, key: (HostUid, Digest), is_last: bool) {
+        match self.0.iter_mut().find(|peer| peer.key == key) {
+            Some(_) if is_last => self.0.retain(|peer| peer.key != key),
+            Some(peer) => (peer.last_used, peer.is_reading) = (now, false),
             None => {}
         }
     }
 
-    fn serves(&self, peer: HostUid) -> bool {
-        self.0.iter().any(|place| place.of.0 == peer)
+    fn contains(&self, host: HostUid) -> bool {
+        self.0.iter().any(|peer| peer.key.0 == host)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a node knows of the jobs that it works for: how their workers are started, and where they run.
+//! Jobs of a node: how their workers are started, and where they run.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::Agent;
 use super::accounts::Account;
-use super::workers::Workers;
+use super::workers::NodeWorkers;
 use crate::cluster::daemon::agent::store::PinnedExecutable;
 use crate::cluster::daemon::logs::LogReader;
 use crate::cluster::model::JobId;
@@ -18,22 +18,22 @@ use crate::cluster::output::LogName;
 use crate::cluster::protocol::JobSpec;
 use crate::config::{LOG_RETENTION_INTERVAL, LOGS_BYTES_MAX, LOGS_FILES_MAX};
 
-/// The jobs whose executables are here.
+/// Jobs whose executables are stored on this node.
 #[derive(Debug)]
 pub(super) struct Jobs {
     directory: PathBuf,
     logs: PathBuf,
-    launches: Mutex<FxHashMap<JobId, ProvisionedJob>>,
+    provisioned: Mutex<FxHashMap<JobId, ProvisionedJob>>,
 }
 
 #[derive(Debug)]
 struct ProvisionedJob {
-    launch: Arc<JobSpec>,
-    /// Keeps the executable from being dropped.
+    spec: Arc<JobSpec>,
+    /// Pin that keeps the executable in the store.
     executable: PinnedExecutable,
-    /// The user that its workers run as; the agent's if there is none.
+    /// User that its workers run as; `None` for the agent's own user.
     account: Option<Arc<Account>>,
-    /// Whether it is kept only for the workers that still run.
+    /// True once the job has ended: the entry then stays only until its last worker has ended.
     ended: bool,
 }
 
@@ -43,33 +43,33 @@ impl Jobs {
         private_directory(&directory)?;
         let logs = session_dir.join("logs");
         private_directory(&logs)?;
-        Ok(Self { directory, logs, launches: Mutex::default() })
+        Ok(Self { directory, logs, provisioned: Mutex::default() })
     }
 
-    /// Takes note of how a job's workers are started.
+    /// Records how the workers of a job are started. A second call replaces the first, as when a driver rejoins.
     pub(super) fn provision(
         &self,
-        launch: JobSpec,
+        spec: JobSpec,
         executable: PinnedExecutable,
         account: Option<Arc<Account>>,
     ) {
-        let launch = Arc::new(launch);
-        self.lock().insert(launch.job, ProvisionedJob { launch, executable, account, ended: false });
+        let spec = Arc::new(spec);
+        self.lock().insert(spec.job, ProvisionedJob { spec, executable, account, ended: false });
     }
 
-    /// How a job's workers are started, from which file, and as whom.
+    /// Returns how a job's workers are started: the specification, the executable, and the account.
     pub(super) fn launch(&self, job: JobId) -> Option<(Arc<JobSpec>, PathBuf, Option<Arc<Account>>)> {
-        let launches = self.lock();
-        let ProvisionedJob { launch, executable, account, .. } = launches.get(&job)?;
-        Some((Arc::clone(launch), executable.path(), account.clone()))
+        let provisioned = self.lock();
+        let ProvisionedJob { spec, executable, account, .. } = provisioned.get(&job)?;
+        Some((Arc::clone(spec), executable.path(), account.clone()))
     }
 
-    /// Where the logs of the node are.
+    /// Directory of the node's logs.
     pub(super) fn logs(&self) -> &Path {
         &self.logs
     }
 
-    /// Where a job's processes run.
+    /// Creates and returns the working directory of a job's processes.
     pub(super) fn directory(&self, job: JobId, account: Option<&Account>) -> io::Result<PathBuf> {
         let directory = self.directory.join(job.to_string());
         private_directory(&directory)?;
@@ -77,69 +77,69 @@ impl Jobs {
         Ok(directory)
     }
 
-    /// Keeps what is left of processes that have ended within bounds, as long as it runs: their logs, and
-    /// the directories of jobs in which they have left nothing.
+    /// Periodically limits the remains of ended processes: their logs, and the empty directories of their jobs.
     pub(super) async fn enforce_retention(agent: Arc<Agent>) {
         loop {
             tokio::time::sleep(LOG_RETENTION_INTERVAL).await;
-            let looked_at = Arc::clone(&agent);
+            let checked = Arc::clone(&agent);
             let trimmed = tokio::task::spawn_blocking(move || {
-                let lives = |name: LogName| looked_at.is_writing(name);
-                looked_at.jobs.drop_empty(|job| looked_at.drivers.runs(job));
-                looked_at.accounts.end_rest();
-                LogReader::new(looked_at.jobs.logs()).trim(LOGS_BYTES_MAX, LOGS_FILES_MAX, lives)
+                let is_writing = |name: LogName| checked.is_writing(name);
+                checked.jobs.drop_empty(|job| checked.drivers.runs(job));
+                checked.accounts.retry_ends();
+                LogReader::new(checked.jobs.logs()).trim(LOGS_BYTES_MAX, LOGS_FILES_MAX, is_writing)
             });
             if let Ok(Err(error)) = trimmed.await {
-                tracing::warn!(%error, "logs of ended processes are not trimmed");
+                tracing::warn!(%error, "cannot trim the logs of ended processes");
             }
         }
     }
 
-    /// Removes the directories of jobs that nothing runs for here, as far as nothing is in them.
+    /// Removes the empty directories of jobs that have no workers and no driver here.
     fn drop_empty(&self, has_driver: impl Fn(JobId) -> bool) {
         for entry in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let job = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            // Held while it is looked at and removed: none begins meanwhile.
-            let launches = self.lock();
-            if job.is_some_and(|job| !launches.contains_key(&job) && !has_driver(job)) {
-                // It fails where something was left, which is the user's.
+            // Locked for the check and the removal, so that no job starts in a directory that disappears.
+            let provisioned = self.lock();
+            if job.is_some_and(|job| !provisioned.contains_key(&job) && !has_driver(job)) {
+                // Fails if the directory is not empty. The files in it belong to the user.
                 let _ = std::fs::remove_dir(entry.path());
             }
         }
     }
 
-    /// The jobs whose executables are kept, and that are not known to be over.
+    /// Jobs that have not ended and whose executables are pinned.
     pub(super) fn pinned_jobs(&self) -> Vec<JobId> {
-        let launches = self.lock();
-        launches.iter().filter(|(_, equipped)| !equipped.ended).map(|(job, _)| *job).collect()
+        let provisioned = self.lock();
+        provisioned.iter().filter(|(_, entry)| !entry.ended).map(|(job, _)| *job).collect()
     }
 
-    /// A job is over: nothing more of it is started here.
+    /// Marks a job as ended: no more of its workers are started here.
     pub(super) fn mark_ended(&self, job: JobId) {
-        if let Some(equipped) = self.lock().get_mut(&job) {
-            equipped.ended = true;
+        if let Some(entry) = self.lock().get_mut(&job) {
+            entry.ended = true;
         }
     }
 
-    /// Lets go of the executable of a job that is over, unless some of its workers still run.
-    pub(super) fn release_if_idle(&self, job: JobId, workers: &Workers) {
-        let mut launches = self.lock();
-        if launches.get(&job).is_some_and(|equipped| equipped.ended) && !workers.has_workers_of(job) {
-            launches.remove(&job);
+    /// Unpins the executable of an ended job, unless some of its workers still run.
+    pub(super) fn release_if_idle(&self, job: JobId, workers: &NodeWorkers) {
+        // Under the lock of the jobs: a worker that starts meanwhile is either counted, or finds no executable.
+        let mut provisioned = self.lock();
+        if provisioned.get(&job).is_some_and(|entry| entry.ended) && !workers.has_workers_of(job) {
+            provisioned.remove(&job);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, ProvisionedJob>> {
-        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
+        self.provisioned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Makes a directory that no other user can look into, if it is not there.
+/// Creates a directory that other users cannot access, unless it exists.
 fn private_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes a file that no other user can read.
+/// Writes a file that other users cannot read.
 pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
@@ -148,7 +148,7 @@ pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::daemon::agent::store::Store;
+    use crate::cluster::daemon::agent::store::ExecutableStore;
     use crate::cluster::executable::Digest;
     use crate::cluster::model::WorkerId;
     use crate::cluster::test_dir::TestDir;
@@ -157,18 +157,18 @@ mod tests {
 
     const JOB: JobId = JobId(7);
 
-    /// A node that has an executable for a job.
-    fn equipped() -> (TestDir, Store, Digest, Jobs) {
+    /// Creates a node that has an executable for a job.
+    fn provisioned() -> (TestDir, ExecutableStore, Digest, Jobs) {
         let scratch = TestDir::new();
-        let store = Store::open(&scratch.join("executables")).unwrap();
+        let store = ExecutableStore::open(&scratch.join("executables")).unwrap();
         let digest = Digest(blake3::hash(b"program").into());
         store.write(digest, 7, 0, b"program").unwrap();
         let jobs = Jobs::new(scratch.path()).unwrap();
-        jobs.provision(launch(digest), store.pin(digest).unwrap(), None);
+        jobs.provision(spec(digest), store.pin(digest).unwrap(), None);
         (scratch, store, digest, jobs)
     }
 
-    fn launch(digest: Digest) -> JobSpec {
+    fn spec(digest: Digest) -> JobSpec {
         JobSpec {
             job: JOB,
             digest,
@@ -181,41 +181,41 @@ mod tests {
     }
 
     #[test]
-    fn the_executable_of_a_job_that_is_over_is_let_go_also_where_none_of_its_workers_ran() {
-        let (_scratch, store, digest, jobs) = equipped();
-        let workers = Workers::default();
+    fn executable_of_an_ended_job_is_unpinned_even_if_it_had_no_workers_here() {
+        let (_scratch, store, digest, jobs) = provisioned();
+        let workers = NodeWorkers::default();
         jobs.release_if_idle(JOB, &workers);
-        assert_eq!((jobs.pinned_jobs(), store.is_held(digest)), (vec![JOB], true));
+        assert_eq!((jobs.pinned_jobs(), store.is_pinned(digest)), (vec![JOB], true));
         jobs.mark_ended(JOB);
         jobs.release_if_idle(JOB, &workers);
-        assert_eq!((jobs.pinned_jobs(), store.is_held(digest)), (Vec::new(), false));
+        assert_eq!((jobs.pinned_jobs(), store.is_pinned(digest)), (Vec::new(), false));
         assert!(jobs.launch(JOB).is_none());
     }
 
     #[test]
-    fn the_directory_of_a_job_that_is_over_goes_unless_something_was_left_in_it() {
-        let (_scratch, _store, _digest, jobs) = equipped();
+    fn directory_of_an_ended_job_is_removed_if_empty() {
+        let (_scratch, _store, _digest, jobs) = provisioned();
         let of = |job| jobs.directory(JobId(job), None).unwrap();
-        let (empty, driven, left, held) = (of(1), of(2), of(3), of(JOB.0));
+        let (empty, driven, left, provisioned) = (of(1), of(2), of(3), of(JOB.0));
         std::fs::write(left.join("result"), "words").unwrap();
         jobs.drop_empty(|job| job == JobId(2));
-        assert_eq!([empty, driven, left, held].map(|path| path.exists()), [false, true, true, true]);
+        assert_eq!([empty, driven, left, provisioned].map(|path| path.exists()), [false, true, true, true]);
     }
 
     #[test]
-    fn the_executable_of_a_job_that_is_over_is_kept_as_long_as_a_worker_of_it_runs() {
-        let (_scratch, store, digest, jobs) = equipped();
-        let workers = Workers::default();
+    fn executable_of_an_ended_job_stays_pinned_while_a_worker_runs() {
+        let (_scratch, store, digest, jobs) = provisioned();
+        let workers = NodeWorkers::default();
         workers.reserve(WorkerId(1), JOB, None);
         jobs.mark_ended(JOB);
         jobs.release_if_idle(JOB, &workers);
-        // The head need not be told of it any more.
-        assert_eq!((jobs.pinned_jobs(), store.is_held(digest)), (Vec::new(), true));
-        // A driver that has not heard of the end equips the node again.
-        jobs.provision(launch(digest), store.pin(digest).unwrap(), None);
+        // An ended job is not reported to the head any more.
+        assert_eq!((jobs.pinned_jobs(), store.is_pinned(digest)), (Vec::new(), true));
+        // A driver that does not know of the end provisions the node again.
+        jobs.provision(spec(digest), store.pin(digest).unwrap(), None);
         assert_eq!(jobs.pinned_jobs(), [JOB]);
         jobs.mark_ended(JOB);
-        jobs.release_if_idle(JOB, &Workers::default());
-        assert!(!store.is_held(digest));
+        jobs.release_if_idle(JOB, &NodeWorkers::default());
+        assert!(!store.is_pinned(digest));
     }
 }

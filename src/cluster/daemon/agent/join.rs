@@ -1,4 +1,12 @@
-//! The agent's place in its cluster: enrolled with the head, joined, and there.
+//! Membership of the agent in its cluster: enrolment, joining, heartbeats, and rejoining.
+//!
+//! ```text
+//!            Join: Done          head silent, replaced,
+//!  enrolled ────────────▶ in session ──────────────────▶ lost
+//!    │  ▲                              or "unknown"       │
+//!    │  └────────── find_head, after a back-off ◀─────────┘
+//!    └─▶ the agent ends, if the head rejects the first Join
+//! ```
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -26,16 +34,16 @@ use crate::remote::call_host;
 use crate::spec::NodeId;
 use crate::transport::{Credentials, Role};
 
-/// Pause before an end of a driver that the head could not keep is reported again.
-const NOT_KEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Pause before the end of a driver is reported again that the head could not write to disk.
+const NOT_PERSISTED_PAUSE: Duration = Duration::from_secs(1);
 
-/// What an agent's certificate is to say.
+/// Claims of an agent's certificate.
 pub(super) fn claims(identity: HostUid) -> Claims {
     let node = Some(NodeId(identity.host.0));
     Claims { role: Role::Agent, hosts: vec![identity], job: None, node }
 }
 
-/// Enrols for the first time, at one of these addresses: a head that is only starting is waited for.
+/// Enrols for the first time at one of these addresses. It retries, since the head may still be starting.
 pub(super) async fn enrol_with_retry(
     token: &Token,
     heads: &[SocketAddr],
@@ -58,9 +66,9 @@ pub(super) async fn enrol_with_retry(
     }
 }
 
-/// Joins the head, and again whenever it was gone. `joined` hears of the first time.
+/// Joins the head, and rejoins whenever it was lost. `joined` gets the result of the first join.
 ///
-/// A head that was started again on this node is heard of as it comes; one elsewhere by its silence.
+/// A restarted head on this node is noticed when it connects to the agent; one on another node by its silence.
 pub(super) async fn membership_loop(
     agent: Arc<Agent>,
     mut heads: HeadConnections,
@@ -68,59 +76,62 @@ pub(super) async fn membership_loop(
 ) {
     let mut joined = Some(joined);
     let mut backoff = Backoff::new();
-    let mut told = [String::new(), String::new()];
+    let mut last_logged = [String::new(), String::new()];
     loop {
-        let (began, mut was_in) = (Instant::now(), false);
+        let (began, mut has_joined) = (Instant::now(), false);
         let why = tokio::select! {
-            stayed = run_session(&agent, &mut joined, &mut was_in) => match stayed { Err(why) => why },
+            ended = run_session(&agent, &mut joined, &mut has_joined) => match ended { Err(why) => why },
             () = heads.next() => RejoinReason::Replaced,
         };
-        if let Some(tell) = joined.take_if(|_| why.is_final()) {
-            // Nobody waits if the agent is being ended.
-            let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
+        if let Some(notify) = joined.take_if(|_| why.is_final()) {
+            // The receiver is gone if the agent is shutting down.
+            let _ = notify.send(Err(DaemonError::Refused(why.to_string())));
             return;
         }
-        if (was_in && began.elapsed() > LEASE_RENEW_INTERVAL) || matches!(why, RejoinReason::Replaced) {
+        // A session that outlived a heartbeat interval was healthy. A shorter one does not reset the back-off,
+        // else a head that accepts and forgets the node would be flooded with joins.
+        if (has_joined && began.elapsed() > LEASE_RENEW_INTERVAL) || matches!(why, RejoinReason::Replaced) {
             backoff = Backoff::new();
-            told = Default::default();
+            last_logged = Default::default();
         }
-        let [away, not_enrolled] = &mut told;
-        if differs_from_last(away, &why) {
-            tracing::warn!(head = %agent.head_at(), %why, "this node is not with its head; it joins again");
+        let [lost, not_enrolled] = &mut last_logged;
+        if differs_from_last(lost, &why) {
+            tracing::warn!(head = %agent.head_at(), %why, "lost contact with the head, rejoining");
         }
         backoff.pause().await;
         match find_head(&agent, Renewal::IfStale).await {
-            // The head answers at its desk. A link that has been silent would have to wait for TCP.
+            // The head answers the token RPC, so it is alive. Without a redial the silent link would wait for
+            // the next TCP retransmission, which may take minutes.
             Ok(()) if matches!(why, RejoinReason::Lost(_)) => {
                 agent.head().into_iter().for_each(|head| agent.host.redial(head));
             }
             Ok(()) => {}
             Err(why) if differs_from_last(not_enrolled, &why) => {
-                tracing::warn!(head = %agent.head_at(), %why, "the head does not enrol this node");
+                tracing::warn!(head = %agent.head_at(), %why, "the head does not enrol this node, retrying");
             }
             Err(_) => {}
         }
     }
 }
 
-/// Whether it is another reason than the one that was told last.
-fn differs_from_last(told: &mut String, why: &impl Display) -> bool {
+/// Returns true if a reason differs from the one that was logged last, and records it.
+fn differs_from_last(last: &mut String, why: &impl Display) -> bool {
     let why = why.to_string();
-    let is_news = *told != why;
-    *told = why;
-    is_news
+    let differs = *last != why;
+    *last = why;
+    differs
 }
 
-/// Why the agent is not joined any longer.
+/// Reason that a session with the head has ended.
 #[derive(Debug, thiserror::Error)]
 enum RejoinReason {
     #[error(transparent)]
     Lost(#[from] SendError),
-    #[error("it has lost track of this node, and is told anew what is here")]
+    #[error("the head does not know this node any more, and gets a new report")]
     Unknown,
-    #[error("another has come in its place")]
+    #[error("another head has connected to this node")]
     Replaced,
-    #[error("it says: {0}")]
+    #[error("the head rejects this node: {0}")]
     Failed(String),
 }
 
@@ -130,25 +141,26 @@ impl RejoinReason {
     }
 }
 
-/// Joins, and reports until the head is gone.
+/// Joins the head, then sends heartbeats and events until the head is lost.
 async fn run_session(
     agent: &Arc<Agent>,
     joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
-    was_in: &mut bool,
+    has_joined: &mut bool,
 ) -> Result<Infallible, RejoinReason> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
-    *was_in = true;
+    *has_joined = true;
     if let Some(joined) = joined.take() {
-        // Nobody waits if the agent is being ended.
+        // The receiver is gone if the agent is shutting down.
         let _ = joined.send(Ok(()));
     }
     let node = agent.host.identity();
-    let mut beat = tokio::time::interval(LEASE_RENEW_INTERVAL);
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    beat.reset();
-    let beats = async {
+    let mut interval = tokio::time::interval(LEASE_RENEW_INTERVAL);
+    // An agent that was suspended must not send the missed heartbeats in a burst.
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval.reset();
+    let heartbeats = async {
         loop {
-            beat.tick().await;
+            interval.tick().await;
             let usage = host_info::usage(agent.workers.pids().into_iter());
             ask(agent, NodeRequest::Heartbeat { node, usage }).await?;
         }
@@ -159,20 +171,21 @@ async fn run_session(
             let reply = ask(agent, NodeRequest::Events { node, events: batch.events() }).await?;
             match reply {
                 NodeReply::NotPersisted => {
-                    batch.told_but_ends_of_drivers();
-                    tokio::time::sleep(NOT_KEPT_PAUSE).await;
+                    // The driver's process is gone, so only this queue can report its end again.
+                    batch.ack_except_driver_ends();
+                    tokio::time::sleep(NOT_PERSISTED_PAUSE).await;
                 }
                 _ => batch.ack(),
             }
         }
     };
     tokio::select! {
-        away = beats => away,
-        away = events => away,
+        lost = heartbeats => lost,
+        lost = events => lost,
     }
 }
 
-/// Asks the head, as long as it is worth while.
+/// Sends a request to the head, with the timeout of a head RPC.
 async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, RejoinReason> {
     let head = agent.head().ok_or(RejoinReason::Unknown)?;
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
@@ -183,7 +196,8 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, RejoinRea
     }
 }
 
-/// Comes back to the head in the life that it has now, with another certificate if one is needed.
+/// Rejoins the head at enrolment level: learns its current incarnation and address, and renews the certificate if
+/// needed.
 pub(super) async fn find_head(agent: &Agent, renewal: Renewal) -> Result<(), TokenRpcError> {
     let identity = agent.host.identity();
     let (claims, credentials) = (claims(identity), &agent.credentials);
@@ -191,6 +205,7 @@ pub(super) async fn find_head(agent: &Agent, renewal: Renewal) -> Result<(), Tok
     let back = enrol::rejoin(&agent.heads, last, &agent.token, &claims, credentials, renewal);
     let Rejoined { head_at, head, .. } = back.await?;
     agent.host.supersede(head, head_at);
+    // Only on a change: the announcement is a call to each worker.
     if agent.head() != Some(head) || last != head_at {
         agent.set_head(head, head_at);
         agent.workers.announce_head(agent, head);
@@ -198,13 +213,13 @@ pub(super) async fn find_head(agent: &Agent, renewal: Renewal) -> Result<(), Tok
     Ok(())
 }
 
-/// Tells the head that the node leaves, if it can be told soon.
+/// Notifies the head that the node leaves, within a short timeout.
 pub(super) async fn leave(agent: &Agent, cause: &str) {
     let Some(head) = agent.head() else { return };
     let request = NodeRequest::Leave { node: agent.host.identity(), cause: cause.to_owned() };
-    let told: Result<NodeReply, _> =
+    let notified: Result<NodeReply, _> =
         call_host(&agent.host, head, NODE, request, deadline_in(LEAVE_TIMEOUT)).await;
-    if let Err(error) = told {
-        tracing::debug!(%error, "the head was not told that this node leaves");
+    if let Err(error) = notified {
+        tracing::debug!(%error, "cannot notify the head that this node leaves");
     }
 }

@@ -1,9 +1,17 @@
-//! The daemon of a node: it has the node's port, runs the workers that the head orders, and keeps their files.
+//! Agent: the daemon of a node. It owns the node's port, and runs the workers and drivers that the head assigns.
 //!
-//! Everything that arrives at the port goes through the door to whom it is for: the agent's own host and
-//! desk, a worker, or the head if that is on this node. The agent joins the head as long as it runs, and
-//! again whenever the head was gone; what its workers do goes on meanwhile. When the agent ends, its
-//! workers end.
+//! Its acceptor routes every connection of the port: to the agent's own host, its token RPC server, a worker, or
+//! the head on this node. The agent is a member of the cluster while it runs, and rejoins whenever the head
+//! restarts; its workers continue meanwhile. When the agent ends, its workers end.
+//!
+//! ```text
+//!             ┌─▶ Host ──▶ services: commands of the head, executables and output of drivers
+//!  Acceptor ──┼─▶ TokenRpcServer ──▶ AgentAdminService: logs, uploads, drivers to start
+//!   (port)    ├─▶ worker processes, over their control sockets
+//!             └─▶ head process, over its unix socket
+//!
+//!  Workers, Drivers ──▶ EventQueue ──▶ membership_loop ──▶ head
+//! ```
 
 #[cfg(feature = "cli")]
 pub(in crate::cluster) mod acceptor;
@@ -26,16 +34,18 @@ mod store;
 mod workers;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{DaemonError, failed};
 use super::host::start_host;
 use super::options::{AgentOptions, AgentReady};
-use crate::cluster::daemon::agent::store::Store;
+use super::signals::ShutdownSignals;
+use crate::cluster::daemon::agent::store::ExecutableStore;
 use crate::cluster::daemon::handoff::HeadSocket;
 use crate::cluster::daemon::logs::daemon_log;
 use crate::cluster::daemon::token_rpc_server::TokenRpcServer;
@@ -61,40 +71,40 @@ use jobs::Jobs;
 use orphans::Orphans;
 use output::Outputs;
 use router::NodeRouter;
-use workers::Workers;
+use workers::NodeWorkers;
 
-/// One agent, as its tasks share it.
+/// State of an agent that its tasks share.
 #[derive(Debug)]
 struct Agent {
     facts: NodeDescriptor,
     token: Token,
     credentials: Credentials,
     host: Host,
-    /// All addresses of the head.
+    /// All addresses of the head, in the order of the attempts.
     heads: Vec<SocketAddr>,
-    /// The address at which the head answered last.
+    /// Address at which the head answered last.
     head_addr: Mutex<SocketAddr>,
     head: Mutex<Option<HostUid>>,
-    workers: Workers,
+    workers: NodeWorkers,
     drivers: Drivers,
     jobs: Jobs,
     accounts: Accounts,
     outputs: Outputs,
-    executables: Store,
+    executables: ExecutableStore,
     exchange: Exchange,
     events: EventQueue,
     orphans: Orphans,
-    /// Cancelled when the agent is to end.
+    /// Cancelled when the node has been drained.
     shutdown: CancellationToken,
 }
 
 impl Agent {
-    /// Takes note of what the head is to hear.
+    /// Queues an event for the head.
     fn record(&self, event: NodeEvent) {
         self.events.push(event);
     }
 
-    /// What the node is and has on it, in place of all that the head has not heard of.
+    /// Snapshot of the node for the head. It replaces the queued events.
     fn report(&self) -> NodeReport {
         self.events.clear();
         NodeReport {
@@ -105,13 +115,13 @@ impl Agent {
         }
     }
 
-    /// A job is over: its executable is kept for as long as workers of it still run, and no longer.
+    /// Ends a job on this node. Its executable stays pinned until its last worker has ended.
     fn end_job(&self, job: JobId) {
         self.jobs.mark_ended(job);
         self.jobs.release_if_idle(job, &self.workers);
     }
 
-    /// Whether the process that a log is of still runs here.
+    /// Returns true if the process that writes a log still runs.
     fn is_writing(&self, log: LogName) -> bool {
         match log {
             LogName::Worker { worker, .. } => self.workers.contains(worker),
@@ -119,147 +129,152 @@ impl Agent {
         }
     }
 
-    /// The head is another one, or is reached elsewhere.
+    /// Records the host and the address of the head, which may have restarted or moved.
     fn set_head(&self, head: HostUid, at: SocketAddr) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         *self.head_addr.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// Where the head answered last.
+    /// Address at which the head answered last.
     fn head_at(&self) -> SocketAddr {
         *self.head_addr.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The head, as it was last known.
+    /// Host of the head, as the agent last knew it.
     fn head(&self) -> Option<HostUid> {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs an agent until it is to end. `ready` hears when the node has joined.
+/// Reference to the agent for its host's services, set as soon as the agent exists.
+///
+/// The agent owns its host, whose services call the agent. They are built before it, so they take this cell; it
+/// is weak, since a strong reference would be a cycle.
+type AgentCell = Arc<OnceLock<Weak<Agent>>>;
+
+/// Runs an agent until SIGTERM or the end of a drain, and calls `ready` once the node has joined.
 ///
 /// # Errors
 ///
-/// [`DaemonError`] if it cannot start, or the head does not take it.
+/// [`DaemonError`] if it cannot start, or the head rejects it.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends the workers at once.
+/// Dropping the future ends the workers immediately.
 pub(crate) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
+    // 1. Log and process attributes. They come before the first child: a child inherits the limit of open files, and
+    //    the kernel hands over only processes that lose their parent after `adopt`.
     daemon_log::init(&options.session_dir.join("logs"), "agent.log");
     open_files::raise_limit();
     orphans::adopt();
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
-    let ended_early = || DaemonError::Failed("it was ended before it had joined".to_owned());
-    let (agent, rooms) = tokio::select! {
+    let mut shutdown = ShutdownSignals::install()?;
+
+    // 2. Start up to the enrolment. A signal interrupts it: a head that does not answer is waited for.
+    let ended_early = || DaemonError::Failed("the agent was stopped before it had joined".to_owned());
+    let (agent, router) = tokio::select! {
         started = start(options) => started?,
-        _ = terminate.recv() => return Err(ended_early()),
-        _ = interrupt.recv() => return Err(ended_early()),
+        _ = shutdown.recv() => return Err(ended_early()),
     };
-    let (tell_joined, joined) = oneshot::channel();
-    let joining = tokio::spawn(join::membership_loop(Arc::clone(&agent), rooms.heads(), tell_joined));
-    let certificates = tokio::spawn(certificates::renew_loop(Arc::clone(&agent)));
-    let trimming = tokio::spawn(Jobs::enforce_retention(Arc::clone(&agent)));
+
+    // 3. Membership and maintenance. The command that started the agent waits for `ready`, so the first join must
+    //    end before it, with success or with the reason of the rejection.
+    let mut tasks = JoinSet::new();
+    let (notify_joined, joined) = oneshot::channel();
+    tasks.spawn(join::membership_loop(Arc::clone(&agent), router.heads(), notify_joined));
+    tasks.spawn(certificates::renew_loop(Arc::clone(&agent)));
+    tasks.spawn(Jobs::enforce_retention(Arc::clone(&agent)));
     let reaping = tokio::spawn(orphans::reap());
-    let refused = tokio::select! {
+    let rejected = tokio::select! {
         joined = joined => match joined {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
             Err(_) => Some(DaemonError::Failed("the task that joins the head has ended".to_owned())),
         },
-        _ = terminate.recv() => Some(ended_early()),
-        _ = interrupt.recv() => Some(ended_early()),
+        _ = shutdown.recv() => Some(ended_early()),
     };
-    if let Some(error) = refused {
-        rooms.close();
+    if let Some(error) = rejected {
+        router.close();
         return Err(error);
     }
     ready(AgentReady { address: agent.facts.address, node_id: agent.facts.id() });
+
+    // 4. Until a signal, or until the head orders the end of a drained node.
     let cause = tokio::select! {
-        _ = terminate.recv() => "its agent was asked to end (SIGTERM)",
-        _ = interrupt.recv() => "its agent was interrupted (SIGINT)",
-        () = agent.shutdown.cancelled() => "the node was drained",
+        signal = shutdown.recv() => format!("its agent was stopped ({signal})"),
+        () = agent.shutdown.cancelled() => "the node was drained".to_owned(),
     };
-    joining.abort();
-    certificates.abort();
-    trimming.abort();
-    join::leave(&agent, cause).await;
+
+    // 5. Shutdown. Membership ends first, else the agent would rejoin after it has left. It leaves while its workers
+    //    still run: the head then fails their actors with this cause, and not with the end of each worker. Adopted
+    //    processes are reaped until the last worker has ended, since that is when most of them appear.
+    tasks.abort_all();
+    join::leave(&agent, &cause).await;
     agent.drivers.stop_all();
     agent.workers.stop_all().await;
     reaping.abort();
-    // Whatever is left below this process, adopted or not.
+    end_descendants(&agent).await;
+    agent.host.abort();
+    router.close();
+    Ok(())
+}
+
+/// Ends all processes that are left below this one, adopted or not, and releases the uids of the jobs.
+async fn end_descendants(agent: &Agent) {
     let accounts = agent.accounts.clone();
     let ending = tokio::task::spawn_blocking(move || {
         descendants::end_all(std::process::id(), None);
         accounts.close();
     });
     drop(ending.await);
-    agent.host.abort();
-    rooms.close();
-    Ok(())
 }
 
-/// Makes an agent up to where it can join.
+/// Starts an agent, up to the point where it can join.
 async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), DaemonError> {
+    // 1. The options, and the files of the session. Both fail without any effect on the cluster.
     let token: Token = options.token.parse().map_err(|error| DaemonError::Refused(format!("{error}")))?;
     let checked = options.job_users.check(options.host, &options.heads);
     checked.map_err(|error| DaemonError::Refused(error.to_string()))?;
-    let store = Store::open(&options.session_dir.join("executables"));
-    let executables = store.map_err(failed("the executables cannot be kept"))?;
-    let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;
-    let accounts = Accounts::new(&options.job_users, &options.session_dir);
-    let accounts = accounts.map_err(failed("the session's directory cannot be used"))?;
+    let (executables, jobs, accounts) = open_session(&options)?;
+
+    // 2. The acceptor, before the enrolment: on the head's node the connection to the head arrives here, and the
+    //    router hands it on. Port 0 is resolved here, and the head needs the actual address.
     let identity = fresh_identity();
-    let head_room = options.head_socket.as_deref().map(|path| HeadSocket::listen(path, identity)).transpose();
-    let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
-    let head_comes = head_room.as_ref().map(HeadSocket::wait_connected);
+    let head_socket =
+        options.head_socket.as_deref().map(|path| HeadSocket::listen(path, identity)).transpose();
+    let head_socket = head_socket.map_err(failed("cannot create the head's socket"))?;
+    let head_connected = head_socket.as_ref().map(HeadSocket::wait_connected);
     let (agent_queue, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
-    let (desk_door, visitors) = mpsc::channel(HANDOFF_QUEUE_MAX);
-    let rooms = Arc::new(NodeRouter::new(identity.host, agent_queue, desk_door, head_room));
-    let listen = SocketAddr::new(options.host, options.port);
-    let door = Acceptor::bind(listen).await.map_err(|error| {
-        let next = "stop what listens there, or give another --port";
-        DaemonError::Failed(format!("cannot listen on {listen}: {error}; {next}"))
-    })?;
-    let address = door.address();
-    let (opened, closing) = (Arc::clone(&rooms), rooms.closing());
-    tokio::spawn(async move { closing.run_until_cancelled(door.accept_loop(opened)).await });
-    let heads = if options.heads.is_empty() { vec![address] } else { options.heads.clone() };
-    let facts = NodeDescriptor {
-        agent: identity,
-        address,
-        hostname: options.node_name.clone(),
-        pid: std::process::id(),
-        is_head: options.is_head(),
-        resources: options.resources.clone(),
-        labels: options.labels.clone(),
-        workers: options.workers,
-        platform: this_machine().to_string(),
-        session_dir: options.session_dir.display().to_string(),
-    };
-    if let Some(head_comes) = head_comes {
-        // One that does not come is told of by the attempt to enrol.
-        drop(tokio::time::timeout(JOIN_TIMEOUT, head_comes).await);
+    let (token_rpc_queue, token_rpc_connections) = mpsc::channel(HANDOFF_QUEUE_MAX);
+    let router = Arc::new(NodeRouter::new(identity.host, agent_queue, token_rpc_queue, head_socket));
+    let address = start_acceptor(SocketAddr::new(options.host, options.port), &router).await?;
+
+    // 3. Enrolment, which gives the certificate that the host needs. On the head's node it waits for the head's
+    //    process; if that does not connect, the enrolment fails and reports it.
+    if let Some(head_connected) = head_connected {
+        drop(tokio::time::timeout(JOIN_TIMEOUT, head_connected).await);
     }
+    let heads = if options.heads.is_empty() { vec![address] } else { options.heads.clone() };
     let (head_at, credentials, head) = join::enrol_with_retry(&token, &heads, identity).await?;
-    // By this a program of the same user finds the token that lies beside it.
+    // A program of the same user reads this file to find the head, and the token beside it. It is written only
+    // now: the address has been verified.
     jobs::write_private(&options.session_dir.join("head_address"), &head_at.to_string())
-        .map_err(failed("the session's directory cannot be used"))?;
-    let itself = Arc::new(OnceLock::new());
+        .map_err(failed(SESSION_ERROR))?;
+
+    // 4. The host, then the agent, then the services that refer to it.
+    let cell = AgentCell::default();
     let transport = Routed::new(credentials.clone(), address, arrivals);
-    let calls = services::host_services(Arc::clone(&itself));
-    let host = start_host(identity, &token, transport, address, calls).await?;
+    let services = services::host_services(Arc::clone(&cell));
+    let host = start_host(identity, &token, transport, address, services).await?;
     host.supersede(head, head_at);
     let agent = Arc::new(Agent {
-        facts,
+        facts: descriptor(&options, identity, address),
         token,
         credentials,
         host,
         heads,
         head_addr: Mutex::new(head_at),
         head: Mutex::new(Some(head)),
-        workers: Workers::default(),
+        workers: NodeWorkers::default(),
         drivers: Drivers::default(),
         jobs,
         accounts,
@@ -270,11 +285,51 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         orphans: Orphans::default(),
         shutdown: CancellationToken::new(),
     });
-    // It was not set before.
-    let _ = itself.set(Arc::downgrade(&agent));
-    rooms.serve(&agent);
-    let desk =
-        TokenRpcServer::new(&agent.credentials, agent.token.clone(), services::AgentAdminService::of(&agent));
-    tokio::spawn(desk.run(visitors));
-    Ok((agent, rooms))
+    // The cell is new, so this cannot fail. A call before this point finds no agent, and is refused.
+    let _ = cell.set(Arc::downgrade(&agent));
+    router.serve(&agent);
+    let service = services::AgentAdminService::of(&agent);
+    let server = TokenRpcServer::new(&agent.credentials, agent.token.clone(), service);
+    tokio::spawn(server.run(token_rpc_connections));
+    Ok((agent, router))
+}
+
+const SESSION_ERROR: &str = "cannot use the session directory";
+
+/// Opens the executables, the jobs and the accounts in the session directory.
+fn open_session(options: &AgentOptions) -> Result<(ExecutableStore, Jobs, Accounts), DaemonError> {
+    let session_dir: &Path = &options.session_dir;
+    let executables = ExecutableStore::open(&session_dir.join("executables"));
+    let executables = executables.map_err(failed("cannot open the store of executables"))?;
+    let jobs = Jobs::new(session_dir).map_err(failed(SESSION_ERROR))?;
+    let accounts = Accounts::new(&options.job_users, session_dir).map_err(failed(SESSION_ERROR))?;
+    Ok((executables, jobs, accounts))
+}
+
+/// Binds the node's port, accepts its connections in the background, and returns the bound address.
+async fn start_acceptor(listen: SocketAddr, router: &Arc<NodeRouter>) -> Result<SocketAddr, DaemonError> {
+    let acceptor = Acceptor::bind(listen).await.map_err(|error| {
+        let next = "stop what listens there, or give another --port";
+        DaemonError::Failed(format!("cannot listen on {listen}: {error}; {next}"))
+    })?;
+    let address = acceptor.address();
+    let (routes, closing) = (Arc::clone(router), router.closing());
+    tokio::spawn(async move { closing.run_until_cancelled(acceptor.accept_loop(routes)).await });
+    Ok(address)
+}
+
+/// Describes this node for the head.
+fn descriptor(options: &AgentOptions, identity: HostUid, address: SocketAddr) -> NodeDescriptor {
+    NodeDescriptor {
+        agent: identity,
+        address,
+        hostname: options.node_name.clone(),
+        pid: std::process::id(),
+        is_head: options.is_head(),
+        resources: options.resources.clone(),
+        labels: options.labels.clone(),
+        workers: options.workers,
+        platform: this_machine().to_string(),
+        session_dir: options.session_dir.display().to_string(),
+    }
 }

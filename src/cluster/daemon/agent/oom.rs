@@ -1,21 +1,23 @@
-//! Whether the kernel has killed processes for want of memory, by its own account.
+//! Kills by the kernel's out-of-memory killer, read from the kernel's counters.
 
 use std::fs;
 use std::path::Path;
 
 use crate::cluster::host_info;
 
-/// How many it has killed by now, in this control group and on the whole machine.
+/// Number of processes that the kernel has killed so far, in this control group and on the whole machine.
 pub(crate) fn oom_kill_count() -> u64 {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     group_kills(Path::new(host_info::GROUPS), &groups) + machine_kills().unwrap_or(0)
 }
 
-/// How a process ended, in the light of what the kernel has killed since.
+/// Adds a hint to the cause of a process' end if the kernel has killed processes since.
 pub(crate) fn annotate_oom(cause: String, kills_before: u64) -> String {
+    // The counters do not name the victim, so the hint is added only to a kill.
     match cause.contains("SIGKILL") && oom_kill_count() > kills_before {
         true => format!(
-            "{cause}; the kernel has killed for want of memory meanwhile: give it less to do, or the node more memory"
+            "{cause}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node \
+             more memory"
         ),
         false => cause,
     }
@@ -66,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_found_by_its_whole_name() {
+    fn counter_is_found_by_its_whole_name() {
         let text = "oom 3\noom_kill_group 9\noom_kill 4\n";
         assert_eq!(counter(text, "oom_kill"), Some(4));
         assert_eq!(counter(text, "low"), None);
     }
 
     #[test]
-    fn only_what_was_killed_may_have_been_killed_for_want_of_memory() {
+    fn hint_is_added_only_to_kills() {
         let ended = "the process exited with code 1".to_owned();
         assert_eq!(annotate_oom(ended.clone(), 0), ended);
         let killed = "the process was killed by signal 9 (SIGKILL)".to_owned();

@@ -1,9 +1,9 @@
-//! Processes that a node's jobs have started and left behind: the agent adopts them.
+//! Orphaned processes of a node's jobs, which the agent adopts and ends.
 //!
-//! What a worker has started ends with it, found by its mark or by its parents (see
-//! [`descendants`](crate::cluster::launch::descendants)). A process without either, since it has made a session of its own, has
-//! cleared its environment and has lost its parents, is still the agent's child. It cannot be said which job it
-//! is of: it ends with the last of those that ran here when it was first seen.
+//! Processes that a worker has started end with it: they are found by their mark or their parents (see
+//! [`descendants`](crate::cluster::launch::descendants)). A process that has made its own session, cleared its
+//! environment and lost its parents has neither. It is still a child of the agent, which is a subreaper. Its job is
+//! unknown, so it ends with the last of the jobs that ran here when it was first seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,18 +15,18 @@ use crate::cluster::launch::{children, descendants};
 use crate::cluster::model::JobId;
 use crate::observe::log;
 
-/// The adopted processes, with the jobs that may have started each.
+/// Adopted processes, with the jobs that may have started each.
 #[derive(Debug, Default)]
 pub(super) struct Orphans(Mutex<BTreeMap<descendants::ProcessId, BTreeSet<JobId>>>);
 
-/// Has the kernel give this process the orphans of all that it has started.
+/// Makes this process the subreaper of all its descendants: the kernel reparents their orphans to it.
 pub(super) fn adopt() {
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
         log::warn!(%error, "daemons that workers start may outlive their jobs");
     }
 }
 
-/// Reaps adopted processes as they end, as long as it runs.
+/// Reaps adopted processes as they end.
 pub(super) async fn reap() {
     let mut ended = match signal(SignalKind::child()) {
         Ok(ended) => ended,
@@ -35,31 +35,34 @@ pub(super) async fn reap() {
         }
     };
     while ended.recv().await.is_some() {
-        // The process table is read, which takes a millisecond.
+        // On a thread that may block: it reads the process table, which takes a millisecond.
         drop(tokio::task::spawn_blocking(children::reap_adopted).await);
     }
 }
 
 impl Orphans {
-    /// A worker of a job has ended: notes what it has left behind, and ends it if nothing of the job runs here.
+    /// Looks for processes that the ended worker of a job has left behind, and ends those that belong to no running
+    /// job.
     pub(super) fn worker_ended(&self, agent: &Arc<Agent>, job: JobId) {
         let agent = Arc::clone(agent);
-        tokio::task::spawn_blocking(move || agent.orphans.look(&agent, job));
+        tokio::task::spawn_blocking(move || agent.orphans.sweep(&agent, job));
     }
 
-    fn look(&self, agent: &Agent, job: JobId) {
+    fn sweep(&self, agent: &Agent, job: JobId) {
         let mut running = agent.workers.jobs();
         running.extend(agent.drivers.running());
         let mut orphans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let adopted = children::adopted();
+        // Entries of reaped processes would otherwise stay for ever.
         orphans.retain(|process, _| adopted.contains(process));
         for process in adopted {
             let jobs =
                 orphans.entry(process).or_insert_with(|| running.iter().copied().chain([job]).collect());
             jobs.retain(|job| running.contains(job));
         }
-        let over: Vec<_> = orphans.iter().filter(|(_, jobs)| jobs.is_empty()).map(|(it, _)| *it).collect();
+        let ended: Vec<_> = orphans.iter().filter(|(_, jobs)| jobs.is_empty()).map(|(it, _)| *it).collect();
+        // Ending a process waits for it, and other workers end meanwhile.
         drop(orphans);
-        over.into_iter().for_each(descendants::end);
+        ended.into_iter().for_each(descendants::end);
     }
 }

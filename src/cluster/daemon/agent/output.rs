@@ -1,4 +1,4 @@
-//! What workers write: to files of the node, and to the driver's terminal.
+//! Output of workers: captured from their pipes, written to logs of the node, and forwarded to the driver.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,59 +13,60 @@ use super::accounts::Account;
 use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::output::{Capture, Captured, Flusher, Label, LogName};
 use crate::cluster::protocol::Stream;
-use crate::cluster::protocol::{JobSpec, OUTPUT, Output};
+use crate::cluster::protocol::{JobSpec, OUTPUT, OutputLines};
 use crate::config::{HEAD_RPC_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_SENT_TIMEOUT};
 use crate::host::deadline_in;
 use crate::id::HostUid;
 use crate::remote::call_host;
 
-/// The output that is still on its way to drivers.
+/// Output on its way to drivers.
 #[derive(Debug, Default)]
-pub(super) struct Outputs(Mutex<Vec<Flowing>>);
+pub(super) struct Outputs(Mutex<Vec<OutputStream>>);
 
-/// The output of one worker.
+/// Output of one worker.
 #[derive(Clone, Debug)]
-struct Flowing {
+struct OutputStream {
     job: JobId,
     flusher: Flusher,
-    /// Cancelled when the driver was sent the last of it.
-    over: CancellationToken,
+    /// Cancelled when all of it has been sent to the driver.
+    sent: CancellationToken,
 }
 
 impl Outputs {
-    /// Waits until the driver of a job was sent what the job's workers have written by now.
+    /// Waits until the output that a job's workers have written so far was sent to the job's driver.
     pub(super) async fn flush(&self, job: JobId) {
-        let of_job: Vec<_> = self.lock().iter().filter(|flowing| flowing.job == job).cloned().collect();
-        let flushed = join_all(of_job.iter().map(|flowing| async {
-            if !flowing.flusher.flush().await {
-                // Its worker has ended, or lines were dropped.
-                flowing.over.cancelled().await;
+        let of_job: Vec<_> = self.lock().iter().filter(|stream| stream.job == job).cloned().collect();
+        let flushed = join_all(of_job.iter().map(|stream| async {
+            if !stream.flusher.flush().await {
+                // The worker has ended, or lines were dropped. In both cases the stream itself reports its end.
+                stream.sent.cancelled().await;
             }
         }));
-        // A driver that is slow has missed some, which the logs have.
+        // A slow driver misses lines here. The logs have them.
         let _ = tokio::time::timeout(OUTPUT_SENT_TIMEOUT, flushed).await;
     }
 
-    fn add(&self, flowing: Flowing) {
+    fn add(&self, stream: OutputStream) {
         let mut all = self.lock();
-        all.retain(|flowing| !flowing.over.is_cancelled());
-        all.push(flowing);
+        // Streams of ended workers are removed here, since nothing else happens when one ends.
+        all.retain(|stream| !stream.sent.is_cancelled());
+        all.push(stream);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Flowing>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<OutputStream>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A pipe: the end to be read, and the end for a child, which may run as another user.
+/// Creates a pipe: the end to read, and the end for a child that may run as another user.
 pub(super) fn pipe(account: Option<&Account>) -> Result<(OwnedFd, OwnedFd), String> {
     let pipe = pipe_with(PipeFlags::CLOEXEC);
-    let pipe = pipe.map_err(|error| format!("no pipe for the worker's output: {error}"))?;
+    let pipe = pipe.map_err(|error| format!("cannot create a pipe for the worker's output: {error}"))?;
     account.map_or(Ok(()), |account| account.take_pipe(&pipe.1))?;
     Ok(pipe)
 }
 
-/// Keeps what a worker writes, and sends it to the job's driver.
+/// Captures the output of a worker in a log, and forwards it to the job's driver.
 pub(super) fn capture(
     agent: &Arc<Agent>,
     launch: &JobSpec,
@@ -79,15 +80,15 @@ pub(super) fn capture(
     let capture = match Capture::start(Some((agent.jobs.logs(), name)), out, err, lines) {
         Ok(capture) => capture,
         Err(error) => {
-            tracing::warn!(%worker, %error, "what a worker writes is not kept");
+            tracing::warn!(%worker, %error, "cannot create the log of a worker; its output is lost");
             return None;
         }
     };
-    let over = CancellationToken::new();
-    agent.outputs.add(Flowing { job: launch.job, flusher: capture.flusher(), over: over.clone() });
+    let sent = CancellationToken::new();
+    agent.outputs.add(OutputStream { job: launch.job, flusher: capture.flusher(), sent: sent.clone() });
     let forwarding = forward(Arc::clone(agent), launch.driver, pid, Arc::clone(label), written);
     tokio::spawn(async move {
-        let _over = over.drop_guard();
+        let _sent = sent.drop_guard();
         forwarding.await;
     });
     Some(capture)
@@ -101,26 +102,27 @@ async fn forward(
     mut written: mpsc::Receiver<Captured>,
 ) {
     let node = agent.facts.id();
+    // One call after the other, so that the lines keep their order.
     let mut unsent = Unsent::default();
     while let Some(captured) = written.recv().await {
         let (stream, mut lines, unfinished) = match captured {
             Captured::Text { stream, lines, unfinished } => (stream, lines, unfinished),
             Captured::Flushed(done) => {
-                // It may have been waited for long enough.
+                // The receiver is gone if the flush has timed out.
                 let _ = done.send(());
                 continue;
             }
         };
         let count = unsent.add_to(stream, &mut lines);
         let last = unfinished.clone();
-        let output = Output { pid, node, label: label.text(), stream, lines, unfinished };
-        let told: Result<(), _> =
+        let output = OutputLines { pid, node, label: label.text(), stream, lines, unfinished };
+        let delivered: Result<(), _> =
             call_host(&agent.host, driver, OUTPUT, output, deadline_in(HEAD_RPC_TIMEOUT)).await;
-        match told {
+        match delivered {
             Ok(()) => unsent.lines = 0,
             Err(error) => {
-                // A driver that has gone reads nothing; the files have it all.
-                tracing::debug!(%error, "lines of a worker were not sent to its driver");
+                // A driver that has ended reads nothing. The logs have all lines.
+                tracing::debug!(%error, "cannot send lines of a worker to its driver");
                 unsent.lines += count;
                 unsent.unfinished[stream as usize] = last;
             }
@@ -128,19 +130,19 @@ async fn forward(
     }
 }
 
-/// What a driver was not sent.
+/// Lines that could not be sent to a driver.
 #[derive(Debug, Default)]
 struct Unsent {
     lines: usize,
-    /// Of each stream the line without an end as it stood: it does not come again when it ends so.
+    /// Last unfinished line of each stream. It is not sent again when it ends as it was.
     unfinished: [Option<String>; 2],
 }
 
 impl Unsent {
-    /// Adds what was not sent to the next lines of a stream, and gives how many lines there are then without
-    /// the notice.
+    /// Prepends unsent text and a notice to the next lines of a stream, and returns the number of lines without the
+    /// notice.
     fn add_to(&mut self, stream: Stream, lines: &mut Vec<String>) -> usize {
-        // Without another line it is still the same one, which has changed.
+        // No complete line: this is a later state of the same unfinished line, which replaces the unsent one.
         if let Some(before) = self.unfinished[stream as usize].take().filter(|_| !lines.is_empty()) {
             lines.insert(0, before);
         }
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_progress_bar_that_was_not_sent_is_one_line_and_shown_when_that_ends() {
+    fn unsent_progress_bar_becomes_one_line_when_it_ends() {
         let mut unsent = Unsent::default();
         for percent in 0..100 {
             assert_eq!(unsent.add_to(Stream::Err, &mut Vec::new()), 0);
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_were_not_sent_are_told_and_the_notice_is_none_of_them() {
+    fn notice_counts_unsent_lines_but_not_itself() {
         let mut unsent = Unsent { lines: 3, ..Unsent::default() };
         let mut lines = vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(unsent.add_to(Stream::Out, &mut lines), 2);

@@ -43,8 +43,8 @@ impl NodeRouter {
 
     /// Sets the agent, whose workers can be reached from now on.
     ///
-    /// The acceptor must run before the agent exists: the head, on the same node, is reached through it, and the
-    /// agent enrols with the head first. Until then connections for workers are closed.
+    /// The acceptor must run before the agent exists: the agent enrols first, and a head on the same node is
+    /// reached through the acceptor. Until then connections for workers are closed.
     pub(super) fn serve(&self, agent: &Arc<Agent>) {
         let _ = self.agent.set(Arc::downgrade(agent));
     }
@@ -66,6 +66,7 @@ impl NodeRouter {
 
 impl ConnectionRouter for NodeRouter {
     fn route(&self, route: Route, connection: TcpStream) -> Result<(), HandoffError> {
+        // `try_send`: waiting for a full queue would delay the connections of all other processes.
         let admitted = match route {
             Route::Host(host) if host == self.own => self.agent_queue.try_send(connection),
             Route::AgentTokenRpc => self.token_rpc_queue.try_send(connection),

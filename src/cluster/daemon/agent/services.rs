@@ -1,12 +1,12 @@
-//! What is asked of an agent: by the head, by drivers, and at its desk.
+//! Services of an agent: commands of the head, requests of drivers, and the admin requests of operators.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
-use super::Agent;
 use super::executable_exchange;
+use super::{Agent, AgentCell};
 use crate::cluster::admin::{AdminReply, AdminRequest};
 use crate::cluster::authorization;
-use crate::cluster::daemon::agent::store::StoreError;
+use crate::cluster::daemon::agent::store::ExecutableStoreError;
 use crate::cluster::daemon::logs::LogError;
 use crate::cluster::daemon::logs::LogReader;
 use crate::cluster::daemon::token_rpc_server::TokenService;
@@ -22,10 +22,10 @@ use crate::registry::{Inbound, decode};
 use crate::remote::stop_on_host;
 use crate::wire::CallFailure;
 
-/// What calls to the agent's host do.
-pub(super) fn host_services(itself: Arc<OnceLock<Weak<Agent>>>) -> HostServices {
+/// Handler of the calls to the agent's host.
+pub(super) fn host_services(cell: AgentCell) -> HostServices {
     Box::new(move |host, service, inbound| {
-        let Some(agent) = itself.get().and_then(Weak::upgrade) else {
+        let Some(agent) = cell.get().and_then(Weak::upgrade) else {
             return inbound.fail(&CallFailure::ActorStopped);
         };
         if let Err(refused) = authorization::check(host, service, &inbound) {
@@ -46,15 +46,16 @@ fn unknown(host: &Host, service: TypeHash, inbound: Inbound) {
     inbound.fail(&CallFailure::NotHandled { actor: "an agent".to_owned(), message });
 }
 
-/// Takes an order of the head: it is answered at once, and carried out meanwhile.
+/// Handles a command of the head. It is acknowledged immediately and executed in the background: the head delivers
+/// its commands one after the other, and a slow one must not delay the next.
 fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
     let (body, _, mut responder) = inbound.into_parts::<()>();
-    let order = match decode::<AgentCommand>(&body) {
-        Ok(order) => order,
+    let command = match decode::<AgentCommand>(&body) {
+        Ok(command) => command,
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
-    match order {
+    match command {
         AgentCommand::StartWorker { worker, job, detached } => {
             agent.workers.start(agent, worker, job, detached)
         }
@@ -62,9 +63,10 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         AgentCommand::StopActor { at, .. } => {
             let (host, address) = (agent.host.clone(), agent.facts.address);
             tokio::spawn(async move {
+                // The actor's worker is dialled through the node's own acceptor.
                 host.add_peer(at.host, address);
                 if let Err(error) = stop_on_host(&host, at).await {
-                    tracing::debug!(?at, %error, "an actor could not be stopped");
+                    tracing::debug!(?at, %error, "cannot stop an actor");
                 }
             });
         }
@@ -75,7 +77,7 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
     responder.answer(());
 }
 
-/// Sends a driver what its workers have written by now.
+/// Sends a driver the output that its workers have written up to now.
 fn flush(agent: Arc<Agent>, inbound: Inbound) {
     let (body, _, mut responder) = inbound.into_parts::<()>();
     let Flush { job } = match decode(&body) {
@@ -83,6 +85,7 @@ fn flush(agent: Arc<Agent>, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
+    // A flush waits for the driver itself, so its credit must not depend on it.
     responder.release_credit();
     tokio::spawn(async move {
         agent.outputs.flush(job).await;
@@ -90,7 +93,7 @@ fn flush(agent: Arc<Agent>, inbound: Inbound) {
     });
 }
 
-/// Takes a driver's executable.
+/// Handles a driver's request about its executable.
 fn handle_executable(agent: Arc<Agent>, inbound: Inbound) {
     let from = inbound.from();
     let (body, _, mut responder) = inbound.into_parts::<ExecutableReply>();
@@ -98,7 +101,7 @@ fn handle_executable(agent: Arc<Agent>, inbound: Inbound) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
-    // The credit is given back with the answer: it bounds how much waits for the disk.
+    // The reply returns the credit, so a driver's credit bounds its requests that wait for the disk.
     responder.start();
     tokio::spawn(async move { responder.answer(answer_driver(agent, from, request).await) });
 }
@@ -114,7 +117,7 @@ async fn answer_driver(agent: Arc<Agent>, from: HostUid, request: ExecutableRequ
         }
         ExecutableRequest::Write { digest, size, offset, bytes } => {
             at_files(move || match agent.executables.write(digest, size, offset, &bytes) {
-                Err(wrong @ StoreError::WrongDigest { .. }) => {
+                Err(wrong @ ExecutableStoreError::WrongDigest { .. }) => {
                     Ok(ExecutableReply::Wrong { text: text(wrong) })
                 }
                 put => put.map(ExecutableReply::Stat).map_err(text),
@@ -123,12 +126,12 @@ async fn answer_driver(agent: Arc<Agent>, from: HostUid, request: ExecutableRequ
         }
         ExecutableRequest::Fetch(wanted) => executable_exchange::fetch(&agent, wanted).await,
         ExecutableRequest::Launch(launch) => {
-            at_files(move || equip(&agent, from, launch).map(|()| ExecutableReply::Done)).await
+            at_files(move || provision(&agent, from, launch).map(|()| ExecutableReply::Done)).await
         }
     }
 }
 
-/// Makes a reply where files may be read and written.
+/// Computes a reply on a thread that may block on files.
 async fn at_files(
     reply: impl FnOnce() -> Result<ExecutableReply, String> + Send + 'static,
 ) -> ExecutableReply {
@@ -140,13 +143,14 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Takes note of how a driver's workers are started.
-fn equip(agent: &Arc<Agent>, from: HostUid, launch: JobSpec) -> Result<(), String> {
+/// Records how the workers of a driver's job are started.
+fn provision(agent: &Arc<Agent>, from: HostUid, launch: JobSpec) -> Result<(), String> {
     let job = launch.job;
     if launch.driver != from {
-        return Err("a driver has workers started for itself alone".to_owned());
+        return Err("a driver can have workers started only for itself".to_owned());
     }
     authorization::check_job(&agent.host, from, job)?;
+    // The pin comes before the event: the head may have workers started as soon as it knows of the executable.
     let executable = agent.executables.pin(launch.digest).map_err(text)?;
     check_runs_here(&executable.path()).map_err(text)?;
     let account = agent.accounts.of(job).map_err(text)?;
@@ -155,13 +159,13 @@ fn equip(agent: &Arc<Agent>, from: HostUid, launch: JobSpec) -> Result<(), Strin
     Ok(())
 }
 
-/// Whether this machine can run what is built for that platform; else what to do.
+/// Checks that this machine can run programs of a platform, or returns the next step.
 pub(super) fn runs_here(platform: &str) -> Result<(), String> {
     let program: Platform = platform.parse().map_err(|error| format!("{error}"))?;
     this_machine().can_run(&program).map_err(|error| error.to_string())
 }
 
-/// What the agent's desk answers.
+/// Token RPC service of the agent.
 #[derive(Debug)]
 pub(super) struct AgentAdminService(Weak<Agent>);
 
@@ -177,7 +181,7 @@ impl TokenService for AgentAdminService {
 
     async fn answer(&self, request: AdminRequest) -> AdminReply {
         let Some(agent) = self.0.upgrade() else { return failed("the agent is ending".to_owned()) };
-        // Files are read and written there.
+        // A thread that may block: the requests read and write files.
         let answered = tokio::task::spawn_blocking(move || answer(&agent, request)).await;
         answered.unwrap_or_else(|error| failed(error.to_string()))
     }
@@ -212,7 +216,7 @@ fn answer(agent: &Arc<Agent>, request: AdminRequest) -> AdminReply {
                 };
             }
         },
-        _ => Err("this is asked of the head, and not of an agent".to_owned()),
+        _ => Err("this request is for the head, not for an agent; send it to the head's address".to_owned()),
     };
     reply.unwrap_or_else(failed)
 }

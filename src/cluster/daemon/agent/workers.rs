@@ -1,13 +1,23 @@
-//! The worker processes of a node: started as the head orders, watched, and ended.
+//! Worker processes of a node: started on command of the head, supervised, and stopped.
+//!
+//! ```text
+//!            start        set_running        ready
+//!  (absent) ──────▶ reserved ──────▶ starting ──────▶ ready ──┐
+//!     ▲                │                │                     │ exit
+//!     └────────────────┴────────────────┴── remove, ◀─────────┘
+//!                                           WorkerEnded
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 
 use super::Agent;
 use super::accounts::Account;
@@ -23,7 +33,7 @@ use crate::cluster::protocol;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::Variables;
-use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, NodeContext, Report, WorkerInit};
+use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, NodeContext, WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{JobSpec, NodeEvent};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
@@ -31,18 +41,19 @@ use crate::id::{HostId, HostUid};
 use crate::observe::Chain;
 use crate::remote::call_host;
 
-/// The workers that run, or are being started.
+/// Workers that run, or are being started.
 #[derive(Debug, Default)]
-pub(super) struct Workers {
-    all: Mutex<FxHashMap<WorkerId, Worker>>,
+pub(super) struct NodeWorkers {
+    all: Mutex<FxHashMap<WorkerId, NodeWorker>>,
     routes: Mutex<FxHashMap<HostId, Arc<ControlSocket>>>,
 }
 
 #[derive(Debug)]
-struct Worker {
+struct NodeWorker {
     job: JobId,
+    /// Detached actor that the worker was started for.
     detached: Option<ActorKey>,
-    /// Nothing before it runs.
+    /// `None` until the process exists.
     running: Option<Running>,
     stopping: Arc<AtomicBool>,
 }
@@ -51,18 +62,18 @@ struct Worker {
 struct Running {
     process: Arc<WorkerProcess>,
     hosts: [HostUid; 2],
-    /// Once it is ready.
+    /// `None` until the worker is ready.
     member: Option<WorkerAddress>,
-    /// Whether a signal has stopped it.
+    /// True while a signal has stopped the process.
     suspended: bool,
     actors: BTreeMap<ActorKey, (String, ActorLocation)>,
-    /// By the names of their functions.
+    /// Task counts by function name.
     tasks: BTreeMap<String, TaskCount>,
     label: Arc<Label>,
 }
 
-impl Workers {
-    /// Starts a worker; what becomes of it is told to the head.
+impl NodeWorkers {
+    /// Starts a worker in the background. Its end, or the failure to start it, is reported to the head.
     pub(super) fn start(&self, agent: &Arc<Agent>, worker: WorkerId, job: JobId, detached: Option<ActorKey>) {
         let stopping = self.reserve(worker, job, detached);
         let agent = Arc::clone(agent);
@@ -78,7 +89,7 @@ impl Workers {
         });
     }
 
-    /// Takes note of a worker that is to be started; gives what says that it is to end.
+    /// Registers a worker before its process exists, and returns its stop flag.
     pub(super) fn reserve(
         &self,
         worker: WorkerId,
@@ -86,12 +97,12 @@ impl Workers {
         detached: Option<ActorKey>,
     ) -> Arc<AtomicBool> {
         let stopping = Arc::<AtomicBool>::default();
-        let entry = Worker { job, detached, running: None, stopping: Arc::clone(&stopping) };
+        let entry = NodeWorker { job, detached, running: None, stopping: Arc::clone(&stopping) };
         self.lock().insert(worker, entry);
         stopping
     }
 
-    /// Ends a worker: in order if it can, and by force when that takes too long.
+    /// Stops a worker gracefully, and kills it after a timeout.
     pub(super) fn stop(&self, worker: WorkerId) {
         let all = self.lock();
         let Some(entry) = all.get(&worker) else { return };
@@ -99,19 +110,20 @@ impl Workers {
         if let Some(running) = &entry.running {
             let process = Arc::clone(&running.process);
             tokio::spawn(async move {
-                // One that is itself stopped may not even take the request.
+                // A suspended process does not read the request, so the write may block.
                 let asking = tokio::time::timeout(WORKER_STOP_TIMEOUT, process.ask_to_stop());
                 drop(tokio::join!(asking, tokio::time::sleep(WORKER_STOP_TIMEOUT)));
-                // If it has ended by then nothing is left to kill. The process table is read for it.
+                // Killing a process that has ended does nothing. `kill` reads the process table, hence the thread.
                 drop(tokio::task::spawn_blocking(move || process.kill()).await);
             });
         }
     }
 
-    /// Ends all workers, and waits for it.
+    /// Stops all workers, and waits until they have ended.
     pub(super) async fn stop_all(&self) {
         let ids: Vec<_> = self.lock().keys().copied().collect();
         ids.into_iter().for_each(|worker| self.stop(worker));
+        // The kill comes after one timeout; the rest is for the processes to disappear.
         let limit = WORKER_STOP_TIMEOUT + WORKER_STOP_TIMEOUT / 4;
         let ended = async {
             while !self.lock().is_empty() {
@@ -119,14 +131,14 @@ impl Workers {
             }
         };
         if tokio::time::timeout(limit, ended).await.is_err() {
-            tracing::warn!("workers were still there when the agent ended");
+            tracing::warn!("some workers have not ended; the agent ends without them");
         }
     }
 
-    /// What runs, for the head.
+    /// Describes all workers for a join report.
     pub(super) fn report(&self) -> Vec<WorkerReport> {
         let all = self.lock();
-        let report = |(&worker, entry): (&WorkerId, &Worker)| {
+        let report = |(&worker, entry): (&WorkerId, &NodeWorker)| {
             let running = entry.running.as_ref();
             let actors = running.into_iter().flat_map(|running| &running.actors);
             WorkerReport {
@@ -145,54 +157,55 @@ impl Workers {
         reports
     }
 
-    /// Tells all workers that run which host the head is now.
+    /// Notifies all workers of the head's current host and address.
     pub(super) fn announce_head(&self, agent: &Agent, head: HostUid) {
         let at = agent.facts.address;
         for entry in self.lock().values() {
             let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
-            let is = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, tracks_all_actors: true };
+            let info = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, tracks_all_actors: true };
             for to in hosts {
                 let host = agent.host.clone();
+                // The agent dials its workers through its own acceptor, like every other host.
                 host.add_peer(to, at);
                 tokio::spawn(async move {
-                    // One that computes takes it up when it is done.
-                    let told: Result<(), _> =
-                        call_host(&host, to, MEMBERSHIP, MembershipUpdate::Head(is), None).await;
-                    if let Err(error) = told {
-                        tracing::debug!(%to, %error, "a worker was not told of the head");
+                    // Without a deadline: a worker whose thread is busy reads the update when it is done.
+                    let notified: Result<(), _> =
+                        call_host(&host, to, MEMBERSHIP, MembershipUpdate::Head(info), None).await;
+                    if let Err(error) = notified {
+                        tracing::debug!(%to, %error, "cannot notify a worker of the head");
                     }
                 });
             }
         }
     }
 
-    /// The processes that run.
+    /// Process ids of the running workers.
     pub(super) fn pids(&self) -> Vec<u32> {
         let all = self.lock();
         all.values().filter_map(|entry| Some(entry.running.as_ref()?.process.pid())).collect()
     }
 
-    /// Whether a worker has not ended yet.
+    /// Returns true until a worker has ended.
     pub(super) fn contains(&self, worker: WorkerId) -> bool {
         self.lock().contains_key(&worker)
     }
 
-    /// The jobs whose workers run, or are being started.
+    /// Jobs with workers that run, or are being started.
     pub(super) fn jobs(&self) -> BTreeSet<JobId> {
         self.lock().values().map(|entry| entry.job).collect()
     }
 
-    /// Whether workers of a job run, or are being started.
+    /// Returns true if workers of a job run, or are being started.
     pub(super) fn has_workers_of(&self, job: JobId) -> bool {
         self.lock().values().any(|entry| entry.job == job)
     }
 
-    /// The way to a host of a worker.
+    /// Control socket of the worker with this host.
     pub(super) fn route_to(&self, host: HostId) -> Option<Arc<ControlSocket>> {
-        self.doors().get(&host).cloned()
+        self.routes().get(&host).cloned()
     }
 
-    /// The hosts of the workers that run, with what they need to be signed anew.
+    /// Hosts of the running workers, with what the renewal of each certificate needs.
     pub(super) fn certificate_holders(&self) -> Vec<(JobId, [HostUid; 2], Arc<ControlSocket>)> {
         let all = self.lock();
         let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
@@ -201,7 +214,7 @@ impl Workers {
             .collect()
     }
 
-    /// Takes note that a process runs.
+    /// Registers the process of a worker.
     fn set_running(
         &self,
         worker: WorkerId,
@@ -210,7 +223,7 @@ impl Workers {
         label: &Arc<Label>,
     ) {
         for host in hosts {
-            self.doors().insert(host.host, Arc::clone(process.control_socket()));
+            self.routes().insert(host.host, Arc::clone(process.control_socket()));
         }
         if let Some(entry) = self.lock().get_mut(&worker) {
             let (process, label) = (Arc::clone(process), Arc::clone(label));
@@ -232,10 +245,10 @@ impl Workers {
         }
     }
 
-    fn on_actor_event(&self, worker: WorkerId, life: &ActorEvent) {
+    fn on_actor_event(&self, worker: WorkerId, event: &ActorEvent) {
         let mut all = self.lock();
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
-        match life {
+        match event {
             ActorEvent::Started { actor, class, at } => {
                 running.label.add(class);
                 running.actors.insert(*actor, (class.clone(), *at));
@@ -244,7 +257,7 @@ impl Workers {
         }
     }
 
-    /// Takes note of a process that a signal has stopped, or that goes on.
+    /// Records that a signal has stopped a worker's process, or that it continues, and reports it.
     fn set_suspended(&self, agent: &Agent, worker: WorkerId, suspended: bool) {
         let mut all = self.lock();
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
@@ -261,99 +274,82 @@ impl Workers {
 
     fn remove(&self, agent: &Agent, worker: WorkerId) {
         let Some(entry) = self.lock().remove(&worker) else { return };
+        // After the removal, so that this worker no longer counts, and without the lock of the workers: the call takes it
+        // behind the lock of the jobs.
         agent.jobs.release_if_idle(entry.job, self);
         for host in entry.running.into_iter().flat_map(|running| running.hosts) {
-            self.doors().remove(&host.host);
+            self.routes().remove(&host.host);
+            // Open calls to the worker fail now and with the true cause, instead of after a timeout.
             agent.host.mark_peer_down(host, "the worker has ended");
             agent.host.forget(host);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<WorkerId, Worker>> {
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<WorkerId, NodeWorker>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn doors(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<ControlSocket>>> {
+    fn routes(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<ControlSocket>>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Starts a worker, up to where it is ready.
+/// Starts a worker, and returns once it is ready. A detached task then waits for its end.
+///
+/// On an error the process, if any, is killed when it is dropped; the caller removes the reservation.
 async fn launch(
     agent: &Arc<Agent>,
     worker: WorkerId,
     job: JobId,
     stopping: &Arc<AtomicBool>,
 ) -> Result<(), String> {
-    let (launch, executable, account) =
-        agent.jobs.launch(job).ok_or("this node has not got the job's executable")?;
+    // 1. All that can fail without a process: the job's executable and user, and the certificate, which is a call to
+    //    the head.
+    let (spec, executable, account) =
+        agent.jobs.launch(job).ok_or("this node does not have the job's executable")?;
     let account = account.as_deref();
     let hosts = [fresh_identity(), fresh_identity()];
     let credentials = agent.sign(job, hosts).await?;
     let head = agent.head().ok_or("the head is not known")?;
-    let directory = agent.jobs.directory(job, account).map_err(|error| error.to_string())?;
-    let program = account.map_or(Ok(executable.clone()), |account| account.link(&executable));
-    let ((out, stdout), (err, stderr)) = (output::pipe(account)?, output::pipe(account)?);
-    let started = WorkerProcess::start(WorkerCommand {
-        program: program.map_err(|error| format!("the job's user cannot be given its program: {error}"))?,
-        arguments: launch.arguments.clone(),
-        inherits: false,
-        environment: environment(&launch, account, &directory),
-        directory: Some(directory),
-        user: account.map(Account::user),
-        stdout: stdout.into(),
-        stderr: stderr.into(),
-    });
-    let process = Arc::new(started.map_err(|error| Chain(&error).to_string())?);
+
+    // 2. The process. It is registered before the flag is read: `stop` sets the flag first and then looks for the
+    //    process, so one of the two sees the other.
+    let (process, output) = spawn(agent, job, &spec, &executable, account)?;
     let label = Arc::<Label>::default();
-    let capture = output::capture(agent, &launch, worker, process.pid(), &label, (out, err));
+    let capture = output::capture(agent, &spec, worker, process.pid(), &label, output);
     agent.workers.set_running(worker, &process, hosts, &label);
     if stopping.load(Ordering::Relaxed) {
         return Err("it was stopped while it started".to_owned());
     }
-    let kills = oom::oom_kill_count();
-    let watching = Arc::downgrade(agent);
-    let suspended = move |suspended| {
-        if let Some(agent) = watching.upgrade() {
-            agent.workers.set_suspended(&agent, worker, suspended);
-        }
-    };
-    let ended = process.on_exit(suspended).map_err(|error| error.to_string())?;
-    let at = agent.facts.address;
-    let bootstrap = WorkerInit {
-        secret: *agent.token.session_secret().as_bytes(),
-        limits: launch.limits.clone(),
-        stack_bytes: launch.stack_bytes,
-        actors: hosts[0],
-        tasks: hosts[1],
-        node: Some(NodeContext {
-            credentials,
-            address: at,
-            head: HeadInfo { head, at: Some(agent.head_at()), job, tracks_all_actors: true },
-        }),
-    };
-    match process.initialise(&bootstrap, None).await.map_err(|error| Chain(&error).to_string())? {
-        Report::Ready { .. } => {}
-        Report::Failed { why } => return Err(why),
-        other => return Err(format!("it reported {other:?} before it was ready")),
-    }
-    let member = WorkerAddress { actors: hosts[0], actors_at: at, tasks: hosts[1], tasks_at: at };
+
+    // 3. Supervision, before the initialisation: a process that dies or is suspended in the middle of it is noticed.
+    let oom_kills_before = oom::oom_kill_count();
+    let ended = watch(agent, worker, &process)?;
+
+    // 4. Initialisation. The worker is reported as ready only with its hosts up, since the head places actors there
+    //    from then on. A stop request in the meantime may not have been read, so it is repeated.
+    let address = agent.facts.address;
+    let head = HeadInfo { head, at: Some(agent.head_at()), job, tracks_all_actors: true };
+    initialise(agent, &process, &spec, hosts, NodeContext { credentials, address, head }).await?;
+    let member = WorkerAddress { actors: hosts[0], actors_at: address, tasks: hosts[1], tasks_at: address };
     agent.workers.ready(worker, member);
     agent.record(NodeEvent::WorkerReady { worker, member, pid: process.pid() });
     if stopping.load(Ordering::Relaxed) {
         agent.workers.stop(worker);
     }
-    let reported = listen(agent, worker, &process);
+
+    // 5. The reports, after the event of the ready worker: the head must know a worker before its actors.
+    let reports = listen(agent, worker, &process);
     let (agent, stopping) = (Arc::clone(agent), Arc::clone(stopping));
     tokio::spawn(async move {
-        let cause = ended.await.unwrap_or_else(|_| "nobody saw how it ended".to_owned());
-        // What it said last comes before its end.
-        let told = reported.last().await;
-        let cause = match (stopping.load(Ordering::Relaxed), told) {
+        let exit = ended.await.unwrap_or_else(|_| "the end of its process was not observed".to_owned());
+        let last = reports.last().await;
+        let cause = match (stopping.load(Ordering::Relaxed), last) {
             (true, _) => "it was stopped".to_owned(),
             (false, Some(why)) => why,
-            (false, None) => oom::annotate_oom(cause, kills),
+            (false, None) => oom::annotate_oom(exit, oom_kills_before),
         };
+        // The last reports come before the end: the head ignores events of a worker that it has removed.
         agent.workers.remove(&agent, worker);
         agent.orphans.worker_ended(&agent, job);
         agent.record(NodeEvent::WorkerEnded { worker, cause });
@@ -364,39 +360,108 @@ async fn launch(
     Ok(())
 }
 
+/// Starts the process of a worker, and returns it with the read ends of its output and error pipes.
+fn spawn(
+    agent: &Agent,
+    job: JobId,
+    spec: &JobSpec,
+    executable: &Path,
+    account: Option<&Account>,
+) -> Result<(Arc<WorkerProcess>, (OwnedFd, OwnedFd)), String> {
+    let directory = agent.jobs.directory(job, account).map_err(|error| error.to_string())?;
+    // Another user cannot enter the store of executables, so its account gets a link of its own.
+    let program = account.map_or(Ok(executable.to_owned()), |account| account.link(executable));
+    let ((out, stdout), (err, stderr)) = (output::pipe(account)?, output::pipe(account)?);
+    let process = WorkerProcess::start(WorkerCommand {
+        program: program.map_err(|error| format!("cannot give the program to the job's user: {error}"))?,
+        arguments: spec.arguments.clone(),
+        inherits: false,
+        environment: environment(spec, account, &directory),
+        directory: Some(directory),
+        user: account.map(Account::user),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+    });
+    Ok((Arc::new(process.map_err(|error| Chain(&error).to_string())?), (out, err)))
+}
+
+/// Watches a process, and returns the receiver of the description of its end.
+fn watch(
+    agent: &Arc<Agent>,
+    worker: WorkerId,
+    process: &WorkerProcess,
+) -> Result<oneshot::Receiver<String>, String> {
+    let agent = Arc::downgrade(agent);
+    let on_suspend = move |suspended| {
+        if let Some(agent) = agent.upgrade() {
+            agent.workers.set_suspended(&agent, worker, suspended);
+        }
+    };
+    process.on_exit(on_suspend).map_err(|error| error.to_string())
+}
+
+/// Sends a worker its identity and limits, and waits until it is ready.
+async fn initialise(
+    agent: &Agent,
+    process: &WorkerProcess,
+    spec: &JobSpec,
+    hosts: [HostUid; 2],
+    node: NodeContext,
+) -> Result<(), String> {
+    let init = WorkerInit {
+        secret: *agent.token.session_secret().as_bytes(),
+        limits: spec.limits.clone(),
+        stack_bytes: spec.stack_bytes,
+        actors: hosts[0],
+        tasks: hosts[1],
+        node: Some(node),
+    };
+    match process.initialise(&init, None).await.map_err(|error| Chain(&error).to_string())? {
+        WorkerMessage::Ready { .. } => Ok(()),
+        WorkerMessage::Failed { why } => Err(why),
+        other => Err(format!("unexpected report {other:?} before it was ready")),
+    }
+}
+
+/// Applies the reports of a worker and forwards them to the head.
+
 fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Reports {
     let agent = Arc::clone(agent);
     process.on_report(move |report| match report {
-        Report::ActorEvents(lives) => {
-            for life in lives {
-                agent.workers.on_actor_event(worker, &life);
-                agent.record(NodeEvent::Actor { worker, life });
+        WorkerMessage::ActorEvents(events) => {
+            for event in events {
+                agent.workers.on_actor_event(worker, &event);
+                agent.record(NodeEvent::Actor { worker, life: event });
             }
         }
-        Report::Tasks(counts) => {
+        WorkerMessage::Tasks(counts) => {
             agent.workers.on_task_counts(worker, &counts);
             agent.record(NodeEvent::Tasks { worker, counts });
         }
-        Report::Class(_) | Report::Diverted | Report::Ready { .. } | Report::Failed { .. } => {}
+        WorkerMessage::Class(_)
+        | WorkerMessage::Diverted
+        | WorkerMessage::Ready { .. }
+        | WorkerMessage::Failed { .. } => {}
     })
 }
 
-/// What the environment of a job's processes has of the agent's: what any program needs.
+/// Part of the agent's environment that a job's processes inherit: the variables that any program needs.
 pub(super) fn kept_environment(account: Option<&Account>, directory: &Path) -> Variables {
+    // A list of allowed names, since the agent's environment may hold secrets.
     const KEPT: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "ROADSHOW_LOG"];
-    const OF_THE_USER: [&str; 3] = ["HOME", "USER", "TMPDIR"];
+    const USER_VARIABLES: [&str; 3] = ["HOME", "USER", "TMPDIR"];
     let kept = |name: &&str| Some((OsString::from(name), std::env::var_os(name)?));
-    let of_the_user = match account {
+    let user_variables = match account {
         Some(account) => account.environment(directory),
-        None => OF_THE_USER.iter().filter_map(kept).collect(),
+        None => USER_VARIABLES.iter().filter_map(kept).collect(),
     };
-    KEPT.iter().filter_map(kept).chain(of_the_user).collect()
+    KEPT.iter().filter_map(kept).chain(user_variables).collect()
 }
 
-/// What a worker's environment has: what any program needs, and what the job's driver takes along.
-fn environment(launch: &JobSpec, account: Option<&Account>, directory: &Path) -> Variables {
+/// Environment of a worker: the inherited part, and the variables that the job's driver passes on.
+fn environment(spec: &JobSpec, account: Option<&Account>, directory: &Path) -> Variables {
     let kept = kept_environment(account, directory);
-    // A driver refuses them; one that does not is not obeyed.
-    let taken = launch.environment.iter().filter(|(name, _)| !name.to_str().is_some_and(protocol::is_secret));
-    kept.into_iter().chain(taken.cloned()).collect()
+    // The driver refuses to pass secrets on. A driver that does not is ignored here.
+    let passed = spec.environment.iter().filter(|(name, _)| !name.to_str().is_some_and(protocol::is_secret));
+    kept.into_iter().chain(passed.cloned()).collect()
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
-use crate::cluster::control_plane::state::{Answer, ControlError, Event, State};
+use crate::cluster::control_plane::state::{Answer, ClusterState, ControlError, ControlEvent};
 use crate::cluster::daemon::token_rpc_server::TokenService;
 use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeState};
 use crate::cluster::security::Claims;
@@ -68,11 +68,12 @@ impl Head {
             }),
             AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.alerts())),
             AdminRequest::Kill { actor } => {
-                let killed = Arc::clone(control).ask(|ticket| Event::Kill { ticket, actor }).await;
+                let killed = Arc::clone(control).ask(|ticket| ControlEvent::Kill { ticket, actor }).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
             }
             AdminRequest::KillWorkerOf { actor } => {
-                let killed = Arc::clone(control).ask(|ticket| Event::KillWorkerOf { ticket, actor }).await;
+                let killed =
+                    Arc::clone(control).ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor }).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
             }
             AdminRequest::Drain { node } => {
@@ -83,7 +84,7 @@ impl Head {
                 if own {
                     return failed("the head's own node cannot be drained: the head would end with it");
                 }
-                control.apply(Event::NodeDrain { node });
+                control.apply(ControlEvent::NodeDrain { node });
                 AdminReply::Done
             }
             AdminRequest::StopJob { job } => self.stop(job).await,
@@ -100,7 +101,7 @@ impl Head {
             None => unknown(format!("no job {job}; see `roadshow job list`")),
             Some(state) if !state.is_open() => failed(&format!("job {job} has ended already")),
             Some(_) => {
-                self.control.apply(Event::JobEnded {
+                self.control.apply(ControlEvent::JobEnded {
                     job,
                     state: JobState::Stopped,
                     exit_code: None,
@@ -121,7 +122,7 @@ impl Head {
     async fn own_node(&self) -> Option<NodeDescriptor> {
         let until = Instant::now() + HEAD_RPC_TIMEOUT;
         loop {
-            let node = self.control.read(State::own_node);
+            let node = self.control.read(ClusterState::own_node);
             if node.is_some() || Instant::now() >= until {
                 return node;
             }
@@ -151,8 +152,10 @@ impl Head {
             namespace: String::new(),
             runs_on: Some(node.id()),
         };
-        let submitted = Arc::clone(&self.control).ask(|ticket| Event::JobSubmitted { ticket, facts }).await;
+        let submitted =
+            Arc::clone(&self.control).ask(|ticket| ControlEvent::JobSubmitted { ticket, facts }).await;
         match submitted {
+            // The command uses the id from now on, so the id must survive a restart of the head.
             Ok(Answer::Job { job, .. }) => match self.persist_job(job).await {
                 Ok(()) => AdminReply::Submitted { job, node: node.id(), address: node.address },
                 Err(error) => denied(error),

@@ -133,6 +133,7 @@ impl CertificateAuthority {
         let token: Token = String::from_utf8_lossy(&token)
             .parse()
             .map_err(|error: TokenError| damaged(TOKEN_FILE, error.to_string()))?;
+        // Clients check the head by this digest, so with a foreign token none would accept this head.
         if *token.authority() != digest {
             return Err(damaged(TOKEN_FILE, "it belongs to another authority".to_owned()));
         }
@@ -222,9 +223,11 @@ impl CertificateAuthority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        // Several authorities may have the same name, as an attacker's has. The key identifier tells them apart.
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(random_serial());
         set_validity(&mut params, now, self.valid);
+        // Only the key of the request is used: its names and extensions are the requester's own choice.
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?;
         #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Head;
-use crate::cluster::control_plane::state::State;
+use crate::cluster::control_plane::state::ClusterState;
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{NodeEvent, NodeReply};
@@ -80,6 +80,7 @@ impl Head {
             return NodeReply::Unknown;
         }
         let node = NodeId(agent.host.0);
+        // The node is the caller's own, and not one that the request names.
         let claims = Claims { role: Role::Driver, hosts, job: Some(job), node: Some(node) };
         let checked = claims.check_claimable().map_err(|error| error.to_string());
         let checked = checked.and_then(|()| self.control.read(|state| check_submitted(state, &claims)));
@@ -100,11 +101,12 @@ impl Head {
 
 /// Checks that the claimed job is open, that its driver runs on the claimed node, and that the hosts are
 /// unclaimed or that driver's own.
-fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
+fn check_submitted(state: &ClusterState, claims: &Claims) -> Result<(), String> {
     let Claims { job: Some(job), node, hosts, .. } = claims else {
         return Err("a submitted driver is certified for its job".to_owned());
     };
     let facts = state.job_facts(*job).filter(|_| state.job_state(*job).is_some_and(JobState::is_open));
+    // Only a submitted job has a `runs_on`: without the first condition an absent node would match all others.
     let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
         return Err(format!("the driver of job {job} does not run on this node"));
     };
@@ -124,13 +126,17 @@ fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
 }
 
 /// Checks that no live process owns these hosts, unless the requester has presented the certificate for them.
-fn check_unclaimed(state: &State, claims: &Claims, presented: Option<&Certificate>) -> Result<(), String> {
+fn check_unclaimed(
+    state: &ClusterState,
+    claims: &Claims,
+    presented: Option<&Certificate>,
+) -> Result<(), String> {
     for host in &claims.hosts {
         let Some(holder) = state.owner_of_host(host.host) else { continue };
         let is_own = presented.is_some_and(|presented| presented.role_of(*host) == Some(claims.role));
         if holder != *host || !is_own {
             return Err(format!(
-                "host {} belongs to another process of the cluster, which lives; start anew, so that another is drawn",
+                "host {} belongs to another process of the cluster, which is alive; restart this process to draw another id",
                 host.host
             ));
         }
@@ -139,7 +145,7 @@ fn check_unclaimed(state: &State, claims: &Claims, presented: Option<&Certificat
 }
 
 /// Rejects events about workers, actors or drivers of another node. Events about unknown ids are accepted.
-pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Result<(), String> {
+pub(super) fn check_event(state: &ClusterState, node: NodeId, event: &NodeEvent) -> Result<(), String> {
     let of_worker = match event {
         NodeEvent::WorkerReady { worker, member, .. } => {
             check_owned_by(state, node, &[member.actors, member.tasks])?;
@@ -173,7 +179,7 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
 }
 
 /// Checks that the hosts are unclaimed, or belong to a worker of this node.
-fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), String> {
+fn check_owned_by(state: &ClusterState, node: NodeId, hosts: &[HostUid]) -> Result<(), String> {
     for host in hosts {
         let holder = state.owner_of_host(host.host);
         let runs_here = |worker| state.worker(worker).is_some_and(|(runs_on, _)| runs_on == node);
@@ -188,7 +194,7 @@ fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::control_plane::state::{Event, Millis, Settings, Ticket};
+    use crate::cluster::control_plane::state::{ControlEvent, Millis, Settings, Ticket};
     use crate::cluster::daemon::test_ca::{TestCa, claims};
     use crate::cluster::model::NodeReport;
     use crate::cluster::model::{JobDescriptor, Labels, NodeDescriptor, Resources, WorkerAddress, WorkerId};
@@ -197,7 +203,7 @@ mod tests {
 
     /// State with one node, one worker, and the driver of its job.
     struct Known {
-        state: State,
+        state: ClusterState,
         agent: HostUid,
         driver: HostUid,
         caller: HostUid,
@@ -230,21 +236,21 @@ mod tests {
             namespace: String::new(),
             runs_on: None,
         };
-        let mut state = State::new(Settings::default());
+        let mut state = ClusterState::new(Settings::default());
         for event in [
-            Event::NodeJoined(NodeReport::idle(facts)),
-            Event::JobStarted { ticket: Ticket(1), job: None, facts: job_facts },
-            Event::NodeProvisioned { job, node },
-            Event::WorkerReady { worker, member, pid: 1 },
+            ControlEvent::NodeJoined(NodeReport::idle(facts)),
+            ControlEvent::JobStarted { ticket: Ticket(1), job: None, facts: job_facts },
+            ControlEvent::NodeProvisioned { job, node },
+            ControlEvent::WorkerReady { worker, member, pid: 1 },
         ] {
             state.handle(Millis(1), event, &mut Vec::new());
         }
         Known { state, agent, driver, caller, worker: [one, other] }
     }
 
-    fn certificate(realm: &TestCa, claims: &Claims) -> Certificate {
+    fn certificate(ca: &TestCa, claims: &Claims) -> Certificate {
         let request = CertificateRequest::new().unwrap();
-        let chain = realm.authority.issue(request.csr(), claims).unwrap();
+        let chain = ca.authority.issue(request.csr(), claims).unwrap();
         Certificate::verified(chain[0].clone().into())
     }
 
@@ -277,7 +283,7 @@ mod tests {
     #[test]
     fn host_of_a_lost_node_is_unclaimed() {
         let mut known = fixture();
-        let left = Event::NodeLeft { node: known.agent, cause: String::new() };
+        let left = ControlEvent::NodeLeft { node: known.agent, cause: String::new() };
         known.state.handle(Millis(2), left, &mut Vec::new());
         check_unclaimed(&known.state, &claims(Role::Agent, known.agent), None).unwrap();
     }
@@ -308,7 +314,7 @@ mod tests {
             namespace: String::new(),
             runs_on: Some(node),
         };
-        let submitted = Event::JobSubmitted { ticket: Ticket(2), facts: facts.clone() };
+        let submitted = ControlEvent::JobSubmitted { ticket: Ticket(2), facts: facts.clone() };
         known.state.handle(Millis(2), submitted, &mut Vec::new());
         let asked = |job, node, hosts: &[HostUid]| Claims {
             role: Role::Driver,
@@ -336,7 +342,7 @@ mod tests {
         }
         // Once the driver has started the job, it can be certified again, and no other process in its place.
         let facts = JobDescriptor { driver: Some(fresh[0]), user_host: Some(fresh[1]), ..facts };
-        let started = Event::JobStarted { ticket: Ticket(3), job: Some(job), facts };
+        let started = ControlEvent::JobStarted { ticket: Ticket(3), job: Some(job), facts };
         known.state.handle(Millis(3), started, &mut Vec::new());
         check_submitted(&known.state, &own).unwrap();
         let later = HostUid { incarnation: fresh_identity().incarnation, ..fresh[0] };
@@ -344,7 +350,7 @@ mod tests {
         let (state, message) = (JobState::Failed, String::new());
         known.state.handle(
             Millis(4),
-            Event::JobEnded { job, state, exit_code: None, message },
+            ControlEvent::JobEnded { job, state, exit_code: None, message },
             &mut Vec::new(),
         );
         check_submitted(&known.state, &own).unwrap_err();

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::Head;
-use crate::cluster::control_plane::state::Event;
+use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::daemon::handoff::{self, TOKEN_RPC};
 use crate::cluster::launch::control_socket::ControlSocket;
 use crate::id::HostId;
@@ -38,6 +38,7 @@ impl InboundConnections {
                 }
             }
             tokio::time::sleep(delay).await;
+            // Short at first: the agent listens moments after the head is ready.
             delay = (2 * delay).min(CONNECT_PAUSE_MAX);
         }
     }
@@ -50,7 +51,7 @@ impl InboundConnections {
         let mut socket = UnixStream::connect(path).await?;
         let agent = handoff::read_identity(&mut socket).await?;
         if let Some(head) = self.head.upgrade() {
-            head.control.apply(Event::OwnAgent { agent });
+            head.control.apply(ControlEvent::OwnAgent { agent });
         }
         let socket = ControlSocket::new(socket);
         loop {

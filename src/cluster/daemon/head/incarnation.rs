@@ -10,7 +10,7 @@ use crate::id::Incarnation;
 /// Chooses the incarnation of a head that starts at `now`, and writes it to disk before it returns.
 ///
 /// A disk error does not stop the head: the incarnation then depends on the clock alone.
-pub(super) async fn begin(store: &StateStore, records: &[Record], now: Incarnation) -> Incarnation {
+pub(super) async fn choose(store: &StateStore, records: &[Record], now: Incarnation) -> Incarnation {
     let incarnation = after(records, now);
     store.change(Write::Put(Record::Incarnation { incarnation: incarnation.0 }));
     if let Err(error) = store.flushed().await {
@@ -24,6 +24,7 @@ pub(super) async fn begin(store: &StateStore, records: &[Record], now: Incarnati
 
 fn after(records: &[Record], now: Incarnation) -> Incarnation {
     let last = records.iter().filter_map(|record| match record {
+        // At least one more than the last: the clock may stand still or have been set back.
         Record::Incarnation { incarnation } => Some(incarnation + 1),
         _ => None,
     });
@@ -42,7 +43,7 @@ mod tests {
         let mut had = Vec::new();
         for now in [1_000, 500, 500, 2_000, 0] {
             let (store, records) = StateStore::open(&path).await.unwrap();
-            had.push(begin(&store, &records, Incarnation(now)).await.0);
+            had.push(choose(&store, &records, Incarnation(now)).await.0);
         }
         assert_eq!(had, [1_000, 1_001, 1_002, 2_000, 2_001]);
     }
@@ -52,7 +53,7 @@ mod tests {
         let scratch = TestDir::new();
         let path = scratch.path().join("head.redb");
         let (store, records) = StateStore::open(&path).await.unwrap();
-        let used = begin(&store, &records, Incarnation(7)).await;
+        let used = choose(&store, &records, Incarnation(7)).await;
         // Simulates a kill: writes that are still queued are lost.
         let copy = scratch.path().join("copy.redb");
         std::fs::copy(&path, &copy).unwrap();

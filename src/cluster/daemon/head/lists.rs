@@ -1,7 +1,7 @@
 //! Lists and counts of the head.
 //!
-//! Each search holds the lock of the state for a slice of the table, then yields: a list of a million actors
-//! must not delay heartbeats and placements.
+//! Each search holds the lock of the state for a slice of the table, then yields. A list of a million actors must
+//! not delay heartbeats and placements.
 
 use super::Head;
 use super::admin_service::failed;
@@ -25,6 +25,7 @@ impl Head {
 
     async fn nodes(&self, query: &Query) -> Result<Page<NodeInfo>, QueryError> {
         let mut page = self.control.list::<NodeInfo>(query).await?;
+        // The usage is not part of the state, since every heartbeat changes it.
         let outbox = self.outbox();
         for node in page.rows.iter_mut().filter(|node| node.state != NodeState::Dead) {
             node.usage = outbox.usage(node.node_id);

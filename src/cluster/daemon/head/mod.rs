@@ -35,7 +35,7 @@ use super::error::{DaemonError, failed};
 use super::host::start_host;
 use super::options::{HeadOptions, HeadReady};
 use super::signals::ShutdownSignals;
-use crate::cluster::control_plane::state::{Action, Event, Settings};
+use crate::cluster::control_plane::state::{Action, ControlEvent, Settings};
 use crate::cluster::control_service::{ActionExecutor, ControlPlane, Persistence};
 use crate::cluster::daemon::head::ca::CertificateAuthority;
 use crate::cluster::daemon::logs::daemon_log;
@@ -93,7 +93,7 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let (store, records) = StateStore::open(&options.state_dir.join("head.redb"))
         .await
         .map_err(failed("the head's database, head.redb in the state directory, cannot be opened"))?;
-    let incarnation = incarnation::begin(&store, &records, fresh_identity().incarnation).await;
+    let incarnation = incarnation::choose(&store, &records, fresh_identity().incarnation).await;
     let identity = HostUid { host: HostId::HEAD, incarnation };
 
     // 3. Host and control plane. Nothing can connect yet: the host gets its connections from the inbound loop,
@@ -106,12 +106,12 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     // 4. Recovery, before the first request. A member that rejoins must find its record, and an id that was
     //    allocated before its watermark is on disk could be allocated again by the next head.
     let mut tasks = JoinSet::new();
-    head.control.apply(Event::Restored(records));
+    head.control.apply(ControlEvent::Restored(records));
     tasks.spawn(report_store_health(Arc::clone(&head)));
     // A full disk does not stop the head: it runs on, and allocates no ids until the disk has room.
     let _ = head.store.flushed().await;
     if let Some((jobs, workers, actors)) = head.store.progress().borrow().watermarks {
-        head.control.apply(Event::NumbersKept { jobs, workers, actors });
+        head.control.apply(ControlEvent::WatermarksDurable { jobs, workers, actors });
     }
 
     // 5. Services. The token RPC server has its queue before the inbound loop can fill it, and the agent is
@@ -181,10 +181,11 @@ async fn renew_loop(head: Arc<Head>, credentials: Credentials, claims: Claims) {
 /// Sends clock ticks to the state, which has no clock of its own.
 async fn tick(head: Arc<Head>) {
     let mut ticks = tokio::time::interval(TICK_EVERY);
+    // A head that was suspended must not catch up with a burst of ticks.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        head.control.apply(Event::Tick);
+        head.control.apply(ControlEvent::Tick);
     }
 }
 
@@ -193,16 +194,17 @@ async fn report_store_health(head: Arc<Head>) {
     let (mut progress, mut last_alert, mut last_watermarks) = (head.store.progress(), None, None);
     loop {
         let (error, watermarks) = {
+            // The guard is dropped before `apply`: the writer thread would wait for it.
             let progress = progress.borrow_and_update();
             (progress.last_error.clone(), progress.watermarks)
         };
         if let Some((jobs, workers, actors)) = watermarks.filter(|it| last_watermarks != Some(*it)) {
             last_watermarks = watermarks;
-            head.control.apply(Event::NumbersKept { jobs, workers, actors });
+            head.control.apply(ControlEvent::WatermarksDurable { jobs, workers, actors });
         }
         if error != last_alert {
             last_alert.clone_from(&error);
-            head.control.apply(Event::PersistenceStatus { trouble: error });
+            head.control.apply(ControlEvent::PersistenceStatus { trouble: error });
         }
         if progress.changed().await.is_err() {
             return;

@@ -61,6 +61,7 @@ impl Outbox {
     /// Records the host of a node's agent, and returns the previous incarnation, if any. A stale incarnation is
     /// ignored.
     pub(super) fn set_agent(&mut self, node: NodeId, agent: HostUid) -> Option<HostUid> {
+        // A join of an earlier incarnation may have been delayed, and arrive behind the later one.
         if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
             return None;
         }

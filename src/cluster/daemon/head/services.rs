@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use super::{Head, HeadCell, certificates};
 use crate::cluster::authorization;
-use crate::cluster::control_plane::state::{Answer, ControlError, Event};
-use crate::cluster::control_service::{CONTROL, Reply};
+use crate::cluster::control_plane::state::{Answer, ControlError, ControlEvent};
+use crate::cluster::control_service::{CONTROL, ControlReply};
 use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::worker::ActorEvent;
@@ -64,7 +64,7 @@ fn handle_node(head: &Arc<Head>, inbound: Inbound) {
 /// Handles a request of a driver.
 fn handle_job(head: &Arc<Head>, inbound: Inbound) {
     let from = inbound.from();
-    let (body, _, mut responder) = inbound.into_parts::<Reply>();
+    let (body, _, mut responder) = inbound.into_parts::<ControlReply>();
     let request = match decode::<JobRequest>(&body) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
@@ -75,7 +75,7 @@ fn handle_job(head: &Arc<Head>, inbound: Inbound) {
     tokio::spawn(async move { answer_job(&head, from, request, responder).await });
 }
 
-async fn answer_job(head: &Head, from: HostUid, request: JobRequest, responder: Responder<Reply>) {
+async fn answer_job(head: &Head, from: HostUid, request: JobRequest, responder: Responder<ControlReply>) {
     responder.answer(head.handle_job_request(from, request).await);
 }
 
@@ -88,12 +88,13 @@ impl Head {
                     return NodeReply::Failed { text: "an agent can join only for itself".to_owned() };
                 }
                 let node = report.facts.id();
+                // Single workers are rejected and not the report, else the node could never join.
                 report.workers.retain(|worker| self.accepts_worker_report(node, worker));
                 if let Some(earlier) = self.outbox().set_agent(report.facts.id(), from) {
                     self.host.forget(earlier);
                 }
                 tracing::info!(node = %report.facts.id(), address = %report.facts.address, "a node has joined");
-                self.control.apply(Event::NodeJoined(report));
+                self.control.apply(ControlEvent::NodeJoined(report));
                 NodeReply::Done
             }
             NodeRequest::SignCertificate { job, hosts, request, .. } => {
@@ -103,14 +104,16 @@ impl Head {
                 self.sign_driver(from, job, hosts, &request)
             }
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
+            // `Unknown` makes the agent rejoin, with its whole state in both directions.
             NodeRequest::Heartbeat { .. } if self.outbox().take_lagging(from) => NodeReply::Unknown,
             NodeRequest::Heartbeat { usage, .. } => {
                 self.outbox().set_usage(NodeId(from.host.0), usage);
-                self.control.apply(Event::NodeHeartbeat { node: from });
+                self.control.apply(ControlEvent::NodeHeartbeat { node: from });
                 NodeReply::Done
             }
             NodeRequest::Events { events, .. } => {
                 let node = NodeId(from.host.0);
+                // An invalid event does not fail the batch: the agent would send the same batch again for ever.
                 for event in events {
                     match self.control.read(|state| certificates::check_event(state, node, &event)) {
                         Ok(()) => self.apply_node_event(node, event),
@@ -122,7 +125,7 @@ impl Head {
                 NodeReply::Done
             }
             NodeRequest::Leave { cause, .. } => {
-                self.control.apply(Event::NodeLeft { node: from, cause });
+                self.control.apply(ControlEvent::NodeLeft { node: from, cause });
                 NodeReply::Done
             }
         }
@@ -138,25 +141,29 @@ impl Head {
 
     fn apply_node_event(&self, node: NodeId, event: NodeEvent) {
         self.control.apply(match event {
-            NodeEvent::WorkerReady { worker, member, pid } => Event::WorkerReady { worker, member, pid },
-            NodeEvent::WorkerEnded { worker, cause } => Event::WorkerEnded { worker, cause },
-            NodeEvent::WorkerSuspended { worker, suspended } => Event::WorkerSuspended { worker, suspended },
+            NodeEvent::WorkerReady { worker, member, pid } => {
+                ControlEvent::WorkerReady { worker, member, pid }
+            }
+            NodeEvent::WorkerEnded { worker, cause } => ControlEvent::WorkerEnded { worker, cause },
+            NodeEvent::WorkerSuspended { worker, suspended } => {
+                ControlEvent::WorkerSuspended { worker, suspended }
+            }
             NodeEvent::Actor { worker, life: ActorEvent::Started { actor, at, .. } } => {
-                Event::ActorStarted { actor, worker, at }
+                ControlEvent::ActorStarted { actor, worker, at }
             }
             NodeEvent::Actor { life: ActorEvent::Stopped { actor, cause }, .. } => {
-                Event::ActorEnded { actor, cause }
+                ControlEvent::ActorEnded { actor, cause }
             }
-            NodeEvent::Tasks { worker, counts } => Event::TaskCounts { worker, counts },
-            NodeEvent::ExecutablePinned { job } => Event::ExecutablePinned { job, node },
-            NodeEvent::DriverStarted { job } => Event::DriverStarted { job, node },
+            NodeEvent::Tasks { worker, counts } => ControlEvent::TaskCounts { worker, counts },
+            NodeEvent::ExecutablePinned { job } => ControlEvent::ExecutablePinned { job, node },
+            NodeEvent::DriverStarted { job } => ControlEvent::DriverStarted { job, node },
             NodeEvent::DriverExited { job, state, exit_code, message } => {
-                Event::JobEnded { job, state, exit_code, message }
+                ControlEvent::JobEnded { job, state, exit_code, message }
             }
         });
     }
 
-    async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> Reply {
+    async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> ControlReply {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
                 Err(ControlError::Unknown("a driver can start a job only for itself".to_owned()))
@@ -173,7 +180,7 @@ impl Head {
                 if let Some(job) = job {
                     self.outbox().reset_driver(job, from);
                 }
-                let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
+                let answer = control.ask(|ticket| ControlEvent::JobStarted { ticket, job, facts }).await?;
                 // The job may have ended meanwhile. It has no events any more, and an entry would never be removed.
                 if let Answer::Job { job, .. } = &answer
                     && self.is_open(*job)
@@ -193,7 +200,7 @@ impl Head {
                 Err(ControlError::Unknown(format!("job {job} has another driver")))
             }
             JobRequest::Heartbeat { job } => {
-                self.control.apply(Event::JobHeartbeat { job });
+                self.control.apply(ControlEvent::JobHeartbeat { job });
                 self.check_open(job)?;
                 match self.outbox().take_lagging(from) {
                     true => Err(ControlError::Unknown(
@@ -203,15 +210,15 @@ impl Head {
                 }
             }
             JobRequest::NodeProvisioned { job, node } => {
-                self.control.apply(Event::NodeProvisioned { job, node });
+                self.control.apply(ControlEvent::NodeProvisioned { job, node });
                 Ok(Answer::Done)
             }
             JobRequest::End { job, state, message } => {
                 let submitted =
                     self.control.read(|it| it.job_facts(job).is_some_and(|it| it.runs_on.is_some()));
                 self.control.apply(match submitted {
-                    true => Event::DriverLeft { job, why: message },
-                    false => Event::JobEnded { job, state, exit_code: None, message },
+                    true => ControlEvent::DriverLeft { job, why: message },
+                    false => ControlEvent::JobEnded { job, state, exit_code: None, message },
                 });
                 // A disk error does not reopen the job: its driver exits anyway.
                 let _ = self.store.flushed().await;
@@ -226,7 +233,7 @@ impl Head {
         let Err(why) = self.store.flushed().await else { return Ok(()) };
         let denied = ControlError::NotPersisted(why);
         let (exit_code, message) = (None, denied.to_string());
-        self.control.apply(Event::JobEnded { job, state: JobState::Failed, exit_code, message });
+        self.control.apply(ControlEvent::JobEnded { job, state: JobState::Failed, exit_code, message });
         Err(denied)
     }
 
@@ -259,7 +266,7 @@ impl Head {
     }
 
     /// Rejects a request for a job that has ended, or that this head does not know.
-    fn check_open(&self, job: JobId) -> Reply {
+    fn check_open(&self, job: JobId) -> ControlReply {
         match self.is_open(job) {
             true => Ok(Answer::Done),
             false => Err(ControlError::JobEnded(format!("the head has recorded the end of job {job}"))),

@@ -1,4 +1,4 @@
-//! A daemon's own log, which is put aside when it gets long, as those of workers are.
+//! Log of a daemon, which rotates when it reaches its size limit, like the logs of workers.
 
 use std::fs::File;
 use std::io;
@@ -10,14 +10,14 @@ use crate::cluster::output::file::LogWriter;
 use crate::config::LOG_FILE_BYTES_MAX;
 use crate::observe;
 
-/// Has this process log as [`observe::log::init`] does. If its standard error is `dir/file`, that is put
-/// aside when it gets long, and the standard error goes on in the next one.
+/// Starts the logging of this process, as [`observe::log::init`] does. If standard error is `dir/file`, that file is
+/// rotated at its size limit, and standard error is redirected to the next one.
 pub(crate) fn init(dir: &Path, file: &str) {
     if !is_stderr(&dir.join(file)) {
         return observe::log::init();
     }
-    let turn = |file: &File| {
-        // Where it fails, what is no event goes on in the old file.
+    let redirect = |file: &File| {
+        // On failure only the log events move on: other output, such as panics, stays in the old file.
         let _ = rustix::stdio::dup2_stderr(file);
     };
     let log = DaemonLog {
@@ -25,7 +25,7 @@ pub(crate) fn init(dir: &Path, file: &str) {
         file: file.to_owned(),
         size_max: LOG_FILE_BYTES_MAX,
         log: None,
-        turn,
+        redirect,
     };
     let log = Mutex::new(log);
     observe::log::init_with(move |event| log.lock().unwrap_or_else(PoisonError::into_inner).write(event));
@@ -35,17 +35,18 @@ fn is_stderr(path: &Path) -> bool {
     let (Ok(file), Ok(stderr)) = (std::fs::metadata(path), rustix::fs::fstat(io::stderr())) else {
         return false;
     };
+    // By inode: the command has opened the file, and this process knows only its descriptor.
     (file.dev(), file.ino()) == (stderr.st_dev, stderr.st_ino)
 }
 
-/// The log, and what is to be done when another file is begun.
+/// Log file, and the action to take when a new file is started.
 struct DaemonLog<T> {
     dir: PathBuf,
     file: String,
     size_max: u64,
-    /// None until something is written, and after that was not possible.
+    /// `None` before the first event, and after a failure.
     log: Option<LogWriter>,
-    turn: T,
+    redirect: T,
 }
 
 impl<T: Fn(&File)> DaemonLog<T> {
@@ -53,17 +54,18 @@ impl<T: Fn(&File)> DaemonLog<T> {
         let mut log = match self.log.take() {
             Some(log) => log,
             None => {
-                // The last one may have been put aside without another.
+                // The last attempt may have rotated the file without creating the next.
                 let log = LogWriter::open(&self.dir, &self.file, self.size_max)?;
-                log.file().into_iter().for_each(&self.turn);
+                log.file().into_iter().for_each(&self.redirect);
                 log
             }
         };
+        // The writer rotates within `append`, and counts its rotations.
         let before = log.count();
-        // A disk that is full may have room again for the next event.
+        // An error drops the writer, so the next event opens the file again: the disk may have space by then.
         log.append(event)?;
         if log.count() != before {
-            log.file().into_iter().for_each(&self.turn);
+            log.file().into_iter().for_each(&self.redirect);
         }
         self.log = Some(log);
         Ok(())
@@ -79,33 +81,33 @@ mod tests {
     use crate::cluster::test_dir::TestDir;
 
     #[test]
-    fn a_daemon_s_log_is_put_aside_and_the_standard_error_follows_it() {
+    fn daemon_log_is_rotated_and_standard_error_follows() {
         let scratch = TestDir::new();
-        fs::write(scratch.join("head.log"), "of an earlier life\n").unwrap();
-        let turned = Cell::new(0);
-        let turn = |file: &File| {
+        fs::write(scratch.join("head.log"), "of an earlier run\n").unwrap();
+        let redirects = Cell::new(0);
+        let redirect = |file: &File| {
             assert_eq!(file.metadata().unwrap().ino(), fs::metadata(scratch.join("head.log")).unwrap().ino());
-            turned.set(turned.get() + 1);
+            redirects.set(redirects.get() + 1);
         };
         let (dir, file) = (scratch.path().to_owned(), "head.log".to_owned());
-        let mut log = DaemonLog { dir, file, size_max: 20, log: None, turn };
+        let mut log = DaemonLog { dir, file, size_max: 20, log: None, redirect };
         for event in ["one\n", "seventeen bytes!\n", "three\n"] {
             log.write(event.as_bytes()).unwrap();
         }
-        assert_eq!(turned.get(), 4);
+        assert_eq!(redirects.get(), 4);
         let read = |file| fs::read_to_string(scratch.join(file)).unwrap();
         assert_eq!(
             (read("head.log.1"), read("head.log")),
-            ("of an earlier life\n".to_owned(), "three\n".to_owned())
+            ("of an earlier run\n".to_owned(), "three\n".to_owned())
         );
     }
 
     #[test]
-    fn a_log_that_could_not_be_written_is_tried_again() {
+    fn failed_write_is_retried_with_the_next_event() {
         let scratch = TestDir::new();
         std::os::unix::fs::symlink("/dev/full", scratch.join("head.log")).unwrap();
         let (dir, file) = (scratch.path().to_owned(), "head.log".to_owned());
-        let mut log = DaemonLog { dir, file, size_max: 20, log: None, turn: |_: &File| {} };
+        let mut log = DaemonLog { dir, file, size_max: 20, log: None, redirect: |_: &File| {} };
         log.write(b"one\n").unwrap_err();
         fs::remove_file(scratch.join("head.log")).unwrap();
         log.write(b"two\n").unwrap();

@@ -1,4 +1,4 @@
-//! Log files of a node: the daemons' own, and what workers and drivers have written.
+//! Log files of a node: those of the daemons, and the output of workers and drivers.
 
 pub(crate) mod daemon_log;
 mod reader;

@@ -1,4 +1,4 @@
-//! The logs of a directory: listed, opened to be read in parts, and removed when they are too many. It blocks.
+//! Reader of the logs in a directory: lists them, reads them in parts, and removes old ones. All methods block.
 
 mod part;
 
@@ -19,43 +19,43 @@ use crate::cluster::output::name::{is_log, part_of};
 pub(crate) use part::LogPart;
 use part::{Cursor, LogPiece, last_lines, part};
 
-/// How often files are looked for while they are put aside at that moment.
+/// Number of directory scans before a log that is rotated during each of them is read as it is.
 const SCAN_RETRIES_MAX: usize = 10;
 
-/// The logs of a directory.
+/// Logs of one directory.
 #[derive(Clone, Debug)]
 pub(crate) struct LogReader {
     dir: PathBuf,
 }
 
-/// Why a log cannot be read.
+/// Reason that a log cannot be read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub(crate) enum LogError {
-    /// There is no such log.
-    #[error("there is no log {file:?} on this node; `roadshow logs` lists those that there are")]
+    /// The log does not exist.
+    #[error("no log {file:?} on this node; `roadshow logs` lists the logs")]
     Unknown {
-        /// What was asked for.
+        /// Requested name.
         file: String,
     },
-    /// It cannot be read.
+    /// The operating system reports an error.
     #[error("cannot read {path:?}: {error}")]
     Read {
-        /// The log, or the directory.
+        /// Path of the log, or of the directory.
         path: PathBuf,
-        /// The operating system's words.
+        /// Error of the operating system.
         error: io::Error,
     },
 }
 
 impl LogReader {
-    /// The logs in `dir`.
+    /// Creates a reader of the logs in `dir`.
     pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
 
-    /// The first logs by their names behind one, each with the size of all its files; `count_max` at most,
-    /// and whether there are more.
+    /// Lists at most `count_max` logs behind a name, in the order of names, each with the size of all its files. The
+    /// flag is true if more follow.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl LogReader {
         after: Option<&str>,
         count_max: usize,
     ) -> Result<(Vec<LogFile>, bool), LogError> {
-        let listed = |(file, found): (String, Found)| {
+        let listed = |(file, found): (String, LogEntry)| {
             let name = LogName::of_file(&file);
             let (worker, job) = (name.and_then(LogName::worker), name.map(LogName::job));
             LogFile { file, worker, job, size: found.size }
@@ -76,13 +76,14 @@ impl LogReader {
         Ok((page, behind.next().is_some()))
     }
 
-    /// A part of a log. [`LogFrom::Tail`] gives the part that begins so many lines before the end; when they
-    /// are more than fit, the next part is behind it, as always.
+    /// Reads a part of a log. [`LogFrom::Tail`] starts the given number of lines before the end. If these lines exceed
+    /// one part, the next part continues behind it.
     ///
     /// # Errors
     ///
     /// [`LogError::Unknown`] if there is no log of that name, [`LogError::Read`] if it cannot be read.
     pub(crate) fn read(&self, file: &str, from: LogFrom) -> Result<LogPart, LogError> {
+        // The name comes from a request. Without this check `../` would lead out of the directory.
         if !is_log(file) {
             return Err(LogError::Unknown { file: file.to_owned() });
         }
@@ -91,15 +92,15 @@ impl LogReader {
         if files.is_empty() {
             return Err(LogError::Unknown { file: file.to_owned() });
         }
-        let place = match from {
+        let cursor = match from {
             LogFrom::Tail(lines) => last_lines(&files, lines).map_err(failed)?,
             LogFrom::Offset(offset) => Cursor::unpack(offset),
         };
-        part(&files, place).map_err(failed)
+        part(&files, cursor).map_err(failed)
     }
 
-    /// Removes logs of processes that have ended, those first that were written least lately, until all
-    /// that is left of such has `bytes_max` at most.
+    /// Removes logs of ended processes, the least recently written first, until the remaining ones are within both
+    /// limits.
     ///
     /// # Errors
     ///
@@ -108,10 +109,13 @@ impl LogReader {
         &self,
         bytes_max: u64,
         files_max: usize,
-        lives: impl Fn(LogName) -> bool,
+        is_running: impl Fn(LogName) -> bool,
     ) -> Result<(), LogError> {
-        let has_ended = |(file, _): &(String, Found)| LogName::of_file(file).is_some_and(|name| !lives(name));
+        // The logs of daemons have no `LogName`, so they are never removed here.
+        let has_ended =
+            |(file, _): &(String, LogEntry)| LogName::of_file(file).is_some_and(|name| !is_running(name));
         let mut ended: Vec<_> = self.find()?.into_iter().filter(has_ended).collect();
+        // Oldest first: the log of a process that has just ended is the one that is read.
         ended.sort_by_key(|(_, found)| found.written);
         let mut left: u64 = ended.iter().map(|(_, found)| found.size).sum();
         let mut files: usize = ended.iter().map(|(_, found)| found.paths.len()).sum();
@@ -133,8 +137,8 @@ impl LogReader {
         Ok(())
     }
 
-    fn find(&self) -> Result<BTreeMap<String, Found>, LogError> {
-        let mut logs: BTreeMap<String, Found> = BTreeMap::new();
+    fn find(&self) -> Result<BTreeMap<String, LogEntry>, LogError> {
+        let mut logs: BTreeMap<String, LogEntry> = BTreeMap::new();
         let failed = |error| LogError::Read { path: self.dir.clone(), error };
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -142,7 +146,7 @@ impl LogReader {
             let Some((log, _)) = name.to_str().and_then(part_of) else { continue };
             let metadata = match entry.metadata() {
                 Ok(metadata) if metadata.is_file() => metadata,
-                // It was put aside or removed in this very moment, or is something else.
+                // Rotated or removed since the directory was read, or not a file.
                 _ => continue,
             };
             let found = logs.entry(log.to_owned()).or_default();
@@ -153,12 +157,14 @@ impl LogReader {
         Ok(logs)
     }
 
-    /// The files of a log in order, open.
+    /// Opens the files of a log in order.
     fn files(&self, log: &str) -> io::Result<Vec<LogPiece>> {
         let path = self.dir.join(log);
-        let mut looks = 0;
+        let mut scans = 0;
         loop {
-            looks += 1;
+            scans += 1;
+            // The writer may rotate the log at any moment. The newest file is opened first, and its inode tells afterwards
+            // if that has happened.
             let newest = open(&path)?;
             let mut numbers = Vec::new();
             for entry in fs::read_dir(&self.dir)? {
@@ -177,25 +183,26 @@ impl LogReader {
                 files.extend(file.map(|file| LogPiece::new(number - 1, file)).transpose()?);
             }
             files.extend(newest.map(|file| LogPiece::new(last, file)).transpose()?);
-            // If the newest has been put aside since it was opened, it is there twice, or its number is wrong.
+            // If the newest file was rotated after it was opened, it appears twice or has a wrong number.
             let is_still = open(&path)?.map(|file| file.metadata()).transpose()?.map(|now| now.ino());
             let is_newest = files.last().is_none_or(|piece| Some(piece.inode) == is_still);
-            if is_newest || looks == SCAN_RETRIES_MAX {
+            if is_newest || scans == SCAN_RETRIES_MAX {
                 return Ok(files);
             }
         }
     }
 }
 
-/// A log in the directory.
+/// Log in the directory, with all its files.
 #[derive(Debug, Default)]
-struct Found {
+struct LogEntry {
     size: u64,
     written: Option<SystemTime>,
     paths: Vec<PathBuf>,
 }
 
-/// Opens a file if it is there, and is one. It follows no link, and does not wait for a pipe's other end.
+/// Opens a regular file, if it exists. It follows no link and does not wait for the other end of a pipe, since a file
+/// in the directory may not be what its name says.
 fn open(path: &PathBuf) -> io::Result<Option<File>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     match fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path) {
@@ -233,7 +240,7 @@ mod tests {
         reader(scratch).read("a.out", LogFrom::Offset(offset)).unwrap()
     }
 
-    /// All parts from one on, together, and where they end.
+    /// Joins all parts from one on, and returns the text and its end.
     fn rest(scratch: &TestDir, mut part: LogPart) -> LogPart {
         let mut text = String::new();
         while !part.text.is_empty() {
@@ -244,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_are_listed_with_what_they_are_of() {
+    fn logs_are_listed_with_their_worker_and_job() {
         let scratch = TestDir::new();
         let name = LogName::Worker { worker: WorkerId(3), job: JobId(2), pid: 1 };
         let file = name.file(Stream::Out);
@@ -264,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_log_of_the_directory_is_read() {
+    fn only_logs_of_the_directory_can_be_read() {
         let scratch = TestDir::new();
         let dir = scratch.join("logs");
         fs::create_dir(&dir).unwrap();
@@ -282,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_found_from_the_end() {
+    fn tail_finds_the_last_lines() {
         let scratch = TestDir::new();
         fs::write(scratch.join("a.out"), "one\ntwo\nthree\n").unwrap();
         for (lines, text) in [(0, ""), (1, "three\n"), (2, "two\nthree\n"), (3, "one\ntwo\nthree\n")] {
@@ -298,16 +305,16 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_large_log_is_read_without_the_rest() {
+    fn tail_of_a_large_log_reads_only_its_end() {
         let scratch = TestDir::new();
-        // A hole that takes no room, and no time unless it is read.
+        // A sparse file, which would take long to read from its start.
         let file = File::create(scratch.join("a.out")).unwrap();
         file.write_all_at(b"\nlast but one\nlast\n", 1 << 38).unwrap();
         assert_eq!(tail(&scratch, 2).text, "last but one\nlast\n");
     }
 
     #[test]
-    fn a_follower_gets_what_was_added() {
+    fn follower_gets_appended_text() {
         let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 1000);
         log.append(b"one\ntw").unwrap();
@@ -321,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_put_aside_is_followed_and_read_as_one() {
+    fn rotated_log_is_read_and_followed_as_one_text() {
         let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 10);
         log.append(b"1234\n").unwrap();
@@ -338,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_that_is_too_late_is_told() {
+    fn follower_that_is_too_late_gets_a_notice() {
         let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 5);
         for line in 0..9 {
@@ -349,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_does_not_exist_is_the_end() {
+    fn offset_that_does_not_exist_is_the_end() {
         let scratch = TestDir::new();
         fs::write(scratch.join("a.out"), "123\n").unwrap();
         for offset in [5, 1 << BYTE_BITS, u64::MAX] {
@@ -358,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_bounded_and_ends_with_a_line() {
+    fn part_is_bounded_and_ends_with_a_line() {
         let scratch = TestDir::new();
         let line = format!("{}\n", "x".repeat(999));
         fs::write(scratch.join("a.out"), line.repeat(3000)).unwrap();
@@ -372,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_ended_processes_go_when_they_are_too_many_the_oldest_first() {
+    fn oldest_logs_of_ended_processes_are_removed_first() {
         let scratch = TestDir::new();
         let name = |pid| LogName::Driver { job: JobId(1), pid };
         for pid in 1..=4 {
@@ -389,7 +396,7 @@ mod tests {
             assert!(left.eq(std::iter::once("agent.log".to_owned()).chain(expected)));
         };
         left(200, 10, &[1, 3, 4]);
-        // However few bytes are in them.
+        // The limit of files applies independently of their size.
         fs::write(scratch.join(&format!("{}.1", name(3).file(Stream::Out))), "").unwrap();
         left(200, 3, &[1, 3, 4]);
         left(200, 2, &[1, 3]);
@@ -398,10 +405,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever is written in whatever pieces: the last lines are those of all that is kept, and a
-        /// follower gets every byte.
+        /// For any sequence of writes: a tail returns the last lines, and a follower gets every byte.
         #[test]
-        fn tails_and_followers_see_what_was_written(
+        fn tails_and_followers_see_all_written_text(
             pieces in prop::collection::vec("[a-c\n]{0,12}", 0..12),
             lines in 0..8u64,
         ) {

@@ -1,4 +1,4 @@
-//! Directories that are made to do harm to what removes them.
+//! Removal of hostile directories.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,8 +10,9 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::*;
 use crate::cluster::test_dir::TestDir;
 
-/// A directory for many levels, in memory where the machine has such a place: each level on a disk costs a block and
-/// an inode, and a busy disk needs a minute for 20,000. Dropping it removes it by other means than those under test.
+/// Directory for many levels, in memory if possible. On a disk each level costs a block and an inode, and a busy
+/// disk
+/// needs a minute for 20,000. Dropping it does not use the code under test.
 struct DeepDir(PathBuf);
 
 impl DeepDir {
@@ -28,10 +29,10 @@ impl Drop for DeepDir {
     }
 }
 
-/// The stack of a thread that removes: a recursion of 20,000 levels does not fit.
+/// Stack size of the thread that removes: a recursion of 20,000 levels does not fit.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Makes directories one in the other, whose path no system call takes as a whole, with a file in each hundredth.
+/// Creates nested directories, whose full path is too long for any system call, with a file in each hundredth.
 fn make_deep(top: &Path, levels: u32) {
     fs::create_dir(top).unwrap();
     let open = |above: BorrowedFd<'_>, name: &OsStr| {
@@ -52,7 +53,7 @@ fn directory_of_20000_levels_is_removed_with_little_stack() {
     let deep = DeepDir::new();
     let top = deep.0.clone();
     make_deep(&top, 20_000);
-    // Names that the removal would give to directories that it moves.
+    // Names that the removal would use for directories that it moves.
     fs::write(top.join("removed-0"), "").unwrap();
     fs::create_dir_all(top.join("removed-1/full")).unwrap();
     let removed = top.clone();
@@ -62,7 +63,7 @@ fn directory_of_20000_levels_is_removed_with_little_stack() {
 }
 
 #[test]
-fn directory_of_as_many_levels_as_are_open_is_removed_and_of_one_more() {
+fn directory_of_as_many_levels_as_are_open_or_one_more_is_removed() {
     let scratch = TestDir::new();
     for levels in LEVELS_MAX as u32 - 2..LEVELS_MAX as u32 + 2 {
         let top = scratch.join("top");
@@ -73,7 +74,7 @@ fn directory_of_as_many_levels_as_are_open_is_removed_and_of_one_more() {
 }
 
 #[test]
-fn links_are_removed_and_what_they_lead_to_stays() {
+fn links_are_removed_and_their_targets_stay() {
     let scratch = TestDir::new();
     let (top, outside) = (scratch.join("top"), scratch.join("outside"));
     fs::create_dir_all(top.join("a")).unwrap();
@@ -90,9 +91,9 @@ fn links_are_removed_and_what_they_lead_to_stays() {
     assert_eq!(fs::read(outside.join("file")).unwrap(), b"kept");
 }
 
-/// An entry was a directory when the directory above was read, and is a link by now.
+/// The entry was a directory when its parent was read, and is a link now.
 #[test]
-fn a_link_that_took_the_place_of_a_directory_is_removed_and_not_followed() {
+fn link_in_the_place_of_a_directory_is_removed_and_not_followed() {
     let scratch = TestDir::new();
     let (top, outside) = (scratch.join("top"), scratch.join("outside"));
     for dir in [&top, &outside] {
@@ -105,7 +106,7 @@ fn a_link_that_took_the_place_of_a_directory_is_removed_and_not_followed() {
     removal.enter(c"top").unwrap();
     for step in [
         |removal: &mut Removal<'_>| removal.remove(c"swapped", FileType::Directory),
-        // After the kernel has said that it is a directory with something in it.
+        // The swap comes after the kernel has reported a directory with content.
         |removal: &mut Removal<'_>| removal.enter(c"swapped"),
     ] {
         symlink(&outside, top.join("swapped")).unwrap();
@@ -116,11 +117,11 @@ fn a_link_that_took_the_place_of_a_directory_is_removed_and_not_followed() {
     assert!(outside.join("file").exists());
 }
 
-/// Removals against a thread that swaps.
+/// Number of removals while a thread swaps entries.
 const ROUNDS: usize = 50;
 
 #[test]
-fn what_is_swapped_all_the_time_does_not_lead_out_of_the_directory() {
+fn continuous_swaps_do_not_lead_out_of_the_directory() {
     let scratch = TestDir::new();
     let outside = scratch.join("outside");
     fs::create_dir(&outside).unwrap();
@@ -131,7 +132,7 @@ fn what_is_swapped_all_the_time_does_not_lead_out_of_the_directory() {
             let (link, directory) = (top.join("link"), top.join("directory"));
             while !over.load(Ordering::Relaxed) {
                 let _ = renameat_with(CWD, &link, CWD, &directory, RenameFlags::EXCHANGE);
-                // The kernel lets one rename at a time, and other tests rename as well.
+                // The kernel serialises renames, and other tests rename as well.
                 std::thread::yield_now();
             }
         });
@@ -139,7 +140,7 @@ fn what_is_swapped_all_the_time_does_not_lead_out_of_the_directory() {
             .map(|_| {
                 fs::create_dir_all(top.join("directory/a/b")).unwrap();
                 symlink(&outside, top.join("link")).unwrap();
-                // What is swapped in the moment of its removal may be left, and said to be busy.
+                // An entry that is swapped during its removal may stay, and is reported as busy.
                 while matches!(remove_tree(&top), Err(RemoveTreeError::Busy { .. })) {}
                 top.exists()
             })
@@ -150,7 +151,7 @@ fn what_is_swapped_all_the_time_does_not_lead_out_of_the_directory() {
     assert_eq!(fs::read(outside.join("file")).unwrap(), b"kept");
 }
 
-/// Lets modes of files hold for this thread, which may be root's.
+/// Makes file modes apply to this thread, even if it is root's.
 fn without_override() {
     let mut sets = capabilities(None).unwrap();
     sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
@@ -178,7 +179,7 @@ fn own_directories_that_their_mode_protects_are_removed() {
 }
 
 #[test]
-fn an_entry_that_cannot_be_removed_is_named() {
+fn entry_that_cannot_be_removed_is_named() {
     let scratch = TestDir::new();
     let (top, above) = (scratch.join("above/top"), scratch.join("above"));
     fs::create_dir_all(top.join("a")).unwrap();
@@ -207,7 +208,7 @@ fn an_entry_that_cannot_be_removed_is_named() {
 }
 
 #[test]
-fn a_single_file_is_removed_and_what_is_gone_is_no_error() {
+fn single_file_is_removed_and_a_missing_one_is_no_error() {
     let scratch = TestDir::new();
     let file = scratch.join("file");
     fs::write(&file, "").unwrap();

@@ -32,11 +32,11 @@ use crate::id::{HostId, HostUid, Incarnation};
 use crate::transport::{PREAMBLE_BYTES, Role, Route};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD: HostUid = HostUid { host: HostId::HEAD, incarnation: Incarnation(5) };
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("it ends in time")
+    timeout(TEST_TIMEOUT, future).await.expect("it ends in time")
 }
 
 /// Service that echoes requests, and enrols as a head does.

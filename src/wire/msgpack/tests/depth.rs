@@ -113,7 +113,7 @@ fn check_up_to<T: Nest>(values_max: usize) {
     let name = std::any::type_name::<T>();
     let limit = MESSAGE_DEPTH_MAX;
     let value = nested::<T>(values_max);
-    assert_eq!(carried(&value), value, "{name}");
+    assert_eq!(round_trip(&value), value, "{name}");
     for levels in [values_max + 1, values_max + 2, 1_000] {
         assert_eq!(body_of(&nested::<T>(levels)), Err(EncodeError::TooDeep { limit }), "{levels} of {name}");
     }
@@ -153,7 +153,7 @@ fn adjacently_tagged_value_has_the_limit() {
 fn nested_wrappers_have_the_limit() {
     let limit = MESSAGE_DEPTH_MAX;
     let nested = |somes: usize| (0..somes).fold(Count(None), |inner, _| Count(Some(Box::new(inner))));
-    arrives(nested(limit));
+    check_round_trip(nested(limit));
     assert_eq!(body_of(&nested(limit + 1)), Err(EncodeError::TooDeep { limit }));
     // A single byte, which each level would pass on to the next.
     assert_eq!(read::<Count>(&[5]), Err(DecodeError::TooDeep { limit }));

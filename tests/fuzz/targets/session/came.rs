@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use roadshow::host::{InboundSink, SlotId};
-use roadshow::id::{CallId, Target, TypeHash};
-use roadshow::registry::{Inbound, MessageBatch};
-use roadshow::session::{CreditCharge, Event};
-use roadshow::wire::{Body, CallFailure, Chunk, Frame, Reply};
+use roadshow::internals::host::{InboundSink, SlotId};
+use roadshow::internals::id::{CallId, Target, TypeHash};
+use roadshow::internals::registry::{Inbound, MessageBatch};
+use roadshow::internals::session::{CreditCharge, Event};
+use roadshow::internals::wire::{Body, CallFailure, Chunk, Frame, Reply};
 
 use super::message::{Number, is_intact, number_of};
 
@@ -86,6 +86,7 @@ impl Received {
             frame => Some(frame),
         };
         match frame {
+            // Only if the session counts it: a retry of an owed call is not owed twice.
             Some(Frame::Call(call)) if after[1] > before[1] => {
                 self.owed.insert(call.call);
                 if after[0] == before[0] {
@@ -103,6 +104,7 @@ impl Received {
     }
 
     fn whole(&mut self, chunk: &Chunk) -> Option<Frame> {
+        // The sender has cancelled the message, so the rest never arrives.
         if chunk.abandoned {
             self.unfinished.remove(&chunk.message);
             return None;
@@ -146,7 +148,9 @@ impl Received {
         self.accept(target, charge);
         let number = self.see(target, &message.body);
         let Some(call) = message.call() else { return self.unhandled.push(charge) };
+        // A hostile peer may send bodies without a number.
         let number = number.unwrap_or(0);
+        // A hostile peer may send the same number twice.
         if self.strict {
             assert!(self.taken.insert(number), "call {number} has a handler, or had one");
         }
@@ -182,6 +186,7 @@ impl Received {
         match answer {
             Some(answer) if self.strict => drop(self.answers.insert(running.number, answer)),
             Some(_) => {}
+            // Without an answer the call counts as not handled, so its number may come again.
             None => drop(self.taken.remove(&running.number)),
         }
         self.owed.remove(&running.call) || {
@@ -202,7 +207,8 @@ impl Received {
     }
 
     /// Records the release of a charge.
-    pub(crate) fn on_free(&mut self, charge: CreditCharge) {
+    pub(crate) fn on_released(&mut self, charge: CreditCharge) {
+        // The credit of an earlier epoch ended with it.
         if charge.epoch == self.epoch {
             self.accepted -= charge.bytes;
         }
@@ -221,6 +227,7 @@ impl Received {
 
     /// Records a rejected frame.
     pub(crate) fn on_rejected(&mut self, received: u64) {
+        // A rejected frame may count as received, but only once.
         assert!(received - self.received <= 1);
         self.received = received;
     }

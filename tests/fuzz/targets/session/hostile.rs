@@ -1,14 +1,14 @@
-//! One session whose peer sends any frame that decodes, with arbitrary parameters and an arbitrary
+//! A session whose peer sends any frame that decodes, with arbitrary parameters and an arbitrary
 //! position.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use roadshow::config::MESSAGE_OVERHEAD_BYTES;
-use roadshow::id::{ActorId, ActorIncarnation, CallId, Target};
-use roadshow::session::{DisconnectReason, WriteCertainty};
-use roadshow::wire::{
+use roadshow::internals::config::MESSAGE_OVERHEAD_BYTES;
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target};
+use roadshow::internals::session::{DisconnectReason, WriteCertainty};
+use roadshow::internals::wire::{
     Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Frame, FrameCodec, Goodbye, Heartbeat,
     Reply, Resume, Schemas, SessionParameters, Tell, Watermark,
 };
@@ -41,6 +41,7 @@ pub(crate) fn run(script: &mut Script<'_>) -> usize {
         world.step(script);
         world.side.check();
     }
+    // The end releases everything, which the check afterwards proves.
     world.disconnect(WriteCertainty::Exact);
     world.side.reset(&DisconnectReason::Closed);
     world.side.check();
@@ -84,6 +85,7 @@ impl World {
                 self.side.act(self.now, self.last, script);
                 self.peer.read(&mut self.side);
             }
+            // Arbitrary bytes rarely pass the first check, so most frames are nearly valid.
             7..=10 => {
                 let count = 1 + script.one_of(4);
                 let frames = (0..count).map(|_| self.peer.plausible_frame(script)).collect();
@@ -107,6 +109,7 @@ impl World {
             _ => self.attach(script),
         }
         let waits = self.side.session.outgoing_bytes() + self.side.session.parked_bytes();
+        // Bytes that wait are memory that the peer has caused.
         self.queued_bytes = self.queued_bytes.max(waits);
     }
 
@@ -119,6 +122,7 @@ impl World {
         }
         if let Err(err) = self.side.receive(self.now, frames) {
             self.disconnect(WriteCertainty::Exact);
+            // A host ends the session in the same way after a protocol error.
             self.side.reset(&DisconnectReason::Protocol(err.to_string()));
         }
     }
@@ -149,6 +153,7 @@ impl World {
 impl Peer {
     /// Returns mostly the same parameters, sometimes arbitrary ones.
     fn terms(&self, script: &mut Script<'_>) -> SessionParameters {
+        // A real peer keeps its parameters, so most links repeat them.
         if let (Some(terms), 0..192) = (self.terms, script.byte()) {
             return terms;
         }
@@ -182,6 +187,7 @@ impl Peer {
 
     fn attached(&mut self, terms: SessionParameters, resume: Resume) {
         if resume.epoch != self.epoch {
+            // A new epoch starts with full windows.
             self.charged.clear();
         }
         self.terms = Some(terms);

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use roadshow::config::ACK_DELAY;
-use roadshow::session::{DisconnectReason, WriteCertainty};
-use roadshow::wire::{FrameCodec, PREFIX_BYTES, Resume};
+use roadshow::internals::config::ACK_DELAY;
+use roadshow::internals::session::{DisconnectReason, WriteCertainty};
+use roadshow::internals::wire::{FrameCodec, PREFIX_BYTES, Resume};
 use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use roadshow::id::{CallId, Target};
-use roadshow::session::{CallError, DisconnectReason, Retryable};
-use roadshow::wire::Body;
+use roadshow::internals::id::{CallId, Target};
+use roadshow::internals::session::{CallError, DisconnectReason, Retryable};
+use roadshow::internals::wire::Body;
 
 use super::came::{Answer, Received};
 use super::message::{Number, TARGETS};
 
-/// One attempt at a call; it is also the ticket.
+/// An attempt at a call; it is also the ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Attempt {
     pub(crate) number: Number,

@@ -1,8 +1,8 @@
 //! Messages of the fuzzed sessions; each begins with its number, and the number determines its other bytes.
 
 use bytes::Bytes;
-use roadshow::id::{ActorId, ActorIncarnation, Target, TypeHash};
-use roadshow::wire::{Body, Encoded};
+use roadshow::internals::id::{ActorId, ActorIncarnation, Target, TypeHash};
+use roadshow::internals::wire::{Body, Encoded};
 use roadshow_fuzz::Script;
 
 /// Number of a call or a tell. A retried call keeps it.

@@ -1,17 +1,17 @@
-//! One session with its links, and its invariants.
+//! A session with its links, and its invariants.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use roadshow::config::{
+use roadshow::internals::config::{
     HANDSHAKE_FRAME_BYTES_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, WINDOW_BYTES_MIN,
 };
-use roadshow::host::{ReceivePath, SlotId};
-use roadshow::session::{
+use roadshow::internals::host::{ReceivePath, SlotId};
+use roadshow::internals::session::{
     DisconnectReason, Event, Session, SessionError, SessionLimits, WriteBatch, WriteCertainty,
 };
-use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
+use roadshow::internals::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 
 use super::came::{Counts, Received};
@@ -24,7 +24,7 @@ const LARGE_MAX: u32 = 16;
 /// Length of an ACK frame in bytes; no counter includes it.
 const ACK_BYTES: usize = 16;
 
-/// One session and the knowledge of its user.
+/// A session and the knowledge of its user.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) limits: SessionLimits,

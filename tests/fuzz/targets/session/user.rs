@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use roadshow::config::{
+use roadshow::internals::config::{
     FAILURE_TEXT_CHARS_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES,
 };
-use roadshow::id::{CallId, Target};
-use roadshow::session::{CreditCharge, Rejected, Retryable};
-use roadshow::wire::{CallFailure, CallHeader, TellHeader};
+use roadshow::internals::id::{CallId, Target};
+use roadshow::internals::session::{CreditCharge, Rejected, Retryable};
+use roadshow::internals::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
 use super::came::Answer;
@@ -225,7 +225,7 @@ impl Endpoint {
     fn release(&mut self, charge: Option<CreditCharge>) {
         let Some(charge) = charge else { return };
         let credit_due = self.session.release_credit(charge);
-        self.received.on_free(charge);
+        self.received.on_released(charge);
         assert!(!credit_due || !self.attached || self.session.has_outgoing());
     }
 

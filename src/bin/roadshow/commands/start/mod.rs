@@ -15,8 +15,8 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use clap::ArgGroup;
-use roadshow::config::{NODE_LEASE, WORKERS_MAX};
 use roadshow::daemon::{AgentOptions, JobUsers, UidRange};
+use roadshow::internals::config::{NODE_LEASE, WORKERS_MAX};
 use roadshow::model::Resources;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

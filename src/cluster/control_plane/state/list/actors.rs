@@ -1,9 +1,9 @@
 //! List of actors.
 
 use super::cursor::Position;
-use super::reference::Meant;
-use super::{Listed, Reasons, State};
-use crate::cluster::control_plane::state::actor::{Actor, Phase};
+use super::reference::Reference;
+use super::{ClusterState, Listed, Reasons};
+use crate::cluster::control_plane::state::actor::{Actor, ActorPhase};
 use crate::cluster::control_plane::state::history::ActorRecord;
 use crate::cluster::listing::Value;
 use crate::cluster::model::{ActorInfo, ActorKey, ActorState, Lifetime, NodeId, WorkerId};
@@ -11,30 +11,30 @@ use crate::config::LIST_MEANT_MAX;
 
 /// Actor at a position, alive or ended.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct ActorRow<'a> {
     key: ActorKey,
     actor: &'a Actor,
-    past: Option<&'a ActorRecord>,
+    record: Option<&'a ActorRecord>,
 }
 
-impl<'a> At<'a> {
-    fn of(state: &'a State, position: Position) -> Option<Self> {
+impl<'a> ActorRow<'a> {
+    fn of(state: &'a ClusterState, position: Position) -> Option<Self> {
         if position.has_ended {
-            let past = state.history.actors.get(position.at)?;
-            return Some(Self { key: past.key, actor: &past.actor, past: Some(past) });
+            let record = state.history.actors.get(position.at)?;
+            return Some(Self { key: record.key, actor: &record.actor, record: Some(record) });
         }
         let key = ActorKey(position.at);
-        Some(Self { key, actor: state.actors.get(&key)?, past: None })
+        Some(Self { key, actor: state.actors.get(&key)?, record: None })
     }
 
     fn state(self) -> ActorState {
-        if self.past.is_some() { ActorState::Dead } else { self.actor.phase.state() }
+        if self.record.is_some() { ActorState::Dead } else { self.actor.phase.state() }
     }
 
     /// Node, worker and process id of the actor.
-    fn place(self, state: &State) -> (Option<NodeId>, Option<WorkerId>, Option<u32>) {
-        if let Some(past) = self.past {
-            let (node, worker, pid) = past
+    fn place(self, state: &ClusterState) -> (Option<NodeId>, Option<WorkerId>, Option<u32>) {
+        if let Some(record) = self.record {
+            let (node, worker, pid) = record
                 .at
                 .map_or((None, None, None), |(node, worker, pid)| (Some(node), Some(worker), Some(pid)));
             return (node, worker, pid);
@@ -44,17 +44,17 @@ impl<'a> At<'a> {
         (state.node_of(self.actor.phase), worker, pid)
     }
 
-    fn cause(self, state: &State, reasons: &mut Reasons) -> Option<String> {
-        match self.past {
-            Some(past) => Some(past.cause.to_string()),
+    fn cause(self, state: &ClusterState, reasons: &mut Reasons) -> Option<String> {
+        match self.record {
+            Some(record) => Some(record.cause.to_string()),
             None => state.pending_reason(self.key, self.actor, reasons),
         }
     }
 
-    fn namespace(self, state: &'a State) -> &'a str {
-        let jobs_own = || state.jobs.get(&self.actor.job).map(|job| job.facts.namespace.as_str());
+    fn namespace(self, state: &'a ClusterState) -> &'a str {
+        let job_namespace = || state.jobs.get(&self.actor.job).map(|job| job.facts.namespace.as_str());
         let named = self.actor.named.as_ref().map(|named| named.namespace.as_str());
-        named.or_else(jobs_own).unwrap_or_default()
+        named.or_else(job_namespace).unwrap_or_default()
     }
 
     fn lifetime(self) -> Lifetime {
@@ -63,7 +63,7 @@ impl<'a> At<'a> {
 }
 
 impl Listed for ActorInfo {
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
             let ended = state.history.actors.numbered().rev().map(|(number, _)| number);
@@ -72,8 +72,8 @@ impl Listed for ActorInfo {
         Box::new(state.actors.keys_before(ActorKey(at)).map(|key| Position::living(key.0)))
     }
 
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
-        let Some(at) = At::of(state, position) else { return Value::Nothing };
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a> {
+        let Some(at) = ActorRow::of(state, position) else { return Value::Nothing };
         match key {
             "actor_id" => Value::Id(at.key.0),
             "class" => Value::Text(state.classes.name(at.actor.class)),
@@ -89,8 +89,8 @@ impl Listed for ActorInfo {
         }
     }
 
-    fn row(state: &State, position: Position, reasons: &mut Reasons) -> Option<Self> {
-        let at = At::of(state, position)?;
+    fn row(state: &ClusterState, position: Position, reasons: &mut Reasons) -> Option<Self> {
+        let at = ActorRow::of(state, position)?;
         let (node_id, worker_id, pid) = at.place(state);
         Some(Self {
             actor_id: at.key,
@@ -108,21 +108,25 @@ impl Listed for ActorInfo {
         })
     }
 
-    fn meant(state: &State, text: &str) -> Vec<Position> {
-        let meant = Meant::new(text, 16);
-        let complete = meant.id.map(ActorKey).filter(|key| state.actors.contains_key(key));
-        let named = state.names.owners(text);
-        let begin = meant.ids.clone().into_iter().flat_map(|ids| {
+    fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
+        let reference = Reference::new(text, 16);
+        let by_id = reference.id.map(ActorKey).filter(|key| state.actors.contains_key(key));
+        // Alive actors may be a million, so they are found through indexes. The history is bounded and is
+        // scanned.
+        let by_name = state.names.owners(text);
+        let by_prefix = reference.ids.clone().into_iter().flat_map(|ids| {
             state.actors.within(ActorKey(*ids.start())..=ActorKey(*ids.end())).take(LIST_MEANT_MAX)
         });
-        let mut keys: Vec<ActorKey> = complete.into_iter().chain(named).chain(begin).collect();
+        let mut keys: Vec<ActorKey> = by_id.into_iter().chain(by_name).chain(by_prefix).collect();
         keys.sort_unstable();
+        // An actor may match by its id and by its name.
         keys.dedup();
         let living = keys.into_iter().map(|key| Position::living(key.0));
         let ended =
-            state.history.actors.numbered().rev().map(|(number, past)| (Position::ended(number), past));
-        let is_name = |past: &ActorRecord| past.actor.named.as_ref().is_some_and(|named| named.name == text);
-        living.chain(meant.among(ended, |past| past.key.0, is_name)).collect()
+            state.history.actors.numbered().rev().map(|(number, record)| (Position::ended(number), record));
+        let is_name =
+            |record: &ActorRecord| record.actor.named.as_ref().is_some_and(|named| named.name == text);
+        living.chain(reference.among(ended, |record| record.key.0, is_name)).collect()
     }
 }
 
@@ -130,7 +134,7 @@ impl Listed for ActorInfo {
 const KILLED_WHILE_CONSTRUCTING: &str =
     "it was killed and ends when its constructor returns, which may still run";
 
-impl State {
+impl ClusterState {
     /// Explains why an actor is not alive; `None` if it is.
     pub(in crate::cluster::control_plane::state) fn pending_reason(
         &self,
@@ -139,18 +143,21 @@ impl State {
         reasons: &mut Reasons,
     ) -> Option<String> {
         match actor.phase {
-            Phase::Alive(..) => None,
-            Phase::Assigned(_) if self.stopping.contains(&key) => Some(KILLED_WHILE_CONSTRUCTING.to_owned()),
-            Phase::Assigned(_) => Some("it is assigned to a worker and not created yet".to_owned()),
-            Phase::Unaccounted => Some("its node has not rejoined since the head restarted".to_owned()),
-            Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
-            Phase::AwaitingWorker(node) => {
+            ActorPhase::Alive(..) => None,
+            ActorPhase::Assigned(_) if self.stopping.contains(&key) => {
+                Some(KILLED_WHILE_CONSTRUCTING.to_owned())
+            }
+            ActorPhase::Assigned(_) => Some("it is assigned to a worker and not created yet".to_owned()),
+            ActorPhase::Unaccounted => Some("its node has not rejoined since the head restarted".to_owned()),
+            ActorPhase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
+            ActorPhase::AwaitingWorker(node) => {
                 let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
                 let trouble = pool.and_then(|pool| self.crash_alert(node, pool));
                 let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));
                 Some(format!("workers of its job are being started on node {node}{trouble}"))
             }
-            Phase::Waiting => Some(reasons.of((actor.job, actor.shape), self)),
+            // All actors of a queue wait for the same reason, so it is computed once for all of them.
+            ActorPhase::Waiting => Some(reasons.of((actor.job, actor.shape), self)),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::State;
-use super::workers::over;
+use super::ClusterState;
+use super::workers::ended_counts;
 use crate::cluster::control_plane::state::names::Class;
 use crate::cluster::listing::Counts;
 use crate::cluster::model::{ActorKey, ActorState, ClassCount, TaskCount, WorkerId};
@@ -26,10 +26,10 @@ pub(in crate::cluster) struct ClassSearch {
 
 impl ClassSearch {
     /// Counts the next slice of actors, and reports whether it was the last.
-    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+    pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
         if self.at.is_none() {
-            for past in state.history.actors.iter() {
-                self.count(past.actor.class, ActorState::Dead);
+            for record in state.history.actors.iter() {
+                self.count(record.actor.class, ActorState::Dead);
             }
         }
         let before = self.at.unwrap_or(ActorKey(u64::MAX));
@@ -39,6 +39,7 @@ impl ClassSearch {
             last = Some(key);
         }
         self.at = last.or(self.at);
+        // Names are resolved under the last lock, and sorted without it.
         if last.is_none() {
             self.names =
                 self.counts.keys().map(|class| (state.classes.shared_name(*class), *class)).collect();
@@ -85,21 +86,21 @@ impl FunctionSearch {
     }
 
     /// Counts the tasks of the next slice of workers, and reports whether it was the last.
-    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+    pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
         if self.at.is_none() {
-            for past in state.history.workers.iter() {
-                past.tasks.iter().for_each(|count| self.count(&over(count)));
+            for record in state.history.workers.iter() {
+                record.tasks.iter().for_each(|count| self.count(&ended_counts(count)));
             }
         }
         let before = self.at.unwrap_or(WorkerId(u64::MAX));
         let mut last = None;
-        let mut looked = 0;
+        let mut scanned = 0;
         for (id, worker) in state.workers.before(before) {
             worker.tasks.iter().for_each(|count| self.count(count));
             last = Some(id);
             // Functions count as well as workers: the limit bounds the time for which the state is locked.
-            looked += 1 + worker.tasks.len();
-            if looked >= LIST_SLICE_ROWS {
+            scanned += 1 + worker.tasks.len();
+            if scanned >= LIST_SLICE_ROWS {
                 break;
             }
         }
@@ -115,6 +116,8 @@ impl FunctionSearch {
         let sum = match self.counts.get_mut(&count.name) {
             Some(sum) => sum,
             None if is_full => {
+                // Workers choose the names of functions, so their number is bounded. Several of the entries
+                // counted here may be of the same function.
                 self.more += 1;
                 return;
             }

@@ -38,6 +38,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ended = if self.has_ended { ENDED } else { "" };
         write!(f, "{ended}{:x}", self.at)?;
+        // Most tables have one row for each `at`; leaving out row 0 keeps their cursors short.
         if self.row > 0 {
             write!(f, ":{:x}", self.row)?;
         }
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
+    fn cursor_round_trips_and_other_texts_are_refused() {
         for position in [
             Position::FIRST,
             Position::living(0x4f),

@@ -1,12 +1,13 @@
 //! List of jobs.
 
 use super::cursor::Position;
-use super::reference::Meant;
-use super::{Listed, Reasons, State};
+use super::reference::Reference;
+use super::{ClusterState, Listed, Reasons};
 use crate::cluster::listing::Value;
 use crate::cluster::model::{JobId, JobInfo};
 
-fn job_at(state: &State, position: Position) -> Option<JobId> {
+fn job_at(state: &ClusterState, position: Position) -> Option<JobId> {
+    // Ended jobs stay in the table of jobs; the history only records the order of their ends.
     match position.has_ended {
         true => state.history.jobs.get(position.at).copied(),
         false => u32::try_from(position.at).ok().map(JobId),
@@ -14,7 +15,7 @@ fn job_at(state: &State, position: Position) -> Option<JobId> {
 }
 
 impl Listed for JobInfo {
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
             let ended = state.history.jobs.numbered().rev().map(|(number, _)| number);
@@ -24,7 +25,7 @@ impl Listed for JobInfo {
         Box::new(state.open_jobs.range(..before).rev().map(|job| Position::living(job.0.into())))
     }
 
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a> {
         let Some((id, job)) = job_at(state, position).and_then(|id| Some((id, state.jobs.get(&id)?))) else {
             return Value::Nothing;
         };
@@ -42,7 +43,7 @@ impl Listed for JobInfo {
         }
     }
 
-    fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
+    fn row(state: &ClusterState, position: Position, _: &mut Reasons) -> Option<Self> {
         let job_id = job_at(state, position)?;
         let job = state.jobs.get(&job_id)?;
         Some(Self {
@@ -59,12 +60,12 @@ impl Listed for JobInfo {
         })
     }
 
-    fn meant(state: &State, text: &str) -> Vec<Position> {
-        let meant = Meant::new(text, 8);
+    fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
+        let reference = Reference::new(text, 8);
         let open = state.open_jobs.iter().map(|job| (Position::living(job.0.into()), *job));
         let ended = state.history.jobs.numbered().rev().map(|(number, job)| (Position::ended(number), *job));
-        let mut all = meant.among(open, |job| job.0.into(), |_| false);
-        all.extend(meant.among(ended, |job| job.0.into(), |_| false));
+        let mut all = reference.among(open, |job| job.0.into(), |_| false);
+        all.extend(reference.among(ended, |job| job.0.into(), |_| false));
         all
     }
 }

@@ -16,7 +16,7 @@ pub(in crate::cluster) use counts::{ClassSearch, FunctionSearch};
 
 use serde::Serialize;
 
-use super::State;
+use super::ClusterState;
 use super::queries::Reasons;
 use crate::cluster::listing::{Condition, Page, Query, QueryError, Row, Value};
 #[cfg(test)]
@@ -28,36 +28,36 @@ use cursor::Position;
 /// Row type that the state can list.
 pub(in crate::cluster) trait Listed: Row + Serialize {
     /// Positions after the given one, in list order, within the open or the ended rows. Some may have no row.
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_>;
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_>;
 
     /// Checks whether a position stands for a row.
-    fn is_there(state: &State, position: Position) -> bool {
+    fn is_there(state: &ClusterState, position: Position) -> bool {
         let _ = (state, position);
         true
     }
 
     /// Value of a field of the row at a position.
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a>;
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a>;
 
     /// Row at a position.
-    fn row(state: &State, position: Position, reasons: &mut Reasons) -> Option<Self>;
+    fn row(state: &ClusterState, position: Position, reasons: &mut Reasons) -> Option<Self>;
 
     /// Positions that a reference may mean. The caller filters out the others.
-    fn meant(state: &State, text: &str) -> Vec<Position>;
+    fn matches(state: &ClusterState, text: &str) -> Vec<Position>;
 }
 
 /// Query in progress.
 #[derive(Debug)]
 pub(in crate::cluster) struct Search<T> {
     conditions: Vec<Condition>,
-    called: Option<String>,
+    reference: Option<String>,
     limit: usize,
     count: bool,
     /// Position to continue from; `None` at the end.
     at: Option<Position>,
     rows: Vec<(Position, T)>,
     /// Number of rows already measured, and their encoded size in bytes.
-    weighed: usize,
+    measured: usize,
     bytes: usize,
     /// Number of matching rows that are not in the page.
     more: u64,
@@ -71,37 +71,38 @@ impl<T: Listed> Search<T> {
         };
         Ok(Self {
             conditions: query.conditions(T::KIND)?,
-            called: query.called.clone(),
+            reference: query.called.clone(),
             limit: query.limit.min(LIST_ROWS_MAX),
             count: query.count,
             at: Some(at),
             rows: Vec::new(),
-            weighed: 0,
+            measured: 0,
             bytes: 0,
             more: 0,
         })
     }
 
     /// Scans the next slice of the table, and reports whether it was the last.
-    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
-        if let Some(called) = self.called.take() {
+    pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
+        if let Some(reference) = self.reference.take() {
             let mut reasons = Reasons::default();
-            let meant = T::meant(state, &called).into_iter();
-            self.rows.extend(meant.filter_map(|at| Some((at, T::row(state, at, &mut reasons)?))));
+            let matches = T::matches(state, &reference).into_iter();
+            self.rows.extend(matches.filter_map(|at| Some((at, T::row(state, at, &mut reasons)?))));
             self.at = None;
         }
         let Some(from) = self.at else { return true };
         let mut reasons = Reasons::default();
         // The cache of reasons lives for one slice: they may change before the next one.
-        let (mut looked_at, mut last) = (0, from);
+        let (mut scanned, mut last) = (0, from);
         for position in T::behind(state, from).take(LIST_SLICE_ROWS) {
-            (looked_at, last) = (looked_at + 1, position);
+            (scanned, last) = (scanned + 1, position);
             let passes = |condition: &Condition| condition.holds(&T::field(state, position, condition.key));
             if !T::is_there(state, position) || !self.conditions.iter().all(passes) {
                 continue;
             }
             if self.rows.len() == self.limit {
                 self.more += 1;
+                // Without the count, one more row suffices: it proves that there is a next page.
                 if !self.count {
                     self.at = None;
                     return true;
@@ -110,26 +111,26 @@ impl<T: Listed> Search<T> {
                 self.rows.push((position, row));
             }
         }
-        self.at = if looked_at < LIST_SLICE_ROWS { from.next_part() } else { Some(last) };
+        self.at = if scanned < LIST_SLICE_ROWS { from.next_part() } else { Some(last) };
         self.at.is_none()
     }
 
     /// Truncates the page to the size of a reply. Runs without the state, so that the lock is free meanwhile.
-    pub(in crate::cluster) fn weigh(&mut self) {
-        while let Some((_, row)) = self.rows.get(self.weighed) {
+    pub(in crate::cluster) fn fit_reply(&mut self) {
+        while let Some((_, row)) = self.rows.get(self.measured) {
             let bytes = wire::encode(row, usize::MAX, |body| body.message.len());
             self.bytes = self.bytes.saturating_add(bytes.unwrap_or(LIST_BYTES_MAX));
             // The first row always stays, whatever its size: a page without rows could not advance the
             // cursor.
-            if self.bytes > LIST_BYTES_MAX && self.weighed > 0 {
-                self.more += (self.rows.len() - self.weighed) as u64;
-                self.rows.truncate(self.weighed);
-                self.limit = self.weighed;
+            if self.bytes > LIST_BYTES_MAX && self.measured > 0 {
+                self.more += (self.rows.len() - self.measured) as u64;
+                self.rows.truncate(self.measured);
+                self.limit = self.measured;
                 if !self.count {
                     self.at = None;
                 }
             } else {
-                self.weighed += 1;
+                self.measured += 1;
             }
         }
     }
@@ -146,13 +147,13 @@ impl<T: Listed> Search<T> {
 
 /// Whole tables, for tests.
 #[cfg(test)]
-impl State {
+impl ClusterState {
     fn all<T: Listed>(&self) -> Vec<T> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
         loop {
             let mut search = Search::<T>::new(&query).expect("there are no filters");
             while !search.step(self) {
-                search.weigh();
+                search.fit_reply();
             }
             let page = search.page();
             rows.extend(page.rows);

@@ -1,13 +1,13 @@
 //! List of nodes.
 
 use super::cursor::Position;
-use super::reference::Meant;
-use super::{Listed, Reasons, State};
+use super::reference::Reference;
+use super::{ClusterState, Listed, Reasons};
 use crate::cluster::listing::Value;
 use crate::cluster::model::{NodeId, NodeInfo, NodeState};
 
 impl Listed for NodeInfo {
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, row } = position;
         if has_ended {
             let ended = state.history.nodes.numbered().rev().map(|(number, _)| number);
@@ -20,10 +20,10 @@ impl Listed for NodeInfo {
         Box::new(nodes.into_iter().map(|(at, row)| Position { has_ended: false, at, row }))
     }
 
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a> {
         if position.has_ended {
-            let past = state.history.nodes.get(position.at);
-            return past.map_or(Value::Nothing, |past| of_info(&past.info, key));
+            let record = state.history.nodes.get(position.at);
+            return record.map_or(Value::Nothing, |record| of_info(&record.info, key));
         }
         let Some(node) = state.nodes.get(&NodeId(position.row)) else { return Value::Nothing };
         match key {
@@ -41,23 +41,23 @@ impl Listed for NodeInfo {
         }
     }
 
-    fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
+    fn row(state: &ClusterState, position: Position, _: &mut Reasons) -> Option<Self> {
         match position.has_ended {
-            true => state.history.nodes.get(position.at).map(|past| past.info.clone()),
+            true => state.history.nodes.get(position.at).map(|record| record.info.clone()),
             false => state.nodes.get(&NodeId(position.row)).map(|node| state.node_info(node)),
         }
     }
 
-    fn meant(state: &State, text: &str) -> Vec<Position> {
-        let meant = Meant::new(text, 16);
+    fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
+        let reference = Reference::new(text, 16);
         let living = state.nodes.iter().map(|(id, node)| {
             (Position { row: id.0, ..Position::living(node.joined.0) }, (*id, node.facts.hostname.as_str()))
         });
-        let past = state.history.nodes.numbered().rev().map(|(number, past)| {
-            (Position::ended(number), (past.info.node_id, past.info.hostname.as_str()))
+        let ended = state.history.nodes.numbered().rev().map(|(number, record)| {
+            (Position::ended(number), (record.info.node_id, record.info.hostname.as_str()))
         });
-        let mut all = meant.among(living, |(id, _)| id.0, |(_, hostname)| hostname == text);
-        all.extend(meant.among(past, |(id, _)| id.0, |(_, hostname)| hostname == text));
+        let mut all = reference.among(living, |(id, _)| id.0, |(_, hostname)| hostname == text);
+        all.extend(reference.among(ended, |(id, _)| id.0, |(_, hostname)| hostname == text));
         all
     }
 }

@@ -1,23 +1,23 @@
 //! Lists of workers and of tasks.
 
 use super::cursor::Position;
-use super::reference::Meant;
-use super::{Listed, Reasons, State};
-use crate::cluster::control_plane::state::worker::Worker;
+use super::reference::Reference;
+use super::{ClusterState, Listed, Reasons};
+use crate::cluster::control_plane::state::worker::LiveWorker;
 use crate::cluster::listing::Value;
 use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerState, WorkerSummary};
 use crate::config::LIST_MEANT_MAX;
 
-fn summary_at(state: &State, position: Position) -> Option<WorkerSummary> {
+fn summary_at(state: &ClusterState, position: Position) -> Option<WorkerSummary> {
     if position.has_ended {
-        return state.history.workers.get(position.at).map(|past| past.summary.clone());
+        return state.history.workers.get(position.at).map(|record| record.summary.clone());
     }
     let id = WorkerId(position.at);
     let worker = state.workers.get(&id)?;
     Some(worker.summary(id, state_of(worker), None))
 }
 
-fn state_of(worker: &Worker) -> WorkerState {
+fn state_of(worker: &LiveWorker) -> WorkerState {
     match worker.member {
         _ if worker.suspended => WorkerState::Suspended,
         Some(_) => WorkerState::Alive,
@@ -26,15 +26,15 @@ fn state_of(worker: &Worker) -> WorkerState {
 }
 
 /// Task counts of the worker at a position.
-fn tasks_at(state: &State, position: Position) -> &[TaskCount] {
+fn tasks_at(state: &ClusterState, position: Position) -> &[TaskCount] {
     match position.has_ended {
-        true => state.history.workers.get(position.at).map_or(&[], |past| &past.tasks),
+        true => state.history.workers.get(position.at).map_or(&[], |record| &record.tasks),
         false => state.workers.get(&WorkerId(position.at)).map_or(&[], |worker| &worker.tasks),
     }
 }
 
 impl Listed for WorkerSummary {
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
             let ended = state.history.workers.numbered().rev().map(|(number, _)| number);
@@ -43,7 +43,7 @@ impl Listed for WorkerSummary {
         Box::new(state.workers.keys_before(WorkerId(at)).map(|id| Position::living(id.0)))
     }
 
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a> {
         let Some(summary) = summary_at(state, position) else { return Value::Nothing };
         match key {
             "worker_id" => Value::Id(summary.worker_id.0),
@@ -57,23 +57,25 @@ impl Listed for WorkerSummary {
         }
     }
 
-    fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
+    fn row(state: &ClusterState, position: Position, _: &mut Reasons) -> Option<Self> {
         summary_at(state, position)
     }
 
-    fn meant(state: &State, text: &str) -> Vec<Position> {
-        let meant = Meant::new(text, 16);
-        let complete = meant.id.map(WorkerId).filter(|id| state.workers.contains_key(id));
-        let begin = meant.ids.clone().into_iter().flat_map(|ids| {
+    fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
+        let reference = Reference::new(text, 16);
+        let by_id = reference.id.map(WorkerId).filter(|id| state.workers.contains_key(id));
+        // As for actors: ready workers are found through the ordered keys, ended ones by a scan of the
+        // history.
+        let by_prefix = reference.ids.clone().into_iter().flat_map(|ids| {
             state.workers.within(WorkerId(*ids.start())..=WorkerId(*ids.end())).take(LIST_MEANT_MAX)
         });
-        let mut ids: Vec<WorkerId> = complete.into_iter().chain(begin).collect();
+        let mut ids: Vec<WorkerId> = by_id.into_iter().chain(by_prefix).collect();
         ids.sort_unstable();
         ids.dedup();
         let living = ids.into_iter().map(|id| Position::living(id.0));
-        let past =
-            state.history.workers.numbered().rev().map(|(number, past)| (Position::ended(number), past));
-        living.chain(meant.among(past, |past| past.summary.worker_id.0, |_| false)).collect()
+        let ended =
+            state.history.workers.numbered().rev().map(|(number, record)| (Position::ended(number), record));
+        living.chain(reference.among(ended, |record| record.summary.worker_id.0, |_| false)).collect()
     }
 }
 
@@ -82,8 +84,9 @@ impl Listed for WorkerSummary {
 /// The `row` of a position counts the worker's functions from 1. Row 0 has no function: it lets a slice also
 /// end among workers that have run no task.
 impl Listed for TaskInfo {
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, row } = position;
+        // A slice may have ended within a worker, whose remaining functions come first.
         let rest = (row > 0 && at < u64::MAX).then_some(at);
         let workers: Box<dyn Iterator<Item = u64>> = match has_ended {
             true => {
@@ -100,11 +103,11 @@ impl Listed for TaskInfo {
         }))
     }
 
-    fn is_there(_: &State, position: Position) -> bool {
+    fn is_there(_: &ClusterState, position: Position) -> bool {
         position.row > 0
     }
 
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a> {
         let Some((worker, count)) = function_at(state, position) else { return Value::Nothing };
         match key {
             "job_id" => Value::Id(worker.job_id.0.into()),
@@ -114,31 +117,31 @@ impl Listed for TaskInfo {
             "queued" => Value::number(if position.has_ended { 0 } else { count.queued }),
             "running" => Value::number(if position.has_ended { 0 } else { count.running }),
             "finished" => Value::number(count.finished),
-            _ => Value::number(if position.has_ended { over(count).failed } else { count.failed }),
+            _ => Value::number(if position.has_ended { ended_counts(count).failed } else { count.failed }),
         }
     }
 
-    fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
+    fn row(state: &ClusterState, position: Position, _: &mut Reasons) -> Option<Self> {
         let (worker, count) = function_at(state, position)?;
         let WorkerSummary { worker_id, job_id, node_id, .. } = worker;
-        let count = if position.has_ended { over(count) } else { count.clone() };
+        let count = if position.has_ended { ended_counts(count) } else { count.clone() };
         Some(Self { job_id, worker_id, node_id, count })
     }
 
     /// Functions are searched by name through [`FunctionSearch`](super::FunctionSearch).
-    fn meant(_: &State, _: &str) -> Vec<Position> {
+    fn matches(_: &ClusterState, _: &str) -> Vec<Position> {
         Vec::new()
     }
 }
 
-fn function_at(state: &State, position: Position) -> Option<(WorkerSummary, &TaskCount)> {
+fn function_at(state: &ClusterState, position: Position) -> Option<(WorkerSummary, &TaskCount)> {
     let at = usize::try_from(position.row.checked_sub(1)?).ok()?;
     let count = tasks_at(state, position).get(at)?;
     Some((summary_at(state, position)?, count))
 }
 
 /// Task counts of an ended worker: tasks that had not finished have failed with it.
-pub(super) fn over(count: &TaskCount) -> TaskCount {
+pub(super) fn ended_counts(count: &TaskCount) -> TaskCount {
     let lost = count.queued + count.running;
     TaskCount { queued: 0, running: 0, failed: count.failed + lost, ..count.clone() }
 }

@@ -5,7 +5,7 @@ use crate::config::{RESERVATION_MAX, RESERVE_AFTER, RESERVE_AFTER_PASSED, RESERV
 
 impl Harness {
     fn end(&mut self, actor: ActorKey) -> Vec<Action> {
-        self.handle(Event::ActorEnded { actor, cause: "it stopped".to_owned() })
+        self.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() })
     }
 
     /// Replaces small actors one by one, until `max` were placed or the pending request is answered.
@@ -32,7 +32,7 @@ impl Harness {
                     self.create(actor);
                     placed_count += 1;
                 }
-                _ => drop(self.handle(Event::Cancelled { ticket: request.ticket })),
+                _ => drop(self.handle(ControlEvent::Cancelled { ticket: request.ticket })),
             }
         }
         (living, placed_count)
@@ -54,7 +54,7 @@ impl Harness {
 }
 
 #[test]
-fn an_actor_that_wants_much_is_placed_though_small_ones_keep_coming() {
+fn large_actor_is_placed_despite_a_stream_of_small_ones() {
     let (mut harness, job) = Harness::with_nodes(1);
     let small_actors = harness.fill_with_ones(job, 4);
     let pending = harness.place(job, cpus(4.0)).expect_pending();
@@ -65,7 +65,7 @@ fn an_actor_that_wants_much_is_placed_though_small_ones_keep_coming() {
 }
 
 #[test]
-fn it_is_placed_as_well_when_few_pass_it_but_for_long() {
+fn large_actor_is_placed_after_a_time_even_if_few_pass_it() {
     let (mut harness, job) = Harness::with_nodes(1);
     let small_actors = harness.fill_with_ones(job, 4);
     let pending = harness.place(job, cpus(4.0)).expect_pending();
@@ -76,7 +76,7 @@ fn it_is_placed_as_well_when_few_pass_it_but_for_long() {
 }
 
 #[test]
-fn a_node_is_reserved_for_what_the_actor_wants_alone_and_status_says_so() {
+fn reservation_withholds_only_the_requested_resources_and_is_explained() {
     let mut harness = Harness::new();
     let resources = Resources::none().with(Resources::CPU, 4.0).with("gpu", 1.0);
     harness.join(NodeDescriptor { resources, ..node_facts(1, 4.0, 1) });
@@ -108,7 +108,7 @@ fn a_node_is_reserved_for_what_the_actor_wants_alone_and_status_says_so() {
 }
 
 #[test]
-fn a_reservation_in_vain_ends_and_the_next_is_of_another_node() {
+fn expired_reservation_is_followed_by_one_of_another_node() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.spawn(job, on(1, cpus(2.0)));
     harness.spawn(job, on(2, cpus(3.0)));
@@ -127,22 +127,22 @@ fn a_reservation_in_vain_ends_and_the_next_is_of_another_node() {
 }
 
 #[test]
-fn a_reservation_moves_on_when_its_node_cannot_take_the_actor_any_more() {
+fn reservation_moves_when_its_node_becomes_infeasible() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.spawn(job, on(1, cpus(1.0)));
     harness.spawn(job, on(2, cpus(2.0)));
     let pending = harness.place(job, cpus(4.0)).expect_pending();
     harness.seconds(RESERVE_AFTER.as_secs());
     assert_eq!(harness.reserved(), [1]);
-    harness.handle(Event::NodeDrain { node: NodeId(1) });
+    harness.handle(ControlEvent::NodeDrain { node: NodeId(1) });
     assert_eq!(harness.reserved(), [2]);
-    harness.handle(Event::Cancelled { ticket: pending });
+    harness.handle(ControlEvent::Cancelled { ticket: pending });
     assert!(harness.reserved().is_empty(), "{:?}", harness.reserved());
     harness.place(job, on(2, cpus(2.0))).expect_placed();
 }
 
 #[test]
-fn a_job_has_one_reservation_and_its_queues_have_it_in_turn() {
+fn queues_of_a_job_take_turns_with_its_one_reservation() {
     let (mut harness, job) = Harness::with_nodes(2);
     let other = harness.start_job();
     (1..=2).for_each(|node| drop(harness.provision_and_start(other, node)));
@@ -160,7 +160,7 @@ fn a_job_has_one_reservation_and_its_queues_have_it_in_turn() {
 }
 
 #[test]
-fn jobs_take_turns_for_room() {
+fn jobs_take_turns_for_free_room() {
     let (mut harness, many) = Harness::with_nodes(1);
     let few = harness.start_job();
     harness.provision_and_start(few, 1);

@@ -5,7 +5,7 @@ use crate::config::JOB_TEXT_BYTES_MAX;
 
 fn submit_job(harness: &mut Harness, node: u64) -> IssuedRequest {
     let facts = JobDescriptor { driver: None, pid: 0, runs_on: Some(NodeId(node)), ..job_facts(0) };
-    harness.ask(|ticket| Event::JobSubmitted { ticket, facts })
+    harness.ask(|ticket| ControlEvent::JobSubmitted { ticket, facts })
 }
 
 fn job_of(request: &IssuedRequest) -> JobId {
@@ -16,18 +16,18 @@ fn job_of(request: &IssuedRequest) -> JobId {
 }
 
 fn end(harness: &mut Harness, job: JobId, state: JobState, exit_code: Option<i32>) -> Vec<Action> {
-    harness.handle(Event::JobEnded { job, state, exit_code, message: "it was asked to".to_owned() })
+    harness.handle(ControlEvent::JobEnded { job, state, exit_code, message: "it was asked to".to_owned() })
 }
 
 #[test]
-fn a_job_s_end_ends_its_actors_and_workers_and_denies_what_waits() {
+fn end_of_a_job_ends_its_actors_and_workers_and_refuses_pending_requests() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
     let pending = harness.place(job, cpus(1.0)).expect_pending();
     let mut actions = harness.end_job(job);
-    let over = "its job has ended: done";
-    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(over.to_owned()))));
-    harness.expect_dead(actor, over);
+    let expected = "its job has ended: done";
+    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(expected.to_owned()))));
+    harness.expect_dead(actor, expected);
     assert_eq!(stopped(&actions), [worker]);
     assert!(actions.contains(&Action::Delete(RecordKey::Actor(actor))));
     assert_eq!(driver_events(&actions), [] as [&JobEvent; 0]);
@@ -41,7 +41,7 @@ fn a_job_s_end_ends_its_actors_and_workers_and_denies_what_waits() {
 }
 
 #[test]
-fn a_driver_that_is_not_heard_of_fails_its_job() {
+fn job_fails_when_the_lease_of_its_driver_expires() {
     let (mut harness, job) = Harness::with_nodes(1);
     let heartbeats = [agent(1, 1)];
     harness.advance(3, &heartbeats, &[job]);
@@ -52,63 +52,67 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
     assert_eq!(driver_events(&actions), [&JobEvent::Stopped { why: why.clone() }]);
     let info = &harness.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
-    let back = harness.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
+    let back = harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
     back.expect_error(ControlError::JobEnded, &format!("job 00000001 is over: {why}"));
 }
 
 #[test]
-fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
+fn submitted_job_needs_no_lease_while_its_driver_process_runs() {
     let (mut harness, _) = Harness::with_nodes(1);
     let request = submit_job(&mut harness, 1);
     let job = job_of(&request);
     assert!(request.actions.iter().any(|action| matches!(action, Action::Persist(Record::Job { .. }))));
     assert_eq!(harness.state.job_state(job), Some(JobState::Pending));
-    harness.handle(Event::DriverStarted { job, node: NodeId(1) });
+    harness.handle(ControlEvent::DriverStarted { job, node: NodeId(1) });
+    // Far longer than the lease of a driver.
     harness.advance(60, &[agent(1, 1)], &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
     assert_eq!(harness.state.driver(job), None);
-    let connected = harness.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
+    let connected =
+        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
     assert_eq!(job_of(&connected), job);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
     assert_eq!(harness.state.driver(job), job_facts(5).driver);
     assert_eq!(harness.state.job_facts(job).and_then(|facts| facts.runs_on), Some(NodeId(1)));
-    let other = harness.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
+    let other =
+        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
     other.expect_error(ControlError::Unknown, &format!("job {job} has another driver"));
 }
 
 /// Submitted job whose driver runs and has connected, with a worker on its node.
 fn connected_submission(harness: &mut Harness) -> JobId {
     let job = job_of(&submit_job(harness, 1));
-    harness.handle(Event::DriverStarted { job, node: NodeId(1) });
-    harness.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
+    harness.handle(ControlEvent::DriverStarted { job, node: NodeId(1) });
+    harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
     harness.provision_and_start(job, 1);
     job
 }
 
 #[test]
-fn a_submitted_job_whose_driver_has_left_holds_nothing_and_ends_with_its_process() {
+fn submitted_job_whose_driver_left_holds_nothing_and_ends_with_the_process() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = connected_submission(&mut harness);
     let (actor, worker) = harness.spawn(job, cpus(4.0));
-    let actions = harness.handle(Event::DriverLeft { job, why: "it shut its cluster down".to_owned() });
+    let actions =
+        harness.handle(ControlEvent::DriverLeft { job, why: "it shut its cluster down".to_owned() });
     assert_eq!((stopped(&actions), harness.free_cpus(1)), (vec![worker], 4.0));
     harness.expect_dead(actor, "its job has left the cluster: it shut its cluster down");
     harness.advance(60, &[agent(1, 1)], &[]);
     let info = harness.state.jobs().pop().unwrap();
     assert_eq!((info.state, info.message.as_deref()), (JobState::Running, Some("it shut its cluster down")));
     // The job has no driver any more.
-    let over = format!("job {job} has left the cluster");
-    let back = |ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
-    harness.ask(back).expect_error(ControlError::JobEnded, &over);
-    harness.place(job, plain()).expect_error(ControlError::JobEnded, &over);
-    assert_eq!(harness.handle(Event::NodeProvisioned { job, node: NodeId(1) }), []);
+    let expected = format!("job {job} has left the cluster");
+    let back = |ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
+    harness.ask(back).expect_error(ControlError::JobEnded, &expected);
+    harness.place(job, plain()).expect_error(ControlError::JobEnded, &expected);
+    assert_eq!(harness.handle(ControlEvent::NodeProvisioned { job, node: NodeId(1) }), []);
     end(&mut harness, job, JobState::Succeeded, Some(0));
     let info = harness.state.jobs().pop().unwrap();
     assert_eq!((info.state, info.exit_code), (JobState::Succeeded, Some(0)));
 }
 
 #[test]
-fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed() {
+fn submitted_driver_with_an_expired_lease_loses_its_workers_but_is_not_killed() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = connected_submission(&mut harness);
     let (mut events, mut stopping) = (Vec::new(), Vec::new());
@@ -125,39 +129,39 @@ fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed()
 }
 
 #[test]
-fn what_is_only_shown_of_a_job_is_bounded() {
+fn displayed_texts_of_a_job_are_truncated() {
     let mut harness = Harness::new();
     let long = "\u{fc}".repeat(JOB_TEXT_BYTES_MAX);
     let facts = JobDescriptor { entrypoint: long.clone(), hostname: long.clone(), ..job_facts(1) };
-    let job = job_of(&harness.ask(|ticket| Event::JobStarted { ticket, job: None, facts }));
-    harness.handle(Event::JobEnded { job, state: JobState::Failed, exit_code: None, message: long });
+    let job = job_of(&harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: None, facts }));
+    harness.handle(ControlEvent::JobEnded { job, state: JobState::Failed, exit_code: None, message: long });
     let info = harness.state.jobs().pop().unwrap();
     let lengths = [info.entrypoint.len(), info.hostname.len(), info.message.unwrap_or_default().len()];
     assert_eq!(lengths, [JOB_TEXT_BYTES_MAX; 3]);
 }
 
 #[test]
-fn the_message_of_a_driver_that_leaves_is_bounded() {
+fn message_of_a_leaving_driver_is_truncated() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = connected_submission(&mut harness);
-    harness.handle(Event::DriverLeft { job, why: "x".repeat(2 * JOB_TEXT_BYTES_MAX) });
+    harness.handle(ControlEvent::DriverLeft { job, why: "x".repeat(2 * JOB_TEXT_BYTES_MAX) });
     let info = harness.state.jobs().pop().unwrap();
     assert_eq!(info.message.map(|message| message.len()), Some(JOB_TEXT_BYTES_MAX));
 }
 
 #[test]
-fn a_node_that_is_not_to_run_a_driver_does_not_speak_for_it() {
+fn node_cannot_report_the_driver_of_another_node() {
     let (mut harness, _) = Harness::with_nodes(2);
     let job = job_of(&submit_job(&mut harness, 1));
     let stop = Action::StopDriver { node: NodeId(2), job };
-    assert_eq!(harness.handle(Event::DriverStarted { job, node: NodeId(2) }), [stop]);
+    assert_eq!(harness.handle(ControlEvent::DriverStarted { job, node: NodeId(2) }), [stop]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Pending));
     harness.advance(60, &[agent(1, 1), agent(2, 1)], &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Failed));
 }
 
 #[test]
-fn a_submitted_job_whose_driver_nobody_starts_fails() {
+fn submitted_job_fails_if_its_driver_is_not_started() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = job_of(&submit_job(&mut harness, 1));
     harness.advance(29, &[agent(1, 1)], &[]);
@@ -169,32 +173,32 @@ fn a_submitted_job_whose_driver_nobody_starts_fails() {
     // The driver must not be started later either.
     let stop = Action::StopDriver { node: NodeId(1), job };
     assert!(actions.contains(&stop));
-    assert_eq!(harness.handle(Event::DriverStarted { job, node: NodeId(1) }), [stop]);
+    assert_eq!(harness.handle(ControlEvent::DriverStarted { job, node: NodeId(1) }), [stop]);
 }
 
 #[test]
-fn whoever_keeps_a_job_s_executable_is_told_that_the_job_is_over() {
+fn nodes_with_the_executable_are_released_when_the_job_ends() {
     let (mut harness, job) = Harness::with_nodes(3);
     let [one, other] = [1, 2].map(NodeId);
-    harness.handle(Event::ExecutablePinned { job, node: one });
-    harness.handle(Event::ExecutablePinned { job, node: other });
+    harness.handle(ControlEvent::ExecutablePinned { job, node: one });
+    harness.handle(ControlEvent::ExecutablePinned { job, node: other });
     // The pinned executable is gone with the node.
-    harness.handle(Event::NodeLeft { node: agent(2, 1), cause: "it left".to_owned() });
-    let over = Action::ReleaseJob { job, nodes: [one].into() };
-    assert!(harness.end_job(job).contains(&over));
+    harness.handle(ControlEvent::NodeLeft { node: agent(2, 1), cause: "it left".to_owned() });
+    let expected = Action::ReleaseJob { job, nodes: [one].into() };
+    assert!(harness.end_job(job).contains(&expected));
     // The driver did not know yet, and provisioned another node.
     let late = Action::ReleaseJob { job, nodes: [NodeId(3)].into() };
-    assert_eq!(harness.handle(Event::ExecutablePinned { job, node: NodeId(3) }), [late]);
+    assert_eq!(harness.handle(ControlEvent::ExecutablePinned { job, node: NodeId(3) }), [late]);
     let never = JobId(77);
     let unknown = Action::ReleaseJob { job: never, nodes: [one].into() };
-    assert_eq!(harness.handle(Event::ExecutablePinned { job: never, node: one }), [unknown]);
+    assert_eq!(harness.handle(ControlEvent::ExecutablePinned { job: never, node: one }), [unknown]);
 }
 
 #[test]
-fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
+fn submitted_job_ends_with_the_node_of_its_driver() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = job_of(&submit_job(&mut harness, 1));
-    harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it was stopped".to_owned() });
+    harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it was stopped".to_owned() });
     let info = harness.state.jobs().pop().unwrap();
     assert_eq!((info.job_id, info.state), (job, JobState::Failed));
     assert_eq!(info.message.as_deref(), Some("node lost: it was stopped"));
@@ -203,7 +207,7 @@ fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
 }
 
 #[test]
-fn a_job_that_is_stopped_has_its_driver_told_and_gets_its_exit_code_later() {
+fn stopped_job_notifies_its_driver_and_gets_the_exit_code_later() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = job_of(&submit_job(&mut harness, 1));
     let actions = end(&mut harness, job, JobState::Stopped, None);
@@ -231,10 +235,10 @@ fn jobs_do_not_share_workers() {
 }
 
 #[test]
-fn unknown_jobs_are_denied() {
+fn requests_for_unknown_jobs_are_refused() {
     let mut harness = Harness::new();
     harness.place(JobId(7), plain()).expect_error(ControlError::Unknown, "there is no job 00000007");
     let request =
-        harness.ask(|ticket| Event::JobStarted { ticket, job: Some(JobId(7)), facts: job_facts(1) });
+        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(JobId(7)), facts: job_facts(1) });
     request.expect_error(ControlError::Unknown, "there is no job 00000007");
 }

@@ -11,10 +11,10 @@ impl Harness {
         let mut search = Search::new(query).unwrap();
         let mut slices = 1;
         while !search.step(&self.state) {
-            search.weigh();
+            search.fit_reply();
             slices += 1;
         }
-        search.weigh();
+        search.fit_reply();
         (search.page(), slices)
     }
 
@@ -27,7 +27,7 @@ impl Harness {
         keys(&self.page(&Query::filtered(filters.collect())).0)
     }
 
-    fn meant<T: Listed>(&self, text: &str) -> Vec<T> {
+    fn find_rows<T: Listed>(&self, text: &str) -> Vec<T> {
         self.page(&Query::called(text)).0.rows
     }
 }
@@ -45,13 +45,13 @@ fn ten_actors() -> (Harness, JobId, Vec<ActorKey>) {
     let (mut harness, job) = Harness::with_nodes(2);
     let actors: Vec<ActorKey> = (0..10).map(|_| harness.spawn(job, plain()).0).collect();
     for at in [2, 3] {
-        harness.handle(Event::ActorEnded { actor: actors[at], cause: "it stopped".to_owned() });
+        harness.handle(ControlEvent::ActorEnded { actor: actors[at], cause: "it stopped".to_owned() });
     }
     (harness, job, actors)
 }
 
 #[test]
-fn pages_have_what_goes_on_the_latest_first_and_then_the_latest_end() {
+fn pages_list_open_rows_newest_first_and_then_the_latest_ended() {
     let (harness, _, actors) = ten_actors();
     let mut query = some(3);
     let mut pages = Vec::new();
@@ -70,17 +70,17 @@ fn pages_have_what_goes_on_the_latest_first_and_then_the_latest_end() {
 }
 
 #[test]
-fn a_page_goes_on_where_it_was_though_its_last_row_has_ended() {
+fn page_continues_after_a_row_that_has_ended() {
     let (mut harness, _, actors) = ten_actors();
     let (page, _) = harness.page::<ActorInfo>(&some(3));
     assert_eq!(keys(&page), [9, 8, 7].map(|at: usize| actors[at].0));
-    harness.handle(Event::ActorEnded { actor: actors[7], cause: "it stopped".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor: actors[7], cause: "it stopped".to_owned() });
     let (page, _) = harness.page::<ActorInfo>(&Query { after: page.next, ..some(10) });
     assert_eq!(keys(&page), [6, 5, 4, 1, 0, 7, 3, 2].map(|at: usize| actors[at].0));
 }
 
 #[test]
-fn filters_hold_of_every_row_and_of_no_other() {
+fn filters_select_exactly_the_matching_rows() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (named, worker) =
         harness.spawn(job, ActorSpec { name: Some("counter".to_owned()), ..on(1, plain()) });
@@ -89,7 +89,7 @@ fn filters_hold_of_every_row_and_of_no_other() {
     let pending = other.0 + 1;
     harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..on(1, plain()) });
     let ended = harness.spawn(job, plain()).0;
-    harness.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
     assert_eq!(harness.actors_that(&["name=counter"]), [named.0]);
     assert_eq!(harness.actors_that(&["class=other"]), [pending + 1]);
     assert_eq!(harness.actors_that(&["node=2"]), [other.0]);
@@ -112,7 +112,7 @@ fn filters_hold_of_every_row_and_of_no_other() {
 }
 
 #[test]
-fn a_page_is_bounded_in_rows_and_in_bytes() {
+fn page_is_bounded_in_rows_and_bytes() {
     let (mut harness, job) = Harness::with_nodes(1);
     for _ in 0..LIST_ROWS_MAX + 5 {
         harness.spawn(job, plain());
@@ -129,7 +129,7 @@ fn a_page_is_bounded_in_rows_and_in_bytes() {
     let spec = long(0);
     let resources = spec.resources.clone().with(Resources::CPU, 4.0);
     let facts = NodeDescriptor { resources: scaled(&resources, 1e6), ..node_facts(1, 4.0, 1) };
-    harness.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
+    harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     harness.join(NodeDescriptor { agent: agent(1, 2), ..facts });
     harness.provision_and_start(job, 1);
     for _ in 0..500 {
@@ -159,39 +159,42 @@ fn scaled(resources: &Resources, factor: f64) -> Resources {
 }
 
 #[test]
-fn one_look_at_the_state_takes_a_slice_of_a_table() {
+fn each_step_scans_one_slice_of_a_table() {
     let (mut harness, job) = Harness::with_nodes(1);
     for _ in 0..3 * LIST_SLICE_ROWS {
         harness.spawn(job, plain());
     }
+    // Three full slices, an empty one that ends the open rows, and one for the ended rows.
     let (page, slices) = harness.page::<ActorInfo>(&some(10));
     assert_eq!((page.rows.len(), page.more, slices), (10, Some(3 * LIST_SLICE_ROWS as u64 - 10), 5));
     // Without the count, the scan ends with the page.
     let (page, slices) = harness.page::<ActorInfo>(&Query { count: false, ..some(10) });
     assert_eq!((page.rows.len(), page.more, slices), (10, None, 1));
+    // Counting starts with the ended rows, so it needs no slice for them at the end.
     let mut classes = ClassSearch::default();
     let slices = (1..).find(|_| classes.step(&harness.state)).unwrap();
     assert_eq!((classes.counts().rows[0].alive, slices), (3 * LIST_SLICE_ROWS as u64, 4));
 }
 
 #[test]
-fn a_text_means_an_id_its_beginning_or_a_name() {
+fn reference_matches_an_id_a_prefix_or_a_name() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (counter, worker) = harness.spawn(job, named("counter"));
     let (ended, _) = harness.spawn(job, named("old"));
-    harness.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
-    let one =
-        |text: &str| harness.meant::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>();
+    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    let one = |text: &str| {
+        harness.find_rows::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>()
+    };
     assert_eq!(one("counter"), [counter]);
     assert_eq!(one("old"), [ended]);
     assert_eq!(one(&counter.to_string()), [counter]);
     assert_eq!(one(&format!("{:x}", ended.0)), [ended]);
     assert_eq!(one("00000000"), [counter, ended]);
     assert_eq!(one("nothing"), []);
-    assert_eq!(harness.meant::<WorkerSummary>(&worker.to_string())[0].worker_id, worker);
-    assert_eq!(harness.meant::<JobInfo>("1")[0].job_id, job);
-    assert_eq!(harness.meant::<NodeInfo>("n2")[0].node_id, NodeId(2));
-    assert_eq!(harness.meant::<NodeInfo>("0000000000000002")[0].node_id, NodeId(2));
+    assert_eq!(harness.find_rows::<WorkerSummary>(&worker.to_string())[0].worker_id, worker);
+    assert_eq!(harness.find_rows::<JobInfo>("1")[0].job_id, job);
+    assert_eq!(harness.find_rows::<NodeInfo>("n2")[0].node_id, NodeId(2));
+    assert_eq!(harness.find_rows::<NodeInfo>("0000000000000002")[0].node_id, NodeId(2));
 }
 
 #[test]
@@ -199,7 +202,7 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.spawn(job, plain());
     let ended = harness.spawn(job, plain()).0;
-    harness.handle(Event::ActorEnded { actor: ended, cause: String::new() });
+    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: String::new() });
     let (_, worker) = harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..cpus(4.0) });
     harness.place(job, cpus(1.0)).expect_pending();
     let mut search = ClassSearch::default();
@@ -210,7 +213,7 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
     assert_eq!(shown, [("Other", 0, 1, 0), ("Plain", 1, 1, 1)]);
 
     let count = |name: &str, running| TaskCount { name: name.to_owned(), running, ..TaskCount::default() };
-    harness.handle(Event::TaskCounts { worker, counts: vec![count("a::one", 2), count("a::two", 1)] });
+    harness.handle(ControlEvent::TaskCounts { worker, counts: vec![count("a::one", 2), count("a::two", 1)] });
     harness.ended(worker);
     let functions = |part: Option<&str>| {
         let mut search = FunctionSearch::new(part.map(str::to_owned));
@@ -222,12 +225,12 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
 }
 
 #[test]
-fn tasks_have_pages_within_a_worker() {
+fn pages_of_tasks_continue_within_a_worker() {
     let (mut harness, _) = Harness::with_nodes(3);
     let workers: Vec<WorkerId> = harness.state.workers().iter().map(|worker| worker.worker_id).collect();
     for worker in [workers[0], workers[2]] {
         let counts = ["a", "b", "c"].map(|name| TaskCount { name: name.to_owned(), ..TaskCount::default() });
-        harness.handle(Event::TaskCounts { worker, counts: counts.into() });
+        harness.handle(ControlEvent::TaskCounts { worker, counts: counts.into() });
     }
     harness.ended(workers[2]);
     let mut query = some(2);
@@ -246,7 +249,7 @@ fn tasks_have_pages_within_a_worker() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_refused() {
+fn invalid_cursor_is_refused() {
     let query = Query { after: Some("there".to_owned()), ..some(1) };
     let error = Search::<ActorInfo>::new(&query).unwrap_err();
     assert_eq!(error, QueryError::Cursor { cursor: "there".to_owned() });

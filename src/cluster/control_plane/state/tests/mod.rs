@@ -19,7 +19,7 @@ use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
 
 /// Control plane under test, with a clock in milliseconds and the number of requests so far.
 struct Harness {
-    state: State,
+    state: ClusterState,
     now: u64,
     requests: u64,
 }
@@ -100,7 +100,7 @@ fn on(node: u64, spec: ActorSpec) -> ActorSpec {
 
 impl Harness {
     fn new() -> Self {
-        Self { state: State::new(Settings::default()), now: 1_000_000, requests: 0 }
+        Self { state: ClusterState::new(Settings::default()), now: 1_000_000, requests: 0 }
     }
 
     /// Cluster of nodes with four CPUs and one worker each, and a job whose workers are ready.
@@ -116,7 +116,7 @@ impl Harness {
         (harness, job)
     }
 
-    fn handle(&mut self, event: Event) -> Vec<Action> {
+    fn handle(&mut self, event: ControlEvent) -> Vec<Action> {
         let mut actions = Vec::new();
         self.state.handle(Millis(self.now), event, &mut actions);
         actions
@@ -126,7 +126,7 @@ impl Harness {
     fn persist_watermarks(&mut self, actions: &[Action]) {
         for record in durable_records(actions) {
             if let Record::IdWatermarks { jobs, workers, actors } = record {
-                self.handle(Event::NumbersKept { jobs, workers, actors });
+                self.handle(ControlEvent::WatermarksDurable { jobs, workers, actors });
             }
         }
     }
@@ -136,7 +136,7 @@ impl Harness {
     }
 
     fn rejoin(&mut self, facts: NodeDescriptor, workers: Vec<WorkerReport>) -> Vec<Action> {
-        self.handle(Event::NodeJoined(NodeReport { workers, ..NodeReport::idle(facts) }))
+        self.handle(ControlEvent::NodeJoined(NodeReport { workers, ..NodeReport::idle(facts) }))
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -145,7 +145,7 @@ impl Harness {
     }
 
     /// Sends a request, and removes its answer from the actions.
-    fn ask(&mut self, event: impl FnOnce(Ticket) -> Event) -> IssuedRequest {
+    fn ask(&mut self, event: impl FnOnce(Ticket) -> ControlEvent) -> IssuedRequest {
         let ticket = self.ticket();
         let mut actions = self.handle(event(ticket));
         IssuedRequest { ticket, answer: take_answer(&mut actions, ticket), actions }
@@ -153,19 +153,20 @@ impl Harness {
 
     fn start_job(&mut self) -> JobId {
         let driver = self.requests + 1;
-        let request = self.ask(|ticket| Event::JobStarted { ticket, job: None, facts: job_facts(driver) });
+        let request =
+            self.ask(|ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(driver) });
         let Some(Ok(Answer::Job { job, .. })) = request.answer else { panic!("{request:?}") };
         job
     }
 
     fn end_job(&mut self, job: JobId) -> Vec<Action> {
         let message = "done".to_owned();
-        self.handle(Event::JobEnded { job, state: JobState::Succeeded, exit_code: Some(0), message })
+        self.handle(ControlEvent::JobEnded { job, state: JobState::Succeeded, exit_code: Some(0), message })
     }
 
     /// Provisions a node for a job. Returns the workers that are started.
     fn provision(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
-        started(&self.handle(Event::NodeProvisioned { job, node: NodeId(node) }))
+        started(&self.handle(ControlEvent::NodeProvisioned { job, node: NodeId(node) }))
     }
 
     fn provision_and_start(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
@@ -177,15 +178,15 @@ impl Harness {
     }
 
     fn ready(&mut self, worker: WorkerId) -> Vec<Action> {
-        self.handle(Event::WorkerReady { worker, member: member(worker), pid: 7 })
+        self.handle(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 })
     }
 
     fn ended(&mut self, worker: WorkerId) -> Vec<Action> {
-        self.handle(Event::WorkerEnded { worker, cause: "exit code 1".to_owned() })
+        self.handle(ControlEvent::WorkerEnded { worker, cause: "exit code 1".to_owned() })
     }
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {
-        self.ask(|ticket| Event::Place { ticket, job, spec })
+        self.ask(|ticket| ControlEvent::Place { ticket, job, spec })
     }
 
     /// Places an actor, and reports it as created.
@@ -197,7 +198,7 @@ impl Harness {
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {
         let worker = self.state.worker_of_actor(actor).unwrap();
-        self.handle(Event::ActorStarted { actor, worker, at: location(worker, actor) });
+        self.handle(ControlEvent::ActorStarted { actor, worker, at: location(worker, actor) });
         worker
     }
 
@@ -231,12 +232,12 @@ impl Harness {
         for _ in 0..seconds {
             self.now += 1000;
             for node in nodes {
-                actions.extend(self.handle(Event::NodeHeartbeat { node: *node }));
+                actions.extend(self.handle(ControlEvent::NodeHeartbeat { node: *node }));
             }
             for job in jobs {
-                actions.extend(self.handle(Event::JobHeartbeat { job: *job }));
+                actions.extend(self.handle(ControlEvent::JobHeartbeat { job: *job }));
             }
-            actions.extend(self.handle(Event::Tick));
+            actions.extend(self.handle(ControlEvent::Tick));
         }
         actions
     }

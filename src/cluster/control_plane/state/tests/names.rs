@@ -7,11 +7,11 @@ fn wanted(name: &str) -> ActorSpec {
 }
 
 fn find(harness: &mut Harness, name: &str) -> IssuedRequest {
-    harness.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
+    harness.ask(|ticket| ControlEvent::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
 }
 
 #[test]
-fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
+fn name_is_taken_from_the_request_until_the_actor_is_dead() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let taken =
@@ -22,19 +22,19 @@ fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
         .expect_error(ControlError::NameTaken, &format!("{taken}, which is being created{advice}"));
     harness.create(actor);
     harness.place(job, named("a")).expect_error(ControlError::NameTaken, &format!("{taken}{advice}"));
-    harness.handle(Event::ActorEnded { actor, cause: String::new() });
+    harness.handle(ControlEvent::ActorEnded { actor, cause: String::new() });
     harness.place(job, named("a")).expect_placed();
 }
 
 #[test]
-fn names_of_another_namespace_are_others() {
+fn namespaces_do_not_share_names() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.spawn(job, named("a"));
     harness.place(job, ActorSpec { namespace: "other".to_owned(), ..named("a") }).expect_placed();
 }
 
 #[test]
-fn whoever_takes_what_is_there_gets_the_living_one() {
+fn get_if_exists_returns_the_alive_actor() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, wanted("a"));
     let request = harness.place(job, wanted("a"));
@@ -45,35 +45,36 @@ fn whoever_takes_what_is_there_gets_the_living_one() {
 }
 
 #[test]
-fn of_many_that_wait_for_a_name_some_give_up_and_the_others_are_answered_in_their_order() {
+fn waiters_for_a_name_are_answered_in_order_except_cancelled_ones() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let pending: Vec<Ticket> = (0..1000).map(|_| find(&mut harness, "a").expect_pending()).collect();
     for ticket in pending.iter().skip(1).step_by(2) {
-        assert_eq!(harness.handle(Event::Cancelled { ticket: *ticket }), []);
+        assert_eq!(harness.handle(ControlEvent::Cancelled { ticket: *ticket }), []);
     }
     let worker = harness.state.worker_of_actor(actor).unwrap();
     let at = location(worker, actor);
-    let answered = harness.handle(Event::ActorStarted { actor, worker, at }).into_iter().filter_map(
-        |action| match action {
-            Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
-            _ => None,
-        },
-    );
+    let answered =
+        harness.handle(ControlEvent::ActorStarted { actor, worker, at }).into_iter().filter_map(|action| {
+            match action {
+                Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
+                _ => None,
+            }
+        });
     assert_eq!(answered.collect::<Vec<_>>(), pending.into_iter().step_by(2).collect::<Vec<_>>());
 }
 
 #[test]
-fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
+fn get_if_exists_waits_for_a_pending_actor_and_replaces_it_if_it_fails() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let [first, second] = [(); 2].map(|()| harness.place(job, wanted("a")).expect_pending());
-    let mut actions = harness.handle(Event::ActorEnded { actor, cause: "it refused".to_owned() });
+    let mut actions = harness.handle(ControlEvent::ActorEnded { actor, cause: "it refused".to_owned() });
     let next = take_placed(&mut actions, first);
     assert_eq!(take_answer(&mut actions, second), None);
     let worker = harness.state.worker_of_actor(next).unwrap();
     let at = location(worker, next);
-    let mut actions = harness.handle(Event::ActorStarted { actor: next, worker, at });
+    let mut actions = harness.handle(ControlEvent::ActorStarted { actor: next, worker, at });
     let alive = Some(at);
     assert_eq!(
         take_answer(&mut actions, second),
@@ -82,26 +83,27 @@ fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
 }
 
 #[test]
-fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_over() {
+fn waiting_for_an_actor_of_another_job_ends_with_the_own_job() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let other = harness.start_job();
     let pending = harness.place(other, wanted("a")).expect_pending();
     let mut actions = harness.end_job(other);
-    let over = "its job has ended: done".to_owned();
-    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(over))));
+    let expected = "its job has ended: done".to_owned();
+    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(expected))));
     let worker = harness.create(actor);
     assert_eq!(harness.state.worker_of_actor(actor), Some(worker));
 }
 
 #[test]
-fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
+fn look_up_finds_alive_actors_and_waits_for_assigned_ones() {
     let (mut harness, job) = Harness::with_nodes(1);
     find(&mut harness, "a")
         .expect_error(ControlError::Unknown, "no actor has the name a in the namespace own");
     let actor = harness.place(job, named("a")).expect_placed();
     let pending = find(&mut harness, "a").expect_pending();
-    let mut actions = harness.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
+    let mut actions =
+        harness.handle(ControlEvent::ActorEnded { actor, cause: "it was not spawned".to_owned() });
     let none = "it was not created, or has ended since".to_owned();
     assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::Unknown(none))));
 
@@ -109,7 +111,7 @@ fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
     let pending = find(&mut harness, "a").expect_pending();
     let worker = harness.state.worker_of_actor(actor).unwrap();
     let at = location(worker, actor);
-    let mut actions = harness.handle(Event::ActorStarted { actor, worker, at });
+    let mut actions = harness.handle(ControlEvent::ActorStarted { actor, worker, at });
     let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
     assert_eq!(take_answer(&mut actions, pending), Some(Ok(found.clone())));
     assert_eq!(find(&mut harness, "a").answer, Some(Ok(found)));

@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::model::{NodeReport, WorkerReport};
 
 #[test]
-fn the_head_s_own_node_is_its_agent_s_and_an_earlier_one_is_gone() {
+fn own_node_is_that_of_the_present_agent_and_the_previous_one_is_lost() {
     let mut harness = Harness::new();
     let claims = |node, incarnation| NodeDescriptor {
         agent: agent(node, incarnation),
@@ -16,14 +16,14 @@ fn the_head_s_own_node_is_its_agent_s_and_an_earlier_one_is_gone() {
         nodes.map(|node| (node.node_id.0, node.is_head)).collect::<Vec<_>>()
     };
     assert_eq!(harness.state.own_node(), None);
-    harness.handle(Event::OwnAgent { agent: agent(1, 1) });
+    harness.handle(ControlEvent::OwnAgent { agent: agent(1, 1) });
     assert_eq!(harness.state.own_node(), None);
     harness.join(claims(2, 1));
     harness.join(node_facts(1, 4.0, 1));
     assert_eq!(is_head(&harness), [(1, true), (2, false)]);
     assert_eq!(harness.state.own_node().map(|facts| facts.id()), Some(NodeId(1)));
     // The agent restarted, with another host.
-    harness.handle(Event::OwnAgent { agent: agent(3, 1) });
+    harness.handle(ControlEvent::OwnAgent { agent: agent(3, 1) });
     assert_eq!((is_head(&harness), harness.state.own_node()), (vec![(2, false)], None));
     harness.join(claims(3, 1));
     assert_eq!(is_head(&harness), [(2, false), (3, true)]);
@@ -46,7 +46,7 @@ fn report(worker: WorkerId, job: JobId, actors: &[ActorKey]) -> WorkerReport {
 }
 
 #[test]
-fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
+fn node_with_an_expired_lease_is_dead_with_everything_on_it() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (one, _) = harness.spawn(job, cpus(1.0));
     let (other, worker) = harness.spawn(job, cpus(1.0));
@@ -64,20 +64,21 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
 }
 
 #[test]
-fn drivers_are_told_of_new_nodes_that_take_work() {
+fn drivers_are_notified_of_new_usable_nodes() {
     let (mut harness, job) = Harness::with_nodes(1);
     let facts = node_facts(2, 4.0, 1);
     let actions = harness.join(facts.clone());
     assert_eq!(driver_events(&actions), [&JobEvent::NodeUp(facts)]);
     assert_eq!(driver_events(&harness.join(node_facts(3, 4.0, 0))), [] as [&JobEvent; 0]);
-    let request = harness.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
+    let request =
+        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
     let Some(Ok(Answer::Job { nodes, workers, .. })) = request.answer else { panic!("{request:?}") };
     assert_eq!(nodes.iter().map(|node| node.id().0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(workers, [worker_entry(1, WorkerId(1))]);
 }
 
 #[test]
-fn a_later_life_of_a_node_replaces_the_earlier_one() {
+fn later_incarnation_of_a_node_replaces_the_earlier_one() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, _) = harness.spawn(job, cpus(1.0));
     let facts = NodeDescriptor { agent: agent(1, 2), ..node_facts(1, 8.0, 1) };
@@ -86,13 +87,14 @@ fn a_later_life_of_a_node_replaces_the_earlier_one() {
     assert_eq!(harness.free_cpus(1), 8.0);
     // A report of the earlier incarnation arrives late.
     harness.join(node_facts(1, 4.0, 1));
-    harness.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
+    // A late goodbye must not end the later incarnation either.
+    harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     assert_eq!(harness.free_cpus(1), 8.0);
     assert_eq!(harness.state.nodes().len(), 1);
 }
 
 #[test]
-fn a_node_that_is_back_keeps_what_it_reports_and_loses_what_it_does_not() {
+fn rejoining_node_keeps_what_it_reports_and_loses_the_rest() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 2));
     let job = harness.start_job();
@@ -118,21 +120,21 @@ fn a_node_that_is_back_keeps_what_it_reports_and_loses_what_it_does_not() {
 }
 
 #[test]
-fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
+fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, plain());
     let submitted = harness.ask(|ticket| {
         let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
-        Event::JobSubmitted { ticket, facts }
+        ControlEvent::JobSubmitted { ticket, facts }
     });
     let Some(Ok(Answer::Job { job: other, .. })) = submitted.answer else { panic!("{submitted:?}") };
     let message = String::new();
-    harness.handle(Event::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
-    harness.ask(|ticket| Event::Kill { ticket, actor });
+    harness.handle(ControlEvent::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
+    harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
     let facts = node_facts(1, 4.0, 1);
     let workers = vec![report(worker, job, &[actor])];
     let (jobs, drivers) = (vec![job, other], vec![other]);
-    let actions = harness.handle(Event::NodeJoined(NodeReport { facts, workers, jobs, drivers }));
+    let actions = harness.handle(ControlEvent::NodeJoined(NodeReport { facts, workers, jobs, drivers }));
     let node = NodeId(1);
     let at = location(worker, actor);
     let stops = [
@@ -144,7 +146,7 @@ fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
 }
 
 #[test]
-fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
+fn workers_of_a_dead_node_are_stopped_when_it_rejoins() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, plain());
     harness.advance(lease(), &[], &[job]);
@@ -157,10 +159,10 @@ fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
 }
 
 #[test]
-fn a_draining_node_gets_nothing_new_and_ends_when_its_jobs_have() {
+fn draining_node_accepts_no_work_and_stops_after_its_jobs() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (actor, worker) = harness.spawn(job, on(1, cpus(1.0)));
-    let actions = harness.handle(Event::NodeDrain { node: NodeId(1) });
+    let actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(1) });
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
     for _ in 0..3 {
         let (_, worker) = harness.spawn(job, plain());
@@ -175,13 +177,13 @@ fn a_draining_node_gets_nothing_new_and_ends_when_its_jobs_have() {
     assert_eq!(harness.provision(other, 1), []);
 
     let (mut harness, job) = Harness::with_nodes(1);
-    harness.handle(Event::NodeDrain { node: NodeId(1) });
+    harness.handle(ControlEvent::NodeDrain { node: NodeId(1) });
     let actions = harness.end_job(job);
     assert_eq!(actions.last(), Some(&Action::StopNode { node: NodeId(1) }));
 }
 
 #[test]
-fn what_was_about_to_be_on_a_node_that_goes_finds_another() {
+fn unassigned_actors_of_a_lost_or_draining_node_are_rescheduled() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
@@ -194,25 +196,26 @@ fn what_was_about_to_be_on_a_node_that_goes_finds_another() {
     let any = harness.place(job, cpus(1.0)).expect_pending();
     harness.join(node_facts(3, 4.0, 1));
     harness.provision_and_start(job, 3);
-    let mut actions = harness.handle(Event::NodeDrain { node: NodeId(2) });
+    let mut actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(2) });
     take_placed(&mut actions, any);
     assert!(matches!(take_answer(&mut actions, on_draining), Some(Err(ControlError::Infeasible(_)))));
     assert_eq!(harness.ready(workers[0]).len(), 1);
-    let actions = harness.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
+    let actions = harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     // Node 3 holds one CPU for the actor that was evicted from node 2.
     assert_eq!(started(&actions), []);
     assert_eq!(harness.reasons(), ["it wants cpu 4, and the most that one node has free is cpu 3"]);
 }
 
 #[test]
-fn a_silence_that_was_the_head_s_own_counts_against_nobody() {
+fn gap_in_the_head_s_own_clock_expires_no_lease() {
     let (mut harness, job) = Harness::with_nodes(1);
+    // Far longer than a lease, in one step: the head was suspended.
     harness.now += 60_000;
-    assert_eq!(harness.handle(Event::Tick), []);
+    assert_eq!(harness.handle(ControlEvent::Tick), []);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
     let actions = harness.advance(lease() - 1, &[], &[]);
     assert_eq!(actions, []);
-    harness.handle(Event::NodeHeartbeat { node: agent(1, 1) });
+    harness.handle(ControlEvent::NodeHeartbeat { node: agent(1, 1) });
     harness.advance(1, &[], &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Failed));
     assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Alive));
@@ -222,9 +225,9 @@ fn a_silence_that_was_the_head_s_own_counts_against_nobody() {
 }
 
 #[test]
-fn only_so_many_of_what_has_ended_are_remembered() {
+fn history_is_bounded_per_table() {
     let mut harness = Harness::new();
-    harness.state = State::new(Settings { ended_kept_max: 3, ..Settings::default() });
+    harness.state = ClusterState::new(Settings { history_max: 3, ..Settings::default() });
     for round in 1..=5 {
         harness.join(node_facts(round, 4.0, 1));
         let job = harness.start_job();
@@ -233,7 +236,7 @@ fn only_so_many_of_what_has_ended_are_remembered() {
         let actions = harness.end_job(job);
         let deleted = actions.iter().filter(|action| matches!(action, Action::Delete(RecordKey::Job(_))));
         assert_eq!(deleted.count(), usize::from(round > 3));
-        harness.handle(Event::NodeLeft { node: agent(round, 1), cause: String::new() });
+        harness.handle(ControlEvent::NodeLeft { node: agent(round, 1), cause: String::new() });
     }
     let state = &harness.state;
     let lists = [state.nodes().len(), state.jobs().len(), state.workers().len(), state.actors().len()];
@@ -242,19 +245,19 @@ fn only_so_many_of_what_has_ended_are_remembered() {
 }
 
 #[test]
-fn a_life_of_an_agent_that_is_over_is_told_nothing_more() {
+fn dead_agent_incarnations_are_forgotten() {
     let (mut harness, _) = Harness::with_nodes(2);
-    let forget = |node, incarnation| Action::ForgetAgent { agent: agent(node, incarnation) };
-    let left = harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
-    assert!(left.contains(&forget(1, 1)));
+    let forget_agent = |node, incarnation| Action::ForgetAgent { agent: agent(node, incarnation) };
+    let left = harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
+    assert!(left.contains(&forget_agent(1, 1)));
     let later = NodeDescriptor { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
     let actions = harness.join(later);
-    assert!(actions.contains(&forget(2, 1)) && !actions.contains(&forget(2, 2)));
-    assert!(harness.advance(lease() + 1, &[], &[]).contains(&forget(2, 2)));
+    assert!(actions.contains(&forget_agent(2, 1)) && !actions.contains(&forget_agent(2, 2)));
+    assert!(harness.advance(lease() + 1, &[], &[]).contains(&forget_agent(2, 2)));
 }
 
 #[test]
-fn a_worker_that_is_still_being_started_is_left_alone_when_its_node_comes_again() {
+fn starting_worker_survives_a_rejoin_of_its_node() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 2));
     let job = harness.start_job();

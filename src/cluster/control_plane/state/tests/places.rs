@@ -3,22 +3,23 @@
 use super::*;
 
 #[test]
-fn an_actor_that_lives_though_its_spawning_was_given_up_is_stopped_and_holds_on_until_it_ends() {
+fn alive_actor_of_a_cancelled_spawn_is_stopped_and_holds_its_resources_until_it_ends() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
-    let cancelled = || Event::NotSpawned { actor, cause: "its caller waited no longer".to_owned() };
+    let cancelled =
+        || ControlEvent::SpawnCancelled { actor, cause: "its caller waited no longer".to_owned() };
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at: location(worker, actor) };
     assert_eq!(harness.handle(cancelled()), [stop]);
     assert_eq!(harness.free_cpus(1), 0.0);
     assert!(matches!(harness.place(job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
-    harness.handle(Event::ActorEnded { actor, cause: "it was stopped".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor, cause: "it was stopped".to_owned() });
     assert_eq!(harness.free_cpus(1), 4.0);
     harness.spawn(job, named("a"));
 }
 use crate::cluster::model::Strategy;
 
 #[test]
-fn an_actor_goes_to_a_ready_worker_and_holds_what_it_wants_until_it_ends() {
+fn actor_is_assigned_to_a_ready_worker_and_holds_resources_until_it_ends() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, cpus(1.5));
     let actor = request.expect_placed();
@@ -28,13 +29,13 @@ fn an_actor_goes_to_a_ready_worker_and_holds_what_it_wants_until_it_ends() {
     let info = harness.actor(actor);
     assert_eq!((info.state, info.worker_id, info.pid), (ActorState::Alive, Some(worker), Some(7)));
     assert_eq!(info.resources, Resources::none().with(Resources::CPU, 1.5));
-    harness.handle(Event::ActorEnded { actor, cause: "it stopped".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
     harness.expect_dead(actor, "it stopped");
     assert_eq!(harness.free_cpus(1), 4.0);
 }
 
 #[test]
-fn nodes_take_turns_and_packing_does_not() {
+fn spread_alternates_between_nodes_and_pack_fills_them() {
     let (mut harness, job) = Harness::with_nodes(3);
     let mut nodes = |spec: ActorSpec| {
         [(); 4].map(|()| {
@@ -47,7 +48,7 @@ fn nodes_take_turns_and_packing_does_not() {
 }
 
 #[test]
-fn an_actor_goes_to_the_worker_with_the_fewest_actors() {
+fn actor_is_assigned_to_the_least_busy_worker() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 3));
     let job = harness.start_job();
@@ -57,12 +58,12 @@ fn an_actor_goes_to_the_worker_with_the_fewest_actors() {
     used.sort_unstable();
     assert_eq!(used, workers);
     let (actor, worker) = spawned[1];
-    harness.handle(Event::ActorEnded { actor, cause: String::new() });
+    harness.handle(ControlEvent::ActorEnded { actor, cause: String::new() });
     assert_eq!(harness.spawn(job, plain()).1, worker);
 }
 
 #[test]
-fn what_no_node_could_ever_take_is_denied_at_once() {
+fn infeasible_request_is_refused_immediately() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.place(job, cpus(5.0)).expect_error(
         ControlError::Infeasible,
@@ -80,7 +81,7 @@ fn what_no_node_could_ever_take_is_denied_at_once() {
 }
 
 #[test]
-fn what_has_no_room_waits_for_it_in_the_order_of_asking() {
+fn actors_wait_for_room_in_request_order() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (first, _) = harness.spawn(job, cpus(3.0));
     let waiting =
@@ -88,15 +89,15 @@ fn what_has_no_room_waits_for_it_in_the_order_of_asking() {
     let small = harness.place(job, cpus(1.0)).expect_placed();
     let reason = "it wants cpu 2, and the most that one node has free is cpu 0";
     assert_eq!(harness.reasons(), [reason, reason]);
-    harness.handle(Event::ActorEnded { actor: small, cause: String::new() });
-    let mut actions = harness.handle(Event::ActorEnded { actor: first, cause: String::new() });
+    harness.handle(ControlEvent::ActorEnded { actor: small, cause: String::new() });
+    let mut actions = harness.handle(ControlEvent::ActorEnded { actor: first, cause: String::new() });
     let placed = waiting.map(|ticket| take_placed(&mut actions, ticket));
     assert!(placed[0] < placed[1]);
     assert_eq!(harness.free_cpus(1), 0.0);
 }
 
 #[test]
-fn whoever_wants_the_same_as_one_who_waits_waits_behind_him() {
+fn actor_does_not_pass_others_with_the_same_shape() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.spawn(job, on(1, cpus(3.0)));
     harness.place(job, on(1, cpus(2.0))).expect_pending();
@@ -107,19 +108,20 @@ fn whoever_wants_the_same_as_one_who_waits_waits_behind_him() {
 }
 
 #[test]
-fn whoever_waits_no_longer_leaves_nothing_behind() {
+fn cancelled_pending_request_leaves_nothing_behind() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.spawn(job, cpus(4.0));
     let ticket = harness.place(job, named("a")).expect_placed();
     let pending = harness.place(job, ActorSpec { name: Some("b".to_owned()), ..cpus(1.0) }).expect_pending();
-    assert_eq!(harness.handle(Event::Cancelled { ticket: pending }), []);
+    assert_eq!(harness.handle(ControlEvent::Cancelled { ticket: pending }), []);
     assert_eq!(harness.state.waiting(usize::MAX), []);
     assert_eq!(harness.actor(ticket).name.as_deref(), Some("a"));
+    // The id of the cancelled actor is not used again.
     assert_eq!(harness.place(job, named("b")).expect_placed(), ActorKey(ticket.0 + 2));
 }
 
 #[test]
-fn actors_wait_until_a_worker_is_ready_and_share_the_workers_then() {
+fn actors_wait_for_workers_and_are_shared_among_them() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 2));
     let job = harness.start_job();
@@ -129,6 +131,7 @@ fn actors_wait_until_a_worker_is_ready_and_share_the_workers_then() {
     assert_eq!(workers.len(), 2);
     assert_eq!(harness.free_cpus(1), 0.0);
     assert_eq!(harness.reasons()[0], "workers of its job are being started on node 0000000000000001");
+    // The first ready worker takes its half only, although the second one may never be ready.
     let mut actions = harness.ready(workers[0]);
     for ticket in &waiting[..2] {
         take_placed(&mut actions, *ticket);
@@ -143,7 +146,7 @@ fn actors_wait_until_a_worker_is_ready_and_share_the_workers_then() {
 }
 
 #[test]
-fn a_node_without_workers_takes_no_actors() {
+fn node_without_workers_accepts_no_actors() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 0));
     let job = harness.start_job();
@@ -155,27 +158,27 @@ fn a_node_without_workers_takes_no_actors() {
 }
 
 #[test]
-fn whoever_waits_is_denied_when_the_last_node_that_could_take_him_goes() {
+fn pending_request_fails_with_the_last_feasible_node() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.spawn(job, on(1, cpus(4.0)));
     harness.spawn(job, on(2, cpus(4.0)));
     let any = harness.place(job, cpus(1.0)).expect_pending();
     let only = harness.place(job, on(1, cpus(1.0))).expect_pending();
     let mut actions =
-        harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it was stopped".to_owned() });
+        harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it was stopped".to_owned() });
     let denied = take_answer(&mut actions, only);
     assert_eq!(
         denied,
         Some(Err(ControlError::Infeasible("node 0000000000000001 is dead: it was stopped".to_owned())))
     );
     assert_eq!(take_answer(&mut actions, any), None);
-    let mut actions = harness.handle(Event::NodeDrain { node: NodeId(2) });
+    let mut actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(2) });
     let why = "no node of the cluster takes work: start a node with at least one worker";
     assert_eq!(take_answer(&mut actions, any), Some(Err(ControlError::Infeasible(why.to_owned()))));
 }
 
 #[test]
-fn a_detached_actor_has_a_worker_of_its_own_for_as_long_as_it_lives() {
+fn detached_actor_has_a_dedicated_worker_until_it_ends() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, detached(cpus(1.0)));
     let ticket = request.expect_pending();
@@ -187,13 +190,13 @@ fn a_detached_actor_has_a_worker_of_its_own_for_as_long_as_it_lives() {
     assert_eq!(harness.create(actor), dedicated);
     harness.end_job(job);
     assert_eq!(harness.actor(actor).state, ActorState::Alive);
-    let actions = harness.handle(Event::ActorEnded { actor, cause: "it stopped".to_owned() });
+    let actions = harness.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
     assert_eq!(stopped(&actions), [dedicated]);
     assert_eq!(harness.free_cpus(1), 4.0);
 }
 
 #[test]
-fn a_detached_actor_may_begin_after_its_job_has_ended_but_not_for_ever() {
+fn detached_actor_may_be_created_for_a_limited_time_after_its_job() {
     let (mut harness, job) = Harness::with_nodes(1);
     let mut place = || {
         let request = harness.place(job, detached(cpus(1.0)));
@@ -212,7 +215,7 @@ fn a_detached_actor_may_begin_after_its_job_has_ended_but_not_for_ever() {
 }
 
 #[test]
-fn a_detached_actor_whose_worker_does_not_start_is_denied_in_the_end() {
+fn detached_actor_fails_after_several_failed_worker_starts() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, detached(plain()));
     let mut dedicated = started(&request.actions)[0];
@@ -229,37 +232,37 @@ fn a_detached_actor_whose_worker_does_not_start_is_denied_in_the_end() {
 }
 
 #[test]
-fn killing_withdraws_what_waits_and_stops_what_lives() {
+fn kill_cancels_pending_actors_and_stops_alive_ones() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (alive, worker) = harness.spawn(job, cpus(4.0));
     let pending = harness.place(job, cpus(1.0)).expect_pending();
     let key = ActorKey(alive.0 + 1);
-    let mut killed = harness.ask(|ticket| Event::Kill { ticket, actor: key });
+    let mut killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: key });
     let why = "it was killed before it was created".to_owned();
     assert_eq!(take_answer(&mut killed.actions, pending), Some(Err(ControlError::Unknown(why))));
     assert_eq!(killed.answer, Some(Ok(Answer::Done)));
 
-    let killed = harness.ask(|ticket| Event::Kill { ticket, actor: alive });
+    let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: alive });
     assert_eq!(killed.answer, Some(Ok(Answer::Done)));
     let at = location(worker, alive);
     assert_eq!(killed.actions, [Action::StopActor { node: NodeId(1), worker, actor: alive, at }]);
     assert_eq!(harness.actor(alive).state, ActorState::Alive);
-    harness.handle(Event::ActorEnded { actor: alive, cause: "it was killed".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor: alive, cause: "it was killed".to_owned() });
     harness.expect_dead(alive, "it was killed");
 
-    let again = harness.ask(|ticket| Event::Kill { ticket, actor: alive });
+    let again = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: alive });
     assert_eq!(again.answer, Some(Ok(Answer::Done)));
-    let unknown = harness.ask(|ticket| Event::Kill { ticket, actor: ActorKey(99) });
+    let unknown = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: ActorKey(99) });
     unknown.expect_error(ControlError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
 }
 
 #[test]
-fn an_actor_that_handles_nothing_ends_with_its_worker_and_another_takes_the_place() {
+fn killing_the_worker_of_a_stuck_actor_starts_a_replacement() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (blocked, worker) = harness.spawn(job, cpus(1.0));
-    harness.ask(|ticket| Event::Kill { ticket, actor: blocked });
+    harness.ask(|ticket| ControlEvent::Kill { ticket, actor: blocked });
     assert_eq!(harness.actor(blocked).state, ActorState::Alive);
-    let forced = harness.ask(|ticket| Event::KillWorkerOf { ticket, actor: blocked });
+    let forced = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor: blocked });
     assert_eq!(forced.answer, Some(Ok(Answer::Done)));
     assert_eq!(stopped(&forced.actions), [worker]);
     assert_eq!(started(&forced.actions).len(), 1);
@@ -268,20 +271,20 @@ fn an_actor_that_handles_nothing_ends_with_its_worker_and_another_takes_the_plac
     // The report of the worker's end has no further effect.
     assert_eq!(started(&harness.ended(worker)), []);
 
-    let again = harness.ask(|ticket| Event::KillWorkerOf { ticket, actor: blocked });
+    let again = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor: blocked });
     assert_eq!((again.answer, stopped(&again.actions)), (Some(Ok(Answer::Done)), Vec::new()));
-    let unknown = harness.ask(|ticket| Event::KillWorkerOf { ticket, actor: ActorKey(99) });
+    let unknown = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor: ActorKey(99) });
     unknown.expect_error(ControlError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
 }
 
 #[test]
-fn a_detached_actor_ends_with_the_worker_of_its_own_and_none_takes_the_place() {
+fn killing_a_dedicated_worker_starts_no_replacement() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, detached(plain()));
     let dedicated = started(&request.actions)[0];
     let actor = harness.state.actors().last().unwrap().actor_id;
     // Its dedicated worker is starting.
-    let starting = harness.ask(|ticket| Event::KillWorkerOf { ticket, actor });
+    let starting = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor });
     assert_eq!((stopped(&starting.actions), started(&starting.actions)), (vec![dedicated], Vec::new()));
     harness.expect_dead(actor, "it was killed before it was created");
 
@@ -289,31 +292,33 @@ fn a_detached_actor_ends_with_the_worker_of_its_own_and_none_takes_the_place() {
     let dedicated = started(&request.actions)[0];
     let actor = take_placed(&mut harness.ready(dedicated), request.ticket);
     harness.create(actor);
-    let forced = harness.ask(|ticket| Event::KillWorkerOf { ticket, actor });
+    let forced = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor });
     assert_eq!((stopped(&forced.actions), started(&forced.actions)), (vec![dedicated], Vec::new()));
     harness.expect_dead(actor, &format!("it was killed to end the actor {actor}"));
 }
 
 #[test]
-fn an_actor_that_begins_after_it_was_given_up_is_stopped() {
+fn actor_created_after_its_spawn_was_cancelled_is_stopped() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, plain()).expect_placed();
     let worker = harness.state.worker_of_actor(actor).unwrap();
-    harness
-        .handle(Event::NotSpawned { actor, cause: "it was not spawned: the timeout has passed".to_owned() });
+    harness.handle(ControlEvent::SpawnCancelled {
+        actor,
+        cause: "it was not spawned: the timeout has passed".to_owned(),
+    });
     let at = location(worker, actor);
-    let actions = harness.handle(Event::ActorStarted { actor, worker, at });
+    let actions = harness.handle(ControlEvent::ActorStarted { actor, worker, at });
     assert_eq!(actions, [Action::StopActor { node: NodeId(1), worker, actor, at }]);
 }
 
 #[test]
-fn an_actor_that_is_killed_while_its_constructor_runs_is_dead_once_that_has_ended() {
+fn actor_killed_during_its_constructor_is_dead_once_that_returns() {
     let (mut harness, job) = Harness::with_nodes(1);
     let spec = || ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) };
     let request = harness.place(job, spec());
     let actor = request.expect_placed();
     let worker = harness.state.worker_of_actor(actor).unwrap();
-    let killed = harness.ask(|ticket| Event::Kill { ticket, actor });
+    let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
     assert_eq!((killed.answer, killed.actions), (Some(Ok(Answer::Done)), Vec::new()));
     let row = harness.actor(actor);
     assert_eq!(row.state, ActorState::PendingCreation);
@@ -323,28 +328,30 @@ fn an_actor_that_is_killed_while_its_constructor_runs_is_dead_once_that_has_ende
 
     // A request that waits for the name does not get an actor that is about to end.
     let ticket = harness.ticket();
-    let found = Event::Find { ticket, namespace: "own".to_owned(), name: "a".to_owned() };
+    let found = ControlEvent::Find { ticket, namespace: "own".to_owned(), name: "a".to_owned() };
     assert_eq!(harness.handle(found), []);
     let at = location(worker, actor);
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at };
-    assert_eq!(harness.handle(Event::ActorStarted { actor, worker, at }), [stop]);
-    let mut ended = harness.handle(Event::ActorEnded { actor, cause: "it was stopped".to_owned() });
+    assert_eq!(harness.handle(ControlEvent::ActorStarted { actor, worker, at }), [stop]);
+    let mut ended = harness.handle(ControlEvent::ActorEnded { actor, cause: "it was stopped".to_owned() });
     harness.expect_dead(actor, "it was stopped");
     assert!(take_answer(&mut ended, ticket).unwrap().is_err());
     assert_eq!(harness.free_cpus(1), 4.0);
 }
 
 #[test]
-fn an_actor_that_is_killed_while_its_constructor_runs_ends_with_what_ends_the_constructor() {
+fn actor_killed_during_its_constructor_ends_with_anything_that_ends_it() {
     let ends: [fn(&mut Harness, ActorKey); 3] = [
-        |harness, actor| drop(harness.handle(Event::NotSpawned { actor, cause: "it panicked".to_owned() })),
+        |harness, actor| {
+            drop(harness.handle(ControlEvent::SpawnCancelled { actor, cause: "it panicked".to_owned() }))
+        },
         |harness, actor| drop(harness.ended(harness.state.worker_of_actor(actor).unwrap())),
-        |harness, actor| drop(harness.ask(|ticket| Event::KillWorkerOf { ticket, actor })),
+        |harness, actor| drop(harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor })),
     ];
     for end in ends {
         let (mut harness, job) = Harness::with_nodes(1);
         let actor = harness.place(job, cpus(4.0)).expect_placed();
-        harness.ask(|ticket| Event::Kill { ticket, actor });
+        harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
         assert_eq!(harness.actor(actor).state, ActorState::PendingCreation);
         end(&mut harness, actor);
         assert_eq!((harness.actor(actor).state, harness.free_cpus(1)), (ActorState::Dead, 4.0));

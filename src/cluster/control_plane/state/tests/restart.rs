@@ -11,7 +11,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn record_event(&mut self, event: Event) -> Vec<Action> {
+    fn record_event(&mut self, event: ControlEvent) -> Vec<Action> {
         let actions = self.harness.handle(event);
         self.actions.extend(actions.clone());
         actions
@@ -19,23 +19,24 @@ impl Recorder {
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> (Ticket, Vec<Action>) {
         let ticket = self.harness.ticket();
-        (ticket, self.record_event(Event::Place { ticket, job, spec }))
+        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec }))
     }
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {
         let worker = self.harness.state.worker_of_actor(actor).unwrap();
-        self.record_event(Event::ActorStarted { actor, worker, at: location(worker, actor) });
+        self.record_event(ControlEvent::ActorStarted { actor, worker, at: location(worker, actor) });
         worker
     }
 
     /// Restarts the head after one minute.
     fn restart(self) -> (Harness, Vec<Action>) {
         let mut harness = Harness {
-            state: State::new(Settings::default()),
+            state: ClusterState::new(Settings::default()),
             now: self.harness.now + 60_000,
             ..self.harness
         };
-        let actions = harness.handle(Event::Restored(durable_records(&self.actions)));
+        let actions = harness.handle(ControlEvent::Restored(durable_records(&self.actions)));
+        // Without durable watermarks the new incarnation would allocate no ids.
         harness.persist_watermarks(&actions);
         (harness, actions)
     }
@@ -53,16 +54,16 @@ struct Setup {
 
 fn setup() -> (Recorder, Setup) {
     let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
-    recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
+    recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
     let ticket = recorder.harness.ticket();
-    recorder.record_event(Event::JobStarted { ticket, job: None, facts: job_facts(1) });
+    recorder.record_event(ControlEvent::JobStarted { ticket, job: None, facts: job_facts(1) });
     let job = JobId(1);
-    let worker = started(&recorder.record_event(Event::NodeProvisioned { job, node: NodeId(1) }))[0];
-    recorder.record_event(Event::WorkerReady { worker, member: member(worker), pid: 7 });
+    let worker = started(&recorder.record_event(ControlEvent::NodeProvisioned { job, node: NodeId(1) }))[0];
+    recorder.record_event(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 });
     let mut spawn = |spec| {
         let (ticket, mut actions) = recorder.place(job, spec);
         if let Some(dedicated) = started(&actions).first().copied() {
-            actions = recorder.record_event(Event::WorkerReady {
+            actions = recorder.record_event(ControlEvent::WorkerReady {
                 worker: dedicated,
                 member: member(dedicated),
                 pid: 7,
@@ -95,11 +96,11 @@ fn report(setup: &Setup) -> Vec<WorkerReport> {
 }
 
 fn find(harness: &mut Harness, name: &str) -> IssuedRequest {
-    harness.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
+    harness.ask(|ticket| ControlEvent::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
 }
 
 #[test]
-fn what_a_node_reports_goes_on_and_names_are_kept() {
+fn reported_actors_and_names_survive_a_restart() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     assert_eq!(harness.state.job_state(setup.job), Some(JobState::Running));
@@ -115,7 +116,7 @@ fn what_a_node_reports_goes_on_and_names_are_kept() {
     }
     assert_eq!(harness.free_cpus(1), 1.0);
     let request =
-        harness.ask(|ticket| Event::JobStarted { ticket, job: Some(setup.job), facts: job_facts(1) });
+        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(setup.job), facts: job_facts(1) });
     let Some(Ok(Answer::Job { workers, .. })) = request.answer else { panic!("{request:?}") };
     assert_eq!(workers, [worker_entry(1, setup.worker)]);
     assert_eq!(harness.provision(setup.job, 1), []);
@@ -128,7 +129,7 @@ fn what_a_node_reports_goes_on_and_names_are_kept() {
 }
 
 #[test]
-fn a_place_waits_until_a_node_that_could_take_it_is_back() {
+fn request_waits_until_a_feasible_node_rejoins() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let pending = harness.place(setup.job, cpus(1.0)).expect_pending();
@@ -140,7 +141,7 @@ fn a_place_waits_until_a_node_that_could_take_it_is_back() {
 }
 
 #[test]
-fn what_nobody_reports_within_a_lease_is_lost() {
+fn unreported_actors_are_lost_after_one_lease() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let lookup = find(&mut harness, "d").expect_pending();
@@ -161,7 +162,7 @@ fn what_nobody_reports_within_a_lease_is_lost() {
 }
 
 #[test]
-fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
+fn dedicated_worker_that_rejoins_without_its_actor_is_stopped() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let mut reported = report(&setup);
@@ -175,7 +176,7 @@ fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
 }
 
 #[test]
-fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
+fn members_have_one_lease_to_rejoin_after_a_restart() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     harness.advance(lease() - 1, &[], &[]);
@@ -188,19 +189,19 @@ fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
 }
 
 #[test]
-fn no_member_is_given_up_while_others_come_back_to_a_head_that_was_started_again() {
+fn no_member_expires_while_others_still_rejoin() {
     let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
     let nodes = 10_000;
     for node in 1..=nodes {
-        recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+        recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
     }
     let (mut harness, _) = recorder.restart();
     // At 2 ms for each node, the last one rejoins after 20 s.
     for node in 1..nodes {
         harness.now += 2;
-        harness.handle(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
-        harness.handle(Event::Tick);
-        harness.handle(Event::NodeHeartbeat { node: agent(node, 1) });
+        harness.handle(ControlEvent::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+        harness.handle(ControlEvent::Tick);
+        harness.handle(ControlEvent::NodeHeartbeat { node: agent(node, 1) });
     }
     let dead =
         |harness: &Harness| harness.state.nodes().iter().filter(|node| node.state == NodeState::Dead).count();
@@ -212,10 +213,10 @@ fn no_member_is_given_up_while_others_come_back_to_a_head_that_was_started_again
 }
 
 #[test]
-fn workers_of_jobs_that_ended_are_stopped_when_their_node_is_back() {
+fn workers_of_ended_jobs_are_stopped_when_their_node_rejoins() {
     let (mut recorder, setup) = setup();
     let message = String::new();
-    recorder.record_event(Event::JobEnded {
+    recorder.record_event(ControlEvent::JobEnded {
         job: setup.job,
         state: JobState::Failed,
         exit_code: None,
@@ -230,7 +231,7 @@ fn workers_of_jobs_that_ended_are_stopped_when_their_node_is_back() {
 }
 
 #[test]
-fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
+fn no_id_is_allocated_twice_even_if_the_last_writes_are_lost() {
     let (mut recorder, setup) = setup();
     let given: Vec<_> = recorder
         .actions
@@ -241,10 +242,11 @@ fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
     // A block of ids needs one write, so an actor without a record needs none.
     let (_, actions) = recorder.place(setup.job, plain());
     assert!(!actions.iter().any(|action| matches!(action, Action::Persist(_))));
-    let mut harness = Harness { state: State::new(Settings::default()), ..recorder.harness };
-    let actions = harness.handle(Event::Restored(durable_records(&given)));
+    // Everything but the watermarks is lost, as if the disk had failed after their last write.
+    let mut harness = Harness { state: ClusterState::new(Settings::default()), ..recorder.harness };
+    let actions = harness.handle(ControlEvent::Restored(durable_records(&given)));
     // Ids are allocated only once their watermark is durable.
-    let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(7) };
+    let start = |ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(7) };
     harness.ask(start).expect_error(ControlError::NotPersisted, "its disk has accepted no writes for long");
     harness.persist_watermarks(&actions);
     harness.join(node_facts(1, 4.0, 1));
@@ -255,9 +257,9 @@ fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
 }
 
 #[test]
-fn a_node_that_drained_goes_on_draining() {
+fn draining_survives_a_restart() {
     let (mut recorder, setup) = setup();
-    recorder.record_event(Event::NodeDrain { node: NodeId(1) });
+    recorder.record_event(ControlEvent::NodeDrain { node: NodeId(1) });
     let (mut harness, _) = recorder.restart();
     assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Draining));
     let actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
@@ -266,19 +268,19 @@ fn a_node_that_drained_goes_on_draining() {
 }
 
 #[test]
-fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_it_runs() {
+fn submitted_job_waits_for_its_driver_while_the_node_reports_it() {
     for runs in [true, false] {
         let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
-        recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
+        recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
         let ticket = recorder.harness.ticket();
         let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
-        recorder.record_event(Event::JobSubmitted { ticket, facts });
+        recorder.record_event(ControlEvent::JobSubmitted { ticket, facts });
         let job = JobId(1);
-        recorder.record_event(Event::DriverStarted { job, node: NodeId(1) });
+        recorder.record_event(ControlEvent::DriverStarted { job, node: NodeId(1) });
         let (mut harness, _) = recorder.restart();
         let drivers = if runs { vec![job] } else { Vec::new() };
         let report = NodeReport { drivers, ..NodeReport::idle(node_facts(1, 4.0, 1)) };
-        harness.handle(Event::NodeJoined(report));
+        harness.handle(ControlEvent::NodeJoined(report));
         harness.advance(60, &[agent(1, 1)], &[]);
         let expected = if runs { JobState::Running } else { JobState::Failed };
         assert_eq!(harness.state.job_state(job), Some(expected));
@@ -286,9 +288,9 @@ fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_i
 }
 
 #[test]
-fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back() {
+fn unknown_host_has_ended_once_all_nodes_have_rejoined() {
     let (mut recorder, setup) = setup();
-    recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
+    recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
     let (mut harness, _) = recorder.restart();
     let (alive_host, gone_host) = (member(setup.dedicated).actors, member(setup.worker).actors);
     assert_eq!(
@@ -315,10 +317,10 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
 }
 
 #[test]
-fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_so() {
+fn new_job_learns_that_nodes_are_still_rejoining() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
-    let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(77) };
+    let start = |ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(77) };
     let found = |request: &IssuedRequest| match &request.answer {
         Some(Ok(Answer::Job { nodes, rejoining, .. })) => (nodes.len(), *rejoining),
         other => panic!("{other:?}"),
@@ -331,18 +333,18 @@ fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_
 }
 
 #[test]
-fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
+fn durable_work_is_refused_while_writes_fail() {
     let (mut harness, job) = Harness::with_nodes(1);
     let why = "the disk is full".to_owned();
-    harness.handle(Event::PersistenceStatus { trouble: Some(why.clone()) });
+    harness.handle(ControlEvent::PersistenceStatus { trouble: Some(why.clone()) });
     for spec in [named("a"), cpus(1.0), detached(plain())] {
         harness.place(job, spec).expect_error(ControlError::NotPersisted, &why);
     }
     let submitted = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
     harness
-        .ask(|ticket| Event::JobSubmitted { ticket, facts: submitted })
+        .ask(|ticket| ControlEvent::JobSubmitted { ticket, facts: submitted })
         .expect_error(ControlError::NotPersisted, &why);
-    let start = |job| move |ticket| Event::JobStarted { ticket, job, facts: job_facts(1) };
+    let start = |job| move |ticket| ControlEvent::JobStarted { ticket, job, facts: job_facts(1) };
     harness.ask(start(None)).expect_error(ControlError::NotPersisted, &why);
     assert_eq!(harness.state.jobs().len(), 1);
     assert_eq!(harness.free_cpus(1), 4.0);
@@ -354,9 +356,9 @@ fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     harness.state.ids.start_at(1, 1, 1);
     harness.place(job, plain()).expect_error(ControlError::NotPersisted, &why);
     let (jobs, workers, actors) = (1, 1, 1 + ACTOR_ID_BLOCK);
-    harness.handle(Event::NumbersKept { jobs, workers, actors });
+    harness.handle(ControlEvent::WatermarksDurable { jobs, workers, actors });
     harness.place(job, plain()).expect_placed();
-    harness.handle(Event::PersistenceStatus { trouble: None });
+    harness.handle(ControlEvent::PersistenceStatus { trouble: None });
     harness.place(job, named("a")).expect_placed();
     assert_eq!(harness.state.alerts(), []);
 }

@@ -4,21 +4,21 @@ use super::*;
 use crate::config::TASK_NAMES_MAX;
 
 #[test]
-fn the_tasks_that_are_counted_for_a_worker_are_bounded() {
+fn task_counts_of_a_worker_are_bounded() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (_, worker) = harness.spawn(job, plain());
     let count = |n, finished| TaskCount { name: format!("task {n:06}"), finished, ..TaskCount::default() };
     let counts = (0..2 * TASK_NAMES_MAX).map(|n| count(n, 1)).collect();
-    harness.handle(Event::TaskCounts { worker, counts });
+    harness.handle(ControlEvent::TaskCounts { worker, counts });
     // Known functions are still updated.
-    harness.handle(Event::TaskCounts { worker, counts: vec![count(0, 7)] });
+    harness.handle(ControlEvent::TaskCounts { worker, counts: vec![count(0, 7)] });
     let counts = &harness.state.workers[&worker].tasks;
     assert_eq!((counts.len(), counts[0].finished), (TASK_NAMES_MAX, 7));
 }
 use crate::cluster::model::{TaskCount, WorkerState};
 
 #[test]
-fn a_node_that_has_the_executable_starts_its_workers_once() {
+fn provisioned_node_starts_its_workers_once() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 3));
     let job = harness.start_job();
@@ -31,11 +31,11 @@ fn a_node_that_has_the_executable_starts_its_workers_once() {
 }
 
 #[test]
-fn a_worker_that_ends_takes_its_actors_along_and_is_started_anew() {
+fn worker_ends_with_its_actors_and_is_replaced() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, cpus(1.0));
     let counts = vec![TaskCount { name: "f".to_owned(), finished: 3, ..TaskCount::default() }];
-    harness.handle(Event::TaskCounts { worker, counts });
+    harness.handle(ControlEvent::TaskCounts { worker, counts });
     let actions = harness.ended(worker);
     harness.expect_dead(actor, "exit code 1");
     let cause = "exit code 1".to_owned();
@@ -50,14 +50,14 @@ fn a_worker_that_ends_takes_its_actors_along_and_is_started_anew() {
 }
 
 #[test]
-fn tasks_are_counted_by_function_and_none_goes_on_in_a_worker_that_has_ended() {
+fn unfinished_tasks_of_an_ended_worker_count_as_failed() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (_, worker) = harness.spawn(job, cpus(1.0));
     let count = |name: &str, [queued, running, finished, failed]: [u64; 4]| {
         let name = name.to_owned();
         TaskCount { name, queued, running, finished, failed }
     };
-    let counted = |harness: &mut Harness, counts| harness.handle(Event::TaskCounts { worker, counts });
+    let counted = |harness: &mut Harness, counts| harness.handle(ControlEvent::TaskCounts { worker, counts });
     let listed =
         |harness: &Harness| harness.state.tasks().into_iter().map(|task| task.count).collect::<Vec<_>>();
     counted(&mut harness, vec![count("g", [0, 1, 0, 0])]);
@@ -71,23 +71,23 @@ fn tasks_are_counted_by_function_and_none_goes_on_in_a_worker_that_has_ended() {
 }
 
 #[test]
-fn a_worker_that_a_signal_has_stopped_is_told_of_until_it_goes_on() {
+fn suspended_worker_raises_an_alert_until_it_continues() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (_, worker) = harness.spawn(job, cpus(1.0));
     let state = |harness: &Harness| {
         let all = harness.state.workers();
         all.iter().find(|summary| summary.worker_id == worker).unwrap().state
     };
-    harness.handle(Event::WorkerSuspended { worker, suspended: true });
+    harness.handle(ControlEvent::WorkerSuspended { worker, suspended: true });
     assert_eq!(state(&harness), WorkerState::Suspended);
     let alerts = harness.state.alerts();
     assert!(alerts.len() == 1 && alerts[0].text.contains("`kill -CONT 7`"), "{alerts:?}");
-    harness.handle(Event::WorkerSuspended { worker, suspended: false });
+    harness.handle(ControlEvent::WorkerSuspended { worker, suspended: false });
     let starting = started(&harness.ended(worker))[0];
-    harness.handle(Event::WorkerSuspended { worker: starting, suspended: true });
+    harness.handle(ControlEvent::WorkerSuspended { worker: starting, suspended: true });
     let alerts = harness.state.alerts();
     assert!(alerts[0].text.ends_with("stopped by a signal"), "{alerts:?}");
-    harness.handle(Event::WorkerSuspended { worker: starting, suspended: false });
+    harness.handle(ControlEvent::WorkerSuspended { worker: starting, suspended: false });
     harness.ready(starting);
     let worker = starting;
     let state = |harness: &Harness| {
@@ -98,7 +98,7 @@ fn a_worker_that_a_signal_has_stopped_is_told_of_until_it_goes_on() {
 }
 
 #[test]
-fn workers_that_never_get_ready_are_given_up_and_the_reason_is_told() {
+fn pool_is_blocked_after_failed_starts_and_the_reason_is_shown() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
@@ -119,7 +119,7 @@ fn workers_that_never_get_ready_are_given_up_and_the_reason_is_told() {
 }
 
 #[test]
-fn a_worker_that_got_ready_in_between_gives_the_others_new_tries() {
+fn ready_worker_resets_the_count_of_failed_starts() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
@@ -147,11 +147,12 @@ fn crash(harness: &mut Harness, job: JobId, worker: WorkerId) -> (WorkerId, u64)
 }
 
 #[test]
-fn a_worker_that_crashes_again_and_again_is_started_later_and_later_until_it_has_lived_for_a_while() {
+fn restart_delay_doubles_with_each_crash_until_a_worker_is_stable() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
     let mut worker = harness.provision(job, 1)[0];
+    // The first crash is replaced immediately. From the second on, the delay doubles up to its maximum.
     for expected in [0, 1, 2, 4, 8, 16, 32, 60, 60] {
         let (next, waited) = crash(&mut harness, job, worker);
         assert_eq!(waited, expected);
@@ -164,7 +165,7 @@ fn a_worker_that_crashes_again_and_again_is_started_later_and_later_until_it_has
 }
 
 #[test]
-fn who_waits_for_workers_that_crash_is_told_so_and_gets_the_next_one() {
+fn pending_actor_learns_of_the_crash_loop_and_gets_the_next_worker() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
@@ -194,8 +195,8 @@ fn who_waits_for_workers_that_crash_is_told_so_and_gets_the_next_one() {
 }
 
 #[test]
-fn nothing_is_started_for_a_job_that_is_over_or_a_node_that_is_gone() {
-    for over in [true, false] {
+fn no_restart_for_an_ended_job_or_a_lost_node() {
+    for expected in [true, false] {
         let mut harness = Harness::new();
         harness.join(node_facts(1, 4.0, 1));
         let job = harness.start_job();
@@ -203,16 +204,18 @@ fn nothing_is_started_for_a_job_that_is_over_or_a_node_that_is_gone() {
         let (worker, _) = crash(&mut harness, job, worker);
         harness.ready(worker);
         harness.ended(worker);
-        match over {
+        match expected {
             true => drop(harness.end_job(job)),
-            false => drop(harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() })),
+            false => drop(
+                harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() }),
+            ),
         }
         assert_eq!(started(&harness.advance(3, &[agent(1, 1)], &[job])), []);
     }
 }
 
 #[test]
-fn a_worker_that_gets_ready_after_it_was_given_up_is_stopped() {
+fn worker_that_is_ready_after_its_removal_is_stopped() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
@@ -223,7 +226,7 @@ fn a_worker_that_gets_ready_after_it_was_given_up_is_stopped() {
 }
 
 #[test]
-fn the_share_of_a_worker_that_does_not_start_goes_to_the_others() {
+fn share_of_a_failed_worker_goes_to_the_others() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 2));
     let job = harness.start_job();
@@ -236,7 +239,7 @@ fn the_share_of_a_worker_that_does_not_start_goes_to_the_others() {
 }
 
 #[test]
-fn the_end_of_a_worker_is_known_by_its_hosts() {
+fn exit_cause_of_a_worker_is_found_by_its_hosts() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (_, worker) = harness.spawn(job, on(1, plain()));
     let WorkerAddress { actors, tasks, .. } = member(worker);

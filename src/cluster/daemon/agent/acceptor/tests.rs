@@ -13,11 +13,11 @@ use super::*;
 use crate::id::HostId;
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 const HERE: Route = Route::Host(HostId(7));
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("it ends in time")
+    timeout(TEST_TIMEOUT, future).await.expect("it ends in time")
 }
 
 /// Router with one host behind it, which records the requested routes.

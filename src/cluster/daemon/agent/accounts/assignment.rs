@@ -1,40 +1,40 @@
-//! The way of a job to its account. What it takes is slow on a machine with many processes or temporary files, and is
-//! done without the lock of the accounts' table.
+//! Assignment of an account to a job. The search for a free uid is slow on a machine with many processes or
+//! temporary files. It runs without the lock of the accounts' table.
 //!
-//! No uid is given twice, and none that something is left of:
+//! No uid is assigned twice, and none with leftovers:
 //!
-//! 1. Within this agent a uid is reserved in the table before anything else is asked about it. It stays there until the
-//!    account has ended, with the job's processes, and its files are closed.
-//! 2. Among agents of this machine it is the one that holds the uid's lock, which is taken next.
-//! 3. The look that decides begins after both. Whoever had the uid before has let go of it by then, and had ended its
-//!    processes first. So nothing of the uid comes into being during the look, and what there is the look finds.
+//! 1. Within this agent the uid is reserved in the table before anything else. The reservation lasts until the account
+//!    has ended together with the job's processes, and its files are closed.
+//! 2. Among the agents of this machine the lock of the uid decides, which is taken next.
+//! 3. The decisive search for leftovers begins after both. An earlier owner of the uid has released it by then, and had
+//!    ended its processes before. So no process of the uid can start during the search, and nothing is missed.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::leftovers::Leftovers;
 use super::lock::{self, UidLock};
-use super::{Account, AccountError, Entry, Shared, Table, make_run_directory};
+use super::{Account, AccountEntry, AccountError, AccountTable, AccountsShared, create_run_directory};
 use crate::cluster::daemon::job_users::JobUsers;
 use crate::cluster::daemon::job_users::UidRange;
 use crate::cluster::daemon::job_users::is_known;
 use crate::cluster::launch::user_ids::UserIds;
 use crate::cluster::model::JobId;
 
-/// A job that is getting its account. Until this is dropped, no other thread looks for one for the job.
+/// Assignment in progress. Until it is dropped, no other thread assigns an account to the job.
 #[derive(Debug)]
-pub(super) struct Assignment<'a> {
-    shared: &'a Arc<Shared>,
+pub(super) struct AccountAssignment<'a> {
+    shared: &'a Arc<AccountsShared>,
     job: JobId,
 }
 
-impl<'a> Assignment<'a> {
-    pub(super) fn begin(shared: &'a Arc<Shared>, table: &mut Table, job: JobId) -> Self {
+impl<'a> AccountAssignment<'a> {
+    pub(super) fn begin(shared: &'a Arc<AccountsShared>, table: &mut AccountTable, job: JobId) -> Self {
         table.pending.insert(job, None);
         Self { shared, job }
     }
 
-    /// Makes the account. The table must not be locked.
+    /// Creates the account. The table must not be locked.
     pub(super) fn finish(self) -> Result<Arc<Account>, AccountError> {
         let Self { shared, job } = self;
         let (user, lock) = match &shared.users {
@@ -46,16 +46,16 @@ impl<'a> Assignment<'a> {
             JobUsers::Agent => unreachable!("such a node has no accounts"),
         };
         let run = shared.run.join(job.to_string());
-        make_run_directory(&run, user).map_err(|error| AccountError::Files { path: run.clone(), error })?;
+        create_run_directory(&run, user).map_err(|error| AccountError::Files { path: run.clone(), error })?;
         let account = Arc::new(Account { job, user, run, shared: Arc::clone(shared) });
-        shared.lock().jobs.insert(job, Entry { user, account: Arc::downgrade(&account), _lock: lock });
+        shared.lock().jobs.insert(job, AccountEntry { user, account: Arc::downgrade(&account), _lock: lock });
         Ok(account)
     }
 
-    /// A uid that is nobody's, and that nothing is left of.
+    /// Finds and locks a uid that has no owner and no leftovers.
     fn free_uid(&self, range: UidRange) -> Result<(u32, UidLock), AccountError> {
         let locks = lock::directory();
-        // Of earlier uids of this round: what has been seen of a uid once need not be looked for again.
+        // The last search covers all uids, so a uid that is known to have leftovers needs no search of its own.
         let mut leftovers = Leftovers::default();
         let (mut jobs, mut known, mut left, mut locked) = (0, 0, 0, 0);
         let last = self.shared.lock().last_uid;
@@ -82,7 +82,7 @@ impl<'a> Assignment<'a> {
         Err(AccountError::NoUid { range, jobs, known, left, locked })
     }
 
-    /// Reserves a uid in place of the one before, if no other job has it.
+    /// Moves the reservation to this uid, unless another job has it.
     fn reserve(&self, uid: u32) -> bool {
         let mut table = self.shared.lock();
         let is_free = !table.has_uid(uid, self.job);
@@ -94,15 +94,15 @@ impl<'a> Assignment<'a> {
     }
 }
 
-impl Drop for Assignment<'_> {
+impl Drop for AccountAssignment<'_> {
     fn drop(&mut self) {
         self.shared.lock().pending.remove(&self.job);
         self.shared.changed.notify_all();
     }
 }
 
-impl Table {
-    /// Whether a uid is another job's, or being looked at for another job.
+impl AccountTable {
+    /// Returns true if a uid belongs to another job, or is reserved for one.
     fn has_uid(&self, uid: u32, job: JobId) -> bool {
         self.jobs.values().any(|entry| entry.user.uid == uid)
             || self.pending.iter().any(|(other, reserved)| *other != job && *reserved == Some(uid))

@@ -1,7 +1,7 @@
-//! What earlier jobs may have left of a uid on the machine, by which a later job of that uid would reach them.
+//! Leftovers of earlier jobs: objects of a uid on this machine through which a later job with that uid would meet them.
 //!
-//! Looked at are processes, the first level of the directories in which everybody may make files, and IPC objects of
-//! System V. What lies deeper belongs to something on the first level, unless somebody else has let the job write there.
+//! The search covers processes, System V IPC objects, and the first level of the world-writable directories. A deeper
+//! entry belongs to one of the first level, unless another user has let the job write there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,13 +10,13 @@ use std::path::PathBuf;
 
 use crate::cluster::launch::descendants::ProcessTable;
 
-/// Directories in which everybody may make files.
+/// World-writable directories.
 const SHARED: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"];
 
-/// Tables of the IPC objects of System V.
+/// Tables of the System V IPC objects.
 const IPC: [&str; 3] = ["/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"];
 
-/// The owners of what there is.
+/// Uids that own leftovers.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers(BTreeSet<u32>);
 
@@ -25,8 +25,9 @@ impl Leftovers {
         let mut owners = ProcessTable::read().users();
         let directories = SHARED.iter().map(PathBuf::from).chain([std::env::temp_dir()]);
         let entries = directories.filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
-        // Of the entry itself, and not of what a link points to.
+        // `metadata` of an entry does not follow links: the owner of the link counts.
         owners.extend(entries.filter_map(|entry| Some(entry.metadata().ok()?.uid())));
+        // A kernel without System V IPC has no such tables.
         let tables = IPC.iter().filter_map(|table| fs::read_to_string(table).ok());
         owners.extend(tables.flat_map(|table| ipc_owners(&table)));
         Self(owners)
@@ -37,7 +38,7 @@ impl Leftovers {
     }
 }
 
-/// The owners and makers of objects, by a table whose first line names its columns.
+/// Parses owners and creators of IPC objects from a table whose first line names the columns.
 fn ipc_owners(table: &str) -> Vec<u32> {
     let mut lines = table.lines();
     let names: Vec<_> = lines.next().unwrap_or_default().split_ascii_whitespace().collect();
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owners_and_makers_of_ipc_objects_are_found_by_the_names_of_their_columns() {
+    fn ipc_owners_and_creators_are_found_by_column_name() {
         let table = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n\
                      1 2 666 1 60001 60002 60003 60004 0 9\n\
                      5 6 666 1 60005 60006 60007 60008 0 9\n";
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uid_with_processes_or_temporary_files_is_not_free() {
+    fn uid_with_processes_or_temporary_files_is_not_free() {
         let own = rustix::process::geteuid().as_raw();
         assert!(Leftovers::look().are_of(own));
         if !rustix::process::geteuid().is_root() {

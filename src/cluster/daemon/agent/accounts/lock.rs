@@ -1,7 +1,7 @@
-//! Locks by which the agents of a machine do not give the same uid to two jobs.
+//! Locks that keep the agents of a machine from assigning the same uid to two jobs.
 //!
-//! A lock is a `flock` of a file that is named by the uid, in the directory of the sessions of the agents' user.
-//! It ends with the process that has it.
+//! A lock is a `flock` on a file that is named by the uid, in the directory of the agents' user. The kernel releases
+//! it when its process ends.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// How often a file is opened anew that was removed before it was locked.
+/// Attempts to open and lock a file that another process removes in between.
 const TRIES: u32 = 100;
 
-/// Where the locks are.
+/// Directory of the locks.
 pub(super) fn directory() -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
     std::env::temp_dir().join(format!("roadshow-{user}")).join("worker-uids")
 }
 
-/// The lock of a uid. Dropping it removes its file.
+/// Lock of a uid. Dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct UidLock {
     path: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct UidLock {
 }
 
 impl UidLock {
-    /// Takes the lock of a uid; none if another agent has it.
+    /// Takes the lock of a uid. Returns `None` if another agent has it.
     pub(super) fn take(directory: &Path, uid: u32) -> io::Result<Option<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = directory.join(uid.to_string());
@@ -38,7 +38,8 @@ impl UidLock {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 locked => locked?,
             }
-            // Its last holder may have removed it meanwhile: then the lock is of no file that others find.
+            // The last holder may have removed the file between `open` and `flock`. A lock on a removed file is
+            // useless, since other agents create a new one.
             let is_same = fs::metadata(&path)
                 .is_ok_and(|found| file.metadata().is_ok_and(|it| it.ino() == found.ino()));
             if is_same {
@@ -51,7 +52,7 @@ impl UidLock {
 
 impl Drop for UidLock {
     fn drop(&mut self) {
-        // While it is locked: whoever has opened it by now sees that it is gone.
+        // Removed while it is locked: a process that has opened it meanwhile notices that in `take`.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     use crate::cluster::test_dir::TestDir;
 
     #[test]
-    fn a_uid_has_one_lock_until_that_is_dropped() {
+    fn uid_has_one_lock_until_it_is_dropped() {
         let scratch = TestDir::new();
         let locks = scratch.join("locks");
         let lock = UidLock::take(&locks, 7).unwrap().unwrap();

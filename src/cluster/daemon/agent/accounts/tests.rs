@@ -1,4 +1,4 @@
-//! Accounts of jobs, with files of other users: those tests are for root.
+//! Accounts of jobs. Tests with files of other users need root.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::cluster::test_dir::TestDir;
 
 const JOB: JobId = JobId(1);
 
-/// The accounts of a session with these uids; none where this process may not give files to other users.
+/// Creates the accounts of a session with these uids. `None` if this process may not give files to other users.
 fn accounts(first: u32, last: u32) -> Option<(TestDir, Accounts)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root may give files to other users");
@@ -26,14 +26,14 @@ fn owner_and_mode(path: &Path) -> (u32, u32, u32) {
     (found.uid(), found.gid(), found.mode() & 0o777)
 }
 
-/// What `of` gives in the end: it may wait, and what it waits for needs the runtime.
+/// Calls `of` on a thread that may block, since the account that it waits for is ended on the runtime.
 async fn of(accounts: &Accounts, job: JobId) -> Result<Option<Arc<Account>>, AccountError> {
     let accounts = accounts.clone();
     tokio::task::spawn_blocking(move || accounts.of(job)).await.unwrap()
 }
 
 #[tokio::test]
-async fn jobs_that_run_as_the_agent_s_user_have_no_accounts() {
+async fn jobs_of_the_agents_user_have_no_accounts() {
     let scratch = TestDir::new();
     let accounts = Accounts::new(&JobUsers::Agent, scratch.path()).unwrap();
     assert!(of(&accounts, JOB).await.unwrap().is_none());
@@ -41,7 +41,7 @@ async fn jobs_that_run_as_the_agent_s_user_have_no_accounts() {
 }
 
 #[tokio::test]
-async fn a_job_has_one_uid_as_long_as_it_is_held_and_each_job_another() {
+async fn job_keeps_one_uid_while_held_and_each_job_has_its_own() {
     let Some((scratch, accounts)) = accounts(61_100, 61_101) else { return };
     let one = of(&accounts, JOB).await.unwrap().unwrap();
     let again = of(&accounts, JOB).await.unwrap().unwrap();
@@ -51,14 +51,14 @@ async fn a_job_has_one_uid_as_long_as_it_is_held_and_each_job_another() {
     let error = of(&accounts, JobId(3)).await.unwrap_err();
     assert!(matches!(error, AccountError::NoUid { jobs: 2, known: 0, left: 0, locked: 0, .. }), "{error}");
     drop((one, again));
-    // It is ended meanwhile, and its uid is waited for.
+    // The account is being ended, and `of` waits for its uid.
     let third = of(&accounts, JobId(3)).await.unwrap().unwrap();
     assert_eq!(third.user().uid, 61_100);
     assert!(!scratch.join("run/00000001").exists());
 }
 
 #[tokio::test]
-async fn two_agents_of_a_machine_give_no_uid_to_two_jobs() {
+async fn two_agents_of_a_machine_never_share_a_uid() {
     let (Some((_one, first)), Some((_other, second))) = (accounts(61_110, 61_111), accounts(61_110, 61_111))
     else {
         return;
@@ -71,11 +71,11 @@ async fn two_agents_of_a_machine_give_no_uid_to_two_jobs() {
 }
 
 #[tokio::test]
-async fn what_a_job_has_left_is_the_agent_s_once_it_is_over() {
+async fn directory_of_an_ended_job_becomes_the_agents() {
     let Some((scratch, accounts)) = accounts(61_120, 61_120) else { return };
     let directory = scratch.join("jobs/00000001");
     fs::create_dir(&directory).unwrap();
-    // Of an earlier cluster with the same session directory.
+    // Left by an earlier cluster with the same session directory.
     fs::write(directory.join("old"), "").unwrap();
     let account = of(&accounts, JOB).await.unwrap().unwrap();
     account.claim_directory(&directory).unwrap();
@@ -84,7 +84,7 @@ async fn what_a_job_has_left_is_the_agent_s_once_it_is_over() {
     assert!(scratch.join("jobs/00000001.1/old").exists());
     assert_eq!(owner_and_mode(&scratch.join("run/00000001")), (0, 61_120, 0o710));
     assert_eq!(owner_and_mode(&scratch.join("run/00000001/tmp")), (61_120, 61_120, 0o700));
-    // Again, for the next of its processes.
+    // A second claim, for the next process of the job, changes nothing.
     fs::write(directory.join("result"), "").unwrap();
     account.claim_directory(&directory).unwrap();
     assert!(directory.join("result").exists());
@@ -95,7 +95,7 @@ async fn what_a_job_has_left_is_the_agent_s_once_it_is_over() {
 }
 
 #[tokio::test]
-async fn what_a_killed_agent_has_left_to_a_uid_is_closed_before_a_job_has_that_uid() {
+async fn directories_of_a_killed_agent_are_closed_before_their_uids_are_reused() {
     let Some((scratch, accounts)) = accounts(61_140, 61_140) else { return };
     let directory = scratch.join("jobs/00000001");
     fs::create_dir(&directory).unwrap();
@@ -103,7 +103,7 @@ async fn what_a_killed_agent_has_left_to_a_uid_is_closed_before_a_job_has_that_u
     account.claim_directory(&directory).unwrap();
     fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
     assert_eq!(owner_and_mode(&directory), (61_140, 61_140, 0o777));
-    // The first agent is gone without a word.
+    // Simulates a killed agent.
     std::mem::forget(account);
     let users = JobUsers::EachJob(UidRange::new(61_140, 61_140).unwrap());
     Accounts::new(&users, scratch.path()).unwrap();
@@ -111,7 +111,7 @@ async fn what_a_killed_agent_has_left_to_a_uid_is_closed_before_a_job_has_that_u
 }
 
 #[tokio::test]
-async fn an_executable_is_linked_so_that_the_job_reads_it_and_cannot_change_it() {
+async fn linked_executable_can_be_read_and_not_changed_by_the_job() {
     let Some((scratch, accounts)) = accounts(61_130, 61_130) else { return };
     let executable = scratch.join("executable");
     fs::write(&executable, "program").unwrap();
@@ -122,7 +122,7 @@ async fn an_executable_is_linked_so_that_the_job_reads_it_and_cannot_change_it()
     assert_eq!(fs::metadata(&link).unwrap().ino(), fs::metadata(&executable).unwrap().ino());
 }
 
-/// Looks that are held up, and how many have begun.
+/// Gate that blocks searches for leftovers, with the number of searches that have begun.
 #[derive(Debug, Default)]
 struct Gate {
     is_closed: bool,
@@ -145,7 +145,7 @@ fn set_closed(is_closed: bool) {
     GATE.1.notify_all();
 }
 
-/// Lets looks go on, also when the test fails: the runtime waits for them.
+/// Opens the gate when it is dropped, even if the test fails: the runtime waits for the blocked searches.
 struct OpenGate;
 
 impl Drop for OpenGate {
@@ -154,7 +154,7 @@ impl Drop for OpenGate {
     }
 }
 
-/// Longer than any look that is not held up, and shorter than a test may hang.
+/// Time limit of a search that is not blocked.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn looks_begin(count: u32) {
@@ -167,7 +167,7 @@ async fn looks_begin(count: u32) {
 }
 
 #[tokio::test]
-async fn a_slow_look_for_one_job_s_uid_holds_up_no_other_job() {
+async fn slow_search_for_one_job_does_not_block_other_jobs() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("skipped: only root may give files to other users");
     }
@@ -181,7 +181,7 @@ async fn a_slow_look_for_one_job_s_uid_holds_up_no_other_job() {
         let accounts = accounts.clone();
         tokio::spawn(async move { of(&accounts, job).await.unwrap().unwrap() })
     });
-    // One look for each job.
+    // One search for each job.
     looks_begin(3).await;
     let again = tokio::time::timeout(LOOK_TIMEOUT, of(&accounts, JOB)).await.expect("it waits for a look");
     assert_eq!(again.unwrap().unwrap().user(), first.user());

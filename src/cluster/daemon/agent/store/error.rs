@@ -1,4 +1,4 @@
-//! Why a store does not take an executable, or does not have it.
+//! Errors of the store of executables.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,115 +7,113 @@ use thiserror::Error;
 
 use crate::cluster::executable::Digest;
 
-/// Why a store does not take an executable, or does not have it.
+/// Reason that a store does not accept or does not have an executable.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub(crate) enum StoreError {
-    /// The sender names a size that no executable may have.
-    #[error("an executable of {size} bytes is not taken; it must have 1 to {limit}")]
+pub(crate) enum ExecutableStoreError {
+    /// The announced size is out of range.
+    #[error("an executable of {size} bytes is not accepted; the size must be 1 to {limit} bytes")]
     Size {
-        /// The size.
+        /// Announced size in bytes.
         size: u64,
-        /// The limit.
+        /// Maximum size in bytes.
         limit: u64,
     },
-    /// The sender's bytes lie outside of what it sends.
+    /// The chunk lies outside of the executable.
     #[error("{length} bytes at {offset} lie outside of an executable of {size} bytes")]
     OutOfRange {
-        /// Where they would begin.
+        /// Start of the chunk.
         offset: u64,
-        /// How many they are.
+        /// Length of the chunk in bytes.
         length: usize,
-        /// The executable's size.
+        /// Size of the executable in bytes.
         size: u64,
     },
-    /// Bytes between what is there and what was sent are missing.
-    #[error(
-        "the next bytes of the executable are those from {have} on, and not from {offset}; go on from there"
-    )]
+    /// The chunk starts behind the stored bytes.
+    #[error("the next bytes of the executable start at {have}, not at {offset}; continue there")]
     Gap {
-        /// Where the bytes that were sent begin.
+        /// Start of the chunk.
         offset: u64,
-        /// How many bytes are there.
+        /// Number of stored bytes.
         have: u64,
     },
-    /// The same digest is known with another size.
+    /// The digest is known with another size.
     #[error("the executable {digest} was announced with {known} bytes, and now with {size}")]
     SizeDiffers {
-        /// The digest.
+        /// Digest of the executable.
         digest: Digest,
-        /// The size that was named now.
+        /// Size that was announced now, in bytes.
         size: u64,
-        /// The size that is known.
+        /// Size that was announced before, in bytes.
         known: u64,
     },
-    /// What came is not what was announced.
+    /// The complete executable has another digest than the announced one.
     #[error(
-        "the executable that came does not have the digest {digest}; its file was changed while it was sent, \
+        "the received executable does not have the digest {digest}; its file was changed while it was sent, \
          so run the program again"
     )]
     WrongDigest {
-        /// The digest that it should have.
+        /// Announced digest.
         digest: Digest,
     },
-    /// What is kept and cannot be given up leaves no room.
+    /// Pinned and recent executables leave no space.
     #[error(
         "no room for an executable of {size} bytes in {dir:?}: those in use take up most of the {limit} bytes \
-         that a node keeps; end a job, or send fewer programs at once"
+         that a node keeps; end a job, or send fewer programs at the same time"
     )]
     Full {
-        /// The directory.
+        /// Directory of the store.
         dir: PathBuf,
-        /// The size.
+        /// Announced size in bytes.
         size: u64,
-        /// The limit.
+        /// Limit of the store in bytes.
         limit: u64,
     },
-    /// The disk is full, or the user's share of it.
+    /// The disk or the user's quota is exhausted.
     #[error("no room on the disk for an executable in {dir:?}: {error}; free some, or use another directory")]
     DiskFull {
-        /// The directory.
+        /// Directory of the store.
         dir: PathBuf,
-        /// The operating system's words.
+        /// Error of the operating system.
         error: io::Error,
     },
     /// The directory cannot be used.
     #[error("cannot use the directory {dir:?} for executables: {error}")]
     Directory {
-        /// The directory.
+        /// Directory of the store.
         dir: PathBuf,
-        /// The operating system's words.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The directory belongs to somebody else, or is something else.
-    #[error("{dir:?} is no directory of this user, so no executables are kept in it; use another")]
+    /// The directory belongs to another user, or is not a directory.
+    #[error("{dir:?} is not a directory of this user, so no executables are stored in it; use another")]
     NotOurs {
-        /// The directory.
+        /// Directory of the store.
         dir: PathBuf,
     },
-    /// Another process keeps its executables there.
-    #[error("another process keeps executables in {dir:?}; stop it, or use another directory")]
+    /// Another process has locked the directory.
+    #[error("another process stores executables in {dir:?}; stop it, or use another directory")]
     Locked {
-        /// The directory.
+        /// Directory of the store.
         dir: PathBuf,
     },
-    /// Nothing can be run from there.
-    #[error("{dir:?} lies on a file system that is mounted with `noexec`; use another directory")]
+    /// The file system does not allow execution.
+    #[error("{dir:?} is on a file system that is mounted with `noexec`; use another directory")]
     NoExec {
-        /// The directory.
+        /// Directory of the store.
         dir: PathBuf,
     },
-    /// It is not there, or not all of it.
-    #[error("the executable {digest} is not in {dir:?}; it has to be sent first")]
+    /// The executable is absent or incomplete.
+    #[error("the executable {digest} is not in {dir:?}; send it first")]
     Missing {
-        /// The digest.
+        /// Digest of the executable.
         digest: Digest,
-        /// The directory.
+        /// Directory of the store.
         dir: PathBuf,
     },
 }
 
-impl StoreError {
+impl ExecutableStoreError {
     pub(super) fn of_io(dir: &Path, error: io::Error) -> Self {
         let dir = dir.to_owned();
         match error.kind() {

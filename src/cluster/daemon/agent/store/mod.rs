@@ -1,18 +1,20 @@
-//! The executables that a node keeps: a directory of files named by their digests.
+//! ExecutableStore of executables on a node: a directory of files that are named by their digests.
 //!
-//! An executable comes in pieces, in order, into `<digest>.part`. When all of it is there and has the
-//! digest, the file gets its own name and may be run. The room is bounded: those that were used least
-//! lately go first, and never one that somebody holds.
+//! An executable arrives in chunks, in order, in `<digest>.part`. Once it is complete and has the right digest, the
+//! file gets its own name and may be run. Count and total size are bounded: the least recently used executable is
+//! evicted first, and never one that is pinned.
 //!
 //! ```text
-//!  (nothing) --first piece--> Part --last piece, right digest--> Ready
-//!      ^                       |  wrong digest                     |
-//!      +----- Gone <-----------+                                   |
-//!      +----- Gone <--wrong digest-- Unproved <--another life------+
+//!             first chunk            last chunk, right digest
+//!  (nothing) ─────────────▶ Uploading ───────────────────────▶ Ready
+//!      ▲                        │ wrong digest,                  │ restart
+//!      │                        │ disk full                      ▼
+//!      └────── Removed ◀────────┴───────── wrong digest ──── Unverified ──▶ Ready
+//!                                                              right digest
 //! ```
 //!
-//! No path comes from a peer, only digests. The table's lock is never held during I/O on a file's bytes;
-//! a slot's lock may be held while the table's is taken, and never the other way round.
+//! A path never comes from a peer, only a digest. Lock order: the state of an entry, then the table, and never the
+//! other way round. The table is not locked during I/O on the content of a file, so a slow upload blocks no other.
 
 mod error;
 mod file;
@@ -29,69 +31,73 @@ use blake3::Hasher;
 use crate::cluster::executable::Digest;
 use crate::config;
 
-pub(crate) use error::StoreError;
+pub(crate) use error::ExecutableStoreError;
 
-/// A directory of executables. Clones are the same store; all methods block.
+/// ExecutableStore of executables in one directory. Clones share it; all methods block.
 #[derive(Clone, Debug)]
-pub(crate) struct Store(Arc<Shared>);
+pub(crate) struct ExecutableStore(Arc<StoreShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct StoreShared {
     dir: PathBuf,
-    /// Open and locked, so that no other process takes the directory.
+    /// Directory handle that holds the lock against other processes.
     _lock: File,
     bounds: Bounds,
-    table: Mutex<Table>,
+    table: Mutex<EntryTable>,
 }
 
-/// What a store takes.
+/// Limits of a store.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
+    /// Size of one executable, in bytes.
     one_bytes: u64,
+    /// Total size of all executables, in bytes.
     all_bytes: u64,
+    /// Number of executables.
     count: usize,
+    /// Time without a chunk after which an incomplete executable may be evicted.
     part_idle: Duration,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    entries: HashMap<Digest, Entry>,
-    /// Counts uses, so that it is known which executable was used last.
+struct EntryTable {
+    entries: HashMap<Digest, StoreEntry>,
+    /// Number of uses so far: the clock of the LRU order.
     uses: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
-    /// As its sender said; as much room is kept for it.
+struct StoreEntry {
+    /// Announced size in bytes, which is reserved from the start.
     size: u64,
     used: u64,
     used_at: Instant,
-    /// Who works with it or runs it.
+    /// Number of references that protect it from eviction.
     pins: usize,
     complete: bool,
-    slot: Arc<Mutex<Slot>>,
+    state: Arc<Mutex<FileState>>,
 }
 
 #[derive(Debug)]
-enum Slot {
-    /// So much of it is there, with this digest.
+enum FileState {
+    /// `have` bytes are in the part, and `hasher` has consumed them.
     Uploading { have: u64, hasher: Box<Hasher> },
-    /// It is from another life, and whether all of it reached the disk is not known.
+    /// The file is from an earlier process, so its content may be incomplete after a crash.
     Unverified,
-    /// It may be run.
+    /// The file is complete and verified.
     Ready,
-    /// It was removed.
+    /// The file was removed.
     Removed,
 }
 
-impl Store {
-    /// The store in `dir`, which is made if it is not there. What another life has completed is kept, and
-    /// what it has begun is removed.
+impl ExecutableStore {
+    /// Opens the store in `dir`, and creates the directory if needed. Complete files of an earlier process stay, and
+    /// incomplete ones are removed.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the directory cannot be used, or another process uses it.
-    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+    /// [`ExecutableStoreError`] if the directory cannot be used, or another process uses it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, ExecutableStoreError> {
         let bounds = Bounds {
             one_bytes: config::EXECUTABLE_BYTES_MAX,
             all_bytes: config::EXECUTABLES_BYTES_MAX,
@@ -101,199 +107,225 @@ impl Store {
         Self::with_bounds(dir, bounds, Instant::now())
     }
 
-    fn with_bounds(dir: &Path, bounds: Bounds, now: Instant) -> Result<Self, StoreError> {
+    fn with_bounds(dir: &Path, bounds: Bounds, now: Instant) -> Result<Self, ExecutableStoreError> {
         let lock = file::lock_directory(dir)?;
-        let mut table = Table::default();
+        let mut table = EntryTable::default();
         for (digest, size) in file::recover(dir)? {
             table.uses += 1;
-            let slot = Arc::new(Mutex::new(Slot::Unverified));
-            let entry = Entry { size, used: table.uses, used_at: now, pins: 0, complete: true, slot };
+            let state = Arc::new(Mutex::new(FileState::Unverified));
+            let entry = StoreEntry { size, used: table.uses, used_at: now, pins: 0, complete: true, state };
             table.entries.insert(digest, entry);
         }
-        Ok(Self(Arc::new(Shared { dir: dir.to_owned(), _lock: lock, bounds, table: Mutex::new(table) })))
+        Ok(Self(Arc::new(StoreShared { dir: dir.to_owned(), _lock: lock, bounds, table: Mutex::new(table) })))
     }
 
-    /// How many bytes of an executable are there, from its start; all of them if it may be run.
+    /// Number of bytes of an executable that are stored, from its start; its size if it may be run.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it is known with another size, or cannot be read.
-    pub(crate) fn stored_bytes(&self, digest: Digest, size: u64) -> Result<u64, StoreError> {
-        let Some(held) = self.get(Instant::now(), digest) else { return Ok(0) };
-        held.check_size(size)?;
-        let mut slot = lock(&held.slot);
-        held.verify(&mut slot)?;
-        Ok(match &*slot {
-            Slot::Uploading { have, .. } => *have,
-            Slot::Ready => held.size,
-            Slot::Unverified | Slot::Removed => 0,
+    /// [`ExecutableStoreError`] if it was announced with another size, or cannot be read.
+    pub(crate) fn stored_bytes(&self, digest: Digest, size: u64) -> Result<u64, ExecutableStoreError> {
+        let Some(pinned) = self.get(Instant::now(), digest) else { return Ok(0) };
+        pinned.check_size(size)?;
+        let mut state = lock(&pinned.state);
+        pinned.verify(&mut state)?;
+        Ok(match &*state {
+            FileState::Uploading { have, .. } => *have,
+            FileState::Ready => pinned.size,
+            FileState::Unverified | FileState::Removed => 0,
         })
     }
 
-    /// Adds the bytes from `offset` on, and says how many there are then. Bytes that are there already are
-    /// skipped, so two may send the same executable at once.
+    /// Appends the bytes from `offset` on, and returns the number of bytes that are stored then. Bytes that are stored
+    /// already are skipped, so several senders can upload the same executable concurrently.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the bytes do not continue what is there, there is no room, or the whole has
-    /// another digest; what was sent of it is then dropped.
+    /// [`ExecutableStoreError`] if the bytes leave a gap, the store or the disk is full, or the complete executable has another
+    /// digest. In the last two cases its part is removed.
     pub(crate) fn write(
         &self,
         digest: Digest,
         size: u64,
         offset: u64,
         bytes: &[u8],
-    ) -> Result<u64, StoreError> {
-        self.put_at(Instant::now(), digest, size, offset, bytes)
+    ) -> Result<u64, ExecutableStoreError> {
+        self.write_at(Instant::now(), digest, size, offset, bytes)
     }
 
-    fn put_at(
+    fn write_at(
         &self,
         now: Instant,
         digest: Digest,
         size: u64,
         offset: u64,
         bytes: &[u8],
-    ) -> Result<u64, StoreError> {
+    ) -> Result<u64, ExecutableStoreError> {
         if size == 0 || size > self.0.bounds.one_bytes {
-            return Err(StoreError::Size { size, limit: self.0.bounds.one_bytes });
+            return Err(ExecutableStoreError::Size { size, limit: self.0.bounds.one_bytes });
         }
+        // Checked, since both numbers come from the sender.
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > size) {
-            return Err(StoreError::OutOfRange { offset, length: bytes.len(), size });
+            return Err(ExecutableStoreError::OutOfRange { offset, length: bytes.len(), size });
         }
         loop {
-            let held = self.get_or_create(now, digest, size)?;
-            let mut slot = lock(&held.slot);
-            held.verify(&mut slot)?;
-            match &mut *slot {
-                Slot::Ready => return Ok(size),
-                Slot::Uploading { have, .. } if offset > *have => {
-                    return Err(StoreError::Gap { offset, have: *have });
+            let pinned = self.get_or_create(now, digest, size)?;
+            let mut state = lock(&pinned.state);
+            pinned.verify(&mut state)?;
+            match &mut *state {
+                FileState::Ready => return Ok(size),
+                FileState::Uploading { have, .. } if offset > *have => {
+                    return Err(ExecutableStoreError::Gap { offset, have: *have });
                 }
-                Slot::Uploading { have, hasher } => {
+                FileState::Uploading { have, hasher } => {
+                    // Another sender may have delivered a part of these bytes already.
                     let fresh = bytes.get((*have - offset) as usize..).unwrap_or_default();
                     if let Err(error) = self.append(now, digest, *have, fresh) {
-                        if matches!(error, StoreError::DiskFull { .. }) {
-                            // What is there of it would keep the room from everybody, and be of use to nobody.
-                            held.remove(&mut slot, false);
+                        if matches!(error, ExecutableStoreError::DiskFull { .. }) {
+                            // An incomplete part only occupies the space that other executables need.
+                            pinned.remove(&mut state, false);
                         }
                         return Err(error);
                     }
+                    // Hashed as it arrives: a verification at the end would read the whole file again.
                     hasher.update(fresh);
                     *have += fresh.len() as u64;
                     if *have < size {
                         return Ok(*have);
                     }
-                    return held.complete(&mut slot);
+                    return pinned.complete(&mut state);
                 }
-                // Somebody else saw it removed since it was looked up: it begins anew.
-                Slot::Unverified | Slot::Removed => {}
+                // Another thread removed it after the lookup. The next turn creates it again.
+                FileState::Unverified | FileState::Removed => {}
             }
         }
     }
 
-    /// Writes into a part; what nobody uses makes room if the disk is full.
-    fn append(&self, now: Instant, digest: Digest, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Writes into a part. If the disk is full, it evicts unused executables one by one.
+    fn append(
+        &self,
+        now: Instant,
+        digest: Digest,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), ExecutableStoreError> {
         loop {
             match file::write(&self.0.dir, digest, offset, bytes) {
-                Err(StoreError::DiskFull { .. }) if lock(&self.0.table).evict_one(now, &self.0) => {}
+                Err(ExecutableStoreError::DiskFull { .. }) if lock(&self.0.table).evict_one(now, &self.0) => {
+                }
                 result => return result,
             }
         }
     }
 
-    /// Holds a complete executable, so that it stays as long as it is run.
+    /// Pins a complete executable: it stays in the store while the result exists.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] if it is not there, or not all of it.
-    pub(crate) fn pin(&self, digest: Digest) -> Result<PinnedExecutable, StoreError> {
-        let missing = StoreError::Missing { digest, dir: self.0.dir.clone() };
-        let Some(held) = self.get(Instant::now(), digest) else { return Err(missing) };
-        let mut slot = lock(&held.slot);
-        held.verify(&mut slot)?;
-        let ready = matches!(*slot, Slot::Ready);
-        drop(slot);
-        if ready { Ok(PinnedExecutable(held)) } else { Err(missing) }
+    /// [`ExecutableStoreError::Missing`] if it is absent or incomplete.
+    pub(crate) fn pin(&self, digest: Digest) -> Result<PinnedExecutable, ExecutableStoreError> {
+        let missing = ExecutableStoreError::Missing { digest, dir: self.0.dir.clone() };
+        let Some(pinned) = self.get(Instant::now(), digest) else { return Err(missing) };
+        let mut state = lock(&pinned.state);
+        pinned.verify(&mut state)?;
+        let ready = matches!(*state, FileState::Ready);
+        drop(state);
+        if ready { Ok(PinnedExecutable(pinned)) } else { Err(missing) }
     }
 
-    /// Bytes of a complete executable from `offset` on, `bytes_max` at most, and whether they are its last.
+    /// Reads at most `bytes_max` bytes of a complete executable from `offset` on. The flag is true for the last bytes.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] if it is not there, or not all of it; [`StoreError::OutOfRange`] if nothing of it lies
-    /// behind `offset`.
+    /// [`ExecutableStoreError::Missing`] if it is absent or incomplete; [`ExecutableStoreError::OutOfRange`] if it ends before `offset`.
     pub(crate) fn read(
         &self,
         digest: Digest,
         offset: u64,
         bytes_max: usize,
-    ) -> Result<(Vec<u8>, bool), StoreError> {
-        let PinnedExecutable(held) = self.pin(digest)?;
-        let left = held.size.saturating_sub(offset);
+    ) -> Result<(Vec<u8>, bool), ExecutableStoreError> {
+        let PinnedExecutable(pinned) = self.pin(digest)?;
+        let left = pinned.size.saturating_sub(offset);
         if left == 0 {
-            return Err(StoreError::OutOfRange { offset, length: bytes_max, size: held.size });
+            return Err(ExecutableStoreError::OutOfRange { offset, length: bytes_max, size: pinned.size });
         }
         let length = left.min(bytes_max as u64);
         Ok((file::read(&self.0.dir, digest, offset, length as usize)?, length == left))
     }
 
-    /// Whether somebody holds an executable, so that it does not give way to others.
+    /// Returns true if an executable is pinned.
     #[cfg(test)]
-    pub(crate) fn is_held(&self, digest: Digest) -> bool {
+    pub(crate) fn is_pinned(&self, digest: Digest) -> bool {
         lock(&self.0.table).entries.get(&digest).is_some_and(|entry| entry.pins > 0)
     }
 
     fn get(&self, now: Instant, digest: Digest) -> Option<EntryRef> {
         let mut table = lock(&self.0.table);
-        let (slot, size) = table.get(now, digest)?;
-        Some(EntryRef { store: self.clone(), digest, size, slot })
+        let (state, size) = table.get(now, digest)?;
+        Some(EntryRef { store: self.clone(), digest, size, state })
     }
 
-    fn get_or_create(&self, now: Instant, digest: Digest, size: u64) -> Result<EntryRef, StoreError> {
+    fn get_or_create(
+        &self,
+        now: Instant,
+        digest: Digest,
+        size: u64,
+    ) -> Result<EntryRef, ExecutableStoreError> {
         let mut table = lock(&self.0.table);
         if !table.entries.contains_key(&digest) {
             table.make_room(now, size, &self.0)?;
         }
         if let hash_map::Entry::Vacant(vacant) = table.entries.entry(digest) {
-            let slot = Slot::Uploading { have: 0, hasher: Box::default() };
-            let slot = Arc::new(Mutex::new(slot));
-            vacant.insert(Entry { size, used: 0, used_at: now, pins: 0, complete: false, slot });
+            let state = FileState::Uploading { have: 0, hasher: Box::default() };
+            let state = Arc::new(Mutex::new(state));
+            vacant.insert(StoreEntry { size, used: 0, used_at: now, pins: 0, complete: false, state });
         }
-        let (slot, known) = table.get(now, digest).expect("it was there, or has just begun");
+        let (state, known) = table.get(now, digest).expect("the entry exists or was just inserted");
         drop(table);
-        let held = EntryRef { store: self.clone(), digest, size: known, slot };
-        held.check_size(size)?;
-        Ok(held)
+        let pinned = EntryRef { store: self.clone(), digest, size: known, state };
+        pinned.check_size(size)?;
+        Ok(pinned)
     }
 }
 
-impl Table {
-    fn get(&mut self, now: Instant, digest: Digest) -> Option<(Arc<Mutex<Slot>>, u64)> {
+impl EntryTable {
+    fn get(&mut self, now: Instant, digest: Digest) -> Option<(Arc<Mutex<FileState>>, u64)> {
         let entry = self.entries.get_mut(&digest)?;
         self.uses += 1;
         entry.used = self.uses;
         entry.used_at = now;
+        // Pinned under the lock of the table, so that the entry is not evicted before its user has it.
         entry.pins += 1;
-        Some((Arc::clone(&entry.slot), entry.size))
+        Some((Arc::clone(&entry.state), entry.size))
     }
 
-    fn make_room(&mut self, now: Instant, size: u64, store: &Shared) -> Result<(), StoreError> {
+    fn make_room(
+        &mut self,
+        now: Instant,
+        size: u64,
+        store: &StoreShared,
+    ) -> Result<(), ExecutableStoreError> {
         let bounds = &store.bounds;
         loop {
+            // A scan per eviction: the number of entries is bounded by some hundred.
             let bytes: u64 = self.entries.values().map(|entry| entry.size).sum();
             if self.entries.len() < bounds.count && bytes.saturating_add(size) <= bounds.all_bytes {
                 return Ok(());
             }
             if !self.evict_one(now, store) {
-                return Err(StoreError::Full { dir: store.dir.clone(), size, limit: bounds.all_bytes });
+                return Err(ExecutableStoreError::Full {
+                    dir: store.dir.clone(),
+                    size,
+                    limit: bounds.all_bytes,
+                });
             }
         }
     }
 
-    /// Removes what was used least lately and nobody holds, if there is such a thing.
-    fn evict_one(&mut self, now: Instant, store: &Shared) -> bool {
-        let abandoned = |entry: &Entry| {
+    /// Evicts the least recently used entry that is not pinned, if any.
+    fn evict_one(&mut self, now: Instant, store: &StoreShared) -> bool {
+        // An upload is evicted only when it idles: two large ones could otherwise evict each other in turn.
+        let abandoned = |entry: &StoreEntry| {
             entry.complete || now.saturating_duration_since(entry.used_at) >= store.bounds.part_idle
         };
         let free = self.entries.iter().filter(|(_, entry)| entry.pins == 0 && abandoned(entry));
@@ -304,74 +336,76 @@ impl Table {
     }
 }
 
-/// An entry that stays as long as this is held.
+/// Reference to an entry, which is pinned as long as this exists.
 #[derive(Debug)]
 struct EntryRef {
-    store: Store,
+    store: ExecutableStore,
     digest: Digest,
     size: u64,
-    slot: Arc<Mutex<Slot>>,
+    state: Arc<Mutex<FileState>>,
 }
 
 impl EntryRef {
-    fn check_size(&self, size: u64) -> Result<(), StoreError> {
+    fn check_size(&self, size: u64) -> Result<(), ExecutableStoreError> {
         match self.size == size {
             true => Ok(()),
-            false => Err(StoreError::SizeDiffers { digest: self.digest, size, known: self.size }),
+            false => Err(ExecutableStoreError::SizeDiffers { digest: self.digest, size, known: self.size }),
         }
     }
 
-    /// Makes `Ready` or `Removed` of an executable of another life, and `Removed` of one whose file somebody has
-    /// removed or cut: some systems clear away old files in directories such as this.
-    fn verify(&self, slot: &mut Slot) -> Result<(), StoreError> {
+    /// Checks the file of an entry: an unverified one becomes ready or removed, and one whose file has disappeared or
+    /// shrunk becomes removed. Some systems clean up old files in directories such as this one.
+    fn verify(&self, state: &mut FileState) -> Result<(), ExecutableStoreError> {
         let (dir, digest) = (&self.store.0.dir, self.digest);
-        let (sound, complete) = match slot {
-            Slot::Uploading { have: 0, .. } | Slot::Removed => return Ok(()),
-            // A write that failed may have left more.
-            Slot::Uploading { have, .. } => {
+        let (sound, complete) = match state {
+            FileState::Uploading { have: 0, .. } | FileState::Removed => return Ok(()),
+            // A failed write may have left more bytes behind the accepted ones.
+            FileState::Uploading { have, .. } => {
                 (file::size(dir, digest, false).is_some_and(|size| size >= *have), false)
             }
-            Slot::Ready => (file::size(dir, digest, true) == Some(self.size), true),
-            Slot::Unverified => (file::verify_digest(dir, digest)?, true),
+            // The size only: hashing a large executable again would delay the start of every worker.
+            FileState::Ready => (file::size(dir, digest, true) == Some(self.size), true),
+            FileState::Unverified => (file::verify_digest(dir, digest)?, true),
         };
-        match slot {
-            _ if !sound => self.remove(slot, complete),
-            Slot::Unverified => *slot = Slot::Ready,
+        match state {
+            _ if !sound => self.remove(state, complete),
+            FileState::Unverified => *state = FileState::Ready,
             _ => {}
         }
         Ok(())
     }
 
-    /// Makes `Ready` or `Removed` of a part that is complete.
-    fn complete(&self, slot: &mut Slot) -> Result<u64, StoreError> {
-        let Slot::Uploading { hasher, .. } = slot else { return Ok(self.size) };
+    /// Verifies a complete part, which becomes ready or removed.
+    fn complete(&self, state: &mut FileState) -> Result<u64, ExecutableStoreError> {
+        let FileState::Uploading { hasher, .. } = state else { return Ok(self.size) };
         if Digest(hasher.finalize().into()) != self.digest {
-            self.remove(slot, false);
-            return Err(StoreError::WrongDigest { digest: self.digest });
+            self.remove(state, false);
+            return Err(ExecutableStoreError::WrongDigest { digest: self.digest });
         }
         if let Err(error) = file::complete(&self.store.0.dir, self.digest) {
-            self.remove(slot, false);
+            self.remove(state, false);
             return Err(error);
         }
-        *slot = Slot::Ready;
+        *state = FileState::Ready;
         self.entry(|entry| entry.complete = true);
         Ok(self.size)
     }
 
-    fn remove(&self, slot: &mut Slot, complete: bool) {
+    fn remove(&self, state: &mut FileState, complete: bool) {
         file::remove(&self.store.0.dir, self.digest, complete);
-        *slot = Slot::Removed;
+        *state = FileState::Removed;
         let mut table = lock(&self.store.0.table);
-        if table.entries.get(&self.digest).is_some_and(|entry| Arc::ptr_eq(&entry.slot, &self.slot)) {
+        // The digest may have a new entry by now, which must stay.
+        if table.entries.get(&self.digest).is_some_and(|entry| Arc::ptr_eq(&entry.state, &self.state)) {
             table.entries.remove(&self.digest);
         }
     }
 
-    /// Does something with the entry, unless it was removed; another may have its digest by now.
-    fn entry(&self, act: impl FnOnce(&mut Entry)) {
+    /// Applies a change to the entry, unless it was removed. The digest may have a new entry by now.
+    fn entry(&self, act: impl FnOnce(&mut StoreEntry)) {
         let mut table = lock(&self.store.0.table);
         let entry = table.entries.get_mut(&self.digest);
-        if let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.slot, &self.slot)) {
+        if let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.state, &self.state)) {
             act(entry);
         }
     }
@@ -383,20 +417,20 @@ impl Drop for EntryRef {
     }
 }
 
-/// An executable that is run, and stays in the store as long as this is held.
+/// Executable that stays in the store as long as this exists.
 #[derive(Debug)]
 pub(crate) struct PinnedExecutable(EntryRef);
 
 impl PinnedExecutable {
-    /// Its file.
+    /// Path of the file.
     ///
-    /// Who starts it tries again for a moment if the operating system calls the file busy: a process that
-    /// was forked just then still has it open for writing, until it has become another program.
+    /// Retry the start while the operating system reports the file as busy (ETXTBSY). A process that was forked during
+    /// the upload has inherited the file open for writing, until its own `exec`.
     pub(crate) fn path(&self) -> PathBuf {
         file::path(&self.0.store.0.dir, self.0.digest, true)
     }
 
-    /// Its digest.
+    /// Digest of the executable.
     #[cfg(test)]
     pub(crate) fn digest(&self) -> Digest {
         self.0.digest

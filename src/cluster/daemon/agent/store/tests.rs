@@ -1,4 +1,4 @@
-//! Tests of the store, with small bounds.
+//! ExecutableStore of executables with small limits.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,8 +18,8 @@ use crate::cluster::test_dir::TestDir;
 const BOUNDS: Bounds =
     Bounds { one_bytes: 100, all_bytes: 250, count: 4, part_idle: Duration::from_secs(60) };
 
-fn small(scratch: &TestDir) -> Store {
-    Store::with_bounds(scratch.path(), BOUNDS, Instant::now()).unwrap()
+fn small(scratch: &TestDir) -> ExecutableStore {
+    ExecutableStore::with_bounds(scratch.path(), BOUNDS, Instant::now()).unwrap()
 }
 
 /// An executable of `size` bytes that are all `fill`.
@@ -28,7 +28,7 @@ fn executable(fill: u8, size: usize) -> (Digest, Vec<u8>) {
     (Digest(blake3::hash(&bytes).into()), bytes)
 }
 
-fn put_all(store: &Store, digest: Digest, bytes: &[u8]) {
+fn write_all(store: &ExecutableStore, digest: Digest, bytes: &[u8]) {
     let size = bytes.len() as u64;
     assert_eq!(store.write(digest, size, 0, bytes).unwrap(), size);
 }
@@ -41,42 +41,42 @@ fn names(scratch: &TestDir) -> Vec<String> {
 }
 
 #[test]
-fn an_executable_comes_in_pieces_and_is_run_when_it_is_complete() {
+fn executable_arrives_in_chunks_and_can_be_pinned_when_complete() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let (digest, bytes) = executable(1, 90);
     assert_eq!(store.stored_bytes(digest, 90).unwrap(), 0);
     assert_eq!(store.write(digest, 90, 0, &bytes[..40]).unwrap(), 40);
     assert_eq!(names(&scratch), [format!("{digest}.part")]);
-    assert!(matches!(store.pin(digest), Err(StoreError::Missing { .. })));
+    assert!(matches!(store.pin(digest), Err(ExecutableStoreError::Missing { .. })));
     assert_eq!(store.stored_bytes(digest, 90).unwrap(), 40);
     assert_eq!(store.write(digest, 90, 40, &bytes[40..]).unwrap(), 90);
     assert_eq!(store.stored_bytes(digest, 90).unwrap(), 90);
 
-    let held = store.pin(digest).unwrap();
-    assert_eq!(held.path(), scratch.join(&digest.to_string()));
-    assert_eq!(fs::read(held.path()).unwrap(), bytes);
+    let pinned = store.pin(digest).unwrap();
+    assert_eq!(pinned.path(), scratch.join(&digest.to_string()));
+    assert_eq!(fs::read(pinned.path()).unwrap(), bytes);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-    assert_eq!((mode(scratch.path()), mode(&held.path())), (0o700, 0o700));
+    assert_eq!((mode(scratch.path()), mode(&pinned.path())), (0o700, 0o700));
 }
 
 #[test]
-fn what_was_sent_runs() {
+fn stored_executable_runs() {
     let scratch = TestDir::new();
-    let store = Store::open(scratch.path()).unwrap();
+    let store = ExecutableStore::open(scratch.path()).unwrap();
     let shell = Executable::open(Path::new("/bin/sh")).unwrap();
     let mut have = 0;
     while have < shell.size() {
         let bytes = shell.read(have, 10_000).unwrap();
         have = store.write(shell.digest(), shell.size(), have, &bytes).unwrap();
     }
-    let held = store.pin(shell.digest()).unwrap();
-    check_runs_here(&held.path()).unwrap();
-    let run = || Command::new(held.path()).arg0("sh").args(["-c", "exit 7"]).status();
+    let pinned = store.pin(shell.digest()).unwrap();
+    check_runs_here(&pinned.path()).unwrap();
+    let run = || Command::new(pinned.path()).arg0("sh").args(["-c", "exit 7"]).status();
     let start = Instant::now();
     let status = loop {
         match run() {
-            // Another test's process has just been forked.
+            // Another test has just forked, and its child still has the file open.
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 assert!(start.elapsed() < Duration::from_secs(60), "{error}");
                 thread::yield_now();
@@ -88,7 +88,7 @@ fn what_was_sent_runs() {
 }
 
 #[test]
-fn bytes_that_are_there_are_skipped_and_a_gap_is_told() {
+fn stored_bytes_are_skipped_and_a_gap_is_reported() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let (digest, bytes) = executable(1, 90);
@@ -96,100 +96,106 @@ fn bytes_that_are_there_are_skipped_and_a_gap_is_told() {
     assert_eq!(store.write(digest, 90, 0, &bytes[..30]).unwrap(), 40);
     assert_eq!(store.write(digest, 90, 20, &bytes[20..60]).unwrap(), 60);
     let gap = store.write(digest, 90, 70, &bytes[70..]).unwrap_err();
-    assert!(matches!(gap, StoreError::Gap { offset: 70, have: 60 }), "{gap}");
+    assert!(matches!(gap, ExecutableStoreError::Gap { offset: 70, have: 60 }), "{gap}");
     assert_eq!(store.write(digest, 90, 60, &bytes[60..]).unwrap(), 90);
-    // Whoever is late hears that all of it is there.
+    // A late sender gets the complete size.
     assert_eq!(store.write(digest, 90, 60, &bytes[60..]).unwrap(), 90);
 }
 
 #[test]
-fn what_has_another_digest_is_dropped_and_can_be_sent_again() {
+fn executable_with_a_wrong_digest_is_removed_and_can_be_sent_again() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let (digest, bytes) = executable(1, 90);
     store.write(digest, 90, 0, &[2; 40]).unwrap();
     let error = store.write(digest, 90, 40, &bytes[40..]).unwrap_err();
-    assert!(matches!(error, StoreError::WrongDigest { .. }), "{error}");
+    assert!(matches!(error, ExecutableStoreError::WrongDigest { .. }), "{error}");
     assert!(names(&scratch).is_empty());
     assert_eq!(store.stored_bytes(digest, 90).unwrap(), 0);
-    put_all(&store, digest, &bytes);
+    write_all(&store, digest, &bytes);
 }
 
 #[test]
-fn sizes_and_places_that_cannot_be_are_refused() {
+fn invalid_sizes_and_offsets_are_refused() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let (digest, bytes) = executable(1, 90);
     for size in [0, 101, u64::MAX] {
-        assert!(matches!(store.write(digest, size, 0, &[]), Err(StoreError::Size { .. })));
+        assert!(matches!(store.write(digest, size, 0, &[]), Err(ExecutableStoreError::Size { .. })));
     }
     for offset in [1, u64::MAX] {
-        assert!(matches!(store.write(digest, 90, offset, &bytes), Err(StoreError::OutOfRange { .. })));
+        assert!(matches!(
+            store.write(digest, 90, offset, &bytes),
+            Err(ExecutableStoreError::OutOfRange { .. })
+        ));
     }
     assert!(names(&scratch).is_empty());
     store.write(digest, 90, 0, &bytes[..10]).unwrap();
-    assert!(matches!(store.write(digest, 91, 10, &bytes[..10]), Err(StoreError::SizeDiffers { .. })));
-    assert!(matches!(store.stored_bytes(digest, 91), Err(StoreError::SizeDiffers { .. })));
+    assert!(matches!(
+        store.write(digest, 91, 10, &bytes[..10]),
+        Err(ExecutableStoreError::SizeDiffers { .. })
+    ));
+    assert!(matches!(store.stored_bytes(digest, 91), Err(ExecutableStoreError::SizeDiffers { .. })));
 }
 
 #[test]
-fn the_one_used_least_lately_goes_first_and_never_one_in_use() {
+fn least_recently_used_executable_is_evicted_unless_pinned() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let [a, b, c, d] = [1, 2, 3, 4].map(|fill| executable(fill, 100));
-    put_all(&store, a.0, &a.1);
-    put_all(&store, b.0, &b.1);
+    write_all(&store, a.0, &a.1);
+    write_all(&store, b.0, &b.1);
     drop(store.pin(a.0).unwrap());
-    put_all(&store, c.0, &c.1);
+    write_all(&store, c.0, &c.1);
     assert_eq!(store.stored_bytes(b.0, 100).unwrap(), 0, "b was used before a");
     assert_eq!(store.stored_bytes(a.0, 100).unwrap(), 100);
 
-    let (a_held, a_held_too, c_held) =
+    let (a_pinned, a_pinned_twice, c_pinned) =
         (store.pin(a.0).unwrap(), store.pin(a.0).unwrap(), store.pin(c.0).unwrap());
     let full = store.write(d.0, 100, 0, &d.1).unwrap_err();
-    assert!(matches!(full, StoreError::Full { .. }), "{full}");
-    drop(a_held);
-    assert!(matches!(store.write(d.0, 100, 0, &d.1), Err(StoreError::Full { .. })));
-    drop(a_held_too);
-    put_all(&store, d.0, &d.1);
-    assert!(c_held.path().exists());
+    assert!(matches!(full, ExecutableStoreError::Full { .. }), "{full}");
+    drop(a_pinned);
+    assert!(matches!(store.write(d.0, 100, 0, &d.1), Err(ExecutableStoreError::Full { .. })));
+    drop(a_pinned_twice);
+    write_all(&store, d.0, &d.1);
+    assert!(c_pinned.path().exists());
     assert_eq!(store.stored_bytes(a.0, 100).unwrap(), 0);
 }
 
 #[test]
-fn no_more_executables_are_kept_than_the_bound_says() {
+fn number_of_executables_is_bounded() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     for fill in 0..10 {
         let (digest, bytes) = executable(fill, 1);
-        put_all(&store, digest, &bytes);
+        write_all(&store, digest, &bytes);
     }
     assert_eq!(names(&scratch).len(), BOUNDS.count);
 }
 
 #[test]
-fn a_part_keeps_its_room_until_nothing_came_for_long() {
+fn incomplete_executable_is_evicted_only_after_the_idle_timeout() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let [a, b, c] = [1, 2, 3].map(|fill| executable(fill, 100));
     let start = Instant::now();
-    store.put_at(start, a.0, 100, 0, &a.1[..1]).unwrap();
-    store.put_at(start + Duration::from_secs(30), b.0, 100, 0, &b.1[..1]).unwrap();
-    let put_c = |at: u64| store.put_at(start + Duration::from_secs(at), c.0, 100, 0, &c.1);
-    assert!(matches!(put_c(59), Err(StoreError::Full { .. })));
-    assert_eq!(put_c(60).unwrap(), 100);
+    store.write_at(start, a.0, 100, 0, &a.1[..1]).unwrap();
+    store.write_at(start + Duration::from_secs(30), b.0, 100, 0, &b.1[..1]).unwrap();
+    let write_c = |at: u64| store.write_at(start + Duration::from_secs(at), c.0, 100, 0, &c.1);
+    assert!(matches!(write_c(59), Err(ExecutableStoreError::Full { .. })));
+    assert_eq!(write_c(60).unwrap(), 100);
     assert_eq!(store.stored_bytes(a.0, 100).unwrap(), 0);
     assert_eq!(store.stored_bytes(b.0, 100).unwrap(), 1);
 }
 
 #[test]
-fn another_life_finds_what_is_complete_and_removes_what_is_not() {
+fn restart_keeps_complete_executables_and_removes_the_others() {
     let scratch = TestDir::new();
     let [whole, part, damaged] = [1, 2, 3].map(|fill| executable(fill, 80));
     {
         let store = small(&scratch);
-        put_all(&store, whole.0, &whole.1);
-        put_all(&store, damaged.0, &damaged.1);
+        write_all(&store, whole.0, &whole.1);
+        write_all(&store, damaged.0, &damaged.1);
         store.write(part.0, 80, 0, &part.1[..10]).unwrap();
     }
     fs::write(scratch.join(&damaged.0.to_string()), [0; 80]).unwrap();
@@ -199,64 +205,76 @@ fn another_life_finds_what_is_complete_and_removes_what_is_not() {
     assert_eq!(names(&scratch).len(), 3, "two executables and the notes");
     assert_eq!(store.stored_bytes(part.0, 80).unwrap(), 0);
     assert_eq!(store.stored_bytes(damaged.0, 80).unwrap(), 0);
-    assert!(matches!(store.pin(damaged.0), Err(StoreError::Missing { .. })));
+    assert!(matches!(store.pin(damaged.0), Err(ExecutableStoreError::Missing { .. })));
     assert_eq!(store.stored_bytes(whole.0, 80).unwrap(), 80);
     store.pin(whole.0).unwrap();
-    put_all(&store, damaged.0, &damaged.1);
+    write_all(&store, damaged.0, &damaged.1);
     assert!(scratch.join("notes.txt").exists());
 }
 
 #[test]
-fn files_that_somebody_clears_away_are_asked_for_again() {
+fn deleted_files_are_requested_again() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let [whole, part] = [1, 2].map(|fill| executable(fill, 80));
-    put_all(&store, whole.0, &whole.1);
+    write_all(&store, whole.0, &whole.1);
     store.write(part.0, 80, 0, &part.1[..10]).unwrap();
     for name in names(&scratch) {
         fs::remove_file(scratch.join(&name)).unwrap();
     }
-    assert!(matches!(store.pin(whole.0), Err(StoreError::Missing { .. })));
-    assert!(matches!(store.write(part.0, 80, 10, &part.1[10..]), Err(StoreError::Gap { have: 0, .. })));
-    put_all(&store, whole.0, &whole.1);
-    put_all(&store, part.0, &part.1);
+    assert!(matches!(store.pin(whole.0), Err(ExecutableStoreError::Missing { .. })));
+    assert!(matches!(
+        store.write(part.0, 80, 10, &part.1[10..]),
+        Err(ExecutableStoreError::Gap { have: 0, .. })
+    ));
+    write_all(&store, whole.0, &whole.1);
+    write_all(&store, part.0, &part.1);
 }
 
 #[test]
-fn a_directory_is_one_stores_alone() {
+fn directory_belongs_to_one_store() {
     let scratch = TestDir::new();
     let dir = scratch.join("a/b");
-    let store = Store::open(&dir).unwrap();
-    assert!(matches!(Store::open(&dir), Err(StoreError::Locked { .. })));
+    let store = ExecutableStore::open(&dir).unwrap();
+    assert!(matches!(ExecutableStore::open(&dir), Err(ExecutableStoreError::Locked { .. })));
     drop(store);
-    Store::open(&dir).unwrap();
+    ExecutableStore::open(&dir).unwrap();
     symlink(&dir, scratch.join("link")).unwrap();
-    assert!(matches!(Store::open(&scratch.join("link")), Err(StoreError::NotOurs { .. })));
+    assert!(matches!(
+        ExecutableStore::open(&scratch.join("link")),
+        Err(ExecutableStoreError::NotOurs { .. })
+    ));
     fs::write(scratch.join("file"), "").unwrap();
-    assert!(matches!(Store::open(&scratch.join("file")), Err(StoreError::Directory { .. })));
+    assert!(matches!(
+        ExecutableStore::open(&scratch.join("file")),
+        Err(ExecutableStoreError::Directory { .. })
+    ));
 }
 
 #[test]
-fn a_full_disk_is_told_with_the_directory_after_all_that_is_unused_was_given_up() {
+fn full_disk_is_reported_after_unused_executables_were_evicted() {
     let scratch = TestDir::new();
     let store = small(&scratch);
     let [used, unused, next] = [1, 2, 3].map(|fill| executable(fill, 50));
-    put_all(&store, used.0, &used.1);
-    put_all(&store, unused.0, &unused.1);
-    let held = store.pin(used.0).unwrap();
+    write_all(&store, used.0, &used.1);
+    write_all(&store, unused.0, &unused.1);
+    let pinned = store.pin(used.0).unwrap();
     symlink("/dev/full", scratch.join(&format!("{}.part", next.0))).unwrap();
     let error = store.write(next.0, 50, 0, &next.1).unwrap_err();
-    assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    assert!(matches!(error, ExecutableStoreError::DiskFull { .. }), "{error}");
     assert!(error.to_string().contains(scratch.path().to_str().unwrap()), "{error}");
-    assert!(held.path().exists());
+    assert!(pinned.path().exists());
     assert_eq!(store.stored_bytes(unused.0, 50).unwrap(), 0);
-    assert!(!fs::exists(scratch.join(&format!("{}.part", next.0))).unwrap(), "its part keeps the room taken");
+    assert!(
+        !fs::exists(scratch.join(&format!("{}.part", next.0))).unwrap(),
+        "its part still occupies disk space"
+    );
 }
 
 #[test]
-fn many_may_send_the_same_executable_at_once() {
+fn several_senders_can_upload_the_same_executable_concurrently() {
     let scratch = TestDir::new();
-    let store = Store::open(scratch.path()).unwrap();
+    let store = ExecutableStore::open(scratch.path()).unwrap();
     let bytes: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
     let (digest, size) = (Digest(blake3::hash(&bytes).into()), bytes.len() as u64);
     let barrier = Barrier::new(4);
@@ -281,15 +299,15 @@ fn many_may_send_the_same_executable_at_once() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is asked in whatever order: no more is kept than the bounds say, what is held stays and
-    /// is what it should be, and the files are those that the store knows of.
+    /// For any sequence of requests: the limits hold, pinned executables keep their content, and the files are those
+    /// that the store knows.
     #[test]
-    fn the_bounds_hold_and_what_is_held_stays(
+    fn limits_hold_and_pinned_executables_stay(
         steps in prop::collection::vec((0..6u8, 0..4u8, 0..100usize), 1..60),
     ) {
         let scratch = TestDir::new();
         let store = small(&scratch);
-        let mut held: HashMap<u8, PinnedExecutable> = HashMap::new();
+        let mut pinned: HashMap<u8, PinnedExecutable> = HashMap::new();
         for (which, what, amount) in steps {
             let (digest, bytes) = executable(which, 40 + 10 * usize::from(which));
             let size = bytes.len() as u64;
@@ -302,14 +320,14 @@ proptest! {
                     let bad = [99; 10];
                     let _ = store.write(digest, size, 0, &bad);
                 }
-                2 => drop(store.pin(digest).map(|in_use| held.insert(which, in_use))),
-                _ => drop(held.remove(&which)),
+                2 => drop(store.pin(digest).map(|in_use| pinned.insert(which, in_use))),
+                _ => drop(pinned.remove(&which)),
             }
             let entries = fs::read_dir(scratch.path()).unwrap();
-            let kept: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-            prop_assert!(kept <= BOUNDS.all_bytes);
+            let stored: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+            prop_assert!(stored <= BOUNDS.all_bytes);
             prop_assert!(names(&scratch).len() <= BOUNDS.count);
-            for (&which, in_use) in &held {
+            for (&which, in_use) in &pinned {
                 let (digest, bytes) = executable(which, 40 + 10 * usize::from(which));
                 prop_assert_eq!(in_use.digest(), digest);
                 prop_assert_eq!(fs::read(in_use.path()).unwrap(), bytes);

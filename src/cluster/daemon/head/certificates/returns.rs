@@ -10,7 +10,7 @@ use super::super::store::StateStore;
 use super::super::{Head, certify};
 use super::*;
 use crate::cluster::authorization;
-use crate::cluster::control_plane::state::{Action, Event, Millis, Record, Settings};
+use crate::cluster::control_plane::state::{Action, ControlEvent, Millis, Record, Settings};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::daemon::head::ca::CertificateAuthority;
 use crate::cluster::daemon::host::start_host;
@@ -36,7 +36,7 @@ async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     let host = start_host(identity, authority.token(), transport, at, services).await.unwrap();
     let (store, _) = StateStore::open(&scratch.join("head.redb")).await.unwrap();
     let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), None));
-    control.apply(Event::Restored(records));
+    control.apply(ControlEvent::Restored(records));
     Head { authority, host, control, outbox: Mutex::new(Outbox::default()), store }
 }
 
@@ -57,9 +57,10 @@ fn facts(agent: HostUid) -> NodeDescriptor {
 
 /// Records of a head that these nodes have joined.
 fn records(agents: &[HostUid]) -> Vec<Record> {
-    let (mut state, mut actions, mut records) = (State::new(Settings::default()), Vec::new(), Vec::new());
+    let (mut state, mut actions, mut records) =
+        (ClusterState::new(Settings::default()), Vec::new(), Vec::new());
     for &agent in agents {
-        state.handle(Millis(1), Event::NodeJoined(NodeReport::idle(facts(agent))), &mut actions);
+        state.handle(Millis(1), ControlEvent::NodeJoined(NodeReport::idle(facts(agent))), &mut actions);
         records.extend(actions.drain(..).filter_map(|action| match action {
             Action::Persist(record) => Some(record),
             _ => None,
@@ -97,7 +98,7 @@ async fn ten_thousand_members_rejoin_without_a_signature() {
         for &agent in agents {
             let back = head.readmit(&claims(agent), &presented).unwrap();
             assert_eq!(back.head, head.host.identity());
-            head.control.apply(Event::NodeJoined(NodeReport::idle(facts(agent))));
+            head.control.apply(ControlEvent::NodeJoined(NodeReport::idle(facts(agent))));
         }
     }
     assert_eq!(head.authority.issued(), before);
@@ -122,7 +123,7 @@ async fn member_whose_host_is_claimed_by_another_incarnation_cannot_rejoin() {
     }
     head.readmit(&claims(now), &certificate(&head.authority, &[now])).unwrap();
     // A node that was declared dead rejoins as a new member, with its own certificate.
-    head.control.apply(Event::NodeLeft { node: now, cause: "it was lost".to_owned() });
+    head.control.apply(ControlEvent::NodeLeft { node: now, cause: "it was lost".to_owned() });
     head.readmit(&claims(now), &certificate(&head.authority, &[now])).unwrap();
 }
 

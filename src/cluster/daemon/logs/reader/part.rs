@@ -1,7 +1,14 @@
-//! A log's files, read as one text in bounded parts: from the last lines on, or from where one was.
+//! Parts of a log: bounded pieces of the text of all its files, from the last lines on or from a cursor on.
 //!
-//! A place in the text is told as one number: how many files were put aside before the one that it is in, and
-//! the bytes in that file. As long as none was put aside, that is the number of bytes.
+//! A cursor is one number for the caller: the number of rotations before the file, and the byte in that file. Without
+//! a rotation it equals the byte offset.
+//!
+//! ```text
+//!  bit 63            40 39                 0
+//!     ┌────────────────┬────────────────────┐
+//!     │ file number    │ byte in the file   │
+//!     └────────────────┴────────────────────┘
+//! ```
 
 use std::fs::File;
 use std::io;
@@ -10,25 +17,25 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use crate::cluster::output::lines::whole_characters;
 use crate::config::LOG_PART_BYTES_MAX;
 
-/// How many bytes are searched for the beginnings of lines at once.
+/// Bytes that are searched for line starts in one read.
 const SEARCH_BYTES: u64 = 64 << 10;
 
-/// Which bits of a place are the bytes in a file; the others are the file's number.
+/// Number of low bits of a packed cursor for the byte in a file; the others are the file's number.
 pub(super) const BYTE_BITS: u32 = 40;
 
-/// What stands where a log begins that was longer once.
+/// Notice in place of the text that rotation has removed.
 pub(super) const TRUNCATED_NOTICE: &str = "... earlier lines of this log are not kept any more\n";
 
-/// A part of a log.
+/// Part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogPart {
-    /// The part: whole lines but for the last. Empty at the log's end.
+    /// Text of the part: whole lines, except that the last may be incomplete. Empty at the end of the log.
     pub(crate) text: String,
-    /// Where it ends, to go on from there.
+    /// Packed cursor of the end, from which the next part starts.
     pub(crate) offset: u64,
 }
 
-/// One file of a log.
+/// File of a log.
 #[derive(Debug)]
 pub(super) struct LogPiece {
     number: u64,
@@ -44,7 +51,7 @@ impl LogPiece {
     }
 }
 
-/// A place in a log.
+/// Position in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     number: u64,
@@ -61,7 +68,7 @@ impl Cursor {
     }
 }
 
-/// Where the last lines begin. It reads from the end, and no more than it has to.
+/// Finds the start of the last lines. It reads backwards, and only as much as needed.
 pub(super) fn last_lines(files: &[LogPiece], lines: u64) -> io::Result<Cursor> {
     let mut left = lines;
     let mut is_end = true;
@@ -76,7 +83,7 @@ pub(super) fn last_lines(files: &[LogPiece], lines: u64) -> io::Result<Cursor> {
             let bytes = &mut buffer[..(end - start) as usize];
             piece.file.read_exact_at(bytes, start)?;
             for (at, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-                // The end of the last line begins none.
+                // The newline at the very end terminates the last line and starts no other.
                 if is_end && start + at as u64 + 1 == piece.size {
                     continue;
                 }
@@ -92,7 +99,7 @@ pub(super) fn last_lines(files: &[LogPiece], lines: u64) -> io::Result<Cursor> {
     Ok(Cursor { number: files.first().map_or(0, |piece| piece.number), byte: 0 })
 }
 
-/// The part that begins at a place.
+/// Reads the part that starts at a cursor.
 pub(super) fn part(files: &[LogPiece], from: Cursor) -> io::Result<LogPart> {
     let is_gone = files.first().is_some_and(|piece| from.number < piece.number);
     let from = match files.first() {
@@ -108,6 +115,7 @@ pub(super) fn part(files: &[LogPiece], from: Cursor) -> io::Result<LogPart> {
         let mut bytes = vec![0; (piece.size - byte).min(LOG_PART_BYTES_MAX as u64) as usize];
         piece.file.read_exact_at(&mut bytes, byte)?;
         let is_whole = byte + bytes.len() as u64 == piece.size;
+        // A character that is cut in two would be shown as two replacement characters.
         bytes.truncate(utf8_safe_length(&bytes, is_whole, is_last));
         if bytes.is_empty() && !is_last {
             continue;
@@ -119,17 +127,17 @@ pub(super) fn part(files: &[LogPiece], from: Cursor) -> io::Result<LogPart> {
         let text = format!("{prefix}{}", String::from_utf8_lossy(&bytes));
         return Ok(LogPart { text, offset: end.pack() });
     }
-    // Whoever asks was told of a file that is not there: it goes on at the end.
+    // The cursor names a file that does not exist, such as after a removal of the log. Continue at the end.
     if let Some(last) = files.last().filter(|last| last.number < from.number) {
         end = Cursor { number: last.number, byte: last.size };
     }
     Ok(LogPart { text: prefix.to_owned(), offset: end.pack() })
 }
 
-/// How many of the bytes are shown at once: whole lines, and at a file's end what is there of the last one,
-/// but for a character of which more is to come.
+/// Number of the bytes to return now: whole lines, and at the end of a file the incomplete last line, but without an
+/// incomplete UTF-8 character.
 fn utf8_safe_length(bytes: &[u8], is_whole: bool, is_last: bool) -> usize {
-    // Each byte that is no text becomes three: they are to fit as well.
+    // An invalid byte becomes a replacement character of three bytes, which must fit, too.
     let is_long = String::from_utf8_lossy(bytes).len() > LOG_PART_BYTES_MAX;
     let bytes = if is_long { &bytes[..bytes.len().min(LOG_PART_BYTES_MAX / 3)] } else { bytes };
     if is_whole && !is_long {

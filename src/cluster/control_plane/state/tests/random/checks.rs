@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::actor::Phase;
+use super::super::super::actor::ActorPhase;
 use super::super::super::placement::NameWaiter;
 use super::*;
 use crate::cluster::control_plane::scheduler::Queue;
@@ -46,11 +46,11 @@ impl World {
         assert_eq!((state.pending.len(), state.waiting(usize::MAX).len()), (unplaced, unplaced));
         assert!(state.waiting(usize::MAX).iter().all(|waiting| !waiting.reason.is_empty()));
         let waiting_tickets: usize = state.jobs.values().map(|job| job.waiting_tickets.len()).sum();
-        let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
-        let followers = followers.flat_map(|named| named.followers.values());
-        let finds = followers.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
-        assert_eq!(waiting_tickets + finds.count(), followers.clone().count());
-        assert_eq!(requests.len(), unplaced + followers.count());
+        let waiters = state.actors.values().filter_map(|actor| actor.named.as_ref());
+        let waiters = waiters.flat_map(|named| named.waiters.values());
+        let finds = waiters.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
+        assert_eq!(waiting_tickets + finds.count(), waiters.clone().count());
+        assert_eq!(requests.len(), unplaced + waiters.count());
     }
 
     /// Each name has one owner that is not dead.
@@ -82,15 +82,16 @@ impl World {
         }
         assert!(state.stopping.iter().all(|key| state.actors.contains_key(key)));
         for (key, actor) in &state.actors {
-            let open = state.is_served(actor.job);
-            let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Unaccounted);
+            let open = state.is_active(actor.job);
+            let may_live =
+                actor.detached && matches!(actor.phase, ActorPhase::Alive(..) | ActorPhase::Unaccounted);
             assert!(open || may_live || state.may_still_start(*key), "{key} outlives its job");
             let unassigned =
                 state.jobs.get(&actor.job).is_some_and(|job| job.unassigned_actors.contains(key));
             let in_pool = !actor.detached && actor.phase.worker().is_some();
             assert_eq!(unassigned, open && !in_pool && !may_live, "{key}");
-            assert_eq!(state.unaccounted.contains(key), actor.phase == Phase::Unaccounted);
-            let may_run = matches!(actor.phase, Phase::Assigned(_) | Phase::Alive(..));
+            assert_eq!(state.unaccounted.contains(key), actor.phase == ActorPhase::Unaccounted);
+            let may_run = matches!(actor.phase, ActorPhase::Assigned(_) | ActorPhase::Alive(..));
             assert!(!state.stopping.contains(key) || may_run);
         }
     }
@@ -104,12 +105,14 @@ impl World {
             let dedicated = worker.detached.is_none_or(|actor| state.actors.contains_key(&actor));
             assert!(dedicated, "worker {id} runs for an actor that is no more");
             assert!(node.workers.contains(id));
+            // A dedicated worker is in no pool: the job neither shares it nor replaces it.
             let pool = state.jobs.get(&worker.job).and_then(|job| job.pools.get(&worker.node));
             let in_pool = pool.is_some_and(|pool| pool.workers.contains(id));
             assert_eq!(in_pool, worker.detached.is_none());
             let alive =
-                worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, Phase::Alive(..)));
+                worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, ActorPhase::Alive(..)));
             assert_eq!(alive.count(), worker.alive_actors);
+            // `swap_remove` moves actors within the list, so their indexes are easily wrong.
             for (at, key) in worker.actors.iter().enumerate() {
                 let actor = &state.actors[key];
                 assert_eq!((actor.index_in_worker as usize, actor.phase.worker()), (at, Some(*id)));
@@ -138,7 +141,7 @@ impl World {
                 assert!(
                     pool.awaiting_worker
                         .iter()
-                        .all(|key| state.actors[key].phase == Phase::AwaitingWorker(*node))
+                        .all(|key| state.actors[key].phase == ActorPhase::AwaitingWorker(*node))
                 );
             }
         }
@@ -156,7 +159,7 @@ impl World {
             assert!(actual.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
         for (key, actor) in &state.actors {
-            let orphan = state.may_still_start(*key) && !state.is_served(actor.job);
+            let orphan = state.may_still_start(*key) && !state.is_active(actor.job);
             assert_eq!(state.start_leases.has(*key), orphan, "{key} waits for ever, or is given up");
         }
         let mut back_offs = 0;
@@ -192,7 +195,7 @@ impl World {
             assert_eq!(fits, None, "{actors:?} wait, and there is room");
             waiting += actors.len();
         }
-        assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == Phase::Waiting).count());
+        assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == ActorPhase::Waiting).count());
         state.waiting.check(state.now);
         let reserved = state.waiting.reservations().map(|(node, (_, shape))| (node, shape));
         state.schedule.check_reserved(reserved);
@@ -224,13 +227,13 @@ impl World {
         for _ in 0..40 {
             self.harness.now += 1000;
             self.send_node_heartbeats();
-            self.event(Event::Tick);
+            self.event(ControlEvent::Tick);
             self.check();
         }
         assert!(self.harness.state.open_jobs.iter().all(|job| self.runs_driver(*job)));
         for _ in 0..30 {
             self.harness.now += 1000;
-            self.event(Event::Tick);
+            self.event(ControlEvent::Tick);
             self.check();
         }
         let state = &self.harness.state;

@@ -45,10 +45,10 @@ impl Workload {
         let ticket = self.harness.ticket();
         self.waiting.insert(ticket, (self.placed, job, size));
         let (job, spec) = (self.jobs[job], cpus(SIZES[size]));
-        self.event(step, Event::Place { ticket, job, spec });
+        self.event(step, ControlEvent::Place { ticket, job, spec });
     }
 
-    fn event(&mut self, step: usize, event: Event) {
+    fn event(&mut self, step: usize, event: ControlEvent) {
         for action in self.harness.handle(event) {
             if let Action::Answer { ticket, answer: Ok(Answer::Placed { actor, .. }) } = action {
                 self.waiting.remove(&ticket).expect("it was asked for");
@@ -65,7 +65,7 @@ impl Workload {
             self.alive.front().copied().filter(|(placed_at, _)| *placed_at + LIFETIME_STEPS <= step)
         {
             self.alive.pop_front();
-            self.event(step, Event::ActorEnded { actor, cause: "it stopped".to_owned() });
+            self.event(step, ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
         }
     }
 }
@@ -74,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn whatever_fits_an_empty_node_is_placed_after_a_bounded_number_of_others(
+    fn actor_that_fits_an_empty_node_is_passed_by_a_bounded_number(
         nodes in 1..3_u64,
         requests in proptest::collection::vec((0..2_usize, 0..SIZES.len()), 4000),
     ) {

@@ -36,7 +36,7 @@ pub(super) enum Step {
     /// Kills the actor, or with `true` its worker.
     Kill(u8, bool),
     CreateActor(u8),
-    NotSpawned(u8),
+    SpawnCancelled(u8),
     ActorEnds(u8),
     UnknownIds(u8),
     Heartbeat,
@@ -95,7 +95,7 @@ fn any_step() -> impl Strategy_<Value = Step> {
         4 => n().prop_map(Step::Find),
         4 => (n(), proptest::bool::weighted(0.3)).prop_map(|(actor, hard)| Step::Kill(actor, hard)),
         40 => n().prop_map(Step::CreateActor),
-        4 => n().prop_map(Step::NotSpawned),
+        4 => n().prop_map(Step::SpawnCancelled),
         8 => n().prop_map(Step::ActorEnds),
         1 => n().prop_map(Step::UnknownIds),
         6 => Just(Step::Heartbeat),
@@ -117,7 +117,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_promised_holds_after_every_event(steps in proptest::collection::vec(any_step(), 0..250)) {
+    fn invariants_hold_after_every_event(steps in proptest::collection::vec(any_step(), 0..250)) {
+        // Run twice, to find actions that depend on the order of a hash map.
         let logs = [(); 2].map(|()| run(&steps));
         let differs = logs[0].iter().zip(&logs[1]).position(|(one, other)| one != other);
         assert_eq!((differs, logs[0].len()), (None, logs[1].len()), "the same events lead to the same actions");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::actor::Phase;
+use super::super::super::actor::ActorPhase;
 use super::*;
 use crate::cluster::model::{NodeReport, WorkerReport};
 
@@ -93,11 +93,11 @@ impl World {
             Step::Leave(node) => {
                 let Some(node) = pick(&self.linked(), *node) else { return };
                 let Some(actual) = self.nodes.remove(&node) else { return };
-                self.event(Event::NodeLeft { node: actual.facts.agent, cause: "it left".to_owned() });
+                self.event(ControlEvent::NodeLeft { node: actual.facts.agent, cause: "it left".to_owned() });
             }
             Step::Drain(node) => {
                 if let Some(node) = pick(&self.linked(), *node) {
-                    self.event(Event::NodeDrain { node: NodeId(node) });
+                    self.event(ControlEvent::NodeDrain { node: NodeId(node) });
                 }
             }
             Step::StartJob
@@ -112,23 +112,23 @@ impl World {
             Step::WorkerEnds(worker) => {
                 let Some((node, worker)) = pick(&self.workers(|_| true), *worker) else { return };
                 self.nodes.entry(node).and_modify(|actual| drop(actual.workers.remove(&worker)));
-                self.event(Event::WorkerEnded { worker, cause: "it broke".to_owned() });
+                self.event(ControlEvent::WorkerEnded { worker, cause: "it broke".to_owned() });
             }
             Step::Place(job, spec) => {
                 if let Some(job) = pick(&self.jobs(), *job) {
-                    self.ask(|ticket| Event::Place { ticket, job, spec: spec.clone() });
+                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone() });
                 }
             }
             Step::Cancel(ticket) => {
                 let open: Vec<Ticket> = self.open.iter().copied().collect();
                 if let Some(ticket) = pick(&open, *ticket) {
                     self.open.remove(&ticket);
-                    self.event(Event::Cancelled { ticket });
+                    self.event(ControlEvent::Cancelled { ticket });
                 }
             }
             Step::Find(name) => {
                 let name = format!("a{}", name % 3);
-                self.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name });
+                self.ask(|ticket| ControlEvent::Find { ticket, namespace: "own".to_owned(), name });
             }
             Step::Kill(actor, with_worker) => {
                 let known: Vec<ActorKey> = self.states.keys().copied().collect();
@@ -139,17 +139,17 @@ impl World {
                     self.must_live
                         .retain(|it| *it != actor && (worker.is_none() || worker_of(*it) != worker));
                     match with_worker {
-                        true => self.ask(|ticket| Event::KillWorkerOf { ticket, actor }),
-                        false => self.ask(|ticket| Event::Kill { ticket, actor }),
+                        true => self.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor }),
+                        false => self.ask(|ticket| ControlEvent::Kill { ticket, actor }),
                     }
                 }
             }
             Step::CreateActor(actor) => self.create(*actor),
-            Step::NotSpawned(actor) => {
+            Step::SpawnCancelled(actor) => {
                 let assigned: Vec<ActorKey> = self.assigned.iter().copied().collect();
                 if let Some(actor) = pick(&assigned, *actor) {
                     self.must_live.remove(&actor);
-                    self.event(Event::NotSpawned { actor, cause: "it was cancelled".to_owned() });
+                    self.event(ControlEvent::SpawnCancelled { actor, cause: "it was cancelled".to_owned() });
                 }
             }
             Step::ActorEnds(actor) => self.actor_ends(*actor),
@@ -160,17 +160,19 @@ impl World {
                     self.send_heartbeats();
                 }
                 self.harness.now += u64::from(*ms);
-                self.event(Event::Tick);
+                self.event(ControlEvent::Tick);
             }
             Step::DiskFills(noticed) => {
                 self.disk_is_full = true;
                 if *noticed {
-                    self.event(Event::PersistenceStatus { trouble: Some("the disk is full".to_owned()) });
+                    self.event(ControlEvent::PersistenceStatus {
+                        trouble: Some("the disk is full".to_owned()),
+                    });
                 }
             }
             Step::DiskFrees => {
                 self.disk_is_full = false;
-                self.event(Event::PersistenceStatus { trouble: None });
+                self.event(ControlEvent::PersistenceStatus { trouble: None });
             }
             Step::Restart => self.restart(),
         }
@@ -180,18 +182,18 @@ impl World {
         match step {
             Step::StartJob if self.jobs().len() < 4 => {
                 let driver = self.harness.requests;
-                self.ask(|ticket| Event::JobStarted { ticket, job: None, facts: job_facts(driver) });
+                self.ask(|ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(driver) });
             }
             Step::SubmitJob(node) if self.jobs().len() < 4 => {
                 let runs_on = Some(NodeId(1 + u64::from(node % 6)));
                 let facts = JobDescriptor { driver: None, runs_on, ..job_facts(0) };
-                self.ask(|ticket| Event::JobSubmitted { ticket, facts });
+                self.ask(|ticket| ControlEvent::JobSubmitted { ticket, facts });
             }
             Step::DriverConnects(job) => {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
                 let known = self.harness.state.job_facts(job).and_then(|facts| facts.driver);
                 let facts = JobDescriptor { driver: known.or(job_facts(99).driver), ..job_facts(0) };
-                self.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts });
+                self.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts });
             }
             Step::DriverLeaves(job) => {
                 let submitted = |job: &JobId| {
@@ -200,7 +202,7 @@ impl World {
                 };
                 let jobs: Vec<JobId> = self.jobs().into_iter().filter(submitted).collect();
                 let Some(job) = pick(&jobs, *job) else { return };
-                self.event(Event::DriverLeft { job, why: "it was asked to".to_owned() });
+                self.event(ControlEvent::DriverLeft { job, why: "it was asked to".to_owned() });
             }
             Step::EndJob(job, how) => {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
@@ -209,7 +211,7 @@ impl World {
                 for actual in self.nodes.values_mut() {
                     actual.drivers.remove(&job);
                 }
-                self.event(Event::JobEnded { job, state: how, exit_code: None, message });
+                self.event(ControlEvent::JobEnded { job, state: how, exit_code: None, message });
             }
             Step::DriverStarts(job) => {
                 let pending = |job: &JobId| self.harness.state.job_state(*job) == Some(JobState::Pending);
@@ -220,7 +222,7 @@ impl World {
                 };
                 let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) else { return };
                 actual.drivers.insert(job);
-                self.event(Event::DriverStarted { job, node });
+                self.event(ControlEvent::DriverStarted { job, node });
             }
             // Also for ended jobs: the driver may not know yet.
             Step::Launch(job, node) => {
@@ -232,7 +234,7 @@ impl World {
             Step::Provision(job, node) => {
                 if let (Some(job), Some(node)) = (pick(&self.jobs(), *job), pick(&self.linked(), *node)) {
                     self.pin_executable(job, node);
-                    self.event(Event::NodeProvisioned { job, node: NodeId(node) });
+                    self.event(ControlEvent::NodeProvisioned { job, node: NodeId(node) });
                 }
             }
             _ => {}
@@ -241,7 +243,7 @@ impl World {
 
     fn pin_executable(&mut self, job: JobId, node: u64) {
         self.nodes.get_mut(&node).unwrap().pinned.insert(job);
-        self.event(Event::ExecutablePinned { job, node: NodeId(node) });
+        self.event(ControlEvent::ExecutablePinned { job, node: NodeId(node) });
     }
 
     /// Jobs that have not ended.
@@ -274,7 +276,7 @@ impl World {
             NodeDescriptor { agent: agent(node, *incarnation), labels, ..node_facts(node, 4.0, workers) };
         let (workers, pinned, drivers) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         self.nodes.insert(node, ActualNode { facts: facts.clone(), linked: true, workers, pinned, drivers });
-        self.event(Event::NodeJoined(NodeReport::idle(facts)));
+        self.event(ControlEvent::NodeJoined(NodeReport::idle(facts)));
     }
 
     fn rejoin(&mut self, node: u8) {
@@ -299,7 +301,7 @@ impl World {
             jobs: actual.pinned.iter().copied().collect(),
             drivers: actual.drivers.iter().copied().collect(),
         };
-        self.event(Event::NodeJoined(report));
+        self.event(ControlEvent::NodeJoined(report));
         self.check_node_view(node);
     }
 
@@ -320,13 +322,13 @@ impl World {
         let Some((node, id)) = pick(&self.workers(|worker| !worker.ready), number) else { return };
         let worker = self.nodes.get_mut(&node).and_then(|actual| actual.workers.get_mut(&id)).unwrap();
         worker.ready = true;
-        self.event(Event::WorkerReady { worker: id, member: member(id), pid: 7 });
+        self.event(ControlEvent::WorkerReady { worker: id, member: member(id), pid: 7 });
     }
 
     /// Creates an assigned actor.
     fn create(&mut self, number: u8) {
         let placed = self.harness.state.actors.iter().filter_map(|(key, actor)| match actor.phase {
-            Phase::Assigned(worker) => Some((*key, worker)),
+            ActorPhase::Assigned(worker) => Some((*key, worker)),
             _ => None,
         });
         let mut placed: Vec<_> = placed.collect();
@@ -345,7 +347,7 @@ impl World {
             self.must_live.insert(actor);
         }
         if linked {
-            self.event(Event::ActorStarted { actor, worker, at: location(worker, actor) });
+            self.event(ControlEvent::ActorStarted { actor, worker, at: location(worker, actor) });
         }
     }
 
@@ -361,7 +363,7 @@ impl World {
         let Some((actor, linked)) = pick(&actors, number) else { return };
         self.remove_actual(actor);
         if linked {
-            self.event(Event::ActorEnded { actor, cause: "it stopped".to_owned() });
+            self.event(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
         }
     }
 
@@ -377,23 +379,24 @@ impl World {
         let n = u64::from(number);
         let (worker, actor) = (WorkerId(n), ActorKey(n));
         let cause = "who knows".to_owned();
+        // Late or wrong reports must change nothing, and must not panic.
         match number % 8 {
-            0 => self.event(Event::WorkerReady {
+            0 => self.event(ControlEvent::WorkerReady {
                 worker: WorkerId(1 << 40 | n),
                 member: member(worker),
                 pid: 1,
             }),
-            1 => self.event(Event::WorkerEnded { worker: WorkerId(1 << 40 | n), cause }),
-            2 => self.event(Event::ActorStarted {
+            1 => self.event(ControlEvent::WorkerEnded { worker: WorkerId(1 << 40 | n), cause }),
+            2 => self.event(ControlEvent::ActorStarted {
                 actor,
                 worker: WorkerId(1 << 40),
                 at: location(worker, actor),
             }),
-            3 => self.event(Event::NodeLeft { node: agent(n % 6, 0), cause }),
-            4 => self.event(Event::NodeHeartbeat { node: agent(n, 1) }),
-            5 => self.event(Event::JobHeartbeat { job: JobId(u32::from(number) | 1 << 20) }),
-            6 => self.event(Event::Cancelled { ticket: Ticket(1 << 40 | n) }),
-            _ => self.event(Event::NodeProvisioned { job: JobId(1 << 20), node: NodeId(n) }),
+            3 => self.event(ControlEvent::NodeLeft { node: agent(n % 6, 0), cause }),
+            4 => self.event(ControlEvent::NodeHeartbeat { node: agent(n, 1) }),
+            5 => self.event(ControlEvent::JobHeartbeat { job: JobId(u32::from(number) | 1 << 20) }),
+            6 => self.event(ControlEvent::Cancelled { ticket: Ticket(1 << 40 | n) }),
+            _ => self.event(ControlEvent::NodeProvisioned { job: JobId(1 << 20), node: NodeId(n) }),
         }
     }
 
@@ -401,7 +404,7 @@ impl World {
     fn send_heartbeats(&mut self) {
         self.send_node_heartbeats();
         for job in self.jobs() {
-            self.event(Event::JobHeartbeat { job });
+            self.event(ControlEvent::JobHeartbeat { job });
         }
     }
 
@@ -409,20 +412,22 @@ impl World {
         let linked = self.linked();
         for node in linked {
             let agent = self.nodes[&node].facts.agent;
-            self.event(Event::NodeHeartbeat { node: agent });
+            self.event(ControlEvent::NodeHeartbeat { node: agent });
         }
     }
 
-    fn ask(&mut self, event: impl FnOnce(Ticket) -> Event) {
+    fn ask(&mut self, event: impl FnOnce(Ticket) -> ControlEvent) {
         let ticket = self.harness.ticket();
         self.open.insert(ticket);
         self.event(event(ticket));
     }
 
-    pub(super) fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: ControlEvent) {
         // These events report actors that were assigned before, so allocations may grow.
-        let reports_actors =
-            matches!(event, Event::Restored(_) | Event::NodeJoined(_) | Event::ActorStarted { .. });
+        let reports_actors = matches!(
+            event,
+            ControlEvent::Restored(_) | ControlEvent::NodeJoined(_) | ControlEvent::ActorStarted { .. }
+        );
         let before = self.held_of_reserved();
         for action in self.harness.handle(event) {
             self.apply_action(&action);
@@ -447,7 +452,7 @@ impl World {
                 None => drop(self.durable.remove(&key)),
             }
             if let Some(&Record::IdWatermarks { jobs, workers, actors }) = self.durable.get(&key) {
-                let actions = self.harness.handle(Event::NumbersKept { jobs, workers, actors });
+                let actions = self.harness.handle(ControlEvent::WatermarksDurable { jobs, workers, actors });
                 assert_eq!(actions, []);
             }
         }
@@ -461,6 +466,8 @@ impl World {
                 let new =
                     ActualWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
                 assert!(self.workers_started.insert(*worker), "{worker} was given twice");
+                // A command to an unlinked node is lost, as on the network; the rejoin has to make up for
+                // it.
                 if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
                     actual.workers.insert(*worker, new);
                 }
@@ -509,17 +516,18 @@ impl World {
     /// Restarts the head from the durable records. Open requests get no answer.
     fn restart(&mut self) {
         let before = self.durable_state();
-        self.harness.state = State::new(Settings::default());
+        self.harness.state = ClusterState::new(Settings::default());
         self.open.clear();
         self.restarted = true;
         self.nodes.values_mut().for_each(|actual| actual.linked = false);
+        // Only jobs have durable rows: the history of actors is lost.
         self.states.retain(|_, state| *state != ActorState::Dead);
         let records = self.durable.values().cloned().collect();
         let all_was_written = self.unwritten.is_empty();
         // Pending writes are lost, and a head is restarted only once its disk has room.
         self.unwritten.clear();
         self.disk_is_full = false;
-        self.event(Event::Restored(records));
+        self.event(ControlEvent::Restored(records));
         if all_was_written {
             assert_eq!(self.durable_state(), before, "what is kept is what lasts");
         }
