@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use roadshow::errors::{ElfError, ExecutableError, Platform, PlatformMismatch, TokenRpcError};
+use roadshow::errors::{
+    CallFailure, CredentialsError, DecodeError, DisconnectReason, ElfError, EncodeError, ExecutableError,
+    HandshakeError, HostError, Platform, PlatformMismatch, ReadError, RegistryError, SessionError,
+    TokenRpcError, WireError,
+};
 use roadshow::prelude::*;
 use roadshow::*;
 
@@ -37,6 +41,7 @@ fn public_types_are_send_and_sync() {
     send_and_sync::<Limits>();
     send_and_sync::<Platform>();
     send_and_sync::<Payload>();
+    send_and_sync::<Memory>();
     send_and_sync::<RemoteAddr<Clerk>>();
     send_and_sync::<RemoteRecipient<Add>>();
     send_and_sync::<SpawnContext<Clerk>>();
@@ -68,7 +73,17 @@ fn errors_are_send_and_sync() {
     send_and_sync::<SpawnError>();
     send_and_sync::<TaskError>();
     send_and_sync::<TrySendError<Add>>();
-    send_and_sync::<errors::HostError>();
+    send_and_sync::<HostError>();
+    send_and_sync::<RegistryError>();
+    send_and_sync::<DisconnectReason>();
+    send_and_sync::<HandshakeError>();
+    send_and_sync::<SessionError>();
+    send_and_sync::<CredentialsError>();
+    send_and_sync::<ReadError>();
+    send_and_sync::<CallFailure>();
+    send_and_sync::<DecodeError>();
+    send_and_sync::<EncodeError>();
+    send_and_sync::<WireError>();
 }
 
 #[test]
