@@ -200,7 +200,7 @@ pub struct Page<T> {
 
 /// Counts of a table, grouped by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts<T> {
+pub struct GroupCounts<T> {
     /// Groups, sorted by name; at most [`SUMMARY_ROWS_MAX`](crate::config::SUMMARY_ROWS_MAX).
     pub rows: Vec<T>,
     /// Number of groups that were left out.

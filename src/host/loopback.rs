@@ -13,7 +13,7 @@ use crate::config::BATCH_MESSAGES_MAX;
 use crate::id::{CallId, HostUid};
 use crate::lock::Mutex;
 use crate::observe::log;
-use crate::registry::{CreditCharge, Inbound, ReplyPath};
+use crate::registry::{Inbound, PackedCharge, ReplyPath};
 use crate::wire::{Body, CallFailure, Encoded};
 
 type LoopbackReply = Result<Body, CallFailure>;
@@ -75,11 +75,11 @@ impl ReplyPath for LocalReplyPath {
         BATCH_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, body: Encoded<'_>, _charge: Option<&CreditCharge>) {
+    fn reply(&self, _call: CallId, body: Encoded<'_>, _charge: Option<&PackedCharge>) {
         self.answer(Ok(owned(body)));
     }
 
-    fn fail(&self, _call: CallId, failure: &CallFailure, _charge: Option<CreditCharge>) {
+    fn fail(&self, _call: CallId, failure: &CallFailure, _charge: Option<PackedCharge>) {
         self.answer(Err(failure.clone()));
     }
 
@@ -91,7 +91,7 @@ impl ReplyPath for LocalReplyPath {
         false
     }
 
-    fn release_credit(&self, _charge: CreditCharge) {}
+    fn release_credit(&self, _charge: PackedCharge) {}
 
     fn dead_letter(&self, _why: &CallFailure) {}
 }
@@ -114,9 +114,9 @@ impl ReplyPath for HostShared {
         BATCH_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, _body: Encoded<'_>, _charge: Option<&CreditCharge>) {}
+    fn reply(&self, _call: CallId, _body: Encoded<'_>, _charge: Option<&PackedCharge>) {}
 
-    fn fail(&self, _call: CallId, _failure: &CallFailure, _charge: Option<CreditCharge>) {}
+    fn fail(&self, _call: CallId, _failure: &CallFailure, _charge: Option<PackedCharge>) {}
 
     fn is_cancelled(&self, _call: CallId) -> bool {
         false
@@ -126,7 +126,7 @@ impl ReplyPath for HostShared {
         false
     }
 
-    fn release_credit(&self, _charge: CreditCharge) {}
+    fn release_credit(&self, _charge: PackedCharge) {}
 
     fn dead_letter(&self, why: &CallFailure) {
         log::debug!(?why, "a one-way message was not delivered");

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::peer::{Peer, ReplySlots, SlotId};
 use crate::id::{CallId, Target, TypeHash};
-use crate::registry::{CreditCharge, Inbound, MessageBatch, ReplyPath};
+use crate::registry::{Inbound, MessageBatch, PackedCharge, ReplyPath};
 use crate::session::{self, Event, Events};
 use crate::wire;
 
@@ -140,8 +140,8 @@ impl<O: ReplyPath + 'static> Events<SlotId> for SessionSink<'_, O> {
 
 /// Converts the session's charge into the form that the actor's side releases.
 #[inline(always)]
-fn to_charge(charge: session::CreditCharge) -> Option<CreditCharge> {
-    NonZeroU64::new(charge.bytes).map(|bytes| CreditCharge::new(charge.target, charge.epoch, bytes))
+fn to_charge(charge: session::CreditCharge) -> Option<PackedCharge> {
+    NonZeroU64::new(charge.bytes).map(|bytes| PackedCharge::new(charge.target, charge.epoch, bytes))
 }
 
 #[cfg(test)]

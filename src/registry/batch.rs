@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{CreditCharge, Inbound, ReplyPath, Responder};
+use super::{Inbound, PackedCharge, ReplyPath, Responder};
 use crate::id::CallId;
 use crate::wire::{Encoded, IncomingBody, ShortBytes};
 
@@ -47,7 +47,7 @@ enum Messages {
 struct ShortMessages {
     calls: bool,
     /// Credit charge of the first message; all are charged to the same window.
-    charge: Option<CreditCharge>,
+    charge: Option<PackedCharge>,
     messages: Vec<ShortMessage>,
     /// Number of entries that were taken.
     consumed: usize,
@@ -74,7 +74,7 @@ impl MessageBatch {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        charge: Option<CreditCharge>,
+        charge: Option<PackedCharge>,
         mixed: bool,
     ) -> Self {
         match body.as_short() {
@@ -83,7 +83,7 @@ impl MessageBatch {
                 // Under low load a batch has a single message.
                 let mut messages = Vec::with_capacity(CAPACITY_STEPS[0]);
                 messages.push(ShortMessage::new(call, deadline, short_body.into(), charge));
-                let short = ShortMessages { calls: call.is_some(), charge, messages: messages, consumed: 0 };
+                let short = ShortMessages { calls: call.is_some(), charge, messages, consumed: 0 };
                 Self { reply_path, messages: Messages::Short(short) }
             }
             // Long bodies have their own buffers, so packing them gains nothing.
@@ -103,7 +103,7 @@ impl MessageBatch {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: B,
-        charge: Option<CreditCharge>,
+        charge: Option<PackedCharge>,
     ) -> Result<(), B> {
         match &mut self.messages {
             Messages::Short(short) => {
@@ -220,7 +220,7 @@ impl ShortMessage {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: ShortBytes,
-        charge: Option<CreditCharge>,
+        charge: Option<PackedCharge>,
     ) -> Self {
         let charge_bytes = charge.map_or(0, |charge| charge.bytes().get());
         Self { call: call.unwrap_or(CallId(0)), charge_bytes, deadline, body }
@@ -229,7 +229,7 @@ impl ShortMessage {
 
 impl ShortMessages {
     #[inline(always)]
-    fn charge(&self, bytes: u64) -> Option<CreditCharge> {
+    fn charge(&self, bytes: u64) -> Option<PackedCharge> {
         Some(self.charge?.with_bytes(NonZeroU64::new(bytes)?))
     }
 

@@ -33,7 +33,7 @@ pub use batch::MessageBatch;
 pub use delivery::{ControlMessage, Delivery};
 pub(crate) use delivery::{STOP, decode, stop};
 pub use mailbox::{DecodeScope, DrainRequest, ErasedMailbox, HostContext, Mailbox};
-pub use responder::{CreditCharge, Inbound, LocalReply, ReplyPath, Responder};
+pub use responder::{Inbound, LocalReply, PackedCharge, ReplyPath, Responder};
 pub use schema_table::SchemaTable;
 
 use schema::SchemaCollector;

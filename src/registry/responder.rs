@@ -23,9 +23,9 @@ pub trait ReplyPath: Send + Sync {
     /// Number of the `waiting` messages that are handled before replies are sent.
     fn batch_size(&self, waiting: usize) -> usize;
     /// Sends the reply of a call, and releases the credit that it still holds.
-    fn reply(&self, call: CallId, body: Encoded<'_>, charge: Option<&CreditCharge>);
+    fn reply(&self, call: CallId, body: Encoded<'_>, charge: Option<&PackedCharge>);
     /// Sends the failure of a call, and releases the credit that it still holds.
-    fn fail(&self, call: CallId, failure: &CallFailure, charge: Option<CreditCharge>);
+    fn fail(&self, call: CallId, failure: &CallFailure, charge: Option<PackedCharge>);
     /// True if the caller is known to have cancelled the call.
     fn is_cancelled(&self, call: CallId) -> bool;
     /// Registers a waker for the cancellation; returns true if the call is cancelled already.
@@ -33,14 +33,14 @@ pub trait ReplyPath: Send + Sync {
     /// Each call has one waker, which is dropped with the reply.
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool;
     /// Releases the credit of a message that was handled or dropped.
-    fn release_credit(&self, charge: CreditCharge);
+    fn release_credit(&self, charge: PackedCharge);
     /// Counts a one-way message that reached no handler.
     fn dead_letter(&self, why: &CallFailure);
 }
 
 /// Bytes that a remote message is charged to its actor's credit window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CreditCharge {
+pub struct PackedCharge {
     actor: ActorId,
     /// The actor's incarnation in the upper half, and the session's epoch in the lower.
     ///
@@ -50,7 +50,7 @@ pub struct CreditCharge {
     bytes: NonZeroU64,
 }
 
-impl CreditCharge {
+impl PackedCharge {
     /// Creates a charge of `bytes` to an actor's window, in that epoch of the session.
     #[must_use]
     pub fn new(target: Target, epoch: u32, bytes: NonZeroU64) -> Self {
@@ -91,7 +91,7 @@ pub struct Inbound {
     pub deadline: Option<Instant>,
     reply_path: Arc<dyn ReplyPath>,
     call: Option<CallId>,
-    charge: Option<CreditCharge>,
+    charge: Option<PackedCharge>,
 }
 
 impl Inbound {
@@ -102,7 +102,7 @@ impl Inbound {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: Body,
-        charge: Option<CreditCharge>,
+        charge: Option<PackedCharge>,
     ) -> Self {
         Self { body, deadline, reply_path, call, charge }
     }
@@ -124,7 +124,7 @@ impl Inbound {
     }
 
     /// Credit that the message holds.
-    pub fn charge(&self) -> Option<CreditCharge> {
+    pub fn charge(&self) -> Option<PackedCharge> {
         self.charge
     }
 
@@ -169,7 +169,7 @@ pub struct Responder<R> {
     /// The reply path holds a waker of this responder.
     cancel_waker_set: bool,
     /// Credit that the message holds until it is released or answered.
-    charge: Option<CreditCharge>,
+    charge: Option<PackedCharge>,
 }
 
 enum ReplyTo<R> {
@@ -184,7 +184,7 @@ impl<R> Responder<R> {
     pub(super) fn remote(
         reply_path: Arc<dyn ReplyPath>,
         call: Option<CallId>,
-        charge: Option<CreditCharge>,
+        charge: Option<PackedCharge>,
     ) -> Self {
         let to = match call {
             Some(call) => ReplyTo::Remote(reply_path, call),

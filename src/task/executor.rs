@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::id::{CallId, HostUid};
-    use crate::registry::{CreditCharge, ReplyPath};
+    use crate::registry::{PackedCharge, ReplyPath};
     use crate::wire::{Body, Encoded};
 
     /// Reply path that records the outcomes of calls.
@@ -264,11 +264,11 @@ mod tests {
         fn batch_size(&self, waiting: usize) -> usize {
             waiting
         }
-        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&CreditCharge>) {}
-        fn fail(&self, call: CallId, failure: &CallFailure, _: Option<CreditCharge>) {
+        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&PackedCharge>) {}
+        fn fail(&self, call: CallId, failure: &CallFailure, _: Option<PackedCharge>) {
             self.0.lock().push((call, failure.clone()));
         }
-        fn release_credit(&self, _: CreditCharge) {}
+        fn release_credit(&self, _: PackedCharge) {}
         fn is_cancelled(&self, _: CallId) -> bool {
             false
         }

@@ -7,10 +7,10 @@
 //! Compared with CPython 3.11 for every code point, alone and on both sides of a sigma:
 //! - `split()` separates at the characters of `char::is_whitespace` and at U+001C to U+001F.
 //! - `lower()` is [`str::to_lowercase`], final sigma and U+0130 included. The two differ only where their
-//! versions of Unicode do (14 there, later here): in letters that were not assigned yet, and in the sigma
-//! next to U+0295 or U+1171E, whose class has changed.
+//!   versions of Unicode do (14 there, later here): in letters that were not assigned yet, and in the sigma
+//!   next to U+0295 or U+1171E, whose class has changed.
 //! - Reading a file in text mode turns `\r\n` and `\r` into `\n`, which cannot change the words. All three
-//! are white space, and none is a letter or ignorable next to a sigma.
+//!   are white space, and none is a letter or ignorable next to a sigma.
 
 use super::{
     list::{Builder, TextTooLong, WordList},

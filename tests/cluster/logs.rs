@@ -20,7 +20,7 @@ fn output_of_workers_is_in_files_and_at_the_driver_s_terminal() {
     job.does(Order::Print("prints".into(), "the line's rest".into(), 1));
     job.does(Order::Print("prints".into(), "once".into(), 1));
     job.does(Order::Print("prints".into(), "often".into(), 50));
-    let prefix = format!("(Keeper pid={pid}, node={}) ", &node.id[..4]);
+    let prefix = format!("(SumActor pid={pid}, node={}) ", &node.id[..4]);
     wait_for("its lines are shown", || {
         let errors = job.errors();
         let shown = ["once out", "once err", "often out", "often err"];

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use roadshow::admin::{
-    Admin, AdminEndpoint, AdminError, AdminReply, AdminRequest, AdminTransport, Alert, Counts, Kind, LogFile,
-    LogFrom, Page, PendingActor, Query,
+    Admin, AdminEndpoint, AdminError, AdminReply, AdminRequest, AdminTransport, Alert, GroupCounts, Kind,
+    LogFile, LogFrom, Page, PendingActor, Query,
 };
 use roadshow::model::{
     ActorInfo, ActorKey, ActorState, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo,
@@ -260,8 +260,10 @@ impl AdminTransport for TestTransport {
             }
             AdminRequest::List { of: Kind::Workers, query } => AdminReply::Workers(page(workers(), &query)),
             AdminRequest::List { of: Kind::Tasks, query } => AdminReply::Tasks(page(tasks(), &query)),
-            AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
-            AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
+            AdminRequest::Classes => AdminReply::Classes(GroupCounts { rows: classes(), more: 0 }),
+            AdminRequest::Functions { .. } => {
+                AdminReply::Functions(GroupCounts { rows: functions(), more: 0 })
+            }
             AdminRequest::PendingActors => AdminReply::PendingActors { first: pending_actors(), count: 8 },
             AdminRequest::Alerts => AdminReply::Alerts(state.alerts.clone()),
             AdminRequest::Submit(_) => {

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 use super::submission::Program;
 use crate::cluster::executable::ExecutableError;
-use crate::cluster::listing::Counts;
+use crate::cluster::listing::GroupCounts;
 use crate::cluster::model::{ActorKey, Alert, ClassCount, JobId, NodeId, PendingActor, TaskCount};
 use crate::config::EXECUTABLE_CHUNK_BYTES;
 
@@ -137,10 +137,10 @@ macro_rules! requests {
 requests! {
     /// Counts the actors of each class by state.
     classes(), "actors by class", AdminRequest::Classes => AdminReply::Classes(counts) => counts,
-        Counts<ClassCount>;
+        GroupCounts<ClassCount>;
     /// Counts the tasks of each function by state. `part` selects the functions whose name contains it.
     functions(part: Option<String>), "tasks by function", AdminRequest::Functions { part } =>
-        AdminReply::Functions(counts) => counts, Counts<TaskCount>;
+        AdminReply::Functions(counts) => counts, GroupCounts<TaskCount>;
     /// Lists the longest-waiting actors and tasks with the reason, and the total count.
     waiting(), "pending actors", AdminRequest::PendingActors =>
         AdminReply::PendingActors { first, count } => (first, count), (Vec<PendingActor>, usize);

@@ -7,7 +7,7 @@ mod request;
 mod submission;
 
 pub use super::executable::ExecutableError;
-pub use super::listing::{Counts, Filter, Kind, Page, Query, QueryError, Row, joined};
+pub use super::listing::{Filter, GroupCounts, Kind, Page, Query, QueryError, Row, joined};
 pub use super::model::{Alert, AlertKind, PendingActor};
 pub use super::security::token_rpc::TokenRpcClient;
 pub use client::{Admin, AdminEndpoint, AdminError, AdminTransport, LogText, SubmittedJob};

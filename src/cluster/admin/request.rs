@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::launch::descendants::MARK_VARIABLE;
-use crate::cluster::listing::{Counts, Kind, Page, Query};
+use crate::cluster::listing::{GroupCounts, Kind, Page, Query};
 use crate::cluster::model::{
     ActorInfo, ActorKey, Alert, ClassCount, JobId, JobInfo, NodeId, NodeInfo, PendingActor, TaskCount,
     TaskInfo, WorkerId, WorkerSummary,
@@ -155,9 +155,9 @@ pub enum AdminReply {
     /// Page of tasks, by function and worker.
     Tasks(Page<TaskInfo>),
     /// Counts of actors by class.
-    Classes(Counts<ClassCount>),
+    Classes(GroupCounts<ClassCount>),
     /// Counts of tasks by function.
-    Functions(Counts<TaskCount>),
+    Functions(GroupCounts<TaskCount>),
     /// Pending actors and tasks, with the reason.
     PendingActors {
         /// Longest-waiting entries, at most [`WAITING_TOLD_MAX`](crate::config::WAITING_TOLD_MAX).

@@ -1,7 +1,7 @@
 //! Cancellable placement requests to the head.
 //!
 //! A requester that cancels cannot know whether the head has assigned a worker in the meantime: the answer
-//! may be on its way. The call therefore stays open while the head is told to cancel:
+//! may be on its way. The call therefore stays open while the cancellation is sent:
 //!
 //! ```text
 //!   requester              head

@@ -25,7 +25,7 @@ pub(in crate::cluster) enum ExecutableRequest {
     /// Makes the agent fetch the next pieces from another agent, for a limited time. `Stat` reports the
     /// progress.
     Fetch(FetchCommand),
-    /// Completes the transfer, and tells the agent how to start workers from the executable.
+    /// Completes the transfer, with the specification from which the agent starts workers.
     Launch(JobSpec),
 }
 

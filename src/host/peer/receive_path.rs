@@ -16,7 +16,7 @@ use super::io::FrameReceiver;
 use super::reply_slots::{CallOutcome, ReplySlots};
 use crate::host::receive::{InboundSink, ReceivedBatch, SessionSink};
 use crate::id::{CallId, HostUid, Target, TypeHash};
-use crate::registry::{CreditCharge, ReplyPath};
+use crate::registry::{PackedCharge, ReplyPath};
 use crate::session::{CallError, DisconnectReason, Event, Rejected, Retryable, Session};
 use crate::wire::{Body, CallFailure, Encoded, FrameCodec};
 
@@ -142,9 +142,9 @@ impl ReplyPath for DetachedReplyPath {
         waiting
     }
 
-    fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&CreditCharge>) {}
+    fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&PackedCharge>) {}
 
-    fn fail(&self, _: CallId, _: &CallFailure, _: Option<CreditCharge>) {}
+    fn fail(&self, _: CallId, _: &CallFailure, _: Option<PackedCharge>) {}
 
     fn is_cancelled(&self, _: CallId) -> bool {
         false
@@ -154,7 +154,7 @@ impl ReplyPath for DetachedReplyPath {
         false
     }
 
-    fn release_credit(&self, _: CreditCharge) {}
+    fn release_credit(&self, _: PackedCharge) {}
 
     fn dead_letter(&self, _: &CallFailure) {}
 }

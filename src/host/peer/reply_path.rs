@@ -7,7 +7,7 @@ use super::{Peer, PeerState};
 use crate::id::{CallId, HostUid};
 use crate::lock::Locked;
 use crate::observe::log;
-use crate::registry::{CreditCharge, ReplyPath};
+use crate::registry::{PackedCharge, ReplyPath};
 use crate::session;
 use crate::wire::{CallFailure, Encoded};
 
@@ -24,7 +24,7 @@ impl ReplyPath for Peer {
         self.batching.batch_size(waiting)
     }
 
-    fn reply(&self, call: CallId, body: Encoded<'_>, charge: Option<&CreditCharge>) {
+    fn reply(&self, call: CallId, body: Encoded<'_>, charge: Option<&PackedCharge>) {
         let mut state = self.lock();
         let credit_due = state.release_credit(charge);
         if state.session.reply(call, body) || credit_due {
@@ -33,7 +33,7 @@ impl ReplyPath for Peer {
         self.finish_inbound_call(state, call);
     }
 
-    fn fail(&self, call: CallId, failure: &CallFailure, charge: Option<CreditCharge>) {
+    fn fail(&self, call: CallId, failure: &CallFailure, charge: Option<PackedCharge>) {
         let mut state = self.lock();
         let credit_due = state.release_credit(charge.as_ref());
         if state.session.fail(call, failure) || credit_due {
@@ -59,7 +59,7 @@ impl ReplyPath for Peer {
         false
     }
 
-    fn release_credit(&self, charge: CreditCharge) {
+    fn release_credit(&self, charge: PackedCharge) {
         let mut state = self.lock();
         if state.release_credit(Some(&charge)) {
             state.notify_writer();
@@ -75,7 +75,7 @@ impl ReplyPath for Peer {
 impl PeerState {
     /// Releases the credit of a message; returns true if a credit frame is due.
     #[inline(always)]
-    fn release_credit(&mut self, charge: Option<&CreditCharge>) -> bool {
+    fn release_credit(&mut self, charge: Option<&PackedCharge>) -> bool {
         charge.is_some_and(|charge| {
             let (target, bytes) = (charge.target(), charge.bytes().get());
             self.session.release_credit(session::CreditCharge {

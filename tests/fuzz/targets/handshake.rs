@@ -14,7 +14,9 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use roadshow::internals::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use roadshow::internals::id::{HostId, HostUid, Incarnation, LinkId};
-use roadshow::internals::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
+use roadshow::internals::session::{
+    DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step,
+};
 use roadshow::internals::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 use tokio_util::codec::{Decoder, Encoder};

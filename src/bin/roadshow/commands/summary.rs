@@ -1,6 +1,6 @@
 //! `roadshow summary`: numbers of actors by class, or of tasks by function, and by state.
 
-use roadshow::admin::Counts;
+use roadshow::admin::GroupCounts;
 use roadshow::internals::config::SUMMARY_ROWS_MAX;
 use roadshow::model::{ClassCount, TaskCount};
 
@@ -40,12 +40,12 @@ pub(crate) async fn run(
     // The head limits its reply: a program can have any number of classes and functions.
     let more = match arguments.kind {
         SummaryKind::Actors => {
-            let Counts { rows, more } = head.classes().await?;
+            let GroupCounts { rows, more } = head.classes().await?;
             show_classes(&rows, arguments.json, output)?;
             more
         }
         SummaryKind::Tasks => {
-            let Counts { rows, more } = head.functions(None).await?;
+            let GroupCounts { rows, more } = head.functions(None).await?;
             show_functions(&rows, arguments.json, output)?;
             more
         }

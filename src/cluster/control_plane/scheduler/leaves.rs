@@ -53,6 +53,7 @@ impl LeafAllocator {
             }
         }
         range.taken += 1;
+        // The lowest leaf first, which keeps the nodes of a kind together and the tree small.
         range.free.pop_first().expect("the range was extended above")
     }
 
@@ -61,8 +62,8 @@ impl LeafAllocator {
         let Some(range) = self.kinds.get_mut(kind) else { return };
         range.free.insert(leaf);
         range.taken -= 1;
-        // The leaves return to the common pool only with the last node of the kind, so that a node that
-        // joins again finds a leaf within its kind's ranges.
+        // The leaves return to the common pool only with the last node of the kind. Until then, a node that joins
+        // again finds a leaf within its kind's ranges.
         if range.taken == 0 {
             self.free.append(&mut range.free);
             self.kinds.remove(kind);

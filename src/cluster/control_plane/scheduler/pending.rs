@@ -52,7 +52,7 @@ struct PendingQueue {
     /// Keys grow with the time of the request, so the first actor has waited longest.
     actors: BTreeSet<ActorKey>,
     deadline: Option<OverdueAt>,
-    /// Node whose reservation for the present first actor expired in vain.
+    /// Node whose reservation for the present first actor expired unused.
     tried: Option<NodeId>,
 }
 
@@ -164,8 +164,8 @@ impl PendingQueues {
         let by_placed = self.overdue_by_placements.first().filter(|(placed, _)| *placed <= self.placed);
         let by_time = self.overdue_by_time.first().filter(|(at, _)| *at <= now);
         let queue = by_placed.map(|deadline| deadline.1).or_else(|| by_time.map(|deadline| deadline.1))?;
-        // The deadline is renewed first: if the caller cannot reserve a node, the queue is not returned again
-        // for the same event, and the search over all nodes is not repeated with each event.
+        // The deadline is renewed first, in case the caller cannot reserve a node. The queue is then not returned
+        // again for the same event, and the search over all nodes is not repeated with each event.
         self.set_deadline(queue, Some(self.next_deadline(now)));
         Some(queue)
     }
@@ -175,7 +175,7 @@ impl PendingQueues {
         self.reserved_nodes.values().all(|reservation| reservation.queue.0 != job)
     }
 
-    /// Node whose reservation for the first actor of the queue expired in vain.
+    /// Node whose reservation for the first actor of the queue expired unused.
     pub(in crate::cluster) fn tried(&self, queue: Queue) -> Option<NodeId> {
         self.queues.get(&queue)?.tried
     }
@@ -205,7 +205,7 @@ impl PendingQueues {
         self.reserved_nodes.iter().map(|(node, reservation)| (*node, reservation.queue))
     }
 
-    /// Ends the reservations that have expired in vain, and returns their nodes.
+    /// Ends the reservations that have expired unused, and returns their nodes.
     pub(in crate::cluster) fn end_expired(&mut self, now: Millis) -> Vec<NodeId> {
         let expired = self.reserved_nodes.iter().filter(|(_, reservation)| reservation.until <= now);
         let expired: Vec<NodeId> = expired.map(|(node, _)| *node).collect();

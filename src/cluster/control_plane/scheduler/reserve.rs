@@ -1,8 +1,7 @@
 //! Reservations of nodes: their free resources are withheld for one actor.
 //!
-//! A reservation sets the free amounts of the resources that the actor needs to 0 in the tree, so that no
-//! other actor that needs them is placed there. Actors that need other resources, or none, are placed as
-//! before.
+//! A reservation sets the free amounts of the resources that the actor needs to 0 in the tree. No other actor
+//! that needs them is placed there then. Actors that need other resources, or none, are placed as before.
 
 #[cfg(test)]
 use std::collections::BTreeMap;
@@ -60,7 +59,7 @@ impl Scheduler {
     /// Selects the node to reserve for a queue, among those without a reservation.
     ///
     /// Without `tried` the node that lacks least, relative to the request. After `tried`, whose reservation
-    /// expired in vain, the next eligible node, so that all have their turn.
+    /// expired unused, the next eligible node, so that all have their turn.
     pub(in crate::cluster) fn reservable(&self, queue: Queue, tried: Option<NodeId>) -> Option<NodeId> {
         let shape = self.shapes.get(queue.1);
         let eligible = |node: NodeId| {

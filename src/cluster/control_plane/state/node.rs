@@ -26,7 +26,7 @@ pub(super) struct LiveNode {
     pub(super) drivers: BTreeSet<JobId>,
     /// Open jobs whose executables the node has pinned.
     pub(super) pinned_jobs: BTreeSet<JobId>,
-    /// Set once the agent was told to stop.
+    /// Set once the agent was commanded to stop.
     pub(super) is_stopping: bool,
 }
 

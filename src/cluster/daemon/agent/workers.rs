@@ -424,7 +424,6 @@ async fn initialise(
 }
 
 /// Applies the reports of a worker and forwards them to the head.
-
 fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Reports {
     let agent = Arc::clone(agent);
     process.on_report(move |report| match report {

@@ -7,7 +7,7 @@ use super::Head;
 use super::admin_service::failed;
 use crate::cluster::admin::AdminReply;
 use crate::cluster::control_plane::state::{ClassSearch, FunctionSearch};
-use crate::cluster::listing::{Counts, Kind, Page, Query, QueryError};
+use crate::cluster::listing::{GroupCounts, Kind, Page, Query, QueryError};
 use crate::cluster::model::{ClassCount, NodeInfo, NodeState, TaskCount};
 
 impl Head {
@@ -33,7 +33,7 @@ impl Head {
         Ok(page)
     }
 
-    pub(super) async fn classes(&self) -> Counts<ClassCount> {
+    pub(super) async fn classes(&self) -> GroupCounts<ClassCount> {
         let mut search = ClassSearch::default();
         while !self.control.read(|state| search.step(state)) {
             tokio::task::yield_now().await;
@@ -41,7 +41,7 @@ impl Head {
         search.counts()
     }
 
-    pub(super) async fn functions(&self, part: Option<String>) -> Counts<TaskCount> {
+    pub(super) async fn functions(&self, part: Option<String>) -> GroupCounts<TaskCount> {
         let mut search = FunctionSearch::new(part);
         while !self.control.read(|state| search.step(state)) {
             tokio::task::yield_now().await;

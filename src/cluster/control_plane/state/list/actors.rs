@@ -1,7 +1,7 @@
 //! List of actors.
 
 use super::cursor::Position;
-use super::reference::Reference;
+use super::reference::RowReference;
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::control_plane::state::actor::{Actor, ActorPhase};
 use crate::cluster::control_plane::state::history::ActorRecord;
@@ -109,7 +109,7 @@ impl Listed for ActorInfo {
     }
 
     fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
-        let reference = Reference::new(text, 16);
+        let reference = RowReference::new(text, 16);
         let by_id = reference.id.map(ActorKey).filter(|key| state.actors.contains_key(key));
         // Alive actors may be a million, so they are found through indexes. The history is bounded and is
         // scanned.

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::ClusterState;
 use super::workers::ended_counts;
 use crate::cluster::control_plane::state::names::Class;
-use crate::cluster::listing::Counts;
+use crate::cluster::listing::GroupCounts;
 use crate::cluster::model::{ActorKey, ActorState, ClassCount, TaskCount, WorkerId};
 use crate::config::{LIST_SLICE_ROWS, SUMMARY_ROWS_MAX};
 
@@ -52,7 +52,7 @@ impl ClassSearch {
     }
 
     /// Final counts, sorted by class name.
-    pub(in crate::cluster) fn counts(mut self) -> Counts<ClassCount> {
+    pub(in crate::cluster) fn counts(mut self) -> GroupCounts<ClassCount> {
         self.names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let more = self.names.len().saturating_sub(SUMMARY_ROWS_MAX) as u64;
         let rows = self.names.iter().take(SUMMARY_ROWS_MAX).map(|(name, class)| {
@@ -65,7 +65,7 @@ impl ClassSearch {
                 dead: count(ActorState::Dead),
             }
         });
-        Counts { rows: rows.collect(), more }
+        GroupCounts { rows: rows.collect(), more }
     }
 }
 
@@ -133,7 +133,7 @@ impl FunctionSearch {
     }
 
     /// Final counts, sorted by function name.
-    pub(in crate::cluster) fn counts(self) -> Counts<TaskCount> {
-        Counts { rows: self.counts.into_values().collect(), more: self.more }
+    pub(in crate::cluster) fn counts(self) -> GroupCounts<TaskCount> {
+        GroupCounts { rows: self.counts.into_values().collect(), more: self.more }
     }
 }

@@ -1,7 +1,7 @@
 //! List of jobs.
 
 use super::cursor::Position;
-use super::reference::Reference;
+use super::reference::RowReference;
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::listing::Value;
 use crate::cluster::model::{JobId, JobInfo};
@@ -61,7 +61,7 @@ impl Listed for JobInfo {
     }
 
     fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
-        let reference = Reference::new(text, 8);
+        let reference = RowReference::new(text, 8);
         let open = state.open_jobs.iter().map(|job| (Position::living(job.0.into()), *job));
         let ended = state.history.jobs.numbered().rev().map(|(number, job)| (Position::ended(number), *job));
         let mut all = reference.among(open, |job| job.0.into(), |_| false);

@@ -72,6 +72,7 @@ impl<T: Listed> Search<T> {
         Ok(Self {
             conditions: query.conditions(T::KIND)?,
             reference: query.called.clone(),
+            // Bounded here, since the limit is the choice of the client.
             limit: query.limit.min(LIST_ROWS_MAX),
             count: query.count,
             at: Some(at),

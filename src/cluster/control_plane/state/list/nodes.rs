@@ -1,7 +1,7 @@
 //! List of nodes.
 
 use super::cursor::Position;
-use super::reference::Reference;
+use super::reference::RowReference;
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::listing::Value;
 use crate::cluster::model::{NodeId, NodeInfo, NodeState};
@@ -49,7 +49,7 @@ impl Listed for NodeInfo {
     }
 
     fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
-        let reference = Reference::new(text, 16);
+        let reference = RowReference::new(text, 16);
         let living = state.nodes.iter().map(|(id, node)| {
             (Position { row: id.0, ..Position::living(node.joined.0) }, (*id, node.facts.hostname.as_str()))
         });

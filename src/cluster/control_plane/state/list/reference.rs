@@ -11,14 +11,14 @@ const PREFIX_CHARS_MIN: usize = 4;
 
 /// Ids that a reference may mean.
 #[derive(Clone, Debug)]
-pub(super) struct Reference {
+pub(super) struct RowReference {
     /// Exact id, with or without leading zeros.
     pub(super) id: Option<u64>,
     /// Range of the ids that start with the text.
     pub(super) ids: Option<RangeInclusive<u64>>,
 }
 
-impl Reference {
+impl RowReference {
     /// Parses a reference to ids with the given number of hexadecimal digits.
     pub(super) fn new(text: &str, digits: usize) -> Self {
         let id = hexadecimal(text);
@@ -72,22 +72,24 @@ mod tests {
 
     #[test]
     fn reference_matches_an_id_or_a_prefix() {
-        let is = |text, id| Reference::new(text, 16).is(id);
-        let begins = |text, id| Reference::new(text, 16).begins(id);
+        let is = |text, id| RowReference::new(text, 16).is(id);
+        let begins = |text, id| RowReference::new(text, 16).begins(id);
         assert!(is("a", 10) && is("000A", 10) && !is("a", 0xa000_0000_0000_0000));
         assert!(begins("beef", 0xbeef_0000_0000_0007) && is("BEEF", 0xbeef));
         assert!(!begins("bee", 0xbeef_0000_0000_0007) && !begins("beef", 0xbef0_0000_0000_0000));
         assert!(begins("ffffffffffffffff", u64::MAX) && begins("0000", 7));
         assert!(!is("name", 0) && !is("", 0) && !is("11111111111111111", 1) && !begins("name", 0));
-        assert!(Reference::new("00000a", 8).begins(0xa01) && !Reference::new("00000a", 8).begins(0xb01));
+        assert!(
+            RowReference::new("00000a", 8).begins(0xa01) && !RowReference::new("00000a", 8).begins(0xb01)
+        );
     }
 
     #[test]
     fn matches_are_bounded_and_include_the_exact_id() {
         let rows = (0..1000).map(|id| (Position::living(id), id));
-        let matches = Reference::new("0000", 16).among(rows.clone(), |id| id, |_| false);
+        let matches = RowReference::new("0000", 16).among(rows.clone(), |id| id, |_| false);
         assert_eq!(matches.len(), LIST_MEANT_MAX);
-        let matches = Reference::new("00000000000003e7", 16).among(rows, |id| id, |_| true);
+        let matches = RowReference::new("00000000000003e7", 16).among(rows, |id| id, |_| true);
         assert_eq!((matches[0], matches.len()), (Position::living(999), 1 + LIST_MEANT_MAX));
     }
 }

@@ -1,7 +1,7 @@
 //! Lists of workers and of tasks.
 
 use super::cursor::Position;
-use super::reference::Reference;
+use super::reference::RowReference;
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::control_plane::state::worker::LiveWorker;
 use crate::cluster::listing::Value;
@@ -62,7 +62,7 @@ impl Listed for WorkerSummary {
     }
 
     fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
-        let reference = Reference::new(text, 16);
+        let reference = RowReference::new(text, 16);
         let by_id = reference.id.map(WorkerId).filter(|id| state.workers.contains_key(id));
         // As for actors: ready workers are found through the ordered keys, ended ones by a scan of the
         // history.
