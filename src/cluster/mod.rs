@@ -12,21 +12,16 @@
 //!
 //! This module owns processes, membership and placement. It knows messages only through the interface of hosts.
 
-#![cfg_attr(
-    not(feature = "cli"),
-    allow(
-        dead_code,
-        unreachable_pub,
-        unused_imports,
-        reason = "without the command the daemons are absent, and some items exist only for them"
-    )
-)]
-
 #[cfg(feature = "cli")]
 pub mod admin;
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the head and agents check jobs"))]
 mod authorization;
 mod backoff;
 mod builder;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, unused_imports, reason = "a local cluster has one node and persists nothing")
+)]
 mod control_plane;
 mod control_service;
 #[cfg(feature = "cli")]
@@ -34,17 +29,35 @@ pub mod daemon;
 mod dial;
 mod driver;
 mod error;
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only agents check and store executables"))]
 mod executable;
 mod host_info;
 mod io_thread;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, unused_imports, reason = "only agents hand over connections and renew certificates")
+)]
 mod launch;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, unreachable_pub, reason = "only the command filters and counts")
+)]
 mod listing;
 mod local;
 mod membership;
 pub mod model;
 mod open_files;
+#[cfg_attr(not(feature = "cli"), expect(dead_code, unused_imports, reason = "only agents write log files"))]
 mod output;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, unused_imports, reason = "only the head and agents speak to each other")
+)]
 mod protocol;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, unreachable_pub, reason = "only the head and agents have the server side")
+)]
 pub(crate) mod security;
 #[cfg(test)]
 mod test_dir;
