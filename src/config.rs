@@ -197,7 +197,7 @@ pub const REFUSED_CONNECTS_MAX: u32 = 3;
 /// Interval of the heartbeats that the dialling side of a link sends.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Maximum heartbeat interval and timeout; effectively never.
+/// Maximum heartbeat interval, and half the maximum heartbeat timeout; effectively never.
 ///
 /// Longer durations could overflow an instant.
 pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -207,7 +207,6 @@ macro_rules! worker_setup {
     };
 }
 
-/// Items that the macros' expansions name; not for programs.
 /// Layers below the public API, for the benches, fuzz targets and simulation of this repository.
 ///
 /// SemVer does not cover them.
@@ -258,6 +257,7 @@ pub mod internals {
     }
 }
 
+/// Items that the macros' expansions name; not for programs.
 #[doc(hidden)]
 pub mod __private {
     pub use actix;

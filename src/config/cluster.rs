@@ -404,7 +404,7 @@ pub const FOLDED_COUNTS_MAX: usize = 1 << 15;
 //     INBOUND_PEER_EXPIRY: its session is dropped              60 s
 //     RETURN_MAX: end of the wait after a start of the head   120 s
 
-/// Lease of a node: an outage of up to this time has no consequence for it.
+/// Lease of a node: an outage of up to one [`LEASE_RENEW_INTERVAL`] less than this has no consequence.
 ///
 /// Several renewals of its agent, since a busy machine may miss some. With [`LEASE_GRACE`] it is the time
 /// in which callers wait for the actors of a machine that lost power.
@@ -428,10 +428,11 @@ pub const JOB_LEASE: Duration = NODE_LEASE;
 /// has exited.
 pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
 
-/// Time after the end of its job in which a detached actor may start.
+/// Time after the end of its job in which a detached actor with an assignment may start.
 ///
 /// The spawning process may exit as soon as the actor runs, before the node has reported it to the head.
-/// A second is plenty for that report. An unused assignment is kept no longer than this.
+/// A second is plenty for that report. An actor that is not reported in this time is dead, and its
+/// assignment is released.
 pub const START_LEASE: Duration = Duration::from_secs(10);
 
 /// Interval of the control plane's ticks while any lease is held.

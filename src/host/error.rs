@@ -198,6 +198,8 @@ pub enum OutcomeUnknown {
     )]
     Deadlock,
     /// The session ended, or the host died, after the message was written.
+    ///
+    /// A broken link alone loses nothing.
     #[error("host {host} left before it answered: {reason}")]
     LinkLost {
         /// Host of the receiver.

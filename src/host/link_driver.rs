@@ -162,7 +162,7 @@ impl InboundSink for Dispatcher<'_> {
     }
 }
 
-/// WriteSource of a link's outgoing bytes, replaced in tests.
+/// Source of a link's outgoing bytes, replaced in tests.
 trait WriteSource {
     /// Takes all outgoing bytes.
     fn take(&self, batch: &mut WriteBatch);
@@ -174,7 +174,7 @@ trait WriteSource {
     async fn more(&self);
 }
 
-/// SessionOutput bytes of a peer's session.
+/// Outgoing bytes of a peer's session.
 struct SessionOutput<'a> {
     peer: &'a Peer,
     up: &'a ActiveLink,
@@ -251,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// WriteSource that other threads fill as fast as it is emptied.
+    /// Source that other threads fill as fast as it is emptied.
     #[derive(Default)]
     struct Full {
         writes: Cell<u32>,

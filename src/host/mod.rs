@@ -7,7 +7,8 @@
 //! stopping, tasks) as a [`HostServices`].
 //!
 //! Invariants: a peer has one session, whatever happens to its links; user code never runs under a peer's
-//! lock; the host dials only addresses that the cluster has added.
+//! lock, except that a caller's waker is cloned there; the host dials only addresses that the cluster has
+//! added.
 
 mod actors;
 pub(crate) mod blocked;

@@ -1,4 +1,4 @@
-//! PeerTable of the other hosts: the known ones, and removed ones that may return.
+//! Table of the other hosts: the known ones, and removed ones that may return.
 //!
 //! A host is removed when it has left the cluster, or when it only ever connected itself and has been
 //! away for long. Addresses of its actors still hold its [`Peer`], which starts a session of a higher
@@ -23,7 +23,7 @@ use crate::wire::Refusal;
 /// Number of removed peers at which entries without references are purged.
 const PURGE_AT: usize = 64;
 
-/// PeerTable of the other hosts.
+/// Table of the other hosts.
 #[derive(Debug, Default)]
 pub(super) struct Peers(Mutex<PeerTable>);
 

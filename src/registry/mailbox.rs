@@ -1,4 +1,4 @@
-//! MailboxQueue of remote messages for one actor, beside actix's own mailbox.
+//! Queue of remote messages for one actor, beside actix's own mailbox.
 //!
 //! actix allocates an envelope and a queue node for each message, and wakes the actor. Here the messages
 //! of one read are queued together, still encoded, and a single envelope makes the actor drain them:

@@ -154,7 +154,7 @@ impl fmt::Debug for Inbound {
     }
 }
 
-/// Charge in bytes up to which credit is released together with the reply.
+/// Charge in bytes below which credit is released together with the reply.
 ///
 /// So small a charge does not block other senders while the message is handled.
 const SMALL_CHARGE_BYTES: u64 = 4 << 10;

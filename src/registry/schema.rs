@@ -16,12 +16,12 @@ use rustc_hash::FxHashSet;
 
 use super::RemoteData;
 
-/// SchemaSet under one name: a single one, unless several types share the name.
+/// Schemas under one name: a single one, unless several types share the name.
 ///
 /// Types share a name by `#[remote(name = "..")]`, or if they are declared in two functions' bodies.
 pub(super) type SchemaSet = BTreeSet<String>;
 
-/// SchemaSet of the types that a declaration names, by name.
+/// Schemas of the types that a declaration names, by name.
 #[derive(Debug, Default)]
 pub struct SchemaCollector {
     seen: FxHashSet<TypeId>,

@@ -30,7 +30,7 @@ pub struct SchemaTable(BTreeMap<String, Declaration>);
 pub(super) struct Declaration {
     /// Its own schemas; empty if unknown.
     own: SchemaSet,
-    /// SchemaSet of the types that it names, by name.
+    /// Schemas of the types that it names, by name.
     parts: BTreeMap<String, SchemaSet>,
 }
 

@@ -14,7 +14,7 @@ pub(super) trait Args: Send {
     fn encoded<R>(&self, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError>;
 }
 
-/// OwnedArgs that is encoded for a single call.
+/// Value that is encoded for a single call.
 pub(super) struct OwnedArgs<T>(pub(super) T);
 
 impl<T: Serialize + DeserializeOwned + Send> Args for OwnedArgs<T> {
@@ -24,7 +24,7 @@ impl<T: Serialize + DeserializeOwned + Send> Args for OwnedArgs<T> {
     }
 }
 
-/// OwnedArgs that was encoded once for calls to many hosts.
+/// Value that was encoded once for calls to many hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedArgs(Arc<Body>);
 

@@ -14,7 +14,7 @@ use crate::id::CallId;
 pub(super) enum MessageKind {
     Call(CallId),
     Tell,
-    /// A frame whose loss ends the session: the peer counts it.
+    /// A chunked reply. It is lost only with its session, and then the peer fails the call itself.
     Other,
 }
 

@@ -92,7 +92,7 @@ impl ChunkedSends {
     /// Writes the next chunk of the next frame. Returns the frame if that chunk was its last.
     pub(super) fn write_chunk(
         &mut self,
-        log: &mut SendBuffer,
+        buffer: &mut SendBuffer,
         chunk_bytes: usize,
     ) -> Option<ChunkedSendDone> {
         let mut send = self.active.pop_front()?;
@@ -103,7 +103,7 @@ impl ChunkedSends {
             last: send.state != ChunkState::Abandoned && count == send.frame.len(),
             abandoned: send.state == ChunkState::Abandoned,
         };
-        let end = log.push(|out| {
+        let end = buffer.push(|out| {
             let frame_bytes = header.put(count, out);
             send.frame.write_to(count, out);
             frame_bytes

@@ -11,8 +11,9 @@ use crate::id::CallId;
 #[derive(Debug, Default)]
 pub(super) struct DedupCache {
     calls: BTreeMap<CallId, DuplicateState>,
-    /// Calls with a cached outcome, the oldest first. Some may have been removed from `calls`.
-    lru: VecDeque<CallId>,
+    /// Calls with a cached outcome, in the order of their ends. Some may have been removed from
+    /// `calls`.
+    oldest_first: VecDeque<CallId>,
     /// Bytes of the cached outcomes, overhead included.
     bytes: usize,
     /// Highest call whose outcome was evicted. An unknown call up to here may be a retry of an
@@ -64,9 +65,9 @@ impl DedupCache {
         let Some(known) = self.calls.get_mut(&call) else { return };
         self.bytes += cached_cost(&frame);
         *known = DuplicateState::Ended(frame);
-        self.lru.push_back(call);
-        while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.lru.len() > DEDUP_CACHE_ENTRIES_MAX)
-            && let Some(oldest) = self.lru.pop_front()
+        self.oldest_first.push_back(call);
+        while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.oldest_first.len() > DEDUP_CACHE_ENTRIES_MAX)
+            && let Some(oldest) = self.oldest_first.pop_front()
         {
             // The watermark may have removed the call already.
             if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&oldest) {

@@ -40,10 +40,10 @@ pub enum DisconnectReason {
          send again if running it twice does no harm"
     )]
     Forgotten,
-    /// The peer's heartbeats have stopped.
+    /// The peer was silent on the link and on its heartbeat connection.
     #[error("the peer sent no heartbeat for {after:?}")]
     HeartbeatTimeout {
-        /// Time since the last heartbeat.
+        /// Configured heartbeat timeout, which the silence has reached.
         after: std::time::Duration,
     },
     /// The certificate that the peer presented for this link has expired.

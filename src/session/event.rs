@@ -161,9 +161,9 @@ pub enum CallError {
     /// The deadline of the call has passed.
     #[error("the call timed out{}", if *.written { "" } else { " before it was sent" })]
     TimedOut {
-        /// Set if any byte of the call was sent, or may still be.
+        /// Set if the peer may receive the whole call: it was in the send buffer, sent or not.
         ///
-        /// If not, the peer never receives the call: a retry is safe.
+        /// If not set, the peer receives at most a part of it and never handles it: a retry is safe.
         written: bool,
     },
 }

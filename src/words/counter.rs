@@ -37,7 +37,7 @@ pub struct TextCounter {
     words: u64,
 }
 
-/// WordTable of the words seen.
+/// Tallies of the words seen.
 #[derive(Default)]
 struct WordTable {
     /// Words of at most [`Key::BYTES_MAX`] bytes, nearly all words of most languages. They are compared and

@@ -29,7 +29,7 @@ impl Millis {
 pub(in crate::cluster) struct Leases<K> {
     length_ms: u64,
     until: FxHashMap<K, Millis>,
-    /// Each lease once, with a lower bound of its expiry; renewed and ended leases leave stale entries.
+    /// Each lease at least once, with a lower bound of its expiry. Renewals and ends leave stale entries.
     expiries: BTreeSet<(Millis, K)>,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct NodeSource {
     pub(super) address: SocketAddr,
 }
 
-/// NodeSource of one transfer.
+/// Source of one transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransferSource {
     /// The driver sends it.
@@ -248,7 +248,7 @@ impl TransferPlan {
         cancelled
     }
 
-    /// NodeSource for a node that has tried `tried`; `None` while it has to wait.
+    /// Source for a node that has tried `tried`; `None` while it has to wait.
     fn source_for(
         holders: &[Holder],
         free: usize,

@@ -59,7 +59,7 @@ impl WorkerMark {
         Ok(Self(format!("{:032x}", u128::from_be_bytes(bytes))))
     }
 
-    /// WorkerMark of the worker that this process is, or was started by.
+    /// Mark of the worker that this process is, or was started by.
     pub(crate) fn of_this_process() -> Option<Self> {
         let marks = std::env::var(MARK_VARIABLE).ok()?;
         marks.rsplit(':').next().map(|mark| Self(mark.to_owned()))

@@ -22,7 +22,7 @@
 //!   down ends it. Each open message then fails as not written, or as written with unknown outcome.
 //! - Messages that wait for a first link fail after the connect timeout. None of them was sent, so the
 //!   session remains.
-//! - User code never runs under the lock.
+//! - User code never runs under the lock, except that a caller's waker is cloned there.
 
 mod batching;
 mod io;
@@ -80,8 +80,9 @@ pub struct Peer {
     body_bytes_max: usize,
     connect_timeout: Duration,
     host: Weak<HostShared>,
-    /// The host's runtime for links. A handle to the host itself would let the last reference drop under
-    /// the lock.
+    /// The host's I/O runtime: dials, timers, status queries.
+    ///
+    /// A handle to the host itself would let the last reference drop under the lock.
     io: Handle,
     /// Cancelled when the host closes.
     closing: CancellationToken,

@@ -343,7 +343,7 @@ impl Peer {
                 | DisconnectReason::Shutdown => {
                     state.end_session(&loss, &mut events);
                 }
-                // Goodbyes were exchanged, so there is nothing to resume.
+                // The peer has acknowledged all frames up to this side's goodbye: nothing is left to resend.
                 _ if state.session.is_closed() => state.end_session(&loss, &mut events),
                 _ => self.schedule_reconnect(&mut state, lost.dialed),
             }

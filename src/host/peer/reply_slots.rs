@@ -28,7 +28,7 @@ pub(in crate::host) struct ReplySlots {
     free: u32,
 }
 
-/// PeerState of one slot.
+/// State of one slot.
 #[derive(Debug)]
 pub(super) enum ReplySlot {
     /// Unused, with the index of the next free slot.

@@ -1,7 +1,8 @@
 //! Query to the cluster for the exit cause of an unreachable host.
 //!
 //! A failed connection says nothing about the host itself. The cluster may know that its process has
-//! exited. It is queried again after each failed attempt.
+//! exited. It is queried when a link is cut, and after each failed attempt that does not end the session,
+//! unless a query is running.
 
 use std::sync::{Arc, Weak};
 

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::{Peer, PeerState, now};
 
-/// PeerState of a session's timer task.
+/// State of a session's timer task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
     NotStarted,

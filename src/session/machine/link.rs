@@ -79,7 +79,7 @@ impl<T> Session<T> {
             Some(known) if known.epoch != half.epoch => {
                 self.drop_sent(&DisconnectReason::Reset, false, events);
             }
-            // A peer without an earlier link cannot have received anything of this half.
+            // The known half resumes, and to an unknown peer no frame was in flight.
             Some(_) | None => {}
         }
         let received = self.received_of_this(resume);
@@ -266,7 +266,8 @@ impl<T> Session<T> {
         }));
     }
 
-    /// Clears both halves except the queues. `tells` one-way messages were lost before.
+    /// Clears what was sent and what was received; the queues stay. `tells` one-way messages were
+    /// lost before.
     fn drop_halves(&mut self, tells: u64, events: &mut Vec<Event<T>>) {
         let kept = self.closing.is_none() && self.limits.injected_bug == Some(InjectedBug::ResendAfterClose);
         let count = tells + self.chunked.tells() + if kept { 0 } else { self.send_buffer.clear() };

@@ -352,8 +352,8 @@ impl<T> Session<T> {
 
     /// Cancels a call and returns its slot: no outcome is reported for it.
     ///
-    /// If any byte of the call may have been sent, the peer gets a Cancel frame, so that the
-    /// handler does not start, or is dropped.
+    /// If the whole call is in the send buffer, a Cancel frame follows it, so that the handler does
+    /// not start, or is dropped. Any other call is withdrawn: the peer never handles it.
     pub fn cancel(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call)?;
         self.cancel_at_peer(call, open.stage);
@@ -361,8 +361,8 @@ impl<T> Session<T> {
         Some(open.call_slot)
     }
 
-    /// Withdraws a call locally, or cancels it at the peer. Returns whether the peer may have
-    /// received it.
+    /// Withdraws a call locally, or cancels it at the peer. Returns whether the peer may receive the
+    /// whole call, which is so once all of it is in the send buffer, sent or not.
     fn cancel_at_peer(&mut self, call: CallId, stage: CallStage) -> bool {
         match stage {
             CallStage::Queued(number) => {

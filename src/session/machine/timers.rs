@@ -16,7 +16,8 @@ impl<T> Session<T> {
 
     /// Fails the calls whose deadline has passed, and triggers a delayed ACK that is due.
     ///
-    /// A call of which no byte was sent is withdrawn. Any other is cancelled at the peer.
+    /// A call that is queued, or of which chunks remain, is withdrawn. One that is in the send buffer
+    /// as a whole is cancelled at the peer.
     pub fn on_timeout(&mut self, now: Instant, events: &mut Vec<Event<T>>) {
         if self.inbound.ack_due.is_some_and(|due| due <= now) {
             self.inbound.ack_due = None;

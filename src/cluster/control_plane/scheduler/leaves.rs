@@ -18,8 +18,8 @@ use super::resource_index::Feature;
 /// Names of a node's resources, and its labels.
 pub(super) type NodeKind = Vec<Feature>;
 
-#[derive(Debug, Default)]
 /// Free leaves, and the ranges of each kind.
+#[derive(Debug, Default)]
 pub(super) struct LeafAllocator {
     kinds: FxHashMap<NodeKind, LeafRange>,
     /// Leaves that belong to no kind.

@@ -226,7 +226,7 @@ impl Scheduler {
             && tree::has(leaf, &shape.requires, |amount| amount.free)
     }
 
-    /// Selects a node with room for an actor of the queue. `turn` is the job's round-robin cursor, a leaf.
+    /// Selects a node with room for an actor of the queue. `cursor` is the job's round-robin cursor, a leaf.
     pub(in crate::cluster) fn select_node(&mut self, queue: Queue, cursor: &mut usize) -> Option<NodeId> {
         let (job, shape) = queue;
         let shape = self.shapes.get(shape);

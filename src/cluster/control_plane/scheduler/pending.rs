@@ -122,7 +122,7 @@ impl PendingQueues {
         match next_first {
             Some(first) => {
                 self.heads.insert(first, queue);
-                // A new deadline: the next actor has waited behind this one, and nothing has passed it yet.
+                // Counted from now: earlier placements were counted against the removed actor.
                 if needs_deadline {
                     self.set_deadline(queue, Some(self.next_deadline(now)));
                 }

@@ -41,7 +41,7 @@ impl Shapes {
         let shape = Arc::new(shape);
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            ShapeId(u32::try_from(self.slots.len() - 1).expect("there are fewer actors than numbers"))
+            ShapeId(u32::try_from(self.slots.len() - 1).expect("there are fewer than 2^32 shapes"))
         });
         self.slots[id.0 as usize] = Some((Arc::clone(&shape), 1));
         self.ids.insert(shape, id);

@@ -85,7 +85,7 @@ impl Tree {
 
     /// First leaf at or after `from` whose node has enough of every requirement.
     ///
-    /// `of` selects the free or the total amount. `wants` is sorted by feature.
+    /// `of` selects the free or the total amount. `requires` is sorted by feature.
     pub(super) fn next(
         &self,
         from: usize,

@@ -44,8 +44,8 @@ pub(super) enum ActorPhase {
     /// Alive before the head restarted, and not reported since.
     Unaccounted,
 }
-/// Name of an actor, with the requests that wait for it.
 
+/// Name of an actor, with the requests that wait for it.
 #[derive(Debug)]
 pub(super) struct NameEntry {
     pub(super) namespace: String,
@@ -131,7 +131,7 @@ impl ClusterState {
             return;
         };
         actor.index_in_worker =
-            u32::try_from(worker.actors.len()).expect("a worker has fewer actors than numbers");
+            u32::try_from(worker.actors.len()).expect("a worker has fewer than 2^32 actors");
         worker.actors.push(key);
         worker.alive_actors += usize::from(matches!(phase, ActorPhase::Alive(..)));
         actor.phase = phase;

@@ -9,8 +9,8 @@ use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerSummary,
 };
 use crate::id::HostUid;
-/// Ended rows that lists still show.
 
+/// Ended rows that lists still show.
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) nodes: Latest<NodeRecord>,

@@ -22,13 +22,13 @@ use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 #[derive(Debug)]
 pub(super) struct IdAllocator {
     job: Counter<u32>,
-    /// Allocator of one kind of id.
     worker: Counter<u64>,
     actor: Counter<u64>,
     /// First actor id of this incarnation.
     first_actor: u64,
 }
 
+/// Allocator of one kind of id.
 #[derive(Clone, Copy, Debug)]
 struct Counter<N> {
     next: N,

@@ -20,8 +20,8 @@ fn bounded(text: &str) -> String {
     cut(&mut text, JOB_TEXT_BYTES_MAX);
     text
 }
-/// Job, open or ended.
 
+/// Job, open or ended.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) facts: JobDescriptor,
@@ -254,7 +254,6 @@ impl ClusterState {
     /// Notes that an agent runs a job's driver, or stops the driver.
     pub(super) fn driver_started(&mut self, job: JobId, node: NodeId) {
         match self.open(job) {
-            // For an ended job, or the job of another node, the driver is stopped.
             Ok(known) if known.facts.runs_on == Some(node) => {
                 known.driver_runs = true;
                 let before = std::mem::replace(&mut known.state, JobState::Running);
@@ -263,6 +262,7 @@ impl ClusterState {
                     self.persist_job(job);
                 }
             }
+            // The job has ended, or belongs to another node.
             _ => self.actions.push(Action::StopDriver { node, job }),
         }
     }
@@ -421,7 +421,7 @@ impl ClusterState {
     ///   workers, hosts, pools, restarts,          release_all -> close_pool
     ///     scheduler (provisioned), actors in workers
     ///   pinned executables                        release_all: released last, when no worker needs them
-    ///   history                                   add_past_job: may delete the record of the oldest job
+    ///   history                                   record_ended_job: may delete the record of the oldest job
     /// ```
     pub(super) fn end_job(&mut self, id: JobId, state: JobState, exit_code: Option<i32>, message: &str) {
         if !self.open_jobs.remove(&id) {

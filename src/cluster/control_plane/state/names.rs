@@ -61,9 +61,9 @@ impl Classes {
         // No program has as many types. A member that invents names must not use up the head's memory,
         // so the excess shares the last number.
         if self.names.len() >= CLASSES_MAX {
-            return Class(u32::try_from(CLASSES_MAX - 1).expect("it is a small number"));
+            return Class(u32::try_from(CLASSES_MAX - 1).expect("CLASSES_MAX fits in 32 bits"));
         }
-        let class = Class(u32::try_from(self.names.len()).expect("there are fewer types than numbers"));
+        let class = Class(u32::try_from(self.names.len()).expect("there are at most CLASSES_MAX types"));
         let name: Arc<str> = name.into();
         self.names.push(Arc::clone(&name));
         self.numbers.insert(name, class);

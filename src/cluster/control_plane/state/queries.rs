@@ -122,7 +122,7 @@ impl ClusterState {
     }
 }
 
-/// Maximum number of failing pools named to a pending actor.
+/// Maximum number of blocked or failing pools in the reason why an actor is pending.
 const ALERTS_PER_KIND_MAX: usize = 3;
 
 /// Maximum number of alerts shown at a time: the rest appears as these are resolved.

@@ -13,8 +13,9 @@ const EVENT_BATCH_MAX: usize = 512;
 
 /// Queue of unacknowledged events.
 ///
-/// It needs no bound: its length is that of the actor starts and ends since the head was lost. A rejoin replaces
-/// most of them by a report of the current state ([`EventQueue::clear`]).
+/// It has no bound. While the head is away it grows with the starts and ends of actors, workers and drivers, and
+/// with the workers' counts of tasks. A rejoin replaces most events by a report of the current state
+/// ([`EventQueue::clear`]).
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
     queue: Mutex<VecDeque<NodeEvent>>,

@@ -101,7 +101,8 @@ fn handle_executable(agent: Arc<Agent>, inbound: Inbound) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
-    // The reply returns the credit, so a driver's credit bounds its requests that wait for the disk.
+    // A small request keeps its credit until the reply. The credit of a chunk returns here, before it is written:
+    // chunks are bounded by the driver, which waits for the reply to each one before it sends a node the next.
     responder.start();
     tokio::spawn(async move { responder.answer(answer_driver(agent, from, request).await) });
 }

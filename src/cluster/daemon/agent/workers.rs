@@ -279,7 +279,7 @@ impl NodeWorkers {
         agent.jobs.release_if_idle(entry.job, self);
         for host in entry.running.into_iter().flat_map(|running| running.hosts) {
             self.routes().remove(&host.host);
-            // Open calls to the worker fail now and with the true cause, instead of after a timeout.
+            // Open calls to the worker fail immediately as `HostDown`, instead of after failed attempts to connect.
             agent.host.mark_peer_down(host, "the worker has ended");
             agent.host.forget(host);
         }

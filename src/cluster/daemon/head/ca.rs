@@ -346,6 +346,6 @@ impl AuthorityDir {
 
 impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Authority(..)")
+        f.write_str("CertificateAuthority(..)")
     }
 }

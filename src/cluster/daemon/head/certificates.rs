@@ -110,8 +110,7 @@ fn check_submitted(state: &ClusterState, claims: &Claims) -> Result<(), String> 
     let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
         return Err(format!("the driver of job {job} does not run on this node"));
     };
-    // A second incarnation would supersede the first on its peers. The first one's links lose their certificates
-    // then, and a link without one passes for a process of this machine, which no role check applies to.
+    // A second incarnation would supersede the first on its peers, which would then reject the first.
     let ids: BTreeSet<_> = hosts.iter().map(|host| host.host).collect();
     if ids.len() < hosts.len() {
         return Err("a driver is certified for one incarnation of each host".to_owned());

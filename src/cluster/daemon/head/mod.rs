@@ -123,7 +123,7 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     tasks.spawn(renew_loop(Arc::clone(&head), credentials, claims));
     ready(HeadReady { token: token.to_string() });
 
-    // 6. Shutdown. Each task holds a reference to the head, and the store flushes when the last one is dropped.
+    // 6. Shutdown. Some tasks hold strong references to the head; the store flushes when the last one is dropped.
     shutdown.recv().await;
     tasks.abort_all();
     head.host.abort();

@@ -69,7 +69,8 @@ fn handle_job(head: &Arc<Head>, inbound: Inbound) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
-    // The reply returns the credit, so a driver's credit bounds its requests that wait for the disk.
+    // A small request keeps its credit until the reply. Only the start and the end of a job can be larger, and return
+    // it here, before they wait for the disk. These are bounded by the driver, which has a few of them open at most.
     responder.start();
     let head = Arc::clone(head);
     tokio::spawn(async move { answer_job(&head, from, request, responder).await });

@@ -1,4 +1,4 @@
-//! ExecutableStore of executables on a node: a directory of files that are named by their digests.
+//! Store of executables on a node: a directory of files that are named by their digests.
 //!
 //! An executable arrives in chunks, in order, in `<digest>.part`. Once it is complete and has the right digest, the
 //! file gets its own name and may be run. Count and total size are bounded: the least recently used executable is
@@ -33,7 +33,7 @@ use crate::config;
 
 pub(crate) use error::ExecutableStoreError;
 
-/// ExecutableStore of executables in one directory. Clones share it; all methods block.
+/// Store of executables in one directory. Clones share it; all methods block.
 #[derive(Clone, Debug)]
 pub(crate) struct ExecutableStore(Arc<StoreShared>);
 

@@ -1,4 +1,4 @@
-//! ExecutableStore of executables with small limits.
+//! Tests of a store with small limits.
 
 use std::collections::HashMap;
 use std::fs;
