@@ -9,6 +9,8 @@ mod errors;
 mod pages;
 #[path = "tidy/parts.rs"]
 mod parts;
+#[path = "tidy/path.rs"]
+mod path;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/waits.rs"]
