@@ -129,12 +129,13 @@ pub use wire::{Payload, payload};
 
 /// Causes that the errors of the crate's root have as fields or sources.
 pub mod errors {
-    pub use crate::cluster::{ElfError, ExecutableError, Platform, PlatformMismatch, TokenRpcError};
+    pub use crate::cluster::{
+        ElfError, ExecutableError, Platform, PlatformMismatch, RequestError, TokenRpcError,
+    };
     pub use crate::host::HostError;
     pub use crate::registry::RegistryError;
-    pub use crate::session::{DisconnectReason, HandshakeError, SessionError};
-    pub use crate::transport::{CredentialsError, ReadError};
-    pub use crate::wire::{CallFailure, DecodeError, EncodeError, WireError};
+    pub use crate::session::DisconnectReason;
+    pub use crate::transport::{CredentialsError, Role};
 }
 
 /// Imports for most programs: `use roadshow::prelude::*;`.

@@ -51,7 +51,7 @@ mod open_files;
 mod output;
 #[cfg_attr(
     not(feature = "cli"),
-    expect(dead_code, unused_imports, reason = "only the head and agents speak to each other")
+    expect(unused_imports, reason = "only the head and agents speak to each other")
 )]
 mod protocol;
 #[cfg_attr(
@@ -78,6 +78,7 @@ pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
 pub use launch::contract::WorkerTest;
 pub use local::thread_worker::InProcess;
+pub use security::RequestError;
 pub use security::token_rpc::TokenRpcError;
 pub use worker::entry::run_if_worker;
 pub use worker::setup::WorkerSetup;

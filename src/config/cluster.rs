@@ -435,6 +435,12 @@ pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
 /// assignment is released.
 pub const START_LEASE: Duration = Duration::from_secs(10);
 
+/// Time that the constructor of a killed actor may take before the actor is listed as dead.
+///
+/// The request to create it may never have reached its worker: the head cannot tell that from a slow
+/// constructor, and must not hold its name and resources for ever.
+pub const KILL_LEASE: Duration = Duration::from_secs(60);
+
 /// Interval of the control plane's ticks while any lease is held.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
 

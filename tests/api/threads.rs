@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roadshow::errors::{
-    CallFailure, CredentialsError, DecodeError, DisconnectReason, ElfError, EncodeError, ExecutableError,
-    HandshakeError, HostError, Platform, PlatformMismatch, ReadError, RegistryError, SessionError,
-    TokenRpcError, WireError,
+    CredentialsError, DisconnectReason, ElfError, ExecutableError, HostError, Platform, PlatformMismatch,
+    RegistryError, RequestError, Role, TokenRpcError,
 };
 use roadshow::prelude::*;
 use roadshow::*;
@@ -61,16 +60,11 @@ fn public_types_are_send_and_sync() {
 fn errors_are_send_and_sync() {
     send_and_sync::<Error>();
     send_and_sync::<ClusterError>();
-    send_and_sync::<CallFailure>();
     send_and_sync::<CredentialsError>();
-    send_and_sync::<DecodeError>();
     send_and_sync::<DisconnectReason>();
-    send_and_sync::<EncodeError>();
-    send_and_sync::<HandshakeError>();
-    send_and_sync::<ReadError>();
+    send_and_sync::<RequestError>();
+    send_and_sync::<Role>();
     send_and_sync::<RegistryError>();
-    send_and_sync::<SessionError>();
-    send_and_sync::<WireError>();
     send_and_sync::<TokenRpcError>();
     send_and_sync::<ElfError>();
     send_and_sync::<ExecutableError>();

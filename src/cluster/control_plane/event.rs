@@ -207,7 +207,7 @@ pub(in crate::cluster) enum Record {
     /// Watermarks of the allocated ids; the next incarnation starts one block above them.
     IdWatermarks { jobs: u32, workers: u64, actors: u64 },
     /// Alive node, with the time of its join and its drain flag.
-    LiveNode { facts: NodeDescriptor, joined_ms: u64, draining: bool },
+    Node { facts: NodeDescriptor, joined_ms: u64, draining: bool },
     /// Incarnation of the head's host that ran last. The state ignores this record; the head reads it.
     Incarnation { incarnation: u64 },
 }
@@ -218,6 +218,6 @@ pub(in crate::cluster) enum RecordKey {
     Job(JobId),
     Actor(ActorKey),
     IdWatermarks,
-    LiveNode(NodeId),
+    Node(NodeId),
     Incarnation,
 }

@@ -12,7 +12,8 @@ pub(super) mod token;
 pub(super) mod token_rpc;
 
 pub(super) use claims::{Claims, ONE_JOB, job_name};
-pub(super) use csr::{CertificateRequest, RequestError};
+pub(super) use csr::CertificateRequest;
+pub use csr::RequestError;
 pub(super) use token::Token;
 
 use rustls::RootCertStore;

@@ -272,6 +272,7 @@ impl ClusterState {
         }
         self.mark_assigned(job, key);
         self.start_leases.end(key);
+        self.kill_leases.end(key);
         // Waiters for the name do not get an actor that was killed in the meantime: they wait for its end,
         // and for the next owner of the name.
         if named && !self.stopping.contains(&key) {
@@ -292,6 +293,16 @@ impl ClusterState {
         let within = self.settings.start_lease.as_secs_f64();
         let cause = format!("it was not created within {within} s of the end of its job");
         self.end_actor(key, &cause.as_str().into(), ControlError::JobEnded);
+    }
+
+    /// Fails a killed actor of which its worker has reported nothing.
+    ///
+    /// Its spawn request may never have reached the worker, which then has nothing to report. If the
+    /// constructor runs after all, the worker's report of its return stops the actor.
+    pub(super) fn kill_lease_expired(&mut self, key: ActorKey) {
+        let within = self.settings.kill_lease.as_secs_f64();
+        let cause = format!("it was killed, and its constructor did not return within {within} s");
+        self.end_actor(key, &cause.as_str().into(), ControlError::Unknown);
     }
 
     /// Handles the report that an actor ended, or was not created.
@@ -328,7 +339,7 @@ impl ClusterState {
     /// ```text
     ///   actors                                first: the calls below must not find the actor again
     ///   queue | pool | unaccounted | worker   by phase, exactly one of them
-    ///   stopping, start_leases
+    ///   stopping, start_leases, kill_leases
     ///   scheduler, deferred.freed             finds the node through the worker, which is still there
     ///   unassigned_actors of the job
     ///   record                                written only once the actor was assigned
@@ -359,6 +370,7 @@ impl ClusterState {
         }
         self.stopping.remove(&key);
         self.start_leases.end(key);
+        self.kill_leases.end(key);
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, actor.shape);
             self.deferred.freed.insert(node);
@@ -417,7 +429,11 @@ impl ClusterState {
             ActorPhase::Alive(worker, target) => self.stop_alive(key, worker, target),
             // Its constructor may be running, which no message interrupts. Once it returns, the actor is
             // stopped.
-            ActorPhase::Assigned(_) => drop(self.stopping.insert(key)),
+            ActorPhase::Assigned(_) => {
+                if self.stopping.insert(key) {
+                    self.kill_leases.grant(self.now, key);
+                }
+            }
             _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));

@@ -82,6 +82,8 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) submitted_lease: Duration,
     /// Time limit for the creation of a detached actor after its job ended; see [`config::START_LEASE`].
     pub(in crate::cluster) start_lease: Duration,
+    /// Time limit for the constructor of a killed actor; see [`config::KILL_LEASE`].
+    pub(in crate::cluster) kill_lease: Duration,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
     pub(in crate::cluster) history_max: usize,
 }
@@ -93,6 +95,7 @@ impl Default for Settings {
             job_lease: config::JOB_LEASE + config::LEASE_GRACE,
             submitted_lease: config::SUBMITTED_LEASE,
             start_lease: config::START_LEASE,
+            kill_lease: config::KILL_LEASE,
             history_max: config::HISTORY_MAX,
         }
     }
@@ -149,6 +152,8 @@ pub(in crate::cluster) struct ClusterState {
     submitted_leases: Leases<JobId>,
     /// Detached actors that are assigned but not created, and whose job has ended.
     start_leases: Leases<ActorKey>,
+    /// Actors that were killed while they were assigned and not created.
+    kill_leases: Leases<ActorKey>,
     /// Times at which pools in a crash loop start their next workers.
     restarts: BTreeSet<(Millis, JobId, NodeId)>,
     history: History,
@@ -188,6 +193,7 @@ impl ClusterState {
             job_leases: Leases::new(millis(settings.job_lease)),
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
             start_leases: Leases::new(millis(settings.start_lease)),
+            kill_leases: Leases::new(millis(settings.kill_lease)),
             restarts: BTreeSet::new(),
             history: History::new(settings.history_max),
             persistence_error: None,
@@ -252,7 +258,7 @@ impl ClusterState {
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
         let restart = self.restarts.first().map(|(at, ..)| *at);
-        let others = [self.start_leases.next(), self.rejoin_deadline, restart];
+        let others = [self.start_leases.next(), self.kill_leases.next(), self.rejoin_deadline, restart];
         let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
@@ -267,6 +273,7 @@ impl ClusterState {
             self.job_leases.extend(gap_ms);
             self.submitted_leases.extend(gap_ms);
             self.start_leases.extend(gap_ms);
+            self.kill_leases.extend(gap_ms);
             self.rejoin_deadline = self.rejoin_deadline.map(|until| until.after(gap_ms));
         }
         self.now = self.now.max(now);
@@ -287,6 +294,9 @@ impl ClusterState {
         }
         while let Some(actor) = self.start_leases.pop_expired(self.now) {
             self.start_lease_expired(actor);
+        }
+        while let Some(actor) = self.kill_leases.pop_expired(self.now) {
+            self.kill_lease_expired(actor);
         }
         // After the leases: the pools of nodes and jobs that ended above are gone, and must not be filled.
         self.restart_workers();

@@ -66,7 +66,7 @@ impl LiveNode {
     }
 
     fn record(&self) -> Record {
-        Record::LiveNode {
+        Record::Node {
             facts: self.facts.clone(),
             joined_ms: self.joined.0,
             draining: self.state == NodeState::Draining,
@@ -228,7 +228,7 @@ impl ClusterState {
         // Before the next incarnation of the node is added, which is reserved for none.
         self.end_reservations();
         self.deferred.capacity_shrunk = true;
-        self.actions.push(Action::Delete(RecordKey::LiveNode(id)));
+        self.actions.push(Action::Delete(RecordKey::Node(id)));
         if let Some(node) = self.nodes.remove(&id) {
             let info = NodeInfo {
                 state: NodeState::Dead,

@@ -18,7 +18,7 @@ impl Record {
             Self::Job { job, .. } => RecordKey::Job(*job),
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
             Self::IdWatermarks { .. } => RecordKey::IdWatermarks,
-            Self::LiveNode { facts, .. } => RecordKey::LiveNode(facts.id()),
+            Self::Node { facts, .. } => RecordKey::Node(facts.id()),
             Self::Incarnation { .. } => RecordKey::Incarnation,
         }
     }
@@ -30,7 +30,7 @@ impl ClusterState {
         // Jobs refer to nodes, and actors to jobs. Ended jobs go in order of their ends, as the history is.
         records.sort_by_key(|record| match record {
             Record::IdWatermarks { .. } | Record::Incarnation { .. } => (0, 0),
-            Record::LiveNode { joined_ms, .. } => (1, *joined_ms),
+            Record::Node { joined_ms, .. } => (1, *joined_ms),
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
         });
@@ -39,9 +39,7 @@ impl ClusterState {
         for record in records {
             match record {
                 Record::IdWatermarks { jobs, workers, actors } => self.ids.start_at(jobs, workers, actors),
-                Record::LiveNode { facts, joined_ms, draining } => {
-                    self.restore_node(facts, joined_ms, draining)
-                }
+                Record::Node { facts, joined_ms, draining } => self.restore_node(facts, joined_ms, draining),
                 Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message, left } => {
                     let ended = ended_ms.map(Millis);
                     let restored =

@@ -357,3 +357,23 @@ fn actor_killed_during_its_constructor_ends_with_anything_that_ends_it() {
         assert_eq!((harness.actor(actor).state, harness.free_cpus(1)), (ActorState::Dead, 4.0));
     }
 }
+
+#[test]
+fn killed_actor_of_which_its_worker_reports_nothing_is_dead_after_a_time() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let actor = harness.place(job, cpus(4.0)).expect_placed();
+    let worker = harness.state.worker_of_actor(actor).unwrap();
+    harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
+    let seconds = Settings::default().kill_lease.as_secs();
+    harness.advance(seconds - 1, &[agent(1, 1)], &[job]);
+    // A second request does not extend the time.
+    harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
+    assert_eq!(harness.actor(actor).state, ActorState::PendingCreation);
+    harness.advance(1, &[agent(1, 1)], &[job]);
+    harness.expect_dead(actor, "it was killed, and its constructor did not return within 60 s");
+    assert_eq!(harness.free_cpus(1), 4.0);
+    // It starts after all, and is stopped.
+    let at = location(worker, actor);
+    let stop = Action::StopActor { node: NodeId(1), worker, actor, at };
+    assert_eq!(harness.handle(ControlEvent::ActorStarted { actor, worker, at }), [stop]);
+}

@@ -93,6 +93,8 @@ impl World {
             assert_eq!(state.unaccounted.contains(key), actor.phase == ActorPhase::Unaccounted);
             let may_run = matches!(actor.phase, ActorPhase::Assigned(_) | ActorPhase::Alive(..));
             assert!(!state.stopping.contains(key) || may_run);
+            let killed_early = state.stopping.contains(key) && matches!(actor.phase, ActorPhase::Assigned(_));
+            assert_eq!(state.kill_leases.has(*key), killed_early, "{key} stays killed for ever");
         }
     }
 
