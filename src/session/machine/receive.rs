@@ -296,9 +296,8 @@ impl<T> Session<T> {
     /// Charges a message to its actor's window, for which the peer must have credit.
     #[inline(always)]
     fn charge(&mut self, target: Target, frame_bytes: usize) -> Result<CreditCharge, SessionError> {
-        // Actors come and go: idle flows of stopped actors would stay in the table for ever. A sweep returns
-        // credit, which a peer that does not read its replies must not get.
-        if self.inbound.flows.needs_sweep() && !self.defers_credit() {
+        // Actors come and go: idle flows of stopped actors would stay in the table for ever.
+        if self.inbound.flows.needs_sweep() {
             for (target, owed) in self.inbound.flows.sweep() {
                 self.put_credit(target, owed);
             }

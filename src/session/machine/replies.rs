@@ -128,7 +128,7 @@ impl<T> Session<T> {
         if charge.epoch != self.inbound.epoch {
             return false;
         }
-        let defer = self.defers_credit();
+        let defer = self.send_buffer.bytes() > self.limits.outgoing_bytes_max;
         let owed = self.inbound.flows.release(charge.target, charge.bytes, defer);
         owed.inspect(|bytes| self.put_credit(charge.target, *bytes)).is_some()
     }
@@ -138,17 +138,11 @@ impl<T> Session<T> {
     /// Replies are outside of all budgets. A peer that does not read its replies gets no credit for
     /// more calls, which bounds the replies that accumulate for it.
     pub(super) fn release_deferred_credit(&mut self) {
-        if !self.defers_credit() {
+        if self.send_buffer.bytes() <= self.limits.outgoing_bytes_max {
             for (target, bytes) in self.inbound.flows.take_deferred() {
                 self.put_credit(target, bytes);
             }
         }
-    }
-
-    /// Returns whether credit is withheld: the send buffer is over its limit.
-    #[inline]
-    pub(super) fn defers_credit(&self) -> bool {
-        self.send_buffer.bytes() > self.limits.outgoing_bytes_max
     }
 
     pub(super) fn put_credit(&mut self, target: Target, bytes: u64) {

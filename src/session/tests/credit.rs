@@ -181,34 +181,6 @@ fn credit_is_deferred_for_a_peer_that_does_not_read_its_replies() {
 }
 
 #[test]
-fn no_sweep_of_idle_flows_returns_credit_to_a_peer_that_does_not_read_its_replies() {
-    let mut scripted =
-        Scripted::with(SessionLimits { outgoing_bytes_max: 200, window_bytes: 2000, ..LIMITS });
-    scripted.attach();
-    for number in 1..=4 {
-        for event in scripted.receive(call_frame(number, 0)) {
-            let Event::Call { call, .. } = event else { panic!("{event:?}") };
-            assert!(scripted.session.reply(call, encoded(&BODY)));
-        }
-    }
-    // More actors than the table of flows has before its idle ones are removed.
-    for actor in 100..1200 {
-        let target = Target { actor: ActorId(actor), ..TARGET };
-        let frame = Frame::Tell(Tell { target, message: MESSAGE, body: body("tell") });
-        for event in scripted.receive(frame) {
-            let Event::Tell { charge, .. } = event else { panic!("{event:?}") };
-            assert!(!scripted.session.release_credit(charge));
-        }
-    }
-    assert_eq!(scripted.written().len(), 4, "the replies alone");
-    let owed = scripted.session.owed_bytes();
-    scripted.acknowledge();
-    let is_credit = |frame: &Frame| matches!(frame, Frame::Credit(_));
-    assert_eq!(scripted.written().iter().filter(|frame| is_credit(frame)).count(), 1100);
-    assert!(owed > 0 && scripted.session.owed_bytes() == 0);
-}
-
-#[test]
 fn a_message_without_credit_is_a_violation() {
     let mut scripted = Scripted::with(SessionLimits { window_bytes: 1000, ..LIMITS });
     scripted.attach();
