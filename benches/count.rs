@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows = [
         ("file, workers asked first", &file),
         ("text sent to workers", &sent),
-        ("file that workers are shared of", &shared),
+        ("shared file, mapped by workers", &shared),
         ("limit: one process, mapped", &limit),
     ];
     for (name, seconds) in rows {

@@ -8,8 +8,8 @@
 //!                    '--> copy of the driver's --> done | slow: another source has it by now
 //! ```
 //!
-//! A copy of the driver's that makes no progress frees its slot for another node. It ends once the slow node can fetch
-//! the rest from another source; the part that the node has stays there.
+//! A copy of the driver's that makes no progress frees its slot for another node. It ends once another
+//! node has the executable, and the slow node queues to fetch the rest from it; the part that the node has stays there.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -256,7 +256,7 @@ async fn enrol_and_start(
     io: tokio::runtime::Handle,
     executor: Executor,
 ) -> Result<(Arc<DriverShared>, mpsc::Receiver<JobEvent>, InitialNodes), ClusterError> {
-    // 1. Local checks. They fail without the head, so a user with a wrong token or an unreadable executable
+    // 1. Local checks. They fail without the head, so a user with a missing or malformed token or an unreadable executable
     //    leaves no trace in the cluster. Hashing reads the whole file, hence the blocking pool.
     let heads = address::resolve(&options.address).await?;
     let submitted = token::Submitted::find()?;

@@ -60,7 +60,7 @@ impl<K: Copy + Ord + Hash, V> OrderedMap<K, V> {
         self.keys.range(..key).rev().map(|key| (*key, &self.rows[key]))
     }
 
-    /// Smaller keys in descending order; ten times faster than [`before`](Self::before).
+    /// Smaller keys in descending order, without the look-up of each row that [`before`](Self::before) makes.
     pub(super) fn keys_before(&self, key: K) -> impl Iterator<Item = K> {
         self.keys.range(..key).rev().copied()
     }
