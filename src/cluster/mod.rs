@@ -51,7 +51,7 @@ mod open_files;
 mod output;
 #[cfg_attr(
     not(feature = "cli"),
-    expect(unused_imports, reason = "only the head and agents speak to each other")
+    allow(dead_code, unused_imports, reason = "only the head and agents speak to each other")
 )]
 mod protocol;
 #[cfg_attr(
