@@ -221,7 +221,7 @@ fn keys_and_secrets_do_not_show_in_debug_output() {
     let ca = TestCa::new();
     let credentials = ca.credentials(Role::Agent, fresh_identity());
     let request = CertificateRequest::new().unwrap();
-    assert_eq!(format!("{:?}", ca.authority), "Authority(..)");
+    assert_eq!(format!("{:?}", ca.authority), "CertificateAuthority(..)");
     assert_eq!(format!("{:?}", ca.authority.token()), "Token(..)");
     assert_eq!(format!("{:?}", ca.authority.token().session_secret()), "Secret(..)");
     assert_eq!(format!("{credentials:?}"), "Credentials(..)");
