@@ -16,7 +16,7 @@ use roadshow::internals::registry::{Registry, SchemaTable};
 use roadshow::internals::wire::{
     Body, CallFailure, EncodeError, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES,
 };
-use roadshow::words::{Counting, GroupCounts, WordList};
+use roadshow::words::{Counting, Counts, WordList};
 use roadshow_fuzz::{Script, peak_of};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -143,10 +143,10 @@ fn check_words(body: &Body) {
 }
 
 fn check_counts(body: &Body) {
-    let Some(counts) = check::<GroupCounts>(body, 2) else { return };
+    let Some(counts) = check::<Counts>(body, 2) else { return };
     assert_eq!(counts.iter().count(), counts.len());
     assert_eq!(counts.is_empty(), counts.len() == 0);
-    assert_eq!(wire::decode::<GroupCounts>(&encoded(&counts)).expect("as above"), counts);
+    assert_eq!(wire::decode::<Counts>(&encoded(&counts)).expect("as above"), counts);
 }
 
 /// Registry of this executable: the messages of the word count.
