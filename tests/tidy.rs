@@ -5,6 +5,8 @@
 
 #[path = "tidy/errors.rs"]
 mod errors;
+#[path = "tidy/language.rs"]
+mod language;
 #[path = "tidy/pages.rs"]
 mod pages;
 #[path = "tidy/parts.rs"]
