@@ -48,8 +48,9 @@ fn headline_complaints(file: &str, source: &str) -> Vec<String> {
 fn vague_complaints(file: &str, text: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        // `nobody` is a Unix user in code spans and options.
-        let line = line.to_lowercase().replace("`nobody`", "").replace("=nobody", "");
+        let line = line.to_lowercase();
+        // A Unix user, in code spans, strings and options.
+        let line = ["`nobody`", "\"nobody", "=nobody"].iter().fold(line, |line, user| line.replace(user, ""));
         let padded = format!(" {} ", line.replace(|c: char| !c.is_alphanumeric(), " "));
         let found = VAGUE.iter().filter(|word| padded.contains(&format!(" {word} ")));
         complaints.extend(found.map(|word| format!("{file}:{}: `{word}`", number + 1)));
