@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::cluster::model::{TaskCount, WorkerId};
 use crate::cluster::protocol::NodeEvent;
 use crate::cluster::protocol::worker::ActorEvent;
 
@@ -13,8 +14,8 @@ const EVENT_BATCH_MAX: usize = 512;
 
 /// Queue of unacknowledged events.
 ///
-/// It has no bound. While the head is away it grows with the starts and ends of actors, workers and drivers, and
-/// with the workers' counts of tasks. A rejoin replaces most events by a report of the current state
+/// While the head is away it grows with the starts and ends of actors, workers and drivers. The counts of a worker's
+/// tasks, which come at any time, take one event for each worker. A rejoin replaces most events by a report of the current state
 /// ([`EventQueue::clear`]).
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
@@ -24,7 +25,12 @@ pub(super) struct EventQueue {
 
 impl EventQueue {
     pub(super) fn push(&self, event: NodeEvent) {
-        self.lock().push_back(event);
+        let mut queue = self.lock();
+        match event {
+            NodeEvent::Tasks { worker, counts } => push_counts(&mut queue, worker, counts),
+            event => queue.push_back(event),
+        }
+        drop(queue);
         // `notify_one` stores a permit, so an event between `take` and `notified` in `next` is not missed.
         self.notify.notify_one();
     }
@@ -55,7 +61,10 @@ impl EventQueue {
         let mut queue = self.lock();
         // Backwards, so that they keep their order in front of later events.
         for event in events.into_iter().rev() {
-            queue.push_front(event);
+            match event {
+                NodeEvent::Tasks { worker, counts } => requeue_counts(&mut queue, worker, counts),
+                event => queue.push_front(event),
+            }
         }
     }
 
@@ -73,6 +82,39 @@ impl EventQueue {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Task counts of a worker in the queue, which has at most one event with them.
+fn queued_counts(queue: &mut VecDeque<NodeEvent>, worker: WorkerId) -> Option<&mut Vec<TaskCount>> {
+    queue.iter_mut().find_map(|event| match event {
+        NodeEvent::Tasks { worker: of, counts } if *of == worker => Some(counts),
+        _ => None,
+    })
+}
+
+/// Queues task counts. They are totals, so they replace earlier ones of the same functions.
+fn push_counts(queue: &mut VecDeque<NodeEvent>, worker: WorkerId, counts: Vec<TaskCount>) {
+    let Some(queued) = queued_counts(queue, worker) else {
+        return queue.push_back(NodeEvent::Tasks { worker, counts });
+    };
+    for count in counts {
+        match queued.iter_mut().find(|earlier| earlier.name == count.name) {
+            Some(earlier) => *earlier = count,
+            None => queued.push(count),
+        }
+    }
+}
+
+/// Returns task counts to the queue. Those of the same functions that were queued since are later, and stay.
+fn requeue_counts(queue: &mut VecDeque<NodeEvent>, worker: WorkerId, counts: Vec<TaskCount>) {
+    let Some(queued) = queued_counts(queue, worker) else {
+        return queue.push_front(NodeEvent::Tasks { worker, counts });
+    };
+    for count in counts {
+        if queued.iter().all(|later| later.name != count.name) {
+            queued.push(count);
+        }
     }
 }
 
@@ -109,7 +151,7 @@ impl Drop for EventBatch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::model::{ActorKey, JobId, JobState, WorkerId};
+    use crate::cluster::model::{ActorKey, JobId, JobState};
 
     fn driver_ended() -> NodeEvent {
         let (job, state, message) = (JobId(1), JobState::Succeeded, String::new());
@@ -119,6 +161,29 @@ mod tests {
     fn actor_ended() -> NodeEvent {
         let life = ActorEvent::Stopped { actor: ActorKey(1), cause: "it stopped".to_owned() };
         NodeEvent::Actor { worker: WorkerId(1), life }
+    }
+
+    #[tokio::test]
+    async fn task_counts_of_a_worker_take_one_event_however_long_the_head_is_away() {
+        let count =
+            |name: &str, finished| TaskCount { name: name.to_owned(), finished, ..TaskCount::default() };
+        let events = EventQueue::default();
+        for finished in 1..=1000 {
+            events.push(NodeEvent::Tasks { worker: WorkerId(1), counts: vec![count("square", finished)] });
+        }
+        events.push(NodeEvent::Tasks { worker: WorkerId(2), counts: vec![count("square", 7)] });
+        events.push(NodeEvent::Tasks { worker: WorkerId(1), counts: vec![count("cube", 1)] });
+        // A batch that the head does not acknowledge returns, and does not replace what was counted since.
+        let lost = events.next().await;
+        events.push(NodeEvent::Tasks { worker: WorkerId(1), counts: vec![count("square", 1001)] });
+        drop(lost);
+        let [NodeEvent::Tasks { counts: second, .. }, NodeEvent::Tasks { counts: first, .. }] =
+            &events.take()[..]
+        else {
+            panic!("one event for each worker")
+        };
+        assert_eq!(first[..], [count("square", 1001), count("cube", 1)]);
+        assert_eq!(second[..], [count("square", 7)]);
     }
 
     #[tokio::test]
