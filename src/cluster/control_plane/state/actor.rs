@@ -262,6 +262,24 @@ impl ClusterState {
         self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
     }
 
+    /// Adds an actor to the tables, and claims its name.
+    pub(super) fn add_actor(
+        &mut self,
+        key: ActorKey,
+        job: JobId,
+        spec: ActorSpec,
+        shape: ShapeId,
+        phase: ActorPhase,
+    ) {
+        let class = self.classes.number(&spec.class);
+        let detached = spec.lifetime == Lifetime::Detached;
+        let named = spec.name.map(|name| {
+            self.names.claim(&spec.namespace, &name, key);
+            Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
+        });
+        self.actors.insert(key, Actor { job, class, shape, detached, index_in_worker: 0, phase, named });
+    }
+
     /// Marks an assigned actor as created.
     fn mark_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
         let Some(actor) = self.actors.get_mut(&key) else { return };

@@ -1,10 +1,8 @@
 //! Requests for actors: placement, names, look-ups and cancellation.
 
-use std::collections::BTreeMap;
-
-use super::actor::{Actor, ActorPhase, NameEntry, UnplacedActor};
+use super::actor::{ActorPhase, UnplacedActor};
 use super::{Answer, ClusterState, ControlError, Ticket};
-use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
+use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
 /// Request that waits for an answer.
@@ -70,7 +68,6 @@ impl ClusterState {
             self.schedule.drop_shape(shape);
             return Err(ControlError::Infeasible(self.schedule.explain_infeasible(&spec)));
         }
-        let detached = spec.lifetime == Lifetime::Detached;
         let key = match self.new_actor(spec.is_durable()) {
             Ok(key) => key,
             Err(error) => {
@@ -78,21 +75,7 @@ impl ClusterState {
                 return Err(error);
             }
         };
-        let class = self.classes.number(&spec.class);
-        let named = spec.name.map(|name| {
-            self.names.claim(&spec.namespace, &name, key);
-            Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
-        });
-        let actor = Actor {
-            job: job_id,
-            class,
-            shape,
-            detached,
-            index_in_worker: 0,
-            phase: ActorPhase::Waiting,
-            named,
-        };
-        self.actors.insert(key, actor);
+        self.add_actor(key, job_id, spec, shape, ActorPhase::Waiting);
         self.pending.insert(key, UnplacedActor { ticket, failed: 0 });
         self.open_requests.insert(ticket, OpenRequest::Place(key));
         if let Some(job) = self.jobs.get_mut(&job_id) {

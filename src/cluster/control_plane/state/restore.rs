@@ -1,8 +1,6 @@
 //! Restoration of the state from the records of an earlier incarnation of the head.
 
-use std::collections::BTreeMap;
-
-use super::actor::{Actor, ActorPhase, NameEntry};
+use super::actor::ActorPhase;
 use super::job::Job;
 use super::node::LiveNode;
 use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, RejoinPeriod, millis};
@@ -89,22 +87,8 @@ impl ClusterState {
             self.actions.push(Action::Delete(RecordKey::Actor(key)));
             return;
         }
-        let class = self.classes.number(&spec.class);
         let shape = self.schedule.shape_of(&spec);
-        let named = spec.name.map(|name| {
-            self.names.claim(&spec.namespace, &name, key);
-            Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
-        });
-        let actor = Actor {
-            job: job_id,
-            class,
-            shape,
-            detached,
-            index_in_worker: 0,
-            phase: ActorPhase::Unaccounted,
-            named,
-        };
-        self.actors.insert(key, actor);
+        self.add_actor(key, job_id, spec, shape, ActorPhase::Unaccounted);
         self.unaccounted.insert(key);
         // No worker has reported the actor, so the job has to end it itself.
         if let Some(job) = self.jobs.get_mut(&job_id).filter(|_| !detached) {
