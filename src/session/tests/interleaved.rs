@@ -7,6 +7,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::property_tests;
 use proptest::prelude::*;
 
 use self::waiting::Waiting;
@@ -628,7 +629,7 @@ impl Side {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(property_tests::cases(150))]
 
     #[test]
     fn every_call_ends_exactly_once_with_a_true_outcome(steps in proptest::collection::vec(any_step(), 0..200)) {
