@@ -10,7 +10,7 @@ use roadshow::internals::wire::{Challenge, Resume, SessionParameters, VERSION, W
 use roadshow::prelude::*;
 use tokio::runtime::{Builder, Handle};
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{Pair, Plan, TestHost, run, until};
 use crate::proxy::{Cut, Direction, Proxy};
 

@@ -14,7 +14,7 @@ use rustls::ServerConnection;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::job::{Job, SpawnOptions, program};
-use super::site::{TestCluster, refused};
+use super::test_cluster::{TestCluster, refused};
 use super::tokens::is_as_before;
 
 /// Maximum time until a node closes a connection.

@@ -1,10 +1,10 @@
 //! Session of two authenticated hosts: the calls and tells in both directions and their outcomes.
 
+mod capacity;
 mod close;
 mod link;
 mod receive;
 mod replies;
-mod room;
 mod send;
 mod timers;
 
@@ -13,9 +13,9 @@ use std::time::Instant;
 use bytes::BytesMut;
 use rustc_hash::FxHashSet;
 
+use self::capacity::{LineHead, Requester};
 use self::close::Closing;
 pub use self::link::WriteCertainty;
-use self::room::{LineHead, Requester};
 use super::call_table::CallTable;
 use super::calls::{CallStage, Calls, MessageKind};
 use super::chunking::{ChunkedSends, Reassembler};

@@ -13,15 +13,15 @@ use crate::wire::{
     FrameCodec, Goodbye, Reply, Resume, SessionParameters, TELL_HEADER_BYTES, Tell, Watermark, Welcome,
 };
 
+mod capacity;
 mod chunks;
 mod credit;
 mod forgotten;
+mod graceful_close;
 mod interleaved;
-mod leaving;
 mod link_loss;
-mod repeats;
 mod resume;
-mod room;
+mod retries;
 mod scripted;
 
 const TARGET: Target = Target { actor: ActorId(9), incarnation: ActorIncarnation(1) };

@@ -380,4 +380,4 @@ mod tests {
 }
 
 #[cfg(test)]
-mod returns;
+mod rejoin_tests;

@@ -10,10 +10,10 @@ use roadshow::internals::session::{CreditCharge, Rejected, Retryable};
 use roadshow::internals::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
-use super::came::Answer;
-use super::made::{AcceptedCall, Attempt, End};
+use super::endpoint::Endpoint;
 use super::message::{MESSAGE, Message, Number, TARGETS};
-use super::side::Endpoint;
+use super::received::Answer;
+use super::sent::{AcceptedCall, Attempt, End};
 
 /// State of a session before a message is sent.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ mod jobs;
 mod lists;
 mod names;
 mod nodes;
-mod places;
+mod placement;
 mod random;
 mod restart;
 mod workers;

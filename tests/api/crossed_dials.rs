@@ -10,7 +10,7 @@ use roadshow::prelude::*;
 use roadshow::{NotDelivered, OutcomeUnknown, Request, SendError};
 use tokio::net::TcpListener;
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{LOOPBACK, Pair, Plan, TestHost, poll_once, run, until};
 use crate::proxy::{Cut, Proxy};
 use crate::raw::Raw;

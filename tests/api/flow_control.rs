@@ -12,10 +12,10 @@ use roadshow::prelude::*;
 use roadshow::{Limits, Request};
 use tokio::sync::oneshot;
 
-use crate::cast::{Add, Block, Clerk, Echo, Hold, Release};
+use crate::fixtures::{Add, Block, Clerk, Echo, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, TestHost, limits, poll_once, run, until};
-use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
 use crate::raw::Raw;
+use crate::recorder::{Book, Entry, Pace, Recorder, entries_of};
 
 // Small limits, so that few messages reach them.
 const WINDOW: usize = 4 << 10;
@@ -142,7 +142,7 @@ fn a_slow_actor_does_not_starve_the_others_of_its_thread() {
 
 /// Sends the first entry, at which the ledger stops, and more until the queue is full. Returns the open
 /// calls.
-async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
+async fn fill(ledger: &RemoteAddr<Recorder>) -> Vec<Request<Entry>> {
     assert_eq!(ledger.send(Entry::new(0, 0)).await, Ok(0));
     let mut calls = Vec::new();
     loop {
@@ -157,7 +157,7 @@ async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
 }
 
 /// Lets a ledger continue, and checks that it receives all entries.
-async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request<Entry>>) {
+async fn catches_up(ledger: &RemoteAddr<Recorder>, pace: &Pace, calls: Vec<Request<Entry>>) {
     pace.end();
     let last = calls.len() as u32;
     assert!(try_join_all(calls).await.unwrap().into_iter().eq(1..=last));
@@ -168,7 +168,7 @@ async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request
 fn an_actor_that_handles_nothing_delays_no_other_actor() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
+        let (ledger, clerk) = (pair.serve(Recorder::at(&pace)), pair.serve(Clerk::default));
         let calls = fill(&ledger).await;
         // Larger than the space that the last call left in the queue, so it has to wait.
         let mut waiting_tell = Box::pin(ledger.tell(Entry::with(1, 0, 400)));
@@ -194,7 +194,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
         let plan = || Plan { limits: narrow(), ..Plan::default() };
         let (one, other, there) = (plan().start().await, plan().start().await, plan().start().await);
         let pace = Pace::default();
-        let near = there.serve(Ledger::at(&pace));
+        let near = there.serve(Recorder::at(&pace));
         // Two sending hosts: the window is per host, and the mailbox is shared.
         let hosts = [&one, &other];
         let ledgers = hosts.map(|host| {
@@ -248,7 +248,7 @@ fn one_way_messages_make_progress_next_to_callers_that_fill_the_queue() {
     const TELLS: u32 = 100;
     run(async {
         let pair = Pair::with(narrow()).await;
-        let (ledger, all_sent) = (pair.serve(Ledger::quick), Cell::new(false));
+        let (ledger, all_sent) = (pair.serve(Recorder::quick), Cell::new(false));
         let callers = (1..=100).map(|sender| {
             let (ledger, all_sent) = (&ledger, &all_sent);
             async move {
@@ -277,7 +277,7 @@ fn one_way_messages_over_the_budget_are_counted_as_dead_letters() {
     const BURST: u32 = 500;
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         // The three bursts are sent before there is a link, while the actor is stopped, and after it has
         // handled some.
         for burst in 0..3 {
@@ -331,7 +331,7 @@ fn answers_cancellations_and_credits_pass_a_full_queue() {
         let Pair { here, there } = &pair;
         let paces = [Pace::default(), Pace::default()];
         let ledgers =
-            [pair.serve(Ledger::at(&paces[0])), there.cluster.bind(&here.serve(Ledger::at(&paces[1])))];
+            [pair.serve(Recorder::at(&paces[0])), there.cluster.bind(&here.serve(Recorder::at(&paces[1])))];
         let nears = [there.serve(Clerk::default), here.serve(Clerk::default)];
         let clerks = [here.cluster.bind(&nears[0]), there.cluster.bind(&nears[1])];
         let held = [clerks[0].try_send(Hold(1)).unwrap(), clerks[1].try_send(Hold(1)).unwrap()];

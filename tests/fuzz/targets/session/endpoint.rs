@@ -14,9 +14,9 @@ use roadshow::internals::session::{
 use roadshow::internals::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 
-use super::came::{Counts, Received};
-use super::made::{Attempt, End, Sent};
 use super::message::{CHUNK_BYTES, TARGETS};
+use super::received::{Counts, Received};
+use super::sent::{Attempt, End, Sent};
 
 /// Maximum number of messages of a side that are long enough for chunks.
 const LARGE_MAX: u32 = 16;

@@ -18,8 +18,8 @@ use roadshow::observe::PeerSnapshot;
 use roadshow::{ClusterRef, RemoteAddr, TaskFn};
 use tokio::runtime::Handle;
 
-use super::cast::{Ledger, chore};
-use super::chosen::Chosen;
+use super::actors::{Ledger, chore};
+use super::placement::Chosen;
 use super::record::Record;
 use super::script::{Script, Severity};
 
