@@ -119,9 +119,9 @@ fn a_stop_stays_behind_a_call_that_waits_for_capacity() {
 /// of sender 0. Returns their number.
 async fn fill_to_backpressure(pair: &Pair, ledger: &RemoteAddr<Recorder>) -> u32 {
     ledger.send(Entry::new(0, 0)).await.unwrap();
-    let parked = || pair.here.host.snapshot().peers.iter().map(|peer| peer.parked_bytes).sum::<usize>();
+    let queued = || pair.here.host.snapshot().peers.iter().map(|peer| peer.send_queue_bytes).sum::<usize>();
     let mut sent = 1;
-    while parked() <= TELL_BACKPRESSURE_BYTES {
+    while queued() <= TELL_BACKPRESSURE_BYTES {
         ledger.do_send(Entry::with(0, sent, 1000));
         sent += 1;
     }
@@ -305,7 +305,7 @@ fn measures_queued_messages_in_a_child_process() {
         let reader = |actor: usize| -> RemoteAddr<Reader> {
             site.cluster.bind(&Raw::addr_of(identity, 1 + actor as u64))
         };
-        let counted = || site.host.snapshot().peers[0].parked_bytes;
+        let counted = || site.host.snapshot().peers[0].send_queue_bytes;
         // A call has state in addition to its message.
         for is_call in [false, true] {
             let (resident_before, counted_before) = (resident_bytes(), counted());

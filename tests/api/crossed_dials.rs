@@ -84,7 +84,7 @@ async fn add_one(clerk: &RemoteAddr<Clerk>, mut request: Request<Add>, sum: &mut
                 reason: DisconnectReason::Forgotten,
                 ..
             })) => {}
-            Err(SendError::OutcomeUnknown(OutcomeUnknown::LinkLost {
+            Err(SendError::OutcomeUnknown(OutcomeUnknown::SessionLost {
                 reason: DisconnectReason::Forgotten,
                 ..
             })) => {

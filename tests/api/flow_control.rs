@@ -20,14 +20,14 @@ use crate::recorder::{Book, Entry, Pace, Recorder, entries_of};
 // Small limits, so that few messages reach them.
 const WINDOW: usize = 4 << 10;
 const OUTGOING: usize = 16 << 10;
-const PARKED: usize = 8 << 10;
+const SEND_QUEUE: usize = 8 << 10;
 
 /// Limits with a window of a dozen small messages for each actor, and a send queue of about a hundred.
 fn narrow() -> Limits {
     limits(|limits| {
         limits.window_bytes = WINDOW;
         limits.outgoing_bytes_max = OUTGOING;
-        limits.send_queue_bytes_max = PARKED;
+        limits.send_queue_bytes_max = SEND_QUEUE;
     })
 }
 
@@ -80,7 +80,7 @@ impl Handler<Travel> for Station {
 #[test]
 fn nested_calls_between_hosts_complete_at_ten_times_the_capacity() {
     /// Number of calls: a traveller's frame has about 200 bytes, and is charged 256 more in a window.
-    const CALLS: usize = 10 * (WINDOW / 456 + (PARKED + OUTGOING) / 200);
+    const CALLS: usize = 10 * (WINDOW / 456 + (SEND_QUEUE + OUTGOING) / 200);
     run(async {
         for one_at_a_time in [true, false] {
             let pair = Pair::with(narrow()).await;
@@ -149,7 +149,11 @@ async fn fill(ledger: &RemoteAddr<Recorder>) -> Vec<Request<Entry>> {
         match ledger.try_send(Entry::new(0, calls.len() as u32 + 1)) {
             Ok(call) => calls.push(call),
             Err(full) => {
-                assert!(matches!(full.reason, NotDelivered::Full { limit: PARKED, .. }), "{}", full.reason);
+                assert!(
+                    matches!(full.reason, NotDelivered::Full { limit: SEND_QUEUE, .. }),
+                    "{}",
+                    full.reason
+                );
                 return calls;
             }
         }
@@ -179,7 +183,7 @@ fn an_actor_that_handles_nothing_delays_no_other_actor() {
         // A message of half a window, which fills most of the outgoing buffer, is no exception.
         assert_eq!(clerk.send(Echo(vec![1; OUTGOING - 1000].into())).await.unwrap().len(), OUTGOING - 1000);
         let (near, far) = (peer(&pair.here, &pair.there), peer(&pair.there, &pair.here));
-        assert!((PARKED - 500..=PARKED).contains(&near.parked_bytes), "{near:?}");
+        assert!((SEND_QUEUE - 500..=SEND_QUEUE).contains(&near.send_queue_bytes), "{near:?}");
         assert!((WINDOW as u64 / 2..=WINDOW as u64).contains(&far.accepted_bytes), "{far:?}");
         pace.end();
         assert_eq!(waiting_tell.await, Ok(()));
@@ -210,7 +214,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
                 Ok::<_, NotDelivered>(())
             }
         });
-        let (all_sent, most_parked) = (Cell::new(false), Cell::new(0));
+        let (all_sent, most_queued) = (Cell::new(false), Cell::new(0));
         let tell = async {
             try_join_all(flood).await.unwrap();
             all_sent.set(true);
@@ -218,8 +222,8 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
         let watch = until(|| {
             for host in hosts {
                 let Some(near) = host.host.snapshot().peers.pop() else { continue };
-                assert!(near.outgoing_bytes <= OUTGOING && near.parked_bytes <= PARKED, "{near:?}");
-                most_parked.set(most_parked.get().max(near.parked_bytes));
+                assert!(near.outgoing_bytes <= OUTGOING && near.send_queue_bytes <= SEND_QUEUE, "{near:?}");
+                most_queued.set(most_queued.get().max(near.send_queue_bytes));
             }
             for far in there.host.snapshot().peers {
                 assert!(far.accepted_bytes <= WINDOW as u64 && far.outgoing_bytes <= OUTGOING, "{far:?}");
@@ -230,7 +234,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
             all_sent.get()
         });
         join(tell, watch).await;
-        assert!(most_parked.get() > PARKED - 500, "{most_parked:?}");
+        assert!(most_queued.get() > SEND_QUEUE - 500, "{most_queued:?}");
         pace.end();
         let mut book = Vec::new();
         for ledger in ledgers {
@@ -261,7 +265,7 @@ fn one_way_messages_make_progress_next_to_callers_that_fill_the_queue() {
         });
         let tell = async {
             // The callers come first, so the one-way messages find a queue that is never empty.
-            until(|| peer(&pair.here, &pair.there).parked_bytes > PARKED / 2).await;
+            until(|| peer(&pair.here, &pair.there).send_queue_bytes > SEND_QUEUE / 2).await;
             for number in 0..TELLS {
                 ledger.tell(Entry::with(0, number, 100)).await.unwrap();
             }
@@ -288,7 +292,7 @@ fn one_way_messages_over_the_budget_are_counted_as_dead_letters() {
             let dropped = pair.here.dead_letters();
             assert!(dropped > u64::from(burst * BURST), "{dropped}");
             pace.allow(20);
-            until(|| peer(&pair.here, &pair.there).parked_bytes < PARKED - 10 * 70).await;
+            until(|| peer(&pair.here, &pair.there).send_queue_bytes < SEND_QUEUE - 10 * 70).await;
         }
         pace.end();
         let entries = entries_of(0, &ledger.send(Book).await.unwrap());
@@ -352,10 +356,10 @@ fn answers_cancellations_and_credits_pass_a_full_queue() {
             until(|| accepted() == before - 1).await;
         }
         for (pace, caller) in paces.iter().zip([here, there]) {
-            let parked = || caller.host.snapshot().peers[0].parked_bytes;
-            let before = parked();
+            let queued = || caller.host.snapshot().peers[0].send_queue_bytes;
+            let before = queued();
             pace.allow(8);
-            until(|| parked() < before).await;
+            until(|| queued() < before).await;
             pace.end();
         }
         for (ledger, calls) in ledgers.iter().zip(calls) {

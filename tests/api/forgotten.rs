@@ -34,7 +34,10 @@ fn is_forgotten(error: &SendError) -> bool {
     matches!(
         error,
         SendError::NotDelivered(NotDelivered::Unreachable { reason: DisconnectReason::Forgotten, .. })
-            | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason: DisconnectReason::Forgotten, .. })
+            | SendError::OutcomeUnknown(OutcomeUnknown::SessionLost {
+                reason: DisconnectReason::Forgotten,
+                ..
+            })
     )
 }
 

@@ -168,7 +168,7 @@ fn a_refusing_port_ends_the_session_and_the_next_one_starts_empty() {
         clerk.do_send(Note(2));
         let (held, queued) = (held.await.unwrap_err(), queued.await.unwrap_err());
         // The held call was received, and the queued one was never written.
-        assert!(matches!(held, SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { .. })), "{held}");
+        assert!(matches!(held, SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { .. })), "{held}");
         assert!(queued.is_not_delivered(), "{queued}");
         until(|| pair.here.dead_letters() == 1).await;
         proxy.heal();

@@ -113,7 +113,7 @@ fn a_call_without_a_policy_has_an_unknown_outcome_after_a_session_loss() {
         assert_eq!(first.low_watermark, None);
         let mut link = peer.link().await;
         let error = request.await.unwrap_err();
-        assert!(matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { .. })), "{error}");
+        assert!(matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { .. })), "{error}");
         let next = peer.clerk().try_send(Add(2)).unwrap();
         let call = call_of(link.read().await);
         assert_ne!((call.call, &call.body), (first.call, &first.body), "the first call is not retried");

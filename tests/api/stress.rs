@@ -59,7 +59,7 @@ async fn wait_until_idle(pair: &Pair) {
         let views = views(pair);
         let [here, there] = &views;
         let idle = |view: &PeerSnapshot| {
-            view.calls_open + view.calls_accepted + view.outgoing_bytes + view.parked_bytes == 0
+            view.calls_open + view.calls_accepted + view.outgoing_bytes + view.send_queue_bytes == 0
                 && view.accepted_bytes == 0
         };
         views.iter().all(idle)

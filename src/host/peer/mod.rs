@@ -189,7 +189,7 @@ impl Peer {
             outgoing_bytes_max: host.limits.outgoing_bytes_max,
             frame_bytes_max: host.limits.frame_bytes_max,
             window_bytes: host.limits.window_bytes,
-            parked_bytes_max: host.limits.send_queue_bytes_max,
+            send_queue_bytes_max: host.limits.send_queue_bytes_max,
             chunk_bytes: host.limits.chunk_bytes,
             injected_bug: host.limits.injected_bug,
             ..SessionLimits::default()
@@ -386,7 +386,7 @@ impl Peer {
             links: state.links_total,
             outgoing_bytes: state.session.outgoing_bytes(),
             unwritten_bytes: state.session.unwritten_bytes(),
-            parked_bytes: state.session.parked_bytes(),
+            send_queue_bytes: state.session.send_queue_bytes(),
             charged_bytes: state.session.charged_bytes(),
             accepted_bytes: state.session.accepted_bytes(),
             owed_bytes: state.session.owed_bytes(),

@@ -40,7 +40,7 @@ pub struct SessionLimits {
     /// Bytes of unhandled messages that each local actor accepts from the peer.
     pub window_bytes: usize,
     /// Bytes that may be queued for one actor of the peer.
-    pub parked_bytes_max: usize,
+    pub send_queue_bytes_max: usize,
     /// Longest frame in bytes that is sent in one piece, and the longest chunk of a longer frame.
     pub chunk_bytes: usize,
     /// Calls that may be open.
@@ -55,7 +55,7 @@ impl Default for SessionLimits {
             outgoing_bytes_max: config::OUTGOING_BYTES_MAX,
             frame_bytes_max: config::FRAME_BYTES_MAX,
             window_bytes: config::WINDOW_BYTES,
-            parked_bytes_max: config::SEND_QUEUE_BYTES_MAX,
+            send_queue_bytes_max: config::SEND_QUEUE_BYTES_MAX,
             chunk_bytes: config::CHUNK_BYTES,
             calls_open_max: config::CALLS_OPEN_MAX,
             injected_bug: None,

@@ -33,7 +33,7 @@ const LIMITS: SessionLimits = SessionLimits {
     outgoing_bytes_max: OUTGOING_BYTES_MAX,
     frame_bytes_max: FRAME_BYTES_MAX,
     window_bytes: WINDOW_BYTES,
-    parked_bytes_max: OUTGOING_BYTES_MAX,
+    send_queue_bytes_max: OUTGOING_BYTES_MAX,
     chunk_bytes: CHUNK_BYTES,
     calls_open_max: 100,
     injected_bug: None,

@@ -108,7 +108,7 @@ impl World {
             },
             _ => self.attach(script),
         }
-        let waits = self.side.session.outgoing_bytes() + self.side.session.parked_bytes();
+        let waits = self.side.session.outgoing_bytes() + self.side.session.send_queue_bytes();
         // Bytes that wait are memory that the peer has caused.
         self.queued_bytes = self.queued_bytes.max(waits);
     }
