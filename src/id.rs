@@ -7,11 +7,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// Defines an id: a number in a newtype, shown in the format of the literal. Its attributes state the encoding.
 macro_rules! define_id {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $shown:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(transparent)]
+    ($(#[$attribute:meta])* $name:ident($inner:ty), $shown:literal) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -27,13 +27,18 @@ macro_rules! define_id {
         }
     };
 }
+pub(crate) use define_id;
 
 define_id! {
     /// Host id: random, or assigned by the cluster.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     HostId(u64), "{:016x}"
 }
 define_id! {
     /// Incarnation of a host. A host that restarts under its id has another incarnation.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     Incarnation(u64), "{:x}"
 }
 define_id! {
@@ -41,22 +46,32 @@ define_id! {
     ///
     /// [`ActorId::HOST`] is the host itself, which spawns and stops actors. Tasks are calls to
     /// [`ActorId::TASKS`].
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     ActorId(u64), "{}"
 }
 define_id! {
     /// Incarnation of an actor: a restarted actor would keep its id and get the next one.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     ActorIncarnation(u32), "{}"
 }
 define_id! {
     /// Call id, unique among the open calls of its sender on one session.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     CallId(u64), "{}"
 }
 define_id! {
     /// Id of an attempt to connect, drawn at random by the dialling side. Zero means no link.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     LinkId(u64), "{:016x}"
 }
 define_id! {
     /// Stable 64-bit hash of the name of an actor type, a message type or a task.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     TypeHash(u64), "{:016x}"
 }
 

@@ -99,6 +99,8 @@ mod host;
 mod id;
 mod lock;
 pub mod observe;
+#[cfg(test)]
+mod property_tests;
 mod registry;
 mod remote;
 mod session;

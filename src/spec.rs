@@ -8,26 +8,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{HostUid, Target};
+use crate::id::{HostUid, Target, define_id};
 
-macro_rules! define_id {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $shown:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub $inner);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, $shown, self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-
+/// Reads and encodes an id that people see: hexadecimal digits as text, and a number in compact formats.
+macro_rules! impl_hex_text {
+    ($name:ident($inner:ty)) => {
         impl FromStr for $name {
             type Err = std::num::ParseIntError;
 
@@ -81,18 +66,22 @@ define_id! {
     /// the agent's host.
     NodeId(u64), "{:016x}"
 }
+impl_hex_text!(NodeId(u64));
 define_id! {
     /// Job id: the work of one driver. The head counts jobs from 1 and never reuses an id.
     JobId(u32), "{:08x}"
 }
+impl_hex_text!(JobId(u32));
 define_id! {
     /// Worker id: a worker process. The head assigns it when it requests the start.
     WorkerId(u64), "{:016x}"
 }
+impl_hex_text!(WorkerId(u64));
 define_id! {
     /// Actor id in the cluster, assigned with the first request for the actor and never reused.
     ActorKey(u64), "{:016x}"
 }
+impl_hex_text!(ActorKey(u64));
 
 /// Amount of a resource in ten-thousandths, so that fractions such as half a GPU are possible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -13,6 +13,8 @@ mod pages;
 mod parts;
 #[path = "tidy/path.rs"]
 mod path;
+#[path = "tidy/property_tests.rs"]
+mod property_tests;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/waits.rs"]
@@ -61,6 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("error", &["cluster", "task", "remote", "host", "observe"]),
     ("dashboard", &["cluster", "remote", "observe", "id"]),
+    ("property_tests", &[]),
     (WORDS, &[]),
 ];
 

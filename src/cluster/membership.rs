@@ -49,8 +49,8 @@ struct MemberEntry {
 impl Membership {
     /// Membership of a process that runs the control plane itself.
     pub(super) fn with_head(head: HeadHandle, job: JobId) -> Self {
-        let access = HeadConnection { head, job, places_all: false };
-        let head = HeadRoute { access: Arc::new(RwLock::new(Some(access))), ..HeadRoute::default() };
+        let connection = HeadConnection { head, job, tracks_all_actors: false };
+        let head = HeadRoute { connection: Arc::new(RwLock::new(Some(connection))), ..HeadRoute::default() };
         Self { head, ..Self::default() }
     }
 
@@ -79,18 +79,18 @@ impl Membership {
     }
 
     fn set_head(&self, info: &HeadInfo, host: &Host) {
-        let is_local = |access: &HeadConnection| matches!(access.head, HeadHandle::Local(_));
+        let is_local = |connection: &HeadConnection| matches!(connection.head, HeadHandle::Local(_));
         // In a local cluster the driver is the head. Its own update must not replace the direct handle by a
         // network route to itself.
-        if self.head.access.read().as_ref().is_some_and(is_local) {
+        if self.head.connection.read().as_ref().is_some_and(is_local) {
             return;
         }
-        let access = HeadConnection {
+        let connection = HeadConnection {
             head: HeadHandle::Remote(info.head),
             job: info.job,
-            places_all: info.tracks_all_actors,
+            tracks_all_actors: info.tracks_all_actors,
         };
-        *self.head.access.write() = Some(access);
+        *self.head.connection.write() = Some(connection);
         // Only now: this fails the requests to the head's previous incarnation, and their retries must find the
         // new one.
         if let Some(at) = info.at {
@@ -143,11 +143,11 @@ impl Membership {
 
     /// Sends the head a request.
     pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlacementError> {
-        answer(self.head.access()?.head.ask(host.clone(), request).await)
+        answer(self.head.connection()?.head.ask(host.clone(), request).await)
     }
 
-    fn places_all(&self) -> bool {
-        self.head.access().is_ok_and(|access| access.places_all)
+    fn tracks_all_actors(&self) -> bool {
+        self.head.connection().is_ok_and(|connection| connection.tracks_all_actors)
     }
 }
 
@@ -211,12 +211,12 @@ impl Placement for Membership {
         class: &'static str,
         constraints: Option<&ActorSpec>,
     ) -> PlacementResult {
-        if constraints.is_none() && !self.places_all() {
+        if constraints.is_none() && !self.tracks_all_actors() {
             return PlacementResult::Now(self.next_for_actor());
         }
         let constraints = constraints.cloned().unwrap_or_default();
         let mut spec = ActorSpec { class: class.to_owned(), ..constraints };
-        if !self.places_all() {
+        if !self.tracks_all_actors() {
             // A local cluster ends with its driver, so no actor in it can outlive the job.
             spec.lifetime = Lifetime::Job;
         }
@@ -229,19 +229,19 @@ impl Placement for Membership {
     }
 
     fn spawn_failed(&self, host: &Host, actor: ActorKey, why: &str) {
-        let Ok(access) = self.head.access() else { return };
+        let Ok(connection) = self.head.connection() else { return };
         let (host, why) = (host.clone(), why.to_owned());
         let io = host.io().clone();
         io.spawn(async move {
             // If the head is unreachable, the reservation is released when the job ends.
-            let _ = access.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
+            let _ = connection.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
         });
     }
 
     /// In a local cluster the driver reports ended workers to every process, so there is nothing to ask. The end of
     /// the head is not the end of a worker.
     fn host_exit_cause(&self, host: &Host, of: HostUid) -> HostStatusFuture {
-        if of.host == HostId::HEAD || !self.places_all() {
+        if of.host == HostId::HEAD || !self.tracks_all_actors() {
             return Box::pin(std::future::ready(None));
         }
         Box::pin(host_exit_cause(self.head.clone(), host.clone(), of))

@@ -201,7 +201,7 @@ pub enum OutcomeUnknown {
     ///
     /// A broken link alone loses nothing.
     #[error("host {host} left before it answered: {reason}")]
-    LinkLost {
+    SessionLost {
         /// Host of the receiver.
         host: HostUid,
         /// Reason of the disconnect.
@@ -271,7 +271,7 @@ impl SendError {
             // This host shuts down, which is not a failure of the peer.
             CallError::NotDelivered(DisconnectReason::Shutdown) => NotDelivered::Closing.into(),
             CallError::NotDelivered(reason) => NotDelivered::Unreachable { host, reason }.into(),
-            CallError::OutcomeUnknown(reason) => OutcomeUnknown::LinkLost { host, reason }.into(),
+            CallError::OutcomeUnknown(reason) => OutcomeUnknown::SessionLost { host, reason }.into(),
             // Unwritten, so no handler can have started.
             CallError::TimedOut { written: false } => NotDelivered::Expired.into(),
             CallError::TimedOut { written: true } => OutcomeUnknown::TimedOut.into(),

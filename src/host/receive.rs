@@ -146,6 +146,7 @@ fn to_charge(charge: session::CreditCharge) -> Option<PackedCharge> {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::super::peer::DetachedReplyPath;
@@ -246,6 +247,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn messages_are_dispatched_in_order_except_for_cancelled_calls(
             steps in prop::collection::vec(step(), 0..100),

@@ -40,7 +40,7 @@ pub struct PeerSnapshot {
     /// Unwritten part of [`outgoing_bytes`](Self::outgoing_bytes).
     pub unwritten_bytes: usize,
     /// Bytes queued here for the credit of the peer's actors, or for a link.
-    pub parked_bytes: usize,
+    pub send_queue_bytes: usize,
     /// Bytes that messages from here are charged to the windows of the peer's actors, as far as known.
     pub charged_bytes: u64,
     /// Bytes that the peer's messages are charged to the windows of this host's actors: accepted, not

@@ -83,7 +83,7 @@ impl RetryState {
     pub(super) fn next_delay(&mut self, error: &SendError) -> Option<Duration> {
         self.unknown |= error.is_outcome_unknown();
         let (SendError::NotDelivered(NotDelivered::Unreachable { reason, .. })
-        | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason, .. })) = error
+        | SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { reason, .. })) = error
         else {
             return None;
         };
@@ -129,7 +129,7 @@ impl RetryState {
     pub(super) fn merge_error(&self, host: HostUid, error: SendError) -> SendError {
         match error {
             SendError::NotDelivered(reason) if self.unknown => match reason {
-                NotDelivered::Unreachable { reason, .. } => OutcomeUnknown::LinkLost { host, reason },
+                NotDelivered::Unreachable { reason, .. } => OutcomeUnknown::SessionLost { host, reason },
                 NotDelivered::Expired => OutcomeUnknown::TimedOut,
                 other => OutcomeUnknown::Other { text: other.to_string() },
             }

@@ -62,12 +62,13 @@ impl Buf for WriteBatch {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(property_tests::cases(64))]
 
         #[test]
         fn batch_yields_its_bytes_in_order_with_any_write_sizes(

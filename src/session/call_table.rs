@@ -229,12 +229,13 @@ impl<T> CallTable<T> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(property_tests::cases(32))]
 
         #[test]
         fn table_behaves_like_a_map(steps in prop::collection::vec((0_u64..4, 0_u64..3000), 0..60)) {

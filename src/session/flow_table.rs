@@ -127,13 +127,14 @@ impl<F> FlowTable<F> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
     use crate::id::{ActorId, ActorIncarnation};
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(property_tests::cases(64))]
 
         #[test]
         fn table_behaves_like_a_map(steps in proptest::collection::vec((0_u8..5, 0_u64..6), 0..60)) {

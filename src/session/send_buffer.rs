@@ -331,11 +331,14 @@ impl FrameSink for SendBuffer {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn run_lengths_equal_a_list_of_lengths(steps in prop::collection::vec((0_u8..3, 1_usize..4, 0_u64..9), 0..200)) {
             let (mut lengths, mut each) = (FrameLengths::default(), VecDeque::<u64>::new());

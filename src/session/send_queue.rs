@@ -321,6 +321,7 @@ impl FrameSink for FrameOut<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use bytes::BytesMut;
     use proptest::prelude::*;
 
@@ -356,6 +357,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn messages_leave_in_order_except_removed_ones(
             steps in prop::collection::vec(step(), 0..200),

@@ -35,7 +35,7 @@ use crate::config::{CERTIFICATE_RENEW_FRACTION, CERTIFICATE_RENEWAL_BACKOFF, CER
 pub(super) const HOST_ALPN: &[u8] = b"roadshow-host/1";
 
 /// ALPN protocol of the token RPC.
-pub(crate) const TOKEN_RPC_ALPN: &[u8] = b"roadshow-desk/1";
+pub(crate) const TOKEN_RPC_ALPN: &[u8] = b"roadshow-token-rpc/1";
 
 /// Certificate and key of a process, and the certificate of its authority.
 ///

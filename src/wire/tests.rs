@@ -1,5 +1,6 @@
 //! Encoding tests of every frame kind: golden bytes, truncation and random input.
 
+use crate::property_tests;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use tokio_util::codec::{Decoder, Encoder};
@@ -537,7 +538,7 @@ fn pieces() -> impl Strategy<Value = Vec<usize>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(property_tests::cases(256))]
 
     #[test]
     fn handshake_frames_round_trip_in_random_pieces(
@@ -643,7 +644,7 @@ fn decoded(codec: &FrameCodec, stream: &[u8]) -> (Vec<Frame>, Option<WireError>)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(property_tests::cases(1000))]
 
     #[test]
     fn drained_frames_equal_decoded_frames(

@@ -246,6 +246,7 @@ pub struct MalformedCounts {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -269,6 +270,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn every_counting_gives_the_lectures_answer(words in prop::collection::vec("[a-e]", 0..40)) {
             let list = WordList::from_words(&words).unwrap();

@@ -167,6 +167,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -182,6 +183,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn text_has_the_counts_of_its_words(text in text()) {
             let mut counter = TextCounter::default();

@@ -193,6 +193,7 @@ async fn count_ranges(
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use std::fs::{self, OpenOptions};
@@ -224,7 +225,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(property_tests::cases(8))]
 
         #[test]
         fn file_is_the_same_text_whether_it_is_seen_or_sent(

@@ -296,6 +296,7 @@ impl TextTooLong {
 mod tests {
     use std::num::NonZeroUsize;
 
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -315,6 +316,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn list_gives_back_its_words(
             words in prop_oneof![

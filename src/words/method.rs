@@ -100,6 +100,7 @@ fn sums<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> HashMap<&'a str, Tal
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -120,6 +121,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn exact_methods_give_the_sequential_answer(
             words in prop::collection::vec("[a-f]{1,2}", 0..80),

@@ -113,6 +113,7 @@ impl Read for Failing {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -122,7 +123,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(property_tests::cases(32))]
 
         #[test]
         fn pieces_are_the_text_and_end_at_white_space(

@@ -115,6 +115,7 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::super::temporary::Temporary;
@@ -131,6 +132,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn consecutive_ranges_are_the_text_and_split_no_word(text in "[a ]{0,60}", cuts in prop::collection::vec(0..60_u64, 0..6)) {
             let file = Temporary::new("row", text.as_bytes());

@@ -347,6 +347,7 @@ pub(super) fn is_python_space(char: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -378,6 +379,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn stretches_have_the_words_of_the_text_in_one_piece(text in long_text()) {
             prop_assert_eq!(scanned(&text), expected(&text));

@@ -292,6 +292,7 @@ impl NodePipeline<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::super::pieces::{Failing, PIECE_BYTES};
@@ -317,7 +318,7 @@ pub(super) mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(property_tests::cases(8))]
 
         #[test]
         fn text_of_many_pieces_has_the_counts_of_its_words(

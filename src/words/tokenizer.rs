@@ -50,6 +50,7 @@ pub fn tokenize(text: &str) -> Result<WordList, TextTooLong> {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::super::scan::is_python_space;
@@ -88,6 +89,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn one_pass_finds_the_words_of_the_lectures_chain(text in tricky_text()) {
             let words = tokenize(&text).unwrap();

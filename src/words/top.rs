@@ -120,6 +120,7 @@ impl Traffic {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -152,6 +153,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn top_words_are_those_of_the_whole_text(
             words in prop::collection::vec("[a-d]{1,2}", 0..80),

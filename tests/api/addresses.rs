@@ -9,7 +9,7 @@ use roadshow::internals::id::{HostUid, Incarnation};
 use roadshow::prelude::*;
 use serde::{Deserializer, Serializer};
 
-use crate::cast::{Add, Block, Clerk, Note, Notes, Twin};
+use crate::fixtures::{Add, Block, Clerk, Note, Notes, Twin};
 use crate::hosts::{Gate, Pair, Plan, TestHost, poll_once, run, until};
 use crate::raw::Raw;
 

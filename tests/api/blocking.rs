@@ -12,7 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use roadshow::prelude::*;
 use roadshow::{Cluster, NotDelivered, OutcomeUnknown, Request, SendError};
 
-use crate::cast::{Add, Clerk};
+use crate::fixtures::{Add, Clerk};
 use crate::hosts::run;
 
 /// Blocks this thread on a future, as `futures::executor::block_on` and `pollster::block_on` do.

@@ -5,7 +5,7 @@ use std::task::Poll;
 use futures_util::future::{join_all, try_join_all};
 use roadshow::NotDelivered;
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release, Twin};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release, Twin};
 use crate::hosts::{Pair, TestHost, poll_once, run, until};
 
 #[test]

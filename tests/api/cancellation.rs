@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use roadshow::prelude::*;
 
-use crate::cast::{Add, Block, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Block, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{Gate, Pair, Plan, TestHost, poll_once, run, until};
 
 const SOON: Duration = Duration::from_millis(5);

@@ -5,10 +5,10 @@ use std::future::Future;
 use roadshow::Limits;
 use roadshow::prelude::*;
 
-use crate::cast::{Add, Clerk, Echo};
+use crate::fixtures::{Add, Clerk, Echo};
 use crate::hosts::{PATIENCE, Pair, limits, poll_once, run, until};
-use crate::ledger::{Book, Entry, Ledger};
 use crate::proxy::{Cut, Direction, Proxy, links};
+use crate::recorder::{Book, Entry, Recorder};
 
 // Many chunks, and far more than the buffers of the sockets hold.
 const LARGE: usize = 32 << 20;
@@ -22,14 +22,14 @@ fn no_heartbeats() -> Limits {
 struct SlowNetwork {
     pair: Pair,
     proxy: Proxy,
-    ledger: RemoteAddr<Ledger>,
+    ledger: RemoteAddr<Recorder>,
     clerk: RemoteAddr<Clerk>,
 }
 
 impl SlowNetwork {
     async fn start() -> Self {
         let (pair, proxy) = Proxy::between(no_heartbeats()).await;
-        let (ledger, clerk) = (pair.serve(Ledger::quick), pair.serve(Clerk::default));
+        let (ledger, clerk) = (pair.serve(Recorder::quick), pair.serve(Clerk::default));
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
         proxy.hold(Direction::Forth);
         Self { pair, proxy, ledger, clerk }
@@ -93,7 +93,7 @@ fn a_small_message_stays_behind_a_large_one_to_the_same_actor() {
 fn a_large_call_that_is_dropped_half_way_is_never_handled_and_releases_its_credit() {
     run(async {
         let (pair, proxy) = Proxy::between(no_heartbeats()).await;
-        let ledger = pair.serve(Ledger::quick);
+        let ledger = pair.serve(Recorder::quick);
         proxy.hold(Direction::Forth);
         let mut large = ledger.send(Entry::with(0, 0, LARGE));
         assert!(poll_once(&mut large).await.is_pending());

@@ -8,7 +8,7 @@ use roadshow::internals::id::CallId;
 use roadshow::internals::wire::{Call, CallFailure, Frame};
 use roadshow::prelude::*;
 
-use crate::cast::{Add, Block, Clerk, Hold, Note, Notes};
+use crate::fixtures::{Add, Block, Clerk, Hold, Note, Notes};
 use crate::hosts::{Gate, Pair, TestHost, run, until, wait_at_least};
 use crate::raw::{Raw, body_of};
 

@@ -36,9 +36,9 @@ fn errors() -> Vec<Box<dyn Error>> {
         Box::new(SendError::from(stopped())),
         Box::new(SendError::from(NotDelivered::Unreachable { host: HOST, reason: lost() })),
         Box::new(SendError::from(OutcomeUnknown::NoReply)),
-        Box::new(SendError::from(OutcomeUnknown::LinkLost { host: HOST, reason: lost() })),
+        Box::new(SendError::from(OutcomeUnknown::SessionLost { host: HOST, reason: lost() })),
         Box::new(NotDelivered::Unreachable { host: HOST, reason: lost() }),
-        Box::new(OutcomeUnknown::LinkLost { host: HOST, reason: lost() }),
+        Box::new(OutcomeUnknown::SessionLost { host: HOST, reason: lost() }),
         Box::new(SpawnError::Placement {
             actor: "a",
             reason: PlacementError::Unknown { text: "none".into() },

@@ -10,7 +10,7 @@ use roadshow::internals::wire::{Challenge, Resume, SessionParameters, VERSION, W
 use roadshow::prelude::*;
 use tokio::runtime::{Builder, Handle};
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{Pair, Plan, TestHost, run, until};
 use crate::proxy::{Cut, Direction, Proxy};
 
@@ -34,7 +34,10 @@ fn is_forgotten(error: &SendError) -> bool {
     matches!(
         error,
         SendError::NotDelivered(NotDelivered::Unreachable { reason: DisconnectReason::Forgotten, .. })
-            | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason: DisconnectReason::Forgotten, .. })
+            | SendError::OutcomeUnknown(OutcomeUnknown::SessionLost {
+                reason: DisconnectReason::Forgotten,
+                ..
+            })
     )
 }
 

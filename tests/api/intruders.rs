@@ -18,7 +18,7 @@ use roadshow::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::cast::{Add, Clerk, Note, Notes};
+use crate::fixtures::{Add, Clerk, Note, Notes};
 use crate::hosts::{Plan, TestHost, limits, run};
 use crate::raw::{Raw, body_of};
 

@@ -6,7 +6,7 @@ use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
 use roadshow::internals::wire::{Frame, decode};
 use roadshow::prelude::*;
 
-use crate::cast::{Clerk, Echo, Hold, Release};
+use crate::fixtures::{Clerk, Echo, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, limits, poll_once, run, until};
 use crate::raw::Raw;
 

@@ -10,7 +10,7 @@ use roadshow::internals::wire::{Call, Frame, Reply, Resume};
 use roadshow::prelude::*;
 use tokio::net::TcpListener;
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{LOOPBACK, Pair, Plan, TestHost, limits, poll_once, run, until};
 use crate::raw::{Raw, body_of};
 

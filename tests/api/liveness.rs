@@ -9,7 +9,7 @@ use roadshow::prelude::*;
 use roadshow::{Limits, Request};
 use tokio::net::TcpListener;
 
-use crate::cast::{Add, Block, Clerk, Hold, Notes, Release};
+use crate::fixtures::{Add, Block, Clerk, Hold, Notes, Release};
 use crate::hosts::{Gate, PATIENCE, Pair, Plan, TestHost, limits, run, wait_at_least};
 use crate::proxy::links;
 use crate::raw::{Raw, body_of};

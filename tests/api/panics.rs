@@ -10,7 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserializer, Serializer};
 use tokio::task::yield_now;
 
-use crate::cast::{Add, Block, Clerk, Hold, Release};
+use crate::fixtures::{Add, Block, Clerk, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, TestHost, run, until};
 
 /// Actor that panics at the points given by its faults.

@@ -3,16 +3,16 @@
 //! Some tests start this executable again as a separate driver (see [`driver`]), because they kill it or
 //! need an environment that other tests must not have.
 
-mod cast;
+mod descendants;
 mod driver;
-mod ends;
-mod lives;
-mod loss;
-mod offspring;
+mod driver_exit;
+mod fixtures;
+mod lifecycle;
 mod output;
 mod pauses;
+mod process_table;
 mod settings;
 mod starts;
 mod stops;
-mod table;
 mod tracing;
+mod worker_loss;

@@ -13,11 +13,11 @@ use roadshow::prelude::*;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{LOOPBACK, PATIENCE, TestHost, run, until};
-use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Proxy, links};
 use crate::raw::{Raw, body_of};
+use crate::recorder::{Book, Entry, Recorder, entries_of};
 
 const SOON: Duration = Duration::from_millis(1);
 
@@ -113,7 +113,7 @@ fn a_call_without_a_policy_has_an_unknown_outcome_after_a_session_loss() {
         assert_eq!(first.low_watermark, None);
         let mut link = peer.link().await;
         let error = request.await.unwrap_err();
-        assert!(matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { .. })), "{error}");
+        assert!(matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { .. })), "{error}");
         let next = peer.clerk().try_send(Add(2)).unwrap();
         let call = call_of(link.read().await);
         assert_ne!((call.call, &call.body), (first.call, &first.body), "the first call is not retried");
@@ -224,7 +224,7 @@ fn calls_with_a_policy_are_handled_once_although_sessions_are_lost() {
     const LOSSES: u32 = 10;
     run(async {
         let (pair, proxy) = Proxy::between(Limits::default()).await;
-        let (ledger, clerk) = (pair.serve(Ledger::quick), pair.serve(Clerk::default));
+        let (ledger, clerk) = (pair.serve(Recorder::quick), pair.serve(Clerk::default));
         let answered = AtomicU32::new(0);
         let policy = Retry::times(20).delay(SOON);
         let calls = stream::iter(0..CALLS).map(Ok::<_, SendError>).try_for_each_concurrent(50, |number| {

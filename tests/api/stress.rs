@@ -17,8 +17,8 @@ use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
 use crate::hosts::{Pair, TestHost, limits, poll_once, run, until};
-use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Cut, Proxy};
+use crate::recorder::{Book, Entry, Recorder, entries_of};
 
 /// Number of threads that send at the same time.
 const SENDERS: u32 = 3;
@@ -59,7 +59,7 @@ async fn wait_until_idle(pair: &Pair) {
         let views = views(pair);
         let [here, there] = &views;
         let idle = |view: &PeerSnapshot| {
-            view.calls_open + view.calls_accepted + view.outgoing_bytes + view.parked_bytes == 0
+            view.calls_open + view.calls_accepted + view.outgoing_bytes + view.send_queue_bytes == 0
                 && view.accepted_bytes == 0
         };
         views.iter().all(idle)
@@ -77,7 +77,7 @@ struct Sent {
 }
 
 /// Sends numbered entries in order: one way, as calls, as dropped calls, and some in chunks.
-async fn send_entries(ledger: RemoteAddr<Ledger>, sender: u32, entries: u32) -> Sent {
+async fn send_entries(ledger: RemoteAddr<Recorder>, sender: u32, entries: u32) -> Sent {
     let mut rng = fastrand::Rng::with_seed(sender.into());
     let (mut sent, mut calls) = (Sent::default(), Vec::new());
     for number in 1..=entries {
@@ -130,7 +130,7 @@ fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_
         // The actors run on other threads than the link, so that batches cross threads.
         let arbiters = [Arbiter::new(), Arbiter::new()];
         let ledgers = arbiters.each_ref().map(|arbiter| {
-            pair.there.cluster.register(Ledger::start_in_arbiter(&arbiter.handle(), |_| Ledger::quick()))
+            pair.there.cluster.register(Recorder::start_in_arbiter(&arbiter.handle(), |_| Recorder::quick()))
         });
         // The last sender is on the actors' own host, whose messages are not encoded.
         let senders = (0..=SENDERS).flat_map(|sender| {

@@ -7,7 +7,7 @@ use roadshow::prelude::*;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata};
 
-use crate::cast::{Add, Clerk, Note};
+use crate::fixtures::{Add, Clerk, Note};
 use crate::hosts::{PATIENCE, run, until};
 use crate::proxy::{Cut, Proxy};
 

@@ -10,7 +10,7 @@ use roadshow::errors::{
 use roadshow::prelude::*;
 use roadshow::*;
 
-use crate::cast::{Add, Clerk, Note};
+use crate::fixtures::{Add, Clerk, Note};
 
 #[roadshow::task(type = Square)]
 fn square(n: u64) -> u64 {

@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout};
 
-use crate::cast::{Add, Clerk};
+use crate::fixtures::{Add, Clerk};
 use crate::hosts::{LOOPBACK, PATIENCE, SECRET, poll_once};
 
 const ONE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

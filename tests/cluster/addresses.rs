@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use super::job::{Job, Order, program_under};
-use super::site::{TestCluster, output, refused, roadshow, skipped, text};
+use super::test_cluster::{TestCluster, output, refused, roadshow, skipped, text};
 
 const NAME: &str = "two-addresses.test";
 
@@ -101,7 +101,7 @@ fn driver_with_arguments_that_are_not_utf8_joins() {
     assert!(example.exists(), "{example:?} is not built; with `cargo test --test`, add `--examples`");
     let mut command = Command::new(example);
     command.arg(&path).current_dir(site.home());
-    super::site::isolate(&mut command, site.home());
+    super::test_cluster::isolate(&mut command, site.home());
     command.env("ROADSHOW_ADDRESS", &site.address);
     let counted = output(command);
     assert!(counted.status.success(), "{}", text(&counted.stderr));

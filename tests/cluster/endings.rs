@@ -7,10 +7,10 @@ use std::process::Command;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-use super::cast::CONSTRUCTS_FOR_EVER;
+use super::fixtures::CONSTRUCTS_FOR_EVER;
 use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, output, refused, roadshow, skipped, text};
+use super::test_cluster::{TestCluster, output, refused, roadshow, skipped, text};
 
 /// Exit code of `kill` for an actor that still runs.
 const STILL_RUNS: i32 = 6;

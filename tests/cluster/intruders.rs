@@ -14,7 +14,7 @@ use rustls::ServerConnection;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::job::{Job, SpawnOptions, program};
-use super::site::{TestCluster, refused};
+use super::test_cluster::{TestCluster, refused};
 use super::tokens::is_as_before;
 
 /// Maximum time until a node closes a connection.
@@ -103,7 +103,7 @@ fn impostor(certificates: Vec<Vec<u8>>, key: &KeyPair) -> (SocketAddr, Arc<Mutex
         .with_no_client_auth()
         .with_single_cert(chain, key.into())
         .unwrap();
-    config.alpn_protocols = vec![b"roadshow-desk/1".to_vec()];
+    config.alpn_protocols = vec![b"roadshow-token-rpc/1".to_vec()];
     let config = Arc::new(config);
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();

@@ -23,13 +23,13 @@ use futures_util::future::join_all;
 use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
-use super::cast::{
+use super::fixtures::{
     Add, Attempt, Compute, Finish, Friend, Itself, Never, Pid, Print, SumActor, Take, Variable, attempt,
     leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
     use_stack,
 };
 use super::proc::{self, PATIENCE};
-use super::site::{Node, TestCluster, isolate, text};
+use super::test_cluster::{Node, TestCluster, isolate, text};
 
 /// Environment variable with the role of a program.
 pub(super) const ROLE: &str = "ROADSHOW_TEST_ROLE";
@@ -647,7 +647,7 @@ pub(super) fn said(stdout: &str) -> Vec<String> {
 pub(super) fn run(command: Command) -> (Vec<String>, String, ExitStatus) {
     let mut command = command;
     command.stdin(Stdio::null());
-    let output = super::site::output(command);
+    let output = super::test_cluster::output(command);
     (said(&text(&output.stdout)), text(&output.stderr), output.status)
 }
 

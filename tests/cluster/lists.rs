@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::job::{Job, Order, Reply, SpawnOptions};
 use super::proc::wait_for;
-use super::site::{TestCluster, output, refused, text};
+use super::test_cluster::{TestCluster, output, refused, text};
 
 // More than one page: a page has at most 1,000 rows.
 const MANY: u64 = 5000;

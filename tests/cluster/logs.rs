@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::job::{Job, Order, SpawnOptions, program};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, json, output, text};
+use super::test_cluster::{TestCluster, json, output, text};
 
 #[test]
 fn output_of_workers_is_in_files_and_at_the_driver_s_terminal() {

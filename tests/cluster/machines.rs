@@ -15,11 +15,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
-use super::cast::Friend;
+use super::fixtures::Friend;
 use super::job::{Job, Order, SpawnOptions, counted, program, run};
 use super::netns::{Capture, Network, listening_ports};
 use super::proc::wait_for;
-use super::site::{TestCluster, skipped};
+use super::test_cluster::{TestCluster, skipped};
 use super::tokens::is_as_before;
 
 /// Network with a number of machines; skips the test where there can be none.

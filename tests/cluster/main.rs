@@ -9,26 +9,26 @@
 )]
 
 mod addresses;
-mod cast;
+mod descendants;
 mod endings;
+mod failures;
+mod fixtures;
 mod intruders;
 mod job;
 mod lists;
 mod logs;
-mod losses;
 mod machines;
 mod names;
-mod neighbours;
 mod netns;
 mod nodes;
-mod offspring;
+mod other_jobs;
 mod outages;
-mod placing;
+mod placement;
 mod proc;
+mod provisioning;
 mod secrets;
-mod site;
-mod spreading;
 mod submit;
+mod test_cluster;
 mod tokens;
 mod users;
 

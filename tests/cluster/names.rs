@@ -2,7 +2,7 @@
 
 use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, output, refused};
+use super::test_cluster::{TestCluster, output, refused};
 
 fn find(name: &str, actor: &str, namespace: Option<&str>) -> Order {
     Order::Find(name.to_owned(), actor.to_owned(), namespace.map(str::to_owned))

@@ -20,7 +20,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, eth, recv, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::site::text;
+use super::test_cluster::text;
 
 /// Namespaces on one switch or behind one router. Dropping it removes them.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::job::{Job, Order, SpawnOptions, counted, program, run};
 use super::proc;
-use super::site::{TestCluster, text};
+use super::test_cluster::{TestCluster, text};
 
 #[test]
 fn program_has_actors_on_both_nodes_and_its_result_is_right() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::job::{Job, Order, SpawnOptions, program_under};
 use super::netns::Network;
 use super::proc::wait_for;
-use super::site::TestCluster;
+use super::test_cluster::TestCluster;
 
 /// Number of rounds of each outage; soak tests set more.
 fn rounds() -> usize {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::{Job, Order, SpawnOptions};
 use super::proc;
-use super::site::{TestCluster, output, text};
+use super::test_cluster::{TestCluster, output, text};
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());

@@ -7,7 +7,7 @@ use roadshow::internals::config;
 
 use super::job::{ARGUMENTS, ROLE, counted, said};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, output, refused, skipped, text};
+use super::test_cluster::{TestCluster, output, refused, skipped, text};
 
 /// Command that submits this executable in a role.
 pub(super) fn submit(site: &TestCluster, role: &str, options: &[&str]) -> Command {
@@ -33,7 +33,7 @@ fn new_program_runs_on_all_nodes_and_its_output_is_printed() {
     assert_eq!(job["runs_on"], site.nodes[0].id);
     // The output is still in the log.
     let id = job["job_id"].as_str().unwrap();
-    let again = super::site::output(site.roadshow(&["job", "logs", id]));
+    let again = super::test_cluster::output(site.roadshow(&["job", "logs", id]));
     assert!(text(&again.stdout).contains("the sum is 499500"), "{again:?}");
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 use super::job::{Job, program};
-use super::site::{Scratch, TestCluster, refused, roadshow};
+use super::test_cluster::{Scratch, TestCluster, refused, roadshow};
 
 const BASE32_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 

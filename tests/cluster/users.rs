@@ -11,10 +11,10 @@ use roadshow::internals::config::JOB_LEASE;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::cast::{Attempt, Itself};
+use super::fixtures::{Attempt, Itself};
 use super::job::{ARGUMENTS, ATTEMPTS, Job, Order, ROLE, Reply, SpawnOptions, counted, program, said};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, output, refused, roadshow, skipped, text};
+use super::test_cluster::{TestCluster, output, refused, roadshow, skipped, text};
 
 /// Starts a node whose jobs run as other users, at an address with certificates; skips without root or address.
 fn site(arguments: &[&str]) -> Option<TestCluster> {

@@ -47,12 +47,12 @@ pub(in crate::cluster) enum ControlEvent {
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Submits a job; its driver is started later. Answered with [`Answer::Job`].
-    JobSubmitted { ticket: Ticket, facts: JobDescriptor },
+    JobSubmitted { ticket: Ticket, descriptor: JobDescriptor },
     /// A driver connected, or reconnected after the head restarted.
     ///
     /// `job` is the id of a submitted job, or the id that the driver had before. Answered with
     /// [`Answer::Job`].
-    JobStarted { ticket: Ticket, job: Option<JobId>, facts: JobDescriptor },
+    JobStarted { ticket: Ticket, job: Option<JobId>, descriptor: JobDescriptor },
     /// A driver renews its lease.
     JobHeartbeat { job: JobId },
     /// A node has the job's executable: workers can be started there.
@@ -193,7 +193,7 @@ pub(in crate::cluster) enum Record {
     /// Job, including ended ones while they are listed.
     Job {
         job: JobId,
-        facts: JobDescriptor,
+        descriptor: JobDescriptor,
         state: JobState,
         started_ms: u64,
         ended_ms: Option<u64>,
@@ -207,7 +207,7 @@ pub(in crate::cluster) enum Record {
     /// Watermarks of the allocated ids; the next incarnation starts one block above them.
     IdWatermarks { jobs: u32, workers: u64, actors: u64 },
     /// Alive node, with the time of its join and its drain flag.
-    Node { facts: NodeDescriptor, joined_ms: u64, draining: bool },
+    Node { descriptor: NodeDescriptor, joined_ms: u64, draining: bool },
     /// Incarnation of the head's host that ran last. The state ignores this record; the head reads it.
     Incarnation { incarnation: u64 },
 }

@@ -55,7 +55,7 @@ impl ControlPlaneBench {
             random: 1,
         };
         let ticket = bench.ticket();
-        bench.handle(ControlEvent::JobStarted { ticket, job: None, facts: job_facts() });
+        bench.handle(ControlEvent::JobStarted { ticket, job: None, descriptor: job_descriptor() });
         for node in 0..nodes {
             bench.join(node, room);
         }
@@ -69,7 +69,7 @@ impl ControlPlaneBench {
         let mut sent = 0;
         let mut starts = Vec::new();
         self.nodes = self.nodes.max(node + 1);
-        self.handle(ControlEvent::NodeJoined(NodeReport::idle(facts(node, room))));
+        self.handle(ControlEvent::NodeJoined(NodeReport::idle(descriptor(node, room))));
         sent += self.sent_bytes();
         self.handle(ControlEvent::NodeProvisioned { job, node: NodeId(node) });
         sent += self.sent_bytes();
@@ -120,7 +120,7 @@ impl ControlPlaneBench {
             (0..workers).map(|worker| member(worker / 4, WorkerId(worker))).collect();
         let head = HeadInfo {
             head: agent(0),
-            at: Some(facts(0, 0).address),
+            at: Some(descriptor(0, 0).address),
             job: JobId(1),
             tracks_all_actors: true,
         };
@@ -236,7 +236,7 @@ fn labels(zone: u64) -> Labels {
     [("zone".to_owned(), zone.to_string())].into()
 }
 
-fn facts(node: u64, room: u32) -> NodeDescriptor {
+fn descriptor(node: u64, room: u32) -> NodeDescriptor {
     let resources = Resources::none().with(Resources::CPU, room.into());
     NodeDescriptor {
         agent: agent(node),
@@ -252,7 +252,7 @@ fn facts(node: u64, room: u32) -> NodeDescriptor {
     }
 }
 
-fn job_facts() -> JobDescriptor {
+fn job_descriptor() -> JobDescriptor {
     JobDescriptor {
         entrypoint: "program".to_owned(),
         hostname: "node-0".to_owned(),
@@ -267,6 +267,6 @@ fn job_facts() -> JobDescriptor {
 fn member(node: u64, worker: WorkerId) -> WorkerAddress {
     let [actors, tasks] = [worker.0, worker.0 | 1 << 63];
     let host = |id| HostUid { host: HostId(id), incarnation: Incarnation(1) };
-    let at = facts(node, 0).address;
+    let at = descriptor(node, 0).address;
     WorkerAddress { actors: host(actors), actors_at: at, tasks: host(tasks), tasks_at: at }
 }

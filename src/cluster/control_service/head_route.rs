@@ -14,7 +14,7 @@ use crate::lock::RwLock;
 /// Shared route to the head; empty until the first head is known.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cluster) struct HeadRoute {
-    pub(in crate::cluster) access: Arc<RwLock<Option<HeadConnection>>>,
+    pub(in crate::cluster) connection: Arc<RwLock<Option<HeadConnection>>>,
     /// Number of the next placement request of this host.
     pub(in crate::cluster) next_request_id: Arc<AtomicU64>,
 }
@@ -24,14 +24,14 @@ pub(in crate::cluster) struct HeadRoute {
 pub(in crate::cluster) struct HeadConnection {
     pub(in crate::cluster) head: HeadHandle,
     pub(in crate::cluster) job: JobId,
-    pub(in crate::cluster) places_all: bool,
+    pub(in crate::cluster) tracks_all_actors: bool,
 }
 
 impl HeadRoute {
     /// Current connection, or an error if no head is known yet.
-    pub(in crate::cluster) fn access(&self) -> Result<HeadConnection, PlacementError> {
-        let access = self.access.read();
-        access.clone().ok_or(PlacementError::NoWorker)
+    pub(in crate::cluster) fn connection(&self) -> Result<HeadConnection, PlacementError> {
+        let connection = self.connection.read();
+        connection.clone().ok_or(PlacementError::NoWorker)
     }
 
     /// Sends a request, and repeats it to a new incarnation of the head.
@@ -46,12 +46,12 @@ impl HeadRoute {
     ) -> Result<Answer, PlacementError> {
         loop {
             // Read again in each round: another incarnation of the head may have become known since.
-            let access = self.access()?;
-            let reply = access.head.clone().ask(host.clone(), request(access.job)).await;
+            let connection = self.connection()?;
+            let reply = connection.head.clone().ask(host.clone(), request(connection.job)).await;
             let is_lost = reply.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
             // A request to an earlier incarnation fails once the present one becomes known; only then is a
             // repetition useful.
-            if !(is_lost && self.access()?.head.differs_from(&access.head)) {
+            if !(is_lost && self.connection()?.head.differs_from(&connection.head)) {
                 return answer(reply);
             }
         }

@@ -280,7 +280,8 @@ impl ControlPlane {
 
     /// Namespace of a job: the one its driver chose, or one of its own.
     fn namespace_of(&self, job: JobId) -> String {
-        let chosen = self.read(|state| state.job_facts(job).map(|facts| facts.namespace.clone()));
+        let chosen =
+            self.read(|state| state.job_descriptor(job).map(|descriptor| descriptor.namespace.clone()));
         chosen.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| format!("job-{job}"))
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn event_loop(shared: Arc<DriverShared>, mut events: mpsc::Rece
 /// Handles one event.
 pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
     match event {
-        JobEvent::NodeUp(facts) => provision_later(shared, facts),
+        JobEvent::NodeUp(descriptor) => provision_later(shared, descriptor),
         JobEvent::NodeGone { agent } => shared.forget_agent(agent),
         JobEvent::WorkerUp { node, worker, member, pid } => {
             worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
@@ -60,14 +60,14 @@ pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
 }
 
 /// Provisions a node in a task of its own: shipping an executable takes seconds, and other events must not wait.
-fn provision_later(shared: &Arc<DriverShared>, facts: NodeDescriptor) {
+fn provision_later(shared: &Arc<DriverShared>, descriptor: NodeDescriptor) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let provisioned = provision::provision(&shared, &facts).await;
+        let provisioned = provision::provision(&shared, &descriptor).await;
         provision::log_tally(&shared);
         if let Err(error) = provisioned {
-            log::warn!(node = %facts.id(), %error, "the node cannot run this job's workers");
-            let refused = format!("node {}: {error}", facts.id());
+            log::warn!(node = %descriptor.id(), %error, "the node cannot run this job's workers");
+            let refused = format!("node {}: {error}", descriptor.id());
             shared.startup.send_modify(|startup| startup.refused = Some(refused));
         }
     });
@@ -138,7 +138,7 @@ pub(super) fn reconcile(shared: &Arc<DriverShared>, nodes: Vec<NodeDescriptor>, 
     for WorkerEntry { node, worker, member, pid } in workers {
         worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
     }
-    nodes.into_iter().for_each(|facts| provision_later(shared, facts));
+    nodes.into_iter().for_each(|descriptor| provision_later(shared, descriptor));
 }
 
 /// Workers that have not ended, as far as the driver knows.

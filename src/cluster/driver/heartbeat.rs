@@ -184,7 +184,7 @@ async fn try_rejoin(shared: &Arc<DriverShared>, link: HeadLink) -> Result<Renewe
 
 /// Request that resumes the job; the head answers with the job's present nodes and workers.
 fn start_again(shared: &DriverShared) -> JobRequest {
-    JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() }
+    JobRequest::Start { job: Some(shared.job), descriptor: shared.descriptor.clone() }
 }
 
 /// Compares the workers with the head's list once every live node has had time to rejoin it.

@@ -104,7 +104,7 @@ struct DriverShared {
     /// All addresses that the head's name resolved to.
     heads: Vec<SocketAddr>,
     job: JobId,
-    facts: JobDescriptor,
+    descriptor: JobDescriptor,
     members: Arc<Membership>,
     executable: Executable,
     launch: WorkerSettings,
@@ -277,8 +277,8 @@ async fn enrol_and_start(
     // The links to the head name its incarnation; after a restart of the head, `heartbeat` supersedes this one.
     control.supersede(head, head_at);
     // 4. Start of the job. The hosts exist by now: the head sends events as soon as it knows the job.
-    let facts = descriptor(identities, &options.namespace);
-    let (job, initial) = start_job(&control, head, submitted.job(), &facts, &options.address).await?;
+    let descriptor = descriptor(identities, &options.namespace);
+    let (job, initial) = start_job(&control, head, submitted.job(), &descriptor, &options.address).await?;
     // The submitted job is used up only now: a failed attempt leaves it to the next one.
     submitted.take();
     // 5. Shared state. The user's host can place actors as soon as it knows the head.
@@ -293,7 +293,7 @@ async fn enrol_and_start(
         admission,
         heads,
         job,
-        facts,
+        descriptor,
         members,
         executable,
         launch,
@@ -366,10 +366,10 @@ async fn start_job(
     control: &Host,
     head: HostUid,
     submitted: Option<JobId>,
-    facts: &JobDescriptor,
+    descriptor: &JobDescriptor,
     address: &str,
 ) -> Result<(JobId, InitialNodes), ClusterError> {
-    let request = JobRequest::Start { job: submitted, facts: facts.clone() };
+    let request = JobRequest::Start { job: submitted, descriptor: descriptor.clone() };
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
     let started: control_service::ControlReply = call_host(control, head, JOB, request, deadline)
         .await

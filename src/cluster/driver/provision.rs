@@ -35,7 +35,7 @@ pub(super) async fn provision_initial_nodes(
     shared: &Arc<DriverShared>,
     found: InitialNodes,
 ) -> Result<(), ClusterError> {
-    let working: Vec<_> = found.nodes.iter().filter(|facts| facts.workers > 0).collect();
+    let working: Vec<_> = found.nodes.iter().filter(|descriptor| descriptor.workers > 0).collect();
     if working.is_empty() {
         return match found.rejoining {
             true => wait_for_rejoin(shared).await,
@@ -44,14 +44,14 @@ pub(super) async fn provision_initial_nodes(
     }
     // A silent node delays the start by this time only; after it, nodes count as lacking the executable.
     drop(tokio::time::timeout(EXECUTABLE_LOOK_TIMEOUT, find_source(shared, &working)).await);
-    let provisioned = join_all(working.iter().map(|facts| provision(shared, facts))).await;
+    let provisioned = join_all(working.iter().map(|descriptor| provision(shared, descriptor))).await;
     let (mut usable, mut failure) = (Vec::new(), None);
-    for (&facts, provisioned) in working.iter().zip(provisioned) {
+    for (&descriptor, provisioned) in working.iter().zip(provisioned) {
         match provisioned {
-            Ok(()) => usable.push(facts),
+            Ok(()) => usable.push(descriptor),
             Err(why) => {
-                log::warn!(node = %facts.id(), why, "the node cannot run this job's workers");
-                failure = Some(format!("node {}: {why}", facts.id()));
+                log::warn!(node = %descriptor.id(), why, "the node cannot run this job's workers");
+                failure = Some(format!("node {}: {why}", descriptor.id()));
             }
         }
     }
@@ -59,7 +59,7 @@ pub(super) async fn provision_initial_nodes(
     if let (true, Some(why)) = (usable.is_empty(), failure) {
         return Err(ClusterError::NotProvisioned { why });
     }
-    let expected: u32 = usable.iter().map(|facts| facts.workers).sum();
+    let expected: u32 = usable.iter().map(|descriptor| descriptor.workers).sum();
     let mut progress = shared.startup.subscribe();
     let all = progress.wait_for(|progress| progress.ready + progress.failed >= expected);
     // Workers that are not ready in time may still join later, as long as one is ready now.
@@ -82,14 +82,14 @@ pub(super) async fn provision_initial_nodes(
 async fn find_source(shared: &Arc<DriverShared>, nodes: &[&NodeDescriptor]) {
     let mut requests: FuturesUnordered<_> = nodes
         .iter()
-        .map(|facts| async move {
-            shared.control.add_peer(facts.agent, facts.address);
-            (facts, stored_bytes(shared, facts).await)
+        .map(|descriptor| async move {
+            shared.control.add_peer(descriptor.agent, descriptor.address);
+            (descriptor, stored_bytes(shared, descriptor).await)
         })
         .collect();
-    while let Some((facts, found)) = requests.next().await {
+    while let Some((descriptor, found)) = requests.next().await {
         if found.is_ok_and(|bytes| bytes == shared.executable.size()) {
-            return shared.sources.add(NodeSource { agent: facts.agent, address: facts.address });
+            return shared.sources.add(NodeSource { agent: descriptor.agent, address: descriptor.address });
         }
     }
 }
@@ -117,20 +117,20 @@ async fn wait_for_rejoin(shared: &Arc<DriverShared>) -> Result<(), ClusterError>
 }
 
 /// Provisions one node, and reports it to the head.
-pub(super) async fn provision(shared: &Arc<DriverShared>, facts: &NodeDescriptor) -> Result<(), String> {
-    shared.control.add_peer(facts.agent, facts.address);
+pub(super) async fn provision(shared: &Arc<DriverShared>, descriptor: &NodeDescriptor) -> Result<(), String> {
+    shared.control.add_peer(descriptor.agent, descriptor.address);
     // Registered before the transfer: output and events of its workers come as soon as they start.
-    shared.view().agents.insert(facts.id(), facts.agent);
-    let provisioned = try_provision(shared, facts).await;
+    shared.view().agents.insert(descriptor.id(), descriptor.agent);
+    let provisioned = try_provision(shared, descriptor).await;
     if provisioned.is_err() {
-        shared.forget_agent(facts.agent);
+        shared.forget_agent(descriptor.agent);
     }
     provisioned
 }
 
-async fn try_provision(shared: &Arc<DriverShared>, facts: &NodeDescriptor) -> Result<(), String> {
+async fn try_provision(shared: &Arc<DriverShared>, descriptor: &NodeDescriptor) -> Result<(), String> {
     // The agent before the head: once the head knows of the node, it may have a worker started there.
-    provide(shared, facts).await?;
+    provide(shared, descriptor).await?;
     let launch = ExecutableRequest::Launch(JobSpec {
         job: shared.job,
         digest: shared.executable.digest(),
@@ -140,35 +140,35 @@ async fn try_provision(shared: &Arc<DriverShared>, facts: &NodeDescriptor) -> Re
         stack_bytes: shared.launch.stack_bytes,
         driver: shared.control.identity(),
     });
-    ask(shared, facts, launch).await?;
-    let reported = shared.ask(JobRequest::NodeProvisioned { job: shared.job, node: facts.id() }).await;
+    ask(shared, descriptor, launch).await?;
+    let reported = shared.ask(JobRequest::NodeProvisioned { job: shared.job, node: descriptor.id() }).await;
     reported.map_err(|error| error.to_string())?.map_err(|denied| denied.to_string())?;
     Ok(())
 }
 
 /// Delivers the executable to a node unless it is there. From then on other nodes may fetch it there.
-async fn provide(shared: &Arc<DriverShared>, facts: &NodeDescriptor) -> Result<(), String> {
-    let node = NodeSource { agent: facts.agent, address: facts.address };
-    if stored_bytes(shared, facts).await? == shared.executable.size() {
+async fn provide(shared: &Arc<DriverShared>, descriptor: &NodeDescriptor) -> Result<(), String> {
+    let node = NodeSource { agent: descriptor.agent, address: descriptor.address };
+    if stored_bytes(shared, descriptor).await? == shared.executable.size() {
         shared.sources.add_existing(node);
         return Ok(());
     }
-    deliver(&shared.sources, node, &NodeCarrier { shared, facts }).await
+    deliver(&shared.sources, node, &NodeCarrier { shared, descriptor }).await
 }
 
 /// Carrier of the executable to one node, by calls to its agent.
 struct NodeCarrier<'a> {
     shared: &'a Arc<DriverShared>,
-    facts: &'a NodeDescriptor,
+    descriptor: &'a NodeDescriptor,
 }
 
 impl Carrier for NodeCarrier<'_> {
     async fn fetch(&self, source: NodeSource) -> Result<TransferOutcome, String> {
-        fetch(self.shared, self.facts, source).await
+        fetch(self.shared, self.descriptor, source).await
     }
 
     async fn send(&self, pieces: &AtomicU64) -> Result<(), String> {
-        send(self.shared, self.facts, pieces).await
+        send(self.shared, self.descriptor, pieces).await
     }
 }
 
@@ -176,7 +176,7 @@ impl Carrier for NodeCarrier<'_> {
 /// itself.
 async fn fetch(
     shared: &DriverShared,
-    facts: &NodeDescriptor,
+    descriptor: &NodeDescriptor,
     source: NodeSource,
 ) -> Result<TransferOutcome, String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
@@ -184,7 +184,7 @@ async fn fetch(
     // A call is limited in time, so a large executable takes several: each continues where the last one ended.
     let (outcome, why) = loop {
         let wanted = FetchCommand { digest, size, from: source.agent, at: source.address };
-        match ask(shared, facts, ExecutableRequest::Fetch(wanted)).await? {
+        match ask(shared, descriptor, ExecutableRequest::Fetch(wanted)).await? {
             ExecutableReply::Stat(bytes) if bytes == size => return Ok(TransferOutcome::Done),
             ExecutableReply::Stat(bytes) if progress.is_none_or(|before| before < bytes) => {
                 progress = Some(bytes)
@@ -200,7 +200,7 @@ async fn fetch(
             other => return Err(format!("the node sent an unexpected answer: {other:?}")),
         }
     };
-    let (node, from) = (facts.id(), source.agent.host);
+    let (node, from) = (descriptor.id(), source.agent.host);
     match outcome {
         TransferOutcome::Busy => log::debug!(%node, %from, why, "the executable will be requested again"),
         TransferOutcome::Wrong => {
@@ -214,9 +214,13 @@ async fn fetch(
 }
 
 /// Sends the node the part of the executable that it lacks, and counts the pieces that it has accepted.
-async fn send(shared: &Arc<DriverShared>, facts: &NodeDescriptor, pieces: &AtomicU64) -> Result<(), String> {
+async fn send(
+    shared: &Arc<DriverShared>,
+    descriptor: &NodeDescriptor,
+    pieces: &AtomicU64,
+) -> Result<(), String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
-    let mut stored = stored_bytes(shared, facts).await?;
+    let mut stored = stored_bytes(shared, descriptor).await?;
     // The present part may come from a node with a damaged copy. If the digest is wrong, everything is sent once more.
     let mut is_all_own = stored == 0;
     while stored < size {
@@ -227,7 +231,7 @@ async fn send(shared: &Arc<DriverShared>, facts: &NodeDescriptor, pieces: &Atomi
         let bytes = bytes.await.map_err(|error| error.to_string())??;
         shared.sources.sent_bytes(bytes.len());
         let write = ExecutableRequest::Write { digest, size, offset: stored, bytes: bytes.into() };
-        stored = match ask(shared, facts, write).await? {
+        stored = match ask(shared, descriptor, write).await? {
             ExecutableReply::Stat(more) if more > stored => more,
             ExecutableReply::Stat(more) => {
                 return Err(format!(
@@ -247,10 +251,10 @@ async fn send(shared: &Arc<DriverShared>, facts: &NodeDescriptor, pieces: &Atomi
 }
 
 /// Number of bytes of the executable that the node has.
-async fn stored_bytes(shared: &DriverShared, facts: &NodeDescriptor) -> Result<u64, String> {
+async fn stored_bytes(shared: &DriverShared, descriptor: &NodeDescriptor) -> Result<u64, String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let platform = shared.executable.platform().to_string();
-    match ask(shared, facts, ExecutableRequest::Stat { digest, size, platform }).await? {
+    match ask(shared, descriptor, ExecutableRequest::Stat { digest, size, platform }).await? {
         ExecutableReply::Stat(bytes) => Ok(bytes),
         other => Err(format!("the node sent an unexpected answer: {other:?}")),
     }
@@ -259,11 +263,11 @@ async fn stored_bytes(shared: &DriverShared, facts: &NodeDescriptor) -> Result<u
 /// Sends a node's agent a request about the executable.
 async fn ask(
     shared: &DriverShared,
-    facts: &NodeDescriptor,
+    descriptor: &NodeDescriptor,
     request: ExecutableRequest,
 ) -> Result<ExecutableReply, String> {
     let deadline = deadline_in(EXECUTABLE_TIMEOUT);
-    match call_host(&shared.control, facts.agent, EXECUTABLE, request, deadline).await {
+    match call_host(&shared.control, descriptor.agent, EXECUTABLE, request, deadline).await {
         Ok(ExecutableReply::Failed { text }) => Err(text),
         Ok(reply) => Ok(reply),
         Err(error) => Err(error.to_string()),

@@ -77,7 +77,7 @@ impl LocalControlPlane {
         namespace: String,
         workers: Vec<(u32, WorkerAddress)>,
     ) -> Vec<WorkerId> {
-        let facts = NodeDescriptor {
+        let descriptor = NodeDescriptor {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             hostname: host_info::hostname(),
@@ -91,17 +91,17 @@ impl LocalControlPlane {
         };
         let job = JobDescriptor {
             entrypoint: String::new(),
-            hostname: facts.hostname.clone(),
-            pid: facts.pid,
+            hostname: descriptor.hostname.clone(),
+            pid: descriptor.pid,
             driver: Some(host.identity()),
             user_host: Some(host.identity()),
             namespace,
             runs_on: None,
         };
-        let node = facts.id();
-        self.control.apply(ControlEvent::NodeJoined(NodeReport::idle(facts)));
+        let node = descriptor.id();
+        self.control.apply(ControlEvent::NodeJoined(NodeReport::idle(descriptor)));
         // The ticket's answer is not needed: a new state gives its first job the id 1.
-        self.control.apply(ControlEvent::JobStarted { ticket: Ticket(0), job: None, facts: job });
+        self.control.apply(ControlEvent::JobStarted { ticket: Ticket(0), job: None, descriptor: job });
         self.control.apply(ControlEvent::NodeProvisioned { job: Self::JOB, node });
         // The events above made the state request the node's workers, and the action handler has collected their
         // ids. The workers run already, so each request is answered immediately.

@@ -8,7 +8,7 @@ use crate::spec::ActorLocation;
 /// Description of the node, and everything that already runs on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) struct NodeReport {
-    pub(in crate::cluster) facts: NodeDescriptor,
+    pub(in crate::cluster) descriptor: NodeDescriptor,
     pub(in crate::cluster) workers: Vec<WorkerReport>,
     /// Jobs whose executables the node has pinned.
     pub(in crate::cluster) jobs: Vec<JobId>,
@@ -18,8 +18,8 @@ pub(in crate::cluster) struct NodeReport {
 
 impl NodeReport {
     /// Report of a node on which nothing runs.
-    pub(in crate::cluster) fn idle(facts: NodeDescriptor) -> Self {
-        Self { facts, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new() }
+    pub(in crate::cluster) fn idle(descriptor: NodeDescriptor) -> Self {
+        Self { descriptor, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new() }
     }
 }
 

@@ -213,6 +213,7 @@ pub(in crate::cluster) fn whole_characters(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -335,6 +336,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn lines_do_not_depend_on_how_the_bytes_are_split(text in "[a-c\u{20ac}\r\n]{0,60}", cuts in prop::collection::vec(0..200usize, 0..5)) {
             let bytes = text.as_bytes();

@@ -242,6 +242,7 @@ fn sequence_length(text: &str, last: u8) -> usize {
 mod tests {
     use std::time::Duration;
 
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -440,6 +441,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn only_colours_reach_the_terminal(text in "[\\x00-\\x20\\x7f-\\xa0\\[0-9;m]{0,40}") {
             let mut line = String::new();

@@ -97,6 +97,7 @@ pub(in crate::cluster) fn is_log(file: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -130,6 +131,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn no_log_has_a_name_like_a_path(name in ".*") {
             prop_assert!(!is_log(&name) || !(name.contains('/') || name.contains("..") || name.contains('\0')));

@@ -19,7 +19,7 @@ pub(in crate::cluster) const JOB_EVENT: TypeHash = TypeHash::of("roadshow::JobEv
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum JobRequest {
     /// Registers the driver; `job` is set if it has an id from its submission, or from before a reconnect.
-    Start { job: Option<JobId>, facts: JobDescriptor },
+    Start { job: Option<JobId>, descriptor: JobDescriptor },
     /// Renews the driver's lease.
     Heartbeat { job: JobId },
     /// Reports that a node has the job's executable.

@@ -68,7 +68,7 @@ pub(in crate::cluster) enum NodeEvent {
     },
     Actor {
         worker: WorkerId,
-        life: ActorEvent,
+        event: ActorEvent,
     },
     Tasks {
         worker: WorkerId,

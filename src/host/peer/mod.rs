@@ -24,19 +24,19 @@
 //!   session remains.
 //! - User code never runs under the lock, except that a caller's waker is cloned there.
 
+mod active_link;
 mod batching;
 mod io;
 mod open_call;
+mod queue_position;
 mod receive_path;
 mod reconnect;
 mod reply_path;
 mod reply_slots;
-mod room;
 mod sending;
 mod shutdown;
 mod status_query;
 mod timer;
-mod up;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -50,18 +50,18 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::active_link::{ActiveLink, LinkGuard};
 use self::batching::AdaptiveBatching;
 pub(super) use self::io::disconnect_reason;
 pub(crate) use self::open_call::{CallHandle, ReplyFuture};
+pub(crate) use self::queue_position::QueuePosition;
 #[cfg(test)]
 pub(super) use self::receive_path::DetachedReplyPath;
 pub use self::receive_path::ReceivePath;
 pub(super) use self::reconnect::{DeferredWakeups, FailureVerdict};
 pub(super) use self::reply_slots::ReplySlots;
 pub use self::reply_slots::SlotId;
-pub(crate) use self::room::QueuePosition;
 use self::timer::Timer;
-pub(crate) use self::up::{ActiveLink, LinkGuard};
 use super::error::NotDelivered;
 use super::{Host, HostShared};
 use crate::config::InjectedBug;
@@ -189,7 +189,7 @@ impl Peer {
             outgoing_bytes_max: host.limits.outgoing_bytes_max,
             frame_bytes_max: host.limits.frame_bytes_max,
             window_bytes: host.limits.window_bytes,
-            parked_bytes_max: host.limits.send_queue_bytes_max,
+            send_queue_bytes_max: host.limits.send_queue_bytes_max,
             chunk_bytes: host.limits.chunk_bytes,
             injected_bug: host.limits.injected_bug,
             ..SessionLimits::default()
@@ -386,7 +386,7 @@ impl Peer {
             links: state.links_total,
             outgoing_bytes: state.session.outgoing_bytes(),
             unwritten_bytes: state.session.unwritten_bytes(),
-            parked_bytes: state.session.parked_bytes(),
+            send_queue_bytes: state.session.send_queue_bytes(),
             charged_bytes: state.session.charged_bytes(),
             accepted_bytes: state.session.accepted_bytes(),
             owed_bytes: state.session.owed_bytes(),

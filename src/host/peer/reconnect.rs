@@ -499,7 +499,7 @@ impl PeerState {
             // Replies to the peer's open calls need a link as well.
             || session.inbound_calls() > 0
             || session.outgoing_bytes() > 0
-            || session.parked_bytes() > 0
+            || session.send_queue_bytes() > 0
     }
 }
 

@@ -189,6 +189,7 @@ impl ReplySlots {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -247,6 +248,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn each_caller_gets_its_own_outcome_once(steps in proptest::collection::vec(step(), 1..120)) {
             let mut reply_slots = ReplySlots::default();

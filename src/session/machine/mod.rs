@@ -1,10 +1,10 @@
 //! Session of two authenticated hosts: the calls and tells in both directions and their outcomes.
 
+mod capacity;
 mod close;
 mod link;
 mod receive;
 mod replies;
-mod room;
 mod send;
 mod timers;
 
@@ -13,9 +13,9 @@ use std::time::Instant;
 use bytes::BytesMut;
 use rustc_hash::FxHashSet;
 
+use self::capacity::{LineHead, Requester};
 use self::close::Closing;
 pub use self::link::WriteCertainty;
-use self::room::{LineHead, Requester};
 use super::call_table::CallTable;
 use super::calls::{CallStage, Calls, MessageKind};
 use super::chunking::{ChunkedSends, Reassembler};
@@ -40,7 +40,7 @@ pub struct SessionLimits {
     /// Bytes of unhandled messages that each local actor accepts from the peer.
     pub window_bytes: usize,
     /// Bytes that may be queued for one actor of the peer.
-    pub parked_bytes_max: usize,
+    pub send_queue_bytes_max: usize,
     /// Longest frame in bytes that is sent in one piece, and the longest chunk of a longer frame.
     pub chunk_bytes: usize,
     /// Calls that may be open.
@@ -55,7 +55,7 @@ impl Default for SessionLimits {
             outgoing_bytes_max: config::OUTGOING_BYTES_MAX,
             frame_bytes_max: config::FRAME_BYTES_MAX,
             window_bytes: config::WINDOW_BYTES,
-            parked_bytes_max: config::SEND_QUEUE_BYTES_MAX,
+            send_queue_bytes_max: config::SEND_QUEUE_BYTES_MAX,
             chunk_bytes: config::CHUNK_BYTES,
             calls_open_max: config::CALLS_OPEN_MAX,
             injected_bug: None,

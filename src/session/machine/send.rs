@@ -115,7 +115,7 @@ impl<T> Session<T> {
 
     /// Bytes that are queued for an actor's credit, or for a link.
     #[must_use]
-    pub fn parked_bytes(&self) -> usize {
+    pub fn send_queue_bytes(&self) -> usize {
         self.flows.queued_bytes()
     }
 }

@@ -13,7 +13,7 @@ const COST: u64 = 384;
 fn with_small_window() -> Scripted {
     let mut scripted = Scripted::with(SessionLimits {
         outgoing_bytes_max: 10_000,
-        parked_bytes_max: QUEUE_OVERHEAD_BYTES + 600,
+        send_queue_bytes_max: QUEUE_OVERHEAD_BYTES + 600,
         ..LIMITS
     });
     scripted.terms.window_bytes = SMALL_WINDOW;
@@ -44,13 +44,13 @@ fn messages_without_credit_are_queued_in_order_and_others_pass_them() {
     let written = scripted.written();
     let [Frame::Tell(first), Frame::Tell(_)] = &written[..] else { panic!("{written:?}") };
     assert_eq!(first.body, body("queued first"));
-    assert_eq!(scripted.session.parked_bytes(), 0);
+    assert_eq!(scripted.session.send_queue_bytes(), 0);
 }
 
 #[test]
 fn no_smaller_message_passes_one_with_credit_that_waits_for_the_link() {
     const THIRD: Target = Target { actor: ActorId(11), incarnation: ActorIncarnation(1) };
-    let limits = SessionLimits { outgoing_bytes_max: 1700, parked_bytes_max: 1000, ..LIMITS };
+    let limits = SessionLimits { outgoing_bytes_max: 1700, send_queue_bytes_max: 1000, ..LIMITS };
     let mut scripted = Scripted::with(limits);
     scripted.terms.window_bytes = SMALL_WINDOW;
     scripted.attach();
@@ -98,7 +98,7 @@ fn queued_messages_have_a_limit_for_each_actor() {
 fn a_rejection_names_the_exhausted_budget() {
     const QUEUE: usize = QUEUE_OVERHEAD_BYTES;
     let limits =
-        SessionLimits { outgoing_bytes_max: 1100 + 2 * QUEUE, parked_bytes_max: 700 + QUEUE, ..LIMITS };
+        SessionLimits { outgoing_bytes_max: 1100 + 2 * QUEUE, send_queue_bytes_max: 700 + QUEUE, ..LIMITS };
     let mut scripted = Scripted::with(limits);
     scripted.tell(&[0; 472]).unwrap();
     scripted.session.tell(OTHER, MESSAGE, encoded(&[0; 372])).unwrap();
@@ -198,7 +198,7 @@ fn a_call_cancelled_before_it_had_credit_costs_nothing() {
     }
     let call = scripted.call("queued");
     assert_eq!(scripted.session.cancel(call), Some("queued"));
-    assert_eq!(scripted.session.parked_bytes(), 0);
+    assert_eq!(scripted.session.send_queue_bytes(), 0);
     assert_eq!(scripted.written().len(), 5, "no Cancel is sent");
     scripted.receive(credit(5 * COST));
     assert_eq!(scripted.session.charged_bytes(), 0);

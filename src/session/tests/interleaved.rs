@@ -7,6 +7,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::property_tests;
 use proptest::prelude::*;
 
 use self::waiting::Waiting;
@@ -31,7 +32,7 @@ const LIMITS: SessionLimits = SessionLimits {
     outgoing_bytes_max: 300_000,
     frame_bytes_max: 400_000,
     window_bytes: 4_000,
-    parked_bytes_max: 250_000,
+    send_queue_bytes_max: 250_000,
     calls_open_max: 40,
     injected_bug: None,
 };
@@ -171,7 +172,7 @@ impl Side {
 
     fn has_space(&self) -> bool {
         self.session.outgoing_bytes() <= LIMITS.outgoing_bytes_max + LIMITS.frame_bytes_max
-            && self.session.parked_bytes() <= LIMITS.outgoing_bytes_max + LIMITS.frame_bytes_max
+            && self.session.send_queue_bytes() <= LIMITS.outgoing_bytes_max + LIMITS.frame_bytes_max
     }
 }
 
@@ -628,7 +629,7 @@ impl Side {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(property_tests::cases(150))]
 
     #[test]
     fn every_call_ends_exactly_once_with_a_true_outcome(steps in proptest::collection::vec(any_step(), 0..200)) {

@@ -75,17 +75,17 @@ fn messages_are_queued_until_a_link_is_attached() {
 #[test]
 fn call_that_times_out_without_a_link_is_never_sent() {
     let mut scripted =
-        Scripted::with(SessionLimits { outgoing_bytes_max: 2000, parked_bytes_max: 2000, ..LIMITS });
+        Scripted::with(SessionLimits { outgoing_bytes_max: 2000, send_queue_bytes_max: 2000, ..LIMITS });
     scripted.tell(b"first").unwrap();
     scripted.call_until("early", Some(Duration::from_millis(10)));
     scripted.tell(b"second").unwrap();
-    let before = scripted.session.parked_bytes();
+    let before = scripted.session.send_queue_bytes();
 
     let timed_out = CallError::TimedOut { written: false };
     assert!(timed_out.is_safe_to_retry());
     assert_eq!(scripted.pass(Duration::from_millis(10)), [failed("early", timed_out)]);
     assert_eq!(
-        scripted.session.parked_bytes(),
+        scripted.session.send_queue_bytes(),
         before - CALL_HEADER_BYTES - "early".len() - QUEUED_CALL_OVERHEAD_BYTES
     );
     scripted.attach();
@@ -97,7 +97,7 @@ fn call_that_times_out_without_a_link_is_never_sent() {
 fn messages_over_the_frame_limit_of_the_peer_fail_when_it_is_known() {
     let limit = 100;
     let mut scripted =
-        Scripted::with(SessionLimits { outgoing_bytes_max: 2000, parked_bytes_max: 2000, ..LIMITS });
+        Scripted::with(SessionLimits { outgoing_bytes_max: 2000, send_queue_bytes_max: 2000, ..LIMITS });
     let large = [0; 200];
     scripted.call("small");
     scripted.call_with("large", &large).unwrap();

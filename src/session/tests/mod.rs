@@ -13,15 +13,15 @@ use crate::wire::{
     FrameCodec, Goodbye, Reply, Resume, SessionParameters, TELL_HEADER_BYTES, Tell, Watermark, Welcome,
 };
 
+mod capacity;
 mod chunks;
 mod credit;
 mod forgotten;
+mod graceful_close;
 mod interleaved;
-mod leaving;
 mod link_loss;
-mod repeats;
 mod resume;
-mod room;
+mod retries;
 mod scripted;
 
 const TARGET: Target = Target { actor: ActorId(9), incarnation: ActorIncarnation(1) };
@@ -33,7 +33,7 @@ const LIMITS: SessionLimits = SessionLimits {
     outgoing_bytes_max: OUTGOING_BYTES_MAX,
     frame_bytes_max: FRAME_BYTES_MAX,
     window_bytes: WINDOW_BYTES,
-    parked_bytes_max: OUTGOING_BYTES_MAX,
+    send_queue_bytes_max: OUTGOING_BYTES_MAX,
     chunk_bytes: CHUNK_BYTES,
     calls_open_max: 100,
     injected_bug: None,

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::property_tests;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -293,7 +294,7 @@ fn flats() -> impl Strategy<Value = Flat> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(property_tests::cases(96))]
 
     #[test]
     fn value_of_every_representation_round_trips(

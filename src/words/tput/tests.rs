@@ -1,5 +1,6 @@
 //! Random partitions compared with the full merge, and the rounds one by one.
 
+use crate::property_tests;
 use proptest::prelude::*;
 
 use super::*;
@@ -42,7 +43,7 @@ fn parts(keys: u8) -> impl Strategy<Value = Vec<Counted<u8>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(property_tests::cases(1_000))]
 
     #[test]
     fn top_k_is_that_of_the_full_merge(parts in parts(14), k in 1_usize..18) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use actix::System;
 use rustix::process::Signal;
 
-use super::table::{self, all_end_within, wait_until};
+use super::process_table::{self, all_end_within, wait_until};
 
 /// Environment variable with the role of a driver.
 const ROLE: &str = "ROADSHOW_TEST_ROLE";
@@ -37,10 +37,10 @@ fn drive() {
     let (name, how) = role.split_once(' ').unwrap_or((&role, ""));
     match name {
         "start" => System::new().block_on(super::starts::start(how)),
-        "end" => System::new().block_on(super::ends::end(how)),
-        "offspring" => System::new().block_on(super::offspring::stay(how)),
+        "end" => System::new().block_on(super::driver_exit::end(how)),
+        "offspring" => System::new().block_on(super::descendants::stay(how)),
         "compare" => System::new().block_on(super::settings::compare(how)),
-        "print" => System::new().block_on(super::lives::print()),
+        "print" => System::new().block_on(super::lifecycle::print()),
         "output" => System::new().block_on(super::output::drive(how)),
         "trace" => System::new().block_on(super::tracing::drive(how)),
         _ => panic!("no such role: {role}"),

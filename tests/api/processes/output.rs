@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use roadshow::prelude::*;
 
+use super::descendants::Sleeps;
 use super::driver::{Driver, PATIENCE, report};
-use super::offspring::Sleeps;
-use super::table::runs;
+use super::process_table::runs;
 
 /// Pause after each step of the progress bar.
 const STEP: Duration = Duration::from_millis(10);

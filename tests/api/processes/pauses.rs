@@ -7,8 +7,8 @@ use roadshow::Limits;
 use roadshow::prelude::*;
 use rustix::process::Signal;
 
-use super::cast::{Pid, Worker};
-use super::table::{signal, wait_until};
+use super::fixtures::{Pid, Worker};
+use super::process_table::{signal, wait_until};
 
 /// Heartbeat timeout, short enough for a pause to miss many heartbeats.
 const LOST: Duration = Duration::from_millis(100);

@@ -9,8 +9,8 @@ use roadshow::Memory;
 use roadshow::prelude::*;
 use roadshow::{ClusterError, InProcess};
 
-use super::cast::{UseStack, Worker, open_files_max, use_stack_in_pool, use_stack_in_turn, variable};
 use super::driver::{Driver, report};
+use super::fixtures::{UseStack, Worker, open_files_max, use_stack_in_pool, use_stack_in_turn, variable};
 
 const MIB: usize = 1 << 20;
 

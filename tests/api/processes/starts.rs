@@ -7,8 +7,8 @@ use actix::System;
 use roadshow::ClusterError;
 use roadshow::prelude::*;
 
-use super::cast::pid;
 use super::driver::{Driver, report};
+use super::fixtures::pid;
 
 /// Driver: starts the cluster that its environment asks for, and reports the outcome.
 pub(super) async fn start(how: &str) {

@@ -6,9 +6,9 @@ use actix::System;
 use roadshow::prelude::*;
 use tokio::sync::mpsc;
 
-use super::cast::{Began, Listener, Never, Pid, Stop, StopTarget, Worker, pid, stop};
 use super::driver::PATIENCE;
-use super::table::wait_until;
+use super::fixtures::{Began, Listener, Never, Pid, Stop, StopTarget, Worker, pid, stop};
+use super::process_table::wait_until;
 
 #[derive(Clone, Copy, Debug)]
 enum StopContext {

@@ -5,8 +5,8 @@ use std::process::id;
 use roadshow::prelude::*;
 use tracing_subscriber::fmt;
 
-use super::cast::pid;
 use super::driver::{Driver, report};
+use super::fixtures::pid;
 
 /// Environment variable with the setup of the workers.
 const SETUP: &str = "ROADSHOW_TEST_SETUP";

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::PATIENCE;
-use super::place::{SimHosts, ip_of};
+use super::hosts::{SimHosts, ip_of};
 use super::record::{End, Op};
 use super::script::{Script, Severity};
 use super::senders::{self, Answer};

@@ -1,13 +1,13 @@
 //! A simulated run: some hosts on one thread, their senders, the faults between them, and the final checks.
 
-mod cast;
-mod chosen;
+mod actors;
 mod faults;
-mod guests;
-mod place;
+mod hosts;
+mod placement;
 mod record;
 mod script;
 mod senders;
+mod spawned_actors;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use place::{SimHosts, tasks_alive};
+use hosts::{SimHosts, tasks_alive};
 use record::Record;
 pub(crate) use script::Script;
 
@@ -44,7 +44,7 @@ pub(crate) fn run(script: Script) -> Outcome {
     System::with_tokio_rt(runtime).block_on(async move {
         let record = Rc::new(Record::new());
         // Spawned actors are created by the library, which cannot pass them the record.
-        cast::set_record(&record);
+        actors::set_record(&record);
         let tasks_before = tasks_alive();
         play(&script, &record).await;
         // Tasks of the hosts drop their part of the record when they notice the end.

@@ -255,7 +255,7 @@ impl Record {
 /// Checks that a message may fail with this error although only links broke.
 fn is_excused(error: &SendError, sent: &Sent) -> Result<(), String> {
     use NotDelivered::{ActorStopped, Closing, Expired, NoSuchActor, UnknownHost, Unreachable};
-    use OutcomeUnknown::{LinkLost, NoReply, TimedOut};
+    use OutcomeUnknown::{NoReply, SessionLost, TimedOut};
     match error {
         SendError::NotDelivered(ActorStopped | NoSuchActor) | SendError::OutcomeUnknown(NoReply)
             if sent.actor != Actor::Alive =>
@@ -266,7 +266,7 @@ fn is_excused(error: &SendError, sent: &Sent) -> Result<(), String> {
             Err(format!("its actor is alive, but it failed: {error}"))
         }
         SendError::NotDelivered(Unreachable { .. } | UnknownHost { .. } | Closing)
-        | SendError::OutcomeUnknown(LinkLost { .. } | NoReply)
+        | SendError::OutcomeUnknown(SessionLost { .. } | NoReply)
         | SendError::Panicked { .. } => Err(format!("only links broke, but it failed: {error}")),
         SendError::NotDelivered(Expired) | SendError::OutcomeUnknown(TimedOut) if sent.limit.is_none() => {
             Err(format!("it had no timeout, but it failed: {error}"))

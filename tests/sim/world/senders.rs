@@ -9,11 +9,11 @@ use roadshow::{RemoteAddr, Retry, SendError, TaskError};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::cast::{Entry, Errand, Ledger, Letter, Note, chore};
-use super::guests;
-use super::place::{PROBED, SimHosts};
+use super::actors::{Entry, Errand, Ledger, Letter, Note, chore};
+use super::hosts::{PROBED, SimHosts};
 use super::record::{Actor, End, Op, Record, SendKind, Sent, Stream, content};
 use super::script::Script;
+use super::spawned_actors;
 
 /// Number of actors of each host that senders send to.
 const SENT_TO: usize = PROBED;
@@ -65,7 +65,7 @@ pub(crate) fn start(
         }
         for guest in 0..script.guests as u64 {
             let stream = part + 1 + guest;
-            tasks.spawn_local(guests::run(sender(to, stream), stream, script.hosts, script.messages));
+            tasks.spawn_local(spawned_actors::run(sender(to, stream), stream, script.hosts, script.messages));
         }
     }
 }

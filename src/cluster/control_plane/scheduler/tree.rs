@@ -145,6 +145,7 @@ fn largest(one: &[Amount], other: &[Amount], feature: Feature) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -158,6 +159,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn search_finds_the_same_leaf_as_a_linear_scan(
             sets in proptest::collection::vec((0..40_usize, 1..5_u64, 0..4_u64, 0..4_u64), 0..120),

@@ -24,7 +24,7 @@ fn bounded(text: &str) -> String {
 /// Job, open or ended.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) facts: JobDescriptor,
+    pub(super) descriptor: JobDescriptor,
     pub(super) state: JobState,
     pub(super) started: Millis,
     pub(super) ended: Option<Millis>,
@@ -62,10 +62,10 @@ pub(super) struct Pool {
 }
 
 impl Job {
-    pub(super) fn new(mut facts: JobDescriptor, state: JobState, started: Millis) -> Self {
-        facts.bound();
+    pub(super) fn new(mut descriptor: JobDescriptor, state: JobState, started: Millis) -> Self {
+        descriptor.bound();
         Self {
-            facts,
+            descriptor,
             state,
             started,
             ended: None,
@@ -84,7 +84,7 @@ impl Job {
     pub(super) fn record(&self, job: JobId) -> Record {
         Record::Job {
             job,
-            facts: self.facts.clone(),
+            descriptor: self.descriptor.clone(),
             state: self.state,
             started_ms: self.started.0,
             ended_ms: self.ended.map(|ended| ended.0),
@@ -108,10 +108,10 @@ impl ClusterState {
 
     /// Adds an open job, with the lease that its driver needs.
     pub(super) fn open_job(&mut self, id: JobId, job: Job) {
-        if let Some(node) = job.facts.runs_on.and_then(|node| self.nodes.get_mut(&node)) {
+        if let Some(node) = job.descriptor.runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.insert(id);
         }
-        match job.facts.driver {
+        match job.descriptor.driver {
             // The driver has no heartbeats yet; this lease only limits the time until its agent starts it.
             None => self.submitted_leases.grant(self.now, id),
             Some(_) => self.job_leases.grant(self.now, id),
@@ -120,8 +120,8 @@ impl ClusterState {
         self.open_jobs.insert(id);
     }
 
-    pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobDescriptor) {
-        let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
+    pub(super) fn job_submitted(&mut self, ticket: Ticket, descriptor: JobDescriptor) {
+        let runs_on = descriptor.runs_on.and_then(|node| self.nodes.get(&node));
         if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
             let text = "the node for the job's driver has left the cluster or is draining";
             return self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
@@ -130,15 +130,15 @@ impl ClusterState {
             Ok(id) => id,
             Err(error) => return self.answer(ticket, Err(error)),
         };
-        self.open_job(id, Job::new(facts, JobState::Pending, self.now));
+        self.open_job(id, Job::new(descriptor, JobState::Pending, self.now));
         // The record is requested before the answer: the head holds the answer back until all records so far
         // are durable.
         self.persist_job(id);
         self.answer_job(ticket, id);
     }
 
-    pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, facts: JobDescriptor) {
-        match self.driver_starts(job, facts) {
+    pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, descriptor: JobDescriptor) {
+        match self.driver_starts(job, descriptor) {
             Ok(id) => {
                 self.persist_job(id);
                 self.answer_job(ticket, id);
@@ -147,28 +147,32 @@ impl ClusterState {
         }
     }
 
-    fn driver_starts(&mut self, job: Option<JobId>, facts: JobDescriptor) -> Result<JobId, ControlError> {
+    fn driver_starts(
+        &mut self,
+        job: Option<JobId>,
+        descriptor: JobDescriptor,
+    ) -> Result<JobId, ControlError> {
         if let Some(id) = job {
-            self.driver_connected(id, facts)?;
+            self.driver_connected(id, descriptor)?;
             return Ok(id);
         }
         let id = self.new_job()?;
-        self.open_job(id, Job::new(facts, JobState::Running, self.now));
+        self.open_job(id, Job::new(descriptor, JobState::Running, self.now));
         Ok(id)
     }
 
     /// Connects, or reconnects, the driver of a known job.
-    fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), ControlError> {
+    fn driver_connected(&mut self, id: JobId, descriptor: JobDescriptor) -> Result<(), ControlError> {
         let job = self.active_job(id)?;
         // A second driver must not take over the job: it is identified by its host id, which stays the same
         // across reconnects.
-        let known = job.facts.driver.map(|driver| driver.host);
-        if known.is_some() && known != facts.driver.map(|driver| driver.host) {
+        let known = job.descriptor.driver.map(|driver| driver.host);
+        if known.is_some() && known != descriptor.driver.map(|driver| driver.host) {
             return Err(ControlError::Unknown(format!("job {id} has another driver")));
         }
         // A driver does not know whether it was submitted: `runs_on` stays as it is.
-        job.facts = JobDescriptor { runs_on: job.facts.runs_on, ..facts };
-        job.facts.bound();
+        job.descriptor = JobDescriptor { runs_on: job.descriptor.runs_on, ..descriptor };
+        job.descriptor.bound();
         job.state = JobState::Running;
         self.member_rejoined();
         self.submitted_leases.end(id);
@@ -204,7 +208,7 @@ impl ClusterState {
 
     fn answer_job(&mut self, ticket: Ticket, job: JobId) {
         let usable = self.nodes.values().filter(|node| node.is_usable());
-        let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.facts.clone()).collect();
+        let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.descriptor.clone()).collect();
         // Sorted, so that the same events lead to the same actions: the hash map has no fixed order.
         nodes.sort_unstable_by_key(NodeDescriptor::id);
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
@@ -232,7 +236,7 @@ impl ClusterState {
     /// Starts workers up to the number that the node runs for each job.
     pub(super) fn fill_pool(&mut self, job: JobId, node_id: NodeId) {
         let Some(node) = self.nodes.get(&node_id).filter(|node| node.is_usable()) else { return };
-        let target = node.facts.workers as usize;
+        let target = node.descriptor.workers as usize;
         self.add_pool(job, node_id);
         let current = self.pool(job, node_id).map_or(target, |pool| pool.workers.len());
         for _ in current..target {
@@ -254,7 +258,7 @@ impl ClusterState {
     /// Notes that an agent runs a job's driver, or stops the driver.
     pub(super) fn driver_started(&mut self, job: JobId, node: NodeId) {
         match self.open(job) {
-            Ok(known) if known.facts.runs_on == Some(node) => {
+            Ok(known) if known.descriptor.runs_on == Some(node) => {
                 known.driver_runs = true;
                 let before = std::mem::replace(&mut known.state, JobState::Running);
                 self.submitted_leases.end(job);
@@ -380,13 +384,13 @@ impl ClusterState {
         let Ok(job) = self.active_job(id) else { return };
         // Only an agent reports the exit of a driver. A job without one would stay open forever; the head
         // treats the leaving of such a driver as the end of its job.
-        if job.facts.runs_on.is_none() {
+        if job.descriptor.runs_on.is_none() {
             return;
         }
         job.left = true;
         job.message = Some(bounded(why));
-        job.facts.driver = None;
-        job.facts.user_host = None;
+        job.descriptor.driver = None;
+        job.descriptor.user_host = None;
         let driver_runs = job.driver_runs;
         self.job_leases.end(id);
         // The agent has not confirmed the driver. If it never does, the job still has to end.
@@ -403,7 +407,7 @@ impl ClusterState {
         // A driver that has not connected gets no event, and one that a user started has no agent: hence
         // both ways.
         self.notify_driver(id, JobEvent::Stopped { why: why.to_owned() });
-        let node = self.jobs.get(&id).and_then(|job| job.facts.runs_on);
+        let node = self.jobs.get(&id).and_then(|job| job.descriptor.runs_on);
         if let Some(node) = node.filter(|node| self.nodes.contains_key(node)) {
             self.actions.push(Action::StopDriver { node, job: id });
         }
@@ -439,13 +443,13 @@ impl ClusterState {
         } else {
             format!("its job has ended: {message}")
         };
-        let runs_on = job.facts.runs_on;
+        let runs_on = job.descriptor.runs_on;
         // Written before the records of its actors are deleted: a restart in between finds the job ended, and
         // drops its actors.
         self.persist_job(id);
         if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.remove(&id);
-            self.deferred.maybe_drained.insert(node.facts.id());
+            self.deferred.maybe_drained.insert(node.descriptor.id());
         }
         self.release_all(id, &cause);
         self.record_ended_job(id);
@@ -475,8 +479,10 @@ impl ClusterState {
         for node in nodes {
             self.close_pool(id, node, cause);
         }
-        let pinned_by =
-            self.nodes.values_mut().filter_map(|node| node.pinned_jobs.remove(&id).then(|| node.facts.id()));
+        let pinned_by = self
+            .nodes
+            .values_mut()
+            .filter_map(|node| node.pinned_jobs.remove(&id).then(|| node.descriptor.id()));
         let nodes = pinned_by.collect();
         self.actions.push(Action::ReleaseJob { job: id, nodes });
     }

@@ -14,7 +14,7 @@ use crate::id::HostUid;
 /// Node that is not dead.
 #[derive(Debug)]
 pub(super) struct LiveNode {
-    pub(super) facts: NodeDescriptor,
+    pub(super) descriptor: NodeDescriptor,
     pub(super) state: NodeState,
     /// Set once its agent has joined this incarnation of the head.
     pub(super) has_rejoined: bool,
@@ -31,9 +31,9 @@ pub(super) struct LiveNode {
 }
 
 impl LiveNode {
-    pub(super) fn new(facts: NodeDescriptor, joined: Millis) -> Self {
+    pub(super) fn new(descriptor: NodeDescriptor, joined: Millis) -> Self {
         Self {
-            facts,
+            descriptor,
             state: NodeState::Alive,
             has_rejoined: true,
             joined,
@@ -47,13 +47,13 @@ impl LiveNode {
 
     /// Checks whether jobs may use the node.
     pub(super) fn is_usable(&self) -> bool {
-        self.has_rejoined && self.state == NodeState::Alive && self.facts.workers > 0
+        self.has_rejoined && self.state == NodeState::Alive && self.descriptor.workers > 0
     }
 
     /// Readiness of the node, for the scheduler.
     pub(super) fn schedulability(&self) -> Schedulability {
         match self.state {
-            NodeState::Alive if self.facts.workers == 0 => Schedulability::Unschedulable,
+            NodeState::Alive if self.descriptor.workers == 0 => Schedulability::Unschedulable,
             NodeState::Alive if !self.has_rejoined => Schedulability::Rejoining,
             NodeState::Alive => Schedulability::Schedulable,
             NodeState::Draining | NodeState::Rejoining | NodeState::Dead => Schedulability::Unschedulable,
@@ -67,7 +67,7 @@ impl LiveNode {
 
     fn record(&self) -> Record {
         Record::Node {
-            facts: self.facts.clone(),
+            descriptor: self.descriptor.clone(),
             joined_ms: self.joined.0,
             draining: self.state == NodeState::Draining,
         }
@@ -79,9 +79,9 @@ impl ClusterState {
     pub(super) fn set_own_agent(&mut self, agent: HostUid) {
         self.own_agent = Some(agent);
         // Two agents cannot share the node's socket, so an earlier agent of it is gone.
-        let is_previous = |node: &&LiveNode| node.facts.is_head && node.facts.agent != agent;
+        let is_previous = |node: &&LiveNode| node.descriptor.is_head && node.descriptor.agent != agent;
         let previous: Vec<NodeId> =
-            self.nodes.values().filter(is_previous).map(|node| node.facts.id()).collect();
+            self.nodes.values().filter(is_previous).map(|node| node.descriptor.id()).collect();
         for id in previous {
             self.node_lost(id, "its agent restarted");
         }
@@ -90,21 +90,21 @@ impl ClusterState {
     /// Head's own node, if its agent has joined and it accepts new work.
     pub(in crate::cluster) fn own_node(&self) -> Option<NodeDescriptor> {
         let node = self.nodes.get(&NodeId(self.own_agent?.host.0))?;
-        (node.has_rejoined && node.state == NodeState::Alive).then(|| node.facts.clone())
+        (node.has_rejoined && node.state == NodeState::Alive).then(|| node.descriptor.clone())
     }
 
     /// Checks whether a node is the head's own.
     pub(in crate::cluster) fn is_own(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|node| node.facts.is_head)
+        self.nodes.get(&node).is_some_and(|node| node.descriptor.is_head)
     }
 
     pub(super) fn node_joined(&mut self, mut report: NodeReport) {
         // An agent only claims to be on the head's node; the head knows its own agent.
         if let Some(own_agent) = self.own_agent {
-            report.facts.is_head = report.facts.agent == own_agent;
+            report.descriptor.is_head = report.descriptor.agent == own_agent;
         }
-        let (id, agent) = (report.facts.id(), report.facts.agent);
-        let known = self.nodes.get(&id).map(|node| node.facts.agent);
+        let (id, agent) = (report.descriptor.id(), report.descriptor.agent);
+        let known = self.nodes.get(&id).map(|node| node.descriptor.agent);
         let latest = known.or_else(|| self.history.node(id).map(|record| record.agent));
         if latest.is_some_and(|latest| latest.incarnation > agent.incarnation) {
             // A report of an earlier incarnation, overtaken by a later one.
@@ -116,7 +116,7 @@ impl ClusterState {
         if known.is_some() {
             self.node_lost(id, "its agent restarted");
         }
-        self.add_node(id, LiveNode::new(report.facts, self.now));
+        self.add_node(id, LiveNode::new(report.descriptor, self.now));
         // A restarted head waits for the nodes that it finds records of.
         self.persist_node(id);
         // The workers belong to an incarnation that was declared dead; their actors are dead already.
@@ -131,7 +131,7 @@ impl ClusterState {
     pub(super) fn add_node(&mut self, id: NodeId, node: LiveNode) {
         // A node that has joined again must not be listed as dead, too.
         self.history.forget_node(id);
-        self.schedule.add(id, &node.facts.resources, &node.facts.labels);
+        self.schedule.add(id, &node.descriptor.resources, &node.descriptor.labels);
         self.schedule.set_schedulability(id, node.schedulability());
         self.node_leases.grant(self.now, id);
         self.nodes.insert(id, node);
@@ -148,8 +148,10 @@ impl ClusterState {
         let Some(node) = self.nodes.get(&id).filter(|node| node.is_usable()) else { return };
         for job in &self.open_jobs {
             if self.jobs.get(job).is_some_and(|job| job.state == JobState::Running && !job.left) {
-                self.actions
-                    .push(Action::NotifyDriver { job: *job, event: JobEvent::NodeUp(node.facts.clone()) });
+                self.actions.push(Action::NotifyDriver {
+                    job: *job,
+                    event: JobEvent::NodeUp(node.descriptor.clone()),
+                });
             }
         }
     }
@@ -163,7 +165,7 @@ impl ClusterState {
 
     pub(super) fn node_left(&mut self, agent: HostUid, cause: &str) {
         // The goodbye of an earlier incarnation may arrive after the join of the next one.
-        if self.nodes.get(&NodeId(agent.host.0)).is_some_and(|node| node.facts.agent == agent) {
+        if self.nodes.get(&NodeId(agent.host.0)).is_some_and(|node| node.descriptor.agent == agent) {
             self.node_lost(NodeId(agent.host.0), cause);
         }
     }
@@ -239,10 +241,10 @@ impl ClusterState {
             // After the `WorkerDown` events of its workers, which `remove_worker` has sent: on `NodeGone` the
             // driver forgets the agent.
             for job in pools {
-                self.notify_driver(job, JobEvent::NodeGone { agent: node.facts.agent });
+                self.notify_driver(job, JobEvent::NodeGone { agent: node.descriptor.agent });
             }
-            self.actions.push(Action::ForgetAgent { agent: node.facts.agent });
-            self.history.add_node(NodeRecord { agent: node.facts.agent, info });
+            self.actions.push(Action::ForgetAgent { agent: node.descriptor.agent });
+            self.history.add_node(NodeRecord { agent: node.descriptor.agent, info });
         }
     }
 

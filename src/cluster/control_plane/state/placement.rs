@@ -49,7 +49,7 @@ impl ClusterState {
         let job = self.active_job(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
-            spec.namespace.clone_from(&job.facts.namespace);
+            spec.namespace.clone_from(&job.descriptor.namespace);
         }
         // The name decides first: a request for an existing actor needs no room, whatever it asks for.
         let owner = spec.name.as_ref().and_then(|name| self.names.owner(&spec.namespace, name));

@@ -19,8 +19,8 @@ impl ClusterState {
     pub(super) fn node_info(&self, node: &LiveNode) -> NodeInfo {
         let NodeDescriptor {
             agent: _, address, hostname, pid, is_head, resources, labels, session_dir, ..
-        } = node.facts.clone();
-        let node_id = node.facts.id();
+        } = node.descriptor.clone();
+        let node_id = node.descriptor.id();
         NodeInfo {
             // The head adds the usage, which decides nothing and is not part of the state.
             usage: None,
@@ -143,13 +143,13 @@ impl ClusterState {
     /// Checks that an agent incarnation has joined and is not dead. Otherwise it must join again.
     pub(in crate::cluster) fn is_member(&self, agent: HostUid) -> bool {
         let node = self.nodes.get(&NodeId(agent.host.0));
-        node.is_some_and(|node| node.has_rejoined && node.facts.agent == agent)
+        node.is_some_and(|node| node.has_rejoined && node.descriptor.agent == agent)
     }
 
     /// Description of a node that is not dead.
     #[cfg(test)]
-    pub(in crate::cluster) fn node_facts(&self, node: NodeId) -> Option<&NodeDescriptor> {
-        self.nodes.get(&node).map(|node| &node.facts)
+    pub(in crate::cluster) fn node_descriptor(&self, node: NodeId) -> Option<&NodeDescriptor> {
+        self.nodes.get(&node).map(|node| &node.descriptor)
     }
 
     /// State of a node, including listed dead ones.
@@ -164,13 +164,13 @@ impl ClusterState {
     }
 
     /// Description of a job, from its driver or its submitter.
-    pub(in crate::cluster) fn job_facts(&self, job: JobId) -> Option<&JobDescriptor> {
-        self.jobs.get(&job).map(|job| &job.facts)
+    pub(in crate::cluster) fn job_descriptor(&self, job: JobId) -> Option<&JobDescriptor> {
+        self.jobs.get(&job).map(|job| &job.descriptor)
     }
 
     /// Driver of an open job.
     pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<HostUid> {
-        self.jobs.get(&job).filter(|job| job.state.is_open())?.facts.driver
+        self.jobs.get(&job).filter(|job| job.state.is_open())?.descriptor.driver
     }
 
     /// Node and job of a worker that has not ended.
@@ -186,9 +186,9 @@ impl ClusterState {
 
     /// Incarnation of the agent, driver or ready worker that owns a host id now.
     pub(in crate::cluster) fn owner_of_host(&self, host: HostId) -> Option<HostUid> {
-        let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.facts.agent);
+        let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.descriptor.agent);
         let jobs = self.open_jobs.iter().filter_map(|job| self.jobs.get(job));
-        let mut drivers = jobs.flat_map(|job| [job.facts.driver, job.facts.user_host]).flatten();
+        let mut drivers = jobs.flat_map(|job| [job.descriptor.driver, job.descriptor.user_host]).flatten();
         agent
             .or_else(|| drivers.find(|driver| driver.host == host))
             .or_else(|| self.hosts.get(&host).map(|(worker, _)| *worker))
@@ -232,7 +232,7 @@ impl ClusterState {
         let is_driver = self
             .jobs
             .get(&job)
-            .is_some_and(|job| [job.facts.driver, job.facts.user_host].contains(&Some(host)));
+            .is_some_and(|job| [job.descriptor.driver, job.descriptor.user_host].contains(&Some(host)));
         is_driver
             || match self.worker_of(host).and_then(|worker| self.workers.get(&worker)) {
                 Some(worker) => worker.job == job,

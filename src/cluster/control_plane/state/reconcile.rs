@@ -18,20 +18,20 @@ use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 impl ClusterState {
     /// Handles the join of an agent incarnation that is known: its link was lost, or the head restarted.
     pub(super) fn node_rejoined(&mut self, report: NodeReport) {
-        let id = report.facts.id();
+        let id = report.descriptor.id();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let first_join = !std::mem::replace(&mut node.has_rejoined, true);
         if first_join {
             self.member_rejoined();
         }
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let changed = node.facts != report.facts;
+        let changed = node.descriptor != report.descriptor;
         // The command to stop may have been lost with the link. It is repeated if the node is still drained.
         node.is_stopping = false;
-        node.facts = report.facts;
+        node.descriptor = report.descriptor;
         let known_workers = node.workers.clone();
         if changed {
-            self.schedule.change(id, &node.facts.resources, &node.facts.labels);
+            self.schedule.change(id, &node.descriptor.resources, &node.descriptor.labels);
         }
         self.schedule.set_schedulability(id, node.schedulability());
         self.node_leases.grant(self.now, id);

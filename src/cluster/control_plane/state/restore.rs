@@ -16,7 +16,7 @@ impl Record {
             Self::Job { job, .. } => RecordKey::Job(*job),
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
             Self::IdWatermarks { .. } => RecordKey::IdWatermarks,
-            Self::Node { facts, .. } => RecordKey::Node(facts.id()),
+            Self::Node { descriptor, .. } => RecordKey::Node(descriptor.id()),
             Self::Incarnation { .. } => RecordKey::Incarnation,
         }
     }
@@ -37,11 +37,18 @@ impl ClusterState {
         for record in records {
             match record {
                 Record::IdWatermarks { jobs, workers, actors } => self.ids.start_at(jobs, workers, actors),
-                Record::Node { facts, joined_ms, draining } => self.restore_node(facts, joined_ms, draining),
-                Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message, left } => {
+                Record::Node { descriptor, joined_ms, draining } => {
+                    self.restore_node(descriptor, joined_ms, draining)
+                }
+                Record::Job { job, descriptor, state, started_ms, ended_ms, exit_code, message, left } => {
                     let ended = ended_ms.map(Millis);
-                    let restored =
-                        Job { ended, exit_code, message, left, ..Job::new(facts, state, Millis(started_ms)) };
+                    let restored = Job {
+                        ended,
+                        exit_code,
+                        message,
+                        left,
+                        ..Job::new(descriptor, state, Millis(started_ms))
+                    };
                     self.restore_job(job, restored);
                 }
                 Record::Actor { actor, job, spec } => self.restore_actor(actor, job, spec),
@@ -57,15 +64,15 @@ impl ClusterState {
         }
     }
 
-    fn restore_node(&mut self, facts: NodeDescriptor, joined_ms: u64, draining: bool) {
+    fn restore_node(&mut self, descriptor: NodeDescriptor, joined_ms: u64, draining: bool) {
         let state = if draining { NodeState::Draining } else { NodeState::Alive };
-        let id = facts.id();
-        let node = LiveNode { state, has_rejoined: false, ..LiveNode::new(facts, Millis(joined_ms)) };
+        let id = descriptor.id();
+        let node = LiveNode { state, has_rejoined: false, ..LiveNode::new(descriptor, Millis(joined_ms)) };
         self.add_node(id, node);
     }
 
     fn restore_job(&mut self, id: JobId, job: Job) {
-        let JobDescriptor { runs_on, .. } = job.facts;
+        let JobDescriptor { runs_on, .. } = job.descriptor;
         let open = job.state.is_open();
         let driver_there = runs_on.is_none_or(|node| self.nodes.contains_key(&node));
         // The record of an ended job only restores its row in the history.

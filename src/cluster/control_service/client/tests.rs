@@ -62,7 +62,7 @@ fn address(at: [u8; 4]) -> SocketAddr {
 fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Arc<ControlPlane> {
     let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), persistence));
     let agent = HostUid { host: NODE, ..fresh_identity() };
-    let facts = NodeDescriptor {
+    let descriptor = NodeDescriptor {
         agent,
         address: address([10, 0, 0, 3]),
         hostname: String::new(),
@@ -74,8 +74,8 @@ fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Ar
         platform: String::new(),
         session_dir: String::new(),
     };
-    control.apply(ControlEvent::NodeJoined(NodeReport::idle(facts)));
-    let facts = JobDescriptor {
+    control.apply(ControlEvent::NodeJoined(NodeReport::idle(descriptor)));
+    let descriptor = JobDescriptor {
         entrypoint: String::new(),
         hostname: String::new(),
         pid: 1,
@@ -84,7 +84,7 @@ fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Ar
         namespace: "own".to_owned(),
         runs_on: None,
     };
-    control.apply(ControlEvent::JobStarted { ticket: Ticket(0), job: None, facts });
+    control.apply(ControlEvent::JobStarted { ticket: Ticket(0), job: None, descriptor });
     control.apply(ControlEvent::NodeProvisioned { job: JOB, node: NodeId(NODE.0) });
     let at = address([10, 0, 0, 3]);
     let member =

@@ -74,7 +74,7 @@ impl EventQueue {
         let is_end = |event: &NodeEvent| {
             matches!(
                 event,
-                NodeEvent::DriverExited { .. } | NodeEvent::Actor { life: ActorEvent::Stopped { .. }, .. }
+                NodeEvent::DriverExited { .. } | NodeEvent::Actor { event: ActorEvent::Stopped { .. }, .. }
             )
         };
         self.lock().retain(is_end);
@@ -159,8 +159,8 @@ mod tests {
     }
 
     fn actor_ended() -> NodeEvent {
-        let life = ActorEvent::Stopped { actor: ActorKey(1), cause: "it stopped".to_owned() };
-        NodeEvent::Actor { worker: WorkerId(1), life }
+        let event = ActorEvent::Stopped { actor: ActorKey(1), cause: "it stopped".to_owned() };
+        NodeEvent::Actor { worker: WorkerId(1), event }
     }
 
     #[tokio::test]

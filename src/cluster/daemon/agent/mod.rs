@@ -76,7 +76,7 @@ use workers::NodeWorkers;
 /// State of an agent that its tasks share.
 #[derive(Debug)]
 struct Agent {
-    facts: NodeDescriptor,
+    descriptor: NodeDescriptor,
     token: Token,
     credentials: Credentials,
     host: Host,
@@ -108,7 +108,7 @@ impl Agent {
     fn report(&self) -> NodeReport {
         self.events.clear();
         NodeReport {
-            facts: self.facts.clone(),
+            descriptor: self.descriptor.clone(),
             workers: self.workers.report(),
             jobs: self.jobs.pinned_jobs(),
             drivers: self.drivers.running(),
@@ -196,7 +196,7 @@ pub(crate) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
         router.close();
         return Err(error);
     }
-    ready(AgentReady { address: agent.facts.address, node_id: agent.facts.id() });
+    ready(AgentReady { address: agent.descriptor.address, node_id: agent.descriptor.id() });
 
     // 4. Until a signal, or until the head orders the end of a drained node.
     let cause = tokio::select! {
@@ -267,7 +267,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
     let host = start_host(identity, &token, transport, address, services).await?;
     host.supersede(head, head_at);
     let agent = Arc::new(Agent {
-        facts: descriptor(&options, identity, address),
+        descriptor: descriptor(&options, identity, address),
         token,
         credentials,
         host,

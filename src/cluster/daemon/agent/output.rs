@@ -101,7 +101,7 @@ async fn forward(
     label: Arc<Label>,
     mut written: mpsc::Receiver<Captured>,
 ) {
-    let node = agent.facts.id();
+    let node = agent.descriptor.id();
     // One call after the other, so that the lines keep their order.
     let mut unsent = Unsent::default();
     while let Some(captured) = written.recv().await {

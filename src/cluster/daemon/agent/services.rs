@@ -61,7 +61,7 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         }
         AgentCommand::StopWorker { worker } => agent.workers.stop(worker),
         AgentCommand::StopActor { at, .. } => {
-            let (host, address) = (agent.host.clone(), agent.facts.address);
+            let (host, address) = (agent.host.clone(), agent.descriptor.address);
             tokio::spawn(async move {
                 // The actor's worker is dialled through the node's own acceptor.
                 host.add_peer(at.host, address);

@@ -159,7 +159,7 @@ impl NodeWorkers {
 
     /// Notifies all workers of the head's current host and address.
     pub(super) fn announce_head(&self, agent: &Agent, head: HostUid) {
-        let at = agent.facts.address;
+        let at = agent.descriptor.address;
         for entry in self.lock().values() {
             let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
             let info = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, tracks_all_actors: true };
@@ -328,7 +328,7 @@ async fn launch(
 
     // 4. Initialisation. The worker is reported as ready only with its hosts up, since the head places actors there
     //    from then on. A stop request in the meantime may not have been read, so it is repeated.
-    let address = agent.facts.address;
+    let address = agent.descriptor.address;
     let head = HeadInfo { head, at: Some(agent.head_at()), job, tracks_all_actors: true };
     initialise(agent, &process, &spec, hosts, NodeContext { credentials, address, head }).await?;
     let member = WorkerAddress { actors: hosts[0], actors_at: address, tasks: hosts[1], tasks_at: address };
@@ -430,7 +430,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
         WorkerMessage::ActorEvents(events) => {
             for event in events {
                 agent.workers.on_actor_event(worker, &event);
-                agent.record(NodeEvent::Actor { worker, life: event });
+                agent.record(NodeEvent::Actor { worker, event });
             }
         }
         WorkerMessage::Tasks(counts) => {

@@ -143,7 +143,7 @@ impl Head {
             entrypoint.push(' ');
             entrypoint.push_str(&arg.to_string_lossy());
         }
-        let facts = JobDescriptor {
+        let descriptor = JobDescriptor {
             entrypoint,
             hostname: node.hostname.clone(),
             pid: 0,
@@ -153,7 +153,7 @@ impl Head {
             runs_on: Some(node.id()),
         };
         let submitted =
-            Arc::clone(&self.control).ask(|ticket| ControlEvent::JobSubmitted { ticket, facts }).await;
+            Arc::clone(&self.control).ask(|ticket| ControlEvent::JobSubmitted { ticket, descriptor }).await;
         match submitted {
             // The command uses the id from now on, so the id must survive a restart of the head.
             Ok(Answer::Job { job, .. }) => match self.persist_job(job).await {

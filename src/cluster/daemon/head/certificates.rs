@@ -105,9 +105,11 @@ fn check_submitted(state: &ClusterState, claims: &Claims) -> Result<(), String> 
     let Claims { job: Some(job), node, hosts, .. } = claims else {
         return Err("a submitted driver is certified for its job".to_owned());
     };
-    let facts = state.job_facts(*job).filter(|_| state.job_state(*job).is_some_and(JobState::is_open));
+    let descriptor =
+        state.job_descriptor(*job).filter(|_| state.job_state(*job).is_some_and(JobState::is_open));
     // Only a submitted job has a `runs_on`: without the first condition an absent node would match all others.
-    let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
+    let Some(descriptor) = descriptor.filter(|descriptor| node.is_some() && descriptor.runs_on == *node)
+    else {
         return Err(format!("the driver of job {job} does not run on this node"));
     };
     // A second incarnation would supersede the first on its peers, which would then reject the first.
@@ -115,7 +117,7 @@ fn check_submitted(state: &ClusterState, claims: &Claims) -> Result<(), String> 
     if ids.len() < hosts.len() {
         return Err("a driver is certified for one incarnation of each host".to_owned());
     }
-    let own = [facts.driver, facts.user_host];
+    let own = [descriptor.driver, descriptor.user_host];
     match hosts.iter().find(|host| {
         state.owner_of_host(host.host).is_some_and(|holder| holder != **host || !own.contains(&Some(holder)))
     }) {
@@ -155,8 +157,8 @@ pub(super) fn check_event(state: &ClusterState, node: NodeId, event: &NodeEvent)
         | NodeEvent::Actor { worker, .. }
         | NodeEvent::Tasks { worker, .. } => Some(*worker),
         NodeEvent::DriverStarted { job } | NodeEvent::DriverExited { job, .. } => {
-            return match state.job_facts(*job) {
-                Some(facts) if facts.runs_on != Some(node) => {
+            return match state.job_descriptor(*job) {
+                Some(descriptor) if descriptor.runs_on != Some(node) => {
                     Err(format!("the driver of job {job} does not run on this node"))
                 }
                 _ => Ok(()),
@@ -169,7 +171,7 @@ pub(super) fn check_event(state: &ClusterState, node: NodeId, event: &NodeEvent)
     {
         return Err(format!("worker {worker} does not run on this node"));
     }
-    if let NodeEvent::Actor { worker, life: ActorEvent::Stopped { actor, .. } } = event
+    if let NodeEvent::Actor { worker, event: ActorEvent::Stopped { actor, .. } } = event
         && state.worker_of_actor(*actor).is_some_and(|lives_in| lives_in != *worker)
     {
         return Err(format!("actor {actor} does not run on that worker"));
@@ -212,7 +214,7 @@ mod tests {
     fn fixture() -> Known {
         let [agent, driver, caller, one, other] = [(); 5].map(|()| fresh_identity());
         let at = "127.0.0.1:1".parse().unwrap();
-        let facts = NodeDescriptor {
+        let descriptor = NodeDescriptor {
             agent,
             address: at,
             hostname: String::new(),
@@ -224,9 +226,9 @@ mod tests {
             platform: String::new(),
             session_dir: String::new(),
         };
-        let (job, node, worker) = (JobId(1), facts.id(), WorkerId(1));
+        let (job, node, worker) = (JobId(1), descriptor.id(), WorkerId(1));
         let member = WorkerAddress { actors: one, actors_at: at, tasks: other, tasks_at: at };
-        let job_facts = JobDescriptor {
+        let job_descriptor = JobDescriptor {
             entrypoint: String::new(),
             hostname: String::new(),
             pid: 1,
@@ -237,8 +239,8 @@ mod tests {
         };
         let mut state = ClusterState::new(Settings::default());
         for event in [
-            ControlEvent::NodeJoined(NodeReport::idle(facts)),
-            ControlEvent::JobStarted { ticket: Ticket(1), job: None, facts: job_facts },
+            ControlEvent::NodeJoined(NodeReport::idle(descriptor)),
+            ControlEvent::JobStarted { ticket: Ticket(1), job: None, descriptor: job_descriptor },
             ControlEvent::NodeProvisioned { job, node },
             ControlEvent::WorkerReady { worker, member, pid: 1 },
         ] {
@@ -304,7 +306,7 @@ mod tests {
     fn submitted_driver_is_certified_only_for_its_job_on_its_node() {
         let mut known = fixture();
         let (job, node) = (JobId(2), NodeId(known.agent.host.0));
-        let facts = JobDescriptor {
+        let descriptor = JobDescriptor {
             entrypoint: String::new(),
             hostname: String::new(),
             pid: 0,
@@ -313,7 +315,7 @@ mod tests {
             namespace: String::new(),
             runs_on: Some(node),
         };
-        let submitted = ControlEvent::JobSubmitted { ticket: Ticket(2), facts: facts.clone() };
+        let submitted = ControlEvent::JobSubmitted { ticket: Ticket(2), descriptor: descriptor.clone() };
         known.state.handle(Millis(2), submitted, &mut Vec::new());
         let asked = |job, node, hosts: &[HostUid]| Claims {
             role: Role::Driver,
@@ -340,8 +342,8 @@ mod tests {
             check_submitted(&known.state, &asked(job, node, &[fresh[0], living])).unwrap_err();
         }
         // Once the driver has started the job, it can be certified again, and no other process in its place.
-        let facts = JobDescriptor { driver: Some(fresh[0]), user_host: Some(fresh[1]), ..facts };
-        let started = ControlEvent::JobStarted { ticket: Ticket(3), job: Some(job), facts };
+        let descriptor = JobDescriptor { driver: Some(fresh[0]), user_host: Some(fresh[1]), ..descriptor };
+        let started = ControlEvent::JobStarted { ticket: Ticket(3), job: Some(job), descriptor };
         known.state.handle(Millis(3), started, &mut Vec::new());
         check_submitted(&known.state, &own).unwrap();
         let later = HostUid { incarnation: fresh_identity().incarnation, ..fresh[0] };
@@ -380,4 +382,4 @@ mod tests {
 }
 
 #[cfg(test)]
-mod returns;
+mod rejoin_tests;

@@ -85,16 +85,16 @@ impl Head {
     fn handle_node_request(&self, from: HostUid, request: NodeRequest) -> NodeReply {
         match request {
             NodeRequest::Join(mut report) => {
-                if report.facts.agent != from {
+                if report.descriptor.agent != from {
                     return NodeReply::Failed { text: "an agent can join only for itself".to_owned() };
                 }
-                let node = report.facts.id();
+                let node = report.descriptor.id();
                 // Single workers are rejected and not the report, else the node could never join.
                 report.workers.retain(|worker| self.accepts_worker_report(node, worker));
-                if let Some(earlier) = self.outbox().set_agent(report.facts.id(), from) {
+                if let Some(earlier) = self.outbox().set_agent(report.descriptor.id(), from) {
                     self.host.forget(earlier);
                 }
-                tracing::info!(node = %report.facts.id(), address = %report.facts.address, "a node has joined");
+                tracing::info!(node = %report.descriptor.id(), address = %report.descriptor.address, "a node has joined");
                 self.control.apply(ControlEvent::NodeJoined(report));
                 NodeReply::Done
             }
@@ -149,10 +149,10 @@ impl Head {
             NodeEvent::WorkerSuspended { worker, suspended } => {
                 ControlEvent::WorkerSuspended { worker, suspended }
             }
-            NodeEvent::Actor { worker, life: ActorEvent::Started { actor, at, .. } } => {
+            NodeEvent::Actor { worker, event: ActorEvent::Started { actor, at, .. } } => {
                 ControlEvent::ActorStarted { actor, worker, at }
             }
-            NodeEvent::Actor { life: ActorEvent::Stopped { actor, cause }, .. } => {
+            NodeEvent::Actor { event: ActorEvent::Stopped { actor, cause }, .. } => {
                 ControlEvent::ActorEnded { actor, cause }
             }
             NodeEvent::Tasks { worker, counts } => ControlEvent::TaskCounts { worker, counts },
@@ -166,22 +166,23 @@ impl Head {
 
     async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> ControlReply {
         match request {
-            JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
+            JobRequest::Start { descriptor, .. } if descriptor.driver != Some(from) => {
                 Err(ControlError::Unknown("a driver can start a job only for itself".to_owned()))
             }
             JobRequest::Start { job, .. } if !self.may_start(from, job) => {
                 Err(ControlError::Unknown("this driver was enrolled for another job".to_owned()))
             }
-            JobRequest::Start { facts, .. } if self.is_claimed(facts.user_host) => Err(
+            JobRequest::Start { descriptor, .. } if self.is_claimed(descriptor.user_host) => Err(
                 ControlError::Unknown("a driver's host belongs to another process of the cluster".to_owned()),
             ),
-            JobRequest::Start { job, facts } => {
+            JobRequest::Start { job, descriptor } => {
                 let control = Arc::clone(&self.control);
                 // Before the answer is computed: an event after that answer must make the driver lag.
                 if let Some(job) = job {
                     self.outbox().reset_driver(job, from);
                 }
-                let answer = control.ask(|ticket| ControlEvent::JobStarted { ticket, job, facts }).await?;
+                let answer =
+                    control.ask(|ticket| ControlEvent::JobStarted { ticket, job, descriptor }).await?;
                 // The job may have ended meanwhile. It has no events any more, and an entry would never be removed.
                 if let Answer::Job { job, .. } = &answer
                     && self.is_open(*job)
@@ -216,7 +217,7 @@ impl Head {
             }
             JobRequest::End { job, state, message } => {
                 let submitted =
-                    self.control.read(|it| it.job_facts(job).is_some_and(|it| it.runs_on.is_some()));
+                    self.control.read(|it| it.job_descriptor(job).is_some_and(|it| it.runs_on.is_some()));
                 self.control.apply(match submitted {
                     true => ControlEvent::DriverLeft { job, why: message },
                     false => ControlEvent::JobEnded { job, state, exit_code: None, message },

@@ -218,6 +218,7 @@ mod tests {
     use std::os::unix::fs::{FileExt, symlink};
     use std::time::Duration;
 
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::part::{BYTE_BITS, TRUNCATED_NOTICE};
@@ -403,7 +404,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(property_tests::cases(64))]
 
         /// For any sequence of writes: a tail returns the last lines, and a follower gets every byte.
         #[test]

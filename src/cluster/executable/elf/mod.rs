@@ -256,6 +256,7 @@ impl<'a> ElfReader<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use crate::property_tests;
     use proptest::prelude::*;
 
     use super::*;
@@ -385,6 +386,8 @@ pub(super) mod tests {
     }
 
     proptest! {
+        #![proptest_config(property_tests::default_cases())]
+
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
             let _ = inspect_bytes(&bytes);

@@ -12,15 +12,15 @@ pub(in crate::cluster) const VERSION: u16 = 2;
 // The labels below are part of the protocol: they stay as they are when the code renames things.
 
 /// HMAC label of the client's proof. The labels of the two sides differ, so a proof cannot be reflected.
-pub(in crate::cluster) const CLIENT: &[u8] = b"roadshow desk client";
+pub(in crate::cluster) const CLIENT: &[u8] = b"roadshow token rpc client";
 /// HMAC label of the server's proof.
-pub(in crate::cluster) const SERVER: &[u8] = b"roadshow desk server";
+pub(in crate::cluster) const SERVER: &[u8] = b"roadshow token rpc server";
 
 /// Channel binding of a TLS connection: its exported keying material (RFC 8446, section 7.5).
 pub(in crate::cluster) fn binding<Side>(
     connection: &ConnectionCommon<Side>,
 ) -> Result<[u8; 32], rustls::Error> {
-    connection.export_keying_material([0; 32], b"EXPORTER-roadshow-desk", None)
+    connection.export_keying_material([0; 32], b"EXPORTER-roadshow-token-rpc", None)
 }
 
 /// First message of the client.

@@ -113,7 +113,7 @@ impl Side {
         }
         let session = &self.session;
         let has_credit = session.charged_bytes() <= LIMITS.window_bytes as u64 / 2;
-        let is_idle = session.parked_bytes() == 0
+        let is_idle = session.send_queue_bytes() == 0
             && session.open_calls() < LIMITS.calls_open_max
             && (!self.attached || (session.outgoing_bytes() == 0 && has_credit));
         let any_turn = self.waiting.iter().any(|waiting| session.has_turn(waiting.id));

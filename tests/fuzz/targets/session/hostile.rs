@@ -15,8 +15,8 @@ use roadshow::internals::wire::{
 use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
 
+use super::endpoint::Endpoint;
 use super::message::{MESSAGE, Number, TARGETS};
-use super::side::Endpoint;
 
 /// Memory that one step may use, in bytes: capacity for small frames, and the records of this target.
 const STEP_BYTES: usize = 1024;
@@ -108,7 +108,7 @@ impl World {
             },
             _ => self.attach(script),
         }
-        let waits = self.side.session.outgoing_bytes() + self.side.session.parked_bytes();
+        let waits = self.side.session.outgoing_bytes() + self.side.session.send_queue_bytes();
         // Bytes that wait are memory that the peer has caused.
         self.queued_bytes = self.queued_bytes.max(waits);
     }

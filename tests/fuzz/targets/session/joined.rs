@@ -8,8 +8,8 @@ use roadshow::internals::wire::{FrameCodec, PREFIX_BYTES, Resume};
 use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
 
+use super::endpoint::Endpoint;
 use super::message::Number;
-use super::side::Endpoint;
 
 /// Runs the script's steps, and then lets both sessions become idle.
 pub(crate) fn run(script: &mut Script<'_>) {

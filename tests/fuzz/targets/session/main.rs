@@ -5,12 +5,12 @@
 
 #![no_main]
 
-mod came;
+mod endpoint;
 mod hostile;
 mod joined;
-mod made;
 mod message;
-mod side;
+mod received;
+mod sent;
 mod user;
 
 use libfuzzer_sys::fuzz_target;

@@ -10,17 +10,17 @@ use roadshow::internals::session::{CreditCharge, Rejected, Retryable};
 use roadshow::internals::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
-use super::came::Answer;
-use super::made::{AcceptedCall, Attempt, End};
+use super::endpoint::Endpoint;
 use super::message::{MESSAGE, Message, Number, TARGETS};
-use super::side::Endpoint;
+use super::received::Answer;
+use super::sent::{AcceptedCall, Attempt, End};
 
 /// State of a session before a message is sent.
 #[derive(Debug)]
 struct Waiting {
     calls: usize,
     outgoing: usize,
-    parked: usize,
+    queued: usize,
     has_room: bool,
     /// Bytes charged for a queued message in addition to its frame.
     overhead: usize,
@@ -132,23 +132,23 @@ impl Endpoint {
         Waiting {
             calls: self.session.open_calls(),
             outgoing: self.session.outgoing_bytes(),
-            parked: self.session.parked_bytes(),
+            queued: self.session.send_queue_bytes(),
             has_room: self.session.has_room_for(target, frame_bytes, is_call),
             overhead: if is_call { QUEUED_CALL_OVERHEAD_BYTES } else { QUEUED_OVERHEAD_BYTES },
         }
     }
 
     fn check_accepted(&self, frame_bytes: usize, before: &Waiting) {
-        let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
-        let can_send_now = now == (before.outgoing + frame_bytes, before.parked);
-        let queued = now.1.saturating_sub(before.parked);
+        let now = (self.session.outgoing_bytes(), self.session.send_queue_bytes());
+        let can_send_now = now == (before.outgoing + frame_bytes, before.queued);
+        let queued = now.1.saturating_sub(before.queued);
         let alone = frame_bytes + before.overhead;
         let is_queued = now.0 == before.outgoing && [alone, alone + QUEUE_OVERHEAD_BYTES].contains(&queued);
         assert!(can_send_now || is_queued, "{now:?} after {before:?}");
         assert!(self.attached || !can_send_now);
         let (waiting, taken) = match can_send_now {
             true => (before.outgoing, frame_bytes),
-            false => (before.parked, queued),
+            false => (before.queued, queued),
         };
         assert!(waiting == 0 || waiting + taken <= self.limits.outgoing_bytes_max, "{before:?}");
         assert!(before.has_room && frame_bytes <= self.limits.frame_bytes_max);
@@ -156,8 +156,8 @@ impl Endpoint {
     }
 
     fn check_rejected(&self, rejected: &Rejected, frame_bytes: usize, before: &Waiting) {
-        let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
-        assert_eq!(now, (before.outgoing, before.parked), "a rejected message takes no capacity");
+        let now = (self.session.outgoing_bytes(), self.session.send_queue_bytes());
+        assert_eq!(now, (before.outgoing, before.queued), "a rejected message takes no capacity");
         match *rejected {
             Rejected::Full { size, waiting, limit } => {
                 assert!(!before.has_room && size == frame_bytes);

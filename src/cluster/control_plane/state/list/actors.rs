@@ -52,7 +52,7 @@ impl<'a> ActorRow<'a> {
     }
 
     fn namespace(self, state: &'a ClusterState) -> &'a str {
-        let job_namespace = || state.jobs.get(&self.actor.job).map(|job| job.facts.namespace.as_str());
+        let job_namespace = || state.jobs.get(&self.actor.job).map(|job| job.descriptor.namespace.as_str());
         let named = self.actor.named.as_ref().map(|named| named.namespace.as_str());
         named.or_else(job_namespace).unwrap_or_default()
     }

@@ -29,13 +29,13 @@ impl Listed for NodeInfo {
         match key {
             "node_id" => Value::Id(position.row),
             "state" => Value::Text(node.shown_state().word()),
-            "address" => Value::Made(node.facts.address.to_string()),
-            "hostname" => Value::Text(&node.facts.hostname),
-            "pid" => Value::number(node.facts.pid),
-            "is_head" => Value::Flag(node.facts.is_head),
+            "address" => Value::Made(node.descriptor.address.to_string()),
+            "hostname" => Value::Text(&node.descriptor.hostname),
+            "pid" => Value::number(node.descriptor.pid),
+            "is_head" => Value::Flag(node.descriptor.is_head),
             "workers" => Value::number(node.workers.len()),
             "actors" => Value::number(state.actors_on(node)),
-            "session_dir" => Value::Text(&node.facts.session_dir),
+            "session_dir" => Value::Text(&node.descriptor.session_dir),
             "started_ms" => Value::number(node.joined.0),
             _ => Value::Nothing,
         }
@@ -51,7 +51,10 @@ impl Listed for NodeInfo {
     fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
         let reference = RowReference::new(text, 16);
         let living = state.nodes.iter().map(|(id, node)| {
-            (Position { row: id.0, ..Position::living(node.joined.0) }, (*id, node.facts.hostname.as_str()))
+            (
+                Position { row: id.0, ..Position::living(node.joined.0) },
+                (*id, node.descriptor.hostname.as_str()),
+            )
         });
         let ended = state.history.nodes.numbered().rev().map(|(number, record)| {
             (Position::ended(number), (record.info.node_id, record.info.hostname.as_str()))

@@ -47,7 +47,7 @@ impl Harness {
     }
 
     fn seconds(&mut self, seconds: u64) -> Vec<Action> {
-        let nodes: Vec<HostUid> = self.state.nodes.values().map(|node| node.facts.agent).collect();
+        let nodes: Vec<HostUid> = self.state.nodes.values().map(|node| node.descriptor.agent).collect();
         let jobs: Vec<JobId> = self.state.open_jobs.iter().copied().collect();
         self.advance(seconds, &nodes, &jobs)
     }
@@ -79,7 +79,7 @@ fn large_actor_is_placed_after_a_time_even_if_few_pass_it() {
 fn reservation_withholds_only_the_requested_resources_and_is_explained() {
     let mut harness = Harness::new();
     let resources = Resources::none().with(Resources::CPU, 4.0).with("gpu", 1.0);
-    harness.join(NodeDescriptor { resources, ..node_facts(1, 4.0, 1) });
+    harness.join(NodeDescriptor { resources, ..node_descriptor(1, 4.0, 1) });
     let job = harness.start_job();
     harness.provision_and_start(job, 1);
     let small_actors = harness.fill_with_ones(job, 3);

@@ -4,8 +4,8 @@ use super::*;
 use crate::config::JOB_TEXT_BYTES_MAX;
 
 fn submit_job(harness: &mut Harness, node: u64) -> IssuedRequest {
-    let facts = JobDescriptor { driver: None, pid: 0, runs_on: Some(NodeId(node)), ..job_facts(0) };
-    harness.ask(|ticket| ControlEvent::JobSubmitted { ticket, facts })
+    let descriptor = JobDescriptor { driver: None, pid: 0, runs_on: Some(NodeId(node)), ..job_descriptor(0) };
+    harness.ask(|ticket| ControlEvent::JobSubmitted { ticket, descriptor })
 }
 
 fn job_of(request: &IssuedRequest) -> JobId {
@@ -52,7 +52,11 @@ fn job_fails_when_the_lease_of_its_driver_expires() {
     assert_eq!(driver_events(&actions), [&JobEvent::Stopped { why: why.clone() }]);
     let info = &harness.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
-    let back = harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
+    let back = harness.ask(|ticket| ControlEvent::JobStarted {
+        ticket,
+        job: Some(job),
+        descriptor: job_descriptor(1),
+    });
     back.expect_error(ControlError::JobEnded, &format!("job 00000001 is over: {why}"));
 }
 
@@ -68,14 +72,20 @@ fn submitted_job_needs_no_lease_while_its_driver_process_runs() {
     harness.advance(60, &[agent(1, 1)], &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
     assert_eq!(harness.state.driver(job), None);
-    let connected =
-        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
+    let connected = harness.ask(|ticket| ControlEvent::JobStarted {
+        ticket,
+        job: Some(job),
+        descriptor: job_descriptor(5),
+    });
     assert_eq!(job_of(&connected), job);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
-    assert_eq!(harness.state.driver(job), job_facts(5).driver);
-    assert_eq!(harness.state.job_facts(job).and_then(|facts| facts.runs_on), Some(NodeId(1)));
-    let other =
-        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
+    assert_eq!(harness.state.driver(job), job_descriptor(5).driver);
+    assert_eq!(harness.state.job_descriptor(job).and_then(|descriptor| descriptor.runs_on), Some(NodeId(1)));
+    let other = harness.ask(|ticket| ControlEvent::JobStarted {
+        ticket,
+        job: Some(job),
+        descriptor: job_descriptor(6),
+    });
     other.expect_error(ControlError::Unknown, &format!("job {job} has another driver"));
 }
 
@@ -83,7 +93,7 @@ fn submitted_job_needs_no_lease_while_its_driver_process_runs() {
 fn connected_submission(harness: &mut Harness) -> JobId {
     let job = job_of(&submit_job(harness, 1));
     harness.handle(ControlEvent::DriverStarted { job, node: NodeId(1) });
-    harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
+    harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), descriptor: job_descriptor(5) });
     harness.provision_and_start(job, 1);
     job
 }
@@ -102,7 +112,7 @@ fn submitted_job_whose_driver_left_holds_nothing_and_ends_with_the_process() {
     assert_eq!((info.state, info.message.as_deref()), (JobState::Running, Some("it shut its cluster down")));
     // The job has no driver any more.
     let expected = format!("job {job} has left the cluster");
-    let back = |ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
+    let back = |ticket| ControlEvent::JobStarted { ticket, job: Some(job), descriptor: job_descriptor(5) };
     harness.ask(back).expect_error(ControlError::JobEnded, &expected);
     harness.place(job, plain()).expect_error(ControlError::JobEnded, &expected);
     assert_eq!(harness.handle(ControlEvent::NodeProvisioned { job, node: NodeId(1) }), []);
@@ -132,8 +142,8 @@ fn submitted_driver_with_an_expired_lease_loses_its_workers_but_is_not_killed() 
 fn displayed_texts_of_a_job_are_truncated() {
     let mut harness = Harness::new();
     let long = "\u{fc}".repeat(JOB_TEXT_BYTES_MAX);
-    let facts = JobDescriptor { entrypoint: long.clone(), hostname: long.clone(), ..job_facts(1) };
-    let job = job_of(&harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: None, facts }));
+    let descriptor = JobDescriptor { entrypoint: long.clone(), hostname: long.clone(), ..job_descriptor(1) };
+    let job = job_of(&harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: None, descriptor }));
     harness.handle(ControlEvent::JobEnded { job, state: JobState::Failed, exit_code: None, message: long });
     let info = harness.state.jobs().pop().unwrap();
     let lengths = [info.entrypoint.len(), info.hostname.len(), info.message.unwrap_or_default().len()];
@@ -238,7 +248,10 @@ fn jobs_do_not_share_workers() {
 fn requests_for_unknown_jobs_are_refused() {
     let mut harness = Harness::new();
     harness.place(JobId(7), plain()).expect_error(ControlError::Unknown, "there is no job 00000007");
-    let request =
-        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(JobId(7)), facts: job_facts(1) });
+    let request = harness.ask(|ticket| ControlEvent::JobStarted {
+        ticket,
+        job: Some(JobId(7)),
+        descriptor: job_descriptor(1),
+    });
     request.expect_error(ControlError::Unknown, "there is no job 00000007");
 }

@@ -128,9 +128,9 @@ fn page_is_bounded_in_rows_and_bytes() {
     };
     let spec = long(0);
     let resources = spec.resources.clone().with(Resources::CPU, 4.0);
-    let facts = NodeDescriptor { resources: scaled(&resources, 1e6), ..node_facts(1, 4.0, 1) };
+    let descriptor = NodeDescriptor { resources: scaled(&resources, 1e6), ..node_descriptor(1, 4.0, 1) };
     harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
-    harness.join(NodeDescriptor { agent: agent(1, 2), ..facts });
+    harness.join(NodeDescriptor { agent: agent(1, 2), ..descriptor });
     harness.provision_and_start(job, 1);
     for _ in 0..500 {
         harness.spawn(job, spec.clone());

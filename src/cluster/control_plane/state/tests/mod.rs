@@ -5,7 +5,7 @@ mod jobs;
 mod lists;
 mod names;
 mod nodes;
-mod places;
+mod placement;
 mod random;
 mod restart;
 mod workers;
@@ -46,7 +46,7 @@ fn agent(node: u64, incarnation: u64) -> HostUid {
     HostUid { host: HostId(node), incarnation: Incarnation(incarnation) }
 }
 
-fn node_facts(node: u64, cpus: f64, workers: u32) -> NodeDescriptor {
+fn node_descriptor(node: u64, cpus: f64, workers: u32) -> NodeDescriptor {
     NodeDescriptor {
         agent: agent(node, 1),
         address: "127.0.0.1:1".parse().unwrap(),
@@ -61,7 +61,7 @@ fn node_facts(node: u64, cpus: f64, workers: u32) -> NodeDescriptor {
     }
 }
 
-fn job_facts(driver: u64) -> JobDescriptor {
+fn job_descriptor(driver: u64) -> JobDescriptor {
     JobDescriptor {
         entrypoint: "program".to_owned(),
         hostname: "here".to_owned(),
@@ -107,7 +107,7 @@ impl Harness {
     fn with_nodes(nodes: u64) -> (Self, JobId) {
         let mut harness = Self::new();
         for node in 1..=nodes {
-            harness.join(node_facts(node, 4.0, 1));
+            harness.join(node_descriptor(node, 4.0, 1));
         }
         let job = harness.start_job();
         for node in 1..=nodes {
@@ -131,12 +131,12 @@ impl Harness {
         }
     }
 
-    fn join(&mut self, facts: NodeDescriptor) -> Vec<Action> {
-        self.rejoin(facts, Vec::new())
+    fn join(&mut self, descriptor: NodeDescriptor) -> Vec<Action> {
+        self.rejoin(descriptor, Vec::new())
     }
 
-    fn rejoin(&mut self, facts: NodeDescriptor, workers: Vec<WorkerReport>) -> Vec<Action> {
-        self.handle(ControlEvent::NodeJoined(NodeReport { workers, ..NodeReport::idle(facts) }))
+    fn rejoin(&mut self, descriptor: NodeDescriptor, workers: Vec<WorkerReport>) -> Vec<Action> {
+        self.handle(ControlEvent::NodeJoined(NodeReport { workers, ..NodeReport::idle(descriptor) }))
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -153,8 +153,11 @@ impl Harness {
 
     fn start_job(&mut self) -> JobId {
         let driver = self.requests + 1;
-        let request =
-            self.ask(|ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(driver) });
+        let request = self.ask(|ticket| ControlEvent::JobStarted {
+            ticket,
+            job: None,
+            descriptor: job_descriptor(driver),
+        });
         let Some(Ok(Answer::Job { job, .. })) = request.answer else { panic!("{request:?}") };
         job
     }

@@ -9,7 +9,7 @@ fn own_node_is_that_of_the_present_agent_and_the_previous_one_is_lost() {
     let claims = |node, incarnation| NodeDescriptor {
         agent: agent(node, incarnation),
         is_head: true,
-        ..node_facts(node, 4.0, 1)
+        ..node_descriptor(node, 4.0, 1)
     };
     let is_head = |harness: &Harness| {
         let nodes = harness.state.nodes().into_iter().filter(|node| node.state != NodeState::Dead);
@@ -19,9 +19,9 @@ fn own_node_is_that_of_the_present_agent_and_the_previous_one_is_lost() {
     harness.handle(ControlEvent::OwnAgent { agent: agent(1, 1) });
     assert_eq!(harness.state.own_node(), None);
     harness.join(claims(2, 1));
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     assert_eq!(is_head(&harness), [(1, true), (2, false)]);
-    assert_eq!(harness.state.own_node().map(|facts| facts.id()), Some(NodeId(1)));
+    assert_eq!(harness.state.own_node().map(|descriptor| descriptor.id()), Some(NodeId(1)));
     // The agent restarted, with another host.
     harness.handle(ControlEvent::OwnAgent { agent: agent(3, 1) });
     assert_eq!((is_head(&harness), harness.state.own_node()), (vec![(2, false)], None));
@@ -66,12 +66,15 @@ fn node_with_an_expired_lease_is_dead_with_everything_on_it() {
 #[test]
 fn drivers_are_notified_of_new_usable_nodes() {
     let (mut harness, job) = Harness::with_nodes(1);
-    let facts = node_facts(2, 4.0, 1);
-    let actions = harness.join(facts.clone());
-    assert_eq!(driver_events(&actions), [&JobEvent::NodeUp(facts)]);
-    assert_eq!(driver_events(&harness.join(node_facts(3, 4.0, 0))), [] as [&JobEvent; 0]);
-    let request =
-        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
+    let descriptor = node_descriptor(2, 4.0, 1);
+    let actions = harness.join(descriptor.clone());
+    assert_eq!(driver_events(&actions), [&JobEvent::NodeUp(descriptor)]);
+    assert_eq!(driver_events(&harness.join(node_descriptor(3, 4.0, 0))), [] as [&JobEvent; 0]);
+    let request = harness.ask(|ticket| ControlEvent::JobStarted {
+        ticket,
+        job: Some(job),
+        descriptor: job_descriptor(1),
+    });
     let Some(Ok(Answer::Job { nodes, workers, .. })) = request.answer else { panic!("{request:?}") };
     assert_eq!(nodes.iter().map(|node| node.id().0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(workers, [worker_entry(1, WorkerId(1))]);
@@ -81,12 +84,12 @@ fn drivers_are_notified_of_new_usable_nodes() {
 fn later_incarnation_of_a_node_replaces_the_earlier_one() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, _) = harness.spawn(job, cpus(1.0));
-    let facts = NodeDescriptor { agent: agent(1, 2), ..node_facts(1, 8.0, 1) };
-    harness.join(facts);
+    let descriptor = NodeDescriptor { agent: agent(1, 2), ..node_descriptor(1, 8.0, 1) };
+    harness.join(descriptor);
     harness.expect_dead(actor, "node lost: its agent restarted");
     assert_eq!(harness.free_cpus(1), 8.0);
     // A report of the earlier incarnation arrives late.
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     // A late goodbye must not end the later incarnation either.
     harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     assert_eq!(harness.free_cpus(1), 8.0);
@@ -96,7 +99,7 @@ fn later_incarnation_of_a_node_replaces_the_earlier_one() {
 #[test]
 fn rejoining_node_keeps_what_it_reports_and_loses_the_rest() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 2));
+    harness.join(node_descriptor(1, 4.0, 2));
     let job = harness.start_job();
     let workers = harness.provision_and_start(job, 1);
     let spawned = [(); 4].map(|()| harness.spawn(job, cpus(1.0)));
@@ -105,7 +108,7 @@ fn rejoining_node_keeps_what_it_reports_and_loses_the_rest() {
     assert_eq!(harness.state.worker_of_actor(unreported), Some(workers[0]));
     let unexpected = report(WorkerId(99), job, &[]);
     let known = report(workers[0], job, &[survivor, unreported, ActorKey(77)]);
-    let actions = harness.rejoin(node_facts(1, 4.0, 2), vec![known, unexpected]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 2), vec![known, unexpected]);
     for (actor, _) in spawned.into_iter().filter(|(actor, _)| *actor != survivor) {
         harness.expect_dead(actor, "it was gone when its node rejoined");
     }
@@ -124,17 +127,17 @@ fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, plain());
     let submitted = harness.ask(|ticket| {
-        let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
-        ControlEvent::JobSubmitted { ticket, facts }
+        let descriptor = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_descriptor(0) };
+        ControlEvent::JobSubmitted { ticket, descriptor }
     });
     let Some(Ok(Answer::Job { job: other, .. })) = submitted.answer else { panic!("{submitted:?}") };
     let message = String::new();
     harness.handle(ControlEvent::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
     harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
-    let facts = node_facts(1, 4.0, 1);
+    let descriptor = node_descriptor(1, 4.0, 1);
     let workers = vec![report(worker, job, &[actor])];
     let (jobs, drivers) = (vec![job, other], vec![other]);
-    let actions = harness.handle(ControlEvent::NodeJoined(NodeReport { facts, workers, jobs, drivers }));
+    let actions = harness.handle(ControlEvent::NodeJoined(NodeReport { descriptor, workers, jobs, drivers }));
     let node = NodeId(1);
     let at = location(worker, actor);
     let stops = [
@@ -151,11 +154,11 @@ fn workers_of_a_dead_node_are_stopped_when_it_rejoins() {
     let (actor, worker) = harness.spawn(job, plain());
     harness.advance(lease(), &[], &[job]);
     harness.expect_dead(actor, "node lost: no heartbeat for 13 s");
-    let actions = harness.rejoin(node_facts(1, 4.0, 1), vec![report(worker, job, &[actor])]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report(worker, job, &[actor])]);
     assert_eq!(stopped(&actions), [worker]);
     assert_eq!(harness.state.nodes().len(), 1);
     assert!(harness.state.is_member(agent(1, 1)));
-    assert_eq!(harness.state.node_facts(NodeId(1)), Some(&node_facts(1, 4.0, 1)));
+    assert_eq!(harness.state.node_descriptor(NodeId(1)), Some(&node_descriptor(1, 4.0, 1)));
 }
 
 #[test]
@@ -185,16 +188,16 @@ fn draining_node_accepts_no_work_and_stops_after_its_jobs() {
 #[test]
 fn unassigned_actors_of_a_lost_or_draining_node_are_rescheduled() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     harness.provision_and_start(job, 1);
     let dedicated = harness.place(job, detached(cpus(4.0)));
     assert_eq!(started(&dedicated.actions).len(), 1);
-    harness.join(node_facts(2, 4.0, 1));
+    harness.join(node_descriptor(2, 4.0, 1));
     let workers = harness.provision(job, 2);
     let on_draining = harness.place(job, on(2, cpus(1.0))).expect_pending();
     let any = harness.place(job, cpus(1.0)).expect_pending();
-    harness.join(node_facts(3, 4.0, 1));
+    harness.join(node_descriptor(3, 4.0, 1));
     harness.provision_and_start(job, 3);
     let mut actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(2) });
     take_placed(&mut actions, any);
@@ -229,7 +232,7 @@ fn history_is_bounded_per_table() {
     let mut harness = Harness::new();
     harness.state = ClusterState::new(Settings { history_max: 3, ..Settings::default() });
     for round in 1..=5 {
-        harness.join(node_facts(round, 4.0, 1));
+        harness.join(node_descriptor(round, 4.0, 1));
         let job = harness.start_job();
         harness.provision_and_start(job, round);
         harness.spawn(job, cpus(1.0));
@@ -250,7 +253,7 @@ fn dead_agent_incarnations_are_forgotten() {
     let forget_agent = |node, incarnation| Action::ForgetAgent { agent: agent(node, incarnation) };
     let left = harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
     assert!(left.contains(&forget_agent(1, 1)));
-    let later = NodeDescriptor { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
+    let later = NodeDescriptor { agent: agent(2, 2), ..node_descriptor(2, 4.0, 1) };
     let actions = harness.join(later);
     assert!(actions.contains(&forget_agent(2, 1)) && !actions.contains(&forget_agent(2, 2)));
     assert!(harness.advance(lease() + 1, &[], &[]).contains(&forget_agent(2, 2)));
@@ -259,15 +262,15 @@ fn dead_agent_incarnations_are_forgotten() {
 #[test]
 fn starting_worker_survives_a_rejoin_of_its_node() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 2));
+    harness.join(node_descriptor(1, 4.0, 2));
     let job = harness.start_job();
     let [ready, starting] = harness.provision(job, 1)[..] else { panic!("there are not two") };
     harness.ready(ready);
     let starting_report = WorkerReport { member: None, pid: 0, ..report(starting, job, &[]) };
-    let actions = harness.rejoin(node_facts(1, 4.0, 2), vec![report(ready, job, &[]), starting_report]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 2), vec![report(ready, job, &[]), starting_report]);
     assert_eq!((stopped(&actions), started(&actions)), (Vec::new(), Vec::new()));
     assert_eq!(driver_events(&harness.ready(starting)).len(), 1);
     // A worker that the report lacks is gone.
-    let actions = harness.rejoin(node_facts(1, 4.0, 2), vec![report(ready, job, &[])]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 2), vec![report(ready, job, &[])]);
     assert_eq!((stopped(&actions), started(&actions).len()), (vec![starting], 1));
 }

@@ -54,9 +54,9 @@ struct Setup {
 
 fn setup() -> (Recorder, Setup) {
     let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
-    recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
+    recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(1, 4.0, 1))));
     let ticket = recorder.harness.ticket();
-    recorder.record_event(ControlEvent::JobStarted { ticket, job: None, facts: job_facts(1) });
+    recorder.record_event(ControlEvent::JobStarted { ticket, job: None, descriptor: job_descriptor(1) });
     let job = JobId(1);
     let worker = started(&recorder.record_event(ControlEvent::NodeProvisioned { job, node: NodeId(1) }))[0];
     recorder.record_event(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 });
@@ -108,15 +108,18 @@ fn reported_actors_and_names_survive_a_restart() {
     let lookup = find(&mut harness, "a").expect_pending();
     assert!(matches!(harness.place(setup.job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
 
-    let mut actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    let mut actions = harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
     assert!(matches!(take_answer(&mut actions, lookup), Some(Ok(Answer::Found { .. }))));
     assert_eq!((stopped(&actions), started(&actions)), (vec![], vec![]));
     for actor in [setup.plain, setup.named, setup.detached] {
         assert_eq!(harness.actor(actor).state, ActorState::Alive);
     }
     assert_eq!(harness.free_cpus(1), 1.0);
-    let request =
-        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(setup.job), facts: job_facts(1) });
+    let request = harness.ask(|ticket| ControlEvent::JobStarted {
+        ticket,
+        job: Some(setup.job),
+        descriptor: job_descriptor(1),
+    });
     let Some(Ok(Answer::Job { workers, .. })) = request.answer else { panic!("{request:?}") };
     assert_eq!(workers, [worker_entry(1, setup.worker)]);
     assert_eq!(harness.provision(setup.job, 1), []);
@@ -136,7 +139,7 @@ fn request_waits_until_a_feasible_node_rejoins() {
     assert_eq!(harness.reasons(), ["no node has rejoined since the head restarted"]);
     let too_much = harness.place(setup.job, cpus(5.0));
     assert!(matches!(too_much.answer, Some(Err(ControlError::Infeasible(_)))));
-    let mut actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    let mut actions = harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
     take_placed(&mut actions, pending);
 }
 
@@ -147,7 +150,7 @@ fn unreported_actors_are_lost_after_one_lease() {
     let lookup = find(&mut harness, "d").expect_pending();
     let mut reported = report(&setup);
     reported.pop();
-    harness.rejoin(node_facts(1, 4.0, 1), reported);
+    harness.rejoin(node_descriptor(1, 4.0, 1), reported);
     harness.advance(lease() - 1, &[agent(1, 1)], &[setup.job]);
     assert_eq!(harness.actor(setup.detached).state, ActorState::PendingCreation);
     let mut actions = harness.advance(1, &[agent(1, 1)], &[setup.job]);
@@ -157,7 +160,7 @@ fn unreported_actors_are_lost_after_one_lease() {
     assert_eq!(harness.actor(setup.named).state, ActorState::Alive);
     // The report arrives after the deadline.
     let late = report(&setup).pop().into_iter().collect();
-    let actions = harness.rejoin(node_facts(1, 4.0, 1), late);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), late);
     assert!(stopped(&actions).contains(&setup.dedicated));
 }
 
@@ -167,7 +170,7 @@ fn dedicated_worker_that_rejoins_without_its_actor_is_stopped() {
     let (mut harness, _) = recorder.restart();
     let mut reported = report(&setup);
     reported[1].actors.clear();
-    let actions = harness.rejoin(node_facts(1, 4.0, 1), reported);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), reported);
     assert_eq!(stopped(&actions), []);
     let actions = harness.advance(lease(), &[agent(1, 1)], &[setup.job]);
     harness.expect_dead(setup.detached, "it was lost while the head was down");
@@ -193,13 +196,13 @@ fn no_member_expires_while_others_still_rejoin() {
     let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
     let nodes = 10_000;
     for node in 1..=nodes {
-        recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+        recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(node, 4.0, 1))));
     }
     let (mut harness, _) = recorder.restart();
     // At 2 ms for each node, the last one rejoins after 20 s.
     for node in 1..nodes {
         harness.now += 2;
-        harness.handle(ControlEvent::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+        harness.handle(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(node, 4.0, 1))));
         harness.handle(ControlEvent::Tick);
         harness.handle(ControlEvent::NodeHeartbeat { node: agent(node, 1) });
     }
@@ -225,7 +228,7 @@ fn workers_of_ended_jobs_are_stopped_when_their_node_rejoins() {
     let (mut harness, _) = recorder.restart();
     let info = &harness.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, None));
-    let actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
     assert_eq!(stopped(&actions), [setup.worker]);
     assert_eq!(harness.actor(setup.detached).state, ActorState::Alive);
 }
@@ -246,10 +249,10 @@ fn no_id_is_allocated_twice_even_if_the_last_writes_are_lost() {
     let mut harness = Harness { state: ClusterState::new(Settings::default()), ..recorder.harness };
     let actions = harness.handle(ControlEvent::Restored(durable_records(&given)));
     // Ids are allocated only once their watermark is durable.
-    let start = |ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(7) };
+    let start = |ticket| ControlEvent::JobStarted { ticket, job: None, descriptor: job_descriptor(7) };
     harness.ask(start).expect_error(ControlError::NotPersisted, "its disk has accepted no writes for long");
     harness.persist_watermarks(&actions);
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let worker = harness.provision_and_start(job, 1)[0];
     let (actor, _) = harness.spawn(job, plain());
@@ -262,7 +265,7 @@ fn draining_survives_a_restart() {
     recorder.record_event(ControlEvent::NodeDrain { node: NodeId(1) });
     let (mut harness, _) = recorder.restart();
     assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Draining));
-    let actions = harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
     assert!(matches!(harness.place(setup.job, plain()).answer, Some(Err(ControlError::Infeasible(_)))));
 }
@@ -271,15 +274,15 @@ fn draining_survives_a_restart() {
 fn submitted_job_waits_for_its_driver_while_the_node_reports_it() {
     for runs in [true, false] {
         let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
-        recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
+        recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(1, 4.0, 1))));
         let ticket = recorder.harness.ticket();
-        let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
-        recorder.record_event(ControlEvent::JobSubmitted { ticket, facts });
+        let descriptor = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_descriptor(0) };
+        recorder.record_event(ControlEvent::JobSubmitted { ticket, descriptor });
         let job = JobId(1);
         recorder.record_event(ControlEvent::DriverStarted { job, node: NodeId(1) });
         let (mut harness, _) = recorder.restart();
         let drivers = if runs { vec![job] } else { Vec::new() };
-        let report = NodeReport { drivers, ..NodeReport::idle(node_facts(1, 4.0, 1)) };
+        let report = NodeReport { drivers, ..NodeReport::idle(node_descriptor(1, 4.0, 1)) };
         harness.handle(ControlEvent::NodeJoined(report));
         harness.advance(60, &[agent(1, 1)], &[]);
         let expected = if runs { JobState::Running } else { JobState::Failed };
@@ -290,7 +293,7 @@ fn submitted_job_waits_for_its_driver_while_the_node_reports_it() {
 #[test]
 fn unknown_host_has_ended_once_all_nodes_have_rejoined() {
     let (mut recorder, setup) = setup();
-    recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
+    recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(2, 4.0, 1))));
     let (mut harness, _) = recorder.restart();
     let (alive_host, gone_host) = (member(setup.dedicated).actors, member(setup.worker).actors);
     assert_eq!(
@@ -307,10 +310,10 @@ fn unknown_host_has_ended_once_all_nodes_have_rejoined() {
         actors: vec![(setup.detached, "Plain".to_owned(), location(setup.dedicated, setup.detached))],
         tasks: Vec::new(),
     };
-    harness.rejoin(node_facts(1, 4.0, 1), vec![report]);
+    harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
     // The worker may be on the node that has not rejoined.
     assert_eq!(harness.state.host_exit_cause(gone_host), None);
-    harness.rejoin(node_facts(2, 4.0, 1), Vec::new());
+    harness.rejoin(node_descriptor(2, 4.0, 1), Vec::new());
     assert_eq!(harness.state.host_exit_cause(alive_host), None);
     let end = harness.state.host_exit_cause(gone_host).unwrap();
     assert!(end.contains("while the head was down"), "{end}");
@@ -320,14 +323,14 @@ fn unknown_host_has_ended_once_all_nodes_have_rejoined() {
 fn new_job_learns_that_nodes_are_still_rejoining() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
-    let start = |ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(77) };
+    let start = |ticket| ControlEvent::JobStarted { ticket, job: None, descriptor: job_descriptor(77) };
     let found = |request: &IssuedRequest| match &request.answer {
         Some(Ok(Answer::Job { nodes, rejoining, .. })) => (nodes.len(), *rejoining),
         other => panic!("{other:?}"),
     };
     assert_eq!(harness.state.nodes()[0].state, NodeState::Rejoining);
     assert_eq!(found(&harness.ask(start)), (0, true));
-    harness.rejoin(node_facts(1, 4.0, 1), report(&setup));
+    harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
     assert_eq!(harness.state.nodes()[0].state, NodeState::Alive);
     assert_eq!(found(&harness.ask(start)), (1, false));
 }
@@ -340,11 +343,11 @@ fn durable_work_is_refused_while_writes_fail() {
     for spec in [named("a"), cpus(1.0), detached(plain())] {
         harness.place(job, spec).expect_error(ControlError::NotPersisted, &why);
     }
-    let submitted = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
+    let submitted = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_descriptor(9) };
     harness
-        .ask(|ticket| ControlEvent::JobSubmitted { ticket, facts: submitted })
+        .ask(|ticket| ControlEvent::JobSubmitted { ticket, descriptor: submitted })
         .expect_error(ControlError::NotPersisted, &why);
-    let start = |job| move |ticket| ControlEvent::JobStarted { ticket, job, facts: job_facts(1) };
+    let start = |job| move |ticket| ControlEvent::JobStarted { ticket, job, descriptor: job_descriptor(1) };
     harness.ask(start(None)).expect_error(ControlError::NotPersisted, &why);
     assert_eq!(harness.state.jobs().len(), 1);
     assert_eq!(harness.free_cpus(1), 4.0);

@@ -20,7 +20,7 @@ use crate::cluster::model::{TaskCount, WorkerState};
 #[test]
 fn provisioned_node_starts_its_workers_once() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 3));
+    harness.join(node_descriptor(1, 4.0, 3));
     let job = harness.start_job();
     assert_eq!(harness.provision(job, 1), [1, 2, 3].map(WorkerId));
     assert_eq!(harness.provision(job, 1), []);
@@ -100,7 +100,7 @@ fn suspended_worker_raises_an_alert_until_it_continues() {
 #[test]
 fn pool_is_blocked_after_failed_starts_and_the_reason_is_shown() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let pending = harness.place(job, cpus(1.0)).expect_pending();
     let mut worker = harness.provision(job, 1)[0];
@@ -112,7 +112,7 @@ fn pool_is_blocked_after_failed_starts_and_the_reason_is_shown() {
     assert_eq!(harness.reasons(), [format!("no node runs workers of the job yet; {alert}")]);
     assert_eq!(harness.free_cpus(1), 4.0);
     // Another node, or another attempt, resolves it.
-    harness.join(node_facts(2, 4.0, 1));
+    harness.join(node_descriptor(2, 4.0, 1));
     let worker = harness.provision(job, 2)[0];
     let mut actions = harness.ready(worker);
     take_placed(&mut actions, pending);
@@ -121,7 +121,7 @@ fn pool_is_blocked_after_failed_starts_and_the_reason_is_shown() {
 #[test]
 fn ready_worker_resets_the_count_of_failed_starts() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let mut worker = harness.provision(job, 1)[0];
     for round in 0..9 {
@@ -149,7 +149,7 @@ fn crash(harness: &mut Harness, job: JobId, worker: WorkerId) -> (WorkerId, u64)
 #[test]
 fn restart_delay_doubles_with_each_crash_until_a_worker_is_stable() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let mut worker = harness.provision(job, 1)[0];
     // The first crash is replaced immediately. From the second on, the delay doubles up to its maximum.
@@ -167,7 +167,7 @@ fn restart_delay_doubles_with_each_crash_until_a_worker_is_stable() {
 #[test]
 fn pending_actor_learns_of_the_crash_loop_and_gets_the_next_worker() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let worker = harness.provision(job, 1)[0];
     let (worker, _) = crash(&mut harness, job, worker);
@@ -198,7 +198,7 @@ fn pending_actor_learns_of_the_crash_loop_and_gets_the_next_worker() {
 fn no_restart_for_an_ended_job_or_a_lost_node() {
     for expected in [true, false] {
         let mut harness = Harness::new();
-        harness.join(node_facts(1, 4.0, 1));
+        harness.join(node_descriptor(1, 4.0, 1));
         let job = harness.start_job();
         let worker = harness.provision(job, 1)[0];
         let (worker, _) = crash(&mut harness, job, worker);
@@ -217,7 +217,7 @@ fn no_restart_for_an_ended_job_or_a_lost_node() {
 #[test]
 fn worker_that_is_ready_after_its_removal_is_stopped() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 1));
+    harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let worker = harness.provision(job, 1)[0];
     assert_eq!(stopped(&harness.end_job(job)), [worker]);
@@ -228,7 +228,7 @@ fn worker_that_is_ready_after_its_removal_is_stopped() {
 #[test]
 fn share_of_a_failed_worker_goes_to_the_others() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 2));
+    harness.join(node_descriptor(1, 4.0, 2));
     let job = harness.start_job();
     let workers = harness.provision(job, 1);
     let waiting = [(); 2].map(|()| harness.place(job, plain()).expect_pending());

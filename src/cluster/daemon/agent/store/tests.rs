@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 
+use crate::property_tests;
 use proptest::prelude::*;
 
 use super::*;
@@ -297,7 +298,7 @@ fn several_senders_can_upload_the_same_executable_concurrently() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(property_tests::cases(64))]
 
     /// For any sequence of requests: the limits hold, pinned executables keep their content, and the files are those
     /// that the store knows.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::property_tests;
 use proptest::prelude::*;
 
 use super::*;
@@ -173,6 +174,8 @@ fn this_program_needs_no_later_glibc_than_this_machine_has() {
 }
 
 proptest! {
+    #![proptest_config(property_tests::default_cases())]
+
     #[test]
     fn no_change_of_the_tables_makes_it_panic(
         changes in prop::collection::vec((0..AT + 400, any::<u8>()), 1..8),

@@ -154,8 +154,10 @@ impl World {
         let state = &self.harness.state;
         for (id, node) in &state.nodes {
             assert!(node.pinned_jobs.iter().all(|job| state.open_jobs.contains(job)));
-            let actual =
-                self.nodes.get(&id.0).filter(|actual| actual.linked && state.is_member(actual.facts.agent));
+            let actual = self
+                .nodes
+                .get(&id.0)
+                .filter(|actual| actual.linked && state.is_member(actual.descriptor.agent));
             let Some(actual) = actual else { continue };
             assert_eq!(node.pinned_jobs, actual.pinned, "node {id} holds more or less than is believed");
             assert!(actual.drivers.iter().all(|job| state.open_jobs.contains(job)));
@@ -167,7 +169,7 @@ impl World {
         let mut back_offs = 0;
         for (id, job) in &state.jobs {
             let has = (state.job_leases.has(*id), state.submitted_leases.has(*id));
-            match (job.state.is_open(), job.facts.driver) {
+            match (job.state.is_open(), job.descriptor.driver) {
                 (true, Some(_)) => assert_eq!(has, (true, false)),
                 (true, None) => assert!(!has.0 && (has.1 || self.runs_driver(*id)), "{id} waits for ever"),
                 (false, _) => assert_eq!(has, (false, false)),
@@ -215,7 +217,7 @@ impl World {
     pub(super) fn held_of_reserved(&self) -> BTreeMap<NodeId, (Queue, u64)> {
         let state = &self.harness.state;
         let allocated = |node: NodeId| {
-            let total = state.nodes[&node].facts.resources.0[Resources::CPU].0;
+            let total = state.nodes[&node].descriptor.resources.0[Resources::CPU].0;
             total - state.schedule.available(node).0[Resources::CPU].0
         };
         state.waiting.reservations().map(|(node, queue)| (node, (queue, allocated(node)))).collect()

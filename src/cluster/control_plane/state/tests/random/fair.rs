@@ -71,7 +71,7 @@ impl Workload {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(property_tests::cases(8))]
 
     #[test]
     fn actor_that_fits_an_empty_node_is_passed_by_a_bounded_number(

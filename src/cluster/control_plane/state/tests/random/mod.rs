@@ -69,6 +69,7 @@ fn any_spec() -> impl Strategy_<Value = ActorSpec> {
     })
 }
 
+use crate::property_tests;
 use proptest::strategy::Strategy as Strategy_;
 
 fn any_step() -> impl Strategy_<Value = Step> {
@@ -114,7 +115,7 @@ fn setup() -> Vec<Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(property_tests::cases(64))]
 
     #[test]
     fn invariants_hold_after_every_event(steps in proptest::collection::vec(any_step(), 0..250)) {

@@ -35,7 +35,7 @@ pub(super) struct World {
 
 /// Actual state of a node.
 pub(super) struct ActualNode {
-    pub(super) facts: NodeDescriptor,
+    pub(super) descriptor: NodeDescriptor,
     /// True while the head and the node can reach each other.
     pub(super) linked: bool,
     pub(super) workers: BTreeMap<WorkerId, ActualWorker>,
@@ -93,7 +93,10 @@ impl World {
             Step::Leave(node) => {
                 let Some(node) = pick(&self.linked(), *node) else { return };
                 let Some(actual) = self.nodes.remove(&node) else { return };
-                self.event(ControlEvent::NodeLeft { node: actual.facts.agent, cause: "it left".to_owned() });
+                self.event(ControlEvent::NodeLeft {
+                    node: actual.descriptor.agent,
+                    cause: "it left".to_owned(),
+                });
             }
             Step::Drain(node) => {
                 if let Some(node) = pick(&self.linked(), *node) {
@@ -182,23 +185,29 @@ impl World {
         match step {
             Step::StartJob if self.jobs().len() < 4 => {
                 let driver = self.harness.requests;
-                self.ask(|ticket| ControlEvent::JobStarted { ticket, job: None, facts: job_facts(driver) });
+                self.ask(|ticket| ControlEvent::JobStarted {
+                    ticket,
+                    job: None,
+                    descriptor: job_descriptor(driver),
+                });
             }
             Step::SubmitJob(node) if self.jobs().len() < 4 => {
                 let runs_on = Some(NodeId(1 + u64::from(node % 6)));
-                let facts = JobDescriptor { driver: None, runs_on, ..job_facts(0) };
-                self.ask(|ticket| ControlEvent::JobSubmitted { ticket, facts });
+                let descriptor = JobDescriptor { driver: None, runs_on, ..job_descriptor(0) };
+                self.ask(|ticket| ControlEvent::JobSubmitted { ticket, descriptor });
             }
             Step::DriverConnects(job) => {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
-                let known = self.harness.state.job_facts(job).and_then(|facts| facts.driver);
-                let facts = JobDescriptor { driver: known.or(job_facts(99).driver), ..job_facts(0) };
-                self.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts });
+                let known = self.harness.state.job_descriptor(job).and_then(|descriptor| descriptor.driver);
+                let descriptor =
+                    JobDescriptor { driver: known.or(job_descriptor(99).driver), ..job_descriptor(0) };
+                self.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), descriptor });
             }
             Step::DriverLeaves(job) => {
                 let submitted = |job: &JobId| {
-                    let facts = self.harness.state.job_facts(*job);
-                    facts.is_some_and(|facts| facts.runs_on.is_some() && facts.driver.is_some())
+                    let descriptor = self.harness.state.job_descriptor(*job);
+                    descriptor
+                        .is_some_and(|descriptor| descriptor.runs_on.is_some() && descriptor.driver.is_some())
                 };
                 let jobs: Vec<JobId> = self.jobs().into_iter().filter(submitted).collect();
                 let Some(job) = pick(&jobs, *job) else { return };
@@ -217,7 +226,9 @@ impl World {
                 let pending = |job: &JobId| self.harness.state.job_state(*job) == Some(JobState::Pending);
                 let pending: Vec<JobId> = self.jobs().into_iter().filter(pending).collect();
                 let Some(job) = pick(&pending, *job) else { return };
-                let Some(node) = self.harness.state.job_facts(job).and_then(|facts| facts.runs_on) else {
+                let Some(node) =
+                    self.harness.state.job_descriptor(job).and_then(|descriptor| descriptor.runs_on)
+                else {
                     return;
                 };
                 let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) else { return };
@@ -271,12 +282,18 @@ impl World {
         *incarnation += 1;
         let workers = if node == 6 { 0 } else { 1 + (node % 2) as u32 };
         let zone = [("zone".to_owned(), (node % 2).to_string())];
-        let labels = node_facts(node, 0.0, 0).labels.into_iter().chain(zone).collect();
-        let facts =
-            NodeDescriptor { agent: agent(node, *incarnation), labels, ..node_facts(node, 4.0, workers) };
+        let labels = node_descriptor(node, 0.0, 0).labels.into_iter().chain(zone).collect();
+        let descriptor = NodeDescriptor {
+            agent: agent(node, *incarnation),
+            labels,
+            ..node_descriptor(node, 4.0, workers)
+        };
         let (workers, pinned, drivers) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        self.nodes.insert(node, ActualNode { facts: facts.clone(), linked: true, workers, pinned, drivers });
-        self.event(ControlEvent::NodeJoined(NodeReport::idle(facts)));
+        self.nodes.insert(
+            node,
+            ActualNode { descriptor: descriptor.clone(), linked: true, workers, pinned, drivers },
+        );
+        self.event(ControlEvent::NodeJoined(NodeReport::idle(descriptor)));
     }
 
     fn rejoin(&mut self, node: u8) {
@@ -297,7 +314,7 @@ impl World {
         });
         let report = NodeReport {
             workers: workers.collect(),
-            facts: actual.facts.clone(),
+            descriptor: actual.descriptor.clone(),
             jobs: actual.pinned.iter().copied().collect(),
             drivers: actual.drivers.iter().copied().collect(),
         };
@@ -411,7 +428,7 @@ impl World {
     pub(super) fn send_node_heartbeats(&mut self) {
         let linked = self.linked();
         for node in linked {
-            let agent = self.nodes[&node].facts.agent;
+            let agent = self.nodes[&node].descriptor.agent;
             self.event(ControlEvent::NodeHeartbeat { node: agent });
         }
     }

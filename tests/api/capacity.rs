@@ -15,10 +15,10 @@ use roadshow::NotDelivered;
 use roadshow::internals::config::TELL_BACKPRESSURE_BYTES;
 use roadshow::prelude::*;
 
-use crate::cast::{Add, Clerk, Echo};
+use crate::fixtures::{Add, Clerk, Echo};
 use crate::hosts::{PATIENCE, Pair, limits, poll_once, run, until};
-use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
 use crate::raw::Raw;
+use crate::recorder::{Book, Entry, Pace, Recorder, entries_of};
 
 const OUTGOING: usize = 64 << 10;
 
@@ -41,7 +41,7 @@ impl Wake for CountingWaker {
 }
 
 /// Fills the window and the queue of a stopped actor with open calls; returns their number.
-fn fill(ledger: &RemoteAddr<Ledger>) -> u32 {
+fn fill(ledger: &RemoteAddr<Recorder>) -> u32 {
     // `try_send` never waits, so the first error shows the full queue.
     (0..).find(|number| ledger.try_send(Entry::new(0, *number)).map(forget).is_err()).unwrap()
 }
@@ -56,7 +56,7 @@ fn forget<T>(call: T) {
 fn ten_thousand_callers_of_a_stopped_actor_are_not_woken_by_calls_to_another() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
+        let (ledger, clerk) = (pair.serve(Recorder::at(&pace)), pair.serve(Clerk::default));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
         let counting = Arc::<CountingWaker>::default();
@@ -81,7 +81,7 @@ fn callers_that_wait_for_capacity_are_served_in_order() {
     const CALLS: u32 = 1000;
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
         let mut calls: Vec<_> = (0..CALLS).map(|number| ledger.send(Entry::new(1, number))).collect();
@@ -102,7 +102,7 @@ fn callers_that_wait_for_capacity_are_served_in_order() {
 fn a_stop_stays_behind_a_call_that_waits_for_capacity() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
         let mut call = pin!(ledger.send(Entry::new(1, 0)));
@@ -117,11 +117,11 @@ fn a_stop_stays_behind_a_call_that_waits_for_capacity() {
 
 /// Fills the window of a stopped actor, and its queue up to the backpressure limit of `tell`, with messages
 /// of sender 0. Returns their number.
-async fn fill_to_backpressure(pair: &Pair, ledger: &RemoteAddr<Ledger>) -> u32 {
+async fn fill_to_backpressure(pair: &Pair, ledger: &RemoteAddr<Recorder>) -> u32 {
     ledger.send(Entry::new(0, 0)).await.unwrap();
-    let parked = || pair.here.host.snapshot().peers.iter().map(|peer| peer.parked_bytes).sum::<usize>();
+    let queued = || pair.here.host.snapshot().peers.iter().map(|peer| peer.send_queue_bytes).sum::<usize>();
     let mut sent = 1;
-    while parked() <= TELL_BACKPRESSURE_BYTES {
+    while queued() <= TELL_BACKPRESSURE_BYTES {
         ledger.do_send(Entry::with(0, sent, 1000));
         sent += 1;
     }
@@ -135,7 +135,7 @@ fn tells_under_backpressure_keep_their_order_and_other_sends_only_need_capacity(
     const TELLS: u32 = 100;
     run(async {
         let (pair, pace) = (Pair::start().await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         let mut sent = fill_to_backpressure(&pair, &ledger).await;
         let counting = Arc::<CountingWaker>::default();
         let waker = Waker::from(Arc::clone(&counting));
@@ -168,7 +168,7 @@ fn tells_under_backpressure_keep_their_order_and_other_sends_only_need_capacity(
 fn a_stop_stays_behind_a_tell_under_backpressure() {
     run(async {
         let (pair, pace) = (Pair::start().await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         fill_to_backpressure(&pair, &ledger).await;
         let mut tell = pin!(ledger.tell(Entry::new(1, 0)));
         assert!(poll_once(&mut tell).await.is_pending());
@@ -184,7 +184,7 @@ fn a_stop_stays_behind_a_tell_under_backpressure() {
 fn a_waiting_call_that_is_not_polled_blocks_no_other() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
         let mut held: Vec<_> = (0..3).map(|number| ledger.send(Entry::new(1, number))).collect();
@@ -203,7 +203,7 @@ fn a_waiting_call_that_is_not_polled_blocks_no_other() {
 fn a_message_as_large_as_the_budget_is_sent_next_to_a_stream_of_small_ones() {
     run(async {
         let pair = Pair::with(narrow()).await;
-        let (clerk, ledger) = (pair.serve(Clerk::default), pair.serve(Ledger::quick));
+        let (clerk, ledger) = (pair.serve(Clerk::default), pair.serve(Recorder::quick));
         clerk.send(Add(1)).await.unwrap();
         let is_sent = Cell::new(false);
         let large = async {
@@ -305,7 +305,7 @@ fn measures_queued_messages_in_a_child_process() {
         let reader = |actor: usize| -> RemoteAddr<Reader> {
             site.cluster.bind(&Raw::addr_of(identity, 1 + actor as u64))
         };
-        let counted = || site.host.snapshot().peers[0].parked_bytes;
+        let counted = || site.host.snapshot().peers[0].send_queue_bytes;
         // A call has state in addition to its message.
         for is_call in [false, true] {
             let (resident_before, counted_before) = (resident_bytes(), counted());
@@ -341,7 +341,7 @@ fn measures_queued_messages_in_a_child_process() {
 fn waiting_calls_fail_when_their_own_host_ends() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
         let mut calls: Vec<_> = (0..100).map(|number| ledger.send(Entry::new(1, number))).collect();

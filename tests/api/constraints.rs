@@ -7,7 +7,7 @@ use roadshow::model::ActorState;
 use roadshow::prelude::*;
 use roadshow::{Cluster, FindError, Lifetime, PlacementError, Resources, SpawnError};
 
-use crate::cast::{Add, Clerk};
+use crate::fixtures::{Add, Clerk};
 use crate::hosts::run;
 
 /// Polls a condition until it is true.

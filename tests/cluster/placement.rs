@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, output, refused};
+use super::test_cluster::{TestCluster, output, refused};
 
 fn spawn(name: &str, options: SpawnOptions) -> Order {
     Order::Spawn(name.to_owned(), Box::new(options))

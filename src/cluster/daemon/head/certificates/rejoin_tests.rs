@@ -40,7 +40,7 @@ async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     Head { authority, host, control, outbox: Mutex::new(Outbox::default()), store }
 }
 
-fn facts(agent: HostUid) -> NodeDescriptor {
+fn descriptor(agent: HostUid) -> NodeDescriptor {
     NodeDescriptor {
         agent,
         address: SocketAddr::from(([127, 0, 0, 1], 1)),
@@ -60,7 +60,7 @@ fn records(agents: &[HostUid]) -> Vec<Record> {
     let (mut state, mut actions, mut records) =
         (ClusterState::new(Settings::default()), Vec::new(), Vec::new());
     for &agent in agents {
-        state.handle(Millis(1), ControlEvent::NodeJoined(NodeReport::idle(facts(agent))), &mut actions);
+        state.handle(Millis(1), ControlEvent::NodeJoined(NodeReport::idle(descriptor(agent))), &mut actions);
         records.extend(actions.drain(..).filter_map(|action| match action {
             Action::Persist(record) => Some(record),
             _ => None,
@@ -98,7 +98,7 @@ async fn ten_thousand_members_rejoin_without_a_signature() {
         for &agent in agents {
             let back = head.readmit(&claims(agent), &presented).unwrap();
             assert_eq!(back.head, head.host.identity());
-            head.control.apply(ControlEvent::NodeJoined(NodeReport::idle(facts(agent))));
+            head.control.apply(ControlEvent::NodeJoined(NodeReport::idle(descriptor(agent))));
         }
     }
     assert_eq!(head.authority.issued(), before);

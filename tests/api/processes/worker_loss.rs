@@ -8,9 +8,9 @@ use roadshow::prelude::*;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
-use super::cast::{Began, Listener, Never, Pid, Worker, pid};
 use super::driver::PATIENCE;
-use super::table::{signal, wait_until};
+use super::fixtures::{Began, Listener, Never, Pid, Worker, pid};
+use super::process_table::{signal, wait_until};
 
 /// Maximum time of an error that needs no network.
 const IMMEDIATE: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use roadshow::{ClusterRef, Limits, RemoteAddr};
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, sleep};
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{SECRET, limits, poll_once};
 
 const ONE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

@@ -9,13 +9,13 @@ use tokio::sync::Semaphore;
 /// Records entries in the order of their arrival.
 #[derive(RemoteActor)]
 #[remote(local, handles(Entry, Book))]
-pub(crate) struct Ledger {
+pub(crate) struct Recorder {
     book: Vec<(u32, u32)>,
     entered: HashMap<u32, u32>,
     pace: Pace,
 }
 
-impl Ledger {
+impl Recorder {
     /// Creates a ledger that stops after each entry until its pace allows another.
     pub(crate) fn at(pace: &Pace) -> impl FnOnce() -> Self + Send + use<> {
         let pace = pace.clone();
@@ -30,7 +30,7 @@ impl Ledger {
     }
 }
 
-impl Actor for Ledger {
+impl Actor for Recorder {
     type Context = Context<Self>;
 }
 
@@ -77,7 +77,7 @@ impl Entry {
     }
 }
 
-impl Handler<Entry> for Ledger {
+impl Handler<Entry> for Recorder {
     type Result = u32;
 
     fn handle(&mut self, Entry { sender, number, .. }: Entry, ctx: &mut Context<Self>) -> u32 {
@@ -104,7 +104,7 @@ impl Handler<Entry> for Ledger {
 #[rtype(result = "Vec<(u32, u32)>")]
 pub(crate) struct Book;
 
-impl Handler<Book> for Ledger {
+impl Handler<Book> for Recorder {
     type Result = Vec<(u32, u32)>;
 
     fn handle(&mut self, _: Book, _: &mut Context<Self>) -> Vec<(u32, u32)> {

@@ -14,8 +14,8 @@ use rustix::process::Signal;
 use super::job::{Job, Order, SpawnOptions, program};
 use super::netns::Network;
 use super::proc::{self, wait_for};
-use super::site::{Node, TestCluster, output, skipped, text};
 use super::submit::submit;
+use super::test_cluster::{Node, TestCluster, output, skipped, text};
 
 /// Counts of nodes by the source of their copy, from the last log line of the driver.
 #[derive(Debug, Default, PartialEq, Eq)]

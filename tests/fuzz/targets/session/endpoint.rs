@@ -14,9 +14,9 @@ use roadshow::internals::session::{
 use roadshow::internals::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 
-use super::came::{Counts, Received};
-use super::made::{Attempt, End, Sent};
 use super::message::{CHUNK_BYTES, TARGETS};
+use super::received::{Counts, Received};
+use super::sent::{Attempt, End, Sent};
 
 /// Maximum number of messages of a side that are long enough for chunks.
 const LARGE_MAX: u32 = 16;
@@ -66,7 +66,7 @@ impl Endpoint {
                 limit => HANDSHAKE_FRAME_BYTES_MAX + 16 * limit,
             },
             window_bytes: WINDOW_BYTES_MIN + 32 * usize::from(script.byte()),
-            parked_bytes_max: budget(script),
+            send_queue_bytes_max: budget(script),
             calls_open_max: 1 + usize::from(script.byte()) / 4,
             chunk_bytes: CHUNK_BYTES,
             ..SessionLimits::default()
@@ -131,9 +131,9 @@ impl Endpoint {
 
     /// Detaches the link.
     pub(crate) fn detach(&mut self, known: WriteCertainty) {
-        let before = (self.session.outgoing_bytes(), self.session.parked_bytes(), self.session.resume());
+        let before = (self.session.outgoing_bytes(), self.session.send_queue_bytes(), self.session.resume());
         self.session.detach(known);
-        let after = (self.session.outgoing_bytes(), self.session.parked_bytes(), self.session.resume());
+        let after = (self.session.outgoing_bytes(), self.session.send_queue_bytes(), self.session.resume());
         assert_eq!(before, after, "a detached session keeps everything");
         self.batch.clear();
         self.attached = false;
@@ -145,7 +145,7 @@ impl Endpoint {
             let mut events = Vec::new();
             self.session.fail_queued(&DisconnectReason::Unreachable("no route".to_owned()), &mut events);
             self.collect(events);
-            assert_eq!(self.session.parked_bytes(), 0);
+            assert_eq!(self.session.send_queue_bytes(), 0);
         }
     }
 
@@ -157,7 +157,7 @@ impl Endpoint {
         self.received.reset();
         self.collect(events);
         assert_eq!(self.sent.open(), 0, "calls end with their session");
-        assert_eq!((self.session.outgoing_bytes(), self.session.parked_bytes()), (0, 0));
+        assert_eq!((self.session.outgoing_bytes(), self.session.send_queue_bytes()), (0, 0));
         assert_eq!((self.session.charged_bytes(), self.session.owed_bytes()), (0, 0));
         assert_eq!(self.session.resume().epoch, epoch + 1);
     }
@@ -245,10 +245,10 @@ impl Endpoint {
         assert!(self.sent.dead_letters <= self.sent.tells.len() as u64);
         assert!(session.unwritten_bytes() <= session.outgoing_bytes());
         let longest = self.limits.frame_bytes_max + QUEUED_CALL_OVERHEAD_BYTES + QUEUE_OVERHEAD_BYTES;
-        let parked_bytes_max = self.limits.outgoing_bytes_max.max(longest);
-        assert!(session.parked_bytes() <= parked_bytes_max, "{session:?}");
+        let send_queue_bytes_max = self.limits.outgoing_bytes_max.max(longest);
+        assert!(session.send_queue_bytes() <= send_queue_bytes_max, "{session:?}");
         assert!(self.attached || !session.has_outgoing());
-        let idle = session.open_calls() == 0 && session.inbound_calls() == 0 && session.parked_bytes() == 0;
+        let idle = session.open_calls() == 0 && session.inbound_calls() == 0 && session.send_queue_bytes() == 0;
         assert!(!session.is_drained() || (idle && session.unwritten_bytes() == 0));
         assert!(session.is_drained() || !(idle && session.outgoing_bytes() == 0));
         if self.strict {

@@ -179,7 +179,7 @@ impl<T> Session<T> {
     }
 
     fn send_queue_bytes_max(&self) -> usize {
-        self.limits.parked_bytes_max.min(self.limits.outgoing_bytes_max)
+        self.limits.send_queue_bytes_max.min(self.limits.outgoing_bytes_max)
     }
 
     /// Returns whether the budgets have capacity for a message with a frame of `frame_bytes`.

@@ -29,7 +29,7 @@ const fn tell_of(body: usize) -> Waiter {
 fn small_budgets() -> Scripted {
     let mut scripted = Scripted::with(SessionLimits {
         outgoing_bytes_max: LINK,
-        parked_bytes_max: QUEUE_OVERHEAD_BYTES + 8 * queued(100),
+        send_queue_bytes_max: QUEUE_OVERHEAD_BYTES + 8 * queued(100),
         frame_bytes_max: LINK,
         ..LIMITS
     });
@@ -198,7 +198,7 @@ fn replies_do_not_starve_a_large_message() {
         assert!(!before.is_empty());
         scripted.acknowledge();
         let has_gone =
-            if is_queued { scripted.session.parked_bytes() == 0 } else { scripted.serve().len() == 1 };
+            if is_queued { scripted.session.send_queue_bytes() == 0 } else { scripted.serve().len() == 1 };
         assert!(has_gone, "queued {is_queued}");
     }
 }
@@ -249,8 +249,11 @@ fn all_waiters_are_woken_when_the_session_is_reset_or_closes() {
 
 /// Queues more than the back-pressure threshold for an actor, but far less than the queue's capacity.
 fn with_long_queue() -> Scripted {
-    let mut scripted =
-        Scripted::with(SessionLimits { outgoing_bytes_max: 1 << 20, parked_bytes_max: 1 << 20, ..LIMITS });
+    let mut scripted = Scripted::with(SessionLimits {
+        outgoing_bytes_max: 1 << 20,
+        send_queue_bytes_max: 1 << 20,
+        ..LIMITS
+    });
     scripted.terms.window_bytes = 4 * 384;
     scripted.attach();
     // Four in the window and a hundred in the queue, which is over 16 KiB with their overhead.

@@ -18,8 +18,8 @@ use roadshow::observe::PeerSnapshot;
 use roadshow::{ClusterRef, RemoteAddr, TaskFn};
 use tokio::runtime::Handle;
 
-use super::cast::{Ledger, chore};
-use super::chosen::Chosen;
+use super::actors::{Ledger, chore};
+use super::placement::Chosen;
 use super::record::Record;
 use super::script::{Script, Severity};
 
@@ -156,7 +156,7 @@ impl SimHosts {
             for peer in sim_host.host.snapshot().peers {
                 // Replies are not limited by the budget; these are as small as their calls.
                 let replies = 200 * (peer.calls_accepted + 200);
-                if peer.outgoing_bytes > most + replies || peer.parked_bytes > most {
+                if peer.outgoing_bytes > most + replies || peer.send_queue_bytes > most {
                     self.record.violation(format_args!("host {at} holds too much for another: {peer:?}"));
                 }
                 if peer.accepted_bytes + peer.owed_bytes > (windows * limits.window_bytes) as u64 {
@@ -219,7 +219,8 @@ impl SimHosts {
         for sim_host in self.all() {
             sim_host.host.shutdown("the simulation is over").await;
             for peer in sim_host.host.snapshot().peers {
-                if peer.linked || peer.calls_open > 0 || peer.outgoing_bytes > 0 || peer.parked_bytes > 0 {
+                if peer.linked || peer.calls_open > 0 || peer.outgoing_bytes > 0 || peer.send_queue_bytes > 0
+                {
                     self.record.violation(format_args!("left after a shutdown: {peer:?}"));
                 }
             }
@@ -285,7 +286,7 @@ impl SimHost {
 fn is_idle(sim_host: &SimHost) -> bool {
     sim_host.host.snapshot().peers.iter().all(|peer| {
         peer.outgoing_bytes == 0
-            && peer.parked_bytes == 0
+            && peer.send_queue_bytes == 0
             && peer.accepted_bytes == 0
             && peer.calls_open == 0
             && peer.calls_accepted == 0

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use actix::System;
 use roadshow::prelude::*;
 
-use super::cast::{Pid, Worker, pid, print_a_line, start_a_program};
 use super::driver::{Driver, await_go, report};
-use super::table::{all_end_within, listens_at, loopback, runs, strings};
+use super::fixtures::{Pid, Worker, pid, print_a_line, start_a_program};
+use super::process_table::{all_end_within, listens_at, loopback, runs, strings};
 
 /// Maximum time of a shutdown that waits for nothing.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);

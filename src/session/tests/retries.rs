@@ -56,10 +56,10 @@ fn the_reply_to_an_earlier_attempt_withdraws_a_queued_retry() {
     assert_eq!(scripted.session.cancel(call), Some("call"));
     scripted.written();
     assert_eq!(make(&mut scripted, Retryable::Again(call)), call);
-    assert!(scripted.session.parked_bytes() > 0, "it has no credit");
+    assert!(scripted.session.send_queue_bytes() > 0, "it has no credit");
 
     assert_eq!(scripted.receive(reply_frame(call)).len(), 1);
-    assert_eq!(scripted.session.parked_bytes(), 0);
+    assert_eq!(scripted.session.send_queue_bytes(), 0);
     let bytes = scripted.session.charged_bytes();
     scripted.receive(Frame::Credit(Credit { target: TARGET, bytes }));
     assert_eq!(scripted.written(), [], "no caller waits for another reply");

@@ -7,9 +7,9 @@ use actix::System;
 use roadshow::prelude::*;
 use rustix::process::Signal;
 
-use super::cast::{Starts, start_a_sleep};
 use super::driver::{Driver, PATIENCE, WORKERS_END_WITHIN, await_go, report};
-use super::table::{all_end_within, runs, signal};
+use super::fixtures::{Starts, start_a_sleep};
+use super::process_table::{all_end_within, runs, signal};
 
 const ALL: [Starts; 6] =
     [Starts::Child, Starts::Grandchild, Starts::Session, Starts::Daemon, Starts::Bare, Starts::BareDaemon];

@@ -12,22 +12,22 @@ use roadshow::prelude::*;
 use roadshow::{Limits, Request};
 use tokio::sync::oneshot;
 
-use crate::cast::{Add, Block, Clerk, Echo, Hold, Release};
+use crate::fixtures::{Add, Block, Clerk, Echo, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, TestHost, limits, poll_once, run, until};
-use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
 use crate::raw::Raw;
+use crate::recorder::{Book, Entry, Pace, Recorder, entries_of};
 
 // Small limits, so that few messages reach them.
 const WINDOW: usize = 4 << 10;
 const OUTGOING: usize = 16 << 10;
-const PARKED: usize = 8 << 10;
+const SEND_QUEUE: usize = 8 << 10;
 
 /// Limits with a window of a dozen small messages for each actor, and a send queue of about a hundred.
 fn narrow() -> Limits {
     limits(|limits| {
         limits.window_bytes = WINDOW;
         limits.outgoing_bytes_max = OUTGOING;
-        limits.send_queue_bytes_max = PARKED;
+        limits.send_queue_bytes_max = SEND_QUEUE;
     })
 }
 
@@ -80,7 +80,7 @@ impl Handler<Travel> for Station {
 #[test]
 fn nested_calls_between_hosts_complete_at_ten_times_the_capacity() {
     /// Number of calls: a traveller's frame has about 200 bytes, and is charged 256 more in a window.
-    const CALLS: usize = 10 * (WINDOW / 456 + (PARKED + OUTGOING) / 200);
+    const CALLS: usize = 10 * (WINDOW / 456 + (SEND_QUEUE + OUTGOING) / 200);
     run(async {
         for one_at_a_time in [true, false] {
             let pair = Pair::with(narrow()).await;
@@ -142,14 +142,18 @@ fn a_slow_actor_does_not_starve_the_others_of_its_thread() {
 
 /// Sends the first entry, at which the ledger stops, and more until the queue is full. Returns the open
 /// calls.
-async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
+async fn fill(ledger: &RemoteAddr<Recorder>) -> Vec<Request<Entry>> {
     assert_eq!(ledger.send(Entry::new(0, 0)).await, Ok(0));
     let mut calls = Vec::new();
     loop {
         match ledger.try_send(Entry::new(0, calls.len() as u32 + 1)) {
             Ok(call) => calls.push(call),
             Err(full) => {
-                assert!(matches!(full.reason, NotDelivered::Full { limit: PARKED, .. }), "{}", full.reason);
+                assert!(
+                    matches!(full.reason, NotDelivered::Full { limit: SEND_QUEUE, .. }),
+                    "{}",
+                    full.reason
+                );
                 return calls;
             }
         }
@@ -157,7 +161,7 @@ async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
 }
 
 /// Lets a ledger continue, and checks that it receives all entries.
-async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request<Entry>>) {
+async fn catches_up(ledger: &RemoteAddr<Recorder>, pace: &Pace, calls: Vec<Request<Entry>>) {
     pace.end();
     let last = calls.len() as u32;
     assert!(try_join_all(calls).await.unwrap().into_iter().eq(1..=last));
@@ -168,7 +172,7 @@ async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request
 fn an_actor_that_handles_nothing_delays_no_other_actor() {
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
+        let (ledger, clerk) = (pair.serve(Recorder::at(&pace)), pair.serve(Clerk::default));
         let calls = fill(&ledger).await;
         // Larger than the space that the last call left in the queue, so it has to wait.
         let mut waiting_tell = Box::pin(ledger.tell(Entry::with(1, 0, 400)));
@@ -179,7 +183,7 @@ fn an_actor_that_handles_nothing_delays_no_other_actor() {
         // A message of half a window, which fills most of the outgoing buffer, is no exception.
         assert_eq!(clerk.send(Echo(vec![1; OUTGOING - 1000].into())).await.unwrap().len(), OUTGOING - 1000);
         let (near, far) = (peer(&pair.here, &pair.there), peer(&pair.there, &pair.here));
-        assert!((PARKED - 500..=PARKED).contains(&near.parked_bytes), "{near:?}");
+        assert!((SEND_QUEUE - 500..=SEND_QUEUE).contains(&near.send_queue_bytes), "{near:?}");
         assert!((WINDOW as u64 / 2..=WINDOW as u64).contains(&far.accepted_bytes), "{far:?}");
         pace.end();
         assert_eq!(waiting_tell.await, Ok(()));
@@ -194,7 +198,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
         let plan = || Plan { limits: narrow(), ..Plan::default() };
         let (one, other, there) = (plan().start().await, plan().start().await, plan().start().await);
         let pace = Pace::default();
-        let near = there.serve(Ledger::at(&pace));
+        let near = there.serve(Recorder::at(&pace));
         // Two sending hosts: the window is per host, and the mailbox is shared.
         let hosts = [&one, &other];
         let ledgers = hosts.map(|host| {
@@ -210,7 +214,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
                 Ok::<_, NotDelivered>(())
             }
         });
-        let (all_sent, most_parked) = (Cell::new(false), Cell::new(0));
+        let (all_sent, most_queued) = (Cell::new(false), Cell::new(0));
         let tell = async {
             try_join_all(flood).await.unwrap();
             all_sent.set(true);
@@ -218,8 +222,8 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
         let watch = until(|| {
             for host in hosts {
                 let Some(near) = host.host.snapshot().peers.pop() else { continue };
-                assert!(near.outgoing_bytes <= OUTGOING && near.parked_bytes <= PARKED, "{near:?}");
-                most_parked.set(most_parked.get().max(near.parked_bytes));
+                assert!(near.outgoing_bytes <= OUTGOING && near.send_queue_bytes <= SEND_QUEUE, "{near:?}");
+                most_queued.set(most_queued.get().max(near.send_queue_bytes));
             }
             for far in there.host.snapshot().peers {
                 assert!(far.accepted_bytes <= WINDOW as u64 && far.outgoing_bytes <= OUTGOING, "{far:?}");
@@ -230,7 +234,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
             all_sent.get()
         });
         join(tell, watch).await;
-        assert!(most_parked.get() > PARKED - 500, "{most_parked:?}");
+        assert!(most_queued.get() > SEND_QUEUE - 500, "{most_queued:?}");
         pace.end();
         let mut book = Vec::new();
         for ledger in ledgers {
@@ -248,7 +252,7 @@ fn one_way_messages_make_progress_next_to_callers_that_fill_the_queue() {
     const TELLS: u32 = 100;
     run(async {
         let pair = Pair::with(narrow()).await;
-        let (ledger, all_sent) = (pair.serve(Ledger::quick), Cell::new(false));
+        let (ledger, all_sent) = (pair.serve(Recorder::quick), Cell::new(false));
         let callers = (1..=100).map(|sender| {
             let (ledger, all_sent) = (&ledger, &all_sent);
             async move {
@@ -261,7 +265,7 @@ fn one_way_messages_make_progress_next_to_callers_that_fill_the_queue() {
         });
         let tell = async {
             // The callers come first, so the one-way messages find a queue that is never empty.
-            until(|| peer(&pair.here, &pair.there).parked_bytes > PARKED / 2).await;
+            until(|| peer(&pair.here, &pair.there).send_queue_bytes > SEND_QUEUE / 2).await;
             for number in 0..TELLS {
                 ledger.tell(Entry::with(0, number, 100)).await.unwrap();
             }
@@ -277,7 +281,7 @@ fn one_way_messages_over_the_budget_are_counted_as_dead_letters() {
     const BURST: u32 = 500;
     run(async {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
-        let ledger = pair.serve(Ledger::at(&pace));
+        let ledger = pair.serve(Recorder::at(&pace));
         // The three bursts are sent before there is a link, while the actor is stopped, and after it has
         // handled some.
         for burst in 0..3 {
@@ -288,7 +292,7 @@ fn one_way_messages_over_the_budget_are_counted_as_dead_letters() {
             let dropped = pair.here.dead_letters();
             assert!(dropped > u64::from(burst * BURST), "{dropped}");
             pace.allow(20);
-            until(|| peer(&pair.here, &pair.there).parked_bytes < PARKED - 10 * 70).await;
+            until(|| peer(&pair.here, &pair.there).send_queue_bytes < SEND_QUEUE - 10 * 70).await;
         }
         pace.end();
         let entries = entries_of(0, &ledger.send(Book).await.unwrap());
@@ -331,7 +335,7 @@ fn answers_cancellations_and_credits_pass_a_full_queue() {
         let Pair { here, there } = &pair;
         let paces = [Pace::default(), Pace::default()];
         let ledgers =
-            [pair.serve(Ledger::at(&paces[0])), there.cluster.bind(&here.serve(Ledger::at(&paces[1])))];
+            [pair.serve(Recorder::at(&paces[0])), there.cluster.bind(&here.serve(Recorder::at(&paces[1])))];
         let nears = [there.serve(Clerk::default), here.serve(Clerk::default)];
         let clerks = [here.cluster.bind(&nears[0]), there.cluster.bind(&nears[1])];
         let held = [clerks[0].try_send(Hold(1)).unwrap(), clerks[1].try_send(Hold(1)).unwrap()];
@@ -352,10 +356,10 @@ fn answers_cancellations_and_credits_pass_a_full_queue() {
             until(|| accepted() == before - 1).await;
         }
         for (pace, caller) in paces.iter().zip([here, there]) {
-            let parked = || caller.host.snapshot().peers[0].parked_bytes;
-            let before = parked();
+            let queued = || caller.host.snapshot().peers[0].send_queue_bytes;
+            let before = queued();
             pace.allow(8);
-            until(|| parked() < before).await;
+            until(|| queued() < before).await;
             pace.end();
         }
         for (ledger, calls) in ledgers.iter().zip(calls) {

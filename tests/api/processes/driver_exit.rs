@@ -7,9 +7,9 @@ use roadshow::Limits;
 use roadshow::prelude::*;
 use rustix::process::Signal;
 
-use super::cast::{Compute, Worker, compute};
 use super::driver::{Driver, await_go, code_or_signal, report};
-use super::table::{all_end_within, ignores};
+use super::fixtures::{Compute, Worker, compute};
+use super::process_table::{all_end_within, ignores};
 
 const WORKERS: usize = 2;
 

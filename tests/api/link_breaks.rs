@@ -9,14 +9,14 @@ use roadshow::Limits;
 use roadshow::OutcomeUnknown;
 use roadshow::prelude::*;
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{Pair, limits, run, until};
-use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Cut, Direction, Proxy, links};
+use crate::recorder::{Book, Entry, Recorder, entries_of};
 
 /// Sends entries in order, every fifth of them one way, and counts the answered ones.
 async fn send_entries(
-    ledger: &RemoteAddr<Ledger>,
+    ledger: &RemoteAddr<Recorder>,
     entries: u32,
     answered: &AtomicU32,
 ) -> Result<(), SendError> {
@@ -63,7 +63,7 @@ async fn break_often(pair: &Pair, proxies: &[Proxy], breaks: u32, answered: &Ato
 
 /// Two hosts send entries to each other while links break, and both ledgers are complete in the end.
 async fn ledgers_are_complete(pair: &Pair, proxies: &[Proxy], breaks: u32, entries: u32) {
-    let ledgers = [pair.serve(Ledger::quick), pair.there.cluster.bind(&pair.here.serve(Ledger::quick))];
+    let ledgers = [pair.serve(Recorder::quick), pair.there.cluster.bind(&pair.here.serve(Recorder::quick))];
     assert_eq!(ledgers[0].send(Book).await, Ok(vec![]), "the hosts have a link");
     let answered = AtomicU32::new(0);
     let send = try_join_all(ledgers.iter().map(|ledger| send_entries(ledger, entries, &answered)));
@@ -168,7 +168,7 @@ fn a_refusing_port_ends_the_session_and_the_next_one_starts_empty() {
         clerk.do_send(Note(2));
         let (held, queued) = (held.await.unwrap_err(), queued.await.unwrap_err());
         // The held call was received, and the queued one was never written.
-        assert!(matches!(held, SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { .. })), "{held}");
+        assert!(matches!(held, SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { .. })), "{held}");
         assert!(queued.is_not_delivered(), "{queued}");
         until(|| pair.here.dead_letters() == 1).await;
         proxy.heal();

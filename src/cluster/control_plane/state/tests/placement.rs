@@ -50,7 +50,7 @@ fn spread_alternates_between_nodes_and_pack_fills_them() {
 #[test]
 fn actor_is_assigned_to_the_least_busy_worker() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 3));
+    harness.join(node_descriptor(1, 4.0, 3));
     let job = harness.start_job();
     let workers = harness.provision_and_start(job, 1);
     let spawned: Vec<_> = (0..3).map(|_| harness.spawn(job, plain())).collect();
@@ -123,7 +123,7 @@ fn cancelled_pending_request_leaves_nothing_behind() {
 #[test]
 fn actors_wait_for_workers_and_are_shared_among_them() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 2));
+    harness.join(node_descriptor(1, 4.0, 2));
     let job = harness.start_job();
     let waiting = [(); 4].map(|()| harness.place(job, cpus(1.0)).expect_pending());
     assert_eq!(harness.reasons()[0], "no node runs workers of the job yet");
@@ -148,7 +148,7 @@ fn actors_wait_for_workers_and_are_shared_among_them() {
 #[test]
 fn node_without_workers_accepts_no_actors() {
     let mut harness = Harness::new();
-    harness.join(node_facts(1, 4.0, 0));
+    harness.join(node_descriptor(1, 4.0, 0));
     let job = harness.start_job();
     assert_eq!(harness.provision(job, 1), []);
     let why = "no node of the cluster takes work: start a node with at least one worker";

@@ -10,7 +10,7 @@ use roadshow::prelude::*;
 use roadshow::{NotDelivered, OutcomeUnknown, Request, SendError};
 use tokio::net::TcpListener;
 
-use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::fixtures::{Add, Clerk, Hold, Note, Notes, Release};
 use crate::hosts::{LOOPBACK, Pair, Plan, TestHost, poll_once, run, until};
 use crate::proxy::{Cut, Proxy};
 use crate::raw::Raw;
@@ -84,7 +84,7 @@ async fn add_one(clerk: &RemoteAddr<Clerk>, mut request: Request<Add>, sum: &mut
                 reason: DisconnectReason::Forgotten,
                 ..
             })) => {}
-            Err(SendError::OutcomeUnknown(OutcomeUnknown::LinkLost {
+            Err(SendError::OutcomeUnknown(OutcomeUnknown::SessionLost {
                 reason: DisconnectReason::Forgotten,
                 ..
             })) => {

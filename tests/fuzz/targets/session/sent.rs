@@ -6,8 +6,8 @@ use roadshow::internals::id::{CallId, Target};
 use roadshow::internals::session::{CallError, DisconnectReason, Retryable};
 use roadshow::internals::wire::Body;
 
-use super::came::{Answer, Received};
 use super::message::{Number, TARGETS};
+use super::received::{Answer, Received};
 
 /// An attempt at a call; it is also the ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

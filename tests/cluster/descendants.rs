@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::job::{Job, Order};
 use super::proc::{self, runs, wait_for};
-use super::site::{TestCluster, output, text};
+use super::test_cluster::{TestCluster, output, text};
 
 /// Program on a node with one worker, and the processes that a task has started in six ways.
 struct JobWithSleeps {

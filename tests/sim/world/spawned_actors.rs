@@ -5,7 +5,7 @@ use std::rc::Rc;
 use roadshow::{RemoteAddr, SendError, SpawnError};
 use tokio::task::JoinSet;
 
-use super::cast::Ledger;
+use super::actors::Ledger;
 use super::record::{Actor, Op, SendKind, Sent, Stream, content};
 use super::senders::Sender;
 

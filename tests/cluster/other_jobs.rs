@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use roadshow::internals::config::NODE_LEASE;
 
-use super::cast::Friend;
+use super::fixtures::Friend;
 use super::job::{Job, Order, SpawnOptions};
 use super::proc::{self, wait_for};
-use super::site::{Node, TestCluster};
+use super::test_cluster::{Node, TestCluster};
 
 /// Maximum time until a caller gets the error while the head runs, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::job::{Job, Order, Pending, SpawnOptions};
 use super::proc::{self, wait_for, wait_within};
-use super::site::{TestCluster, json};
+use super::test_cluster::{TestCluster, json};
 
 /// Additional time for a lease to expire on a busy machine.
 const SLACK: Duration = Duration::from_secs(10);
