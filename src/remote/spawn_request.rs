@@ -68,6 +68,18 @@ impl<A: Spawn> SpawnRequest<A> {
     }
 
     /// Cancels the request after `timeout`, counted from the first poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    #[doc = include_str!("counter_example.txt")]
+    /// let spawned = cluster.spawn::<Counter>(40).num_cpus(1e6).timeout(Duration::from_millis(1)).await;
+    /// assert!(spawned.is_err());
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -87,6 +99,18 @@ impl<A: Spawn> SpawnRequest<A> {
     }
 
     /// Returns the live actor with the name, if there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// let first = cluster.spawn::<Counter>(40).name("total").get_if_exists().await?;
+    /// let second = cluster.spawn::<Counter>(0).name("total").get_if_exists().await?;
+    /// assert_eq!(first, second);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_if_exists(self) -> Self {
         self.with_spec(|spec| spec.get_if_exists = true)
     }
