@@ -104,7 +104,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets the number of workers of a local cluster; one a core by default.
+    /// Sets the number of workers of a local cluster, from 1 to 1,024; one a core by default.
     ///
     /// A program that joins a cluster through `ROADSHOW_ADDRESS` uses the workers of the nodes, whose number their
     /// operators set.

@@ -45,6 +45,10 @@ use crate::wire::CallFailure;
 /// Nothing is sent before the first poll. The call waits for capacity if the queue of the host or the
 /// actor is full.
 ///
+/// # Errors
+///
+/// Awaiting it returns a [`SendError`], which says whether the message may be sent again.
+///
 /// # Cancel safety
 ///
 /// Dropping a request before its first poll sends nothing. Dropping it later cancels the call: a handler
@@ -131,6 +135,11 @@ impl<M: RemoteMessage> Request<M> {
     /// The remaining time is sent with the message: a handler that would start later never does. The
     /// receiver counts from the read of the message. A message that was unread while that thread was busy
     /// may therefore be handled late.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDelivered::Expired`] if it is certain that no handler ran, otherwise
+    /// [`OutcomeUnknown::TimedOut`].
     ///
     /// # Examples
     ///

@@ -17,6 +17,10 @@ use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 /// Without constraints the actor goes to the next worker. With any, the cluster tracks it by name, by its
 /// share of a node's resources, or beyond the end of its job. It waits while no node has capacity.
 ///
+/// # Errors
+///
+/// Awaiting it returns a [`SpawnError`], which says whether an actor may have started.
+///
 /// # Cancel safety
 ///
 /// Dropping the request before its first poll spawns nothing. After that the actor may still start. An
@@ -68,6 +72,12 @@ impl<A: Spawn> SpawnRequest<A> {
     }
 
     /// Cancels the request after `timeout`, counted from the first poll.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::PlacementTimedOut`] if the cluster has assigned no worker by then. Later,
+    /// [`SpawnError::NotDelivered`] if it is certain that no actor started, otherwise
+    /// [`SpawnError::OutcomeUnknown`].
     ///
     /// # Examples
     ///

@@ -91,6 +91,10 @@ impl ClusterRef {
 
 /// Request to run a task; awaiting it runs the task and returns its result.
 ///
+/// # Errors
+///
+/// Awaiting it returns a [`TaskError`], which says whether the function may have run.
+///
 /// # Cancel safety
 ///
 /// Dropping it before its first poll runs nothing. Dropping it later cancels the task, unless that has
@@ -107,6 +111,11 @@ impl<F: TaskFn> RunTask<F> {
     ///
     /// A task that has not started by then never runs. As with
     /// [`Request::timeout`](crate::Request::timeout), the receiver counts from the read of the call.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError::NotDelivered`] if it is certain that the task did not run, otherwise
+    /// [`TaskError::OutcomeUnknown`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -143,6 +152,10 @@ async fn run_one<F: TaskFn>(
 type ProgressCallback<'a> = Box<dyn FnMut(usize, usize) + Send + 'a>;
 
 /// Request to run many tasks; awaiting it runs them and returns their results in order.
+///
+/// # Errors
+///
+/// Awaiting it returns the first [`TaskError`]. Sent tasks that have not started are then cancelled.
 ///
 /// # Cancel safety
 ///
