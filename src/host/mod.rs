@@ -12,6 +12,8 @@
 
 mod actors;
 pub(crate) mod blocked;
+mod busy_poll;
+mod coalescing;
 mod config;
 mod connect;
 pub(crate) mod decode_context;
@@ -41,8 +43,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{
-    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_INTERVAL_MAX,
-    Limits, WINDOW_BYTES_MIN,
+    BUSY_POLL_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX,
+    HEARTBEAT_INTERVAL_MAX, Limits, WINDOW_BYTES_MIN,
 };
 use crate::id::{ActorId, HostId, HostUid, Incarnation, Target, TypeHash};
 use crate::observe::{HostSnapshot, log};
@@ -146,6 +148,7 @@ impl Host {
                     .limits
                     .heartbeat_timeout
                     .clamp(2 * heartbeat_interval, 2 * HEARTBEAT_INTERVAL_MAX),
+                busy_poll: config.limits.busy_poll.min(BUSY_POLL_MAX),
                 ..config.limits
             },
             transport: config.transport,

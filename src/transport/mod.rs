@@ -161,6 +161,11 @@ pub trait LinkRead: AsyncRead + Send + Unpin {
     fn shares_core(&self) -> bool {
         false
     }
+
+    /// Returns whether the bytes come from a socket, which has input without help of this thread.
+    fn is_socket(&self) -> bool {
+        false
+    }
 }
 
 /// Sending direction of a link.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{ActiveLink, Peer, PeerState, SlotId, now};
 use crate::host::receive::{ReceivedBatch, SessionSink};
@@ -63,6 +63,18 @@ impl Peer {
         self.batching.sample(shares_core);
     }
 
+    /// True if the peer runs on the core of the link's thread, as far as samples show.
+    pub(in crate::host) fn shares_core(&self) -> bool {
+        self.batching.shares_core()
+    }
+
+    /// Time for which the reader of a link polls for input before its thread sleeps.
+    pub(in crate::host) fn busy_poll_limit(&self, reader: &LinkReader) -> Duration {
+        // A link in memory has input when its peer runs, which may be on this very thread.
+        let limits = self.host().map(|host| host.limits().busy_poll);
+        limits.filter(|_| reader.is_socket()).unwrap_or_default()
+    }
+
     /// Bytes that the link reads before the actors run, even if more input is available.
     pub(in crate::host) fn read_budget_bytes(&self) -> usize {
         self.batching.read_budget_bytes()
@@ -71,6 +83,11 @@ impl Peer {
     /// Notifies waiters of a drain that frames have arrived.
     pub(in crate::host) fn notify_progress(&self) {
         self.progress.notify_waiters();
+    }
+
+    /// Bytes of output that the kernel has not accepted.
+    pub(in crate::host) fn unwritten_bytes(&self) -> usize {
+        self.lock().session.unwritten_bytes()
     }
 
     /// Takes all outgoing bytes.
