@@ -173,7 +173,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 mod tests {
     use super::*;
     use crate::id::{CallId, Target, TypeHash};
-    use crate::wire::{Ack, Body, CallHeader, ShortSlice, Tell, TellHeader};
+    use crate::wire::{Ack, Body, CallHeader, IncomingBody, Tell, TellHeader};
 
     /// Counts the frames that are not short.
     struct Counted(usize);
@@ -181,15 +181,15 @@ mod tests {
     impl FrameVisitor for Counted {
         type Error = ReadError;
 
-        fn call(&mut self, _: CallHeader, _: usize, _: ShortSlice<'_>) -> Result<(), ReadError> {
+        fn call(&mut self, _: CallHeader, _: usize, _: impl IncomingBody) -> Result<(), ReadError> {
             Ok(())
         }
 
-        fn tell(&mut self, _: TellHeader, _: usize, _: ShortSlice<'_>) -> Result<(), ReadError> {
+        fn tell(&mut self, _: TellHeader, _: usize, _: impl IncomingBody) -> Result<(), ReadError> {
             Ok(())
         }
 
-        fn reply(&mut self, _: CallId, _: usize, _: ShortSlice<'_>) -> Result<(), ReadError> {
+        fn reply(&mut self, _: CallId, _: usize, _: impl IncomingBody) -> Result<(), ReadError> {
             Ok(())
         }
 

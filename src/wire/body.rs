@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::WireError;
+use super::{Attachments, WireError};
 use super::inline::{InlineBytes, SHORT_WORDS, ShortBytes, ShortSlice, ShortWords};
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
@@ -13,7 +13,8 @@ const TABLE_ENTRY_BYTES: usize = 4;
 /// Length of a short body, padded to words.
 pub(super) const SHORT_BYTES: usize = 8 * SHORT_WORDS;
 
-/// Received body. Its payloads, and a long MessagePack part, are slices of the read buffer.
+/// Received body. Its payloads, and a long MessagePack part, are slices of the read buffer, or copies
+/// if the frame was short.
 ///
 /// [`decode`](super::decode) turns it into a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Body {
     /// The value as MessagePack.
     pub message: InlineBytes,
     /// Payloads that the value refers to by index.
-    pub attachments: Box<[Bytes]>,
+    pub attachments: Attachments,
 }
 
 impl Body {
@@ -53,7 +54,7 @@ impl Body {
         if attachments > 0 {
             return Self::read_with_attachments(reader, attachments);
         }
-        Ok(Self { message: reader.rest_inline(), attachments: Box::default() })
+        Ok(Self { message: reader.rest_inline(), attachments: Attachments::default() })
     }
 
     fn read_with_attachments(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
@@ -68,7 +69,10 @@ impl Body {
             return Err(reader.malformed("its attachments are longer than the frame"));
         };
         let message = reader.take_inline(message)?;
-        let attachments = lengths.map(|length| reader.take(length)).collect::<Result<_, _>>()?;
+        let attachments = match count {
+            1 => reader.take(total)?.into(),
+            _ => lengths.map(|length| reader.take(length)).collect::<Result<Vec<_>, _>>()?.into(),
+        };
         Ok(Self { message, attachments })
     }
 }
@@ -104,7 +108,7 @@ impl From<ShortSlice<'_>> for Body {
 /// Converts the whole of a body without payloads.
 impl From<ShortBytes> for Body {
     fn from(bytes: ShortBytes) -> Self {
-        Self { message: bytes.into(), attachments: Box::default() }
+        Self { message: bytes.into(), attachments: Attachments::default() }
     }
 }
 
@@ -112,7 +116,7 @@ impl From<ShortBytes> for Body {
 impl From<ShortWords> for Body {
     #[inline(always)]
     fn from(bytes: ShortWords) -> Self {
-        Self { message: bytes.into(), attachments: Box::default() }
+        Self { message: bytes.into(), attachments: Attachments::default() }
     }
 }
 

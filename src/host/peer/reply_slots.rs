@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::id::CallId;
 use crate::session::{CallError, Event};
-use crate::wire::{Body, ShortSlice, ShortWords};
+use crate::wire::{Body, IncomingBody, ShortWords};
 
 /// Index of a call's reply slot.
 #[doc(hidden)]
@@ -110,13 +110,18 @@ impl ReplySlots {
 
     /// Stores the reply to a call; returns the waker of the caller.
     #[inline(always)]
-    pub(super) fn complete(&mut self, slot_id: SlotId, body: ShortSlice<'_>) -> Option<Waker> {
+    pub(super) fn complete(&mut self, slot_id: SlotId, body: impl IncomingBody) -> Option<Waker> {
+        let outcome = match body.as_short() {
+            Some(short) => ReplySlot::Answered(short),
+            // Boxed, so that large replies do not enlarge every slot.
+            None => ReplySlot::LargeReply(Box::new(body.into())),
+        };
         match self.slot(slot_id)? {
             slot @ ReplySlot::Waiting { waker: None, .. } => {
-                slot.fill(ReplySlot::Answered(body.into()));
+                slot.fill(outcome);
                 None
             }
-            slot => Self::set_outcome(slot, ReplySlot::Answered(body.into())),
+            slot => Self::set_outcome(slot, outcome),
         }
     }
 
@@ -138,11 +143,7 @@ impl ReplySlots {
         wake: &mut Vec<Waker>,
     ) -> Option<Event<SlotId>> {
         match event {
-            Event::Replied { call_slot: slot_id, body } => {
-                // Boxed, so that rare large outcomes do not enlarge every slot.
-                let end = ReplySlot::LargeReply(Box::new(body));
-                wake.extend(self.slot(slot_id).and_then(|slot| Self::set_outcome(slot, end)));
-            }
+            Event::Replied { call_slot: slot_id, body } => wake.extend(self.complete(slot_id, body)),
             Event::Failed { call_slot: slot_id, failure } => {
                 let end = ReplySlot::Failed(Box::new(failure));
                 wake.extend(self.slot(slot_id).and_then(|slot| Self::set_outcome(slot, end)));
@@ -194,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::session::DisconnectReason;
+    use crate::wire::ShortSlice;
 
     /// Kind of outcome of a call.
     #[derive(Clone, Copy, Debug)]
