@@ -11,8 +11,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use roadshow::internals::session::{Event, Retryable, Session, SessionError, SessionLimits, WriteBatch};
 use roadshow::internals::wire::{
-    CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, REPLY_HEADER_BYTES, Resume, SessionParameters,
-    IncomingBody, TellHeader,
+    CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, IncomingBody, REPLY_HEADER_BYTES, Resume,
+    SessionParameters, TellHeader,
 };
 
 /// Number of messages written before the first is read.
@@ -129,7 +129,12 @@ impl FrameVisitor for Incoming<'_> {
         self.session.receive_tell(tell, frame_bytes, body, self.events)
     }
 
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: impl IncomingBody) -> Result<(), SessionError> {
+    fn reply(
+        &mut self,
+        call: CallId,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+    ) -> Result<(), SessionError> {
         black_box(body);
         let ticket = self.session.receive_reply(call, frame_bytes)?;
         assert_eq!(ticket, Some(*self.replied), "calls are answered in order here");

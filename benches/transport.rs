@@ -157,14 +157,24 @@ impl FrameVisitor for Counted {
         panic!("tells were written, {call:?} arrived");
     }
 
-    fn tell(&mut self, _tell: TellHeader, frame_bytes: usize, body: impl IncomingBody) -> Result<(), ReadError> {
+    fn tell(
+        &mut self,
+        _tell: TellHeader,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+    ) -> Result<(), ReadError> {
         self.frames += 1;
         self.bytes += frame_bytes as u64;
         black_box(body);
         Ok(())
     }
 
-    fn reply(&mut self, call: CallId, _frame_bytes: usize, _body: impl IncomingBody) -> Result<(), ReadError> {
+    fn reply(
+        &mut self,
+        call: CallId,
+        _frame_bytes: usize,
+        _body: impl IncomingBody,
+    ) -> Result<(), ReadError> {
         panic!("tells were written, a reply to {call} arrived");
     }
 

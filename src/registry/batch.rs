@@ -203,9 +203,10 @@ impl MessageBatch {
     pub(super) fn take_attachments(&mut self) -> Attachments {
         match &mut self.messages {
             Messages::Short(_) => Attachments::default(),
-            Messages::Mixed(messages) => {
-                messages.front_mut().map(|next| std::mem::take(&mut next.body.attachments)).unwrap_or_default()
-            }
+            Messages::Mixed(messages) => messages
+                .front_mut()
+                .map(|next| std::mem::take(&mut next.body.attachments))
+                .unwrap_or_default(),
         }
     }
 

@@ -4,12 +4,14 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use super::body::LongSlice;
 use super::inline::ShortSlice;
 use super::reader::Reader;
 use super::sink::FrameSink;
 use super::{
     Ack, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, FrameCodec, Goodbye, Heartbeat, Hello,
-    IncomingBody, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Watermark, Welcome, WireError, call, chunk,
+    IncomingBody, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Watermark, Welcome, WireError,
+    call, chunk,
 };
 use crate::id::CallId;
 
@@ -215,6 +217,10 @@ impl Frame {
                 let tell = Tell::read(reader, attachments)?;
                 frames.tell(tell.header(), frame_bytes, tell.body)?;
             }
+            FrameKind::Reply if attachments == 0 => {
+                let (call, message) = Reply::read_message(reader)?;
+                frames.reply(call, frame_bytes, LongSlice(message))?;
+            }
             FrameKind::Reply => {
                 let Reply { call, body } = Reply::read(reader, attachments)?;
                 frames.reply(call, frame_bytes, body)?;
@@ -291,12 +297,8 @@ pub trait FrameVisitor {
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn reply(
-        &mut self,
-        call: CallId,
-        frame_bytes: usize,
-        body: impl IncomingBody,
-    ) -> Result<(), Self::Error>;
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: impl IncomingBody)
+    -> Result<(), Self::Error>;
     /// Visits any other frame.
     ///
     /// # Errors

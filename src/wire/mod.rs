@@ -66,7 +66,7 @@ mod sink;
 mod tests;
 
 pub use attachments::Attachments;
-pub use body::{Body, Encoded, IncomingBody};
+pub use body::{Body, Encoded, IncomingBody, LongSlice};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
 pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};

@@ -398,7 +398,10 @@ fn any_target() -> impl Strategy<Value = Target> {
 }
 
 fn any_bytes() -> impl Strategy<Value = Bytes> {
-    proptest::collection::vec(any::<u8>(), 0..64).prop_map(Bytes::from)
+    // Around the limits of what is stored in place, and of what is copied.
+    let length = prop_oneof![9 => 0..64_usize, 1 => inline::COPY_MAX - 64..inline::COPY_MAX + 64];
+    (any::<u8>(), length)
+        .prop_map(|(first, length)| (0..length).map(|at| first.wrapping_add(at as u8)).collect())
 }
 
 fn any_body() -> impl Strategy<Value = Body> {
@@ -629,12 +632,7 @@ impl FrameVisitor for Drained {
         Ok(())
     }
 
-    fn reply(
-        &mut self,
-        call: CallId,
-        frame_bytes: usize,
-        body: impl IncomingBody,
-    ) -> Result<(), WireError> {
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: impl IncomingBody) -> Result<(), WireError> {
         self.0.push((Frame::Reply(Reply { call, body: body.into() }), frame_bytes));
         Ok(())
     }
