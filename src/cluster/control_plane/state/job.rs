@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::crash_loop::CrashLoop;
 use super::node::LiveNode;
 use super::{
-    Action, Answer, ClusterState, ControlError, JobEvent, Millis, Record, RecordKey, Ticket, WorkerEntry,
-    lease_expired_text,
+    Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket,
+    WorkerEntry, lease_expired_text,
 };
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::{
@@ -124,26 +124,26 @@ impl ClusterState {
         let runs_on = descriptor.runs_on.and_then(|node| self.nodes.get(&node));
         if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
             let text = "the node for the job's driver has left the cluster or is draining";
-            return self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
+            return self.reply(ticket, Err(ControlError::Unknown(text.to_owned())));
         }
         let id = match self.new_job() {
             Ok(id) => id,
-            Err(error) => return self.answer(ticket, Err(error)),
+            Err(error) => return self.reply(ticket, Err(error)),
         };
         self.open_job(id, Job::new(descriptor, JobState::Pending, self.now));
-        // The record is requested before the answer: the head holds the answer back until all records so far
+        // The record is requested before the reply: the head holds the reply back until all records so far
         // are durable.
         self.persist_job(id);
-        self.answer_job(ticket, id);
+        self.reply_with_job(ticket, id);
     }
 
     pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, descriptor: JobDescriptor) {
         match self.driver_starts(job, descriptor) {
             Ok(id) => {
                 self.persist_job(id);
-                self.answer_job(ticket, id);
+                self.reply_with_job(ticket, id);
             }
-            Err(error) => self.answer(ticket, Err(error)),
+            Err(error) => self.reply(ticket, Err(error)),
         }
     }
 
@@ -206,7 +206,7 @@ impl ClusterState {
         self.open_jobs.contains(&id) && self.jobs.get(&id).is_some_and(|job| !job.left)
     }
 
-    fn answer_job(&mut self, ticket: Ticket, job: JobId) {
+    fn reply_with_job(&mut self, ticket: Ticket, job: JobId) {
         let usable = self.nodes.values().filter(|node| node.is_usable());
         let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.descriptor.clone()).collect();
         // Sorted, so that the same events lead to the same actions: the hash map has no fixed order.
@@ -219,7 +219,7 @@ impl ClusterState {
         let workers = entries.collect();
         let rejoining = self.nodes.values().any(|node| node.schedulability() == Schedulability::Rejoining);
         let all_rejoined = self.all_rejoined();
-        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, rejoining, all_rejoined }));
+        self.reply(ticket, Ok(ControlReply::Job { job, nodes, workers, rejoining, all_rejoined }));
     }
 
     pub(super) fn node_provisioned(&mut self, job: JobId, node_id: NodeId) {
@@ -464,7 +464,7 @@ impl ClusterState {
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
         for ticket in waiting_tickets {
             self.cancel_waiter(ticket);
-            self.answer(ticket, Err(ControlError::JobEnded(cause.to_owned())));
+            self.reply(ticket, Err(ControlError::JobEnded(cause.to_owned())));
         }
         let shared_cause = cause.into();
         for actor in unassigned_actors {
