@@ -38,6 +38,7 @@ mod names;
 mod node;
 mod ordered_map;
 mod placement;
+mod pool;
 mod queries;
 mod reconcile;
 mod reservations;
