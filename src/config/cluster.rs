@@ -76,7 +76,7 @@ pub const SUMMARY_ROWS_MAX: usize = 10_000;
 /// Maximum number of pending actors whose reasons are reported; the others are counted.
 ///
 /// The reasons repeat long before.
-pub const WAITING_TOLD_MAX: usize = 100;
+pub const WAITING_REPORTED_MAX: usize = 100;
 
 /// Maximum number of authenticated token RPC connections; one more is refused.
 ///
@@ -146,7 +146,7 @@ pub const OUTPUT_WAITING_BYTES_MAX: u32 = 4 << 20;
 pub const TERMINAL_QUEUE_MAX: usize = 64;
 
 /// Maximum number of pieces of output that await labels and deduplication, which take microseconds.
-pub const OUTPUT_UNFOLDED_MAX: usize = 16;
+pub const LOG_DEDUP_QUEUE_MAX: usize = 16;
 
 /// Time for which workers of a local cluster wait for a stuck terminal before lines are dropped.
 ///
@@ -243,7 +243,7 @@ pub const LOG_UNFINISHED_BYTES_MAX: usize = 1 << 10;
 //
 //     pipe ─▶ read (LOG_READ_BYTES) ─┬─▶ LOG_READS_QUEUED_MAX ─▶ log file
 //                                    └─▶ LOG_LINES_QUEUED_MAX ─▶ driver
-//     driver: OUTPUT_UNFOLDED_MAX ─▶ dedup ─▶ TERMINAL_QUEUE_MAX ─▶ terminal
+//     driver: LOG_DEDUP_QUEUE_MAX ─▶ dedup ─▶ TERMINAL_QUEUE_MAX ─▶ terminal
 
 /// Bytes of a process's output that one read takes: the capacity of a pipe.
 pub const LOG_READ_BYTES: usize = 64 << 10;
@@ -278,7 +278,7 @@ pub const LOG_DEDUP_WINDOW: Duration = Duration::from_secs(5);
 /// Longest line that is deduplicated, in bytes; a longer one is always shown.
 ///
 /// Long lines of several processes are rarely equal. The stored texts take 4 MiB at most.
-pub const FOLDED_LINE_BYTES_MAX: usize = 4 << 10;
+pub const LOG_DEDUP_LINE_BYTES_MAX: usize = 4 << 10;
 
 /// Maximum number of distinct texts that the log dedup stores.
 ///
@@ -288,7 +288,7 @@ pub const LOG_DEDUP_ENTRIES_MAX: usize = 1024;
 /// Maximum number of counts that the log dedup stores, one for each process and text.
 ///
 /// Some hundred processes that print the same hundred texts take a megabyte.
-pub const FOLDED_COUNTS_MAX: usize = 1 << 15;
+pub const LOG_DEDUP_COUNTS_MAX: usize = 1 << 15;
 
 // Times of the lease protocol. Each must be well below the next, or a delay becomes a death:
 //
@@ -298,7 +298,7 @@ pub const FOLDED_COUNTS_MAX: usize = 1 << 15;
 //     NODE_LEASE = JOB_LEASE                                   10 s
 //     NODE_LEASE + LEASE_GRACE: death of a silent member       13 s
 //     INBOUND_PEER_EXPIRY: its session is dropped              60 s
-//     RETURN_MAX: end of the wait after a start of the head   120 s
+//     REJOIN_MAX: end of the wait after a start of the head   120 s
 
 /// Lease of a node: an outage of up to one [`LEASE_RENEW_INTERVAL`] less than this has no consequence.
 ///
@@ -313,7 +313,7 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 pub const LEASE_GRACE: Duration = Duration::from_secs(3);
 
 /// Maximum time after a start of the head in which it declares no member dead, while others rejoin.
-pub const RETURN_MAX: Duration = Duration::from_secs(120);
+pub const REJOIN_MAX: Duration = Duration::from_secs(120);
 
 /// Lease of a driver. A thread that runs no user code renews it.
 pub const JOB_LEASE: Duration = NODE_LEASE;
@@ -452,7 +452,7 @@ pub const STACK_BYTES_MAX: usize = match usize::BITS {
 /// Time for which the exit of a worker waits for the exit of its killed descendants.
 ///
 /// The kernel takes milliseconds, except for a process in uninterruptible sleep.
-pub const OFFSPRING_END_TIMEOUT: Duration = Duration::from_secs(2);
+pub const DESCENDANTS_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time after which the next address of a name is tried in parallel to a silent one.
 ///

@@ -12,7 +12,7 @@ use crate::cluster::daemon::token_rpc_server::TokenService;
 use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeState};
 use crate::cluster::security::Claims;
 use crate::cluster::security::token_rpc::{Enrolled, Returned};
-use crate::config::{HEAD_RPC_TIMEOUT, WAITING_TOLD_MAX};
+use crate::config::{HEAD_RPC_TIMEOUT, WAITING_REPORTED_MAX};
 use crate::transport::Certificate;
 
 /// Polling interval while the agent of the head's node has not joined.
@@ -63,7 +63,7 @@ impl Head {
             AdminRequest::Classes => AdminReply::Classes(self.classes().await),
             AdminRequest::Functions { part } => AdminReply::Functions(self.functions(part).await),
             AdminRequest::PendingActors => control.read(|state| AdminReply::PendingActors {
-                first: state.waiting(WAITING_TOLD_MAX),
+                first: state.waiting(WAITING_REPORTED_MAX),
                 count: state.waiting_count(),
             }),
             AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.alerts())),
