@@ -352,6 +352,17 @@ pub enum InjectedBug {
 }
 
 /// Limits of one host that a program may set.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use roadshow::Limits;
+///
+/// let mut limits = Limits::default();
+/// limits.heartbeat_timeout = Duration::from_secs(60);
+/// limits.send_queue_bytes_max = 32 << 20;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {

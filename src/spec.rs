@@ -117,6 +117,15 @@ impl fmt::Display for Quantity {
 /// configured with.
 ///
 /// They are accounted and not enforced: a node admits work while the amounts last.
+///
+/// # Examples
+///
+/// ```
+/// use roadshow::Resources;
+///
+/// let needs = Resources::none().with(Resources::CPU, 0.5).with("gpu", 1.0);
+/// assert_eq!(needs.to_string(), "cpu 0.5, gpu 1");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Resources(pub BTreeMap<String, Quantity>);

@@ -17,6 +17,23 @@ use crate::config::{Limits, WORKERS_MAX};
 use crate::observe::log;
 
 /// Settings for starting or joining a cluster.
+///
+/// # Examples
+///
+/// ```
+/// use roadshow::{Cluster, InProcess, Limits, Memory};
+///
+/// # #[roadshow::main]
+/// # async fn main() -> Result<(), roadshow::Error> {
+/// let mut limits = Limits::default();
+/// limits.window_bytes = 4 << 20;
+/// let network = InProcess::Memory(Memory::new(7));
+/// let cluster = Cluster::builder().workers(2).limits(limits).in_process(network).start().await?;
+/// assert_eq!(cluster.workers().len(), 2);
+/// cluster.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ClusterBuilder {
     workers: Option<usize>,
@@ -46,6 +63,15 @@ impl ClusterBuilder {
     /// On the nodes of a cluster, workers inherit nothing from the driver's environment but these variables. In a
     /// local cluster they inherit all of it and get these in addition. The last value of a name wins. Workers
     /// within this process share its environment, so [`in_process`](Self::in_process) with this is an error.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), roadshow::Error> {
+    /// let cluster = roadshow::Cluster::builder().env("OMP_NUM_THREADS", "1").start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -78,7 +104,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets the number of workers of a local cluster; one a core by default.
+    /// Sets the number of workers of a local cluster, from 1 to 1,024; one a core by default.
     ///
     /// A program that joins a cluster through `ROADSHOW_ADDRESS` uses the workers of the nodes, whose number their
     /// operators set.

@@ -116,6 +116,17 @@ impl Cluster {
     /// # Cancel safety
     ///
     /// Dropping the future ends the workers that were started.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// #[roadshow::main]
+    /// async fn main() -> Result<(), roadshow::Error> {
+    ///     let cluster = roadshow::Cluster::init().await?;
+    ///     println!("{} workers", cluster.workers().len());
+    ///     Ok(cluster.shutdown().await?)
+    /// }
+    /// ```
     pub async fn init() -> Result<Self, ClusterError> {
         Self::builder().start().await
     }
@@ -129,6 +140,17 @@ impl Cluster {
     /// # Cancel safety
     ///
     /// Dropping the future ends the workers that were started.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// #[roadshow::main]
+    /// async fn main() -> Result<(), roadshow::Error> {
+    ///     let cluster = roadshow::Cluster::local(4).await?;
+    ///     println!("{} workers", cluster.workers().len());
+    ///     Ok(cluster.shutdown().await?)
+    /// }
+    /// ```
     pub async fn local(workers: usize) -> Result<Self, ClusterError> {
         Self::builder().workers(workers).local().start().await
     }
@@ -258,6 +280,20 @@ impl Cluster {
     /// # Cancel safety
     ///
     /// If the future is dropped after its first poll, the actor may end or not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../remote/counter_example.txt")]
+    /// let counter = cluster.spawn::<Counter>(40).name("total").await?;
+    /// for actor in cluster.actors().await? {
+    ///     println!("{} {}", actor.actor_id, actor.class);
+    ///     cluster.kill(actor.actor_id).await?;
+    /// }
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn kill(&self, actor: ActorKey) -> Result<(), PlacementError> {
         self.ask(ControlRequest::Kill { actor }).await.map(drop)
     }
@@ -286,6 +322,18 @@ impl Cluster {
     /// # Cancel safety
     ///
     /// Dropping the future kills the workers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[roadshow::main]
+    /// # async fn main() -> Result<(), roadshow::Error> {
+    /// let cluster = roadshow::Cluster::in_process(1).await?;
+    /// // A drop ends the workers, too. It waits for no open call, and reports nothing.
+    /// cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(mut self) -> Result<(), ClusterError> {
         // Before the workers: calls in flight still need them, and answers still need this host.
         self.handle.host.shutdown("the driver has ended").await;

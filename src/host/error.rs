@@ -11,6 +11,22 @@ use crate::session::{CallError, DisconnectReason, Rejected};
 use crate::wire::{CallFailure, EncodeError};
 
 /// Reason why a call has no reply.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("../remote/counter_example.txt")]
+/// # let counter = cluster.spawn::<Counter>(40).await?;
+/// match counter.send(Add(2)).await {
+///     Ok(total) => assert_eq!(total, 42),
+///     Err(error) if error.is_not_delivered() => println!("safe to send again: {error}"),
+///     Err(error) if error.is_outcome_unknown() => println!("the handler may have run: {error}"),
+///     Err(error) => println!("the actor has stopped: {error}"),
+/// }
+/// # cluster.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {

@@ -52,6 +52,17 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Cancel safety
     ///
     /// See [`Request`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// assert_eq!(counter.send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn send<M: HandledBy<A>>(&self, message: M) -> Request<M> {
         self.address.send(message)
     }
@@ -69,6 +80,20 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Cancel safety
     ///
     /// A future dropped before it is ready has sent nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// counter.tell(Add(1)).await?;
+    /// counter.tell(Add(1)).await?;
+    /// // This host sends it later, so the actor handles it later.
+    /// assert_eq!(counter.send(Add(0)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "the message is sent when the future is awaited"]
     pub fn tell<M: HandledBy<A>>(
         &self,
@@ -83,6 +108,18 @@ impl<A: RemoteActor> RemoteAddr<A> {
     ///
     /// actix's `do_send` grows the mailbox without bound. This one has limits for the bytes in flight to
     /// the host and for those queued for the actor; beyond them the message is a dead letter.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// counter.do_send(Add(2));
+    /// assert_eq!(counter.send(Add(0)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn do_send<M: HandledBy<A>>(&self, message: M) {
         self.address.do_send(message);
     }
@@ -94,6 +131,20 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Errors
     ///
     /// [`TrySendError`] with the message, if it cannot be queued immediately.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// match counter.try_send(Add(2)) {
+    ///     Ok(request) => assert_eq!(request.await?, 42),
+    ///     Err(error) => println!("{} was not sent: {}", error.message.0, error.reason),
+    /// }
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline(always)]
     pub fn try_send<M: HandledBy<A>>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         self.address.try_send(message)
@@ -113,6 +164,19 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Cancel safety
     ///
     /// A future dropped after its first poll may stop the actor or not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// counter.stop().await?;
+    /// let late = counter.send(Add(2)).await;
+    /// assert!(late.is_err_and(|error| error.is_not_delivered()));
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stop(&self) -> impl Future<Output = Result<(), SendError>> + Send + use<A> {
         let address = self.address.clone();
         async move { stop_on_host(address.here()?, address.location).await }
@@ -128,6 +192,18 @@ impl<A: RemoteActor> RemoteAddr<A> {
     }
 
     /// The same address for a single message type, without the actor's type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// let adder: RemoteRecipient<Add> = counter.recipient();
+    /// assert_eq!(adder.send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn recipient<M: HandledBy<A>>(&self) -> RemoteRecipient<M> {
         RemoteRecipient::new(self.address.clone())

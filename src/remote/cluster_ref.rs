@@ -35,6 +35,21 @@ impl ClusterRef {
     /// # Errors
     ///
     /// The request returns a [`SpawnError`](crate::SpawnError).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`SpawnRequest`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// let counter: RemoteAddr<Counter> = cluster.spawn::<Counter>(40).await?;
+    /// assert_eq!(counter.send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn spawn<A: Spawn>(&self, args: A::Args) -> SpawnRequest<A> {
         SpawnRequest::new(self.host.clone(), args)
     }
@@ -48,6 +63,18 @@ impl ClusterRef {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// let counter = cluster.spawn::<Counter>(40).name("total").await?;
+    /// let found: RemoteAddr<Counter> = cluster.actor("total").await?;
+    /// assert_eq!(found, counter);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn actor<A: RemoteActor>(&self, name: &str) -> Result<RemoteAddr<A>, FindError> {
         self.find(None, name).await
     }
@@ -86,6 +113,18 @@ impl ClusterRef {
     /// Makes an actor that was started here reachable from the whole cluster.
     ///
     /// The address keeps the actor alive until it stops itself or is stopped by address.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// let here: Addr<Counter> = Counter(40).start();
+    /// let counter: RemoteAddr<Counter> = cluster.register(here);
+    /// assert_eq!(counter.send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn register<A: RemoteActor>(&self, addr: Addr<A>) -> RemoteAddr<A> {
         let target = self.host.actors().reserve();
@@ -94,6 +133,20 @@ impl ClusterRef {
     }
 
     /// Binds an address that was decoded outside of the cluster's messages.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// let text = serde_json::to_string(&counter).map_err(std::io::Error::from)?;
+    /// let read: RemoteAddr<Counter> = serde_json::from_str(&text).map_err(std::io::Error::from)?;
+    /// assert!(read.send(Add(1)).await.is_err());
+    /// assert_eq!(cluster.bind(&read).send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn bind<A: RemoteActor>(&self, addr: &RemoteAddr<A>) -> RemoteAddr<A> {
         RemoteAddr::of(addr.address().bind(&self.host))
@@ -106,6 +159,20 @@ impl ClusterRef {
     }
 
     /// Snapshot of this process's part of the cluster.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// counter.stop().await?;
+    /// counter.do_send(Add(2));
+    /// let lost = cluster.snapshot().dead_letters;
+    /// println!("{lost} messages had no receiver, as far as this process knows");
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> HostSnapshot {
         self.host.snapshot()

@@ -45,6 +45,10 @@ use crate::wire::CallFailure;
 /// Nothing is sent before the first poll. The call waits for capacity if the queue of the host or the
 /// actor is full.
 ///
+/// # Errors
+///
+/// Awaiting it returns a [`SendError`], which says whether the message may be sent again.
+///
 /// # Cancel safety
 ///
 /// Dropping a request before its first poll sends nothing. Dropping it later cancels the call: a handler
@@ -131,6 +135,27 @@ impl<M: RemoteMessage> Request<M> {
     /// The remaining time is sent with the message: a handler that would start later never does. The
     /// receiver counts from the read of the message. A message that was unread while that thread was busy
     /// may therefore be handled late.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDelivered::Expired`] if it is certain that no handler ran, otherwise
+    /// [`OutcomeUnknown::TimedOut`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// match counter.send(Add(2)).timeout(Duration::from_secs(5)).await {
+    ///     Ok(total) => assert_eq!(total, 42),
+    ///     Err(error) if error.is_timeout() => println!("no reply in time: {error}"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.get_or_insert_default().limit = TimeLimit::After(timeout);
         self
@@ -140,6 +165,19 @@ impl<M: RemoteMessage> Request<M> {
     ///
     /// The policy has no effect on a request from `try_send`, which is queued already, and on a call to
     /// an actor of this host.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    #[doc = include_str!("counter_example.txt")]
+    /// # let counter = cluster.spawn::<Counter>(40).await?;
+    /// let call = counter.send(Add(2)).retry(Retry::times(5));
+    /// assert_eq!(call.timeout(Duration::from_secs(30)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retry(mut self, policy: Retry) -> Self {
         if let RequestState::Unsent(_) = self.state {
             self.options.get_or_insert_default().retry = Some(RetryState::new(policy));

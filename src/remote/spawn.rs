@@ -44,6 +44,47 @@ pub trait Spawn: RemoteActor {
 }
 
 /// Environment of an actor that is being created.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("counter_example.txt")]
+/// // An actor that spawns others keeps the cluster of its context.
+/// #[derive(RemoteActor)]
+/// #[remote(handles(Grow))]
+/// struct Team(ClusterRef);
+///
+/// impl Actor for Team {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl Spawn for Team {
+///     type Args = ();
+///     type Error = Infallible;
+///     fn spawn((): (), at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+///         Ok(Self(at.cluster().clone()))
+///     }
+/// }
+///
+/// #[derive(Message, RemoteMessage, Serialize, Deserialize)]
+/// #[rtype(result = "Result<RemoteAddr<Counter>, String>")]
+/// struct Grow;
+///
+/// impl Handler<Grow> for Team {
+///     type Result = ResponseFuture<Result<RemoteAddr<Counter>, String>>;
+///     fn handle(&mut self, Grow: Grow, _: &mut Context<Self>) -> Self::Result {
+///         let spawning = self.0.spawn::<Counter>(40);
+///         Box::pin(async move { spawning.await.map_err(|error| error.to_string()) })
+///     }
+/// }
+///
+/// let team = cluster.spawn::<Team>(()).await?;
+/// let member = team.send(Grow).await?.map_err(std::io::Error::other)?;
+/// assert_eq!(member.send(Add(2)).await?, 42);
+/// # cluster.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct SpawnContext<A> {
     address: RemoteAddr<A>,

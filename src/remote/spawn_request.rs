@@ -17,6 +17,10 @@ use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 /// Without constraints the actor goes to the next worker. With any, the cluster tracks it by name, by its
 /// share of a node's resources, or beyond the end of its job. It waits while no node has capacity.
 ///
+/// # Errors
+///
+/// Awaiting it returns a [`SpawnError`], which says whether an actor may have started.
+///
 /// # Cancel safety
 ///
 /// Dropping the request before its first poll spawns nothing. After that the actor may still start. An
@@ -68,6 +72,24 @@ impl<A: Spawn> SpawnRequest<A> {
     }
 
     /// Cancels the request after `timeout`, counted from the first poll.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::PlacementTimedOut`] if the cluster has assigned no worker by then. Later,
+    /// [`SpawnError::NotDelivered`] if it is certain that no actor started, otherwise
+    /// [`SpawnError::OutcomeUnknown`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    #[doc = include_str!("counter_example.txt")]
+    /// let spawned = cluster.spawn::<Counter>(40).num_cpus(1e6).timeout(Duration::from_millis(1)).await;
+    /// assert!(spawned.is_err());
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -87,6 +109,18 @@ impl<A: Spawn> SpawnRequest<A> {
     }
 
     /// Returns the live actor with the name, if there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// let first = cluster.spawn::<Counter>(40).name("total").get_if_exists().await?;
+    /// let second = cluster.spawn::<Counter>(0).name("total").get_if_exists().await?;
+    /// assert_eq!(first, second);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_if_exists(self) -> Self {
         self.with_spec(|spec| spec.get_if_exists = true)
     }

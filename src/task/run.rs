@@ -22,6 +22,28 @@ impl ClusterRef {
     /// # Errors
     ///
     /// The request returns a [`TaskError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`RunTask`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use roadshow::Cluster;
+    /// #[roadshow::task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # #[roadshow::main]
+    /// # async fn main() -> Result<(), roadshow::Error> {
+    /// # let cluster = Cluster::in_process(2).await?;
+    /// assert_eq!(cluster.run(square::task(7)).await?, 49);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run<F: TaskFn>(&self, task: Task<F>) -> RunTask<F> {
         RunTask { host: self.host.clone(), task, timeout: None }
     }
@@ -34,6 +56,29 @@ impl ClusterRef {
     /// # Errors
     ///
     /// The request returns the first [`TaskError`]; tasks that were not sent by then never run.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`RunAll`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use roadshow::Cluster;
+    /// #[roadshow::task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # #[roadshow::main]
+    /// # async fn main() -> Result<(), roadshow::Error> {
+    /// # let cluster = Cluster::in_process(2).await?;
+    /// let squares = cluster.run_all((1..=4).map(square::task)).await?;
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run_all<'a, F, I>(&self, tasks: I) -> RunAll<'a, F>
     where
         F: TaskFn,
@@ -45,6 +90,10 @@ impl ClusterRef {
 }
 
 /// Request to run a task; awaiting it runs the task and returns its result.
+///
+/// # Errors
+///
+/// Awaiting it returns a [`TaskError`], which says whether the function may have run.
 ///
 /// # Cancel safety
 ///
@@ -62,6 +111,11 @@ impl<F: TaskFn> RunTask<F> {
     ///
     /// A task that has not started by then never runs. As with
     /// [`Request::timeout`](crate::Request::timeout), the receiver counts from the read of the call.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError::NotDelivered`] if it is certain that the task did not run, otherwise
+    /// [`TaskError::OutcomeUnknown`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -99,6 +153,10 @@ type ProgressCallback<'a> = Box<dyn FnMut(usize, usize) + Send + 'a>;
 
 /// Request to run many tasks; awaiting it runs them and returns their results in order.
 ///
+/// # Errors
+///
+/// Awaiting it returns the first [`TaskError`]. Sent tasks that have not started are then cancelled.
+///
 /// # Cancel safety
 ///
 /// Dropping it sends no further task, and cancels sent tasks that have not started.
@@ -114,6 +172,26 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
     ///
     /// `done` tasks of `known` are complete, as far as the iterator knows their number. Callbacks run in
     /// the order in which they were added.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use roadshow::Cluster;
+    /// #[roadshow::task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # #[roadshow::main]
+    /// # async fn main() -> Result<(), roadshow::Error> {
+    /// # let cluster = Cluster::in_process(2).await?;
+    /// let mut last = 0;
+    /// cluster.run_all((0..100).map(square::task)).progress(|done, _known| last = done).await?;
+    /// assert_eq!(last, 100);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn progress(mut self, mut callback: impl FnMut(usize, usize) + Send + 'a) -> Self {
         self.progress = Some(match self.progress.take() {
             None => Box::new(callback),

@@ -24,6 +24,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A slice keeps its buffer alive: that of a long message alone, or 64 KiB and more for a short
 /// one. Copy a small part if it is kept for long. A [`Bytes`] with an owner of its own is dropped
 /// with its last handle, on any thread, so the owner's `Drop` must not send messages.
+///
+/// # Examples
+///
+/// ```
+/// use roadshow::prelude::*;
+///
+/// #[derive(Message, RemoteMessage, Serialize, Deserialize)]
+/// #[rtype(result = "()")]
+/// struct Image {
+///     width: u32,
+///     pixels: Payload,
+/// }
+///
+/// let image = Image { width: 2, pixels: vec![0, 255, 255, 0].into() };
+/// assert_eq!(image.pixels.len(), 4);
+/// assert_eq!(image.pixels[..2], [0, 255]);
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Payload(Bytes);
 

@@ -1,4 +1,5 @@
-//! Language of comments and pages: headlines name a thing, and some words hide what is meant.
+//! Language of comments and pages: headlines name a thing, some words hide what is meant, and sentences of
+//! pages are short.
 
 use super::{all_rust_files, complain, files_below, read};
 
@@ -10,6 +11,11 @@ const NO_NOUNS: &[&str] = &[
 
 /// Words that make persons of processes, or measures without a quantity.
 const VAGUE: &[&str] = &["whoever", "nobody", "somebody", "everybody", "so many", "so much"];
+
+/// Maximum length of a sentence on a page, in words; inline code is one word.
+///
+/// The rule is 25. A few more are allowed for lists inside a sentence.
+const SENTENCE_WORDS_MAX: usize = 30;
 
 /// The file that lists the words.
 const THIS: &str = "tests/tidy/language.rs";
@@ -25,6 +31,13 @@ fn comments_and_pages_use_no_vague_words() {
         (file.ends_with(".rs") || file.ends_with(".md")) && file != THIS && !file.starts_with("LICENSE")
     });
     complain(files.flat_map(|file| vague_complaints(&file, &read(&file))));
+}
+
+#[test]
+fn sentences_of_pages_are_short() {
+    let pages = files_below("").into_iter().filter(|file| file.ends_with(".md"));
+    let pages = pages.filter(|file| !file.contains('/') || file.starts_with("docs/"));
+    complain(pages.flat_map(|page| sentence_complaints(&page, &read(&page))));
 }
 
 fn headline_complaints(file: &str, source: &str) -> Vec<String> {
@@ -56,6 +69,100 @@ fn vague_complaints(file: &str, text: &str) -> Vec<String> {
         complaints.extend(found.map(|word| format!("{file}:{}: `{word}`", number + 1)));
     }
     complaints
+}
+
+fn sentence_complaints(page: &str, text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (line, paragraph) in paragraphs(text) {
+        for sentence in sentences(&paragraph) {
+            let words =
+                sentence.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count();
+            if words > SENTENCE_WORDS_MAX {
+                complaints.push(format!("{page}:{line}: {words} words: {sentence}"));
+            }
+        }
+    }
+    complaints
+}
+
+/// Texts of a page with their first lines: paragraphs, list items and cells of tables, without headings and
+/// code blocks.
+///
+/// A changelog ends with its first release, since the text of a release stays as it was.
+fn paragraphs(page: &str) -> Vec<(usize, String)> {
+    let (mut found, mut is_code, mut continues) = (Vec::<(usize, String)>::new(), false, false);
+    for (number, line) in page.lines().enumerate() {
+        let line = line.trim();
+        let is_release = line.starts_with("## [") && !line.starts_with("## [Unreleased]");
+        if is_release {
+            break;
+        }
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        if is_code || is_fence || line.is_empty() || line.starts_with('#') {
+            continues = false;
+        } else if line.starts_with('|') {
+            found.extend(line.split('|').map(|cell| (number + 1, plain(cell))));
+            continues = false;
+        } else if let (true, false, Some((_, text))) = (continues, is_item(line), found.last_mut()) {
+            *text += &format!(" {}", plain(line));
+        } else {
+            found.push((number + 1, plain(line)));
+            continues = true;
+        }
+    }
+    found
+}
+
+fn is_item(line: &str) -> bool {
+    let bare = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    line.starts_with("- ") || (bare.len() < line.len() && bare.starts_with(". "))
+}
+
+/// A line with one word for each inline code, and without the targets of links.
+fn plain(line: &str) -> String {
+    let pieces = line.split('`').enumerate();
+    let line: String = pieces.map(|(index, piece)| if index % 2 == 1 { "CODE" } else { piece }).collect();
+    let mut parts = line.split("](");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.split_once(')').map_or(part, |(_, behind)| behind));
+    rest.fold(first, |text, behind| text + behind)
+}
+
+/// Sentences of a paragraph. A full stop inside a word, as in a version, ends none.
+fn sentences(paragraph: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    for word in paragraph.split_whitespace() {
+        let last = found.last_mut().expect("the list starts with one sentence");
+        *last += &format!("{word} ");
+        if word.trim_end_matches([')', '*', '"', ']']).ends_with(['.', '?', '!']) {
+            found.push(String::new());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_sentence_check_counts_words_of_text_alone() {
+    let complaints = |text: &str| sentence_complaints("a.md", text);
+    let words = |n: usize| vec!["word"; n].join(" ");
+    let (short, long) = (words(SENTENCE_WORDS_MAX), words(SENTENCE_WORDS_MAX + 1));
+
+    for text in
+        [&format!("{long}."), &format!("1. a.\n- {long}"), &format!("{short}\nword"), &format!("| {long} |")]
+    {
+        assert_eq!(complaints(text).len(), 1, "{text}");
+    }
+    assert!(complaints(&format!("# A\n\n{long}"))[0].starts_with("a.md:3: 31 words"));
+    let half = words(SENTENCE_WORDS_MAX - 3);
+    for text in [
+        &format!("{short}. {short}! (**{short}.**) {short}"),
+        &format!("{short}\n\n{short}\n- {short}\n2. {short}\n| {short} | {short} |"),
+        &format!("{half} `{long}`. {half} [word](a b c) - version 1."),
+        &format!("# {long}\n```text\n{long}\n```\n## [Unreleased]\n## [0.1.0]\n{long}"),
+    ] {
+        assert_eq!(complaints(text), [""; 0], "{text}");
+    }
 }
 
 #[test]

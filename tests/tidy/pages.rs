@@ -1,5 +1,7 @@
 //! Checks of the pages: links, anchors, images, code blocks and sample output here, tables in the modules below.
 
+#[path = "chain.rs"]
+mod chain;
 #[path = "commands.rs"]
 mod commands;
 #[path = "limits.rs"]

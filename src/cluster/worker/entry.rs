@@ -44,6 +44,17 @@ use crate::transport::{Routed, Tcp};
 ///
 /// `#[roadshow::main]` calls it before anything else. A `main` written by hand calls it first, also inside of
 /// `#[actix::main]` or `#[tokio::main]`: a worker has runtimes of its own.
+///
+/// # Examples
+///
+/// ```no_run
+/// #[tokio::main(flavor = "current_thread")]
+/// async fn main() -> Result<(), roadshow::Error> {
+///     roadshow::run_if_worker();
+///     let cluster = roadshow::Cluster::local(2).await?;
+///     Ok(cluster.shutdown().await?)
+/// }
+/// ```
 pub fn run_if_worker() {
     WORKER_ENTRY_REACHED.store(true, Ordering::Relaxed);
     match started_as() {

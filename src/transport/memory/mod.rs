@@ -47,20 +47,24 @@ const FREE_PORTS: RangeInclusive<u16> = 49_152..=u16::MAX;
 ///
 /// ```
 /// use std::net::Ipv4Addr;
-/// use roadshow::internals::host::fresh_identity;
-/// use roadshow::internals::transport::{Memory, Transport};
-/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use std::time::Duration;
+/// use roadshow::{Cluster, InProcess, Memory};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
+/// #[roadshow::task]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// # #[roadshow::main]
+/// # async fn main() -> Result<(), roadshow::Error> {
 /// let network = Memory::new(7);
-/// let (one, two) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
-/// let mut listener = network.listen((two, 0).into()).await?;
-/// let mut near = network.at(one).connect(listener.address(), fresh_identity()).await?;
-/// let mut far = listener.accept().await?.await?;
-/// near.write_all(b"hello").await?;
-/// network.cut(one, two);
-/// assert!(far.read_u8().await.is_err());
+/// let workers = InProcess::Memory(network.clone());
+/// let cluster = Cluster::builder().workers(1).in_process(workers).start().await?;
+/// network.latency(Duration::from_millis(1)..=Duration::from_millis(5));
+/// network.cut(Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
+/// // The link is restored, and nothing is lost.
+/// assert_eq!(cluster.run(square::task(7)).await?, 49);
+/// cluster.shutdown().await?;
 /// # Ok(())
 /// # }
 /// ```
