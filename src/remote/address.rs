@@ -114,10 +114,10 @@ impl Address {
         };
         let mut slot = Some(message);
         match bound.call(&mut slot, None, &mut Retryable::Never, true) {
-            Ok(answer) => {
+            Ok(reply) => {
                 // Dropping the message runs user code. If that panics, the request is dropped and cancels
                 // its call.
-                let request = Request::sent(Arc::clone(bound), answer);
+                let request = Request::sent(Arc::clone(bound), reply);
                 drop(slot);
                 Ok(request)
             }
@@ -171,7 +171,7 @@ impl Address {
 
 /// Decodes a reply in the current decode context.
 #[inline]
-pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, Box<SendError>> {
+pub(super) fn decode_reply<T: DeserializeOwned>(body: &Body) -> Result<T, Box<SendError>> {
     wire::decode(body).map_err(|error| {
         let undecodable = OutcomeUnknown::ReplyUndecodable { text: error.to_string() };
         Box::new(undecodable.into())
@@ -213,9 +213,9 @@ impl BoundAddress {
         only_if_room: bool,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         if self.local_host.identity() == self.location.host {
-            let (reply, answer) = oneshot::channel();
-            self.deliver_local(slot, deadline, Responder::local(reply), only_if_room)?;
-            return Ok(ReplySource::Local(answer));
+            let (sender, reply) = oneshot::channel();
+            self.deliver_local(slot, deadline, Responder::local(sender), only_if_room)?;
+            return Ok(ReplySource::Local(reply));
         }
         self.call_peer(self.peer()?, slot, deadline, repeat)
     }
@@ -291,9 +291,9 @@ impl BoundAddress {
     #[inline(always)]
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
         if body.message.len() < HostUid::ENCODED_BYTES_MIN {
-            return decode_answer(body);
+            return decode_reply(body);
         }
-        decode_context::within(&self.local_host, || decode_answer(body))
+        decode_context::within(&self.local_host, || decode_reply(body))
     }
 
     /// Records the evidence about the actor in an error.

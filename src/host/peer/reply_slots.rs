@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   index   0         1         2          3         4
-//!   slots   Waiting   Free(3)   Answered   Free(5)   Waiting
+//!   slots   Waiting   Free(3)   Replied   Free(5)   Waiting
 //!   free    1 ──▶ 3 ──▶ 5, which is the length: there the next slot is appended
 //! ```
 //! They are locked together with the session. The link's task holds that lock when a reply arrives, and a
@@ -38,14 +38,14 @@ pub(super) enum ReplySlot {
         waker: Option<Waker>,
     },
     /// Holds a short reply, the common case.
-    Answered(ShortWords),
+    Replied(ShortWords),
     LargeReply(Box<Body>),
     Failed(Box<CallError>),
 }
 
 /// Content of a completed slot.
 pub(super) enum CallOutcome {
-    Answered(ShortWords),
+    Replied(ShortWords),
     LargeReply(Box<Body>),
     /// No reply, with the cause if it is known.
     Failed(Option<Box<CallError>>),
@@ -61,7 +61,7 @@ impl ReplySlot {
     #[inline(always)]
     fn fill(&mut self, slot: Self) {
         debug_assert!(match self {
-            Self::Free(_) | Self::Waiting { waker: None, .. } | Self::Answered(_) => true,
+            Self::Free(_) | Self::Waiting { waker: None, .. } | Self::Replied(_) => true,
             Self::Waiting { waker: Some(_), .. } | Self::LargeReply(_) | Self::Failed(_) => false,
         });
         std::mem::forget(std::mem::replace(self, slot));
@@ -113,10 +113,10 @@ impl ReplySlots {
     pub(super) fn complete(&mut self, slot_id: SlotId, body: ShortSlice<'_>) -> Option<Waker> {
         match self.slot(slot_id)? {
             slot @ ReplySlot::Waiting { waker: None, .. } => {
-                slot.fill(ReplySlot::Answered(body.into()));
+                slot.fill(ReplySlot::Replied(body.into()));
                 None
             }
-            slot => Self::set_outcome(slot, ReplySlot::Answered(body.into())),
+            slot => Self::set_outcome(slot, ReplySlot::Replied(body.into())),
         }
     }
 
@@ -171,10 +171,10 @@ impl ReplySlots {
                 }
                 return Poll::Pending;
             }
-            if let ReplySlot::Answered(body) = *slot {
+            if let ReplySlot::Replied(body) = *slot {
                 slot.fill(ReplySlot::Free(free));
                 self.free = slot_id.0;
-                return Poll::Ready(CallOutcome::Answered(body));
+                return Poll::Ready(CallOutcome::Replied(body));
             }
         }
         Poll::Ready(match self.close(slot_id) {
@@ -235,7 +235,7 @@ mod tests {
     fn call_of(had: Option<ReplySlot>) -> Option<usize> {
         let number = |bytes: &[u8]| usize::from_le_bytes(*bytes.first_chunk().unwrap());
         match had {
-            Some(ReplySlot::Answered(body)) => Some(number(&Body::from(body).message)),
+            Some(ReplySlot::Replied(body)) => Some(number(&Body::from(body).message)),
             Some(ReplySlot::LargeReply(body)) => Some(number(&body.message)),
             Some(ReplySlot::Failed(failed)) => {
                 let CallError::OutcomeUnknown(DisconnectReason::Io(text)) = *failed else {
@@ -293,7 +293,7 @@ mod tests {
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         let had = match reply_slots.poll(SlotId(slot), &task, &mut old) {
-                            Poll::Ready(CallOutcome::Answered(body)) => Some(ReplySlot::Answered(body)),
+                            Poll::Ready(CallOutcome::Replied(body)) => Some(ReplySlot::Replied(body)),
                             Poll::Ready(CallOutcome::LargeReply(body)) => Some(ReplySlot::LargeReply(body)),
                             Poll::Ready(CallOutcome::Failed(had)) => had.map(ReplySlot::Failed),
                             Poll::Pending => {
