@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
+use super::payload_hint;
 use super::request::{ReplySource, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, QueuePosition, Retryable, Waiter};
@@ -145,9 +146,12 @@ impl Address {
         }
         let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
-        wire::encode_message(message, peer.body_bytes_max(), |body| match position {
-            None => peer.tell(self.location.target, M::HASH, body, patient),
-            Some(position) => peer.tell_in_turn(position, M::HASH, body),
+        wire::encode_message(message, peer.body_bytes_max(), |body| {
+            payload_hint::check::<M>(body);
+            match position {
+                None => peer.tell(self.location.target, M::HASH, body, patient),
+                Some(position) => peer.tell_in_turn(position, M::HASH, body),
+            }
         })?
     }
 
@@ -230,6 +234,7 @@ impl BoundAddress {
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
+            payload_hint::check::<M>(body);
             peer.call(self.location.target, M::HASH, deadline, repeat, body)
         });
         Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))
