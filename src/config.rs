@@ -3,12 +3,14 @@
 //! [`Limits`] holds those that a program may set. Its default is the constants.
 
 mod cluster;
+mod executables;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use cluster::*;
+pub use executables::*;
 
 // Limits on the path of a message, and where a sender or a peer waits:
 //

@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["wire", "lock", "config", "id"]),
     ("observe", &["id"]),
     ("host", &["session", "transport", "registry", "wire", "observe", "spec", "lock", "config", "id"]),
-    ("remote", &["host", "registry", "observe", "wire", "spec", "id"]),
+    ("remote", &["host", "registry", "observe", "wire", "spec", "lock", "id"]),
     ("task", &["remote", "host", "registry", "wire", "lock", "config", "id"]),
     ("object", &["remote", "host", "id", "config"]),
     (

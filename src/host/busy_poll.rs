@@ -33,9 +33,7 @@ pub(super) struct BusyPoll {
 
 impl BusyPoll {
     pub(super) fn new(limit: Duration) -> Self {
-        // On a single core nothing can arrive while this thread polls.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { limit: if cores > 1 { limit } else { Duration::ZERO }, skip: 0, backoff: 0 }
+        Self { limit, skip: 0, backoff: 0 }
     }
 
     /// Waits for the output of `input`. With `permitted` the thread stays awake for a short time.

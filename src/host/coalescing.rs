@@ -5,6 +5,9 @@
 //! wake-up of the peer for every few messages. The writer therefore gives the tasks that are ready a turn
 //! each, and again as long as they keep adding output.
 //!
+//! On a core of its own the peer could work meanwhile. There the writer waits only while each turn adds
+//! several messages, which save more than the wait costs.
+//!
 //! A turn in vain costs one pass of the runtime, about a microsecond. A single call at a time would pay
 //! that on each write, so the writer stops trying where it does not help.
 
@@ -14,6 +17,9 @@ use tokio::time::Instant;
 
 /// Turns of other tasks before one write.
 const TURNS_MAX: u32 = 32;
+
+/// Frames that a turn must add while the peer has a core of its own.
+const FRAMES_MIN: u64 = 8;
 
 /// Output that is written without another turn.
 ///
@@ -34,6 +40,15 @@ const SKIPPED_MAX: u32 = 63;
 /// An attempt may delay the output by a whole turn there.
 const SKIPPED_MAX_IF_SLOW: u32 = 1023;
 
+/// Output that waits for a link's writer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingOutput {
+    /// Bytes that the kernel has not accepted.
+    pub(super) bytes: usize,
+    /// Frames that were ever added.
+    pub(super) frames: u64,
+}
+
 /// Decisions of one link's writer.
 #[derive(Debug, Default)]
 pub(super) struct Coalescing {
@@ -49,15 +64,16 @@ impl Coalescing {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub(super) async fn wait(&mut self, pending_bytes: impl Fn() -> usize) {
+    pub(super) async fn wait(&mut self, shares_core: bool, pending: impl Fn() -> PendingOutput) {
         if self.skip > 0 {
             self.skip -= 1;
             return;
         }
-        let mut before = pending_bytes();
-        if before == 0 || before >= ENOUGH_BYTES {
+        let mut before = pending();
+        if before.bytes == 0 || before.bytes >= ENOUGH_BYTES {
             return;
         }
+        let frames_min = if shares_core { 1 } else { FRAMES_MIN };
         // Tokio's clock, which stands still in a simulation: both runs of a seed then decide alike.
         let begin = Instant::now();
         let mut helped = false;
@@ -66,12 +82,13 @@ impl Coalescing {
             if begin.elapsed() >= TURNS_TIME_MAX {
                 return self.back_off(SKIPPED_MAX_IF_SLOW, helped);
             }
-            let now = pending_bytes();
-            if now <= before || now >= ENOUGH_BYTES {
-                helped |= now > before;
+            let now = pending();
+            let grown = now.frames - before.frames >= frames_min;
+            helped |= grown;
+            if !grown || now.bytes >= ENOUGH_BYTES {
                 break;
             }
-            (helped, before) = (true, now);
+            before = now;
         }
         self.back_off(SKIPPED_MAX, helped);
     }
@@ -84,50 +101,60 @@ impl Coalescing {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
 
     use super::*;
 
-    /// Output to which each look adds the next number of bytes.
+    /// Output to which each look adds the next number of frames.
     struct Output {
-        added: Cell<Vec<usize>>,
-        bytes: Cell<usize>,
+        added: RefCell<VecDeque<u64>>,
+        frames: Cell<u64>,
         looks: Cell<usize>,
     }
 
+    const FRAME_BYTES: usize = 64;
+
+    const ENOUGH_FRAMES: u64 = (ENOUGH_BYTES / FRAME_BYTES) as u64;
+
     impl Output {
-        fn new(added: &[usize]) -> Self {
-            let added = added.iter().rev().copied().collect();
-            Self { added: Cell::new(added), bytes: Cell::new(0), looks: Cell::new(0) }
+        fn new(added: &[u64]) -> Self {
+            Self {
+                added: RefCell::new(added.iter().copied().collect()),
+                frames: Cell::new(0),
+                looks: Cell::new(0),
+            }
         }
 
-        /// Waits once; returns the number of looks at the output, and the bytes that are written.
-        async fn wait(&self, coalescing: &mut Coalescing) -> (usize, usize) {
-            self.looks.set(0);
+        /// Waits once; returns the number of looks at the output, and the frames that are written.
+        async fn wait(&self, coalescing: &mut Coalescing, shares_core: bool) -> (usize, u64) {
             let look = || {
-                let mut added = self.added.take();
-                self.bytes.set(self.bytes.get() + added.pop().unwrap_or_default());
-                self.added.set(added);
+                let added = self.added.borrow_mut().pop_front().unwrap_or_default();
+                self.frames.set(self.frames.get() + added);
                 self.looks.set(self.looks.get() + 1);
-                self.bytes.get()
+                PendingOutput { bytes: self.frames.get() as usize * FRAME_BYTES, frames: self.frames.get() }
             };
-            coalescing.wait(look).await;
-            (self.looks.get(), self.bytes.take())
+            coalescing.wait(shares_core, look).await;
+            (self.looks.get(), self.frames.get())
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn output_is_written_when_no_task_adds_to_it_or_when_it_is_enough() {
-        let mut coalescing = Coalescing::default();
         let bursts = [
-            (vec![40, 40, 40, 0, 40], (4, 120)),
-            (vec![ENOUGH_BYTES], (1, ENOUGH_BYTES)),
-            (vec![40, ENOUGH_BYTES, 40], (2, ENOUGH_BYTES + 40)),
-            (vec![1; 1000], (33, 33)),
-            (vec![], (1, 0)),
+            (vec![1, 1, 1, 0, 1], (4, 3), (2, 2)),
+            (vec![1, FRAMES_MIN, FRAMES_MIN - 1, 9], (5, 25), (3, 16)),
+            (vec![ENOUGH_FRAMES], (1, ENOUGH_FRAMES), (1, ENOUGH_FRAMES)),
+            (vec![1, ENOUGH_FRAMES, 1], (2, ENOUGH_FRAMES + 1), (2, ENOUGH_FRAMES + 1)),
+            (vec![7; 1000], (33, 231), (2, 14)),
+            (vec![], (1, 0), (1, 0)),
         ];
-        for (added, expected) in bursts {
-            assert_eq!(Output::new(&added).wait(&mut coalescing).await, expected, "{added:?}");
+        for (added, shared, apart) in bursts {
+            for (shares_core, expected) in [(true, shared), (false, apart)] {
+                let output = Output::new(&added);
+                let waited = output.wait(&mut Coalescing::default(), shares_core).await;
+                assert_eq!(waited, expected, "{added:?}, {shares_core}");
+            }
         }
     }
 
@@ -136,14 +163,14 @@ mod tests {
         let mut coalescing = Coalescing::default();
         let mut attempts = 0;
         for _ in 0..10 * (SKIPPED_MAX + 1) {
-            let (looks, _) = Output::new(&[40, 0]).wait(&mut coalescing).await;
+            let (looks, _) = Output::new(&[1, 0]).wait(&mut coalescing, true).await;
             attempts += u32::from(looks > 0);
         }
         assert!((10..=16).contains(&attempts), "{attempts} attempts");
         for _ in 0..=SKIPPED_MAX {
-            Output::new(&[40, 40, 0]).wait(&mut coalescing).await;
+            Output::new(&[1, 1, 0]).wait(&mut coalescing, true).await;
         }
-        assert_eq!(Output::new(&[40, 40, 0]).wait(&mut coalescing).await, (3, 80));
+        assert_eq!(Output::new(&[1, 1, 0]).wait(&mut coalescing, true).await, (3, 2));
     }
 
     #[tokio::test]
@@ -167,7 +194,7 @@ mod tests {
         let writer = async {
             let mut looks = Vec::new();
             for _ in 0..200 {
-                looks.push(Output::new(&[40, 0]).wait(&mut coalescing).await.0);
+                looks.push(Output::new(&[1, 0]).wait(&mut coalescing, true).await.0);
             }
             looks
         };

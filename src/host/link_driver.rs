@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::busy_poll::BusyPoll;
-use super::coalescing::Coalescing;
+use super::coalescing::{Coalescing, PendingOutput};
 use super::peer::{ActiveLink, LinkGuard, Peer, SlotId, disconnect_reason};
 use super::receive::{InboundSink, ReceivedBatch};
 use super::{Destination, Host, decode_context};
@@ -176,8 +176,11 @@ trait WriteSource {
     /// Waits until there may be output.
     async fn more(&self);
 
-    /// Bytes of output that the kernel has not accepted.
-    fn pending_bytes(&self) -> usize;
+    /// Returns the output that waits for the writer.
+    fn pending(&self) -> PendingOutput;
+
+    /// Returns whether the peer runs on this core, as far as samples show.
+    fn shares_core(&self) -> bool;
 }
 
 /// Outgoing bytes of a peer's session.
@@ -199,8 +202,12 @@ impl WriteSource for SessionOutput<'_> {
         self.up.writable.notified().await;
     }
 
-    fn pending_bytes(&self) -> usize {
-        self.peer.unwritten_bytes()
+    fn pending(&self) -> PendingOutput {
+        self.peer.pending_output()
+    }
+
+    fn shares_core(&self) -> bool {
+        self.peer.shares_core()
     }
 }
 
@@ -208,7 +215,7 @@ async fn write(source: &impl WriteSource, mut writer: impl AsyncWrite + Unpin) -
     let (mut batch, mut writes) = (WriteBatch::default(), 0);
     let mut coalescing = Coalescing::default();
     loop {
-        coalescing.wait(|| source.pending_bytes()).await;
+        coalescing.wait(source.shares_core(), || source.pending()).await;
         source.take(&mut batch);
         match write_batch(source, &mut writer, &mut batch, &mut writes).await {
             Ok(true) => {}
@@ -281,8 +288,12 @@ mod tests {
 
         async fn more(&self) {}
 
-        fn pending_bytes(&self) -> usize {
-            1
+        fn pending(&self) -> PendingOutput {
+            PendingOutput { bytes: 1, frames: 1 }
+        }
+
+        fn shares_core(&self) -> bool {
+            false
         }
     }
 

@@ -390,7 +390,7 @@ impl Host {
         deadline: Option<Instant>,
         body: Encoded<'_>,
     ) -> Loopback {
-        let (inbound, answer) =
+        let (inbound, reply) =
             Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);
         let host = self.clone();
         // If the executor has ended, the call is dropped, which sends its failure.
@@ -398,7 +398,7 @@ impl Host {
             // The arguments may contain addresses, which bind to this host.
             decode_context::within(&host, || host.deliver(Target::HOST, service, inbound));
         });
-        answer
+        reply
     }
 }
 

@@ -38,7 +38,7 @@ impl ControlMessage {
             Self::Stop(mut responder) => {
                 responder.start();
                 ctx.stop();
-                responder.answer(());
+                responder.reply(());
             }
             Self::Panic(text) => panics::resume(text),
             Self::Drain(request) => request.take(actor, ctx),
@@ -213,7 +213,7 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
     };
     match ran() {
         Ok(output) => {
-            responder.answer(output);
+            responder.reply(output);
             true
         }
         Err(failure) => {

@@ -79,7 +79,7 @@ where
         responder: &mut Responder<M::Result>,
         _ctx: &mut Context<A>,
     ) {
-        responder.answer_in_place(value);
+        responder.reply_in_place(value);
     }
 }
 
@@ -124,7 +124,7 @@ where
     M: RemoteMessage,
 {
     fn respond(&self, value: M::Result, responder: &mut Responder<M::Result>, _ctx: &mut Context<A>) {
-        responder.answer_in_place(value);
+        responder.reply_in_place(value);
     }
 }
 
@@ -136,12 +136,12 @@ where
 {
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut Context<A>) {
         responder.release_credit();
-        let (reply, answered) = oneshot::channel();
-        if let Err(text) = panics::catch(|| response.handle(ctx, Some(reply))) {
+        let (sender, reply) = oneshot::channel();
+        if let Err(text) = panics::catch(|| response.handle(ctx, Some(sender))) {
             responder.take().fail(CallFailure::Panicked { text: text.clone() });
             panics::resume(text);
         }
-        let mut waiting = ChannelResponse { answered, responder: Some(responder.take()) };
+        let mut waiting = ChannelResponse { reply, responder: Some(responder.take()) };
         // Many responses reply within `handle`, and then need no future.
         if !waiting.is_settled() {
             ctx.spawn(waiting);
@@ -171,7 +171,7 @@ fn poll_response<T: Serialize + DeserializeOwned>(
     let responder = responder.take().expect("it was used above");
     Poll::Ready(match polled {
         Ok(Poll::Ready(value)) => {
-            responder.answer(value);
+            responder.reply(value);
             Ok(())
         }
         Ok(Poll::Pending) => {
@@ -245,17 +245,17 @@ where
 /// The context drops it with the actor, also while a panic unwinds, so that the responder knows the
 /// panic's text.
 struct ChannelResponse<T: Serialize + DeserializeOwned> {
-    answered: oneshot::Receiver<T>,
+    reply: oneshot::Receiver<T>,
     responder: Option<Responder<T>>,
 }
 
 impl<T: Serialize + DeserializeOwned> ChannelResponse<T> {
     /// Forwards the reply if it has arrived, or can no longer arrive; returns false otherwise.
     fn is_settled(&mut self) -> bool {
-        match self.answered.try_recv() {
+        match self.reply.try_recv() {
             Ok(value) => {
                 if let Some(responder) = self.responder.take() {
-                    responder.answer(value);
+                    responder.reply(value);
                 }
                 true
             }
@@ -278,9 +278,9 @@ where
 
     fn poll(self: Pin<&mut Self>, _: &mut A, _: &mut Context<A>, task: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let answer = ready!(Pin::new(&mut this.answered).poll(task));
-        if let (Ok(value), Some(responder)) = (answer, this.responder.take()) {
-            responder.answer(value);
+        let reply = ready!(Pin::new(&mut this.reply).poll(task));
+        if let (Ok(value), Some(responder)) = (reply, this.responder.take()) {
+            responder.reply(value);
         }
         Poll::Ready(())
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout_at;
 
-use super::address::decode_answer;
+use super::address::decode_reply;
 use super::args::{Args, OwnedArgs, SharedArgs};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable, Waiter};
@@ -80,9 +80,9 @@ async fn call_with<R: DeserializeOwned>(
 ) -> Result<R, SendError> {
     let mut body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
-        let answer = args.encoded(limit, |body| here.call_self(service, deadline, body));
-        let answer = unless_deadlock(here, answer.map_err(NotDelivered::from)?);
-        let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
+        let reply = args.encoded(limit, |body| here.call_self(service, deadline, body));
+        let reply = unless_deadlock(here, reply.map_err(NotDelivered::from)?);
+        let waited = until(deadline, reply).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))??
     } else {
         call_peer(here, &here.peer(there)?, target, service, args, deadline).await?
@@ -117,7 +117,7 @@ pub(crate) async fn call_last(
 
 /// Decodes a reply; addresses in it bind to `here`.
 fn decode_for<R: DeserializeOwned>(here: &Host, body: &mut Body) -> Result<R, SendError> {
-    decode_context::within(here, || decode_answer(body)).map_err(|error| *error)
+    decode_context::within(here, || decode_reply(body)).map_err(|error| *error)
 }
 
 async fn call_peer(

@@ -24,7 +24,7 @@ pub(super) fn receive(events: &mpsc::Sender<JobEvent>, inbound: Inbound) {
     let events = events.clone();
     tokio::spawn(async move {
         match events.send(event).await {
-            Ok(()) => responder.answer(()),
+            Ok(()) => responder.reply(()),
             Err(_) => responder.fail(CallFailure::Closing),
         }
     });

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{ActiveLink, Peer, PeerState, SlotId, now};
+use crate::host::coalescing::PendingOutput;
 use crate::host::receive::{ReceivedBatch, SessionSink};
 use crate::id::CallId;
 use crate::registry::ReplyPath;
@@ -85,9 +86,10 @@ impl Peer {
         self.progress.notify_waiters();
     }
 
-    /// Bytes of output that the kernel has not accepted.
-    pub(in crate::host) fn unwritten_bytes(&self) -> usize {
-        self.lock().session.unwritten_bytes()
+    /// Output that waits for the writer.
+    pub(in crate::host) fn pending_output(&self) -> PendingOutput {
+        let state = self.lock();
+        PendingOutput { bytes: state.session.unwritten_bytes(), frames: state.session.frames_appended() }
     }
 
     /// Takes all outgoing bytes.

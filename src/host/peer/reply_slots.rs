@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   index   0         1         2          3         4
-//!   slots   Waiting   Free(3)   Answered   Free(5)   Waiting
+//!   slots   Waiting   Free(3)   Replied   Free(5)   Waiting
 //!   free    1 ──▶ 3 ──▶ 5, which is the length: there the next slot is appended
 //! ```
 //! They are locked together with the session. The link's task holds that lock when a reply arrives, and a
@@ -38,7 +38,7 @@ pub(super) enum ReplySlot {
         waker: Option<Waker>,
     },
     /// Holds a short reply, the common case.
-    Answered(ShortWords),
+    Replied(ShortWords),
     /// Holds a longer reply without payloads, of up to 4 KiB.
     LongReply(Box<[u8]>),
     LargeReply(Box<Body>),
@@ -47,7 +47,7 @@ pub(super) enum ReplySlot {
 
 /// Content of a completed slot.
 pub(super) enum CallOutcome {
-    Answered(ShortWords),
+    Replied(ShortWords),
     LongReply(Box<[u8]>),
     LargeReply(Box<Body>),
     /// No reply, with the cause if it is known.
@@ -64,7 +64,7 @@ impl ReplySlot {
     #[inline(always)]
     fn fill(&mut self, slot: Self) {
         debug_assert!(match self {
-            Self::Free(_) | Self::Waiting { waker: None, .. } | Self::Answered(_) => true,
+            Self::Free(_) | Self::Waiting { waker: None, .. } | Self::Replied(_) => true,
             Self::Waiting { waker: Some(_), .. }
             | Self::LongReply(_)
             | Self::LargeReply(_)
@@ -118,7 +118,7 @@ impl ReplySlots {
     #[inline(always)]
     pub(super) fn complete(&mut self, slot_id: SlotId, body: impl IncomingBody) -> Option<Waker> {
         let outcome = match (body.as_short(), body.as_uncopied()) {
-            (Some(short), _) => ReplySlot::Answered(short),
+            (Some(short), _) => ReplySlot::Replied(short),
             (None, Some(message)) => ReplySlot::LongReply(message.into()),
             // Boxed, so that large replies do not enlarge every slot.
             (None, None) => ReplySlot::LargeReply(Box::new(body.into())),
@@ -179,10 +179,10 @@ impl ReplySlots {
                 }
                 return Poll::Pending;
             }
-            if let ReplySlot::Answered(body) = *slot {
+            if let ReplySlot::Replied(body) = *slot {
                 slot.fill(ReplySlot::Free(free));
                 self.free = slot_id.0;
-                return Poll::Ready(CallOutcome::Answered(body));
+                return Poll::Ready(CallOutcome::Replied(body));
             }
         }
         Poll::Ready(match self.close(slot_id) {
@@ -265,7 +265,7 @@ mod tests {
     fn call_of(had: Option<ReplySlot>) -> Option<usize> {
         let number = |bytes: &[u8]| usize::from_le_bytes(*bytes.first_chunk().unwrap());
         match had {
-            Some(ReplySlot::Answered(body)) => Some(number(&Body::from(body).message)),
+            Some(ReplySlot::Replied(body)) => Some(number(&Body::from(body).message)),
             Some(ReplySlot::LongReply(message)) => Some(number(&message)),
             Some(ReplySlot::LargeReply(body)) => Some(number(&body.message)),
             Some(ReplySlot::Failed(failed)) => {
@@ -325,7 +325,7 @@ mod tests {
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         let had = match reply_slots.poll(SlotId(slot), &task, &mut old) {
-                            Poll::Ready(CallOutcome::Answered(body)) => Some(ReplySlot::Answered(body)),
+                            Poll::Ready(CallOutcome::Replied(body)) => Some(ReplySlot::Replied(body)),
                             Poll::Ready(CallOutcome::LongReply(message)) => Some(ReplySlot::LongReply(message)),
                             Poll::Ready(CallOutcome::LargeReply(body)) => Some(ReplySlot::LargeReply(body)),
                             Poll::Ready(CallOutcome::Failed(had)) => had.map(ReplySlot::Failed),
