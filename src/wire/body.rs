@@ -50,6 +50,7 @@ impl Body {
         Encoded { message: &self.message, attachments: &self.attachments }
     }
 
+    #[inline]
     pub(super) fn read(reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         if attachments > 0 {
             return Self::read_with_attachments(reader, attachments);

@@ -65,17 +65,10 @@ impl Call {
     }
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
-        let CallHeader { call, target, message, timeout_ms, .. } = CallHeader::of(&reader.array()?);
-        // Optional, as most calls are never retried: it would add eight bytes to each.
-        let watermark = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
-        Ok(Self {
-            call,
-            target,
-            message,
-            timeout_ms,
-            low_watermark: watermark,
-            body: Body::read(reader, attachments)?,
-        })
+        let CallHeader { call, target, message, timeout_ms, low_watermark } =
+            CallHeader::read(&mut reader, flags)?;
+        let body = Body::read(reader, attachments)?;
+        Ok(Self { call, target, message, timeout_ms, low_watermark, body })
     }
 }
 
@@ -95,6 +88,15 @@ pub struct CallHeader {
 }
 
 impl CallHeader {
+    /// Reads the fields of a call with these flags.
+    #[inline(always)]
+    pub(super) fn read(reader: &mut Reader<'_>, flags: u8) -> Result<Self, WireError> {
+        let header = Self::of(&reader.array()?);
+        // Optional, as most calls are never retried: it would add eight bytes to each.
+        let low_watermark = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
+        Ok(Self { low_watermark, ..header })
+    }
+
     /// Decodes the fields of a call without a low watermark.
     #[inline(always)]
     pub(super) fn of(fields: &[u8; CALL_HEADER_BYTES - PREFIX_BYTES]) -> Self {

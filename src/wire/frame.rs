@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use super::body::LongSlice;
+use super::body::{Body, LongSlice};
 use super::inline::ShortSlice;
 use super::reader::Reader;
 use super::sink::FrameSink;
@@ -199,31 +199,30 @@ impl Frame {
         frames: &mut F,
     ) -> Result<bool, F::Error> {
         let Prefix { frame_bytes, kind, flags, attachments } = prefix;
-        let reader = Reader::new(kind, whole, fields);
+        let mut reader = Reader::new(kind, whole, fields);
         match kind {
             FrameKind::Call => {
-                let call = Call::read(reader, flags, attachments)?;
-                let header = call.header();
+                let header = CallHeader::read(&mut reader, flags)?;
                 // A retryable call is mostly short, and is then stored as other short ones.
-                if call.body.attachments.is_empty()
-                    && let Some(body) = ShortSlice::new(&call.body.message)
+                if attachments == 0
+                    && let Some(body) = reader.as_short()
                 {
                     frames.call(header, frame_bytes, body)?;
                 } else {
-                    frames.call(header, frame_bytes, call.body)?;
+                    frames.call(header, frame_bytes, Body::read(reader, attachments)?)?;
                 }
             }
             FrameKind::Tell => {
-                let tell = Tell::read(reader, attachments)?;
-                frames.tell(tell.header(), frame_bytes, tell.body)?;
+                let header = TellHeader::of(&reader.array()?);
+                frames.tell(header, frame_bytes, Body::read(reader, attachments)?)?;
             }
             FrameKind::Reply if attachments == 0 => {
-                let (call, message) = Reply::read_message(reader)?;
-                frames.reply(call, frame_bytes, LongSlice(message))?;
+                let call = reader.call()?;
+                frames.reply(call, frame_bytes, LongSlice(reader.peek_rest()))?;
             }
             FrameKind::Reply => {
-                let Reply { call, body } = Reply::read(reader, attachments)?;
-                frames.reply(call, frame_bytes, body)?;
+                let call = reader.call()?;
+                frames.reply(call, frame_bytes, Body::read(reader, attachments)?)?;
             }
             _ => {
                 frames.other(Self::read(prefix, whole, fields)?)?;

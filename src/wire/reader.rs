@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::inline::InlineBytes;
+use super::inline::{InlineBytes, ShortSlice};
 use super::{FrameKind, WireError};
 use crate::id::{CallId, HostId, HostUid, Incarnation, LinkId};
 
@@ -60,6 +60,18 @@ impl<'a> Reader<'a> {
     /// Takes the next `count` bytes for inspection.
     pub(super) fn peek(&mut self, count: usize) -> Result<&'a [u8], WireError> {
         self.split(count)
+    }
+
+    /// Returns all remaining bytes for inspection.
+    #[inline]
+    pub(super) fn peek_rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Returns all remaining bytes, if they are few.
+    #[inline]
+    pub(super) fn as_short(&self) -> Option<ShortSlice<'a>> {
+        ShortSlice::new(self.rest)
     }
 
     /// Takes all remaining bytes: a short part is copied, a long one taken by handle.
