@@ -1,6 +1,6 @@
 //! Arguments of a peer's process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) enum Mode {
 /// Runtime of tokio that a process runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
-    /// One thread.
+    /// Single thread.
     CurrentThread,
     /// Work stealing, with tokio's own choice of the number of threads if there is none.
     Workers(Option<usize>),
@@ -37,6 +37,10 @@ pub struct Args {
     pub server_count: usize,
     /// Core for the threads of servers that the client starts itself.
     pub server_core: Option<usize>,
+    /// Address of this machine that is not loopback.
+    pub host: Option<IpAddr>,
+    /// Path of the command `roadshow`.
+    pub command: Option<PathBuf>,
     pub(crate) pids: Vec<u32>,
     pub(crate) loads: Vec<Load>,
     pub(crate) time: Duration,
@@ -68,6 +72,8 @@ impl Args {
             servers: Vec::new(),
             server_count: 1,
             server_core: None,
+            host: None,
+            command: None,
             pids: Vec::new(),
             loads: Vec::new(),
             time: Duration::from_millis(1500),
@@ -89,6 +95,8 @@ impl Args {
             "--servers" => self.servers = list().map(str::parse).collect::<Result<_, _>>()?,
             "--server-count" => self.server_count = value.parse()?,
             "--server-core" => self.server_core = Some(value.parse()?),
+            "--host" => self.host = Some(value.parse()?),
+            "--command" => self.command = Some(value.into()),
             "--pids" => self.pids = list().map(str::parse).collect::<Result<_, _>>()?,
             "--loads" => self.loads = list().map(Load::parse).collect::<Result<_>>()?,
             "--seconds" => self.time = Duration::try_from_secs_f64(value.parse()?)?,

@@ -62,7 +62,7 @@ pub trait Client: Clone + Send + Sync + 'static {
         async { unsupported() }
     }
 
-    /// One-way message.
+    /// Message without a reply.
     fn tell(&self, actor: usize, n: u64) -> impl Future<Output = Result<()>> + Send {
         let _ = (actor, n);
         async { unsupported() }
@@ -135,12 +135,14 @@ pub fn unsupported<T>() -> Result<T> {
     Err(Unsupported.into())
 }
 
-/// Tells the runner that the server listens.
+/// Tells the runner that the server listens at an address.
+///
+/// A second word is a secret, which the client gets as `ROADSHOW_TOKEN`.
 ///
 /// # Errors
 ///
 /// The runner has closed its end of the pipe.
-pub fn ready(address: SocketAddr) -> io::Result<()> {
+pub fn ready(address: impl fmt::Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "READY {address}")?;
     stdout.flush()

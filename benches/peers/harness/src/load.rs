@@ -5,15 +5,15 @@ use anyhow::{Result, bail};
 /// Load that a client puts on its servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Load {
-    /// One call in flight: latency.
+    /// Single call in flight: latency.
     RoundTrip,
     /// 64 tasks, one call in flight each.
     Calls64,
     /// 1,024 tasks, one call in flight each.
     Calls1024,
-    /// One sender of one-way messages, which yields after 16.
+    /// Sender of one-way messages, which yields after 16.
     OneWay16,
-    /// One sender of one-way messages, which yields after 256.
+    /// Sender of one-way messages, which yields after 256.
     OneWay256,
     /// Eight tasks and eight actors: each task calls its own actor.
     Pairs8,

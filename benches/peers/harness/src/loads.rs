@@ -104,7 +104,7 @@ impl Counted {
     }
 }
 
-/// One call in flight. The callers sum up both parts, so that the actor's count can be checked.
+/// Single call in flight. The callers sum up both parts, so that the actor's count can be checked.
 async fn round_trip<C: Client>(bench: &Bench, client: &C) -> Result<Figure> {
     let counted = Counted::new(client, [0]).await?;
     let (warm, _) = round_trips(client.clone(), bench.warm_up()).await?;
@@ -224,7 +224,7 @@ async fn fan_out<C: Client>(bench: &Bench, client: &C) -> Result<Figure> {
     checked(bench, client, (0..servers).map(|server| server * ACTORS), 16, run).await
 }
 
-/// One sender. The clock stops when the actor has handled everything.
+/// Single sender. The clock stops when the actor has handled everything.
 async fn one_way<C: Client>(bench: &Bench, client: &C, burst: u64) -> Result<Figure> {
     let counted = Counted::new(client, [0]).await?;
     let send = |_, stop: Stop| {

@@ -81,7 +81,8 @@ impl Bench {
     }
 
     fn memory(&self) -> Map<String, Value> {
-        let servers: f64 = self.servers.iter().map(|pid| proc::peak_mib(*pid)).sum();
+        // The sum of no numbers would be -0.
+        let servers = self.servers.iter().fold(0.0, |sum, pid| sum + proc::peak_mib(*pid));
         let mut line = Map::new();
         line.insert("client_mib".into(), json!(proc::peak_mib(std::process::id())));
         line.insert("server_mib".into(), json!(servers));

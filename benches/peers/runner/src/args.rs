@@ -8,6 +8,23 @@ use peers_harness::Load;
 use crate::peers::{self, Peer};
 use crate::process::Pin;
 
+/// Text of `--help`.
+pub(crate) const USAGE: &str = "\
+Runs the same loads over all peers, in turns, and prints tables in Markdown.
+
+usage: benches/peers/run [OPTION]...
+
+  --seconds S                  time for which a load is measured [default: 1.5]
+  --rounds R                   rounds; the tables have medians [default: 3]
+  --peers a,b                  peers [default: all]
+  --loads x,y                  loads [default: all]
+  --pin one-core|two-cores     one pinning [default: both]
+  --words FILE                 text for the lists of words [default: made up]
+  --json                       print one JSON object
+
+benches/peers/README.md describes the peers and the loads. The code is 1 if a load failed.
+";
+
 /// Checked arguments.
 #[derive(Debug)]
 pub(crate) struct Args {
@@ -68,7 +85,7 @@ impl Args {
             "--pin" => self.pins.retain(|pin| list().any(|name| name == pin.name())),
             // Clients run in the folder of the caller, as the runner does.
             "--words" => self.words = Some(value.into()),
-            _ => bail!("no such option; the first lines of benches/peers/README.md have them"),
+            _ => bail!("no such option; --help lists them"),
         }
         Ok(())
     }
@@ -91,8 +108,8 @@ mod tests {
 
     #[test]
     fn names_select_peers_loads_and_pinnings() {
-        let args = parse("--peers tokio-1t,tokio --loads words --pin one-core --json").unwrap();
-        assert_eq!(args.peers.iter().map(|peer| peer.name).collect::<Vec<_>>(), ["tokio-1t", "tokio"]);
+        let args = parse("--peers tokio,roadshow --loads words --pin one-core --json").unwrap();
+        assert_eq!(args.peers.iter().map(|peer| peer.name).collect::<Vec<_>>(), ["tokio", "roadshow"]);
         assert_eq!((args.loads, args.pins.len(), args.json), (vec![Load::Words], 1, true));
     }
 

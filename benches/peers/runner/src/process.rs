@@ -3,14 +3,18 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use peers_harness::proc::pin_thread;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Lines that wait to be read at most. A session prints one for each load.
 const LINES_MAX: usize = 64;
+
+/// Time in which a process ends on SIGTERM, before it is killed.
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// Cores of the servers and of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,6 +97,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // A node stops its daemons on SIGTERM. The other servers end immediately, and a client that still runs too.
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let (Some(pid), Ok(None)) = (pid, self.child.try_wait()) {
+            // It fails only if the process has just ended.
+            let _ = kill_process(pid, Signal::TERM);
+            let deadline = Instant::now() + END_LIMIT;
+            while let Ok(Some(_)) = self.line(deadline) {}
+        }
         // Both fail only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -101,8 +113,6 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn soon() -> Instant {
@@ -127,7 +137,7 @@ mod tests {
 
     #[test]
     fn dropped_process_is_killed() {
-        let process = shell("echo up; read never < /dev/zero; while :; do read never < /dev/zero; done");
+        let process = shell("echo up; exec tail -f /dev/null");
         process.line(soon()).unwrap();
         let folder = format!("/proc/{}", process.pid());
         assert!(std::path::Path::new(&folder).exists());
@@ -137,8 +147,8 @@ mod tests {
 
     #[test]
     fn silent_process_ends_the_wait() {
-        let process = shell("read never < /dev/zero");
-        assert!(process.line(Instant::now()).is_err() || process.line(soon()).unwrap().is_none());
+        let process = shell("exec tail -f /dev/null");
+        assert!(process.line(Instant::now()).is_err());
     }
 
     #[test]

@@ -252,7 +252,7 @@ fn output_of(command: &str, argument: &str) -> String {
 
 /// Versions of the peers' crates, from the lock file.
 fn versions(args: &Args) -> Result<Vec<(String, String)>> {
-    let file = crate::workspace().join("Cargo.lock");
+    let file = crate::programs::workspace().join("Cargo.lock");
     let lock =
         std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
     let mut versions: Vec<(String, String)> = Vec::new();

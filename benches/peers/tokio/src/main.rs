@@ -1,11 +1,14 @@
 //! Plain tokio: frames over TCP, as a careful program writes them by hand.
 //!
 //! The writer encodes all messages that wait into one buffer, and sends it with one write. The reader takes all
-//! frames of a read under one lock. Bytes are neither copied nor split, except by the kernel.
+//! frames of a read under one lock. Long bytes are neither copied nor split, except by the kernel.
+//!
+//! With the variant `tls` the same frames go over rustls.
 
 mod client;
 mod frame;
 mod server;
+mod tls;
 
 use std::net::Ipv4Addr;
 
@@ -20,15 +23,25 @@ struct Plain;
 impl Peer for Plain {
     type Client = Links;
 
-    async fn serve(_: Args) -> Result<()> {
+    async fn serve(args: Args) -> Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let acceptor = if args.variant == "tls" { Some(tls::acceptor()?) } else { None };
         ready(listener.local_addr()?)?;
         let actors = server::Actors::default();
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let (reader, writer) = stream.into_split();
-            tokio::spawn(server::serve(reader, writer, actors.clone()));
+            let actors = actors.clone();
+            match &acceptor {
+                None => {
+                    let (reader, writer) = stream.into_split();
+                    tokio::spawn(server::serve(reader, writer, actors));
+                }
+                Some(acceptor) => {
+                    let (reader, writer) = tokio::io::split(acceptor.accept(stream).await?);
+                    tokio::spawn(server::serve(reader, writer, actors));
+                }
+            }
         }
     }
 
@@ -37,8 +50,13 @@ impl Peer for Plain {
         for address in &args.servers {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let (reader, writer) = stream.into_split();
-            links.push(Link::start(reader, writer));
+            links.push(if args.variant == "tls" {
+                let (reader, writer) = tokio::io::split(tls::connect(stream).await?);
+                Link::start(reader, writer)
+            } else {
+                let (reader, writer) = stream.into_split();
+                Link::start(reader, writer)
+            });
         }
         Ok(Links::new(links))
     }

@@ -1,5 +1,6 @@
 //! Server: one task for each connection.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -16,9 +17,16 @@ pub(crate) type Actors = Arc<[AtomicU64; ACTORS]>;
 /// Answers the frames of a connection until it ends.
 pub(crate) async fn serve(reader: impl AsyncRead + Unpin, writer: impl AsyncWrite + Unpin, actors: Actors) {
     let (mut reader, mut writer) = (FrameReader::new(reader), FrameWriter::new(writer));
-    if let Err(error) = answer_all(&mut reader, &mut writer, &actors).await {
-        eprintln!("error: a connection ended: {error:#}");
+    // A client ends without a goodbye, which TLS reports as an unexpected end.
+    match answer_all(&mut reader, &mut writer, &actors).await {
+        Err(error) if !is_end(&error) => eprintln!("error: a connection failed: {error:#}"),
+        _ => {}
     }
+}
+
+fn is_end(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref().map(io::Error::kind);
+    matches!(kind, Some(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
 }
 
 async fn answer_all<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
