@@ -28,6 +28,7 @@ use anyhow::Result;
 
 use args::Args;
 use figures::Figures;
+use peers::Servers;
 
 fn main() -> ExitCode {
     match run() {
@@ -49,7 +50,12 @@ fn run() -> Result<Vec<String>> {
         print!("{}", args::USAGE);
         return Ok(Vec::new());
     }
-    let args = Args::from_env()?;
+    let mut args = Args::from_env()?;
+    if programs::own_address().is_none() {
+        // Hosts use TLS only between addresses that are not loopback.
+        eprintln!("this machine has no address except loopback: peers with a node are left out");
+        args.peers.retain(|peer| peer.servers != Servers::OfNode);
+    }
     let programs = programs::folder()?;
     programs::build(&args.peers, &programs)?;
     let mut figures = Figures::default();
