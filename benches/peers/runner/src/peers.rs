@@ -71,6 +71,8 @@ pub(crate) const ALL: &[Peer] = &[
         version_of: "tonic",
         ..PEER
     },
+    Peer { name: "tarpc", package: "peer-tarpc", version_of: "tarpc", ..PEER },
+    Peer { name: "telepathy", package: "peer-telepathy", version_of: "actix-telepathy", ..PEER },
     Peer {
         name: "roadshow-tls",
         package: "peer-roadshow",
