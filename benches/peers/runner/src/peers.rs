@@ -115,6 +115,6 @@ mod tests {
     #[test]
     fn names_are_found_and_unknown_ones_are_answered_with_the_list() {
         assert_eq!(find("tonic-unary").unwrap().package, "peer-tonic");
-        assert!(find("ray").unwrap_err().to_string().contains("ractor"));
+        assert!(find("ray").unwrap_err().to_string().contains("tonic-unary"));
     }
 }
