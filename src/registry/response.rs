@@ -1,7 +1,7 @@
 //! Conversion of each kind of handler result into a reply.
 //!
-//! actix handlers return plain values, `ResponseFuture`, `ResponseActFuture`, or any other
-//! `MessageResponse`. The generated delivery knows the concrete type. It selects a trait here by the
+//! actix handlers return plain values, `MessageResult`, `ResponseFuture`, `ResponseActFuture`, or any
+//! other `MessageResponse`. The generated delivery knows the concrete type. It selects a trait here by the
 //! number of references that method lookup has to add or remove, the most specific kind first. The
 //! technique is autoref-based specialisation, after David Tolnay.
 //!
@@ -16,7 +16,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use actix::dev::MessageResponse;
 use actix::fut::ActorFuture;
-use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -36,6 +36,12 @@ impl<A, M, R> ResponseKind<A, M, R> {
     pub fn new() -> Self {
         Self(PhantomData)
     }
+}
+
+/// A `MessageResult`, whose value is sent immediately.
+pub trait ResultForm<A: Actor, M: RemoteMessage, R> {
+    /// Replies with the value.
+    fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
 /// A `ResponseActFuture`, polled in the actor's context.
@@ -60,6 +66,21 @@ pub trait ValueForm<A: Actor, M: RemoteMessage, R> {
 pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
     /// Replies when the response does.
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
+}
+
+impl<A, M> ResultForm<A, M, MessageResult<M>> for &&&&ResponseKind<A, M, MessageResult<M>>
+where
+    A: RemoteActor,
+    M: RemoteMessage,
+{
+    fn respond(
+        &self,
+        MessageResult(value): MessageResult<M>,
+        responder: &mut Responder<M::Result>,
+        _ctx: &mut Context<A>,
+    ) {
+        responder.reply_in_place(value);
+    }
 }
 
 impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>>

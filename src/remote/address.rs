@@ -173,10 +173,11 @@ impl Address {
     }
 }
 
-/// Decodes a reply in the current decode context.
+/// Decodes a reply in the current decode context. The value takes the payloads out of the body.
 #[inline]
-pub(super) fn decode_reply<T: DeserializeOwned>(body: &Body) -> Result<T, Box<SendError>> {
-    wire::decode(body).map_err(|error| {
+pub(super) fn decode_reply<T: DeserializeOwned>(body: &mut Body) -> Result<T, Box<SendError>> {
+    let attachments = std::mem::take(&mut body.attachments);
+    wire::decode_owned(&body.message, attachments).map_err(|error| {
         let undecodable = OutcomeUnknown::ReplyUndecodable { text: error.to_string() };
         Box::new(undecodable.into())
     })
@@ -294,7 +295,7 @@ impl BoundAddress {
 
     /// Decodes a reply on the caller's thread; addresses in it bind to the caller's host.
     #[inline(always)]
-    pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
+    pub(super) fn decode<T: DeserializeOwned>(&self, body: &mut Body) -> Result<T, Box<SendError>> {
         if body.message.len() < HostUid::ENCODED_BYTES_MIN {
             return decode_reply(body);
         }

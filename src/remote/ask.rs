@@ -78,7 +78,7 @@ async fn call_with<R: DeserializeOwned>(
     args: impl Args,
     deadline: Option<Instant>,
 ) -> Result<R, SendError> {
-    let body = if there == here.identity() {
+    let mut body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
         let reply = args.encoded(limit, |body| here.call_self(service, deadline, body));
         let reply = unless_deadlock(here, reply.map_err(NotDelivered::from)?);
@@ -87,7 +87,7 @@ async fn call_with<R: DeserializeOwned>(
     } else {
         call_peer(here, &here.peer(there)?, target, service, args, deadline).await?
     };
-    decode_for(here, &body)
+    decode_for(here, &mut body)
 }
 
 /// Calls an actor of another host behind all messages that were sent to it before, including those that
@@ -103,7 +103,7 @@ pub(crate) async fn call_last(
     service: TypeHash,
 ) -> Result<(), SendError> {
     let peer = here.peer(there)?;
-    let body = match peer.enqueue_waiter_last(target) {
+    let mut body = match peer.enqueue_waiter_last(target) {
         None => call_peer(here, &peer, target, service, OwnedArgs(()), None).await?,
         Some(position) => {
             let open = queue_in_turn(here, &peer, position, service, OwnedArgs(()), None).await?;
@@ -112,11 +112,11 @@ pub(crate) async fn call_last(
                 .map_err(|_| SendError::deadlock(true))??
         }
     };
-    decode_for(here, &body)
+    decode_for(here, &mut body)
 }
 
 /// Decodes a reply; addresses in it bind to `here`.
-fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendError> {
+fn decode_for<R: DeserializeOwned>(here: &Host, body: &mut Body) -> Result<R, SendError> {
     decode_context::within(here, || decode_reply(body)).map_err(|error| *error)
 }
 

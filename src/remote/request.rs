@@ -38,7 +38,7 @@ use crate::host::blocked::WaitProbe;
 use crate::host::peer::{CallHandle, QueuePosition, Retryable, Waiter};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::{RemoteMessage, synchronous};
-use crate::wire::CallFailure;
+use crate::wire::{Body, CallFailure};
 
 /// Call to an actor; awaiting it sends the message and returns the reply.
 ///
@@ -253,7 +253,10 @@ impl<M: RemoteMessage> Request<M> {
             ready!(self.poll_unsent(task)).map_err(SendError::from)?;
         }
         match (&mut self.state, &self.to) {
-            (RequestState::Remote(open), Some(to)) => poll_open(open, to, task),
+            (RequestState::Remote(open), Some(to)) => {
+                let retry = self.options.as_mut().and_then(|options| options.retry.as_mut());
+                poll_open(open, to, retry, task)
+            }
             (RequestState::Local(reply), _) => {
                 // A delivery always replies. A closed channel means that its arbiter has ended.
                 let reply = ready!(Pin::new(reply).poll(task)).unwrap_or(Err(CallFailure::NoReply));
@@ -275,11 +278,19 @@ impl<M: RemoteMessage> Request<M> {
 fn poll_open<R: DeserializeOwned>(
     open: &mut CallHandle,
     to: &BoundAddress,
+    retry: Option<&mut RetryState>,
     task: &mut Context<'_>,
 ) -> Poll<Result<R, Box<SendError>>> {
     let peer = to.peer().map_err(SendError::from)?;
     let failed = |why| Err(SendError::failed(to.location.host, why).into());
-    open.poll(peer, task, |body| to.decode(body), failed)
+    let retried = retry.as_ref().and_then(|retry| retry.call());
+    let replied = |body: &mut Body| {
+        if let Some(retry) = retry {
+            retry.on_replied();
+        }
+        to.decode(body)
+    };
+    open.poll(peer, task, retried, replied, failed)
 }
 
 impl<M: RemoteMessage> From<ReplySource<M::Result>> for RequestState<M> {
@@ -371,7 +382,7 @@ impl<M: RemoteMessage> Future for Request<M> {
             return this.poll_with_options(task);
         };
         // Fast path: a queued call without options has nothing to do but wait for its reply.
-        match poll_open(open, to, task) {
+        match poll_open(open, to, None, task) {
             Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| {
                 to.observe_error(&error);
                 *error

@@ -11,7 +11,7 @@ use crate::id::CallId;
 use crate::registry::ReplyPath;
 use crate::session::{DisconnectReason, Session, SessionError, WriteBatch};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader, WireError};
+use crate::wire::{CallHeader, Frame, FrameVisitor, IncomingBody, TellHeader, WireError};
 
 impl Peer {
     /// Receives every complete frame; messages for actors are added to `inbox`.
@@ -132,7 +132,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         &mut self,
         call: CallHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), DisconnectReason> {
         Ok(self.session.receive_call(self.now, call, frame_bytes, body, &mut self.to)?)
     }
@@ -142,7 +142,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         &mut self,
         tell: TellHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), DisconnectReason> {
         Ok(self.session.receive_tell(tell, frame_bytes, body, &mut self.to)?)
     }
@@ -153,7 +153,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         &mut self,
         call: CallId,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), DisconnectReason> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
             && let Some(waker) = self.to.reply_slots.complete(ticket, body)

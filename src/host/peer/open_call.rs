@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use super::reply_slots::{CallOutcome, ReplySlot};
 use super::{Peer, SlotId};
 use crate::host::error::SendError;
+use crate::id::CallId;
 use crate::session::{CallError, DisconnectReason};
 use crate::wire::Body;
 
@@ -39,7 +40,8 @@ impl CallHandle {
 
     /// Passes the reply to `replied`, or the reason for its absence to `failed`.
     ///
-    /// The reply is passed by reference: moving the body would cost more than decoding it.
+    /// The reply is passed by reference: moving the body would cost more than decoding it. It ends the
+    /// retries of the call `retried`.
     ///
     /// # Panics
     ///
@@ -49,6 +51,7 @@ impl CallHandle {
         &mut self,
         peer: &Peer,
         task: &mut Context<'_>,
+        retried: Option<CallId>,
         replied: impl FnOnce(&mut Body) -> R,
         failed: impl FnOnce(CallError) -> R,
     ) -> Poll<R> {
@@ -60,7 +63,18 @@ impl CallHandle {
             false => None,
         };
         let mut old = None;
-        let polled = peer.lock().reply_slots.poll(ticket, task, &mut old);
+        let mut state = peer.lock();
+        let polled = state.reply_slots.poll(ticket, task, &mut old);
+        if let Some(call) = retried
+            && let Poll::Ready(
+                CallOutcome::Replied(_) | CallOutcome::LongReply(_) | CallOutcome::LargeReply(_),
+            ) = polled
+        {
+            // Under the same lock: most calls have a reply, and the peer can drop its copy then.
+            state.session.end_retries(call);
+            state.notify_writer_if_pending();
+        }
+        drop(state);
         // Without the lock: dropping a waker runs foreign code.
         drop(old);
         let outcome = ready!(polled);
@@ -70,7 +84,7 @@ impl CallHandle {
         // Before the callbacks, which may panic: the slot is free and may already belong to another
         // call.
         self.ticket = ENDED;
-        let (mut short, mut long);
+        let (mut short, mut long, mut large);
         let body: &mut Body = match outcome {
             CallOutcome::Replied(body) => {
                 // Invariant: a short body holds its bytes inline, and no `replied` replaces it by one
@@ -80,9 +94,13 @@ impl CallHandle {
                 short = ManuallyDrop::new(body.into());
                 &mut short
             }
-            CallOutcome::LargeReply(body) => {
-                long = body;
+            CallOutcome::LongReply(message) => {
+                long = Body::from(message);
                 &mut long
+            }
+            CallOutcome::LargeReply(body) => {
+                large = body;
+                &mut large
             }
             // The session reports an outcome for every call; an empty slot means that it was dropped.
             CallOutcome::Failed(why) => {
@@ -135,7 +153,7 @@ impl Future for ReplyFuture {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { peer, open } = self.get_mut();
         let failed = |why| Err(SendError::failed(peer.identity, why));
-        open.poll(peer, task, |body| Ok(std::mem::take(body)), failed)
+        open.poll(peer, task, None, |body| Ok(std::mem::take(body)), failed)
     }
 }
 

@@ -111,6 +111,7 @@ impl ReceivePath {
         match polled {
             Poll::Pending => None,
             Poll::Ready(CallOutcome::Replied(body)) => Some(Ok(body.into())),
+            Poll::Ready(CallOutcome::LongReply(message)) => Some(Ok(message.into())),
             Poll::Ready(CallOutcome::LargeReply(body)) => Some(Ok(*body)),
             Poll::Ready(CallOutcome::Failed(why)) => {
                 Some(Err(why.map_or(CallError::OutcomeUnknown(DisconnectReason::Shutdown), |why| *why)))

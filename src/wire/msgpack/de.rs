@@ -6,7 +6,7 @@ use serde::de::{self, DeserializeSeed, Error, IntoDeserializer, Visitor};
 use super::input::{Input, ValueHead, too_deep};
 use super::nil::NilInSomes;
 use super::{Depth, NIL};
-use crate::wire::DecodeError;
+use crate::wire::{DecodeError, payload};
 
 /// Deserializer of one value.
 #[derive(Debug)]
@@ -183,10 +183,14 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        visitor.visit_newtype_struct(self.in_newtype()?)
+        let inner = self.in_newtype()?;
+        match name {
+            payload::NEWTYPE => payload::expected(|| visitor.visit_newtype_struct(inner)),
+            _ => visitor.visit_newtype_struct(inner),
+        }
     }
 
     #[inline]

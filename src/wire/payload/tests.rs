@@ -77,17 +77,39 @@ fn payloads_round_trip_inside_of_untagged_enums() {
 #[test]
 fn missing_payload_is_an_error() {
     let mut body = body_of(&parcel());
-    let mut attachments = std::mem::take(&mut body.attachments).into_vec();
-    attachments.pop();
-    body.attachments = attachments.into();
+    body.attachments = body.attachments[..2].into();
     let err = decode::<Parcel>(&body).unwrap_err();
     let DecodeError::Deserialize(text) = err else { panic!("{err:?}") };
     assert!(text.contains("payload 2 of a message that carries 2"), "{text}");
 }
 
 #[test]
+fn decoded_payload_is_the_only_handle_if_the_message_gives_it_away() {
+    let Body { message, attachments } = body_of(&Payload::from(vec![7; 1000]));
+    let payload: Payload = crate::wire::decode_owned(&message, attachments).unwrap();
+    assert!(payload.0.is_unique());
+}
+
+#[test]
+fn second_reference_to_a_payload_is_an_error() {
+    let mut body = body_of(&(Payload::from(vec![1]), Payload::from(vec![2])));
+    let mut message = body.message.to_vec();
+    *message.last_mut().unwrap() = 0;
+    body.message = message.into();
+    let err = decode::<(Payload, Payload)>(&body).unwrap_err();
+    assert_eq!(err, DecodeError::Deserialize("payload 0 is referred to twice".into()));
+}
+
+#[test]
+fn vector_of_the_thread_is_kept_small() {
+    let many: Vec<_> = (0..10 * KEPT_MAX).map(|at| Payload::from(vec![at as u8])).collect();
+    assert_eq!(decode::<Vec<Payload>>(&body_of(&many)).unwrap(), many);
+    assert!(ATTACHMENTS.with_borrow(|all| all.is_empty() && all.capacity() <= KEPT_MAX));
+}
+
+#[test]
 fn reference_in_a_message_without_payloads_is_an_error() {
-    let body = Body { message: body_of(&Payload::default()).message, attachments: Box::default() };
+    let body = Body { message: body_of(&Payload::default()).message, ..Body::empty() };
     let err = decode::<Payload>(&body).unwrap_err();
     let DecodeError::Deserialize(text) = err else { panic!("{err:?}") };
     assert!(text.contains("payload 0 of a message that carries 0"), "{text}");
