@@ -11,8 +11,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use roadshow::internals::session::{Event, Retryable, Session, SessionError, SessionLimits, WriteBatch};
 use roadshow::internals::wire::{
-    CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, REPLY_HEADER_BYTES, Resume, SessionParameters,
-    ShortSlice, TellHeader,
+    CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, IncomingBody, REPLY_HEADER_BYTES, Resume,
+    SessionParameters, TellHeader,
 };
 
 /// Number of messages written before the first is read.
@@ -115,7 +115,7 @@ impl FrameVisitor for Incoming<'_> {
         &mut self,
         call: CallHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), SessionError> {
         self.session.receive_call(self.now, call, frame_bytes, body, self.events)
     }
@@ -124,12 +124,17 @@ impl FrameVisitor for Incoming<'_> {
         &mut self,
         tell: TellHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), SessionError> {
         self.session.receive_tell(tell, frame_bytes, body, self.events)
     }
 
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), SessionError> {
+    fn reply(
+        &mut self,
+        call: CallId,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+    ) -> Result<(), SessionError> {
         black_box(body);
         let ticket = self.session.receive_reply(call, frame_bytes)?;
         assert_eq!(ticket, Some(*self.replied), "calls are answered in order here");

@@ -20,7 +20,7 @@ use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, HostUid, Target
 use roadshow::internals::transport::{
     Credentials, FrameReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport, host_name,
 };
-use roadshow::internals::wire::{self, CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader};
+use roadshow::internals::wire::{self, CallHeader, Frame, FrameVisitor, IncomingBody, TellHeader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -152,19 +152,29 @@ impl FrameVisitor for Counted {
         &mut self,
         call: CallHeader,
         _frame_bytes: usize,
-        _body: ShortSlice<'_>,
+        _body: impl IncomingBody,
     ) -> Result<(), ReadError> {
         panic!("tells were written, {call:?} arrived");
     }
 
-    fn tell(&mut self, _tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), ReadError> {
+    fn tell(
+        &mut self,
+        _tell: TellHeader,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+    ) -> Result<(), ReadError> {
         self.frames += 1;
         self.bytes += frame_bytes as u64;
         black_box(body);
         Ok(())
     }
 
-    fn reply(&mut self, call: CallId, _frame_bytes: usize, _body: ShortSlice<'_>) -> Result<(), ReadError> {
+    fn reply(
+        &mut self,
+        call: CallId,
+        _frame_bytes: usize,
+        _body: impl IncomingBody,
+    ) -> Result<(), ReadError> {
         panic!("tells were written, a reply to {call} arrived");
     }
 

@@ -3,12 +3,14 @@
 //! [`Limits`] holds those that a program may set. Its default is the constants.
 
 mod cluster;
+mod executables;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use cluster::*;
+pub use executables::*;
 
 // Limits on the path of a message, and where a sender or a peer waits:
 //
@@ -266,6 +268,15 @@ pub const READ_BUDGET_BYTES: usize = 128 << 10;
 /// one write that wakes the peer once. The budget is tens of thousands of small messages.
 pub const READ_BUDGET_BYTES_SAME_CORE: usize = 1 << 20;
 
+/// Time that a link's thread polls for input before it sleeps, if the peer runs on another core.
+///
+/// Twice what it takes to wake a sleeping core of a virtual machine. A round trip in which both sides sleep
+/// takes about as long, so polling starts to succeed while the other side still sleeps.
+pub const BUSY_POLL: Duration = Duration::from_micros(100);
+
+/// Maximum of [`Limits::busy_poll`].
+pub const BUSY_POLL_MAX: Duration = Duration::from_millis(1);
+
 /// Consecutive samples that must find the peer on this core before the larger budgets apply.
 ///
 /// A single sample may be wrong; a quarter of them are if a link sends much and receives little.
@@ -387,6 +398,9 @@ pub struct Limits {
     pub heartbeat_timeout: Duration,
     /// Time that a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
     pub drain_timeout: Duration,
+    /// Time that a thread polls for the next message before it sleeps, at most 1 ms, zero for never; see
+    /// [`BUSY_POLL`].
+    pub busy_poll: Duration,
     #[doc(hidden)]
     #[serde(skip)]
     pub injected_bug: Option<InjectedBug>,
@@ -406,6 +420,7 @@ impl Default for Limits {
             heartbeat_interval: HEARTBEAT_INTERVAL,
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
+            busy_poll: BUSY_POLL,
             injected_bug: None,
         }
     }

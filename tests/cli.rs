@@ -6,13 +6,16 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const FIGURES: [&str; 17] = [
+const FIGURES: [&str; 20] = [
     "call_round_trip",
     "call_round_trip_p99",
     "calls_in_flight_1",
     "calls_in_flight_64",
     "calls_in_flight_1024",
+    "callers_64",
+    "callers_1024",
     "one_way",
+    "one_way_bursts_of_16",
     "calls_n_to_n",
     "payload_1kib",
     "payload_64kib",

@@ -55,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "id",
         ],
     ),
-    ("remote", &["host", "registry", "observe", "wire", "spec", "id"]),
+    ("remote", &["host", "registry", "observe", "wire", "spec", "lock", "id"]),
     ("task", &["remote", "host", "registry", "wire", "lock", "config", "id"]),
     ("object", &["remote", "host", "id", "config"]),
     (

@@ -93,15 +93,17 @@ fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
                 ctx: &mut <Self as #krate::__private::actix::Actor>::Context,
             ) {
                 // Method lookup selects the first of these that fits the handler's concrete result type.
-                use #krate::__private::response::{ActFutureForm as _, FutureForm as _, OtherForm as _, ValueForm as _};
+                use #krate::__private::response::{
+                    ActFutureForm as _, FutureForm as _, OtherForm as _, ResultForm as _, ValueForm as _,
+                };
                 delivery.run(self, ctx, |response, responder, ctx| {
                     let form = #krate::__private::response::ResponseKind::<
                         Self,
                         #message,
                         <Self as #krate::__private::actix::Handler<#message>>::Result,
                     >::new();
-                    // Four references: method lookup removes one for each less specific trait.
-                    (&&&&form).respond(response, responder, ctx);
+                    // Five references: method lookup removes one for each less specific trait.
+                    (&&&&&form).respond(response, responder, ctx);
                 });
             }
         }

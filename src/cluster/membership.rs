@@ -13,12 +13,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
-use super::control_plane::state::Answer;
+use super::control_plane::state::ControlReply;
 use super::control_service::{ControlRequest, HeadHandle};
 use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
 use super::protocol::worker::HeadInfo;
 use crate::background;
-use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, answer};
+use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{
@@ -115,7 +115,7 @@ impl Membership {
             Ok(change) => {
                 responder.start();
                 self.apply(&change, host);
-                responder.answer(());
+                responder.reply(());
             }
             Err(failure) => responder.fail(failure),
         }
@@ -143,8 +143,12 @@ impl Membership {
     }
 
     /// Sends the head a request.
-    pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlacementError> {
-        answer(self.head.connection()?.head.ask(host.clone(), request).await)
+    pub(super) async fn ask(
+        &self,
+        host: &Host,
+        request: ControlRequest,
+    ) -> Result<ControlReply, PlacementError> {
+        placement_reply(self.head.connection()?.head.ask(host.clone(), request).await)
     }
 
     fn tracks_all_actors(&self) -> bool {
@@ -170,12 +174,12 @@ async fn place(route: HeadRoute, host: Host, spec: ActorSpec) -> Result<Assignme
     let number = || request_ids.fetch_add(1, Ordering::Relaxed);
     let place = |job| ControlRequest::Place { job, spec: spec.clone(), number: number() };
     match route.ask(host.clone(), place, may_repeat).await? {
-        Answer::Placed { actor, member, alive } => {
+        ControlReply::Placed { actor, member, alive } => {
             add_peers(&member, &host);
             let at = alive.unwrap_or(ActorLocation { host: member.actors, target: Target::HOST });
             Ok(Assignment { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
         }
-        _ => Err(PlacementError::Head { text: "it sent an unexpected answer".to_owned() }),
+        _ => Err(PlacementError::Head { text: "it sent an unexpected reply".to_owned() }),
     }
 }
 
@@ -188,11 +192,11 @@ async fn find(
 ) -> Result<(String, ActorLocation), PlacementError> {
     let find = |job| ControlRequest::Find { job, namespace: namespace.clone(), name: name.clone() };
     match route.ask(host.clone(), find, true).await? {
-        Answer::Found { class, at, member, .. } => {
+        ControlReply::Found { class, at, member, .. } => {
             add_peers(&member, &host);
             Ok((class, at))
         }
-        _ => Err(PlacementError::Head { text: "it sent an unexpected answer".to_owned() }),
+        _ => Err(PlacementError::Head { text: "it sent an unexpected reply".to_owned() }),
     }
 }
 
@@ -200,7 +204,7 @@ async fn find(
 async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<String> {
     let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match tokio::time::timeout(HEAD_RPC_TIMEOUT, request).await {
-        Ok(Ok(Answer::End(end))) => end,
+        Ok(Ok(ControlReply::End(end))) => end,
         _ => None,
     }
 }

@@ -84,7 +84,7 @@ pub use worker::entry::run_if_worker;
 pub use worker::setup::WorkerSetup;
 pub use worker_info::WorkerInfo;
 
-use control_plane::state::Answer;
+use control_plane::state::ControlReply;
 use control_service::ControlRequest;
 use driver::RemoteCluster;
 use listing::{Page, Query, Row, joined};
@@ -223,8 +223,8 @@ impl Cluster {
     ///
     /// Dropping the future changes nothing.
     pub async fn nodes(&self) -> Result<Vec<NodeInfo>, PlacementError> {
-        self.list(ControlRequest::Nodes, |answer| match answer {
-            Answer::Nodes(page) => Some(page),
+        self.list(ControlRequest::Nodes, |reply| match reply {
+            ControlReply::Nodes(page) => Some(page),
             _ => None,
         })
         .await
@@ -241,8 +241,8 @@ impl Cluster {
     ///
     /// Dropping the future changes nothing.
     pub async fn actors(&self) -> Result<Vec<ActorInfo>, PlacementError> {
-        self.list(ControlRequest::Actors, |answer| match answer {
-            Answer::Actors(page) => Some(page),
+        self.list(ControlRequest::Actors, |reply| match reply {
+            ControlReply::Actors(page) => Some(page),
             _ => None,
         })
         .await
@@ -252,12 +252,12 @@ impl Cluster {
     async fn list<T: Row>(
         &self,
         request: fn(Query) -> ControlRequest,
-        page: fn(Answer) -> Option<Page<T>>,
+        page: fn(ControlReply) -> Option<Page<T>>,
     ) -> Result<Vec<T>, PlacementError> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
         // A reply is limited in size: each page names the cursor of the next.
         loop {
-            let other = || PlacementError::Head { text: "it sent an unexpected answer".to_owned() };
+            let other = || PlacementError::Head { text: "it sent an unexpected reply".to_owned() };
             let page = page(self.ask(request(query.clone())).await?).ok_or_else(other)?;
             rows.extend(page.rows);
             query.after = page.next;
@@ -298,7 +298,7 @@ impl Cluster {
         self.ask(ControlRequest::Kill { actor }).await.map(drop)
     }
 
-    async fn ask(&self, request: ControlRequest) -> Result<Answer, PlacementError> {
+    async fn ask(&self, request: ControlRequest) -> Result<ControlReply, PlacementError> {
         let members = match &self.backend {
             Backend::Local(local) => local.members(),
             Backend::Remote(remote) => remote.members(),

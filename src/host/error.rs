@@ -204,11 +204,11 @@ pub enum NotDelivered {
 #[non_exhaustive]
 pub enum OutcomeUnknown {
     /// The caller's timeout passed.
-    #[error("no answer within the timeout")]
+    #[error("no reply within the timeout")]
     TimedOut,
     /// The waiting thread is the one that would have to read the reply.
     #[error(
-        "a synchronous handler or task waits for the answer on the very thread that has to read it; return a \
+        "a synchronous handler or task waits for the reply on the very thread that has to read it; return a \
          future from the handler (`ResponseFuture`), or run the task on a thread of its own \
          (`#[roadshow::task(parallel = n)]`)"
     )]
@@ -216,7 +216,7 @@ pub enum OutcomeUnknown {
     /// The session ended, or the host died, after the message was written.
     ///
     /// A broken link alone loses nothing.
-    #[error("host {host} left before it answered: {reason}")]
+    #[error("host {host} ended before it replied: {reason}")]
     SessionLost {
         /// Host of the receiver.
         host: HostUid,
@@ -226,11 +226,11 @@ pub enum OutcomeUnknown {
     /// The handler started, and the actor stopped or dropped the reply.
     ///
     /// Also the outcome of a retried call whose reply was evicted from the dedup cache.
-    #[error("the actor stopped, or dropped the answer, after the handler began")]
+    #[error("the actor stopped, or dropped the reply, after the handler began")]
     NoReply,
     /// The handler ran; its reply is larger than the longest frame.
     #[error(
-        "the handler ran, but its answer has {size} bytes and the limit is {limit}; raise `Limits::frame_bytes_max` on both sides"
+        "the handler ran, but its reply has {size} bytes and the limit is {limit}; raise `Limits::frame_bytes_max` on both sides"
     )]
     ReplyTooLarge {
         /// Size of the reply, in bytes.
@@ -239,13 +239,13 @@ pub enum OutcomeUnknown {
         limit: u64,
     },
     /// The handler ran; its reply cannot be encoded.
-    #[error("the handler ran, but its answer cannot be encoded: {text}")]
+    #[error("the handler ran, but its reply cannot be encoded: {text}")]
     ReplyUnencodable {
         /// Error text of the serializer.
         text: String,
     },
     /// The handler ran; its reply cannot be decoded here.
-    #[error("the handler ran, but its answer cannot be decoded: {text}; build both sides from one source")]
+    #[error("the handler ran, but its reply cannot be decoded: {text}; build both sides from one source")]
     ReplyUndecodable {
         /// Error text of the deserializer.
         text: String,

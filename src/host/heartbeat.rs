@@ -123,7 +123,7 @@ impl LinkMonitor {
     /// Echoes the peer's heartbeats until the connection ends or a later one replaces it.
     pub(super) async fn echo_heartbeats(self, mut frames: FrameReader<Box<dyn Link>>) {
         let ended = self.up.replace_heartbeat();
-        let answering = async {
+        let replying = async {
             while self.receive_heartbeat(&mut frames).await.is_ok()
                 && send_heartbeat(&mut frames).await.is_ok()
             {}
@@ -131,7 +131,7 @@ impl LinkMonitor {
         tokio::select! {
             biased;
             () = ended.cancelled() => {}
-            () = answering => {}
+            () = replying => {}
         }
     }
 

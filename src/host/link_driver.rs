@@ -9,6 +9,8 @@ use std::task::Waker;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::busy_poll::BusyPoll;
+use super::coalescing::{Coalescing, PendingOutput};
 use super::peer::{ActiveLink, LinkGuard, Peer, SlotId, disconnect_reason};
 use super::receive::{InboundSink, ReceivedBatch};
 use super::{Destination, Host, decode_context};
@@ -68,6 +70,7 @@ impl LinkDriver {
 async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkReader>) -> DisconnectReason {
     let mut inbox = ReceivedBatch::default();
     let (mut since_yield, mut reads) = (0, 0_u32);
+    let mut busy_poll = BusyPoll::new(peer.busy_poll_limit(frames.get_ref()));
     loop {
         if reads.is_multiple_of(READS_PER_CORE_SAMPLE) {
             peer.sample_core(frames.get_ref().shares_core());
@@ -92,7 +95,7 @@ async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkRea
             since_yield = 0;
             tokio::task::yield_now().await;
         }
-        match frames.fill().await {
+        match busy_poll.wait(!peer.shares_core(), frames.fill()).await {
             Ok(bytes) => since_yield += bytes,
             Err(error) => return disconnect_reason(&error),
         }
@@ -172,6 +175,12 @@ trait WriteSource {
 
     /// Waits until there may be output.
     async fn more(&self);
+
+    /// Returns the output that waits for the writer.
+    fn pending(&self) -> PendingOutput;
+
+    /// Returns whether the peer runs on this core, as far as samples show.
+    fn shares_core(&self) -> bool;
 }
 
 /// Outgoing bytes of a peer's session.
@@ -192,11 +201,21 @@ impl WriteSource for SessionOutput<'_> {
     async fn more(&self) {
         self.up.writable.notified().await;
     }
+
+    fn pending(&self) -> PendingOutput {
+        self.peer.pending_output()
+    }
+
+    fn shares_core(&self) -> bool {
+        self.peer.shares_core()
+    }
 }
 
 async fn write(source: &impl WriteSource, mut writer: impl AsyncWrite + Unpin) -> io::Error {
     let (mut batch, mut writes) = (WriteBatch::default(), 0);
+    let mut coalescing = Coalescing::default();
     loop {
+        coalescing.wait(source.shares_core(), || source.pending()).await;
         source.take(&mut batch);
         match write_batch(source, &mut writer, &mut batch, &mut writes).await {
             Ok(true) => {}
@@ -268,6 +287,14 @@ mod tests {
         }
 
         async fn more(&self) {}
+
+        fn pending(&self) -> PendingOutput {
+            PendingOutput { bytes: 1, frames: 1 }
+        }
+
+        fn shares_core(&self) -> bool {
+            false
+        }
     }
 
     /// Socket that accepts everything and, like tokio's, charges each write to the task's budget.

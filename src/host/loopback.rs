@@ -29,10 +29,10 @@ impl Loopback {
         deadline: Option<Instant>,
         body: Encoded<'_>,
     ) -> (Inbound, Self) {
-        let (reply, answer) = oneshot::channel();
-        let caller = Arc::new(LocalReplyPath { host, body_bytes_max, reply: Mutex::new(Some(reply)) });
+        let (sender, reply) = oneshot::channel();
+        let caller = Arc::new(LocalReplyPath { host, body_bytes_max, sender: Mutex::new(Some(sender)) });
         // Each reply path serves a single call, so the id is arbitrary.
-        (Inbound::new(caller, Some(CallId(0)), deadline, owned(body), None), Self(answer))
+        (Inbound::new(caller, Some(CallId(0)), deadline, owned(body), None), Self(reply))
     }
 }
 
@@ -40,24 +40,24 @@ impl Future for Loopback {
     type Output = LoopbackReply;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<LoopbackReply> {
-        let answer = ready!(Pin::new(&mut self.0).poll(task));
+        let reply = ready!(Pin::new(&mut self.0).poll(task));
         // Without a reply, the executor has dropped the call.
-        Poll::Ready(answer.unwrap_or(Err(CallFailure::Closing)))
+        Poll::Ready(reply.unwrap_or(Err(CallFailure::Closing)))
     }
 }
 
 struct LocalReplyPath {
     host: HostUid,
     body_bytes_max: usize,
-    reply: Mutex<Option<oneshot::Sender<LoopbackReply>>>,
+    sender: Mutex<Option<oneshot::Sender<LoopbackReply>>>,
 }
 
 impl LocalReplyPath {
-    fn answer(&self, answer: LoopbackReply) {
-        let reply = self.reply.lock().take();
-        if let Some(reply) = reply {
+    fn send(&self, reply: LoopbackReply) {
+        let sender = self.sender.lock().take();
+        if let Some(sender) = sender {
             // The caller may have cancelled.
-            drop(reply.send(answer));
+            drop(sender.send(reply));
         }
     }
 }
@@ -76,11 +76,11 @@ impl ReplyPath for LocalReplyPath {
     }
 
     fn reply(&self, _call: CallId, body: Encoded<'_>, _charge: Option<&PackedCharge>) {
-        self.answer(Ok(owned(body)));
+        self.send(Ok(owned(body)));
     }
 
     fn fail(&self, _call: CallId, failure: &CallFailure, _charge: Option<PackedCharge>) {
-        self.answer(Err(failure.clone()));
+        self.send(Err(failure.clone()));
     }
 
     fn is_cancelled(&self, _call: CallId) -> bool {

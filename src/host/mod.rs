@@ -12,6 +12,8 @@
 
 mod actors;
 pub(crate) mod blocked;
+mod busy_poll;
+mod coalescing;
 mod config;
 mod connect;
 pub(crate) mod decode_context;
@@ -42,8 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::background;
 use crate::config::{
-    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_INTERVAL_MAX,
-    Limits, WINDOW_BYTES_MIN,
+    BUSY_POLL_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX,
+    HEARTBEAT_INTERVAL_MAX, Limits, WINDOW_BYTES_MIN,
 };
 use crate::id::{ActorId, HostId, HostUid, Incarnation, Target, TypeHash};
 use crate::observe::{HostSnapshot, log};
@@ -147,6 +149,7 @@ impl Host {
                     .limits
                     .heartbeat_timeout
                     .clamp(2 * heartbeat_interval, 2 * HEARTBEAT_INTERVAL_MAX),
+                busy_poll: config.limits.busy_poll.min(BUSY_POLL_MAX),
                 ..config.limits
             },
             transport: config.transport,
@@ -391,7 +394,7 @@ impl Host {
         deadline: Option<Instant>,
         body: Encoded<'_>,
     ) -> Loopback {
-        let (inbound, answer) =
+        let (inbound, reply) =
             Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);
         let host = self.clone();
         // If the executor has ended, the call is dropped, which sends its failure.
@@ -399,7 +402,7 @@ impl Host {
             // The arguments may contain addresses, which bind to this host.
             decode_context::within(&host, || host.deliver(Target::HOST, service, inbound));
         });
-        answer
+        reply
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::{Inbound, PackedCharge, ReplyPath, Responder};
 use crate::id::CallId;
-use crate::wire::{Encoded, IncomingBody, ShortBytes};
+use crate::wire::{Attachments, IncomingBody, ShortBytes};
 
 /// Maximum number of messages in a batch.
 ///
@@ -16,7 +16,7 @@ use crate::wire::{Encoded, IncomingBody, ShortBytes};
 /// early.
 const MESSAGES_MAX: usize = 64;
 
-/// Capacity steps of a batch of short messages.
+/// Capacity steps of a batch.
 ///
 /// They keep the memory of a queued message close to what its sender is charged for.
 const CAPACITY_STEPS: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
@@ -124,6 +124,9 @@ impl MessageBatch {
                 if messages.len() >= MESSAGES_MAX {
                     return Err(body);
                 }
+                if messages.len() == messages.capacity() {
+                    messages.reserve_exact(capacity_after(messages.len()) - messages.len());
+                }
                 messages.push_back(Inbound::new(
                     Arc::clone(&self.reply_path),
                     call,
@@ -184,14 +187,26 @@ impl MessageBatch {
         self.reply_path.batch_size(waiting)
     }
 
-    /// Body of the next message.
+    /// MessagePack part of the next message.
     #[inline(always)]
-    pub(super) fn front(&self) -> Option<Encoded<'_>> {
+    pub(super) fn front(&self) -> Option<&[u8]> {
         match &self.messages {
             Messages::Short(ShortMessages { messages, consumed, .. }) => {
-                messages.get(*consumed).map(|short| Encoded { message: &short.body, attachments: &[] })
+                messages.get(*consumed).map(|short| &*short.body)
             }
-            Messages::Mixed(messages) => messages.front().map(|message| message.body.as_encoded()),
+            Messages::Mixed(messages) => messages.front().map(|message| &*message.body.message),
+        }
+    }
+
+    /// Takes the attachments of the next message, for its decoding.
+    #[inline(always)]
+    pub(super) fn take_attachments(&mut self) -> Attachments {
+        match &mut self.messages {
+            Messages::Short(_) => Attachments::default(),
+            Messages::Mixed(messages) => messages
+                .front_mut()
+                .map(|next| std::mem::take(&mut next.body.attachments))
+                .unwrap_or_default(),
         }
     }
 
@@ -242,8 +257,12 @@ impl ShortMessages {
 
 #[inline(never)]
 fn grow(messages: &mut Vec<ShortMessage>) {
-    let capacity = CAPACITY_STEPS.into_iter().find(|step| *step > messages.len()).unwrap_or(MESSAGES_MAX);
-    messages.reserve_exact(capacity - messages.len());
+    messages.reserve_exact(capacity_after(messages.len()) - messages.len());
+}
+
+/// Next capacity of a batch that is full with `length` messages.
+fn capacity_after(length: usize) -> usize {
+    CAPACITY_STEPS.into_iter().find(|step| *step > length).unwrap_or(MESSAGES_MAX)
 }
 
 /// Messages as full values, for a rejection or a host service.

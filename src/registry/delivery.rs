@@ -14,7 +14,7 @@ use super::{
     synchronous,
 };
 use crate::id::{HostUid, TypeHash};
-use crate::wire::{self, CallFailure, Encoded};
+use crate::wire::{self, Attachments, CallFailure, DecodeError, Encoded};
 
 /// Message from the host to an actor, beside the user's messages.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl ControlMessage {
             Self::Stop(mut responder) => {
                 responder.start();
                 ctx.stop();
-                responder.answer(());
+                responder.reply(());
             }
             Self::Panic(text) => panics::resume(text),
             Self::Drain(request) => request.take(actor, ctx),
@@ -136,12 +136,14 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
     messages: &mut MessageBatch,
     scope: &dyn DecodeScope,
 ) {
+    // The value takes its payloads: a message is decoded once.
+    let attachments = messages.take_attachments();
     let Some(body) = messages.front() else { return };
     // A body shorter than an encoded host id cannot contain an address, and entering the scope is
     // not free.
-    let decoded = match body.message.len() < HostUid::ENCODED_BYTES_MIN {
-        true => decode(body),
-        false => decode_in_context(scope, messages),
+    let decoded = match body.len() < HostUid::ENCODED_BYTES_MIN {
+        true => decode_owned(body, attachments),
+        false => decode_in_context(scope, body, attachments),
     };
     // From here on the responder ensures a reply, whatever the handler does.
     let Some((deadline, responder)) = messages.pop() else { return };
@@ -154,17 +156,14 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
     }
 }
 
-/// Decodes the next message of a batch in a scope to which its addresses bind.
+/// Decodes a message in a scope to which its addresses bind.
 fn decode_in_context<M: RemoteMessage>(
     scope: &dyn DecodeScope,
-    messages: &MessageBatch,
+    body: &[u8],
+    mut attachments: Attachments,
 ) -> Result<M, CallFailure> {
     let mut decoded = Err(CallFailure::NoReply);
-    scope.within(&mut || {
-        if let Some(body) = messages.front() {
-            decoded = decode(body);
-        }
-    });
+    scope.within(&mut || decoded = decode_owned(body, std::mem::take(&mut attachments)));
     decoded
 }
 
@@ -214,7 +213,7 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
     };
     match ran() {
         Ok(output) => {
-            responder.answer(output);
+            responder.reply(output);
             true
         }
         Err(failure) => {
@@ -232,7 +231,18 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
 #[inline(always)]
 pub(crate) fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, CallFailure> {
     let body = body.into();
-    panics::catch(|| wire::decode(body))
+    decoded(|| wire::decode(body))
+}
+
+/// [`decode`] with attachments that the value takes.
+#[inline(always)]
+fn decode_owned<T: DeserializeOwned>(message: &[u8], attachments: Attachments) -> Result<T, CallFailure> {
+    decoded(|| wire::decode_owned(message, attachments))
+}
+
+#[inline(always)]
+fn decoded<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, CallFailure> {
+    panics::catch(decode)
         .and_then(|decoded| decoded.map_err(|error| error.to_string()))
         .map_err(|text| CallFailure::Undecodable { text })
 }

@@ -304,13 +304,13 @@ impl<R: Serialize + DeserializeOwned> Responder<R> {
     /// A panic in the value's `Serialize` fails the call as a reply that cannot be encoded. The handler
     /// has returned by then, so its actor continues.
     #[inline]
-    pub fn answer(mut self, value: R) {
-        self.answer_in_place(value);
+    pub fn reply(mut self, value: R) {
+        self.reply_in_place(value);
     }
 
-    /// [`answer`](Self::answer) by reference, which avoids a move; no obligation remains.
+    /// [`reply`](Self::reply) by reference, which avoids a move; no obligation remains.
     #[inline]
-    pub fn answer_in_place(&mut self, value: R) {
+    pub fn reply_in_place(&mut self, value: R) {
         match self.to.take() {
             None => {}
             Some(ReplyTo::None(reply_path)) => {

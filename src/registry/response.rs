@@ -1,7 +1,7 @@
 //! Conversion of each kind of handler result into a reply.
 //!
-//! actix handlers return plain values, `ResponseFuture`, `ResponseActFuture`, or any other
-//! `MessageResponse`. The generated delivery knows the concrete type. It selects a trait here by the
+//! actix handlers return plain values, `MessageResult`, `ResponseFuture`, `ResponseActFuture`, or any
+//! other `MessageResponse`. The generated delivery knows the concrete type. It selects a trait here by the
 //! number of references that method lookup has to add or remove, the most specific kind first. The
 //! technique is autoref-based specialisation, after David Tolnay.
 //!
@@ -16,7 +16,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use actix::dev::MessageResponse;
 use actix::fut::ActorFuture;
-use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -36,6 +36,12 @@ impl<A, M, R> ResponseKind<A, M, R> {
     pub fn new() -> Self {
         Self(PhantomData)
     }
+}
+
+/// A `MessageResult`, whose value is sent immediately.
+pub trait ResultForm<A: Actor, M: RemoteMessage, R> {
+    /// Replies with the value.
+    fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
 /// A `ResponseActFuture`, polled in the actor's context.
@@ -60,6 +66,21 @@ pub trait ValueForm<A: Actor, M: RemoteMessage, R> {
 pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
     /// Replies when the response does.
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
+}
+
+impl<A, M> ResultForm<A, M, MessageResult<M>> for &&&&ResponseKind<A, M, MessageResult<M>>
+where
+    A: RemoteActor,
+    M: RemoteMessage,
+{
+    fn respond(
+        &self,
+        MessageResult(value): MessageResult<M>,
+        responder: &mut Responder<M::Result>,
+        _ctx: &mut Context<A>,
+    ) {
+        responder.reply_in_place(value);
+    }
 }
 
 impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>>
@@ -103,7 +124,7 @@ where
     M: RemoteMessage,
 {
     fn respond(&self, value: M::Result, responder: &mut Responder<M::Result>, _ctx: &mut Context<A>) {
-        responder.answer_in_place(value);
+        responder.reply_in_place(value);
     }
 }
 
@@ -115,12 +136,12 @@ where
 {
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut Context<A>) {
         responder.release_credit();
-        let (reply, answered) = oneshot::channel();
-        if let Err(text) = panics::catch(|| response.handle(ctx, Some(reply))) {
+        let (sender, reply) = oneshot::channel();
+        if let Err(text) = panics::catch(|| response.handle(ctx, Some(sender))) {
             responder.take().fail(CallFailure::Panicked { text: text.clone() });
             panics::resume(text);
         }
-        let mut waiting = ChannelResponse { answered, responder: Some(responder.take()) };
+        let mut waiting = ChannelResponse { reply, responder: Some(responder.take()) };
         // Many responses reply within `handle`, and then need no future.
         if !waiting.is_settled() {
             ctx.spawn(waiting);
@@ -150,7 +171,7 @@ fn poll_response<T: Serialize + DeserializeOwned>(
     let responder = responder.take().expect("it was used above");
     Poll::Ready(match polled {
         Ok(Poll::Ready(value)) => {
-            responder.answer(value);
+            responder.reply(value);
             Ok(())
         }
         Ok(Poll::Pending) => {
@@ -224,17 +245,17 @@ where
 /// The context drops it with the actor, also while a panic unwinds, so that the responder knows the
 /// panic's text.
 struct ChannelResponse<T: Serialize + DeserializeOwned> {
-    answered: oneshot::Receiver<T>,
+    reply: oneshot::Receiver<T>,
     responder: Option<Responder<T>>,
 }
 
 impl<T: Serialize + DeserializeOwned> ChannelResponse<T> {
     /// Forwards the reply if it has arrived, or can no longer arrive; returns false otherwise.
     fn is_settled(&mut self) -> bool {
-        match self.answered.try_recv() {
+        match self.reply.try_recv() {
             Ok(value) => {
                 if let Some(responder) = self.responder.take() {
-                    responder.answer(value);
+                    responder.reply(value);
                 }
                 true
             }
@@ -257,9 +278,9 @@ where
 
     fn poll(self: Pin<&mut Self>, _: &mut A, _: &mut Context<A>, task: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let answer = ready!(Pin::new(&mut this.answered).poll(task));
-        if let (Ok(value), Some(responder)) = (answer, this.responder.take()) {
-            responder.answer(value);
+        let reply = ready!(Pin::new(&mut this.reply).poll(task));
+        if let (Ok(value), Some(responder)) = (reply, this.responder.take()) {
+            responder.reply(value);
         }
         Poll::Ready(())
     }

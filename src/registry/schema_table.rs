@@ -243,7 +243,7 @@ mod tests {
             attachments: body.attachments.into(),
         });
         assert_eq!(decode::<SchemaTable>(&body.unwrap()).unwrap(), table);
-        let garbage = Body { message: b"\x81\xa1m\xc0"[..].into(), attachments: Box::default() };
+        let garbage = Body { message: b"\x81\xa1m\xc0"[..].into(), ..Body::empty() };
         assert!(decode::<SchemaTable>(&garbage).is_err());
     }
 }

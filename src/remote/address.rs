@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
+use super::payload_hint;
 use super::request::{ReplySource, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, QueuePosition, Retryable, Waiter};
@@ -114,10 +115,10 @@ impl Address {
         };
         let mut slot = Some(message);
         match bound.call(&mut slot, None, &mut Retryable::Never, true) {
-            Ok(answer) => {
+            Ok(reply) => {
                 // Dropping the message runs user code. If that panics, the request is dropped and cancels
                 // its call.
-                let request = Request::sent(Arc::clone(bound), answer);
+                let request = Request::sent(Arc::clone(bound), reply);
                 drop(slot);
                 Ok(request)
             }
@@ -145,9 +146,12 @@ impl Address {
         }
         let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
-        wire::encode_message(message, peer.body_bytes_max(), |body| match position {
-            None => peer.tell(self.location.target, M::HASH, body, patient),
-            Some(position) => peer.tell_in_turn(position, M::HASH, body),
+        wire::encode_message(message, peer.body_bytes_max(), |body| {
+            payload_hint::check::<M>(body);
+            match position {
+                None => peer.tell(self.location.target, M::HASH, body, patient),
+                Some(position) => peer.tell_in_turn(position, M::HASH, body),
+            }
         })?
     }
 
@@ -169,10 +173,11 @@ impl Address {
     }
 }
 
-/// Decodes a reply in the current decode context.
+/// Decodes a reply in the current decode context. The value takes the payloads out of the body.
 #[inline]
-pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, Box<SendError>> {
-    wire::decode(body).map_err(|error| {
+pub(super) fn decode_reply<T: DeserializeOwned>(body: &mut Body) -> Result<T, Box<SendError>> {
+    let attachments = std::mem::take(&mut body.attachments);
+    wire::decode_owned(&body.message, attachments).map_err(|error| {
         let undecodable = OutcomeUnknown::ReplyUndecodable { text: error.to_string() };
         Box::new(undecodable.into())
     })
@@ -213,9 +218,9 @@ impl BoundAddress {
         only_if_room: bool,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         if self.local_host.identity() == self.location.host {
-            let (reply, answer) = oneshot::channel();
-            self.deliver_local(slot, deadline, Responder::local(reply), only_if_room)?;
-            return Ok(ReplySource::Local(answer));
+            let (sender, reply) = oneshot::channel();
+            self.deliver_local(slot, deadline, Responder::local(sender), only_if_room)?;
+            return Ok(ReplySource::Local(reply));
         }
         self.call_peer(self.peer()?, slot, deadline, repeat)
     }
@@ -230,6 +235,7 @@ impl BoundAddress {
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
+            payload_hint::check::<M>(body);
             peer.call(self.location.target, M::HASH, deadline, repeat, body)
         });
         Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))
@@ -289,11 +295,11 @@ impl BoundAddress {
 
     /// Decodes a reply on the caller's thread; addresses in it bind to the caller's host.
     #[inline(always)]
-    pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
+    pub(super) fn decode<T: DeserializeOwned>(&self, body: &mut Body) -> Result<T, Box<SendError>> {
         if body.message.len() < HostUid::ENCODED_BYTES_MIN {
-            return decode_answer(body);
+            return decode_reply(body);
         }
-        decode_context::within(&self.local_host, || decode_answer(body))
+        decode_context::within(&self.local_host, || decode_reply(body))
     }
 
     /// Records the evidence about the actor in an error.

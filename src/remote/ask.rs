@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout_at;
 
-use super::address::decode_answer;
+use super::address::decode_reply;
 use super::args::{Args, OwnedArgs, SharedArgs};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable, Waiter};
@@ -35,7 +35,7 @@ where
     // Encoded here, so that the calls of all services share the code below. The copy costs little beside what a
     // service does.
     let args = SharedArgs::new(&args, here.limits().frame_bytes_max).map_err(NotDelivered::from)?;
-    decode_for(here, &call_encoded(here, there, Target::HOST, service, args, deadline).await?)
+    decode_for(here, &mut call_encoded(here, there, Target::HOST, service, args, deadline).await?)
 }
 
 /// Calls a service of a host with arguments that were encoded once for several hosts.
@@ -49,7 +49,7 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
     service: TypeHash,
     args: SharedArgs,
 ) -> Result<R, SendError> {
-    decode_for(here, &call_encoded(here, there, Target::HOST, service, args, None).await?)
+    decode_for(here, &mut call_encoded(here, there, Target::HOST, service, args, None).await?)
 }
 
 /// Calls a service of a host, or one of its tasks: `target` is no actor.
@@ -69,7 +69,9 @@ where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    async move { decode_for(here, &call_encoded(here, there, target, service, OwnedArgs(args), deadline).await?) }
+    async move {
+        decode_for(here, &mut call_encoded(here, there, target, service, OwnedArgs(args), deadline).await?)
+    }
 }
 
 /// Calls a service, and returns the reply's body.
@@ -83,9 +85,9 @@ async fn call_encoded(
 ) -> Result<Body, SendError> {
     if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
-        let answer = args.encoded(limit, |body| here.call_self(service, deadline, body));
-        let answer = unless_deadlock(here, answer.map_err(NotDelivered::from)?);
-        let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
+        let reply = args.encoded(limit, |body| here.call_self(service, deadline, body));
+        let reply = unless_deadlock(here, reply.map_err(NotDelivered::from)?);
+        let waited = until(deadline, reply).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))?.map_err(Into::into)
     } else {
         call_peer(here, &here.peer(there)?, target, service, args, deadline).await
@@ -105,7 +107,7 @@ pub(crate) async fn call_last(
     service: TypeHash,
 ) -> Result<(), SendError> {
     let peer = here.peer(there)?;
-    let body = match peer.enqueue_waiter_last(target) {
+    let mut body = match peer.enqueue_waiter_last(target) {
         None => call_peer(here, &peer, target, service, OwnedArgs(()), None).await?,
         Some(position) => {
             let open = queue_in_turn(here, &peer, position, service, OwnedArgs(()), None).await?;
@@ -114,12 +116,12 @@ pub(crate) async fn call_last(
                 .map_err(|_| SendError::deadlock(true))??
         }
     };
-    decode_for(here, &body)
+    decode_for(here, &mut body)
 }
 
 /// Decodes a reply; addresses in it bind to `here`.
-fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendError> {
-    decode_context::within(here, || decode_answer(body)).map_err(|error| *error)
+fn decode_for<R: DeserializeOwned>(here: &Host, body: &mut Body) -> Result<R, SendError> {
+    decode_context::within(here, || decode_reply(body)).map_err(|error| *error)
 }
 
 async fn call_peer(

@@ -8,6 +8,7 @@ mod address;
 mod args;
 mod ask;
 mod cluster_ref;
+mod payload_hint;
 mod recipient;
 mod request;
 mod retry;

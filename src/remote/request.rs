@@ -38,7 +38,7 @@ use crate::host::blocked::WaitProbe;
 use crate::host::peer::{CallHandle, QueuePosition, Retryable, Waiter};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::{RemoteMessage, synchronous};
-use crate::wire::CallFailure;
+use crate::wire::{Body, CallFailure};
 
 /// Call to an actor; awaiting it sends the message and returns the reply.
 ///
@@ -122,8 +122,8 @@ impl<M: RemoteMessage> Request<M> {
     }
 
     #[inline]
-    pub(super) fn sent(to: Arc<BoundAddress>, answer: ReplySource<M::Result>) -> Self {
-        Self { to: Some(to), options: None, state: answer.into() }
+    pub(super) fn sent(to: Arc<BoundAddress>, reply: ReplySource<M::Result>) -> Self {
+        Self { to: Some(to), options: None, state: reply.into() }
     }
 
     pub(super) fn failed(reason: Box<NotDelivered>) -> Self {
@@ -203,11 +203,11 @@ impl<M: RemoteMessage> Request<M> {
                 Some(position) => to.call_in_turn(position, message, deadline, &mut repeat),
             };
             match called.map_err(|reason| *reason) {
-                Ok(answer) => {
+                Ok(reply) => {
                     let message = message.take();
                     let keeps_message =
-                        self.options.as_mut().is_some_and(|options| options.on_queued(to, &answer, repeat));
-                    self.state = answer.into();
+                        self.options.as_mut().is_some_and(|options| options.on_queued(to, &reply, repeat));
+                    self.state = reply.into();
                     if let Some(options) = self.options.as_mut().filter(|_| keeps_message) {
                         options.message = message;
                     }
@@ -228,7 +228,7 @@ impl<M: RemoteMessage> Request<M> {
     fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, Box<SendError>>> {
         loop {
             let error = match ready!(self.poll_attempt(task)) {
-                Ok(answer) => return Poll::Ready(Ok(answer)),
+                Ok(reply) => return Poll::Ready(Ok(reply)),
                 Err(error) => error,
             };
             let (Some(options), Some(to)) = (&mut self.options, &self.to) else {
@@ -253,11 +253,14 @@ impl<M: RemoteMessage> Request<M> {
             ready!(self.poll_unsent(task)).map_err(SendError::from)?;
         }
         match (&mut self.state, &self.to) {
-            (RequestState::Remote(open), Some(to)) => poll_open(open, to, task),
-            (RequestState::Local(answer), _) => {
+            (RequestState::Remote(open), Some(to)) => {
+                let retry = self.options.as_mut().and_then(|options| options.retry.as_mut());
+                poll_open(open, to, retry, task)
+            }
+            (RequestState::Local(reply), _) => {
                 // A delivery always replies. A closed channel means that its arbiter has ended.
-                let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
-                Poll::Ready(answer.map_err(|failure| Box::new(failure.into())))
+                let reply = ready!(Pin::new(reply).poll(task)).unwrap_or(Err(CallFailure::NoReply));
+                Poll::Ready(reply.map_err(|failure| Box::new(failure.into())))
             }
             (RequestState::Done(reason), _) => {
                 let reason = reason.take().expect("a request is not polled after it was ready");
@@ -275,18 +278,26 @@ impl<M: RemoteMessage> Request<M> {
 fn poll_open<R: DeserializeOwned>(
     open: &mut CallHandle,
     to: &BoundAddress,
+    retry: Option<&mut RetryState>,
     task: &mut Context<'_>,
 ) -> Poll<Result<R, Box<SendError>>> {
     let peer = to.peer().map_err(SendError::from)?;
     let failed = |why| Err(SendError::failed(to.location.host, why).into());
-    open.poll(peer, task, |body| to.decode(body), failed)
+    let retried = retry.as_ref().and_then(|retry| retry.call());
+    let replied = |body: &mut Body| {
+        if let Some(retry) = retry {
+            retry.on_replied();
+        }
+        to.decode(body)
+    };
+    open.poll(peer, task, retried, replied, failed)
 }
 
 impl<M: RemoteMessage> From<ReplySource<M::Result>> for RequestState<M> {
     #[inline]
-    fn from(answer: ReplySource<M::Result>) -> Self {
-        match answer {
-            ReplySource::Local(answer) => Self::Local(answer),
+    fn from(reply: ReplySource<M::Result>) -> Self {
+        match reply {
+            ReplySource::Local(reply) => Self::Local(reply),
             ReplySource::Remote(open) => Self::Remote(open),
         }
     }
@@ -327,9 +338,9 @@ impl<M> RequestOptions<M> {
     }
 
     /// Records a queued attempt, which `repeat` identifies; returns true if it may be retried.
-    fn on_queued<R>(&mut self, to: &BoundAddress, answer: &ReplySource<R>, repeat: Retryable) -> bool {
+    fn on_queued<R>(&mut self, to: &BoundAddress, reply: &ReplySource<R>, repeat: Retryable) -> bool {
         self.position = None;
-        let ReplySource::Remote(_) = answer else { return false };
+        let ReplySource::Remote(_) = reply else { return false };
         self.deadline_in_session = true;
         let (Some(retry), Some(peer)) = (&mut self.retry, to.known_peer()) else { return false };
         let Retryable::Again(call) = repeat else { return false };
@@ -371,7 +382,7 @@ impl<M: RemoteMessage> Future for Request<M> {
             return this.poll_with_options(task);
         };
         // Fast path: a queued call without options has nothing to do but wait for its reply.
-        match poll_open(open, to, task) {
+        match poll_open(open, to, None, task) {
             Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| {
                 to.observe_error(&error);
                 *error

@@ -79,6 +79,16 @@ impl RetryState {
         self.call.get_or_insert_with(|| (Arc::clone(peer), call));
     }
 
+    /// Id of the call whose retries are not ended.
+    pub(super) fn call(&self) -> Option<CallId> {
+        self.call.as_ref().map(|(_, call)| *call)
+    }
+
+    /// Records that the call has its reply, which has ended the retries.
+    pub(super) fn on_replied(&mut self) {
+        self.call = None;
+    }
+
     /// Delay before a retry after `error`; `None` if there is no further attempt.
     pub(super) fn next_delay(&mut self, error: &SendError) -> Option<Duration> {
         self.unknown |= error.is_outcome_unknown();

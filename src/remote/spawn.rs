@@ -295,7 +295,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
                 observer.actor_started(key, A::NAME, ActorLocation { host: host.identity(), target });
             }
             actix_rt::spawn(ActorRunner { future, host: host.clone(), target, key });
-            responder.answer(target);
+            responder.reply(target);
         }
         Ok(Err(text)) => {
             host.actors().remove(target);

@@ -184,9 +184,9 @@ impl<A: Spawn> SpawnRequest<A> {
         }
         // From here on, dropping this future must release the assignment.
         let mut assignment = PlacementGuard { placement: &*placement, host: &host, actor };
-        let answer: Result<Target, SendError> =
+        let reply: Result<Target, SendError> =
             call_host(&host, there, A::HASH, (actor, args), deadline).await;
-        match answer {
+        match reply {
             Ok(target) => {
                 assignment.actor = None;
                 Ok(RemoteAddr::new(there, target, &host))

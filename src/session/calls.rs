@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
-
 use super::call_table::CallTable;
+use super::deadlines::{DeadlineTicket, Deadlines};
 use super::send_buffer::StreamOffset;
 use crate::id::CallId;
 
@@ -39,11 +38,8 @@ pub(super) enum CallStage {
 #[derive(Debug)]
 pub(super) struct Calls<T> {
     open: CallTable<CallEntry<T>>,
-    /// Deadlines of the calls that have one, the earliest first.
-    deadlines: BTreeSet<(Instant, CallId)>,
-    /// The same by call id, apart from [`CallEntry`]: most calls have none, and entries are moved
-    /// often.
-    deadline_of: FxHashMap<CallId, Instant>,
+    /// Deadlines of the calls that have one.
+    deadlines: Deadlines,
     last: CallId,
     /// Id before the first call of this generation.
     base: CallId,
@@ -64,8 +60,9 @@ const CALLS_PER_GENERATION_BITS: u32 = 40;
 pub(super) struct CallEntry<T> {
     pub(super) call_slot: T,
     pub(super) stage: CallStage,
-    /// Set if the call has an entry in `deadlines`.
-    has_deadline: bool,
+    /// Place of the deadline. Not the deadline itself: most calls have none, and entries are moved
+    /// often.
+    deadline: DeadlineTicket,
 }
 
 impl<T> Calls<T> {
@@ -74,8 +71,7 @@ impl<T> Calls<T> {
         let base = CallId(u64::from(generation) << CALLS_PER_GENERATION_BITS);
         Self {
             open: CallTable::default(),
-            deadlines: BTreeSet::new(),
-            deadline_of: FxHashMap::default(),
+            deadlines: Deadlines::default(),
             last: base,
             base,
             retryable: BTreeSet::new(),
@@ -101,12 +97,11 @@ impl<T> Calls<T> {
 
     #[inline]
     pub(super) fn insert(&mut self, call: CallId, stage: CallStage, deadline: Option<Instant>, call_slot: T) {
-        if let Some(deadline) = deadline {
-            self.deadlines.insert((deadline, call));
-            self.deadline_of.insert(call, deadline);
-        }
-        let timed = deadline.is_some();
-        let fresh = self.open.insert(call, || CallEntry { call_slot, stage, has_deadline: timed });
+        let deadline = match deadline {
+            Some(deadline) => self.deadlines.insert(deadline, call),
+            None => DeadlineTicket::NONE,
+        };
+        let fresh = self.open.insert(call, || CallEntry { call_slot, stage, deadline });
         debug_assert!(fresh, "{call} is open once");
     }
 
@@ -125,22 +120,20 @@ impl<T> Calls<T> {
     #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<CallEntry<T>> {
         let open = self.open.remove(call)?;
-        if open.has_deadline
-            && let Some(deadline) = self.deadline_of.remove(&call)
-        {
-            self.deadlines.remove(&(deadline, call));
+        if !open.deadline.is_none() {
+            self.deadlines.remove(call, open.deadline);
         }
         Some(open)
     }
 
     /// Earliest deadline of all calls.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadlines.first().map(|(deadline, _)| deadline)
     }
 
     /// Removes one call whose deadline has passed.
     pub(super) fn pop_expired(&mut self, now: Instant) -> Option<(CallId, CallEntry<T>)> {
-        let (deadline, call) = *self.deadlines.first()?;
+        let (deadline, call) = self.deadlines.first()?;
         if deadline > now {
             return None;
         }
@@ -150,7 +143,6 @@ impl<T> Calls<T> {
     /// Removes all calls, in the order of their ids.
     pub(super) fn take_all(&mut self) -> Vec<CallEntry<T>> {
         self.deadlines.clear();
-        self.deadline_of.clear();
         self.open.take_all().into_iter().map(|(_, open)| open).collect()
     }
 
@@ -167,8 +159,8 @@ impl<T> Calls<T> {
                 debug_assert!(fresh, "{call} was open once");
                 continue;
             }
-            if let Some(deadline) = self.deadline_of.remove(&call) {
-                self.deadlines.remove(&(deadline, call));
+            if !open.deadline.is_none() {
+                self.deadlines.remove(call, open.deadline);
             }
             taken.push(open);
         }

@@ -1,5 +1,6 @@
 //! Duplicate suppression for the peer's retryable calls: each is executed at most once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -40,13 +41,15 @@ fn cached_cost(frame: &Bytes) -> usize {
 impl DedupCache {
     /// Records a received call. Returns its state if it was received before.
     pub(super) fn observe(&mut self, call: CallId) -> Option<DuplicateState> {
-        match self.calls.get(&call) {
-            Some(known) => Some(known.clone()),
+        match self.calls.entry(call) {
+            Entry::Occupied(known) => Some(known.get().clone()),
             // Not executed: at-most-once is the promise, so a call that may have run is reported as
             // such.
-            None if self.evicted_up_to.is_some_and(|lost| call <= lost) => Some(DuplicateState::Lost),
-            None => {
-                self.calls.insert(call, DuplicateState::Running);
+            Entry::Vacant(_) if self.evicted_up_to.is_some_and(|lost| call <= lost) => {
+                Some(DuplicateState::Lost)
+            }
+            Entry::Vacant(unknown) => {
+                unknown.insert(DuplicateState::Running);
                 None
             }
         }
@@ -86,9 +89,11 @@ impl DedupCache {
 
     /// Removes all calls below the peer's low watermark.
     pub(super) fn advance_watermark(&mut self, watermark: CallId) {
-        let kept = self.calls.split_off(&watermark);
-        for known in std::mem::replace(&mut self.calls, kept).into_values() {
-            if let DuplicateState::Ended(frame) = known {
+        // One by one, since each call carries a watermark: `split_off` would count the calls that stay.
+        while let Some(lowest) = self.calls.first_entry()
+            && *lowest.key() < watermark
+        {
+            if let DuplicateState::Ended(frame) = lowest.remove() {
                 self.bytes -= cached_cost(&frame);
             }
         }

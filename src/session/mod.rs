@@ -58,6 +58,7 @@ mod batch;
 mod call_table;
 mod calls;
 mod chunking;
+mod deadlines;
 mod dedup;
 mod disconnect;
 mod error;

@@ -39,6 +39,8 @@ pub(super) struct SendBuffer {
     open_buffer: BytesMut,
     /// Length of each retained frame.
     frames: FrameLengths,
+    /// Frames appended so far, over all links and sessions.
+    appended: u64,
     /// Frames that the peer has acknowledged, which is the sequence number of the oldest retained
     /// frame.
     acknowledged: u64,
@@ -67,6 +69,7 @@ impl SendBuffer {
     pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> StreamOffset {
         let frame_bytes = put(self);
         self.frames.push(frame_bytes);
+        self.appended += 1;
         self.end += frame_bytes as u64;
         self.end
     }
@@ -79,6 +82,11 @@ impl SendBuffer {
     /// End of the newest frame.
     pub(super) fn end(&self) -> StreamOffset {
         self.end
+    }
+
+    /// Frames appended so far.
+    pub(super) fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// Retained bytes.
@@ -206,6 +214,7 @@ impl SendBuffer {
         let lost = self.unwritten_tells.len() as u64;
         *self = Self {
             acknowledged: self.acknowledged,
+            appended: self.appended,
             start: self.end,
             end: self.end,
             handed_out: self.end,

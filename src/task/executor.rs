@@ -283,7 +283,7 @@ mod tests {
         let (caller, queue, name) =
             (Arc::<Caller>::default(), Arc::<Mutex<TaskQueue>>::default(), TypeHash(7));
         for number in 1..=2 {
-            let body = Body { message: [0xc0][..].into(), attachments: Box::default() };
+            let body = Body { message: [0xc0][..].into(), ..Body::empty() };
             let inbound = Inbound::new(Arc::clone(&caller) as _, Some(CallId(number)), None, body, None);
             queue.lock().waiting.push_back(QueuedTask { name, run: |_| true, inbound });
             queue.lock().counts.entry(name).or_default().queued += 1;

@@ -98,7 +98,7 @@ pub trait Listener: Send + fmt::Debug {
 
 /// Accepted connection before it is a link.
 ///
-/// Establishing the link may need the peer's answer. The accept loop must not wait for it, and the
+/// Establishing the link may need the peer's reply. The accept loop must not wait for it, and the
 /// caller must set a deadline.
 pub struct Incoming {
     /// Address of the peer, by which unauthenticated connections are limited.
@@ -159,6 +159,11 @@ pub trait LinkRead: AsyncRead + Send + Unpin {
     ///
     /// A `true` may be wrong if the peer's kernel sent the data. `false` if unknown.
     fn shares_core(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the bytes come from a socket, which has input without help of this thread.
+    fn is_socket(&self) -> bool {
         false
     }
 }

@@ -107,6 +107,10 @@ impl LinkRead for OwnedReadHalf {
         // socket.
         sender.is_ok_and(|core| core as usize == rustix::thread::sched_getcpu()) && is_loopback(stream)
     }
+
+    fn is_socket(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug)]

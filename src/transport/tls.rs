@@ -96,7 +96,11 @@ impl Link for TlsLink {
     }
 }
 
-impl LinkRead for ReadHalf<TlsLink> {}
+impl LinkRead for ReadHalf<TlsLink> {
+    fn is_socket(&self) -> bool {
+        true
+    }
+}
 
 /// TLS state, and apart from it the socket, which is registered with no reactor.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::WireError;
 use super::inline::{InlineBytes, SHORT_WORDS, ShortBytes, ShortSlice, ShortWords};
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
+use super::{Attachments, WireError};
 
 /// Bytes of an attachment's entry in the table of lengths, which precedes the MessagePack part.
 const TABLE_ENTRY_BYTES: usize = 4;
@@ -13,7 +13,8 @@ const TABLE_ENTRY_BYTES: usize = 4;
 /// Length of a short body, padded to words.
 pub(super) const SHORT_BYTES: usize = 8 * SHORT_WORDS;
 
-/// Received body. Its payloads, and a long MessagePack part, are slices of the read buffer.
+/// Received body. Its payloads, and a long MessagePack part, are slices of the read buffer, or copies
+/// if the frame was short.
 ///
 /// [`decode`](super::decode) turns it into a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Body {
     /// The value as MessagePack.
     pub message: InlineBytes,
     /// Payloads that the value refers to by index.
-    pub attachments: Box<[Bytes]>,
+    pub attachments: Attachments,
 }
 
 impl Body {
@@ -53,7 +54,7 @@ impl Body {
         if attachments > 0 {
             return Self::read_with_attachments(reader, attachments);
         }
-        Ok(Self { message: reader.rest_inline(), attachments: Box::default() })
+        Ok(Self { message: reader.rest_inline(), attachments: Attachments::default() })
     }
 
     fn read_with_attachments(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
@@ -68,15 +69,53 @@ impl Body {
             return Err(reader.malformed("its attachments are longer than the frame"));
         };
         let message = reader.take_inline(message)?;
-        let attachments = lengths.map(|length| reader.take(length)).collect::<Result<_, _>>()?;
+        let attachments = match count {
+            1 => reader.take(total)?.into(),
+            _ => lengths.map(|length| reader.take(length)).collect::<Result<Vec<_>, _>>()?.into(),
+        };
         Ok(Self { message, attachments })
     }
 }
 
-/// Body in the form in which it is received: owned, or a short slice that is not copied yet.
+/// Body in the form in which it is received: owned, or a slice that is not copied yet.
 pub trait IncomingBody: Into<Body> {
     /// Returns a copy of the bytes, if the whole body is short.
     fn as_short(&self) -> Option<ShortWords>;
+
+    /// Returns the bytes of a longer body without payloads, if they are not copied yet.
+    #[inline(always)]
+    fn as_uncopied(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// Borrowed body of any length without payloads. It is copied where it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct LongSlice<'a>(pub(super) &'a [u8]);
+
+impl IncomingBody for LongSlice<'_> {
+    #[inline(always)]
+    fn as_short(&self) -> Option<ShortWords> {
+        None
+    }
+
+    #[inline(always)]
+    fn as_uncopied(&self) -> Option<&[u8]> {
+        Some(self.0)
+    }
+}
+
+impl From<LongSlice<'_>> for Body {
+    fn from(LongSlice(message): LongSlice<'_>) -> Self {
+        Self { message: message.into(), attachments: Attachments::default() }
+    }
+}
+
+/// Converts the whole of a body without payloads.
+impl From<Box<[u8]>> for Body {
+    fn from(message: Box<[u8]>) -> Self {
+        Self { message: Bytes::from(message).into(), attachments: Attachments::default() }
+    }
 }
 
 impl IncomingBody for Body {
@@ -104,7 +143,7 @@ impl From<ShortSlice<'_>> for Body {
 /// Converts the whole of a body without payloads.
 impl From<ShortBytes> for Body {
     fn from(bytes: ShortBytes) -> Self {
-        Self { message: bytes.into(), attachments: Box::default() }
+        Self { message: bytes.into(), attachments: Attachments::default() }
     }
 }
 
@@ -112,7 +151,7 @@ impl From<ShortBytes> for Body {
 impl From<ShortWords> for Body {
     #[inline(always)]
     fn from(bytes: ShortWords) -> Self {
-        Self { message: bytes.into(), attachments: Box::default() }
+        Self { message: bytes.into(), attachments: Attachments::default() }
     }
 }
 
@@ -170,9 +209,26 @@ impl Encoded<'_> {
 
     #[inline(always)]
     pub(super) fn put(&self, out: &mut impl FrameSink) {
-        if self.attachments.is_empty() {
-            return out.put_slice(self.message);
+        match self.attachments {
+            [] => out.put_slice(self.message),
+            [payload] => self.put_with_payload(payload, out),
+            _ => self.put_with_table(out),
         }
+    }
+
+    /// Writes a body with one payload. What precedes the payload is mostly short, and then one write of
+    /// a length known at compile time.
+    #[inline]
+    fn put_with_payload(&self, payload: &Bytes, out: &mut impl FrameSink) {
+        let Some(message) = ShortSlice::new(self.message) else { return self.put_with_table(out) };
+        let mut start = [0; TABLE_ENTRY_BYTES + SHORT_BYTES];
+        start[..TABLE_ENTRY_BYTES].copy_from_slice(&(payload.len() as u32).to_be_bytes());
+        start[TABLE_ENTRY_BYTES..].copy_from_slice(message.padded().as_flattened());
+        out.put_padded(&start, TABLE_ENTRY_BYTES + self.message.len());
+        out.put_bytes(payload);
+    }
+
+    fn put_with_table(&self, out: &mut impl FrameSink) {
         for attachment in self.attachments {
             out.put_u32(attachment.len() as u32);
         }

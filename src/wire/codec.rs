@@ -1,14 +1,15 @@
 //! Framing: a byte stream as a sequence of frames.
 //!
-//! Two decoders read the established phase. `decode_fast` handles calls, tells and replies of few
-//! bytes where they lie in the buffer. `decode_general` handles every frame, and so does
-//! [`Decoder::decode`]. They must agree on every stream, valid or not: the property test
-//! `drained_frames_equal_decoded_frames` compares them.
+//! Three decoders read the established phase. `decode_fast` handles calls, tells and replies of few
+//! bytes where they lie in the buffer. `decode_copied` handles other frames of up to 4 KiB, and copies
+//! their parts. `decode_general` handles every frame, and so does [`Decoder::decode`]. They must agree on
+//! every stream, valid or not: the property test `drained_frames_equal_decoded_frames` compares them.
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::frame::{LENGTH_BYTES, Prefix};
+use super::inline::COPY_MAX;
 use super::{Frame, FrameKind, FrameVisitor, MAGIC, PREFIX_BYTES, Phase, WireError};
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
 
@@ -78,17 +79,17 @@ impl FrameCodec {
     }
 }
 
-/// Longest frame that is always copied. ACK and credit frames arrive between messages: copying them
-/// keeps the fast path going.
-const SHORT_BYTES: usize = 32;
+/// Longest frame whose parts are always copied. A read buffer whose frames are all copied is used again
+/// for the next read; a slice of it would keep its 64 KiB alive, and the next read would allocate.
+const COPIED_FRAME_BYTES_MAX: usize = COPY_MAX;
 
 /// Decoding of many frames from one buffer, without a reference count for each.
 impl FrameCodec {
     /// Removes all complete frames from the beginning of `stream`, and dispatches them to `frames`.
     ///
-    /// Short frames are decoded where they lie. From the first long frame on, the rest is frozen as
-    /// one buffer, and the bodies are slices of it. Returns the number of bytes of the leading
-    /// messages and replies, and that buffer.
+    /// Frames of up to 4 KiB are decoded where they lie, and their parts are copied. From the first
+    /// long frame on, the rest is frozen as one buffer, and the long bodies are slices of it. Returns the
+    /// number of bytes of the leading messages and replies, and that buffer.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl FrameCodec {
         while let Some(start) = rest.first_chunk::<LENGTH_BYTES>() {
             let (frame, behind) = rest.split_at(u32::from_be_bytes(*start) as usize + LENGTH_BYTES);
             frames.other(self.decode_general(&whole, frame)?)?;
-            // After a long frame the fast decoder continues with the next ones.
+            // After a long frame the fast decoders continue with the next ones.
             rest = &behind[self.decode_fast(behind, frames)?.bytes..];
         }
         // The remaining bytes are an incomplete frame, which may be invalid already.
@@ -139,7 +140,7 @@ impl FrameCodec {
         Ok(self.peek_prefix(bytes)?.map(|prefix| prefix.frame_bytes))
     }
 
-    /// Dispatches the short frames at the beginning of `bytes`, until a long or an incomplete
+    /// Dispatches the frames of up to 4 KiB at the beginning of `bytes`, until a long or an incomplete
     /// frame.
     #[inline(never)]
     fn decode_fast<F: FrameVisitor>(&self, bytes: &[u8], frames: &mut F) -> Result<ShortFrames, F::Error> {
@@ -157,9 +158,10 @@ impl FrameCodec {
             {
                 match Frame::dispatch_short(prefix as u32, frame_bytes, fields, frames) {
                     Some(handed_over) => handed_over?,
-                    None if frame_bytes <= SHORT_BYTES => {
-                        frames.other(self.read_short(frame)?)?;
-                        others += frame_bytes;
+                    None if frame_bytes <= COPIED_FRAME_BYTES_MAX => {
+                        if !self.decode_copied(frame, frames)? {
+                            others += frame_bytes;
+                        }
                     }
                     None => break,
                 }
@@ -172,22 +174,30 @@ impl FrameCodec {
         Ok(ShortFrames { bytes, messages: bytes - others })
     }
 
+    /// Dispatches a frame, whose parts are copied. Returns whether it is a message or a reply.
     #[inline(never)]
-    fn read_short(&self, frame: &[u8]) -> Result<Frame, WireError> {
+    fn decode_copied<F: FrameVisitor>(&self, frame: &[u8], frames: &mut F) -> Result<bool, F::Error> {
+        let prefix = self.whole_prefix(frame)?;
+        if prefix.attachments <= 1 {
+            return Frame::dispatch_copied(prefix, None, &frame[PREFIX_BYTES..], frames);
+        }
+        // Several payloads share one copy, instead of an allocation each.
         let whole = Bytes::copy_from_slice(frame);
-        self.decode_general(&whole, &whole)
+        Frame::dispatch_copied(prefix, Some(&whole), &whole[PREFIX_BYTES..], frames)
     }
 
     /// Decodes a frame that lies in `whole`.
     fn decode_general(&self, whole: &Bytes, frame: &[u8]) -> Result<Frame, WireError> {
-        match self.peek_prefix(frame)? {
-            Some(prefix) => Frame::read(prefix, whole, &frame[PREFIX_BYTES..]),
-            None => Err(malformed("it is shorter than the header of a frame")),
-        }
+        Frame::read(self.whole_prefix(frame)?, Some(whole), &frame[PREFIX_BYTES..])
+    }
+
+    /// Returns the prefix of a frame whose bytes are all there.
+    fn whole_prefix(&self, frame: &[u8]) -> Result<Prefix, WireError> {
+        self.peek_prefix(frame)?.ok_or(malformed("it is shorter than the header of a frame"))
     }
 }
 
-/// Number of bytes of the short frames, in total and of the messages and replies.
+/// Number of bytes of the frames decoded in place, in total and of the messages and replies.
 struct ShortFrames {
     bytes: usize,
     messages: usize,
@@ -212,7 +222,7 @@ impl Decoder for FrameCodec {
             return Ok(None);
         }
         let frame = stream.split_to(prefix.frame_bytes).freeze();
-        Frame::read(prefix, &frame, &frame[PREFIX_BYTES..]).map(Some)
+        Frame::read(prefix, Some(&frame), &frame[PREFIX_BYTES..]).map(Some)
     }
 
     fn decode_eof(&mut self, stream: &mut BytesMut) -> Result<Option<Frame>, WireError> {

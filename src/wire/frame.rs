@@ -4,12 +4,14 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use super::body::LongSlice;
 use super::inline::ShortSlice;
 use super::reader::Reader;
 use super::sink::FrameSink;
 use super::{
     Ack, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, FrameCodec, Goodbye, Heartbeat, Hello,
-    Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Watermark, Welcome, WireError, call, chunk,
+    IncomingBody, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Watermark, Welcome, WireError,
+    call, chunk,
 };
 use crate::id::CallId;
 
@@ -132,12 +134,13 @@ impl Frame {
             return Err(WireError::Malformed { frame: "nameless", what: "its length field is wrong" });
         };
         let whole = bytes.freeze();
-        Self::read(prefix, &whole, &whole[PREFIX_BYTES..])
+        Self::read(prefix, Some(&whole), &whole[PREFIX_BYTES..])
     }
 
-    /// Decodes the frame with this prefix from its `fields`, which lie in `whole`.
+    /// Decodes the frame with this prefix from its `fields`, which lie in `whole`. Without `whole` all
+    /// parts are copied.
     #[inline]
-    pub(super) fn read(prefix: Prefix, whole: &Bytes, fields: &[u8]) -> Result<Self, WireError> {
+    pub(super) fn read(prefix: Prefix, whole: Option<&Bytes>, fields: &[u8]) -> Result<Self, WireError> {
         let Prefix { kind, flags, attachments, .. } = prefix;
         let reader = Reader::new(kind, whole, fields);
         // Such a kind has no table of lengths, so its fields would be read as one.
@@ -186,6 +189,50 @@ impl Frame {
         }
     }
 
+    /// Decodes the frame with this prefix like [`read`](Self::read), and dispatches it to the visitor: a
+    /// call, tell or reply in parts. Returns whether it is one of these.
+    #[inline]
+    pub(super) fn dispatch_copied<F: FrameVisitor>(
+        prefix: Prefix,
+        whole: Option<&Bytes>,
+        fields: &[u8],
+        frames: &mut F,
+    ) -> Result<bool, F::Error> {
+        let Prefix { frame_bytes, kind, flags, attachments } = prefix;
+        let reader = Reader::new(kind, whole, fields);
+        match kind {
+            FrameKind::Call => {
+                let call = Call::read(reader, flags, attachments)?;
+                let header = call.header();
+                // A retryable call is mostly short, and is then stored as other short ones.
+                if call.body.attachments.is_empty()
+                    && let Some(body) = ShortSlice::new(&call.body.message)
+                {
+                    frames.call(header, frame_bytes, body)?;
+                } else {
+                    frames.call(header, frame_bytes, call.body)?;
+                }
+            }
+            FrameKind::Tell => {
+                let tell = Tell::read(reader, attachments)?;
+                frames.tell(tell.header(), frame_bytes, tell.body)?;
+            }
+            FrameKind::Reply if attachments == 0 => {
+                let (call, message) = Reply::read_message(reader)?;
+                frames.reply(call, frame_bytes, LongSlice(message))?;
+            }
+            FrameKind::Reply => {
+                let Reply { call, body } = Reply::read(reader, attachments)?;
+                frames.reply(call, frame_bytes, body)?;
+            }
+            _ => {
+                frames.other(Self::read(prefix, whole, fields)?)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Decodes the rare kinds, out of line of the hot ones.
     #[cold]
     fn read_rare(
@@ -218,31 +265,40 @@ impl Frame {
 
 /// Visitor of decoded frames.
 ///
-/// Short calls, tells and replies are passed in parts, with the length of the whole frame: moving a
-/// `Frame` costs as much as decoding it.
+/// Calls, tells and replies of up to 4 KiB are passed in parts, with the length of the whole frame:
+/// moving a `Frame` costs as much as decoding it.
 pub trait FrameVisitor {
     /// Reason to stop the decoding.
     type Error: From<WireError>;
-    /// Visits a short call.
+    /// Visits a call.
     ///
     /// # Errors
     ///
     /// When no further frame is wanted. This holds for all methods.
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>)
-    -> Result<(), Self::Error>;
-    /// Visits a short tell.
+    fn call(
+        &mut self,
+        call: CallHeader,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+    ) -> Result<(), Self::Error>;
+    /// Visits a tell.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>)
-    -> Result<(), Self::Error>;
-    /// Visits a short reply.
+    fn tell(
+        &mut self,
+        tell: TellHeader,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+    ) -> Result<(), Self::Error>;
+    /// Visits a reply.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), Self::Error>;
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: impl IncomingBody)
+    -> Result<(), Self::Error>;
     /// Visits any other frame.
     ///
     /// # Errors

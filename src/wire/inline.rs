@@ -39,7 +39,7 @@ pub(super) const SHORT_WORDS: usize = 3;
 const INLINE_MAX: usize = 23;
 
 /// Longest part in bytes that is copied. A longer one shares the read buffer, and keeps it alive.
-const COPY_MAX: usize = 4 << 10;
+pub(super) const COPY_MAX: usize = 4 << 10;
 
 /// Immutable bytes, stored inline if they are short.
 ///
@@ -68,18 +68,17 @@ impl InlineBytes {
         Self::try_inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Bytes::copy_from_slice(bytes))))
     }
 
-    /// Takes `part` out of `whole`: as a copy if it is short, otherwise by handle.
+    /// Takes `part` out of `whole`: by handle if it is long, otherwise as a copy.
     #[inline]
-    pub(super) fn part_of(whole: &Bytes, part: &[u8]) -> Self {
+    pub(super) fn part_of(whole: Option<&Bytes>, part: &[u8]) -> Self {
         Self::try_inline(part).unwrap_or_else(|| Self::long_part_of(whole, part))
     }
 
-    fn long_part_of(whole: &Bytes, part: &[u8]) -> Self {
+    fn long_part_of(whole: Option<&Bytes>, part: &[u8]) -> Self {
         // A read buffer has 64 KiB or more, and a queued slice of it would keep all of that alive.
-        Self(Repr::Shared(if part.len() <= COPY_MAX {
-            Bytes::copy_from_slice(part)
-        } else {
-            whole.slice_ref(part)
+        Self(Repr::Shared(match whole {
+            Some(whole) if part.len() > COPY_MAX => whole.slice_ref(part),
+            _ => Bytes::copy_from_slice(part),
         }))
     }
 
@@ -269,7 +268,7 @@ mod tests {
         let whole = Bytes::from((0..10_000).map(|at| at as u8).collect::<Vec<_>>());
         for length in (0..=INLINE_MAX + 1).chain([COPY_MAX, COPY_MAX + 1]) {
             let part = &whole[7..7 + length];
-            let kept = InlineBytes::part_of(&whole, part);
+            let kept = InlineBytes::part_of(Some(&whole), part);
             assert_eq!(*kept, *part);
             assert_eq!(kept, InlineBytes::from(part));
             assert_eq!(kept.as_ptr() == part.as_ptr(), length > COPY_MAX, "{length} bytes");

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::body::{self, Encoded};
 use super::msgpack::{self, SerializerOutput};
-use super::{DecodeError, EncodeError, payload};
+use super::{Attachments, DecodeError, EncodeError, payload};
 use crate::config::ATTACHMENTS_MAX;
 
 /// Encodes `value`, and passes the body to `then`.
@@ -72,7 +72,7 @@ where
         None => &[][..],
         Some(attachments) => {
             taken = attachments;
-            &taken
+            &taken[..]
         }
     };
     if attachments.len() > ATTACHMENTS_MAX {
@@ -109,6 +109,20 @@ fn unreadable(error: DecodeError) -> EncodeError {
 #[inline]
 pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
     let Encoded { message, attachments } = body.into();
+    let attachments = match attachments {
+        [] => Attachments::default(),
+        attachments => attachments.into(),
+    };
+    decode_owned(message, attachments)
+}
+
+/// As [`decode`], with attachments that the value takes: a payload then needs no reference count.
+///
+/// # Errors
+///
+/// As [`decode`].
+#[inline]
+pub fn decode_owned<T: DeserializeOwned>(message: &[u8], attachments: Attachments) -> Result<T, DecodeError> {
     payload::with_attachments(attachments, || msgpack::read(message))
 }
 
@@ -160,7 +174,7 @@ mod tests {
         for trailing in [&b"\x01"[..], b"\xc0", b"\x91", b"\xdc", b"\xc1", b"\x93\x01\x02\x03"] {
             let mut message = body_of("text").message.to_vec();
             message.extend_from_slice(trailing);
-            let body = Body { message: message.into(), attachments: Box::default() };
+            let body = Body { message: message.into(), ..Body::empty() };
             assert_eq!(decode::<String>(&body), Err(DecodeError::TrailingBytes), "{trailing:02x?}");
         }
     }
@@ -171,7 +185,7 @@ mod tests {
     #[test]
     fn deeply_nested_bytes_are_an_error_and_no_stack_overflow() {
         // A mebibyte of nested arrays, as a peer may send it.
-        let body = Body { message: vec![0x91; 1 << 20].into(), attachments: Box::default() };
+        let body = Body { message: vec![0x91; 1 << 20].into(), ..Body::empty() };
         let err = decode::<Deep>(&body).unwrap_err();
         assert_eq!(err, DecodeError::TooDeep { limit: 128 });
     }

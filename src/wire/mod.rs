@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod attachments;
 mod body;
 mod call;
 mod cancel;
@@ -64,7 +65,8 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Body, Encoded, IncomingBody};
+pub use attachments::Attachments;
+pub use body::{Body, Encoded, IncomingBody, LongSlice};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
 pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
@@ -76,7 +78,7 @@ pub use frame::{Frame, FrameKind, FrameVisitor, PREFIX_BYTES};
 pub use goodbye::Goodbye;
 pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, SessionParameters, Welcome};
 pub use inline::{InlineBytes, ShortBytes, ShortSlice, ShortWords};
-pub use message::{decode, encode, encode_message};
+pub use message::{decode, decode_owned, encode, encode_message};
 pub use payload::Payload;
 pub use refusal::{Refusal, Refused};
 pub use reply::{Failure, REPLY_HEADER_BYTES, Reply};

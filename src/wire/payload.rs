@@ -19,10 +19,13 @@ use bytes::Bytes;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Bytes that are sent without a copy, and received as a slice of the read buffer.
+use super::Attachments;
+
+/// Bytes that are sent beside the message, and received as a slice of the read buffer if they are long.
 ///
-/// A slice keeps its buffer alive: that of a long message alone, or 64 KiB and more for a short
-/// one. Copy a small part if it is kept for long. A [`Bytes`] with an owner of its own is dropped
+/// A message of over 4 KiB arrives as a slice, which keeps its buffer alive: that of a message of
+/// 32 KiB and more alone, or 64 KiB for a shorter one. Copy a small part if it is kept for long. The
+/// payload of a shorter message is a copy, which keeps nothing else alive. A [`Bytes`] with an owner of its own is dropped
 /// with its last handle, on any thread, so the owner's `Drop` must not send messages.
 ///
 /// # Examples
@@ -243,9 +246,13 @@ impl Scope {
 
 thread_local! {
     static SCOPE: Cell<Scope> = const { Cell::new(Scope::NONE) };
-    /// Attachments of all scopes on this thread, those of the innermost last.
-    static ATTACHMENTS: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+    /// Attachments of all scopes on this thread, those of the innermost last. `None` stands for one
+    /// that the value being decoded has taken.
+    static ATTACHMENTS: RefCell<Vec<Option<Bytes>>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Capacity above which the thread's vector of attachments is freed when it is empty.
+const KEPT_MAX: usize = 64;
 
 /// Guard of a scope inside the previous one.
 struct Within {
@@ -277,29 +284,41 @@ impl Drop for Within {
     }
 }
 
-/// Adds attachments to the scope. Returns `None`, without a change, if their number overflows or
+/// Adds an attachment to the scope. Returns `None`, without a change, if their number overflows or
 /// the thread is being destroyed.
-fn add(bytes: &[Bytes]) -> Option<()> {
+fn add(bytes: Bytes) -> Option<()> {
     let scope = SCOPE.get();
     // The cell is updated last: if the thread-local vector is gone already, the scope stays as it
     // is.
-    let count = scope.count().checked_add(u32::try_from(bytes.len()).ok()?)?;
-    ATTACHMENTS.try_with(|all| all.borrow_mut().extend_from_slice(bytes)).ok()?;
+    let count = scope.count().checked_add(1)?;
+    ATTACHMENTS.try_with(|all| all.borrow_mut().push(Some(bytes))).ok()?;
     SCOPE.set(scope.with_count(count));
     Some(())
 }
 
+/// Adds the attachments of a body to the scope.
+fn add_all(attachments: Attachments) -> Option<()> {
+    match attachments.into_single() {
+        Ok(only) => add(only),
+        Err(attachments) => attachments.into_handles().try_for_each(add),
+    }
+}
+
 /// Removes the attachments of the scope.
-#[cold]
-fn take_attachments() -> Vec<Bytes> {
+fn take_attachments() -> Attachments {
     let scope = SCOPE.replace(SCOPE.get().with_count(0));
     let taken = ATTACHMENTS.try_with(|all| {
         let mut all = all.borrow_mut();
-        match all.len() - scope.count() as usize {
-            // The outermost scope, which is the usual one, hands over the vector itself.
-            0 => std::mem::take(&mut *all),
-            start => all.split_off(start),
+        if scope.count() == 1 {
+            // The vector keeps its capacity, so the usual message with a payload allocates nothing.
+            return all.pop().flatten().map(Attachments::from).unwrap_or_default();
         }
+        let start = all.len() - scope.count() as usize;
+        let taken: Vec<_> = all.drain(start..).flatten().collect();
+        if start == 0 && all.capacity() > KEPT_MAX {
+            *all = Vec::new();
+        }
+        taken.into()
     });
     taken.unwrap_or_default()
 }
@@ -315,7 +334,7 @@ impl Encoding {
 
     /// Ends the scope, and returns its attachments, if any.
     #[inline(always)]
-    pub(super) fn end(self) -> Option<Vec<Bytes>> {
+    pub(super) fn end(self) -> Option<Attachments> {
         let Self(_within) = self;
         (SCOPE.get().count() > 0).then(take_attachments)
     }
@@ -323,23 +342,25 @@ impl Encoding {
 
 /// Runs `work`, in which the payloads can be deserialized.
 #[inline(always)]
-pub(super) fn with_attachments<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
+pub(super) fn with_attachments<R>(attachments: Attachments, work: impl FnOnce() -> R) -> R {
     let _within = Within::new(Scope::DECODING);
     // Most messages have none. If adding fails, each reference is missing, and the decoding fails.
     if !attachments.is_empty() {
-        let _ = add(attachments);
+        let _ = add_all(attachments);
     }
     work()
 }
 
-/// Runs `write`, which serializes a payload directly into the message.
+/// Runs `work`, which serializes a payload directly into the message, or deserializes it directly from
+/// it.
 #[inline(always)]
-pub(super) fn expected<R>(write: impl FnOnce() -> R) -> R {
+pub(super) fn expected<R>(work: impl FnOnce() -> R) -> R {
     SCOPE.set(SCOPE.get().expecting(true));
-    let written = write();
-    // A payload resets the flag when it is added, unless the bytes went through a buffer of serde.
+    let done = work();
+    // A payload resets the flag when it is added or found, unless the bytes went through a buffer of
+    // serde.
     SCOPE.set(SCOPE.get().expecting(false));
-    written
+    done
 }
 
 /// Adds `bytes` to the message of this thread, if they are a direct part of it and not of a nested
@@ -350,177 +371,33 @@ fn attach(bytes: &Bytes) -> Option<u32> {
         return None;
     }
     SCOPE.set(scope.expecting(false));
-    add(std::slice::from_ref(bytes))?;
+    add(bytes.clone())?;
     Some(scope.count())
 }
 
 /// Returns the attachment with this index of the message that is being decoded on this thread.
+///
+/// A reference that is read directly from the message is read once, so it takes the handle. One in a
+/// buffer of serde may be read again, as another variant of an untagged type.
 fn attached(index: u32) -> Result<Bytes, String> {
-    let count = SCOPE.get().count() as usize;
+    let scope = SCOPE.get();
+    SCOPE.set(scope.expecting(false));
+    let count = scope.count() as usize;
     let at = usize::try_from(index).ok().filter(|at| *at < count);
     let find = |at: usize| {
         let found = ATTACHMENTS.try_with(|all| {
-            let all = all.borrow();
-            all.get(all.len() - count + at).cloned()
+            let mut all = all.borrow_mut();
+            let at = all.len() - count + at;
+            let place = all.get_mut(at)?;
+            if scope.is_expecting() { place.take() } else { place.clone() }
         });
         found.ok().flatten()
     };
-    at.and_then(find).ok_or_else(|| format!("payload {index} of a message that carries {count}"))
+    match at {
+        Some(at) => find(at).ok_or_else(|| format!("payload {index} is referred to twice")),
+        None => Err(format!("payload {index} of a message that carries {count}")),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::{Body, DecodeError, decode, encode};
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Parcel {
-        label: String,
-        #[serde(with = "crate::wire::payload")]
-        content: Bytes,
-        more: Vec<Payload>,
-    }
-
-    fn parcel() -> Parcel {
-        let more = vec![Payload::default(), Payload::from(vec![4; 1000])];
-        Parcel { label: "parcel".into(), content: Bytes::from_static(b"content"), more }
-    }
-
-    fn body_of<T: Serialize>(value: &T) -> Body {
-        encode(value, 1 << 20, |body| Body {
-            message: body.message.into(),
-            attachments: body.attachments.into(),
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn payloads_are_sent_beside_the_message_by_handle() {
-        let parcel = parcel();
-        let body = body_of(&parcel);
-
-        assert_eq!(body.attachments.len(), 3);
-        assert_eq!(body.attachments[0].as_ptr(), parcel.content.as_ptr());
-        // References only: the payloads themselves are not in the MessagePack part.
-        assert!(body.message.len() < 60, "{} bytes", body.message.len());
-        let read: Parcel = decode(&body).unwrap();
-        assert_eq!(read.content.as_ptr(), parcel.content.as_ptr());
-        assert_eq!(read, parcel);
-    }
-
-    #[test]
-    fn payloads_are_plain_bytes_outside_of_messages() {
-        let parcel = parcel();
-        let json = serde_json::to_string(&parcel).unwrap();
-        assert_eq!(serde_json::from_str::<Parcel>(&json).unwrap(), parcel);
-        let packed = rmp_serde::to_vec(&parcel).unwrap();
-        assert_eq!(rmp_serde::from_slice::<Parcel>(&packed).unwrap(), parcel);
-    }
-
-    /// A type that embeds a text format in a message.
-    struct Json(Parcel);
-
-    impl Serialize for Json {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.serialize_str(&serde_json::to_string(&self.0).unwrap())
-        }
-    }
-
-    #[test]
-    fn text_formats_inside_of_a_message_contain_the_payload_bytes() {
-        let body = body_of(&Json(parcel()));
-        assert!(body.attachments.is_empty());
-        let json: String = decode(&body).unwrap();
-        assert_eq!(serde_json::from_str::<Parcel>(&json).unwrap(), parcel());
-    }
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Untagged {
-        Text(String),
-        Parcel(Parcel),
-    }
-
-    #[test]
-    fn payloads_round_trip_inside_of_untagged_enums() {
-        let value = Untagged::Parcel(parcel());
-        assert_eq!(decode::<Untagged>(&body_of(&value)).unwrap(), value);
-    }
-
-    #[test]
-    fn missing_payload_is_an_error() {
-        let mut body = body_of(&parcel());
-        let mut attachments = std::mem::take(&mut body.attachments).into_vec();
-        attachments.pop();
-        body.attachments = attachments.into();
-        let err = decode::<Parcel>(&body).unwrap_err();
-        let DecodeError::Deserialize(text) = err else { panic!("{err:?}") };
-        assert!(text.contains("payload 2 of a message that carries 2"), "{text}");
-    }
-
-    #[test]
-    fn reference_in_a_message_without_payloads_is_an_error() {
-        let body = Body { message: body_of(&Payload::default()).message, attachments: Box::default() };
-        let err = decode::<Payload>(&body).unwrap_err();
-        let DecodeError::Deserialize(text) = err else { panic!("{err:?}") };
-        assert!(text.contains("payload 0 of a message that carries 0"), "{text}");
-        assert!(SCOPE.get().is_none());
-    }
-
-    #[test]
-    fn bytes_that_look_like_a_reference_are_plain_bytes_outside_of_a_message() {
-        let read: Payload = rmp_serde::from_slice(&body_of(&Payload::default()).message).unwrap();
-        assert_eq!(*read, Reference(0).to_bytes());
-    }
-
-    /// Encodes and decodes another message during its own serialization.
-    struct Nested(Payload);
-
-    impl Serialize for Nested {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let inner: Parcel = decode(&body_of(&parcel())).unwrap();
-            assert_eq!(inner, parcel());
-            (inner.label, &self.0).serialize(serializer)
-        }
-    }
-
-    #[test]
-    fn message_encoded_inside_of_another_keeps_its_own_payloads() {
-        let body = body_of(&(Payload::from(vec![1]), Nested(Payload::from(vec![2]))));
-        assert_eq!(*body.attachments, [&[1_u8][..], &[2]]);
-        let (first, (label, second)): (Payload, (String, Payload)) = decode(&body).unwrap();
-        assert_eq!((&*first, label.as_str(), &*second), (&[1_u8][..], "parcel", &[2_u8][..]));
-    }
-
-    struct Failing;
-
-    impl Serialize for Failing {
-        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-            Err(serde::ser::Error::custom("not today"))
-        }
-    }
-
-    struct Panicking;
-
-    impl Serialize for Panicking {
-        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-            panic!("not today either")
-        }
-    }
-
-    #[test]
-    fn scope_closes_after_errors_and_panics() {
-        let failed = encode(&(Payload::from(vec![1]), Failing), 100, |_| ());
-        assert_eq!(failed, Err(crate::wire::EncodeError::Serialize("not today".into())));
-        let panicked = std::panic::catch_unwind(|| encode(&(Payload::from(vec![1]), Panicking), 100, |_| ()));
-        assert!(panicked.is_err());
-
-        assert!(SCOPE.get().is_none());
-        assert_eq!(serde_json::to_string(&Payload::from(vec![1, 2])).unwrap(), "[1,2]");
-    }
-
-    #[test]
-    fn debug_shows_the_length_alone() {
-        assert_eq!(format!("{:?}", Payload::from(vec![1, 2])), "Payload(2 bytes)");
-    }
-}
+mod tests;

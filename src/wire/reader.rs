@@ -10,15 +10,16 @@ use crate::id::{CallId, HostId, HostUid, Incarnation, LinkId};
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     kind: FrameKind,
-    /// Buffer that contains the frame, from which parts are taken by handle.
-    whole: &'a Bytes,
+    /// Buffer that contains the frame, from which parts are taken by handle. `None` if all parts are
+    /// to be copied.
+    whole: Option<&'a Bytes>,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Creates a reader of `fields`, which lie in `whole`.
+    /// Creates a reader of `fields`, which lie in `whole` if there is one.
     #[inline]
-    pub(super) fn new(kind: FrameKind, whole: &'a Bytes, fields: &'a [u8]) -> Self {
+    pub(super) fn new(kind: FrameKind, whole: Option<&'a Bytes>, fields: &'a [u8]) -> Self {
         Self { kind, whole, rest: fields }
     }
 
@@ -38,9 +39,16 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// Takes the next `count` bytes by handle.
+    /// Takes the next `count` bytes by handle, or as a copy without a buffer.
     pub(super) fn take(&mut self, count: usize) -> Result<Bytes, WireError> {
-        self.split(count).map(|taken| self.whole.slice_ref(taken))
+        self.split(count).map(|taken| self.handle(taken))
+    }
+
+    fn handle(&self, part: &[u8]) -> Bytes {
+        match self.whole {
+            Some(whole) => whole.slice_ref(part),
+            None => Bytes::copy_from_slice(part),
+        }
     }
 
     /// Takes the next `count` bytes: a short part is copied, a long one taken by handle.
@@ -60,9 +68,9 @@ impl<'a> Reader<'a> {
         InlineBytes::part_of(self.whole, self.rest)
     }
 
-    /// Takes all remaining bytes by handle.
+    /// Takes all remaining bytes by handle, or as a copy without a buffer.
     pub(super) fn rest(self) -> Bytes {
-        self.whole.slice_ref(self.rest)
+        self.handle(self.rest)
     }
 
     #[inline]

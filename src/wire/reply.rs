@@ -32,6 +32,13 @@ impl Reply {
         put(FrameKind::Reply, call, body, out)
     }
 
+    /// Reads the call and the message of a reply without payloads.
+    pub(super) fn read_message(mut reader: Reader<'_>) -> Result<(CallId, &[u8]), WireError> {
+        let call = reader.call()?;
+        let message = reader.peek(reader.remaining())?;
+        Ok((call, message))
+    }
+
     pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         Ok(Self { call: reader.call()?, body: Body::read(reader, attachments)? })
     }

@@ -109,7 +109,7 @@ fn no_error_repeats_the_text_of_its_source() {
 fn the_chain_of_an_error_names_its_first_cause() {
     let causes =
         ["the disk is broken", "the wire is cut", "the actor has stopped", "no worker is left", "none"];
-    let others = ["dropped the answer", "registered twice", "it has expired"];
+    let others = ["dropped the reply", "registered twice", "it has expired"];
     for error in errors() {
         let text = Chain(&*error).to_string();
         assert!(causes.iter().chain(&others).any(|cause| text.contains(cause)), "{text}");

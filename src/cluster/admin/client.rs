@@ -19,7 +19,7 @@ use crate::config::EXECUTABLE_CHUNK_BYTES;
 ///
 /// The server answers from memory or from one file, so ten seconds of silence mean that its machine swaps or
 /// is gone.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Server that a request is addressed to, on a node that may run both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,17 +255,17 @@ impl<E: AdminTransport> Admin<E> {
     }
 
     pub(super) async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange.exchange(request)).await;
-        match answer.unwrap_or_else(|_| Err(silence())) {
+        let reply = tokio::time::timeout(REPLY_TIMEOUT, self.exchange.exchange(request)).await;
+        match reply.unwrap_or_else(|_| Err(silence())) {
             Ok(AdminReply::Failed { text, unknown: true }) => Err(AdminError::Unknown(text)),
             Ok(AdminReply::Failed { text, unknown: false }) => Err(AdminError::Failed(text)),
-            answer => answer,
+            reply => reply,
         }
     }
 }
 
 fn silence() -> AdminError {
-    AdminError::Lost { why: format!("no reply within {} s", ANSWER_TIMEOUT.as_secs()) }
+    AdminError::Lost { why: format!("no reply within {} s", REPLY_TIMEOUT.as_secs()) }
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ pub enum AdminReply {
     Functions(GroupCounts<TaskCount>),
     /// Pending actors and tasks, with the reason.
     PendingActors {
-        /// Longest-waiting entries, at most [`WAITING_TOLD_MAX`](crate::config::WAITING_TOLD_MAX).
+        /// Longest-waiting entries, at most [`WAITING_REPORTED_MAX`](crate::config::WAITING_REPORTED_MAX).
         first: Vec<PendingActor>,
         /// Total number of entries, including `first`.
         count: usize,

@@ -11,7 +11,7 @@ use crate::cluster::model::{
 };
 use crate::id::HostUid;
 
-/// Id of a request that waits for an answer, chosen by the caller.
+/// Id of a request that waits for a reply, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::cluster) struct Ticket(pub(in crate::cluster) u64);
 
@@ -46,12 +46,12 @@ pub(in crate::cluster) enum ControlEvent {
     SpawnCancelled { actor: ActorKey, cause: String },
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
-    /// Submits a job; its driver is started later. Answered with [`Answer::Job`].
+    /// Submits a job; its driver is started later. Answered with [`ControlReply::Job`].
     JobSubmitted { ticket: Ticket, descriptor: JobDescriptor },
     /// A driver connected, or reconnected after the head restarted.
     ///
     /// `job` is the id of a submitted job, or the id that the driver had before. Answered with
-    /// [`Answer::Job`].
+    /// [`ControlReply::Job`].
     JobStarted { ticket: Ticket, job: Option<JobId>, descriptor: JobDescriptor },
     /// A driver renews its lease.
     JobHeartbeat { job: JobId },
@@ -66,15 +66,15 @@ pub(in crate::cluster) enum ControlEvent {
     /// A driver ended, or is known to have ended. For a job that has already ended, only adds a missing exit
     /// code.
     JobEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
-    /// Requests a node for an actor. Answered with [`Answer::Placed`] once a worker is ready for it.
+    /// Requests a node for an actor. Answered with [`ControlReply::Placed`] once a worker is ready for it.
     Place { ticket: Ticket, job: JobId, spec: ActorSpec },
     /// Cancels a request that has not been answered; a pending actor is dropped.
     Cancelled { ticket: Ticket },
-    /// Looks up an alive actor by name. Answered with [`Answer::Found`].
+    /// Looks up an alive actor by name. Answered with [`ControlReply::Found`].
     Find { ticket: Ticket, namespace: String, name: String },
-    /// Ends an actor. Answered with [`Answer::Done`].
+    /// Ends an actor. Answered with [`ControlReply::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
-    /// Ends an actor by killing its worker, with everything in it. Answered with [`Answer::Done`].
+    /// Ends an actor by killing its worker, with everything in it. Answered with [`ControlReply::Done`].
     KillWorkerOf { ticket: Ticket, actor: ActorKey },
     /// A record of id watermarks is durable.
     WatermarksDurable { jobs: u32, workers: u64, actors: u64 },
@@ -102,7 +102,7 @@ pub(in crate::cluster) enum Action {
     /// Drops the outbox of an agent incarnation that is dead.
     ForgetAgent { agent: HostUid },
     /// Answers a request.
-    Answer { ticket: Ticket, answer: Result<Answer, ControlError> },
+    Reply { ticket: Ticket, reply: Result<ControlReply, ControlError> },
     /// Sends an event to the driver of a job, if it is connected.
     NotifyDriver { job: JobId, event: JobEvent },
     /// Writes a record for later incarnations of the head, replacing the one with the same key.
@@ -113,7 +113,7 @@ pub(in crate::cluster) enum Action {
 
 /// Successful answer to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::cluster) enum Answer {
+pub(in crate::cluster) enum ControlReply {
     /// Id of the job, and the workers and nodes that it can use.
     ///
     /// `rejoining` is set while usable nodes have not rejoined since the head restarted; `all_rejoined` once

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cluster::control_plane::state::{
-    Action, Answer, ClusterState, ControlEvent, Millis, Search, Settings, Ticket,
+    Action, ClusterState, ControlEvent, ControlReply, Millis, Search, Settings, Ticket,
 };
 use crate::cluster::listing::Query;
 use crate::cluster::model::NodeReport;
@@ -206,7 +206,7 @@ impl ControlPlaneBench {
     /// Actor that the latest event placed.
     fn placed(&self) -> Option<ActorKey> {
         self.actions.iter().find_map(|action| match action {
-            Action::Answer { answer: Ok(Answer::Placed { actor, .. }), .. } => Some(*actor),
+            Action::Reply { reply: Ok(ControlReply::Placed { actor, .. }), .. } => Some(*actor),
             _ => None,
         })
     }

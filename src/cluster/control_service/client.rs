@@ -1,6 +1,6 @@
 //! Cancellable placement requests to the head.
 //!
-//! A requester that cancels cannot know whether the head has assigned a worker in the meantime: the answer
+//! A requester that cancels cannot know whether the head has assigned a worker in the meantime: the reply
 //! may be on its way. The call therefore stays open while the cancellation is sent:
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //!      | ---- Place(7) ----> |            the head has not answered: it answers with an error,
 //!      | ---- Cancel(7) ---> |            and holds nothing
 //!      |                     |
-//!      | <---- Placed ------ |            the head has answered before: the answer arrives,
+//!      | <---- Placed ------ |            the head has answered before: the reply arrives,
 //!      | --- SpawnFailed --> |            and the requester returns the assignment
 //! ```
 //!
@@ -25,9 +25,9 @@ use std::task::{Context, Poll, ready};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use super::{CONTROL, ControlReply, ControlRequest};
+use super::{CONTROL, ControlRequest, ControlResult};
 use crate::background;
-use crate::cluster::control_plane::state::{Answer, ControlError};
+use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::model::ActorKey;
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{Host, SendError};
@@ -35,7 +35,7 @@ use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::remote::call_host;
 
-type PendingReply = Pin<Box<dyn Future<Output = Result<ControlReply, SendError>> + Send>>;
+type PendingReply = Pin<Box<dyn Future<Output = Result<ControlResult, SendError>> + Send>>;
 
 /// Future of a placement request; dropped before it is ready, it cancels the request.
 pub(in crate::cluster) struct PlacementCall {
@@ -55,13 +55,13 @@ impl PlacementCall {
 }
 
 impl Future for PlacementCall {
-    type Output = Result<ControlReply, SendError>;
+    type Output = Result<ControlResult, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let pending_reply = self.pending_reply.as_mut().expect("a future is polled until it is ready");
-        let answer = ready!(pending_reply.as_mut().poll(task));
+        let reply = ready!(pending_reply.as_mut().poll(task));
         self.pending_reply = None;
-        Poll::Ready(answer)
+        Poll::Ready(reply)
     }
 }
 
@@ -82,7 +82,7 @@ async fn cancel(head: HostUid, host: Host, number: u64, pending_reply: PendingRe
             // Repeated, because the calls may be reordered: the request waits for credit, and can arrive
             // after its cancellation, which then finds nothing to cancel.
             let request = ControlRequest::Cancel { number };
-            let acked: Result<ControlReply, _> = call_host(&host, head, CONTROL, request, None).await;
+            let acked: Result<ControlResult, _> = call_host(&host, head, CONTROL, request, None).await;
             if acked.is_err() {
                 // If the cancellation cannot reach the head, neither can the request.
                 return;
@@ -90,15 +90,15 @@ async fn cancel(head: HostUid, host: Host, number: u64, pending_reply: PendingRe
             tokio::time::sleep(HEAD_RPC_TIMEOUT).await;
         }
     };
-    let answer = tokio::select! {
+    let reply = tokio::select! {
         biased;
-        answer = pending_reply => answer,
+        reply = pending_reply => reply,
         () = cancelling => return,
     };
-    if let Some(actor) = answer.ok().and_then(|answer| assigned_actor(&answer.ok()?)) {
+    if let Some(actor) = reply.ok().and_then(|reply| assigned_actor(&reply.ok()?)) {
         let why = REQUESTER_GONE.to_owned();
         // If the head is unreachable, it releases the assignment when the job ends.
-        let acked: Result<ControlReply, _> =
+        let acked: Result<ControlResult, _> =
             call_host(&host, head, CONTROL, ControlRequest::SpawnFailed { actor, why }, None).await;
         drop(acked);
     }
@@ -107,10 +107,10 @@ async fn cancel(head: HostUid, host: Host, number: u64, pending_reply: PendingRe
 /// Cause of the end of an actor whose requester is gone.
 pub(in crate::cluster) const REQUESTER_GONE: &str = "its request was cancelled";
 
-/// Actor that an answer assigns to the requester.
-pub(in crate::cluster) fn assigned_actor(answer: &Answer) -> Option<ActorKey> {
-    match answer {
-        Answer::Placed { actor, alive: None, .. } => Some(*actor),
+/// Actor that a reply assigns to the requester.
+pub(in crate::cluster) fn assigned_actor(reply: &ControlReply) -> Option<ActorKey> {
+    match reply {
+        ControlReply::Placed { actor, alive: None, .. } => Some(*actor),
         _ => None,
     }
 }
@@ -134,7 +134,7 @@ impl PendingRequests {
     /// Cancels a request, if it is still unanswered.
     pub(in crate::cluster) fn cancel(&self, from: HostUid, number: u64) {
         if let Some(cancel_signal) = self.lock().remove(&(from, number)) {
-            // Fails if the answer is being sent at this moment.
+            // Fails if the reply is being sent at this moment.
             let _ = cancel_signal.send(());
         }
     }
@@ -153,15 +153,15 @@ pub(in crate::cluster) struct CancellableRequest {
 }
 
 impl CancellableRequest {
-    /// Returns the answer, or an error if the request is cancelled first.
+    /// Returns the reply, or an error if the request is cancelled first.
     pub(in crate::cluster) async fn or_cancelled(
         mut self,
-        answer: impl Future<Output = ControlReply>,
-    ) -> ControlReply {
+        reply: impl Future<Output = ControlResult>,
+    ) -> ControlResult {
         tokio::select! {
             biased;
-            // An answer that is ready wins over the cancellation; the requester returns what it holds.
-            answer = answer => answer,
+            // A reply that is ready wins over the cancellation; the requester returns what it holds.
+            reply = reply => reply,
             Ok(()) = &mut self.cancelled => Err(ControlError::Unknown("the request was cancelled".to_owned())),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::ControlRequest;
 
-use crate::cluster::control_plane::state::{Answer, ControlError};
+use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::control_service::HeadHandle;
 use crate::cluster::model::JobId;
 use crate::host::{Host, PlacementError, SendError};
@@ -43,7 +43,7 @@ impl HeadRoute {
         host: Host,
         request: impl Fn(JobId) -> ControlRequest,
         may_repeat: bool,
-    ) -> Result<Answer, PlacementError> {
+    ) -> Result<ControlReply, PlacementError> {
         loop {
             // Read again in each round: another incarnation of the head may have become known since.
             let connection = self.connection()?;
@@ -52,18 +52,18 @@ impl HeadRoute {
             // A request to an earlier incarnation fails once the present one becomes known; only then is a
             // repetition useful.
             if !(is_lost && self.connection()?.head.differs_from(&connection.head)) {
-                return answer(reply);
+                return placement_reply(reply);
             }
         }
     }
 }
 
 /// Maps the reply to the error that users see.
-pub(in crate::cluster) fn answer(
-    reply: Result<Result<Answer, ControlError>, SendError>,
-) -> Result<Answer, PlacementError> {
+pub(in crate::cluster) fn placement_reply(
+    reply: Result<Result<ControlReply, ControlError>, SendError>,
+) -> Result<ControlReply, PlacementError> {
     match reply {
-        Ok(Ok(answer)) => Ok(answer),
+        Ok(Ok(reply)) => Ok(reply),
         Ok(Err(error)) => Err(match error {
             ControlError::Infeasible(text) => PlacementError::Infeasible { text },
             ControlError::NameTaken(text) => PlacementError::NameTaken { text },

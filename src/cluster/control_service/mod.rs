@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   member --ControlRequest--> serve --> ask --Event--> State::handle --Action--> ActionExecutor
-//!          <-------Reply-------------- AnswerGuard <--Action::Answer--'
+//!          <-------Reply-------------- ReplyGuard <--Action::Reply--'
 //! ```
 
 #[cfg(feature = "cli")]
@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::control_plane::state::{
-    Action, Answer, ClusterState, ControlError, ControlEvent, Listed, Millis, Search, Settings, Ticket,
+    Action, ClusterState, ControlError, ControlEvent, ControlReply, Listed, Millis, Search, Settings, Ticket,
 };
 use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
@@ -34,7 +34,7 @@ use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
-pub(super) use request::{CONTROL, ControlReply, ControlRequest};
+pub(super) use request::{CONTROL, ControlRequest, ControlResult};
 
 /// Carries out an action.
 ///
@@ -62,7 +62,7 @@ pub(super) struct ControlPlane {
 struct ControlPlaneInner {
     state: ClusterState,
     actions: Vec<Action>,
-    reply_channels: FxHashMap<Ticket, oneshot::Sender<Result<Answer, ControlError>>>,
+    reply_channels: FxHashMap<Ticket, oneshot::Sender<Result<ControlReply, ControlError>>>,
     last_ticket: u64,
 }
 
@@ -92,7 +92,7 @@ impl ControlPlane {
         self.handle(&mut self.lock(), event);
     }
 
-    /// Handles an event that is a request, and waits for its answer.
+    /// Handles an event that is a request, and waits for its reply.
     ///
     /// # Cancel safety
     ///
@@ -100,21 +100,21 @@ impl ControlPlane {
     pub(super) async fn ask(
         self: Arc<Self>,
         request: impl FnOnce(Ticket) -> ControlEvent,
-    ) -> Result<Answer, ControlError> {
-        let (answer, receiver) = oneshot::channel();
+    ) -> Result<ControlReply, ControlError> {
+        let (sender, receiver) = oneshot::channel();
         let ticket = {
             let mut inner = self.lock();
             inner.last_ticket += 1;
             let ticket = Ticket(inner.last_ticket);
-            // Registered under the lock that handles the event, since the answer may be among its actions.
-            inner.reply_channels.insert(ticket, answer);
+            // Registered under the lock that handles the event, since the reply may be among its actions.
+            inner.reply_channels.insert(ticket, sender);
             self.handle(&mut inner, request(ticket));
             ticket
         };
-        let mut guard = AnswerGuard { control: self, ticket, answer: receiver, received: false };
-        let answer = (&mut guard.answer).await;
+        let mut guard = ReplyGuard { control: self, ticket, reply: receiver, received: false };
+        let reply = (&mut guard.reply).await;
         guard.received = true;
-        answer.unwrap_or_else(|_| Err(ControlError::Unknown("the control plane has ended".to_owned())))
+        reply.unwrap_or_else(|_| Err(ControlError::Unknown("the control plane has ended".to_owned())))
     }
 
     /// Reads the current state.
@@ -123,7 +123,7 @@ impl ControlPlane {
     }
 
     fn handle(&self, inner: &mut ControlPlaneInner, event: ControlEvent) {
-        // An answer that nothing waits for may contain an assignment. Its resources must be released, by an
+        // A reply that nothing waits for may contain an assignment. Its resources must be released, by an
         // event that is handled after the present one: `ClusterState::handle` is not reentrant.
         let mut events = vec![event];
         while let Some(event) = events.pop() {
@@ -131,10 +131,10 @@ impl ControlPlane {
             inner.state.handle(self.clock.now(), event, &mut actions);
             for action in actions.drain(..) {
                 match action {
-                    Action::Answer { ticket, answer } => {
+                    Action::Reply { ticket, reply } => {
                         let undelivered = match inner.reply_channels.remove(&ticket) {
-                            Some(channel) => channel.send(answer).err(),
-                            None => Some(answer),
+                            Some(channel) => channel.send(reply).err(),
+                            None => Some(reply),
                         };
                         events.extend(reclaim(undelivered));
                     }
@@ -159,7 +159,7 @@ impl ControlPlane {
         };
         if let Err(error) = self.read(|state| check_sender(state, from, &request)) {
             tracing::warn!(%from, %error, "refused a request to the control plane");
-            return responder.answer(Err(error));
+            return responder.reply(Err(error));
         }
         responder.start();
         // The request may stay pending for long; its sender must be able to send others meanwhile.
@@ -169,36 +169,36 @@ impl ControlPlane {
         let cancellable = match request {
             ControlRequest::Cancel { number } => {
                 self.pending.cancel(from, number);
-                return responder.answer(Ok(Answer::Done));
+                return responder.reply(Ok(ControlReply::Done));
             }
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             _ => None,
         };
-        background::spawn_on(host.io(), Arc::clone(self).answer(request, cancellable, responder));
+        background::spawn_on(host.io(), Arc::clone(self).reply(request, cancellable, responder));
     }
 
-    async fn answer(
+    async fn reply(
         self: Arc<Self>,
         request: ControlRequest,
         cancellable: Option<CancellableRequest>,
-        mut responder: Responder<ControlReply>,
+        mut responder: Responder<ControlResult>,
     ) {
-        let answering = async {
+        let replying = async {
             match cancellable {
                 Some(cancellable) => cancellable.or_cancelled(self.request(request)).await,
                 None => self.request(request).await,
             }
         };
-        let answer = tokio::select! {
+        let reply = tokio::select! {
             biased;
-            answer = answering => answer,
+            reply = replying => reply,
             () = std::future::poll_fn(|task| responder.poll_cancelled(task)) => return,
         };
-        responder.answer(answer);
+        responder.reply(reply);
     }
 
     /// Carries out a request.
-    pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> ControlReply {
+    pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> ControlResult {
         match request {
             ControlRequest::Place { job, mut spec, .. } => {
                 // Both options qualify a name; without one they would be ignored silently.
@@ -211,11 +211,10 @@ impl ControlPlane {
                     spec.namespace = self.namespace_of(job);
                 }
                 let is_durable = spec.is_durable();
-                let answer =
-                    Arc::clone(&self).ask(|ticket| ControlEvent::Place { ticket, job, spec }).await?;
+                let reply = Arc::clone(&self).ask(|ticket| ControlEvent::Place { ticket, job, spec }).await?;
                 match is_durable {
-                    true => self.commit_placement(answer).await,
-                    false => Ok(answer),
+                    true => self.commit_placement(reply).await,
+                    false => Ok(reply),
                 }
             }
             ControlRequest::Find { job, namespace, name } => {
@@ -223,19 +222,21 @@ impl ControlPlane {
                 self.ask(|ticket| ControlEvent::Find { ticket, namespace, name }).await
             }
             // Only a local requester gets here, and dropping its own future has cancelled the request.
-            ControlRequest::Cancel { .. } => Ok(Answer::Done),
-            ControlRequest::Nodes(query) => self.list(&query).await.map(Answer::Nodes).map_err(invalid_query),
+            ControlRequest::Cancel { .. } => Ok(ControlReply::Done),
+            ControlRequest::Nodes(query) => {
+                self.list(&query).await.map(ControlReply::Nodes).map_err(invalid_query)
+            }
             ControlRequest::Actors(query) => {
-                self.list(&query).await.map(Answer::Actors).map_err(invalid_query)
+                self.list(&query).await.map(ControlReply::Actors).map_err(invalid_query)
             }
             ControlRequest::HostStatus { host } => {
-                Ok(Answer::End(self.read(|state| state.host_exit_cause(host))))
+                Ok(ControlReply::End(self.read(|state| state.host_exit_cause(host))))
             }
             ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
                 self.apply(ControlEvent::SpawnCancelled { actor, cause });
-                Ok(Answer::Done)
+                Ok(ControlReply::Done)
             }
         }
     }
@@ -245,9 +246,9 @@ impl ControlPlane {
     /// Returns a placement once its actor's record is durable.
     ///
     /// The requester may rely on the actor's name, and on the actor surviving a restart of the head.
-    async fn commit_placement(self: Arc<Self>, answer: Answer) -> ControlReply {
-        let Some((persistence, actor)) = self.persistence.as_ref().zip(assigned_actor(&answer)) else {
-            return Ok(answer);
+    async fn commit_placement(self: Arc<Self>, reply: ControlReply) -> ControlResult {
+        let Some((persistence, actor)) = self.persistence.as_ref().zip(assigned_actor(&reply)) else {
+            return Ok(reply);
         };
         // The guard releases the assignment if this future is dropped while the disk is busy.
         let mut assignment =
@@ -255,7 +256,7 @@ impl ControlPlane {
         match persistence().await {
             Ok(()) => {
                 assignment.committed = true;
-                Ok(answer)
+                Ok(reply)
             }
             Err(why) => {
                 let error = ControlError::NotPersisted(why);
@@ -322,25 +323,25 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
     }
 }
 
-/// Pending request; dropped before the answer was received, it cancels the request.
-struct AnswerGuard {
+/// Pending request; dropped before the reply was received, it cancels the request.
+struct ReplyGuard {
     control: Arc<ControlPlane>,
     ticket: Ticket,
-    answer: oneshot::Receiver<Result<Answer, ControlError>>,
+    reply: oneshot::Receiver<Result<ControlReply, ControlError>>,
     received: bool,
 }
 
-impl Drop for AnswerGuard {
+impl Drop for ReplyGuard {
     fn drop(&mut self) {
         if self.received {
             return;
         }
-        // Answers are sent under this lock, so from here on either an answer is in the channel, or none will
+        // Replies are sent under this lock, so from here on either a reply is in the channel, or none will
         // come.
         let mut inner = self.control.lock();
         inner.reply_channels.remove(&self.ticket);
-        let event = match self.answer.try_recv() {
-            Ok(answer) => reclaim(Some(answer)),
+        let event = match self.reply.try_recv() {
+            Ok(reply) => reclaim(Some(reply)),
             Err(_) => Some(ControlEvent::Cancelled { ticket: self.ticket }),
         };
         if let Some(event) = event {
@@ -366,9 +367,9 @@ impl Drop for AssignmentGuard<'_> {
     }
 }
 
-/// Event that releases the assignment in an answer that nothing received.
-fn reclaim(answer: Option<Result<Answer, ControlError>>) -> Option<ControlEvent> {
-    let actor = assigned_actor(&answer?.ok()?)?;
+/// Event that releases the assignment in a reply that nothing received.
+fn reclaim(reply: Option<Result<ControlReply, ControlError>>) -> Option<ControlEvent> {
+    let actor = assigned_actor(&reply?.ok()?)?;
     Some(ControlEvent::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
 }
 
@@ -410,7 +411,7 @@ impl HeadHandle {
     }
 
     /// Sends a request.
-    pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<ControlReply, SendError> {
+    pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<ControlResult, SendError> {
         match self {
             Self::Local(control) => Ok(control.request(request).await),
             Self::Remote(head) => match request {

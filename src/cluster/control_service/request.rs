@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::control_plane::state::{Answer, ControlError};
+use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::listing::Query;
 use crate::cluster::model::{ActorKey, ActorSpec, JobId};
 use crate::id::{HostUid, TypeHash};
@@ -32,4 +32,4 @@ pub(in crate::cluster) enum ControlRequest {
 }
 
 /// Reply to a request.
-pub(in crate::cluster) type ControlReply = Result<Answer, ControlError>;
+pub(in crate::cluster) type ControlResult = Result<ControlReply, ControlError>;

@@ -48,7 +48,7 @@ pub(crate) trait TokenService: Send + Sync + 'static {
     type Reply: Serialize + Send + Sync;
 
     /// Answers a request. It runs to its end even if the client has disconnected, unless the server stops.
-    fn answer(&self, request: Self::Request) -> impl Future<Output = Self::Reply> + Send;
+    fn reply(&self, request: Self::Request) -> impl Future<Output = Self::Reply> + Send;
 
     /// Certifies a process that claims to be an agent or a driver, or returns the reason and the next step. The
     /// client may have presented a certificate that it has already.
@@ -248,7 +248,7 @@ impl<S: TokenService> TokenRpcServer<S> {
         presented: Option<&Certificate>,
     ) -> TokenReply<S::Reply> {
         match request {
-            TokenRequest::Service(request) => TokenReply::Service(self.service.answer(request).await),
+            TokenRequest::Service(request) => TokenReply::Service(self.service.reply(request).await),
             TokenRequest::Enrol { csr, claims } => {
                 if let Err(error) = claims.check_claimable() {
                     return TokenReply::Refused { text: error.to_string() };

@@ -25,7 +25,7 @@ pub(super) fn receive(events: &mpsc::Sender<JobEvent>, inbound: Inbound) {
     let events = events.clone();
     background::spawn(async move {
         match events.send(event).await {
-            Ok(()) => responder.answer(()),
+            Ok(()) => responder.reply(()),
             Err(_) => responder.fail(CallFailure::Closing),
         }
     });

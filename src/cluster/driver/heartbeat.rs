@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use super::{DriverShared, events};
 use crate::background;
 use crate::cluster::backoff::Backoff;
-use crate::cluster::control_plane::state::{Answer, ControlError, JobEvent};
+use crate::cluster::control_plane::state::{ControlError, ControlReply, JobEvent};
 use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::protocol::MembershipUpdate;
@@ -164,7 +164,7 @@ async fn try_rejoin(shared: &Arc<DriverShared>, link: HeadLink) -> Result<Renewe
     // Taken before the head is asked: a worker that starts meanwhile must not count as unlisted.
     let before = events::live_workers(shared);
     match shared.ask(start_again(shared)).await {
-        Ok(Ok(Answer::Job { nodes, workers, all_rejoined, .. })) => {
+        Ok(Ok(ControlReply::Job { nodes, workers, all_rejoined, .. })) => {
             // Only this process's view is updated here; the agents tell their workers.
             shared.members.apply(&MembershipUpdate::Head(shared.head_info()), &shared.host);
             // A head whose nodes have not all rejoined does not know their workers yet. Their absence from the
@@ -178,7 +178,7 @@ async fn try_rejoin(shared: &Arc<DriverShared>, link: HeadLink) -> Result<Renewe
             Ok(renewed)
         }
         Ok(Err(ControlError::JobEnded(why) | ControlError::Unknown(why))) => Err(RejoinError::JobEnded(why)),
-        Ok(other) => Err(RejoinError::Retry(format!("the head sent an unexpected answer: {other:?}"))),
+        Ok(other) => Err(RejoinError::Retry(format!("the head sent an unexpected reply: {other:?}"))),
         Err(error) => Err(retry(&error)),
     }
 }
@@ -194,7 +194,7 @@ fn schedule_reconcile(shared: &Arc<DriverShared>) {
     background::spawn(async move {
         tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
         let before = events::live_workers(&shared);
-        if let Ok(Ok(Answer::Job { workers, .. })) = shared.ask(start_again(&shared)).await {
+        if let Ok(Ok(ControlReply::Job { workers, .. })) = shared.ask(start_again(&shared)).await {
             events::remove_unlisted(&shared, before, &workers);
         }
     });

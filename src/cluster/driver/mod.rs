@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::control_plane::state::{Answer, JobEvent};
+use super::control_plane::state::{ControlReply, JobEvent};
 use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::membership::Membership;
@@ -203,7 +203,7 @@ impl DriverShared {
     }
 
     /// Sends the head a request about the job.
-    async fn ask(&self, request: JobRequest) -> Result<control_service::ControlReply, SendError> {
+    async fn ask(&self, request: JobRequest) -> Result<control_service::ControlResult, SendError> {
         call_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_RPC_TIMEOUT)).await
     }
 }
@@ -374,12 +374,12 @@ async fn start_job(
 ) -> Result<(JobId, InitialNodes), ClusterError> {
     let request = JobRequest::Start { job: submitted, descriptor: descriptor.clone() };
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
-    let started: control_service::ControlReply = call_host(control, head, JOB, request, deadline)
+    let started: control_service::ControlResult = call_host(control, head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::head(address, &error.to_string()))?;
     match started {
-        Ok(Answer::Job { job, nodes, rejoining, .. }) => Ok((job, InitialNodes { nodes, rejoining })),
-        Ok(_) => Err(ClusterError::head(address, "it sent an unexpected answer")),
+        Ok(ControlReply::Job { job, nodes, rejoining, .. }) => Ok((job, InitialNodes { nodes, rejoining })),
+        Ok(_) => Err(ClusterError::head(address, "it sent an unexpected reply")),
         Err(denied) => Err(ClusterError::head(address, &denied.to_string())),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
     let display = display.clone();
     background::spawn(async move {
         match display.show(output).await {
-            true => responder.answer(()),
+            true => responder.reply(()),
             false => responder.fail(CallFailure::Closing),
         }
     });

@@ -197,7 +197,7 @@ async fn fetch(
             }
             ExecutableReply::NotFetched { text } => break (TransferOutcome::Failed, text),
             ExecutableReply::Wrong { text } => break (TransferOutcome::Wrong, text),
-            other => return Err(format!("the node sent an unexpected answer: {other:?}")),
+            other => return Err(format!("the node sent an unexpected reply: {other:?}")),
         }
     };
     let (node, from) = (descriptor.id(), source.agent.host);
@@ -243,7 +243,7 @@ async fn send(
                 0
             }
             ExecutableReply::Wrong { text } => return Err(text),
-            other => return Err(format!("the node sent an unexpected answer: {other:?}")),
+            other => return Err(format!("the node sent an unexpected reply: {other:?}")),
         };
         pieces.fetch_add(1, Ordering::Relaxed);
     }
@@ -256,7 +256,7 @@ async fn stored_bytes(shared: &DriverShared, descriptor: &NodeDescriptor) -> Res
     let platform = shared.executable.platform().to_string();
     match ask(shared, descriptor, ExecutableRequest::Stat { digest, size, platform }).await? {
         ExecutableReply::Stat(bytes) => Ok(bytes),
-        other => Err(format!("the node sent an unexpected answer: {other:?}")),
+        other => Err(format!("the node sent an unexpected reply: {other:?}")),
     }
 }
 

@@ -35,7 +35,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, geteuid, pidfd_open, pidfd_send_signal, waitid,
 };
 
-use crate::config::OFFSPRING_END_TIMEOUT;
+use crate::config::DESCENDANTS_END_TIMEOUT;
 use crate::observe::log;
 use shared_scan::SharedScan;
 
@@ -98,7 +98,7 @@ pub(crate) fn has_children() -> bool {
 /// Ends all descendants of a process, and not the process itself.
 ///
 /// The process must not have been reaped, or its pid may belong to another process. Blocks until the descendants
-/// have ended, for at most [`OFFSPRING_END_TIMEOUT`]: a process may be blocked in the kernel.
+/// have ended, for at most [`DESCENDANTS_END_TIMEOUT`]: a process may be blocked in the kernel.
 pub(crate) fn end_all(of: u32, mark: Option<&WorkerMark>) {
     if !end_selected(&Selector { of, mark, user: None }) {
         log::warn!(worker = of, "descendants of a worker do not end; they may be blocked in the kernel");
@@ -123,7 +123,7 @@ struct Selector<'a> {
 
 /// Ends the selected processes; returns false if some are left after the timeout.
 fn end_selected(selector: &Selector<'_>) -> bool {
-    let until = Instant::now() + OFFSPRING_END_TIMEOUT;
+    let until = Instant::now() + DESCENDANTS_END_TIMEOUT;
     while Instant::now() < until {
         // A process may fork between the scan and its own stop, hence the loop.
         let stopped = stop_all(selector, until);

@@ -10,7 +10,7 @@ use super::log_dedup::{LineDeduplicator, LineSource, OutputLine};
 use super::terminal::Terminal;
 use crate::background;
 use crate::cluster::protocol::OutputLines;
-use crate::config::{LOG_STALL_MAX, OUTPUT_STALL_MAX, OUTPUT_UNFOLDED_MAX};
+use crate::config::{LOG_DEDUP_QUEUE_MAX, LOG_STALL_MAX, OUTPUT_STALL_MAX};
 
 /// Environment variable that turns the deduplication of equal lines of several workers off: `0`.
 pub(crate) const VARIABLE: &str = "ROADSHOW_DEDUP_LOGS";
@@ -44,7 +44,7 @@ impl Display {
             Retention::InLogs => Terminal::start(LOG_STALL_MAX, "; they are in the nodes' logs")?,
         };
         let dedup = dedup.unwrap_or_else(|| dedup_enabled(std::env::var(VARIABLE).ok().as_deref()));
-        let (to, requests) = mpsc::channel(OUTPUT_UNFOLDED_MAX);
+        let (to, requests) = mpsc::channel(LOG_DEDUP_QUEUE_MAX);
         background::spawn_on(io, show_all(requests, terminal, LineDeduplicator::new(dedup)));
         Ok(Self(to))
     }

@@ -17,7 +17,9 @@ use std::time::Instant;
 
 use crate::cluster::model::NodeId;
 use crate::cluster::protocol::Stream;
-use crate::config::{FOLDED_COUNTS_MAX, FOLDED_LINE_BYTES_MAX, LOG_DEDUP_ENTRIES_MAX, LOG_DEDUP_WINDOW};
+use crate::config::{
+    LOG_DEDUP_COUNTS_MAX, LOG_DEDUP_ENTRIES_MAX, LOG_DEDUP_LINE_BYTES_MAX, LOG_DEDUP_WINDOW,
+};
 
 /// Process that prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +102,11 @@ impl LineDeduplicator {
     ) {
         self.flush(now, out);
         // Empty lines are not worth a count, and a long text would be held in memory for the whole window.
-        if !self.enabled || text.len() > FOLDED_LINE_BYTES_MAX || text.trim().is_empty() {
+        if !self.enabled || text.len() > LOG_DEDUP_LINE_BYTES_MAX || text.trim().is_empty() {
             return out.push(output_line(label, text, stream, 1));
         }
         // At a limit the oldest window ends early: its count is shown now, so no line is lost.
-        if self.counts >= FOLDED_COUNTS_MAX {
+        if self.counts >= LOG_DEDUP_COUNTS_MAX {
             self.end_first_window(out);
         }
         if let Some(recent) = self.texts[stream as usize].get_mut(text) {
@@ -350,7 +352,7 @@ mod tests {
     #[test]
     fn long_lines_are_not_folded() {
         let mut terminal = Terminal::new();
-        let long = "x".repeat(FOLDED_LINE_BYTES_MAX + 1);
+        let long = "x".repeat(LOG_DEDUP_LINE_BYTES_MAX + 1);
         terminal.print(1, &long);
         terminal.print(2, &long);
         terminal.check(&[&format!("(1) {long}"), &format!("(2) {long}")]);
@@ -408,13 +410,13 @@ mod tests {
         let shown =
             terminal.out.iter().any(|shown| shown.line == "(3) first [repeated 2x across the cluster]");
         assert!(shown, "the count of an evicted text is shown first");
-        let processes = FOLDED_COUNTS_MAX / LOG_DEDUP_ENTRIES_MAX + 10;
+        let processes = LOG_DEDUP_COUNTS_MAX / LOG_DEDUP_ENTRIES_MAX + 10;
         for pid in 0..u32::try_from(processes).unwrap() {
             for number in 0..LOG_DEDUP_ENTRIES_MAX {
                 terminal.print(pid, &format!("text {number}"));
             }
         }
-        assert!(terminal.dedup.counts <= FOLDED_COUNTS_MAX, "{}", terminal.dedup.counts);
+        assert!(terminal.dedup.counts <= LOG_DEDUP_COUNTS_MAX, "{}", terminal.dedup.counts);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(in crate::cluster) const JOB: TypeHash = TypeHash::of("roadshow::Job");
 /// Service of drivers that receives events from the head.
 pub(in crate::cluster) const JOB_EVENT: TypeHash = TypeHash::of("roadshow::JobEvent");
 
-/// Request of a driver to the head. The reply is a [`ControlReply`](crate::cluster::control_service::ControlReply).
+/// Request of a driver to the head. The reply is a [`ControlResult`](crate::cluster::control_service::ControlResult).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum JobRequest {
     /// Registers the driver; `job` is set if it has an id from its submission, or from before a reconnect.

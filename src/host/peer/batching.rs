@@ -44,7 +44,7 @@ impl AdaptiveBatching {
     }
 
     #[inline]
-    fn shares_core(&self) -> bool {
+    pub(super) fn shares_core(&self) -> bool {
         self.shares_core.load(Ordering::Relaxed)
     }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{ActiveLink, Peer, PeerState, SlotId, now};
+use crate::host::coalescing::PendingOutput;
 use crate::host::receive::{ReceivedBatch, SessionSink};
 use crate::id::CallId;
 use crate::registry::ReplyPath;
 use crate::session::{DisconnectReason, Session, SessionError, WriteBatch};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader, WireError};
+use crate::wire::{CallHeader, Frame, FrameVisitor, IncomingBody, TellHeader, WireError};
 
 impl Peer {
     /// Receives every complete frame; messages for actors are added to `inbox`.
@@ -63,6 +64,18 @@ impl Peer {
         self.batching.sample(shares_core);
     }
 
+    /// True if the peer runs on the core of the link's thread, as far as samples show.
+    pub(in crate::host) fn shares_core(&self) -> bool {
+        self.batching.shares_core()
+    }
+
+    /// Time for which the reader of a link polls for input before its thread sleeps.
+    pub(in crate::host) fn busy_poll_limit(&self, reader: &LinkReader) -> Duration {
+        // A link in memory has input when its peer runs, which may be on this very thread.
+        let limits = self.host().map(|host| host.limits().busy_poll);
+        limits.filter(|_| reader.is_socket()).unwrap_or_default()
+    }
+
     /// Bytes that the link reads before the actors run, even if more input is available.
     pub(in crate::host) fn read_budget_bytes(&self) -> usize {
         self.batching.read_budget_bytes()
@@ -71,6 +84,12 @@ impl Peer {
     /// Notifies waiters of a drain that frames have arrived.
     pub(in crate::host) fn notify_progress(&self) {
         self.progress.notify_waiters();
+    }
+
+    /// Output that waits for the writer.
+    pub(in crate::host) fn pending_output(&self) -> PendingOutput {
+        let state = self.lock();
+        PendingOutput { bytes: state.session.unwritten_bytes(), frames: state.session.frames_appended() }
     }
 
     /// Takes all outgoing bytes.
@@ -113,7 +132,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         &mut self,
         call: CallHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), DisconnectReason> {
         Ok(self.session.receive_call(self.now, call, frame_bytes, body, &mut self.to)?)
     }
@@ -123,7 +142,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         &mut self,
         tell: TellHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), DisconnectReason> {
         Ok(self.session.receive_tell(tell, frame_bytes, body, &mut self.to)?)
     }
@@ -134,7 +153,7 @@ impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
         &mut self,
         call: CallId,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
     ) -> Result<(), DisconnectReason> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
             && let Some(waker) = self.to.reply_slots.complete(ticket, body)

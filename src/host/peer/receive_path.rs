@@ -110,7 +110,8 @@ impl ReceivePath {
         let polled = self.reply_slots.poll(ticket, &Context::from_waker(Waker::noop()), &mut old);
         match polled {
             Poll::Pending => None,
-            Poll::Ready(CallOutcome::Answered(body)) => Some(Ok(body.into())),
+            Poll::Ready(CallOutcome::Replied(body)) => Some(Ok(body.into())),
+            Poll::Ready(CallOutcome::LongReply(message)) => Some(Ok(message.into())),
             Poll::Ready(CallOutcome::LargeReply(body)) => Some(Ok(*body)),
             Poll::Ready(CallOutcome::Failed(why)) => {
                 Some(Err(why.map_or(CallError::OutcomeUnknown(DisconnectReason::Shutdown), |why| *why)))

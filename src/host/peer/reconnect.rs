@@ -1,7 +1,6 @@
 //! Lifecycle of a peer's links: connect, accept, lose, reconnect, and the end of the session.
 
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 use std::time::Duration;
 
 use super::{ActiveLink, Certified, LinkGuard, LinkState, Peer, PeerState, SlotId};
@@ -10,7 +9,6 @@ use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, R
 use crate::host::heartbeat::LinkMonitor;
 use crate::host::{Host, connect, random_u64};
 use crate::id::LinkId;
-use crate::lock::Locked;
 use crate::observe::log;
 use crate::session::{DisconnectReason, Event, ProvenPeer, SessionError, WriteCertainty};
 use crate::wire::{self, Refusal, Resume};
@@ -430,61 +428,9 @@ impl Peer {
         self.deliver_outcomes(state, events);
         self.ended.notify_waiters();
     }
-
-    /// Delivers the outcomes of calls and one-way messages that ended without a reply; `events` has no
-    /// others.
-    ///
-    /// The lock is the one under which they left the session: after it is released, new calls may reuse
-    /// their slots.
-    pub(super) fn deliver_outcomes(&self, mut state: Locked<'_, PeerState>, events: Vec<Event<SlotId>>) {
-        let mut deferred = state.resolve(events);
-        deferred.add_wakers(self.serve(&mut state));
-        drop(state);
-        deferred.run(self);
-    }
-
-    pub(super) fn count_dead_letters(&self, count: u64) {
-        if let Some(host) = self.host.upgrade() {
-            host.count_dead_letters(count);
-        }
-    }
-}
-
-/// Work that is deferred until the lock is released, since it runs code outside of the library.
-#[derive(Default)]
-#[must_use = "callers wait for it"]
-pub(in crate::host) struct DeferredWakeups {
-    wake: Vec<Waker>,
-    dead_letters: u64,
-}
-
-impl DeferredWakeups {
-    pub(super) fn add_wakers(&mut self, wakers: Vec<Waker>) {
-        self.wake.extend(wakers);
-    }
-
-    pub(in crate::host) fn run(self, peer: &Peer) {
-        self.wake.into_iter().for_each(Waker::wake);
-        if self.dead_letters > 0 {
-            peer.count_dead_letters(self.dead_letters);
-        }
-        peer.progress.notify_waiters();
-    }
 }
 
 impl PeerState {
-    /// Stores the outcomes in the slots of their calls; the returned work wakes the callers.
-    pub(super) fn resolve(&mut self, events: Vec<Event<SlotId>>) -> DeferredWakeups {
-        let mut deferred = DeferredWakeups::default();
-        for event in events {
-            if let Some(Event::DeadLetters { count }) = self.reply_slots.take_event(event, &mut deferred.wake)
-            {
-                deferred.dead_letters += count;
-            }
-        }
-        deferred
-    }
-
     /// Ends the session: everything open or queued fails. A later message begins another.
     fn end_session(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<SlotId>>) {
         self.end_link();

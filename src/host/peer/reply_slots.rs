@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   index   0         1         2          3         4
-//!   slots   Waiting   Free(3)   Answered   Free(5)   Waiting
+//!   slots   Waiting   Free(3)   Replied   Free(5)   Waiting
 //!   free    1 ──▶ 3 ──▶ 5, which is the length: there the next slot is appended
 //! ```
 //! They are locked together with the session. The link's task holds that lock when a reply arrives, and a
@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::id::CallId;
 use crate::session::{CallError, Event};
-use crate::wire::{Body, ShortSlice, ShortWords};
+use crate::wire::{Body, IncomingBody, ShortWords};
 
 /// Index of a call's reply slot.
 #[doc(hidden)]
@@ -38,14 +38,17 @@ pub(super) enum ReplySlot {
         waker: Option<Waker>,
     },
     /// Holds a short reply, the common case.
-    Answered(ShortWords),
+    Replied(ShortWords),
+    /// Holds a longer reply without payloads, of up to 4 KiB.
+    LongReply(Box<[u8]>),
     LargeReply(Box<Body>),
     Failed(Box<CallError>),
 }
 
 /// Content of a completed slot.
 pub(super) enum CallOutcome {
-    Answered(ShortWords),
+    Replied(ShortWords),
+    LongReply(Box<[u8]>),
     LargeReply(Box<Body>),
     /// No reply, with the cause if it is known.
     Failed(Option<Box<CallError>>),
@@ -61,8 +64,11 @@ impl ReplySlot {
     #[inline(always)]
     fn fill(&mut self, slot: Self) {
         debug_assert!(match self {
-            Self::Free(_) | Self::Waiting { waker: None, .. } | Self::Answered(_) => true,
-            Self::Waiting { waker: Some(_), .. } | Self::LargeReply(_) | Self::Failed(_) => false,
+            Self::Free(_) | Self::Waiting { waker: None, .. } | Self::Replied(_) => true,
+            Self::Waiting { waker: Some(_), .. }
+            | Self::LongReply(_)
+            | Self::LargeReply(_)
+            | Self::Failed(_) => false,
         });
         std::mem::forget(std::mem::replace(self, slot));
     }
@@ -110,13 +116,19 @@ impl ReplySlots {
 
     /// Stores the reply to a call; returns the waker of the caller.
     #[inline(always)]
-    pub(super) fn complete(&mut self, slot_id: SlotId, body: ShortSlice<'_>) -> Option<Waker> {
+    pub(super) fn complete(&mut self, slot_id: SlotId, body: impl IncomingBody) -> Option<Waker> {
+        let outcome = match (body.as_short(), body.as_uncopied()) {
+            (Some(short), _) => ReplySlot::Replied(short),
+            (None, Some(message)) => ReplySlot::LongReply(message.into()),
+            // Boxed, so that large replies do not enlarge every slot.
+            (None, None) => ReplySlot::LargeReply(Box::new(body.into())),
+        };
         match self.slot(slot_id)? {
             slot @ ReplySlot::Waiting { waker: None, .. } => {
-                slot.fill(ReplySlot::Answered(body.into()));
+                slot.fill(outcome);
                 None
             }
-            slot => Self::set_outcome(slot, ReplySlot::Answered(body.into())),
+            slot => Self::set_outcome(slot, outcome),
         }
     }
 
@@ -138,11 +150,7 @@ impl ReplySlots {
         wake: &mut Vec<Waker>,
     ) -> Option<Event<SlotId>> {
         match event {
-            Event::Replied { call_slot: slot_id, body } => {
-                // Boxed, so that rare large outcomes do not enlarge every slot.
-                let end = ReplySlot::LargeReply(Box::new(body));
-                wake.extend(self.slot(slot_id).and_then(|slot| Self::set_outcome(slot, end)));
-            }
+            Event::Replied { call_slot: slot_id, body } => wake.extend(self.complete(slot_id, body)),
             Event::Failed { call_slot: slot_id, failure } => {
                 let end = ReplySlot::Failed(Box::new(failure));
                 wake.extend(self.slot(slot_id).and_then(|slot| Self::set_outcome(slot, end)));
@@ -171,13 +179,14 @@ impl ReplySlots {
                 }
                 return Poll::Pending;
             }
-            if let ReplySlot::Answered(body) = *slot {
+            if let ReplySlot::Replied(body) = *slot {
                 slot.fill(ReplySlot::Free(free));
                 self.free = slot_id.0;
-                return Poll::Ready(CallOutcome::Answered(body));
+                return Poll::Ready(CallOutcome::Replied(body));
             }
         }
         Poll::Ready(match self.close(slot_id) {
+            Some(ReplySlot::LongReply(message)) => CallOutcome::LongReply(message),
             Some(ReplySlot::LargeReply(body)) => CallOutcome::LargeReply(body),
             Some(ReplySlot::Failed(failed)) => CallOutcome::Failed(Some(failed)),
             _ => CallOutcome::Failed(None),
@@ -194,11 +203,32 @@ mod tests {
 
     use super::*;
     use crate::session::DisconnectReason;
+    use crate::wire::ShortSlice;
+
+    /// Body whose bytes a slot copies.
+    struct Uncopied(Vec<u8>);
+
+    impl From<Uncopied> for Body {
+        fn from(Uncopied(message): Uncopied) -> Self {
+            Self { message: message.into(), ..Self::empty() }
+        }
+    }
+
+    impl IncomingBody for Uncopied {
+        fn as_short(&self) -> Option<ShortWords> {
+            None
+        }
+
+        fn as_uncopied(&self) -> Option<&[u8]> {
+            Some(&self.0)
+        }
+    }
 
     /// Kind of outcome of a call.
     #[derive(Clone, Copy, Debug)]
     enum End {
         Short,
+        Uncopied,
         Long,
         Failure,
     }
@@ -215,7 +245,7 @@ mod tests {
         let which = any::<usize>();
         prop_oneof![
             3 => Just(Step::Open),
-            2 => (which, prop::sample::select(vec![End::Short, End::Long, End::Failure]))
+            2 => (which, prop::sample::select(vec![End::Short, End::Uncopied, End::Long, End::Failure]))
                 .prop_map(|(which, end)| Step::Put(which, end)),
             2 => which.prop_map(Step::Poll),
             1 => which.prop_map(Step::Close),
@@ -235,7 +265,8 @@ mod tests {
     fn call_of(had: Option<ReplySlot>) -> Option<usize> {
         let number = |bytes: &[u8]| usize::from_le_bytes(*bytes.first_chunk().unwrap());
         match had {
-            Some(ReplySlot::Answered(body)) => Some(number(&Body::from(body).message)),
+            Some(ReplySlot::Replied(body)) => Some(number(&Body::from(body).message)),
+            Some(ReplySlot::LongReply(message)) => Some(number(&message)),
             Some(ReplySlot::LargeReply(body)) => Some(number(&body.message)),
             Some(ReplySlot::Failed(failed)) => {
                 let CallError::OutcomeUnknown(DisconnectReason::Io(text)) = *failed else {
@@ -276,6 +307,7 @@ mod tests {
                         let slot_id = SlotId(slot);
                         let woken = match end {
                             End::Short => reply_slots.complete(slot_id, ShortSlice::new(&reply(call, 1)).unwrap()).into_iter().collect(),
+                            End::Uncopied => reply_slots.complete(slot_id, Uncopied(reply(call, 9))).into_iter().collect(),
                             End::Long | End::Failure => {
                                 let mut woken = Vec::new();
                                 let body = Body { message: reply(call, 9).into(), ..Body::empty() };
@@ -293,7 +325,8 @@ mod tests {
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         let had = match reply_slots.poll(SlotId(slot), &task, &mut old) {
-                            Poll::Ready(CallOutcome::Answered(body)) => Some(ReplySlot::Answered(body)),
+                            Poll::Ready(CallOutcome::Replied(body)) => Some(ReplySlot::Replied(body)),
+                            Poll::Ready(CallOutcome::LongReply(message)) => Some(ReplySlot::LongReply(message)),
                             Poll::Ready(CallOutcome::LargeReply(body)) => Some(ReplySlot::LargeReply(body)),
                             Poll::Ready(CallOutcome::Failed(had)) => had.map(ReplySlot::Failed),
                             Poll::Pending => {

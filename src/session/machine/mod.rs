@@ -481,6 +481,9 @@ impl ReceiveHalf {
 /// Returns the milliseconds until `deadline`, rounded up, and at least 1: on the wire 0 is no
 /// deadline.
 fn remaining_ms(now: Instant, deadline: Instant) -> u32 {
-    let remaining = deadline.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
-    u32::try_from(remaining).unwrap_or(u32::MAX).max(1)
+    let remaining = deadline.saturating_duration_since(now);
+    // In two parts, as the nanoseconds of all of it are a division of 128 bits.
+    let below_second = u64::from(remaining.subsec_nanos().div_ceil(1_000_000));
+    let remaining_ms = remaining.as_secs().saturating_mul(1000).saturating_add(below_second);
+    u32::try_from(remaining_ms).unwrap_or(u32::MAX).max(1)
 }

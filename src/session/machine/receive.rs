@@ -9,7 +9,7 @@ use crate::session::dedup::DuplicateState;
 use crate::session::{CallError, CreditCharge, Event, Events, SessionError};
 use crate::wire::{
     Ack, CallFailure, CallHeader, Cancel, Credit, Failure, Frame, FrameKind, Goodbye, IncomingBody, Reply,
-    Schemas, ShortSlice, TellHeader, Watermark,
+    Schemas, TellHeader, Watermark,
 };
 
 impl<T> Session<T> {
@@ -49,7 +49,7 @@ impl<T> Session<T> {
         now: Instant,
         call: CallHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.check_expected(FrameKind::Call)?;
@@ -67,7 +67,7 @@ impl<T> Session<T> {
         &mut self,
         tell: TellHeader,
         frame_bytes: usize,
-        body: ShortSlice<'_>,
+        body: impl IncomingBody,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.check_expected(FrameKind::Tell)?;

@@ -113,6 +113,12 @@ impl<T> Session<T> {
         self.send_buffer.unwritten() + chunks
     }
 
+    /// Frames that were ever ready to be written, each counted once.
+    #[must_use]
+    pub fn frames_appended(&self) -> u64 {
+        self.send_buffer.appended()
+    }
+
     /// Bytes that are queued for an actor's credit, or for a link.
     #[must_use]
     pub fn send_queue_bytes(&self) -> usize {

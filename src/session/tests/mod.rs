@@ -195,7 +195,7 @@ fn encoded(message: &[u8]) -> Encoded<'_> {
 }
 
 fn body(message: &'static str) -> Body {
-    Body { message: message.as_bytes().into(), attachments: Box::default() }
+    Body { message: message.as_bytes().into(), ..Body::empty() }
 }
 
 fn call_frame(call: u64, timeout_ms: u32) -> Frame {

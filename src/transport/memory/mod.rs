@@ -143,7 +143,7 @@ impl Memory {
     /// open.
     ///
     /// Data waits, as in a network that retransmits. Links do not end. New dials wait in either
-    /// direction, since they need an answer.
+    /// direction, since they need a reply.
     pub fn partition(&self, from: impl Into<IpAddr>, to: impl Into<IpAddr>) {
         let direction = (from.into(), to.into());
         self.network.set_partitioned(|partitioned| {

@@ -6,7 +6,7 @@ use serde::de::{self, DeserializeSeed, Error, Expected, Unexpected, Visitor};
 use super::input::{Input, ValueHead, too_deep};
 use super::nil::NilInSomes;
 use super::{Depth, NIL};
-use crate::wire::DecodeError;
+use crate::wire::{DecodeError, payload};
 
 /// Deserializer of one value.
 #[derive(Debug)]
@@ -176,10 +176,14 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        visitor.visit_newtype_struct(self.in_newtype()?)
+        let inner = self.in_newtype()?;
+        match name {
+            payload::NEWTYPE => payload::expected(|| visitor.visit_newtype_struct(inner)),
+            _ => visitor.visit_newtype_struct(inner),
+        }
     }
 
     // A type that asks for one kind of value gets no code for the others: each type has a copy of this code, and

@@ -143,7 +143,7 @@ impl Driver {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        table::signal(self.pid(), signal).unwrap();
+        process_table::signal(self.pid(), signal).unwrap();
     }
 
     /// Waits for the driver's end.
@@ -180,13 +180,13 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // Also the workers that the driver has not reported yet.
-        self.workers.extend(table::children(self.pid()));
+        self.workers.extend(process_table::children(self.pid()));
         // An error means that the driver has ended already, as expected.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for &pid in self.workers.iter().filter(|&&pid| table::runs(pid)) {
+        for &pid in self.workers.iter().filter(|&&pid| process_table::runs(pid)) {
             // The worker may end between the check and the signal.
-            let _ = table::signal(pid, Signal::KILL);
+            let _ = process_table::signal(pid, Signal::KILL);
         }
     }
 }

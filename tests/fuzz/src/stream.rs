@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::BytesMut;
 use roadshow::internals::id::CallId;
 use roadshow::internals::wire::{
-    Call, CallHeader, Frame, FrameCodec, FrameVisitor, Reply, ShortSlice, Tell, TellHeader, WireError,
+    Call, CallHeader, Frame, FrameCodec, FrameVisitor, Reply, IncomingBody, Tell, TellHeader, WireError,
 };
 use tokio_util::codec::Decoder;
 
@@ -70,17 +70,17 @@ struct Drained(Vec<Frame>);
 impl FrameVisitor for Drained {
     type Error = WireError;
 
-    fn call(&mut self, call: CallHeader, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
+    fn call(&mut self, call: CallHeader, _: usize, body: impl IncomingBody) -> Result<(), WireError> {
         let CallHeader { call, target, message, timeout_ms, low_watermark } = call;
         self.other(Frame::Call(Call { call, target, message, timeout_ms, low_watermark, body: body.into() }))
     }
 
-    fn tell(&mut self, tell: TellHeader, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
+    fn tell(&mut self, tell: TellHeader, _: usize, body: impl IncomingBody) -> Result<(), WireError> {
         let TellHeader { target, message } = tell;
         self.other(Frame::Tell(Tell { target, message, body: body.into() }))
     }
 
-    fn reply(&mut self, call: CallId, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
+    fn reply(&mut self, call: CallId, _: usize, body: impl IncomingBody) -> Result<(), WireError> {
         self.other(Frame::Reply(Reply { call, body: body.into() }))
     }
 

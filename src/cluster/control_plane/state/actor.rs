@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::history::ActorRecord;
 use super::names::Class;
 use super::placement::NameWaiter;
-use super::{Action, Answer, ClusterState, ControlError, Record, RecordKey, Ticket};
+use super::{Action, ClusterState, ControlError, ControlReply, Record, RecordKey, Ticket};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
@@ -168,7 +168,7 @@ impl ClusterState {
         let Some(unplaced) = self.pending.remove(&key) else { return };
         self.open_requests.remove(&unplaced.ticket);
         let actor = &self.actors[&key];
-        // Written before the answer is sent: the requester may rely on the name and the detached lifetime.
+        // Written before the reply is sent: the requester may rely on the name and the detached lifetime.
         if self.is_durable(actor) {
             let record = Record::Actor { actor: key, job: actor.job, spec: self.spec(actor) };
             self.actions.push(Action::Persist(record));
@@ -179,7 +179,7 @@ impl ClusterState {
         if !detached {
             self.mark_assigned(job, key);
         }
-        self.answer(unplaced.ticket, Ok(Answer::Placed { actor: key, member, alive: None }));
+        self.reply(unplaced.ticket, Ok(ControlReply::Placed { actor: key, member, alive: None }));
     }
 
     /// Handles the report that an actor was created.
@@ -294,7 +294,7 @@ impl ClusterState {
         // Waiters for the name do not get an actor that was killed in the meantime: they wait for its end,
         // and for the next owner of the name.
         if named && !self.stopping.contains(&key) {
-            self.answer_waiters(key);
+            self.reply_to_waiters(key);
         }
     }
 
@@ -401,7 +401,7 @@ impl ClusterState {
         if let Some(unplaced) = self.pending.remove(&key)
             && self.open_requests.remove(&unplaced.ticket).is_some()
         {
-            self.answer(unplaced.ticket, Err(to_error(cause.to_string())));
+            self.reply(unplaced.ticket, Err(to_error(cause.to_string())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
@@ -437,11 +437,11 @@ impl ClusterState {
     /// Kills an actor.
     pub(super) fn kill(&mut self, ticket: Ticket, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else {
-            let answer = match self.history.actor(key) {
-                Some(_) => Ok(Answer::Done),
+            let reply = match self.history.actor(key) {
+                Some(_) => Ok(ControlReply::Done),
                 None => Err(ControlError::Unknown(format!("there is no actor {key}, or it ended long ago"))),
             };
-            return self.answer(ticket, answer);
+            return self.reply(ticket, reply);
         };
         match actor.phase {
             ActorPhase::Alive(worker, target) => self.stop_alive(key, worker, target),
@@ -454,7 +454,7 @@ impl ClusterState {
             }
             _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
         }
-        self.answer(ticket, Ok(Answer::Done));
+        self.reply(ticket, Ok(ControlReply::Done));
     }
 
     /// Kills the worker of an actor that may be stuck in a handler.
@@ -471,6 +471,6 @@ impl ClusterState {
         }
         // `failed` is false: a kill is no crash, and must not delay the replacement.
         self.finish_worker(worker, &format!("it was killed to end the actor {key}"), false);
-        self.answer(ticket, Ok(Answer::Done));
+        self.reply(ticket, Ok(ControlReply::Done));
     }
 }

@@ -8,7 +8,7 @@
 //! The first crash is replaced immediately. `base` is `WORKER_RESTART_BACKOFF`. A worker that has been stable
 //! for `WORKER_STABLE_AFTER` resets the count.
 
-use super::job::Pool;
+use super::pool::Pool;
 use super::{ClusterState, Millis, millis};
 use crate::cluster::model::{JobId, NodeId, WorkerId};
 use crate::config::{WORKER_RESTART_BACKOFF, WORKER_RESTART_DELAY_MAX};

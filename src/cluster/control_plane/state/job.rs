@@ -1,16 +1,15 @@
-//! Jobs, and their worker pools on each node.
+//! Jobs: submission, start, end, and the leases of their drivers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::crash_loop::CrashLoop;
-use super::node::LiveNode;
+use super::pool::Pool;
 use super::{
-    Action, Answer, ClusterState, ControlError, JobEvent, Millis, Record, RecordKey, Ticket, WorkerEntry,
-    lease_expired_text,
+    Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket,
+    WorkerEntry, lease_expired_text,
 };
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::{
-    ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeState, WorkerId, cut,
+    ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeState, cut,
 };
 use crate::config::JOB_TEXT_BYTES_MAX;
 
@@ -45,20 +44,6 @@ pub(super) struct Job {
     pub(super) round_robin: usize,
     /// Value of [`ClusterState::turns`] when the job was last served from the pending queues.
     pub(super) last_turn: u64,
-}
-
-/// Workers of a job on one node.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    pub(super) workers: BTreeSet<WorkerId>,
-    /// Actors bound to the node that wait for one of its workers to become ready.
-    pub(super) awaiting_worker: BTreeSet<ActorKey>,
-    /// Number of consecutive workers that failed to start.
-    pub(super) start_failures: u32,
-    /// Last start failure, once no more workers are started.
-    pub(super) blocked: Option<String>,
-    /// Back-off after workers that crash soon after they are ready.
-    pub(super) crash_loop: CrashLoop,
 }
 
 impl Job {
@@ -96,10 +81,6 @@ impl Job {
 }
 
 impl ClusterState {
-    pub(super) fn pool(&mut self, job: JobId, node: NodeId) -> Option<&mut Pool> {
-        self.jobs.get_mut(&job)?.pools.get_mut(&node)
-    }
-
     fn persist_job(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(&id) {
             self.actions.push(Action::Persist(job.record(id)));
@@ -124,26 +105,26 @@ impl ClusterState {
         let runs_on = descriptor.runs_on.and_then(|node| self.nodes.get(&node));
         if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
             let text = "the node for the job's driver has left the cluster or is draining";
-            return self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
+            return self.reply(ticket, Err(ControlError::Unknown(text.to_owned())));
         }
         let id = match self.new_job() {
             Ok(id) => id,
-            Err(error) => return self.answer(ticket, Err(error)),
+            Err(error) => return self.reply(ticket, Err(error)),
         };
         self.open_job(id, Job::new(descriptor, JobState::Pending, self.now));
-        // The record is requested before the answer: the head holds the answer back until all records so far
+        // The record is requested before the reply: the head holds the reply back until all records so far
         // are durable.
         self.persist_job(id);
-        self.answer_job(ticket, id);
+        self.reply_with_job(ticket, id);
     }
 
     pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, descriptor: JobDescriptor) {
         match self.driver_starts(job, descriptor) {
             Ok(id) => {
                 self.persist_job(id);
-                self.answer_job(ticket, id);
+                self.reply_with_job(ticket, id);
             }
-            Err(error) => self.answer(ticket, Err(error)),
+            Err(error) => self.reply(ticket, Err(error)),
         }
     }
 
@@ -206,7 +187,7 @@ impl ClusterState {
         self.open_jobs.contains(&id) && self.jobs.get(&id).is_some_and(|job| !job.left)
     }
 
-    fn answer_job(&mut self, ticket: Ticket, job: JobId) {
+    fn reply_with_job(&mut self, ticket: Ticket, job: JobId) {
         let usable = self.nodes.values().filter(|node| node.is_usable());
         let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.descriptor.clone()).collect();
         // Sorted, so that the same events lead to the same actions: the hash map has no fixed order.
@@ -219,29 +200,7 @@ impl ClusterState {
         let workers = entries.collect();
         let rejoining = self.nodes.values().any(|node| node.schedulability() == Schedulability::Rejoining);
         let all_rejoined = self.all_rejoined();
-        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, rejoining, all_rejoined }));
-    }
-
-    pub(super) fn node_provisioned(&mut self, job: JobId, node_id: NodeId) {
-        let is_usable = self.nodes.get(&node_id).is_some_and(LiveNode::is_usable);
-        let Some(active_job) = self.active_job(job).ok().filter(|_| is_usable) else { return };
-        // A driver that reconnects reports all of its nodes again. That must not restart a pool which is
-        // blocked or backing off: only a new incarnation of the node gets another attempt.
-        let pool = active_job.pools.entry(node_id).or_default();
-        if pool.blocked.is_none() && !pool.crash_loop.is_backing_off() {
-            self.fill_pool(job, node_id);
-        }
-    }
-
-    /// Starts workers up to the number that the node runs for each job.
-    pub(super) fn fill_pool(&mut self, job: JobId, node_id: NodeId) {
-        let Some(node) = self.nodes.get(&node_id).filter(|node| node.is_usable()) else { return };
-        let target = node.descriptor.workers as usize;
-        self.add_pool(job, node_id);
-        let current = self.pool(job, node_id).map_or(target, |pool| pool.workers.len());
-        for _ in current..target {
-            self.start_worker(node_id, job, None);
-        }
+        self.reply(ticket, Ok(ControlReply::Job { job, nodes, workers, rejoining, all_rejoined }));
     }
 
     /// Notes that a node has pinned a job's executable, or releases it.
@@ -268,63 +227,6 @@ impl ClusterState {
             }
             // The job has ended, or belongs to another node.
             _ => self.actions.push(Action::StopDriver { node, job }),
-        }
-    }
-
-    /// Allows a job to have workers on a node.
-    pub(super) fn add_pool(&mut self, job_id: JobId, node_id: NodeId) {
-        let (Some(job), Some(node)) = (self.jobs.get_mut(&job_id), self.nodes.get_mut(&node_id)) else {
-            return;
-        };
-        job.pools.entry(node_id).or_default();
-        node.pools.insert(job_id);
-        self.schedule.set_provisioned(node_id, job_id, true);
-        self.deferred.freed.insert(node_id);
-    }
-
-    /// Ready worker of a job on a node with the fewest actors.
-    pub(super) fn least_busy(&self, job: JobId, node: NodeId) -> Option<WorkerId> {
-        let pool = self.jobs.get(&job)?.pools.get(&node)?;
-        let ready = pool.workers.iter().filter_map(|id| {
-            let worker = self.workers.get(id)?;
-            worker.member.map(|_| (worker.actors.len(), *id))
-        });
-        ready.min().map(|(_, worker)| worker)
-    }
-
-    /// Assigns waiting actors to the ready workers of a pool.
-    ///
-    /// While other workers start, each that becomes ready takes an equal share. If no worker is left, the
-    /// actors are evicted to other nodes.
-    pub(super) fn assign_waiting(&mut self, job: JobId, node: NodeId) {
-        let Some(pool) = self.jobs.get(&job).and_then(|job| job.pools.get(&node)) else { return };
-        let is_ready = |id: &&WorkerId| self.workers.get(*id).is_some_and(|worker| worker.member.is_some());
-        let ready = pool.workers.iter().filter(is_ready).count();
-        let starting = pool.workers.len() - ready;
-        let waiting = pool.awaiting_worker.len();
-        if ready + starting == 0 {
-            self.schedule.set_provisioned(node, job, false);
-            self.deferred.capacity_shrunk = true;
-            for actor in pool.awaiting_worker.clone() {
-                self.evict(actor);
-            }
-            return;
-        }
-        // The share leaves actors for the workers that still start: with all of them in the first ready
-        // one, the others would stay idle.
-        let share = if ready == 0 { 0 } else { waiting.div_ceil(starting + 1) };
-        for _ in 0..share {
-            let Some(worker) = self.least_busy(job, node) else { return };
-            let Some(actor) = self.pool(job, node).and_then(|pool| pool.awaiting_worker.pop_first()) else {
-                return;
-            };
-            self.assign(actor, worker);
-        }
-    }
-
-    pub(super) fn remove_awaiting_worker(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
-        if let Some(pool) = self.pool(job, node) {
-            pool.awaiting_worker.remove(&actor);
         }
     }
 
@@ -464,7 +366,7 @@ impl ClusterState {
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
         for ticket in waiting_tickets {
             self.cancel_waiter(ticket);
-            self.answer(ticket, Err(ControlError::JobEnded(cause.to_owned())));
+            self.reply(ticket, Err(ControlError::JobEnded(cause.to_owned())));
         }
         let shared_cause = cause.into();
         for actor in unassigned_actors {
@@ -485,28 +387,6 @@ impl ClusterState {
             .filter_map(|node| node.pinned_jobs.remove(&id).then(|| node.descriptor.id()));
         let nodes = pinned_by.collect();
         self.actions.push(Action::ReleaseJob { job: id, nodes });
-    }
-
-    /// Stops a job's workers on a node.
-    fn close_pool(&mut self, job: JobId, node: NodeId, cause: &str) {
-        let workers = self.pool(job, node).map(|pool| pool.workers.clone());
-        for worker in workers.into_iter().flatten() {
-            self.stop_worker(worker, cause);
-        }
-        self.schedule.set_provisioned(node, job, false);
-        self.deferred.capacity_shrunk = true;
-        self.remove_pool(job, node);
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.pools.remove(&job);
-        }
-    }
-
-    /// Removes a job's pool on a node, with its pending restart.
-    pub(super) fn remove_pool(&mut self, job: JobId, node: NodeId) {
-        let pool = self.jobs.get_mut(&job).and_then(|job| job.pools.remove(&node));
-        if let Some(at) = pool.and_then(|pool| pool.crash_loop.next_start()) {
-            self.restarts.remove(&(at, job, node));
-        }
     }
 
     /// Adds an ended job to the history, and deletes the oldest one that it displaces.

@@ -38,6 +38,7 @@ mod names;
 mod node;
 mod ordered_map;
 mod placement;
+mod pool;
 mod queries;
 mod reconcile;
 mod reservations;
@@ -45,7 +46,7 @@ mod restore;
 mod worker;
 
 pub(in crate::cluster) use super::event::{
-    Action, Answer, ControlError, ControlEvent, JobEvent, Record, RecordKey, Ticket, WorkerEntry,
+    Action, ControlError, ControlEvent, ControlReply, JobEvent, Record, RecordKey, Ticket, WorkerEntry,
 };
 pub(in crate::cluster) use super::lease::Millis;
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
@@ -137,7 +138,7 @@ pub(in crate::cluster) struct ClusterState {
     rejoin_deadline: Option<Millis>,
     /// Killed actors that may still run: each is alive, or assigned to a worker that may be creating it.
     stopping: BTreeSet<ActorKey>,
-    /// Requests without an answer.
+    /// Requests without a reply.
     open_requests: FxHashMap<Ticket, OpenRequest>,
     names: Names,
     classes: Classes,
@@ -340,8 +341,8 @@ impl ClusterState {
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, ControlError>) {
-        self.actions.push(Action::Answer { ticket, answer });
+    fn reply(&mut self, ticket: Ticket, reply: Result<ControlReply, ControlError>) {
+        self.actions.push(Action::Reply { ticket, reply });
     }
 }
 

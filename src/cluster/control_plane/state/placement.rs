@@ -1,11 +1,11 @@
 //! Requests for actors: placement, names, look-ups and cancellation.
 
 use super::actor::{ActorPhase, UnplacedActor};
-use super::{Answer, ClusterState, ControlError, Ticket};
+use super::{ClusterState, ControlError, ControlReply, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
-/// Request that waits for an answer.
+/// Request that waits for a reply.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum OpenRequest {
     /// Request for a new actor, which is pending.
@@ -41,7 +41,7 @@ impl NameWaiter {
 impl ClusterState {
     pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec) {
         if let Err(error) = self.try_place(ticket, job, spec) {
-            self.answer(ticket, Err(error));
+            self.reply(ticket, Err(error));
         }
     }
 
@@ -110,9 +110,9 @@ impl ClusterState {
         let alive = matches!(actor.phase, ActorPhase::Alive(..));
         let waiter = NameWaiter::Place { ticket, job: job_id, spec };
         self.add_waiter(waiter, owner);
-        // Answered like a waiter, so that requests before and after the creation get the same answer.
+        // Answered like a waiter, so that requests before and after the creation get the same reply.
         if alive {
-            self.answer_waiters(owner);
+            self.reply_to_waiters(owner);
         }
         Ok(())
     }
@@ -130,27 +130,27 @@ impl ClusterState {
     }
 
     /// Answers the requests that waited for an actor which is alive now.
-    pub(super) fn answer_waiters(&mut self, owner: ActorKey) {
+    pub(super) fn reply_to_waiters(&mut self, owner: ActorKey) {
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let waiters = named.map(|named| std::mem::take(&mut named.waiters)).unwrap_or_default();
         for (ticket, waiter) in waiters {
             self.unregister_waiter(ticket);
             let found = self.found(owner).ok_or_else(|| ControlError::Unknown("it is gone".to_owned()));
-            let answer = found.map(|found| match (waiter, found) {
-                (NameWaiter::Place { .. }, Answer::Found { actor, at, member, .. }) => {
-                    Answer::Placed { actor, member, alive: Some(at) }
+            let reply = found.map(|found| match (waiter, found) {
+                (NameWaiter::Place { .. }, ControlReply::Found { actor, at, member, .. }) => {
+                    ControlReply::Placed { actor, member, alive: Some(at) }
                 }
                 (_, found) => found,
             });
-            self.answer(ticket, answer);
+            self.reply(ticket, reply);
         }
     }
 
     /// Answer that describes an alive actor.
-    fn found(&self, key: ActorKey) -> Option<Answer> {
+    fn found(&self, key: ActorKey) -> Option<ControlReply> {
         let actor = self.actors.get(&key)?;
         let ActorPhase::Alive(worker, target) = actor.phase else { return None };
-        Some(Answer::Found {
+        Some(ControlReply::Found {
             actor: key,
             class: self.classes.name(actor.class).to_owned(),
             at: self.address(worker, target)?,
@@ -166,7 +166,7 @@ impl ClusterState {
         }
     }
 
-    /// Removes a waiting request without an answer.
+    /// Removes a waiting request without a reply.
     pub(super) fn cancel_waiter(&mut self, ticket: Ticket) {
         let Some(OpenRequest::WaitForActor { owner, .. }) = self.open_requests.get(&ticket).copied() else {
             return;
@@ -189,7 +189,7 @@ impl ClusterState {
             NameWaiter::Place { ticket, job, spec } => self.place(ticket, job, spec),
             NameWaiter::Find { ticket } => {
                 let text = "it was not created, or has ended since";
-                self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
+                self.reply(ticket, Err(ControlError::Unknown(text.to_owned())));
             }
         }
     }
@@ -206,16 +206,16 @@ impl ClusterState {
             Some((owner, ActorPhase::Alive(..))) => {
                 let found = self.found(owner);
                 let missing = || ControlError::Unknown(format!("the actor {name} is gone"));
-                self.answer(ticket, found.ok_or_else(missing));
+                self.reply(ticket, found.ok_or_else(missing));
             }
             // An actor without a worker may stay pending forever, and a look-up must not wait with it.
             Some(_) => {
                 let text = format!("the actor {name} of the namespace {namespace} waits for a node");
-                self.answer(ticket, Err(ControlError::Unknown(text)));
+                self.reply(ticket, Err(ControlError::Unknown(text)));
             }
             None => {
                 let text = format!("no actor has the name {name} in the namespace {namespace}");
-                self.answer(ticket, Err(ControlError::Unknown(text)));
+                self.reply(ticket, Err(ControlError::Unknown(text)));
             }
         }
     }

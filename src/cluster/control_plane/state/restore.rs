@@ -7,7 +7,7 @@ use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, Rejoi
 use crate::cluster::model::{
     ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
 };
-use crate::config::RETURN_MAX;
+use crate::config::REJOIN_MAX;
 
 impl Record {
     /// Key of the record.
@@ -55,7 +55,7 @@ impl ClusterState {
                 Record::Incarnation { .. } => {}
             }
         }
-        self.rejoin_period = Some(RejoinPeriod { until: self.now.after(millis(RETURN_MAX)), last: self.now });
+        self.rejoin_period = Some(RejoinPeriod { until: self.now.after(millis(REJOIN_MAX)), last: self.now });
         // Written immediately, to learn without delay whether this incarnation can write at all.
         self.actions.push(Action::Persist(self.ids.id_watermarks()));
         if !self.unaccounted.is_empty() {

@@ -114,7 +114,7 @@ impl TestCluster {
         cluster
     }
 
-    async fn ask(&self, request: ControlRequest) -> Result<Answer, crate::host::PlacementError> {
+    async fn ask(&self, request: ControlRequest) -> Result<ControlReply, crate::host::PlacementError> {
         self.members.ask(&self.requester, request).await
     }
 
@@ -144,7 +144,7 @@ impl TestCluster {
 #[tokio::test(start_paused = true)]
 async fn assignment_in_flight_to_a_cancelled_request_is_released() {
     let cluster = TestCluster::new().await;
-    // Cancelled before the request arrives, while it is answered, and while the answer is on its way.
+    // Cancelled before the request arrives, while it is answered, and while the reply is on its way.
     for after in [10, 50, 99, 100, 101, 150, 190, 199] {
         let started = tokio::time::Instant::now();
         assert!(!cluster.place_within(1.0, Duration::from_millis(after)).await, "after {after} ms");

@@ -211,14 +211,14 @@ pub(super) fn serve(agent: Arc<Agent>, inbound: Inbound) {
     // The slot is taken before the thread, so that a flood of requests does not occupy the blocking threads.
     let key = (from, digest);
     if !agent.exchange.served().begin_read(Instant::now(), key) {
-        return responder.answer(FetchReply::Busy);
+        return responder.reply(FetchReply::Busy);
     }
     // On a thread that may block: it reads a file.
     tokio::task::spawn_blocking(move || {
         let read = agent.executables.read(digest, offset, EXECUTABLE_CHUNK_BYTES);
         let is_last = read.as_ref().map_or(true, |(_, is_last)| *is_last);
         agent.exchange.served().end_read(Instant::now(), key, is_last);
-        responder.answer(match read {
+        responder.reply(match read {
             Ok((bytes, _)) => FetchReply::Piece { bytes: bytes.into() },
             Err(error) => FetchReply::Failed { text: error.to_string() },
         });

@@ -74,7 +74,7 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         AgentCommand::ReleaseJob { job } => agent.end_job(job),
         AgentCommand::StopNode => agent.shutdown.cancel(),
     }
-    responder.answer(());
+    responder.reply(());
 }
 
 /// Sends a driver the output that its workers have written up to now.
@@ -89,7 +89,7 @@ fn flush(agent: Arc<Agent>, inbound: Inbound) {
     responder.release_credit();
     tokio::spawn(async move {
         agent.outputs.flush(job).await;
-        responder.answer(());
+        responder.reply(());
     });
 }
 
@@ -104,7 +104,7 @@ fn handle_executable(agent: Arc<Agent>, inbound: Inbound) {
     // A small request keeps its credit until the reply. The credit of a chunk returns here, before it is written:
     // chunks are bounded by the driver, which waits for the reply to each one before it sends a node the next.
     responder.start();
-    tokio::spawn(async move { responder.answer(answer_driver(agent, from, request).await) });
+    tokio::spawn(async move { responder.reply(answer_driver(agent, from, request).await) });
 }
 
 async fn answer_driver(agent: Arc<Agent>, from: HostUid, request: ExecutableRequest) -> ExecutableReply {
@@ -180,7 +180,7 @@ impl TokenService for AgentAdminService {
     type Request = AdminRequest;
     type Reply = AdminReply;
 
-    async fn answer(&self, request: AdminRequest) -> AdminReply {
+    async fn reply(&self, request: AdminRequest) -> AdminReply {
         let Some(agent) = self.0.upgrade() else { return failed("the agent is ending".to_owned()) };
         // A thread that may block: the requests read and write files.
         let answered = tokio::task::spawn_blocking(move || answer(&agent, request)).await;

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
-use crate::cluster::control_plane::state::{Answer, ClusterState, ControlError, ControlEvent};
+use crate::cluster::control_plane::state::{ClusterState, ControlError, ControlEvent, ControlReply};
 use crate::cluster::daemon::token_rpc_server::TokenService;
 use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeState};
 use crate::cluster::security::Claims;
 use crate::cluster::security::token_rpc::{Enrolled, Returned};
-use crate::config::{HEAD_RPC_TIMEOUT, WAITING_TOLD_MAX};
+use crate::config::{HEAD_RPC_TIMEOUT, WAITING_REPORTED_MAX};
 use crate::transport::Certificate;
 
 /// Polling interval while the agent of the head's node has not joined.
@@ -32,9 +32,9 @@ impl TokenService for HeadAdminService {
     type Request = AdminRequest;
     type Reply = AdminReply;
 
-    async fn answer(&self, request: AdminRequest) -> AdminReply {
+    async fn reply(&self, request: AdminRequest) -> AdminReply {
         match self.0.upgrade() {
-            Some(head) => head.answer(request).await,
+            Some(head) => head.reply(request).await,
             None => failed("the head is ending"),
         }
     }
@@ -56,14 +56,14 @@ impl TokenService for HeadAdminService {
 }
 
 impl Head {
-    async fn answer(&self, request: AdminRequest) -> AdminReply {
+    async fn reply(&self, request: AdminRequest) -> AdminReply {
         let control = &self.control;
         match request {
             AdminRequest::List { of, query } => self.list(of, &query).await,
             AdminRequest::Classes => AdminReply::Classes(self.classes().await),
             AdminRequest::Functions { part } => AdminReply::Functions(self.functions(part).await),
             AdminRequest::PendingActors => control.read(|state| AdminReply::PendingActors {
-                first: state.waiting(WAITING_TOLD_MAX),
+                first: state.waiting(WAITING_REPORTED_MAX),
                 count: state.waiting_count(),
             }),
             AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.alerts())),
@@ -156,11 +156,11 @@ impl Head {
             Arc::clone(&self.control).ask(|ticket| ControlEvent::JobSubmitted { ticket, descriptor }).await;
         match submitted {
             // The command uses the id from now on, so the id must survive a restart of the head.
-            Ok(Answer::Job { job, .. }) => match self.persist_job(job).await {
+            Ok(ControlReply::Job { job, .. }) => match self.persist_job(job).await {
                 Ok(()) => AdminReply::Submitted { job, node: node.id(), address: node.address },
                 Err(error) => denied(error),
             },
-            Ok(_) => failed("the control plane returned an unexpected answer"),
+            Ok(_) => failed("the control plane returned an unexpected reply"),
             Err(error) => denied(error),
         }
     }

@@ -258,7 +258,7 @@ impl Head {
             Action::NotifyDriver { job, event } => self.outbox().notify_driver(&self.host, job, event),
             Action::Persist(record) => self.store.change(Write::Put(record)),
             Action::Delete(key) => self.store.change(Write::Delete(key)),
-            Action::Answer { .. } => {}
+            Action::Reply { .. } => {}
         }
     }
 

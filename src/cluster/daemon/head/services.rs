@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use super::{Head, HeadCell, certificates};
 use crate::cluster::authorization;
-use crate::cluster::control_plane::state::{Answer, ControlError, ControlEvent};
-use crate::cluster::control_service::{CONTROL, ControlReply};
+use crate::cluster::control_plane::state::{ControlError, ControlEvent, ControlReply};
+use crate::cluster::control_service::{CONTROL, ControlResult};
 use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::worker::ActorEvent;
@@ -50,21 +50,21 @@ fn handle_node(head: &Arc<Head>, inbound: Inbound) {
         if events.iter().any(|event| matches!(event, NodeEvent::DriverExited { .. })));
     let reply = head.handle_node_request(from, request);
     if !ends_a_driver || !matches!(reply, NodeReply::Done) {
-        return responder.answer(reply);
+        return responder.reply(reply);
     }
     // The agent drops its record of a driver's end when the head acknowledges it. If the head were killed between
     // the acknowledgement and the disk, the job would never end.
     let head = Arc::clone(head);
     tokio::spawn(async move {
         let stored = head.store.flushed().await;
-        responder.answer(stored.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
+        responder.reply(stored.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
     });
 }
 
 /// Handles a request of a driver.
 fn handle_job(head: &Arc<Head>, inbound: Inbound) {
     let from = inbound.from();
-    let (body, _, mut responder) = inbound.into_parts::<ControlReply>();
+    let (body, _, mut responder) = inbound.into_parts::<ControlResult>();
     let request = match decode::<JobRequest>(&body) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
@@ -76,8 +76,8 @@ fn handle_job(head: &Arc<Head>, inbound: Inbound) {
     tokio::spawn(async move { answer_job(&head, from, request, responder).await });
 }
 
-async fn answer_job(head: &Head, from: HostUid, request: JobRequest, responder: Responder<ControlReply>) {
-    responder.answer(head.handle_job_request(from, request).await);
+async fn answer_job(head: &Head, from: HostUid, request: JobRequest, responder: Responder<ControlResult>) {
+    responder.reply(head.handle_job_request(from, request).await);
 }
 
 impl Head {
@@ -164,7 +164,7 @@ impl Head {
         });
     }
 
-    async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> ControlReply {
+    async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> ControlResult {
         match request {
             JobRequest::Start { descriptor, .. } if descriptor.driver != Some(from) => {
                 Err(ControlError::Unknown("a driver can start a job only for itself".to_owned()))
@@ -177,22 +177,22 @@ impl Head {
             ),
             JobRequest::Start { job, descriptor } => {
                 let control = Arc::clone(&self.control);
-                // Before the answer is computed: an event after that answer must make the driver lag.
+                // Before the reply is computed: an event after that reply must make the driver lag.
                 if let Some(job) = job {
                     self.outbox().reset_driver(job, from);
                 }
-                let answer =
+                let reply =
                     control.ask(|ticket| ControlEvent::JobStarted { ticket, job, descriptor }).await?;
                 // The job may have ended meanwhile. It has no events any more, and an entry would never be removed.
-                if let Answer::Job { job, .. } = &answer
+                if let ControlReply::Job { job, .. } = &reply
                     && self.is_open(*job)
                 {
                     self.outbox().set_driver(*job, from);
                 }
-                if let (Answer::Job { job, .. }, None) = (&answer, job) {
+                if let (ControlReply::Job { job, .. }, None) = (&reply, job) {
                     self.persist_job(*job).await?;
                 }
-                Ok(answer)
+                Ok(reply)
             }
             JobRequest::Heartbeat { job }
             | JobRequest::NodeProvisioned { job, .. }
@@ -208,12 +208,12 @@ impl Head {
                     true => Err(ControlError::Unknown(
                         "the driver has missed events of its job, and must rejoin".to_owned(),
                     )),
-                    false => Ok(Answer::Done),
+                    false => Ok(ControlReply::Done),
                 }
             }
             JobRequest::NodeProvisioned { job, node } => {
                 self.control.apply(ControlEvent::NodeProvisioned { job, node });
-                Ok(Answer::Done)
+                Ok(ControlReply::Done)
             }
             JobRequest::End { job, state, message } => {
                 let submitted =
@@ -224,7 +224,7 @@ impl Head {
                 });
                 // A disk error does not reopen the job: its driver exits anyway.
                 let _ = self.store.flushed().await;
-                Ok(Answer::Done)
+                Ok(ControlReply::Done)
             }
         }
     }
@@ -268,9 +268,9 @@ impl Head {
     }
 
     /// Rejects a request for a job that has ended, or that this head does not know.
-    fn check_open(&self, job: JobId) -> ControlReply {
+    fn check_open(&self, job: JobId) -> ControlResult {
         match self.is_open(job) {
-            true => Ok(Answer::Done),
+            true => Ok(ControlReply::Done),
             false => Err(ControlError::JobEnded(format!("the head has recorded the end of job {job}"))),
         }
     }

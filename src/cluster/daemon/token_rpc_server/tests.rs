@@ -46,7 +46,7 @@ impl TokenService for Echo {
     type Request = String;
     type Reply = String;
 
-    async fn answer(&self, request: String) -> String {
+    async fn reply(&self, request: String) -> String {
         match request.as_str() {
             "much" => "x".repeat(TOKEN_RPC_REPLY_BYTES_MAX),
             _ => request,
@@ -78,7 +78,7 @@ impl TokenService for NoHead {
     type Request = ();
     type Reply = ();
 
-    async fn answer(&self, (): ()) {}
+    async fn reply(&self, (): ()) {}
 }
 
 /// Token RPC server of a head, behind an acceptor.

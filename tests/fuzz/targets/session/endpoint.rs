@@ -248,7 +248,8 @@ impl Endpoint {
         let send_queue_bytes_max = self.limits.outgoing_bytes_max.max(longest);
         assert!(session.send_queue_bytes() <= send_queue_bytes_max, "{session:?}");
         assert!(self.attached || !session.has_outgoing());
-        let idle = session.open_calls() == 0 && session.inbound_calls() == 0 && session.send_queue_bytes() == 0;
+        let idle =
+            session.open_calls() == 0 && session.inbound_calls() == 0 && session.send_queue_bytes() == 0;
         assert!(!session.is_drained() || (idle && session.unwritten_bytes() == 0));
         assert!(session.is_drained() || !(idle && session.outgoing_bytes() == 0));
         if self.strict {

@@ -220,7 +220,7 @@ impl Peer {
             0 => Target { actor: ActorId(how.into()), incarnation: ActorIncarnation(0) },
             which => TARGETS[usize::from(which) % TARGETS.len()],
         };
-        let body = || Body { message: [0, 0, 0, how][..].into(), attachments: Box::default() };
+        let body = || Body { message: [0, 0, 0, how][..].into(), ..Body::empty() };
         match kind % 16 {
             0 | 1 => {
                 let low_watermark = (how > 64).then_some(CallId(u64::from(how % 16)));
@@ -264,7 +264,7 @@ impl Peer {
         if begins {
             let mut whole = BytesMut::new();
             let padding = vec![0; usize::from(script.short())];
-            let body = Body { message: padding.into(), attachments: Box::default() };
+            let body = Body { message: padding.into(), ..Body::empty() };
             let target = TARGETS[usize::from(message) % TARGETS.len()];
             let call = CallId(u64::from(how % 16));
             let frame = match how % 8 {

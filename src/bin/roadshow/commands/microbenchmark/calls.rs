@@ -1,12 +1,14 @@
 //! Calls and one-way messages with trivial handlers, so that only delivery costs anything.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
 use futures_util::future::try_join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use roadshow::RemoteAddr;
+use roadshow::{RemoteAddr, SendError};
 
 use super::fixture::{BenchResult, Fixture};
 use super::measure::{Count, Timing, percentiles};
@@ -76,6 +78,36 @@ pub(super) async fn calls(
     Ok(Count { count, elapsed: start.elapsed() })
 }
 
+/// Measures calls of `width` tasks, each of which has one call in flight.
+pub(super) async fn calls_of_tasks(
+    subject: &RemoteAddr<Subject>,
+    width: usize,
+    time: Duration,
+) -> BenchResult<Count> {
+    let (over, start) = (Rc::new(Cell::new(false)), Instant::now());
+    let tasks: Vec<_> = (0..width)
+        .map(|_| {
+            let (subject, over) = (subject.clone(), Rc::clone(&over));
+            tokio::task::spawn_local(async move {
+                let mut count = 0_u64;
+                while count == 0 || !over.get() {
+                    subject.send(Add(1)).await?;
+                    count += 1;
+                }
+                Ok::<_, SendError>(count)
+            })
+        })
+        .collect();
+    // A timer, since each task would otherwise read the clock for each of its calls.
+    tokio::time::sleep(time).await;
+    over.set(true);
+    let mut count = 0;
+    for task in tasks {
+        count += task.await??;
+    }
+    Ok(Count { count, elapsed: start.elapsed() })
+}
+
 /// Measures calls to an actix actor on another thread of this process, `in_flight` at a time.
 pub(super) async fn local_calls(local: &Addr<Local>, in_flight: usize, time: Duration) -> BenchResult<Count> {
     let (mut open, start) = (VecDeque::with_capacity(in_flight), Instant::now());
@@ -110,14 +142,23 @@ pub(super) async fn calls_of_each(
 }
 
 /// Measures one-way messages, from the first send to the handling of the last.
-pub(super) async fn one_way(subject: &RemoteAddr<Subject>, time: Duration) -> BenchResult<Count> {
+///
+/// The sender yields to the other tasks of its thread after each `burst` messages, if there is one.
+pub(super) async fn one_way(
+    subject: &RemoteAddr<Subject>,
+    burst: Option<u64>,
+    time: Duration,
+) -> BenchResult<Count> {
     let before = subject.send(NoteCount).await?;
     let (start, mut count) = (Instant::now(), 0);
     while count == 0 || start.elapsed() < time {
         for _ in 0..CLOCK_INTERVAL {
             subject.tell(Note(1)).await?;
+            count += 1;
+            if burst.is_some_and(|burst| count % burst == 0) {
+                tokio::task::yield_now().await;
+            }
         }
-        count += CLOCK_INTERVAL;
     }
     let handled = subject.send(NoteCount).await? - before;
     if handled != count {

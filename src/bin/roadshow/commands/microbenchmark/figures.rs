@@ -20,7 +20,8 @@ pub(super) struct Schedule {
 pub(super) enum Group {
     RoundTrip,
     InFlight(&'static str, usize),
-    OneWay,
+    Callers(&'static str, usize),
+    OneWay(&'static str, Option<u64>),
     NToN,
     Payload(&'static str, usize),
     WordList,
@@ -53,7 +54,10 @@ impl Group {
         Self::InFlight("calls_in_flight_1", 1),
         Self::InFlight("calls_in_flight_64", 64),
         Self::InFlight("calls_in_flight_1024", 1024),
-        Self::OneWay,
+        Self::Callers("callers_64", 64),
+        Self::Callers("callers_1024", 1024),
+        Self::OneWay("one_way", None),
+        Self::OneWay("one_way_bursts_of_16", Some(16)),
         Self::NToN,
         Self::Payload("payload_1kib", 1 << 10),
         Self::Payload("payload_64kib", 64 << 10),
@@ -70,8 +74,10 @@ impl Group {
     pub(super) const fn names(&self) -> &[&'static str] {
         match self {
             Self::RoundTrip => &["call_round_trip", "call_round_trip_p99"],
-            Self::InFlight(name, _) | Self::Payload(name, _) => std::slice::from_ref(name),
-            Self::OneWay => &["one_way"],
+            Self::InFlight(name, _)
+            | Self::Callers(name, _)
+            | Self::OneWay(name, _)
+            | Self::Payload(name, _) => std::slice::from_ref(name),
             Self::NToN => &["calls_n_to_n"],
             Self::WordList => &["word_list"],
             Self::Spawns => &["spawns"],
@@ -96,7 +102,8 @@ impl Group {
         let figure = match self {
             Self::RoundTrip => return round_trip(fixture, schedule).await,
             Self::InFlight(name, width) => in_flight(fixture, schedule, name, width).await,
-            Self::OneWay => one_way(fixture, schedule).await,
+            Self::Callers(name, width) => callers(fixture, schedule, name, width).await,
+            Self::OneWay(name, burst) => one_way(fixture, schedule, name, burst).await,
             Self::NToN => n_to_n(fixture, schedule).await,
             Self::Payload(name, bytes) => payload(fixture, schedule, name, bytes).await,
             Self::WordList => word_list(fixture, schedule).await,
@@ -151,17 +158,41 @@ async fn in_flight(
     Ok(Figure::new((name, "per s", Higher), &ours, &raw)?.beside(&actix)?.with_cpu(&cpus))
 }
 
-async fn one_way(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
+async fn callers(
+    fixture: &Fixture,
+    schedule: &Schedule,
+    name: &'static str,
+    width: usize,
+) -> BenchResult<Figure> {
+    let [mut ours, mut raw, mut together] = [ROADSHOW, RAW_ECHO, "calls_of_one_task"].map(Contender::new);
+    let mut cpus = Vec::new();
+    for _ in 0..schedule.rounds {
+        let calls = calls::calls_of_tasks(&fixture.subject, width, schedule.turn);
+        let (rate, cpu) = fixture.with_cpu(calls).await?;
+        ours.push(rate);
+        cpus.push(cpu);
+        raw.push(echo::echoes(fixture.ports, width, echo::SMALL_BYTES, schedule.turn).await?.per_second());
+        together.push(calls::calls(&fixture.subject, width, schedule.turn).await?.per_second());
+    }
+    Ok(Figure::new((name, "per s", Higher), &ours, &raw)?.beside(&together)?.with_cpu(&cpus))
+}
+
+async fn one_way(
+    fixture: &Fixture,
+    schedule: &Schedule,
+    name: &'static str,
+    burst: Option<u64>,
+) -> BenchResult<Figure> {
     let [mut ours, mut raw, mut answered] = [ROADSHOW, RAW_ECHO, "calls_in_flight_1024"].map(Contender::new);
     let mut cpus = Vec::new();
     for _ in 0..schedule.rounds {
-        let (rate, cpu) = fixture.with_cpu(calls::one_way(&fixture.subject, schedule.turn)).await?;
+        let (rate, cpu) = fixture.with_cpu(calls::one_way(&fixture.subject, burst, schedule.turn)).await?;
         ours.push(rate);
         cpus.push(cpu);
         raw.push(echo::one_way(fixture.ports, schedule.turn).await?.per_second());
         answered.push(calls::calls(&fixture.subject, MANY, schedule.turn).await?.per_second());
     }
-    Ok(Figure::new(("one_way", "per s", Higher), &ours, &raw)?.beside(&answered)?.with_cpu(&cpus))
+    Ok(Figure::new((name, "per s", Higher), &ours, &raw)?.beside(&answered)?.with_cpu(&cpus))
 }
 
 /// Compares with one link that has the same number of frames in flight, which it can write together.

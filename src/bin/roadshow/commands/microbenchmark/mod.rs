@@ -57,9 +57,13 @@ Figures, with their limits:
                                its echo, with an event loop on each side; also shown: blocking
                                sockets, and a call to an actix actor on another thread
   calls_in_flight_1, _64, _1024
-                               calls per second, with 1, 64 or 1024 in flight. Limit: raw frames of 24 bytes
-  one_way                      messages per second without a reply, until the last is handled.
-                               Limit: raw frames that the receiver counts
+                               calls per second of one task, with 1, 64 or 1024 in flight.
+                               Limit: raw frames of 24 bytes
+  callers_64, _1024            calls per second of 64 or 1024 tasks with one call in flight each.
+                               Limit: as many raw frames; also shown: as many calls of one task
+  one_way, one_way_bursts_of_16
+                               messages per second without a reply, until the last is handled; in bursts,
+                               the sender yields after 16. Limit: raw frames that the receiver counts
   calls_n_to_n                 four clients, four actors, 64 calls in flight for each
   payload_1kib, _64kib, _1mib  echoed bytes, eight messages in flight; counted in one direction
   word_list                    lists of 26,000 words that are sent to a reader, four in flight.

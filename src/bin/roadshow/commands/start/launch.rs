@@ -35,7 +35,7 @@ const LOG_END_BYTES: usize = 4 << 10;
 pub(super) struct Daemon {
     role: DaemonRole,
     child: Option<Child>,
-    answer: BufReader<tokio::io::Take<pipe::Receiver>>,
+    reply: BufReader<tokio::io::Take<pipe::Receiver>>,
     log: PathBuf,
 }
 
@@ -70,12 +70,12 @@ impl Daemon {
         let errors = errors.map_err(|error| fails(&log.display().to_string(), &error))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().map_err(|error| fails("the process", &error))?;
-        let (input, answer) = (child.stdin.take(), child.stdout.take());
-        let daemon = |answer| Self { role, child: Some(child), answer, log: log.to_owned() };
-        let answer = answer.map(OwnedFd::from).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe));
-        let answer =
-            answer.and_then(pipe::Receiver::from_owned_fd).map_err(|error| fails("its answer", &error))?;
-        let daemon = daemon(BufReader::new(answer.take(ANSWER_BYTES_MAX)));
+        let (input, reply) = (child.stdin.take(), child.stdout.take());
+        let daemon = |reply| Self { role, child: Some(child), reply, log: log.to_owned() };
+        let reply = reply.map(OwnedFd::from).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe));
+        let reply =
+            reply.and_then(pipe::Receiver::from_owned_fd).map_err(|error| fails("its reply", &error))?;
+        let daemon = daemon(BufReader::new(reply.take(ANSWER_BYTES_MAX)));
         // A daemon that exits without reading has written the reason into its log.
         let _ = input.map(|mut input| input.write_all(&json));
         Ok(daemon)
@@ -94,7 +94,7 @@ impl Daemon {
     async fn ready_within<R: DeserializeOwned>(&mut self, limit: Duration) -> CliResult<R> {
         let role = self.role.name();
         let mut line = String::new();
-        match tokio::time::timeout(limit, self.answer.read_line(&mut line)).await {
+        match tokio::time::timeout(limit, self.reply.read_line(&mut line)).await {
             Err(_) => {
                 let text = format!("the {role} was not ready within {} s", limit.as_secs_f64());
                 return Err(

@@ -22,12 +22,12 @@ impl Harness {
         while placed_count < max {
             let first = living.remove(0);
             let mut actions = self.end(first);
-            if take_answer(&mut actions, pending).is_some() {
+            if take_reply(&mut actions, pending).is_some() {
                 return (living, placed_count);
             }
             let request = self.place(job, cpus(1.0));
-            match request.answer {
-                Some(Ok(Answer::Placed { actor, .. })) => {
+            match request.reply {
+                Some(Ok(ControlReply::Placed { actor, .. })) => {
                     living.push(actor);
                     self.create(actor);
                     placed_count += 1;
@@ -156,7 +156,7 @@ fn queues_of_a_job_take_turns_with_its_one_reservation() {
     let mut actions = harness.end(holders[0]);
     actions.extend(harness.end(holders[1]));
     assert!(harness.reserved().is_empty(), "{:?}", harness.reserved());
-    assert!([four, more].iter().any(|ticket| take_answer(&mut actions, *ticket).is_some()));
+    assert!([four, more].iter().any(|ticket| take_reply(&mut actions, *ticket).is_some()));
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn jobs_take_turns_for_free_room() {
     let late: Vec<Ticket> = (0..2).map(|_| harness.place(few, cpus(1.0)).expect_pending()).collect();
     let mut actions = harness.end(holds);
     let mut placed = |tickets: &[Ticket]| {
-        tickets.iter().filter(|ticket| take_answer(&mut actions, **ticket).is_some()).count()
+        tickets.iter().filter(|ticket| take_reply(&mut actions, **ticket).is_some()).count()
     };
     assert_eq!([placed(&first), placed(&late)], [2, 2]);
 }

@@ -9,8 +9,8 @@ fn submit_job(harness: &mut Harness, node: u64) -> IssuedRequest {
 }
 
 fn job_of(request: &IssuedRequest) -> JobId {
-    match &request.answer {
-        Some(Ok(Answer::Job { job, .. })) => *job,
+    match &request.reply {
+        Some(Ok(ControlReply::Job { job, .. })) => *job,
         other => panic!("{other:?}"),
     }
 }
@@ -26,7 +26,7 @@ fn end_of_a_job_ends_its_actors_and_workers_and_refuses_pending_requests() {
     let pending = harness.place(job, cpus(1.0)).expect_pending();
     let mut actions = harness.end_job(job);
     let expected = "its job has ended: done";
-    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(expected.to_owned()))));
+    assert_eq!(take_reply(&mut actions, pending), Some(Err(ControlError::JobEnded(expected.to_owned()))));
     harness.expect_dead(actor, expected);
     assert_eq!(stopped(&actions), [worker]);
     assert!(actions.contains(&Action::Delete(RecordKey::Actor(actor))));

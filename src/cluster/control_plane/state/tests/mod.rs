@@ -144,11 +144,11 @@ impl Harness {
         Ticket(self.requests)
     }
 
-    /// Sends a request, and removes its answer from the actions.
+    /// Sends a request, and removes its reply from the actions.
     fn ask(&mut self, event: impl FnOnce(Ticket) -> ControlEvent) -> IssuedRequest {
         let ticket = self.ticket();
         let mut actions = self.handle(event(ticket));
-        IssuedRequest { ticket, answer: take_answer(&mut actions, ticket), actions }
+        IssuedRequest { ticket, reply: take_reply(&mut actions, ticket), actions }
     }
 
     fn start_job(&mut self) -> JobId {
@@ -158,7 +158,7 @@ impl Harness {
             job: None,
             descriptor: job_descriptor(driver),
         });
-        let Some(Ok(Answer::Job { job, .. })) = request.answer else { panic!("{request:?}") };
+        let Some(Ok(ControlReply::Job { job, .. })) = request.reply else { panic!("{request:?}") };
         job
     }
 
@@ -250,36 +250,36 @@ impl Harness {
 #[derive(Debug)]
 struct IssuedRequest {
     ticket: Ticket,
-    answer: Option<Result<Answer, ControlError>>,
+    reply: Option<Result<ControlReply, ControlError>>,
     actions: Vec<Action>,
 }
 
 impl IssuedRequest {
     #[track_caller]
     fn expect_placed(&self) -> ActorKey {
-        match &self.answer {
-            Some(Ok(Answer::Placed { actor, alive: None, .. })) => *actor,
+        match &self.reply {
+            Some(Ok(ControlReply::Placed { actor, alive: None, .. })) => *actor,
             other => panic!("{other:?}"),
         }
     }
 
     #[track_caller]
     fn expect_pending(&self) -> Ticket {
-        assert_eq!(self.answer, None);
+        assert_eq!(self.reply, None);
         self.ticket
     }
 
     #[track_caller]
     fn expect_error(&self, denied: fn(String) -> ControlError, text: &str) {
-        assert_eq!(self.answer, Some(Err(denied(text.to_owned()))));
+        assert_eq!(self.reply, Some(Err(denied(text.to_owned()))));
     }
 }
 
-fn take_answer(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<Answer, ControlError>> {
-    let is_it = |action: &Action| matches!(action, Action::Answer { ticket: of, .. } if *of == ticket);
+fn take_reply(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<ControlReply, ControlError>> {
+    let is_it = |action: &Action| matches!(action, Action::Reply { ticket: of, .. } if *of == ticket);
     let at = actions.iter().position(is_it)?;
     match actions.remove(at) {
-        Action::Answer { answer, .. } => Some(answer),
+        Action::Reply { reply, .. } => Some(reply),
         _ => None,
     }
 }
@@ -287,8 +287,8 @@ fn take_answer(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<Answe
 /// Removes the placement that answers a pending request.
 #[track_caller]
 fn take_placed(actions: &mut Vec<Action>, ticket: Ticket) -> ActorKey {
-    match take_answer(actions, ticket) {
-        Some(Ok(Answer::Placed { actor, alive: None, .. })) => actor,
+    match take_reply(actions, ticket) {
+        Some(Ok(ControlReply::Placed { actor, alive: None, .. })) => actor,
         other => panic!("{other:?}"),
     }
 }

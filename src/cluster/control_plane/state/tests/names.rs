@@ -39,9 +39,9 @@ fn get_if_exists_returns_the_alive_actor() {
     let (actor, worker) = harness.spawn(job, wanted("a"));
     let request = harness.place(job, wanted("a"));
     let alive = Some(location(worker, actor));
-    assert_eq!(request.answer, Some(Ok(Answer::Placed { actor, member: member(worker), alive })));
+    assert_eq!(request.reply, Some(Ok(ControlReply::Placed { actor, member: member(worker), alive })));
     let other = ActorSpec { class: "Other".to_owned(), ..wanted("a") };
-    assert!(matches!(harness.place(job, other).answer, Some(Err(ControlError::NameTaken(_)))));
+    assert!(matches!(harness.place(job, other).reply, Some(Err(ControlError::NameTaken(_)))));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn waiters_for_a_name_are_answered_in_order_except_cancelled_ones() {
     let answered =
         harness.handle(ControlEvent::ActorStarted { actor, worker, at }).into_iter().filter_map(|action| {
             match action {
-                Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
+                Action::Reply { ticket, reply: Ok(ControlReply::Found { .. }) } => Some(ticket),
                 _ => None,
             }
         });
@@ -71,14 +71,14 @@ fn get_if_exists_waits_for_a_pending_actor_and_replaces_it_if_it_fails() {
     let [first, second] = [(); 2].map(|()| harness.place(job, wanted("a")).expect_pending());
     let mut actions = harness.handle(ControlEvent::ActorEnded { actor, cause: "it refused".to_owned() });
     let next = take_placed(&mut actions, first);
-    assert_eq!(take_answer(&mut actions, second), None);
+    assert_eq!(take_reply(&mut actions, second), None);
     let worker = harness.state.worker_of_actor(next).unwrap();
     let at = location(worker, next);
     let mut actions = harness.handle(ControlEvent::ActorStarted { actor: next, worker, at });
     let alive = Some(at);
     assert_eq!(
-        take_answer(&mut actions, second),
-        Some(Ok(Answer::Placed { actor: next, member: member(worker), alive }))
+        take_reply(&mut actions, second),
+        Some(Ok(ControlReply::Placed { actor: next, member: member(worker), alive }))
     );
 }
 
@@ -90,7 +90,7 @@ fn waiting_for_an_actor_of_another_job_ends_with_the_own_job() {
     let pending = harness.place(other, wanted("a")).expect_pending();
     let mut actions = harness.end_job(other);
     let expected = "its job has ended: done".to_owned();
-    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(expected))));
+    assert_eq!(take_reply(&mut actions, pending), Some(Err(ControlError::JobEnded(expected))));
     let worker = harness.create(actor);
     assert_eq!(harness.state.worker_of_actor(actor), Some(worker));
 }
@@ -105,14 +105,14 @@ fn look_up_finds_alive_actors_and_waits_for_assigned_ones() {
     let mut actions =
         harness.handle(ControlEvent::ActorEnded { actor, cause: "it was not spawned".to_owned() });
     let none = "it was not created, or has ended since".to_owned();
-    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::Unknown(none))));
+    assert_eq!(take_reply(&mut actions, pending), Some(Err(ControlError::Unknown(none))));
 
     let actor = harness.place(job, named("a")).expect_placed();
     let pending = find(&mut harness, "a").expect_pending();
     let worker = harness.state.worker_of_actor(actor).unwrap();
     let at = location(worker, actor);
     let mut actions = harness.handle(ControlEvent::ActorStarted { actor, worker, at });
-    let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
-    assert_eq!(take_answer(&mut actions, pending), Some(Ok(found.clone())));
-    assert_eq!(find(&mut harness, "a").answer, Some(Ok(found)));
+    let found = ControlReply::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
+    assert_eq!(take_reply(&mut actions, pending), Some(Ok(found.clone())));
+    assert_eq!(find(&mut harness, "a").reply, Some(Ok(found)));
 }

@@ -75,7 +75,7 @@ fn drivers_are_notified_of_new_usable_nodes() {
         job: Some(job),
         descriptor: job_descriptor(1),
     });
-    let Some(Ok(Answer::Job { nodes, workers, .. })) = request.answer else { panic!("{request:?}") };
+    let Some(Ok(ControlReply::Job { nodes, workers, .. })) = request.reply else { panic!("{request:?}") };
     assert_eq!(nodes.iter().map(|node| node.id().0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(workers, [worker_entry(1, WorkerId(1))]);
 }
@@ -130,7 +130,7 @@ fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
         let descriptor = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_descriptor(0) };
         ControlEvent::JobSubmitted { ticket, descriptor }
     });
-    let Some(Ok(Answer::Job { job: other, .. })) = submitted.answer else { panic!("{submitted:?}") };
+    let Some(Ok(ControlReply::Job { job: other, .. })) = submitted.reply else { panic!("{submitted:?}") };
     let message = String::new();
     harness.handle(ControlEvent::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
     harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
@@ -201,7 +201,7 @@ fn unassigned_actors_of_a_lost_or_draining_node_are_rescheduled() {
     harness.provision_and_start(job, 3);
     let mut actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(2) });
     take_placed(&mut actions, any);
-    assert!(matches!(take_answer(&mut actions, on_draining), Some(Err(ControlError::Infeasible(_)))));
+    assert!(matches!(take_reply(&mut actions, on_draining), Some(Err(ControlError::Infeasible(_)))));
     assert_eq!(harness.ready(workers[0]).len(), 1);
     let actions = harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     // Node 3 holds one CPU for the actor that was evicted from node 2.

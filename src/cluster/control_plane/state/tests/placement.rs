@@ -11,7 +11,7 @@ fn alive_actor_of_a_cancelled_spawn_is_stopped_and_holds_its_resources_until_it_
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at: location(worker, actor) };
     assert_eq!(harness.handle(cancelled()), [stop]);
     assert_eq!(harness.free_cpus(1), 0.0);
-    assert!(matches!(harness.place(job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
+    assert!(matches!(harness.place(job, named("a")).reply, Some(Err(ControlError::NameTaken(_)))));
     harness.handle(ControlEvent::ActorEnded { actor, cause: "it was stopped".to_owned() });
     assert_eq!(harness.free_cpus(1), 4.0);
     harness.spawn(job, named("a"));
@@ -166,15 +166,15 @@ fn pending_request_fails_with_the_last_feasible_node() {
     let only = harness.place(job, on(1, cpus(1.0))).expect_pending();
     let mut actions =
         harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it was stopped".to_owned() });
-    let denied = take_answer(&mut actions, only);
+    let denied = take_reply(&mut actions, only);
     assert_eq!(
         denied,
         Some(Err(ControlError::Infeasible("node 0000000000000001 is dead: it was stopped".to_owned())))
     );
-    assert_eq!(take_answer(&mut actions, any), None);
+    assert_eq!(take_reply(&mut actions, any), None);
     let mut actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(2) });
     let why = "no node of the cluster takes work: start a node with at least one worker";
-    assert_eq!(take_answer(&mut actions, any), Some(Err(ControlError::Infeasible(why.to_owned()))));
+    assert_eq!(take_reply(&mut actions, any), Some(Err(ControlError::Infeasible(why.to_owned()))));
 }
 
 #[test]
@@ -224,10 +224,7 @@ fn detached_actor_fails_after_several_failed_worker_starts() {
     }
     let mut actions = harness.ended(dedicated);
     let why = "its dedicated worker failed to start 3 times: exit code 1";
-    assert_eq!(
-        take_answer(&mut actions, request.ticket),
-        Some(Err(ControlError::Infeasible(why.to_owned())))
-    );
+    assert_eq!(take_reply(&mut actions, request.ticket), Some(Err(ControlError::Infeasible(why.to_owned()))));
     assert_eq!(started(&actions), []);
 }
 
@@ -239,11 +236,11 @@ fn kill_cancels_pending_actors_and_stops_alive_ones() {
     let key = ActorKey(alive.0 + 1);
     let mut killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: key });
     let why = "it was killed before it was created".to_owned();
-    assert_eq!(take_answer(&mut killed.actions, pending), Some(Err(ControlError::Unknown(why))));
-    assert_eq!(killed.answer, Some(Ok(Answer::Done)));
+    assert_eq!(take_reply(&mut killed.actions, pending), Some(Err(ControlError::Unknown(why))));
+    assert_eq!(killed.reply, Some(Ok(ControlReply::Done)));
 
     let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: alive });
-    assert_eq!(killed.answer, Some(Ok(Answer::Done)));
+    assert_eq!(killed.reply, Some(Ok(ControlReply::Done)));
     let at = location(worker, alive);
     assert_eq!(killed.actions, [Action::StopActor { node: NodeId(1), worker, actor: alive, at }]);
     assert_eq!(harness.actor(alive).state, ActorState::Alive);
@@ -251,7 +248,7 @@ fn kill_cancels_pending_actors_and_stops_alive_ones() {
     harness.expect_dead(alive, "it was killed");
 
     let again = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: alive });
-    assert_eq!(again.answer, Some(Ok(Answer::Done)));
+    assert_eq!(again.reply, Some(Ok(ControlReply::Done)));
     let unknown = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: ActorKey(99) });
     unknown.expect_error(ControlError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
 }
@@ -263,7 +260,7 @@ fn killing_the_worker_of_a_stuck_actor_starts_a_replacement() {
     harness.ask(|ticket| ControlEvent::Kill { ticket, actor: blocked });
     assert_eq!(harness.actor(blocked).state, ActorState::Alive);
     let forced = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor: blocked });
-    assert_eq!(forced.answer, Some(Ok(Answer::Done)));
+    assert_eq!(forced.reply, Some(Ok(ControlReply::Done)));
     assert_eq!(stopped(&forced.actions), [worker]);
     assert_eq!(started(&forced.actions).len(), 1);
     harness.expect_dead(blocked, &format!("it was killed to end the actor {blocked}"));
@@ -272,7 +269,7 @@ fn killing_the_worker_of_a_stuck_actor_starts_a_replacement() {
     assert_eq!(started(&harness.ended(worker)), []);
 
     let again = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor: blocked });
-    assert_eq!((again.answer, stopped(&again.actions)), (Some(Ok(Answer::Done)), Vec::new()));
+    assert_eq!((again.reply, stopped(&again.actions)), (Some(Ok(ControlReply::Done)), Vec::new()));
     let unknown = harness.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor: ActorKey(99) });
     unknown.expect_error(ControlError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
 }
@@ -319,7 +316,7 @@ fn actor_killed_during_its_constructor_is_dead_once_that_returns() {
     let actor = request.expect_placed();
     let worker = harness.state.worker_of_actor(actor).unwrap();
     let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
-    assert_eq!((killed.answer, killed.actions), (Some(Ok(Answer::Done)), Vec::new()));
+    assert_eq!((killed.reply, killed.actions), (Some(Ok(ControlReply::Done)), Vec::new()));
     let row = harness.actor(actor);
     assert_eq!(row.state, ActorState::PendingCreation);
     let cause = row.cause.unwrap();
@@ -335,7 +332,7 @@ fn actor_killed_during_its_constructor_is_dead_once_that_returns() {
     assert_eq!(harness.handle(ControlEvent::ActorStarted { actor, worker, at }), [stop]);
     let mut ended = harness.handle(ControlEvent::ActorEnded { actor, cause: "it was stopped".to_owned() });
     harness.expect_dead(actor, "it was stopped");
-    assert!(take_answer(&mut ended, ticket).unwrap().is_err());
+    assert!(take_reply(&mut ended, ticket).unwrap().is_err());
     assert_eq!(harness.free_cpus(1), 4.0);
 }
 

@@ -106,10 +106,10 @@ fn reported_actors_and_names_survive_a_restart() {
     assert_eq!(harness.state.job_state(setup.job), Some(JobState::Running));
     assert!(!harness.state.is_member(agent(1, 1)));
     let lookup = find(&mut harness, "a").expect_pending();
-    assert!(matches!(harness.place(setup.job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
+    assert!(matches!(harness.place(setup.job, named("a")).reply, Some(Err(ControlError::NameTaken(_)))));
 
     let mut actions = harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
-    assert!(matches!(take_answer(&mut actions, lookup), Some(Ok(Answer::Found { .. }))));
+    assert!(matches!(take_reply(&mut actions, lookup), Some(Ok(ControlReply::Found { .. }))));
     assert_eq!((stopped(&actions), started(&actions)), (vec![], vec![]));
     for actor in [setup.plain, setup.named, setup.detached] {
         assert_eq!(harness.actor(actor).state, ActorState::Alive);
@@ -120,7 +120,7 @@ fn reported_actors_and_names_survive_a_restart() {
         job: Some(setup.job),
         descriptor: job_descriptor(1),
     });
-    let Some(Ok(Answer::Job { workers, .. })) = request.answer else { panic!("{request:?}") };
+    let Some(Ok(ControlReply::Job { workers, .. })) = request.reply else { panic!("{request:?}") };
     assert_eq!(workers, [worker_entry(1, setup.worker)]);
     assert_eq!(harness.provision(setup.job, 1), []);
     let (new, worker) = harness.spawn(setup.job, plain());
@@ -138,7 +138,7 @@ fn request_waits_until_a_feasible_node_rejoins() {
     let pending = harness.place(setup.job, cpus(1.0)).expect_pending();
     assert_eq!(harness.reasons(), ["no node has rejoined since the head restarted"]);
     let too_much = harness.place(setup.job, cpus(5.0));
-    assert!(matches!(too_much.answer, Some(Err(ControlError::Infeasible(_)))));
+    assert!(matches!(too_much.reply, Some(Err(ControlError::Infeasible(_)))));
     let mut actions = harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
     take_placed(&mut actions, pending);
 }
@@ -155,7 +155,7 @@ fn unreported_actors_are_lost_after_one_lease() {
     assert_eq!(harness.actor(setup.detached).state, ActorState::PendingCreation);
     let mut actions = harness.advance(1, &[agent(1, 1)], &[setup.job]);
     harness.expect_dead(setup.detached, "it was lost while the head was down");
-    assert!(matches!(take_answer(&mut actions, lookup), Some(Err(ControlError::Unknown(_)))));
+    assert!(matches!(take_reply(&mut actions, lookup), Some(Err(ControlError::Unknown(_)))));
     assert!(actions.contains(&Action::Delete(RecordKey::Actor(setup.detached))));
     assert_eq!(harness.actor(setup.named).state, ActorState::Alive);
     // The report arrives after the deadline.
@@ -267,7 +267,7 @@ fn draining_survives_a_restart() {
     assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Draining));
     let actions = harness.rejoin(node_descriptor(1, 4.0, 1), report(&setup));
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
-    assert!(matches!(harness.place(setup.job, plain()).answer, Some(Err(ControlError::Infeasible(_)))));
+    assert!(matches!(harness.place(setup.job, plain()).reply, Some(Err(ControlError::Infeasible(_)))));
 }
 
 #[test]
@@ -324,8 +324,8 @@ fn new_job_learns_that_nodes_are_still_rejoining() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let start = |ticket| ControlEvent::JobStarted { ticket, job: None, descriptor: job_descriptor(77) };
-    let found = |request: &IssuedRequest| match &request.answer {
-        Some(Ok(Answer::Job { nodes, rejoining, .. })) => (nodes.len(), *rejoining),
+    let found = |request: &IssuedRequest| match &request.reply {
+        Some(Ok(ControlReply::Job { nodes, rejoining, .. })) => (nodes.len(), *rejoining),
         other => panic!("{other:?}"),
     };
     assert_eq!(harness.state.nodes()[0].state, NodeState::Rejoining);
@@ -354,7 +354,7 @@ fn durable_work_is_refused_while_writes_fail() {
     let alerts = harness.state.alerts();
     assert!(alerts[0].kind == AlertKind::HeadState && alerts[0].text.contains(&why), "{alerts:?}");
     // Existing work continues: the driver may reconnect, and plain actors are placed while ids last.
-    assert!(matches!(harness.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
+    assert!(matches!(harness.ask(start(Some(job))).reply, Some(Ok(ControlReply::Job { .. }))));
     harness.place(job, plain()).expect_placed();
     harness.state.ids.start_at(1, 1, 1);
     harness.place(job, plain()).expect_error(ControlError::NotPersisted, &why);

@@ -50,7 +50,7 @@ impl Workload {
 
     fn event(&mut self, step: usize, event: ControlEvent) {
         for action in self.harness.handle(event) {
-            if let Action::Answer { ticket, answer: Ok(Answer::Placed { actor, .. }) } = action {
+            if let Action::Reply { ticket, reply: Ok(ControlReply::Placed { actor, .. }) } = action {
                 self.waiting.remove(&ticket).expect("it was asked for");
                 self.placed += 1;
                 self.alive.push_back((step, actor));

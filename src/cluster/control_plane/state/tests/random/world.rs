@@ -25,7 +25,7 @@ pub(super) struct World {
     pub(super) nodes: BTreeMap<u64, ActualNode>,
     /// Latest incarnation of each node.
     incarnations: BTreeMap<u64, u64>,
-    /// Requests without an answer.
+    /// Requests without a reply.
     pub(super) open: BTreeSet<Ticket>,
     /// Latest listed state of each actor.
     pub(super) states: BTreeMap<ActorKey, ActorState>,
@@ -497,12 +497,12 @@ impl World {
             Action::StopNode { node } => {
                 assert_eq!(self.harness.state.node_state(*node), Some(NodeState::Draining));
             }
-            Action::Answer { ticket, answer } => {
+            Action::Reply { ticket, reply } => {
                 assert!(self.open.remove(ticket), "{ticket:?} was answered although it was not open");
-                if let Ok(Answer::Job { job, .. }) = answer {
+                if let Ok(ControlReply::Job { job, .. }) = reply {
                     self.jobs_opened.insert(*job);
                 }
-                if let Ok(Answer::Placed { actor, member, alive }) = answer {
+                if let Ok(ControlReply::Placed { actor, member, alive }) = reply {
                     let worker = self.harness.state.worker_of(member.actors).expect("it is ready");
                     assert_eq!(self.harness.state.worker_of_actor(*actor), Some(worker));
                     assert!(alive.is_some() || self.assigned.insert(*actor), "{actor} was given twice");
@@ -530,7 +530,7 @@ impl World {
         }
     }
 
-    /// Restarts the head from the durable records. Open requests get no answer.
+    /// Restarts the head from the durable records. Open requests get no reply.
     fn restart(&mut self) {
         let before = self.durable_state();
         self.harness.state = ClusterState::new(Settings::default());

@@ -29,7 +29,7 @@ impl TokenService for EnrolmentService {
     type Request = ();
     type Reply = ();
 
-    async fn answer(&self, (): ()) {}
+    async fn reply(&self, (): ()) {}
 
     async fn enrol(&self, csr: Vec<u8>, claims: Claims, _: Option<&Certificate>) -> Result<Enrolled, String> {
         let chain = self.ca.authority.issue(&csr, &claims).map_err(|error| error.to_string())?;
