@@ -207,8 +207,7 @@ impl<'de> Input<'de> {
         }
     }
 
-    /// Takes the name of a field or a variant.
-    #[inline(never)]
+    /// Takes the name of a variant.
     pub(super) fn name(&mut self, expected: &dyn Expected) -> Result<&'de str, DecodeError> {
         match self.head()? {
             ValueHead::Str(name) => Ok(name),
