@@ -92,6 +92,7 @@ extern crate self as roadshow;
 #[doc(no_inline)]
 pub use {actix, serde};
 
+mod background;
 mod cluster;
 mod config;
 mod error;
@@ -108,6 +109,7 @@ mod spec;
 mod task;
 mod transport;
 mod wire;
+#[cfg(feature = "words")]
 #[doc(hidden)]
 pub mod words;
 

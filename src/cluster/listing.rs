@@ -356,7 +356,7 @@ pub trait Row: Sized {
     /// Sorts rows from list order into display order.
     ///
     /// Display order shows the open rows first and then the ended rows, the latest last in both groups.
-    fn arrange(rows: &mut [Self]);
+    fn arrange(rows: &mut Vec<Self>);
 }
 
 /// Merges pages into display order.
@@ -372,11 +372,11 @@ pub fn joined<T: Row>(pages: Vec<T>) -> Vec<T> {
     rows
 }
 
-/// Reverses the open rows and the ended rows separately.
-fn reverse<T>(rows: &mut [T], has_ended: impl Fn(&T) -> bool) {
-    rows.reverse();
-    // The sort is stable: it moves the open rows to the front and keeps the reversed order in both groups.
-    rows.sort_by_key(|row| has_ended(row));
+/// Reverses the open rows and the ended rows separately, and moves the open rows to the front.
+fn reverse<T>(rows: &mut Vec<T>, has_ended: impl Fn(&T) -> bool) {
+    let (mut ended, open): (Vec<T>, Vec<T>) = rows.drain(..).rev().partition(has_ended);
+    *rows = open;
+    rows.append(&mut ended);
 }
 
 impl Row for NodeInfo {
@@ -387,7 +387,7 @@ impl Row for NodeInfo {
         self.node_id.0
     }
 
-    fn arrange(rows: &mut [Self]) {
+    fn arrange(rows: &mut Vec<Self>) {
         reverse(rows, |node| node.state == NodeState::Dead);
     }
 }
@@ -400,7 +400,7 @@ impl Row for JobInfo {
         self.job_id.0
     }
 
-    fn arrange(rows: &mut [Self]) {
+    fn arrange(rows: &mut Vec<Self>) {
         // Jobs are shown in the order of their submission, whether they have ended or not.
         rows.sort_by_key(|job| job.job_id);
     }
@@ -414,7 +414,7 @@ impl Row for ActorInfo {
         self.actor_id.0
     }
 
-    fn arrange(rows: &mut [Self]) {
+    fn arrange(rows: &mut Vec<Self>) {
         reverse(rows, |actor| actor.state == ActorState::Dead);
     }
 }
@@ -427,7 +427,7 @@ impl Row for WorkerSummary {
         self.worker_id.0
     }
 
-    fn arrange(rows: &mut [Self]) {
+    fn arrange(rows: &mut Vec<Self>) {
         reverse(rows, |worker| worker.state == WorkerState::Dead);
     }
 }
@@ -440,7 +440,7 @@ impl Row for TaskInfo {
         (self.worker_id.0, self.count.name.clone())
     }
 
-    fn arrange(rows: &mut [Self]) {
+    fn arrange(rows: &mut Vec<Self>) {
         rows.sort_by(|one, other| {
             (one.worker_id, &one.count.name).cmp(&(other.worker_id, &other.count.name))
         });

@@ -17,6 +17,7 @@ use super::control_plane::state::ControlReply;
 use super::control_service::{ControlRequest, HeadHandle};
 use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
 use super::protocol::worker::HeadInfo;
+use crate::background;
 use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::HEAD_RPC_TIMEOUT;
@@ -236,7 +237,7 @@ impl Placement for Membership {
         let Ok(connection) = self.head.connection() else { return };
         let (host, why) = (host.clone(), why.to_owned());
         let io = host.io().clone();
-        io.spawn(async move {
+        background::spawn_on(&io, async move {
             // If the head is unreachable, the reservation is released when the job ends.
             let _ = connection.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
         });

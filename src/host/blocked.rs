@@ -18,6 +18,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::Host;
+use crate::background;
 use crate::config::BLOCKED_AFTER;
 use crate::registry::synchronous;
 
@@ -48,7 +49,7 @@ impl WaitProbe {
                 self.0 = Some((call, Instant::now()));
                 let waker = task.waker().clone();
                 // A timer of this thread would not fire while the handler blocks it.
-                host.io().spawn(async move {
+                background::spawn_on(host.io(), async move {
                     tokio::time::sleep(BLOCKED_AFTER).await;
                     waker.wake();
                 });

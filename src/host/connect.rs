@@ -105,7 +105,7 @@ async fn accept_handshake(host: Arc<HostShared>, incoming: Incoming) {
         Ok(Some(Accepted::Link(guard))) => pending.hand_over(&host, guard),
         Ok(Some(Accepted::Heartbeat(watched))) => {
             // In a task of its own: this one counts as an open handshake.
-            tokio::spawn(watched.echo_heartbeats(pending.into_frames(HEARTBEAT_FRAME_BYTES_MAX)));
+            crate::background::spawn(watched.echo_heartbeats(pending.into_frames(HEARTBEAT_FRAME_BYTES_MAX)));
         }
         Ok(None) => {}
         Err((reason, text)) => {

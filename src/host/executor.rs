@@ -90,6 +90,8 @@ impl Executor {
 
     /// Runs a future on the thread, or drops it if the thread has ended.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        // Each runtime would generate its code for each type of future.
+        let future: BoxFuture<'static, ()> = Box::pin(future);
         match self {
             Self::Arbiter(arbiter) => {
                 arbiter.spawn(future);
@@ -99,7 +101,7 @@ impl Executor {
             }
             Self::Local(LocalExecutor(thread)) => {
                 // A thread that has ended drops the future.
-                let _ = thread.send(Box::pin(future));
+                let _ = thread.send(future);
             }
         }
     }

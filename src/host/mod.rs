@@ -42,6 +42,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::background;
 use crate::config::{
     BUSY_POLL_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX,
     HEARTBEAT_INTERVAL_MAX, Limits, WINDOW_BYTES_MIN,
@@ -171,7 +172,10 @@ impl Host {
         if let Some(listener) = listener {
             // A strong reference in the accept loop would keep a dropped host alive.
             let (host, closing) = (Arc::downgrade(&shared), shared.closed.clone());
-            shared.io.spawn(connect::accept(host, closing, shared.limits.handshakes_open_max, listener));
+            background::spawn_on(
+                &shared.io,
+                connect::accept(host, closing, shared.limits.handshakes_open_max, listener),
+            );
         }
         Ok(Self { shared })
     }
@@ -182,7 +186,7 @@ impl Host {
         address: SocketAddr,
     ) -> Result<Box<dyn crate::transport::Listener>, HostError> {
         let transport = Arc::clone(&config.transport);
-        let bound = config.io.spawn(async move { transport.listen(address).await }).await;
+        let bound = background::spawn_on(&config.io, async move { transport.listen(address).await }).await;
         bound
             .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
             .map_err(|source| HostError::Listen { address, source })

@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 
 use super::peer::{DeferredWakeups, Peer};
 use super::{Host, HostShared};
+use crate::background;
 use crate::id::{HostId, HostUid};
 use crate::lock::{Locked, Mutex};
 use crate::observe::log;
@@ -212,18 +213,21 @@ impl Host {
     /// Without it, a host with many short-lived peers would keep state for each of them forever.
     pub fn expire_inbound_peers(&self, away: Duration) {
         let (host, closing) = (Arc::downgrade(&self.shared), self.shared.closed.clone());
-        self.shared.io.spawn(closing.run_until_cancelled_owned(async move {
-            loop {
-                // A quarter, so that a removal is late by at most that part of the time.
-                tokio::time::sleep(away / 4).await;
-                let Some(shared) = host.upgrade() else { return };
-                for peer in shared.peers.all() {
-                    if peer.is_expired_inbound(away) {
-                        // Checked again under the table's lock, since the peer may have returned.
-                        shared.peers.forget(peer.identity(), |peer| peer.is_expired_inbound(away));
+        background::spawn_on(
+            &self.shared.io,
+            closing.run_until_cancelled_owned(async move {
+                loop {
+                    // A quarter, so that a removal is late by at most that part of the time.
+                    tokio::time::sleep(away / 4).await;
+                    let Some(shared) = host.upgrade() else { return };
+                    for peer in shared.peers.all() {
+                        if peer.is_expired_inbound(away) {
+                            // Checked again under the table's lock, since the peer may have returned.
+                            shared.peers.forget(peer.identity(), |peer| peer.is_expired_inbound(away));
+                        }
                     }
                 }
-            }
-        }));
+            }),
+        );
     }
 }

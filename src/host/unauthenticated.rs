@@ -58,7 +58,7 @@ impl UnauthenticatedConnections {
         self.0.push_back(UnauthenticatedConnection {
             source,
             since: Instant::now(),
-            task: tokio::spawn(to).abort_handle(),
+            task: crate::background::spawn(to).abort_handle(),
         });
         Ok(())
     }

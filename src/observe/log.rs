@@ -53,12 +53,14 @@ pub(crate) fn fall_back() {
     let (fallback, invalid) = stderr(true);
     if FALLBACK.set(fallback).is_ok() {
         // After the fallback is set, so that the warning is printed through it.
-        emit(|| warn_invalid(invalid.as_ref()));
+        emit(&|| warn_invalid(invalid.as_ref()));
     }
 }
 
 /// Emits an event of the library to the current subscriber, or else to the fallback of [`fall_back`].
-pub(crate) fn emit(event: impl FnOnce()) {
+///
+/// Not generic: each event would have a copy of this function.
+pub(crate) fn emit(event: &dyn Fn()) {
     match FALLBACK.get() {
         // Checked for each event, since the program may set its subscriber at any time.
         Some(fallback) if dispatcher::get_default(|current| current.is::<NoSubscriber>()) => {
@@ -70,22 +72,22 @@ pub(crate) fn emit(event: impl FnOnce()) {
 
 /// Emits a `tracing::debug!` event, also in a driver without a subscriber.
 macro_rules! log_debug {
-    ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::debug!($($event)*)) };
+    ($($event:tt)*) => { $crate::observe::log::emit(&|| ::tracing::debug!($($event)*)) };
 }
 
 /// Emits a `tracing::info!` event, also in a driver without a subscriber.
 macro_rules! log_info {
-    ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::info!($($event)*)) };
+    ($($event:tt)*) => { $crate::observe::log::emit(&|| ::tracing::info!($($event)*)) };
 }
 
 /// Emits a `tracing::warn!` event, also in a driver without a subscriber.
 macro_rules! log_warn {
-    ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::warn!($($event)*)) };
+    ($($event:tt)*) => { $crate::observe::log::emit(&|| ::tracing::warn!($($event)*)) };
 }
 
 /// Emits a `tracing::error!` event, also in a driver without a subscriber.
 macro_rules! log_error {
-    ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::error!($($event)*)) };
+    ($($event:tt)*) => { $crate::observe::log::emit(&|| ::tracing::error!($($event)*)) };
 }
 
 pub(crate) use {log_debug as debug, log_error as error, log_info as info, log_warn as warn};

@@ -32,7 +32,10 @@ where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    call_service(here, there, Target::HOST, service, args, deadline).await
+    // Encoded here, so that the calls of all services share the code below. The copy costs little beside what a
+    // service does.
+    let args = SharedArgs::new(&args, here.limits().frame_bytes_max).map_err(NotDelivered::from)?;
+    decode_for(here, &mut call_encoded(here, there, Target::HOST, service, args, deadline).await?)
 }
 
 /// Calls a service of a host with arguments that were encoded once for several hosts.
@@ -46,7 +49,7 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
     service: TypeHash,
     args: SharedArgs,
 ) -> Result<R, SendError> {
-    call_with(here, there, Target::HOST, service, args, None).await
+    decode_for(here, &mut call_encoded(here, there, Target::HOST, service, args, None).await?)
 }
 
 /// Calls a service of a host, or one of its tasks: `target` is no actor.
@@ -54,40 +57,39 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
 /// # Errors
 ///
 /// As any call: [`SendError`].
-pub(crate) fn call_service<T, R>(
+pub(crate) async fn call_service<T, R>(
     here: &Host,
     there: HostUid,
     target: Target,
     service: TypeHash,
     args: T,
     deadline: Option<Instant>,
-) -> impl Future<Output = Result<R, SendError>>
+) -> Result<R, SendError>
 where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    // Returned directly: an `async fn` around it would move the future once more.
-    call_with(here, there, target, service, OwnedArgs(args), deadline)
+    decode_for(here, &mut call_encoded(here, there, target, service, OwnedArgs(args), deadline).await?)
 }
 
-async fn call_with<R: DeserializeOwned>(
+/// Calls a service, and returns the reply's body.
+async fn call_encoded(
     here: &Host,
     there: HostUid,
     target: Target,
     service: TypeHash,
     args: impl Args,
     deadline: Option<Instant>,
-) -> Result<R, SendError> {
-    let mut body = if there == here.identity() {
+) -> Result<Body, SendError> {
+    if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
         let reply = args.encoded(limit, |body| here.call_self(service, deadline, body));
         let reply = unless_deadlock(here, reply.map_err(NotDelivered::from)?);
         let waited = until(deadline, reply).await.ok_or(OutcomeUnknown::TimedOut)?;
-        waited.map_err(|_| SendError::deadlock(true))??
+        waited.map_err(|_| SendError::deadlock(true))?.map_err(Into::into)
     } else {
-        call_peer(here, &here.peer(there)?, target, service, args, deadline).await?
-    };
-    decode_for(here, &mut body)
+        call_peer(here, &here.peer(there)?, target, service, args, deadline).await
+    }
 }
 
 /// Calls an actor of another host behind all messages that were sent to it before, including those that

@@ -75,6 +75,20 @@ fn the_texts_of_troubleshooting_are_printed() {
     complain(text_complaints(&read("docs/operations.md"), &sources));
 }
 
+#[test]
+fn figures_are_measured_in_the_profile_of_a_user() {
+    complain(profile_complaints(&read("Cargo.toml")));
+}
+
+/// A release profile of the workspace, which a program that depends on the crate does not have.
+fn profile_complaints(manifest: &str) -> Vec<String> {
+    let sections = manifest.lines().map(str::trim);
+    let own = sections.filter(|line| {
+        ["[profile.release", "[profile.bench"].iter().any(|section| line.starts_with(section))
+    });
+    own.map(|line| format!("Cargo.toml: remove `{line}`; a user's program is built without it")).collect()
+}
+
 fn variable_complaints(page: &str, read_there: &BTreeSet<String>) -> Vec<String> {
     let listed = first_cells(page, "Environment").into_iter().filter(|name| name.starts_with("ROADSHOW_"));
     differences("variables", &listed.collect(), read_there)
@@ -215,6 +229,12 @@ fn a_variable_that_is_not_listed_is_complained_of() {
         0,
     );
     check(&variable_complaints(&page("| `ROADSHOW_A` | x |\n| `ROADSHOW_D` | x |\n"), &read_there), 2);
+}
+
+#[test]
+fn a_release_profile_of_the_workspace_is_complained_of() {
+    check(&profile_complaints("[profile.dev]\ndebug = false\n\n[profile.dev.package.\"*\"]\n"), 0);
+    check(&profile_complaints("[profile.release]\nlto = true\n\n[profile.release.package]\n"), 2);
 }
 
 #[test]

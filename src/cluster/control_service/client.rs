@@ -26,6 +26,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::{CONTROL, ControlRequest, ControlResult};
+use crate::background;
 use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::model::ActorKey;
 use crate::config::HEAD_RPC_TIMEOUT;
@@ -69,7 +70,7 @@ impl Drop for PlacementCall {
         if let Some(pending_reply) = self.pending_reply.take() {
             // The task that drops the request may end now, so the cancellation runs on its own.
             let (head, host, number) = (self.head, self.host.clone(), self.number);
-            self.host.io().spawn(cancel(head, host, number, pending_reply));
+            background::spawn_on(self.host.io(), cancel(head, host, number, pending_reply));
         }
     }
 }

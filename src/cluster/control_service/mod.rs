@@ -27,6 +27,7 @@ use super::control_plane::state::{
 };
 use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
+use crate::background;
 use crate::host::{Host, SendError};
 use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
@@ -173,7 +174,7 @@ impl ControlPlane {
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             _ => None,
         };
-        host.io().spawn(Arc::clone(self).reply(request, cancellable, responder));
+        background::spawn_on(host.io(), Arc::clone(self).reply(request, cancellable, responder));
     }
 
     async fn reply(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{DriverShared, KnownWorker, membership_broadcast, provision};
+use crate::background;
 use crate::cluster::control_plane::state::{JobEvent, WorkerEntry};
 use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use crate::cluster::protocol::MembershipUpdate;
@@ -22,7 +23,7 @@ pub(super) fn receive(events: &mpsc::Sender<JobEvent>, inbound: Inbound) {
     responder.start();
     responder.release_credit();
     let events = events.clone();
-    tokio::spawn(async move {
+    background::spawn(async move {
         match events.send(event).await {
             Ok(()) => responder.reply(()),
             Err(_) => responder.fail(CallFailure::Closing),
@@ -62,7 +63,7 @@ pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
 /// Provisions a node in a task of its own: shipping an executable takes seconds, and other events must not wait.
 fn provision_later(shared: &Arc<DriverShared>, descriptor: NodeDescriptor) {
     let shared = Arc::clone(shared);
-    tokio::spawn(async move {
+    background::spawn(async move {
         let provisioned = provision::provision(&shared, &descriptor).await;
         provision::log_tally(&shared);
         if let Err(error) = provisioned {
@@ -88,7 +89,7 @@ fn worker_up(shared: &Arc<DriverShared>, up: KnownWorker) {
     // The new worker needs the whole list, which no broadcast contains. It counts as ready only after that, so
     // the first spawn on it can already place actors on the others.
     let shared = Arc::clone(shared);
-    tokio::spawn(async move {
+    background::spawn(async move {
         let members = shared.members.list();
         let snapshot = MembershipUpdate::Snapshot { members, head: shared.head_info() };
         membership_broadcast::send_to_all(&shared, vec![member], &snapshot).await;

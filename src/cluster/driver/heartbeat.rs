@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{DriverShared, events};
+use crate::background;
 use crate::cluster::backoff::Backoff;
 use crate::cluster::control_plane::state::{ControlError, ControlReply, JobEvent};
 use crate::cluster::model::JobState;
@@ -190,7 +191,7 @@ fn start_again(shared: &DriverShared) -> JobRequest {
 /// Compares the workers with the head's list once every live node has had time to rejoin it.
 fn schedule_reconcile(shared: &Arc<DriverShared>) {
     let shared = Arc::clone(shared);
-    tokio::spawn(async move {
+    background::spawn(async move {
         tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
         let before = events::live_workers(&shared);
         if let Ok(Ok(ControlReply::Job { workers, .. })) = shared.ask(start_again(&shared)).await {

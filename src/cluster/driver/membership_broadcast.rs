@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::DriverShared;
+use crate::background;
 use crate::cluster::model::WorkerAddress;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
@@ -51,7 +52,9 @@ pub(super) async fn run(shared: Arc<DriverShared>) {
         let changes = shared.broadcast.take();
         let (shared, workers) = (Arc::clone(&shared), shared.members.list());
         // In a task of its own: a stopped worker answers late and must not delay the next broadcast.
-        tokio::spawn(async move { send_to_all(&shared, workers, &MembershipUpdate::Several(changes)).await });
+        background::spawn(
+            async move { send_to_all(&shared, workers, &MembershipUpdate::Several(changes)).await },
+        );
     }
 }
 

@@ -39,6 +39,7 @@ use super::protocol::{JOB, JOB_EVENT, JobRequest, OUTPUT};
 use super::security::Claims;
 use super::security::enrol::{Admitted, DriverEnrolment};
 use super::{authorization, control_service, host_info};
+use crate::background;
 use crate::cluster::error::ClusterError;
 use crate::cluster::launch::contract;
 use crate::cluster::protocol::MembershipUpdate;
@@ -222,13 +223,14 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let runtime = io.handle().clone();
     let executor = Executor::here_or(&runtime);
     // On the I/O thread, since the user's thread may be blocked in user code while the head waits for replies.
-    let joined =
-        io.handle().spawn(async move { enrol_and_start(options, arguments, runtime, executor).await });
+    let joined = background::spawn_on(io.handle(), async move {
+        enrol_and_start(options, arguments, runtime, executor).await
+    });
     let (shared, events, initial) = joined.await.map_err(std::io::Error::other)??;
     // Heartbeats begin before provisioning: shipping a large executable may take longer than the job's lease.
-    let event_task = io.handle().spawn(events::event_loop(Arc::clone(&shared), events));
-    let heartbeat_task = io.handle().spawn(heartbeat::heartbeat_loop(Arc::clone(&shared)));
-    let broadcast_task = io.handle().spawn(membership_broadcast::run(Arc::clone(&shared)));
+    let event_task = background::spawn_on(io.handle(), events::event_loop(Arc::clone(&shared), events));
+    let heartbeat_task = background::spawn_on(io.handle(), heartbeat::heartbeat_loop(Arc::clone(&shared)));
+    let broadcast_task = background::spawn_on(io.handle(), membership_broadcast::run(Arc::clone(&shared)));
     let mut cluster = RemoteCluster {
         shared: Arc::clone(&shared),
         event_task,
@@ -241,8 +243,9 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     };
     let handle = ClusterRef::new(shared.host.clone());
     // `cluster` exists from here on: if this future fails or is dropped, its `Drop` ends the job at the head.
-    let provisioning =
-        cluster.io.handle().spawn(async move { provision::provision_initial_nodes(&shared, initial).await });
+    let provisioning = background::spawn_on(cluster.io.handle(), async move {
+        provision::provision_initial_nodes(&shared, initial).await
+    });
     let provisioned = provisioning.await.map_err(std::io::Error::other)?;
     provisioned.inspect_err(|error| cluster.start_error = Chain(error).to_string())?;
     cluster.started = true;
@@ -421,7 +424,7 @@ impl RemoteCluster {
     /// is over.
     fn end(&self, flush_within: Duration, state: JobState, message: &str) -> JoinHandle<()> {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
-        self.io.handle().spawn(async move {
+        background::spawn_on(self.io.handle(), async move {
             output::flush(&shared, flush_within).await;
             if let Err(why) = heartbeat::report_end(&shared, state, &message).await {
                 log::warn!(job = %shared.job, why, "could not report the end of the job; it ends with the lease");
@@ -450,7 +453,7 @@ impl Drop for RemoteCluster {
         let ending = self.end(DROP_TIMEOUT / 2, state, message);
         let (over, ended) = std::sync::mpsc::sync_channel(1);
         // `drop` cannot await: it blocks this thread while the I/O thread reports, for a bounded time.
-        self.io.handle().spawn(async move {
+        background::spawn_on(self.io.handle(), async move {
             // The receiver is gone if that time has passed.
             let _ = (ending.await, over.send(()));
         });

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use super::DriverShared;
+use crate::background;
 use crate::cluster::output::Display;
 use crate::cluster::protocol::{FLUSH, Flush};
 use crate::config::OUTPUT_AGENTS_TIMEOUT;
@@ -28,7 +29,7 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
     responder.release_credit();
 
     let display = display.clone();
-    tokio::spawn(async move {
+    background::spawn(async move {
         match display.show(output).await {
             true => responder.reply(()),
             false => responder.fail(CallFailure::Closing),

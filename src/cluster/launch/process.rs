@@ -30,6 +30,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use super::children;
+use crate::background;
 use crate::cluster::error::ClusterError;
 use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::launch::control_socket::{ControlSocket, Reports};
@@ -172,7 +173,7 @@ impl WorkerProcess {
     /// Passes the worker's reports to `take` until the control socket closes; a final failure becomes the result.
     pub(crate) fn on_report(&self, mut take: impl FnMut(WorkerMessage) + Send + 'static) -> Reports {
         let control_socket = Arc::clone(&self.control_socket);
-        Reports::new(tokio::spawn(async move {
+        Reports::new(background::spawn(async move {
             let mut failure = None;
             while let Ok(report) = control_socket.report().await {
                 match report {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::background;
 use crate::cluster::control_plane::state::{Action, ControlEvent, Settings, Ticket};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::host_info;
@@ -52,7 +53,7 @@ impl LocalControlPlane {
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
                 let actor = *at;
                 // In a task: the control plane is locked here, and a log line may block.
-                runtime.spawn(async move {
+                background::spawn_on(&runtime, async move {
                     log::warn!(?actor, "the queue of actors to stop is full; this one keeps running");
                 });
             }
@@ -110,8 +111,8 @@ impl LocalControlPlane {
             self.control.apply(ControlEvent::WorkerReady { worker, member, pid });
         }
         if let Some(stops) = self.stops.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            self.io.spawn(stop_actors(host.clone(), stops));
-            self.io.spawn(tick(Arc::downgrade(&self.control)));
+            background::spawn_on(&self.io, stop_actors(host.clone(), stops));
+            background::spawn_on(&self.io, tick(Arc::downgrade(&self.control)));
         }
         worker_ids
     }
@@ -150,7 +151,7 @@ async fn stop_actors(host: Host, mut stops: mpsc::Receiver<ActorLocation>) {
     while let Some(actor) = stops.recv().await {
         let host = host.clone();
         // In a task of its own: an actor that handles nothing holds up the stop of no other.
-        tokio::spawn(async move {
+        background::spawn(async move {
             if let Err(error) = stop_on_host(&host, actor).await {
                 log::debug!(?actor, %error, "an actor could not be stopped");
             }

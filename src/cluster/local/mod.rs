@@ -24,6 +24,7 @@ use super::model::{NodeId, WorkerAddress, WorkerId};
 use super::output::Display;
 use super::protocol::worker::{HeadInfo, WorkerInit, WorkerMessage};
 use super::worker::hosts::HostEndpoint;
+use crate::background;
 use crate::cluster::error::ClusterError;
 use crate::cluster::launch::contract;
 use crate::cluster::launch::control_socket::Reports;
@@ -176,7 +177,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     };
     // On the I/O runtime: control sockets and pipes belong to the runtime they were created in, and that of the caller
     // may end before the cluster.
-    let ready_workers = io.handle().spawn(starting).await;
+    let ready_workers = background::spawn_on(io.handle(), starting).await;
     let ready_workers = ready_workers.map_err(io::Error::other)??;
     let members = Arc::new(Membership::with_head(
         HeadHandle::Local(Arc::clone(head.control())),
@@ -321,7 +322,7 @@ impl LocalCluster {
         if let (Some(all), Some(output)) = (&mut self.output, output) {
             all.add(&runtime, output, ended.clone());
         }
-        runtime.spawn(async move {
+        background::spawn_on(&runtime, async move {
             let Ok(cause) = watched.await else { return };
             let reported = match reports {
                 Some(reports) => reports.last().await,

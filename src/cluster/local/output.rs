@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::background;
 use crate::cluster::model::NodeId;
 use crate::cluster::output::{Capture, Captured, Display, Label, Retention};
 use crate::cluster::protocol::OutputLines;
@@ -65,7 +66,7 @@ impl LocalOutput {
         output: WorkerOutput,
         mut ended: watch::Receiver<Option<String>>,
     ) {
-        self.captures.push(io.spawn(async move {
+        self.captures.push(background::spawn_on(io, async move {
             // It fails if the worker's watch is gone; the output still has to be finished.
             let _ = ended.wait_for(Option::is_some).await;
             output.finish().await;
@@ -93,7 +94,7 @@ impl LocalOutput {
             captures: std::mem::take(&mut self.captures),
         };
         let (report_over, over) = std::sync::mpsc::sync_channel(1);
-        io.spawn(async move {
+        background::spawn_on(io, async move {
             rest.finish().await;
             // The receiver is gone if that time has passed.
             let _ = report_over.send(());
@@ -119,7 +120,7 @@ impl WorkerOutput {
         let (lines, captured) = mpsc::channel(LOG_LINES_QUEUED_MAX);
         let capture = Capture::start(None, out.into(), err.into(), lines)?;
         let label = Arc::<Label>::default();
-        let forwarding = tokio::spawn(forward(display, node, pid, Arc::clone(&label), captured));
+        let forwarding = background::spawn(forward(display, node, pid, Arc::clone(&label), captured));
         Ok(Self { label, capture, forwarding })
     }
 

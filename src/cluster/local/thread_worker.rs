@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::background;
 use crate::cluster::error::ClusterError;
 use crate::cluster::protocol::worker::{ActorEvent, WorkerInit, WorkerMessage};
 use crate::cluster::worker::LOOPBACK;
@@ -87,7 +88,7 @@ impl WorkerThread {
         let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
         let threads: Vec<_> = [actors.take_handle(), tasks.take_handle()].into_iter().flatten().collect();
         let (reporter, io) = (Arc::clone(&observer), endpoint.io.clone());
-        io.spawn(async move {
+        background::spawn_on(&io, async move {
             let endpoints = WorkerEndpoints { actors: endpoint.clone(), tasks: endpoint };
             // If the receiver is gone, `stop` was dropped with it, and the worker ends.
             let report = |ready| {

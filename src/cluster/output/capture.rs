@@ -27,6 +27,7 @@ use super::LogName;
 use super::bounded_sender::{BoundedSender, NotSent};
 use super::file::LogWriter;
 use super::lines::{LineSplitter, LongLines};
+use crate::background;
 use crate::cluster::protocol::Stream;
 use crate::config::{
     LOG_FILE_BYTES_MAX, LOG_FLUSH_BYTES_MAX, LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_STALL_MAX,
@@ -104,7 +105,7 @@ impl Capture {
             let mut writing = None;
             let file = path.clone().map(|path| {
                 let (file, chunks) = mpsc::channel(LOG_READS_QUEUED_MAX);
-                writing = Some(tokio::spawn(write(path, chunks, Arc::clone(&warned))));
+                writing = Some(background::spawn(write(path, chunks, Arc::clone(&warned))));
                 BoundedSender::new(file, Some(LOG_STALL_MAX))
             });
             let (long, room_timeout) = match path {
@@ -117,7 +118,7 @@ impl Capture {
                 StreamWriter { stream, path, splitter, file, bytes_dropped: 0, lines, lines_dropped: 0 };
             let pipe =
                 OutputPipe { pipe, ended: ended.clone(), deadline: None, remainder: LOG_FLUSH_BYTES_MAX };
-            tokio::spawn(async move {
+            background::spawn(async move {
                 read(pipe, output, flushes).await;
                 if let Some(writing) = writing {
                     // It fails if the runtime shuts down, and the file is lost with it.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::log_dedup::{LineDeduplicator, LineSource, OutputLine};
 use super::terminal::Terminal;
+use crate::background;
 use crate::cluster::protocol::OutputLines;
 use crate::config::{LOG_DEDUP_QUEUE_MAX, LOG_STALL_MAX, OUTPUT_STALL_MAX};
 
@@ -44,7 +45,7 @@ impl Display {
         };
         let dedup = dedup.unwrap_or_else(|| dedup_enabled(std::env::var(VARIABLE).ok().as_deref()));
         let (to, requests) = mpsc::channel(LOG_DEDUP_QUEUE_MAX);
-        io.spawn(show_all(requests, terminal, LineDeduplicator::new(dedup)));
+        background::spawn_on(io, show_all(requests, terminal, LineDeduplicator::new(dedup)));
         Ok(Self(to))
     }
 

@@ -25,6 +25,7 @@ use super::control_socket::{ControlSocketWatch, InboundQueues, Reporter};
 use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
 use super::setup;
 use super::user_thread::{UserThread, first_end};
+use crate::background;
 use crate::cluster::error::ClusterError;
 use crate::cluster::io_thread::IoThread;
 use crate::cluster::launch::contract::{ProcessRole, WORKER_ENTRY_REACHED, started_as};
@@ -164,7 +165,7 @@ fn serve(control_socket: &UnixStream, mark: Option<WorkerMark>) -> Result<Contro
     let (ready_socket, end_socket) = (control_socket.try_clone()?, control_socket.try_clone()?);
     let report = move |ready| worker::write(&ready_socket, &ready);
     let (watched, end_mark) = (control_socket.try_clone()?, mark.clone());
-    io.handle().spawn(async move {
+    background::spawn_on(io.handle(), async move {
         let _guard = AbortOnPanic;
         let served = hosts::serve(init, endpoints, executors, reporter, report, stopped, thread_end).await;
         // No host is left on this thread, so it may block.

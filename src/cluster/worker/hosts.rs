@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::background;
 use crate::cluster::authorization;
 use crate::cluster::error::ClusterError;
 use crate::cluster::membership::Membership;
@@ -83,7 +84,7 @@ pub(crate) async fn serve(
     });
     if init.node.is_some() {
         let reporter = Arc::clone(&reporter);
-        endpoints.tasks.io.spawn(async move {
+        background::spawn_on(&endpoints.tasks.io, async move {
             while reporter.report_changes() {
                 tokio::time::sleep(TASK_STATS_INTERVAL).await;
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{ActiveLink, Certified, LinkGuard, LinkState, Peer, PeerState, SlotId};
+use crate::background;
 use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSED_CONNECTS_MAX};
 use crate::host::heartbeat::LinkMonitor;
 use crate::host::{Host, connect, random_u64};
@@ -42,7 +43,7 @@ impl Peer {
             Duration::ZERO => LinkState::Dialing { attempt, cancel: cancel.clone(), reached: None },
             _ => LinkState::Backoff { attempt, cancel: cancel.clone() },
         };
-        self.io.spawn(dial.run(Weak::clone(&self.host), cancel));
+        background::spawn_on(&self.io, dial.run(Weak::clone(&self.host), cancel));
     }
 
     /// Turns the back-off of an attempt into a dial, and returns the content of its hello.
@@ -87,13 +88,20 @@ impl Peer {
         };
         // Weak: the timer must not keep a peer that the host has dropped.
         let peer = Arc::downgrade(self);
-        self.io.spawn(cancel.run_until_cancelled_owned(async move {
-            tokio::time::sleep(patience).await;
-            if let Some(peer) = peer.upgrade() {
-                let reason = format!("{reason} {patience:?}");
-                peer.on_connect_failed(attempt, DisconnectReason::Unreachable(reason), FailureVerdict::None);
-            }
-        }));
+        background::spawn_on(
+            &self.io,
+            cancel.run_until_cancelled_owned(async move {
+                tokio::time::sleep(patience).await;
+                if let Some(peer) = peer.upgrade() {
+                    let reason = format!("{reason} {patience:?}");
+                    peer.on_connect_failed(
+                        attempt,
+                        DisconnectReason::Unreachable(reason),
+                        FailureVerdict::None,
+                    );
+                }
+            }),
+        );
     }
 
     /// Waits for the peer's own dial, on whose behalf it refused this one.
@@ -317,10 +325,10 @@ impl Peer {
         let monitor = LinkMonitor::new(&host.shared, self, up);
         // Only the dialling side opens a heartbeat connection, so that a link has a single one.
         if let (true, Some(address)) = (up.dialed, state.address) {
-            host.shared.io.spawn(monitor.clone().send_heartbeats(address));
+            background::spawn_on(&host.shared.io, monitor.clone().send_heartbeats(address));
         }
         let expires = state.certificate.as_ref().and_then(|(_, certificate)| certificate.expires());
-        host.shared.io.spawn(monitor.watch(expires));
+        background::spawn_on(&host.shared.io, monitor.watch(expires));
     }
 
     /// Handles the end of a link: the session waits for the next one, unless the reason ends it.

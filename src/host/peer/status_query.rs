@@ -7,6 +7,7 @@
 use std::sync::{Arc, Weak};
 
 use super::{Peer, PeerState};
+use crate::background;
 use crate::host::Host;
 use crate::session::DisconnectReason;
 
@@ -19,7 +20,7 @@ impl Peer {
         }
         // Weak: a query may take long, and must keep neither the peer nor the host.
         let (peer, identity, host) = (Arc::downgrade(self), self.identity, Weak::clone(&self.host));
-        self.io.spawn(async move {
+        background::spawn_on(&self.io, async move {
             let host = host.upgrade().map(|shared| Host { shared });
             let end = match host.as_ref().and_then(Host::placement).zip(host) {
                 Some((placement, host)) => placement.host_exit_cause(&host, identity).await,

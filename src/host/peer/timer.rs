@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::{Peer, PeerState, now};
+use crate::background;
 
 /// State of a session's timer task.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,10 @@ impl Peer {
         match std::mem::replace(&mut state.timer, Timer::Until(deadline)) {
             Timer::NotStarted => {
                 let (peer, timer) = (Arc::downgrade(self), Arc::clone(&self.timer));
-                self.io.spawn(self.closing.clone().run_until_cancelled_owned(expire_calls(peer, timer)));
+                background::spawn_on(
+                    &self.io,
+                    self.closing.clone().run_until_cancelled_owned(expire_calls(peer, timer)),
+                );
             }
             // The earlier wake-up also arms the later deadline.
             Timer::Until(until) if until <= deadline => state.timer = Timer::Until(until),

@@ -1,7 +1,7 @@
 //! Deserializer.
 
 use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{self, DeserializeSeed, Error, IntoDeserializer, Visitor};
+use serde::de::{self, DeserializeSeed, Error, Expected, Unexpected, Visitor};
 
 use super::input::{Input, ValueHead, too_deep};
 use super::nil::NilInSomes;
@@ -52,38 +52,31 @@ impl<'a, 'de> Deserializer<'a, 'de> {
             ValueHead::F64(value) => visitor.visit_f64(value),
             ValueHead::Str(text) => visitor.visit_borrowed_str(text),
             ValueHead::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
-            ValueHead::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
-            ValueHead::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
+            ValueHead::Array(length) => self.array(length, visitor),
+            ValueHead::Map(length) => self.map(length, visitor),
         }
     }
 
-    /// Passes parts at this depth to `take`, which must consume all of them: the rest would be read
-    /// as whatever follows this value.
+    /// Passes the elements of an array whose head has been taken to the visitor.
     #[inline]
-    fn parts<T>(
-        self,
-        length: usize,
-        take: impl FnOnce(&mut PartsAccess<'a, 'de>) -> Result<T, DecodeError>,
-    ) -> Result<T, DecodeError> {
-        let mut parts = PartsAccess { input: self.input, depth: self.depth, left: length };
-        let taken = take(&mut parts)?;
-        // A type that ignores parts would leave them in the input, where they shift all later
-        // values.
-        if parts.left > 0 {
-            return Err(DecodeError::invalid_length(length, &format!("{} fewer", parts.left).as_str()));
-        }
-        Ok(taken)
+    fn array<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        let mut parts = self.parts(length)?;
+        let value = visitor.visit_seq(&mut parts)?;
+        parts.end(length).map(|()| value)
     }
 
-    /// Deserializes the content of a variant with several parts. It is a level of its own, as it is
-    /// for a type that is read from serde's buffer.
+    /// Passes the pairs of a map whose head has been taken to the visitor.
     #[inline]
-    fn variant_parts<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.input.head()? {
-            ValueHead::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
-            ValueHead::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
-            other => Err(DecodeError::invalid_type(other.unexpected(), &visitor)),
-        }
+    fn map<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        let mut parts = self.parts(length)?;
+        let value = visitor.visit_map(&mut parts)?;
+        parts.end(length).map(|()| value)
+    }
+
+    #[inline]
+    fn parts(self, length: usize) -> Result<PartsAccess<'a, 'de>, DecodeError> {
+        let Self { input, depth } = self.in_container()?;
+        Ok(PartsAccess { input, depth, left: length })
     }
 }
 
@@ -130,7 +123,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         deserialize_f32 deserialize_f64
         deserialize_char deserialize_str deserialize_string
         deserialize_bytes deserialize_byte_buf
-        deserialize_unit deserialize_seq deserialize_map deserialize_identifier
+        deserialize_unit
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -193,9 +186,18 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         }
     }
 
+    // A type that asks for one kind of value gets no code for the others: each type has a copy of this code, and
+    // its visitor would return an error.
+
+    #[inline]
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let length = self.input.array(&visitor)?;
+        self.array(length, visitor)
+    }
+
     #[inline]
     fn deserialize_tuple<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, DecodeError> {
-        self.deserialize_any(visitor)
+        self.deserialize_seq(visitor)
     }
 
     #[inline]
@@ -205,7 +207,13 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         _length: usize,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        self.deserialize_any(visitor)
+        self.deserialize_seq(visitor)
+    }
+
+    #[inline]
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let length = self.input.map(&visitor)?;
+        self.map(length, visitor)
     }
 
     #[inline]
@@ -215,7 +223,16 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        self.deserialize_any(visitor)
+        self.deserialize_map(visitor)
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.input.head()? {
+            ValueHead::Str(name) => visitor.visit_borrowed_str(name),
+            // A flattened map has its own keys beside the names of fields, of any type.
+            head => self.visit(head, visitor),
+        }
     }
 
     #[inline]
@@ -225,19 +242,29 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        match self.input.head()? {
-            ValueHead::Str(name) => visitor.visit_enum(name.into_deserializer()),
-            ValueHead::Map(1) => {
-                let content = self.in_container()?;
-                visitor.visit_enum(Variant { input: content.input, depth: content.depth })
-            }
-            other => Err(DecodeError::invalid_type(other.unexpected(), &visitor)),
-        }
+        // One type of accessor for both forms: the code of an enum is generated once for each.
+        let variant = self.variant(&visitor)?;
+        visitor.visit_enum(variant)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         self.input.skip(self.depth)?;
         visitor.visit_unit()
+    }
+}
+
+impl<'a, 'de> Deserializer<'a, 'de> {
+    /// Takes the name of a variant.
+    fn variant(self, expected: &dyn Expected) -> Result<Variant<'a, 'de>, DecodeError> {
+        match self.input.head()? {
+            ValueHead::Str(name) => Ok(Variant { name, content: None }),
+            ValueHead::Map(1) => {
+                let content = self.in_container()?;
+                let name = content.input.name(&"the name of a variant")?;
+                Ok(Variant { name, content: Some(content) })
+            }
+            other => Err(DecodeError::invalid_type(other.unexpected(), expected)),
+        }
     }
 }
 
@@ -256,6 +283,14 @@ impl<'de> PartsAccess<'_, 'de> {
         seed.deserialize(Deserializer { input: self.input, depth: self.depth })
     }
 
+    /// Fails if parts of `length` are left.
+    ///
+    /// A type that ignores parts would leave them in the input, where they shift all later values.
+    #[inline]
+    fn end(self, length: usize) -> Result<(), DecodeError> {
+        if self.left == 0 { Ok(()) } else { Err(parts_left(length, self.left)) }
+    }
+
     /// Returns the next part, or `None` after the last.
     #[inline]
     fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
@@ -265,6 +300,11 @@ impl<'de> PartsAccess<'_, 'de> {
         self.left -= 1;
         self.part(seed).map(Some)
     }
+}
+
+#[cold]
+fn parts_left(length: usize, left: usize) -> DecodeError {
+    DecodeError::invalid_length(length, &format!("{left} fewer").as_str())
 }
 
 impl<'de> de::SeqAccess<'de> for &mut PartsAccess<'_, 'de> {
@@ -303,46 +343,55 @@ impl<'de> de::MapAccess<'de> for &mut PartsAccess<'_, 'de> {
     }
 }
 
-/// Deserializer of a variant with content: its name, then the content.
+/// Deserializer of a variant: its name, then its content if it has any.
 #[derive(Debug)]
 struct Variant<'a, 'de> {
-    input: &'a mut Input<'de>,
-    /// Depth of the content.
-    depth: Depth,
+    name: &'de str,
+    content: Option<Deserializer<'a, 'de>>,
 }
 
 impl<'a, 'de> de::EnumAccess<'de> for Variant<'a, 'de> {
     type Error = DecodeError;
-    type Variant = Deserializer<'a, 'de>;
+    type Variant = VariantContent<'a, 'de>;
 
     #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
-    ) -> Result<(S::Value, Deserializer<'a, 'de>), DecodeError> {
-        let name = match self.input.head()? {
-            ValueHead::Str(name) => seed.deserialize(BorrowedStrDeserializer::new(name))?,
-            other => return Err(DecodeError::invalid_type(other.unexpected(), &"the name of a variant")),
-        };
-        Ok((name, Deserializer { input: self.input, depth: self.depth }))
+    ) -> Result<(S::Value, VariantContent<'a, 'de>), DecodeError> {
+        let variant = seed.deserialize(BorrowedStrDeserializer::new(self.name))?;
+        Ok((variant, VariantContent(self.content)))
     }
 }
 
-impl<'de> de::VariantAccess<'de> for Deserializer<'_, 'de> {
+/// Content of a variant.
+#[derive(Debug)]
+struct VariantContent<'a, 'de>(Option<Deserializer<'a, 'de>>);
+
+impl<'a, 'de> VariantContent<'a, 'de> {
+    fn content(self, expected: &dyn Expected) -> Result<Deserializer<'a, 'de>, DecodeError> {
+        self.0.ok_or_else(|| DecodeError::invalid_type(Unexpected::UnitVariant, expected))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for VariantContent<'_, 'de> {
     type Error = DecodeError;
 
     fn unit_variant(self) -> Result<(), DecodeError> {
-        de::Deserialize::deserialize(self)
+        self.0.map_or(Ok(()), de::Deserialize::deserialize)
     }
 
     #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, DecodeError> {
-        seed.deserialize(self)
+        seed.deserialize(self.content(&"newtype variant")?)
     }
+
+    // The content of several parts is a level of its own, as it is for a type that is read from serde's
+    // buffer.
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, DecodeError> {
-        self.variant_parts(visitor)
+        de::Deserializer::deserialize_seq(self.content(&"tuple variant")?, visitor)
     }
 
     #[inline]
@@ -351,6 +400,6 @@ impl<'de> de::VariantAccess<'de> for Deserializer<'_, 'de> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        self.variant_parts(visitor)
+        de::Deserializer::deserialize_map(self.content(&"struct variant")?, visitor)
     }
 }

@@ -1,7 +1,7 @@
 //! Reader of MessagePack markers, lengths and scalars.
 
 use rmp::Marker;
-use serde::de::{Error, Unexpected};
+use serde::de::{Error, Expected, Unexpected};
 
 use super::{Depth, SOME_TYPE};
 use crate::config::MESSAGE_DEPTH_MAX;
@@ -162,6 +162,56 @@ impl<'de> Input<'de> {
             Marker::FixMap(length) => Ok(ValueHead::Map(self.parts(length.into(), 2)?)),
             Marker::FixArray(length) => Ok(ValueHead::Array(self.parts(length.into(), 1)?)),
             marker => self.long_head(marker),
+        }
+    }
+
+    /// Takes the header of an array, and returns its length.
+    #[inline]
+    pub(super) fn array(&mut self, expected: &dyn Expected) -> Result<usize, DecodeError> {
+        if let [byte @ 0x90..0xa0, rest @ ..] = self.0
+            && usize::from(byte & 0xf) <= rest.len()
+        {
+            self.0 = rest;
+            return Ok(usize::from(byte & 0xf));
+        }
+        self.long_array(expected)
+    }
+
+    /// Takes the header of a map, and returns its number of pairs.
+    #[inline]
+    pub(super) fn map(&mut self, expected: &dyn Expected) -> Result<usize, DecodeError> {
+        if let [byte @ 0x80..0x90, rest @ ..] = self.0
+            && 2 * usize::from(byte & 0xf) <= rest.len()
+        {
+            self.0 = rest;
+            return Ok(usize::from(byte & 0xf));
+        }
+        self.long_map(expected)
+    }
+
+    // The rest is not inlined: each type would have a copy of it.
+
+    #[inline(never)]
+    fn long_array(&mut self, expected: &dyn Expected) -> Result<usize, DecodeError> {
+        match self.head()? {
+            ValueHead::Array(length) => Ok(length),
+            other => Err(DecodeError::invalid_type(other.unexpected(), expected)),
+        }
+    }
+
+    #[inline(never)]
+    fn long_map(&mut self, expected: &dyn Expected) -> Result<usize, DecodeError> {
+        match self.head()? {
+            ValueHead::Map(length) => Ok(length),
+            other => Err(DecodeError::invalid_type(other.unexpected(), expected)),
+        }
+    }
+
+    /// Takes the name of a variant.
+    pub(super) fn name(&mut self, expected: &dyn Expected) -> Result<&'de str, DecodeError> {
+        match self.head()? {
+            ValueHead::Str(name) => Ok(name),
+            other => Err(DecodeError::invalid_type(other.unexpected(), expected)),
         }
     }
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::args::Args;
 
 /// Default text without `--book`, compiled in so that it does not depend on the working directory.
-const HANDBOOK: &str = include_str!("../../docs/handbook.md");
+const HANDBOOK: &str = include_str!("../../../docs/handbook.md");
 
 /// Name of the default text in the report.
 const HANDBOOK_SOURCE: &str = "docs/handbook.md";
