@@ -57,21 +57,19 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
 /// # Errors
 ///
 /// As any call: [`SendError`].
-pub(crate) fn call_service<T, R>(
+pub(crate) async fn call_service<T, R>(
     here: &Host,
     there: HostUid,
     target: Target,
     service: TypeHash,
     args: T,
     deadline: Option<Instant>,
-) -> impl Future<Output = Result<R, SendError>>
+) -> Result<R, SendError>
 where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    async move {
-        decode_for(here, &mut call_encoded(here, there, target, service, OwnedArgs(args), deadline).await?)
-    }
+    decode_for(here, &mut call_encoded(here, there, target, service, OwnedArgs(args), deadline).await?)
 }
 
 /// Calls a service, and returns the reply's body.
