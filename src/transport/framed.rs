@@ -251,13 +251,15 @@ mod tests {
         }
         let mut frames = FrameReader::established(&stream[..], 1 << 20, BytesMut::new());
         let (mut kept, mut places) = (Kept::default(), std::collections::BTreeSet::new());
+        let mut reads = 0;
         while frames.fill().await.is_ok() {
+            reads += 1;
             places.insert(frames.buffer.as_ptr());
             frames.drain(&mut kept).unwrap();
         }
         assert!(kept.0.len() == 1000 && kept.0.iter().all(|attachments| **attachments == [payload.clone()]));
-        // The first buffer has no room for a read behind a part of a frame, so it grows once.
-        assert!(places.len() <= 2, "{} buffers", places.len());
+        // The first buffers have no room for a read behind a part of a frame, so they grow.
+        assert!(reads >= 15 && places.len() <= 4, "{} buffers for {reads} reads", places.len());
     }
 
     #[tokio::test]
