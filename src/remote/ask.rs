@@ -32,10 +32,12 @@ where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    // Encoded here, so that the calls of all services share the code below. The copy costs little beside what a
-    // service does.
-    let args = SharedArgs::new(&args, here.limits().frame_bytes_max).map_err(NotDelivered::from)?;
-    decode_for(here, &mut call_encoded(here, there, Target::HOST, service, args, deadline).await?)
+    // Encoded here, so that the calls of all services share the code below.
+    let encoded = SharedArgs::new(&args, here.limits().frame_bytes_max);
+    // The service may take long, and the arguments may be large.
+    drop(args);
+    let encoded = encoded.map_err(NotDelivered::from)?;
+    decode_for(here, &mut call_encoded(here, there, Target::HOST, service, encoded, deadline).await?)
 }
 
 /// Calls a service of a host with arguments that were encoded once for several hosts.

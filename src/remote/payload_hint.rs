@@ -1,4 +1,4 @@
-//! Hint in the log that a message contains bytes that would be cheaper as a [`Payload`](crate::Payload).
+//! Hint in the log that a message may contain bytes that would be cheaper as a [`Payload`](crate::Payload).
 
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
@@ -8,7 +8,7 @@ use crate::observe::log;
 use crate::registry::RemoteMessage;
 use crate::wire::Encoded;
 
-/// Encoded length from which a list of bytes is worth a hint.
+/// Encoded length of a message from which a declared list of bytes is worth a hint.
 ///
 /// serde writes and reads such a list byte by byte: 4 to 10 ns for each on both sides together.
 const HINT_BYTES_MIN: usize = 64 << 10;
@@ -28,7 +28,7 @@ fn check_long(hash: TypeHash, message: &'static str, schema: &'static str, bytes
         log::debug!(
             message,
             bytes,
-            "a message has a long `Vec<u8>`, which serde encodes byte by byte; declare it as `Payload`, or with \
+            "a long message declares a `Vec<u8>`, which serde encodes byte by byte; if it is long, declare it as `Payload`, or with \
              `#[serde(with = \"serde_bytes\")]`"
         );
     }

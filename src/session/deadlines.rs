@@ -7,13 +7,14 @@
 //!              |
 //!            [ 7 ] [ - ] [ 9 ] [ - ] [ 11 ]     `-` is never at an end
 //!
-//! others     ordered set: deadlines before the last one of the ring, and old ones
+//! others     ordered set: deadlines that are out of order, and old ones
 //! ```
 //!
 //! Calls mostly have the same time limit and end in their order, so a deadline is appended to the ring
 //! and leaves it at the front. Each takes an index and a comparison, where an ordered set and a hash
-//! table take a search each. A call that stays open for long moves to the set: the ring would otherwise
-//! grow with every later call.
+//! table take a search each. Two kinds move to the set: a call that stays open for long, since the ring
+//! would otherwise grow with every later call; and a deadline far behind the next ones, since none of
+//! them could be appended to the ring.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -24,6 +25,11 @@ use crate::id::CallId;
 
 /// Gaps of the ring that are tolerated beside one for each open call.
 const GAPS_MAX: usize = 64;
+
+/// Deadlines that move to the set for one that is removed.
+///
+/// A removal is done under the peer's lock. If all calls at the front are old, the ring shrinks over several.
+const MOVES_MAX: usize = 4;
 
 /// Bits of a ticket that are a position.
 const POSITION_MASK: u32 = u32::MAX >> 1;
@@ -57,16 +63,33 @@ pub(super) struct Deadlines {
 impl Deadlines {
     /// Adds the deadline of a call that has none here.
     pub(super) fn insert(&mut self, deadline: Instant, call: CallId) -> DeadlineTicket {
+        // At most one move: deadlines that fall are no reason to empty the ring.
+        if self.last().is_some_and(|last| deadline < last) {
+            self.move_last();
+        }
         let position = self.base.wrapping_add(self.in_order.len() as u32) & POSITION_MASK;
-        // No gap is at the end, either.
-        let last = self.in_order.back().copied().flatten();
-        if last.is_some_and(|(last, _)| deadline < last) {
+        if self.last().is_some_and(|last| deadline < last) {
             self.insert_other(deadline, call);
         } else {
             self.in_order.push_back(Some((deadline, call)));
             self.live += 1;
         }
         DeadlineTicket(position)
+    }
+
+    /// Last deadline of the ring.
+    fn last(&self) -> Option<Instant> {
+        // No gap is at the end, either.
+        self.in_order.back().copied().flatten().map(|(last, _)| last)
+    }
+
+    /// Moves the last deadline of the ring to the set. Its ticket remains valid.
+    fn move_last(&mut self) {
+        if let Some(Some((deadline, call))) = self.in_order.pop_back() {
+            self.live -= 1;
+            self.insert_other(deadline, call);
+            self.trim_end();
+        }
     }
 
     fn insert_other(&mut self, deadline: Instant, call: CallId) {
@@ -92,15 +115,23 @@ impl Deadlines {
         }
     }
 
-    /// Removes the gaps at both ends, and moves the oldest deadlines to the set if there are too many
-    /// gaps behind them.
-    fn trim(&mut self) {
+    fn trim_end(&mut self) {
         while let Some(None) = self.in_order.back() {
             self.in_order.pop_back();
         }
+    }
+
+    /// Removes the gaps at both ends, and moves some of the oldest deadlines to the set if there are too
+    /// many gaps behind them.
+    fn trim(&mut self) {
+        self.trim_end();
+        let mut moves = 0;
         while let Some(front) = self.in_order.front() {
             match *front {
-                Some((deadline, call)) if self.in_order.len() > 2 * self.live + GAPS_MAX => {
+                Some((deadline, call))
+                    if moves < MOVES_MAX && self.in_order.len() > 2 * self.live + GAPS_MAX =>
+                {
+                    moves += 1;
                     self.live -= 1;
                     self.insert_other(deadline, call);
                 }
@@ -176,6 +207,39 @@ mod tests {
         assert_eq!(deadlines.others.len(), 1, "only the old call has moved");
         deadlines.remove(CallId(0), long);
         assert_eq!(deadlines.first().map(|(_, call)| call), Some(CallId(99_999)));
+    }
+
+    #[test]
+    fn many_old_calls_leave_the_ring_a_few_at_a_time() {
+        const OLD: u64 = 10_000;
+        let (mut deadlines, start) = (Deadlines::default(), Instant::now());
+        let insert = |deadlines: &mut Deadlines, number| {
+            deadlines.insert(start + Duration::from_micros(number), CallId(number))
+        };
+        for number in 0..OLD {
+            insert(&mut deadlines, number);
+        }
+        let mut previous = insert(&mut deadlines, OLD);
+        for number in OLD + 1..4 * OLD {
+            let next = insert(&mut deadlines, number);
+            let before = deadlines.others.len();
+            deadlines.remove(CallId(number - 1), std::mem::replace(&mut previous, next));
+            assert!(deadlines.others.len() <= before + MOVES_MAX);
+        }
+        assert!(deadlines.in_order.len() <= GAPS_MAX + 4, "{} places", deadlines.in_order.len());
+        assert_eq!(deadlines.others.len() as u64, OLD);
+    }
+
+    #[test]
+    fn a_long_timeout_leaves_the_ring_to_the_others() {
+        let (mut deadlines, start) = (Deadlines::default(), Instant::now());
+        let hour = deadlines.insert(start + Duration::from_secs(3600), CallId(0));
+        for number in 1..1000 {
+            deadlines.insert(start + Duration::from_micros(number), CallId(number));
+        }
+        assert_eq!((deadlines.in_order.len(), deadlines.others.len()), (999, 1));
+        deadlines.remove(CallId(0), hour);
+        assert_eq!((deadlines.in_order.len(), deadlines.others.len()), (999, 0));
     }
 
     #[test]

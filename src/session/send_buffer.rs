@@ -84,6 +84,12 @@ impl SendBuffer {
         self.end
     }
 
+    /// Empty buffer for a peer that is forgotten. The count of appended frames continues, since a writer
+    /// may compare it with an earlier one.
+    pub(super) fn of_next_peer(&self) -> Self {
+        Self { appended: self.appended, ..Self::default() }
+    }
+
     /// Frames appended so far.
     pub(super) fn appended(&self) -> u64 {
         self.appended

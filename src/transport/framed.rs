@@ -13,7 +13,7 @@ use crate::wire::{Frame, FrameCodec, FrameVisitor, WireError};
 
 /// Reader of the frames of one direction of a link.
 ///
-/// Payloads are slices of the read buffer. All frames already in the buffer are available without
+/// Payloads of longer frames are slices of the read buffer. All frames already in the buffer are available without
 /// waiting ([`FrameReader::drain`]), so a caller takes its locks once for all frames of one read.
 #[derive(Debug)]
 pub struct FrameReader<R> {

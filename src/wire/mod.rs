@@ -18,7 +18,8 @@
 //! no clocks, and no order of frames beyond the two [`Phase`]s of a link.
 //!
 //! Invariants: a length is checked against its limit before memory is reserved for it; no bytes of
-//! a peer cause a panic; payloads and long bodies are slices of the bytes read.
+//! a peer cause a panic; payloads and bodies of frames over 4 KiB are slices of the
+//! bytes read.
 //!
 //! # Examples
 //!

@@ -1,7 +1,7 @@
-//! Bytes that are sent beside the MessagePack part of a message, without a copy on either side.
+//! Bytes that are sent beside the MessagePack part of a message.
 //!
-//! If the message takes several chunks, which by default starts at a mebibyte, the receiver copies
-//! them once.
+//! The sender copies a payload of less than 16 KiB once. The receiver copies those of a message up to
+//! 4 KiB, and those of a message in several chunks, which by default starts at a mebibyte.
 //!
 //! While [`encode`](super::encode) or [`decode`](super::decode) runs, a scope on the thread holds
 //! the attachments of the body. A payload that is serialized in the scope is added to it by handle,
@@ -23,10 +23,12 @@ use super::Attachments;
 
 /// Bytes that are sent beside the message, and received as a slice of the read buffer if they are long.
 ///
-/// A message of over 4 KiB arrives as a slice, which keeps its buffer alive: that of a message of
-/// 32 KiB and more alone, or 64 KiB for a shorter one. Copy a small part if it is kept for long. The
-/// payload of a shorter message is a copy, which keeps nothing else alive. A [`Bytes`] with an owner of its own is dropped
-/// with its last handle, on any thread, so the owner's `Drop` must not send messages.
+/// A payload of a message of over 4 KiB arrives as a slice, which keeps its buffer alive: that of a
+/// message of 32 KiB and more alone, or 64 KiB for a shorter one. Copy a small part if it is kept for
+/// long. The payloads of a shorter message share one copy of it.
+///
+/// A [`Bytes`] with an owner of its own is dropped with its last handle, on any thread, so the owner's
+/// `Drop` must not send messages.
 ///
 /// # Examples
 ///
@@ -311,16 +313,24 @@ fn take_attachments() -> Attachments {
         let mut all = all.borrow_mut();
         if scope.count() == 1 {
             // The vector keeps its capacity, so the usual message with a payload allocates nothing.
-            return all.pop().flatten().map(Attachments::from).unwrap_or_default();
+            let taken = all.pop().flatten().map(Attachments::from).unwrap_or_default();
+            shrink(&mut all);
+            return taken;
         }
         let start = all.len() - scope.count() as usize;
         let taken: Vec<_> = all.drain(start..).flatten().collect();
-        if start == 0 && all.capacity() > KEPT_MAX {
-            *all = Vec::new();
-        }
+        shrink(&mut all);
         taken.into()
     });
     taken.unwrap_or_default()
+}
+
+/// Frees the memory of a long vector that is empty.
+#[inline]
+fn shrink(all: &mut Vec<Option<Bytes>>) {
+    if all.is_empty() && all.capacity() > KEPT_MAX {
+        *all = Vec::new();
+    }
 }
 
 /// Guard during which payloads that are serialized on this thread belong to one message.

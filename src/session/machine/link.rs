@@ -199,7 +199,7 @@ impl<T> Session<T> {
         self.drop_all(loss, events);
         // A new range of ids: a late reply to a call of the forgotten half must not end a new call.
         self.calls = Calls::of_generation(generation);
-        self.send_buffer = SendBuffer::default();
+        self.send_buffer = self.send_buffer.of_next_peer();
         self.frame_bytes_max = self.limits.frame_bytes_max;
         self.generation = generation;
         self.epoch = 0;
