@@ -182,7 +182,7 @@ mod tests {
             (busy_poll.skip, busy_poll.limit) = (0, limit);
             let begin = Instant::now();
             let input =
-                poll_fn(|_| if begin.elapsed() > limit / 2 { Poll::Ready(()) } else { Poll::Pending });
+                poll_fn(|_| if begin.elapsed() > limit * 3 / 4 { Poll::Ready(()) } else { Poll::Pending });
             busy_poll.wait(true, input).await;
             // On a loaded machine the input may have come after the limit.
             assert!(busy_poll.backoff >= expected);
