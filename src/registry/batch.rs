@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::{Inbound, PackedCharge, ReplyPath, Responder};
 use crate::id::CallId;
-use crate::wire::{Attachments, IncomingBody, ShortBytes};
+use crate::wire::{Attachments, Body, IncomingBody, ShortBytes};
 
 /// Maximum number of messages in a batch.
 ///
@@ -187,26 +187,17 @@ impl MessageBatch {
         self.reply_path.batch_size(waiting)
     }
 
-    /// MessagePack part of the next message.
+    /// MessagePack part of the next message, and its attachments, if it may have some.
     #[inline(always)]
-    pub(super) fn front(&self) -> Option<&[u8]> {
-        match &self.messages {
-            Messages::Short(ShortMessages { messages, consumed, .. }) => {
-                messages.get(*consumed).map(|short| &*short.body)
-            }
-            Messages::Mixed(messages) => messages.front().map(|message| &*message.body.message),
-        }
-    }
-
-    /// Takes the attachments of the next message, for its decoding.
-    #[inline(always)]
-    pub(super) fn take_attachments(&mut self) -> Attachments {
+    pub(super) fn front_mut(&mut self) -> Option<(&[u8], Option<&mut Attachments>)> {
         match &mut self.messages {
-            Messages::Short(_) => Attachments::default(),
-            Messages::Mixed(messages) => messages
-                .front_mut()
-                .map(|next| std::mem::take(&mut next.body.attachments))
-                .unwrap_or_default(),
+            Messages::Short(ShortMessages { messages, consumed, .. }) => {
+                messages.get(*consumed).map(|short| (&*short.body, None))
+            }
+            Messages::Mixed(messages) => messages.front_mut().map(|next| {
+                let Body { message, attachments } = &mut next.body;
+                (&**message, Some(attachments))
+            }),
         }
     }
 

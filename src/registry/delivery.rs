@@ -137,12 +137,11 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
     scope: &dyn DecodeScope,
 ) {
     // The value takes its payloads: a message is decoded once.
-    let attachments = messages.take_attachments();
-    let Some(body) = messages.front() else { return };
+    let Some((body, attachments)) = messages.front_mut() else { return };
     // A body shorter than an encoded host id cannot contain an address, and entering the scope is
     // not free.
     let decoded = match body.len() < HostUid::ENCODED_BYTES_MIN {
-        true => decode_owned(body, attachments),
+        true => decode_taking(body, attachments),
         false => decode_in_context(scope, body, attachments),
     };
     // From here on the responder ensures a reply, whatever the handler does.
@@ -160,10 +159,10 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
 fn decode_in_context<M: RemoteMessage>(
     scope: &dyn DecodeScope,
     body: &[u8],
-    mut attachments: Attachments,
+    mut attachments: Option<&mut Attachments>,
 ) -> Result<M, CallFailure> {
     let mut decoded = Err(CallFailure::NoReply);
-    scope.within(&mut || decoded = decode_owned(body, std::mem::take(&mut attachments)));
+    scope.within(&mut || decoded = decode_taking(body, attachments.as_deref_mut()));
     decoded
 }
 
@@ -236,8 +235,11 @@ pub(crate) fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> R
 
 /// [`decode`] with attachments that the value takes.
 #[inline(always)]
-fn decode_owned<T: DeserializeOwned>(message: &[u8], attachments: Attachments) -> Result<T, CallFailure> {
-    decoded(|| wire::decode_owned(message, attachments))
+fn decode_taking<T: DeserializeOwned>(
+    message: &[u8],
+    attachments: Option<&mut Attachments>,
+) -> Result<T, CallFailure> {
+    decoded(|| wire::decode_taking(message, attachments))
 }
 
 #[inline(always)]

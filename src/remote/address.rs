@@ -176,8 +176,7 @@ impl Address {
 /// Decodes a reply in the current decode context. The value takes the payloads out of the body.
 #[inline]
 pub(super) fn decode_reply<T: DeserializeOwned>(body: &mut Body) -> Result<T, Box<SendError>> {
-    let attachments = std::mem::take(&mut body.attachments);
-    wire::decode_owned(&body.message, attachments).map_err(|error| {
+    wire::decode_taking(&body.message, Some(&mut body.attachments)).map_err(|error| {
         let undecodable = OutcomeUnknown::ReplyUndecodable { text: error.to_string() };
         Box::new(undecodable.into())
     })

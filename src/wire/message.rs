@@ -109,11 +109,10 @@ fn unreadable(error: DecodeError) -> EncodeError {
 #[inline]
 pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
     let Encoded { message, attachments } = body.into();
-    let attachments = match attachments {
-        [] => Attachments::default(),
-        attachments => attachments.into(),
-    };
-    decode_owned(message, attachments)
+    match attachments {
+        [] => decode_taking(message, None),
+        attachments => decode_taking(message, Some(&mut attachments.into())),
+    }
 }
 
 /// As [`decode`], with attachments that the value takes: a payload then needs no reference count.
@@ -122,7 +121,10 @@ pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T
 ///
 /// As [`decode`].
 #[inline]
-pub fn decode_owned<T: DeserializeOwned>(message: &[u8], attachments: Attachments) -> Result<T, DecodeError> {
+pub fn decode_taking<T: DeserializeOwned>(
+    message: &[u8],
+    attachments: Option<&mut Attachments>,
+) -> Result<T, DecodeError> {
     payload::with_attachments(attachments, || msgpack::read(message))
 }
 

@@ -79,7 +79,7 @@ pub use frame::{Frame, FrameKind, FrameVisitor, PREFIX_BYTES};
 pub use goodbye::Goodbye;
 pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, SessionParameters, Welcome};
 pub use inline::{InlineBytes, ShortBytes, ShortSlice, ShortWords};
-pub use message::{decode, decode_owned, encode, encode_message};
+pub use message::{decode, decode_taking, encode, encode_message};
 pub use payload::Payload;
 pub use refusal::{Refusal, Refused};
 pub use reply::{Failure, REPLY_HEADER_BYTES, Reply};

@@ -350,13 +350,17 @@ impl Encoding {
     }
 }
 
-/// Runs `work`, in which the payloads can be deserialized.
+/// Runs `work`, in which the payloads can be deserialized. They are taken out of `attachments`.
+///
+/// By reference, as moving and dropping them would cost each of the messages that have none.
 #[inline(always)]
-pub(super) fn with_attachments<R>(attachments: Attachments, work: impl FnOnce() -> R) -> R {
+pub(super) fn with_attachments<R>(attachments: Option<&mut Attachments>, work: impl FnOnce() -> R) -> R {
     let _within = Within::new(Scope::DECODING);
     // Most messages have none. If adding fails, each reference is missing, and the decoding fails.
-    if !attachments.is_empty() {
-        let _ = add_all(attachments);
+    if let Some(attachments) = attachments
+        && !attachments.is_empty()
+    {
+        let _ = add_all(std::mem::take(attachments));
     }
     work()
 }

@@ -85,8 +85,8 @@ fn missing_payload_is_an_error() {
 
 #[test]
 fn decoded_payload_is_the_only_handle_if_the_message_gives_it_away() {
-    let Body { message, attachments } = body_of(&Payload::from(vec![7; 1000]));
-    let payload: Payload = crate::wire::decode_owned(&message, attachments).unwrap();
+    let Body { message, mut attachments } = body_of(&Payload::from(vec![7; 1000]));
+    let payload: Payload = crate::wire::decode_taking(&message, Some(&mut attachments)).unwrap();
     assert!(payload.0.is_unique());
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::BytesMut;
 use roadshow::internals::id::CallId;
 use roadshow::internals::wire::{
-    Call, CallHeader, Frame, FrameCodec, FrameVisitor, Reply, IncomingBody, Tell, TellHeader, WireError,
+    Call, CallHeader, Frame, FrameCodec, FrameVisitor, IncomingBody, Reply, Tell, TellHeader, WireError,
 };
 use tokio_util::codec::Decoder;
 
