@@ -6,7 +6,6 @@ use super::{CallStage, MessageKind, PeerHalf, Session};
 use crate::config::{ACK_BYTES, InjectedBug};
 use crate::session::calls::{CallEntry, Calls};
 use crate::session::dedup::DedupCache;
-use crate::session::send_buffer::SendBuffer;
 use crate::session::{CallError, DisconnectReason, Event, SessionError};
 use crate::wire::{Encoded, Resume, Schemas, SessionParameters};
 
