@@ -270,9 +270,9 @@ pub const READ_BUDGET_BYTES_SAME_CORE: usize = 1 << 20;
 
 /// Time that a link's thread polls for input before it sleeps, if the peer runs on another core.
 ///
-/// Twice what it takes to wake a sleeping core of a virtual machine. A round trip in which both sides sleep
-/// takes about as long, so polling starts to succeed while the other side still sleeps.
-pub const BUSY_POLL: Duration = Duration::from_micros(100);
+/// More than a round trip to a peer that sleeps, which takes some 100 µs on a virtual machine. With less,
+/// neither side would poll long enough to find the other one awake.
+pub const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Maximum of [`Limits::busy_poll`].
 pub const BUSY_POLL_MAX: Duration = Duration::from_millis(1);

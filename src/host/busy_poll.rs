@@ -7,7 +7,7 @@
 //!
 //! A reader whose input does not arrive soon polls ever less often, so an idle or an overloaded machine
 //! loses little time to it. Input that keeps arriving soon keeps the core awake: a link with a message
-//! each 40 µs takes a whole core on either side. The passes do not yield the core to other threads
+//! each 80 µs takes a whole core on either side. The passes do not yield the core to other threads
 //! (`sched_yield`), which would give away a whole time slice.
 
 use std::future::Future;
