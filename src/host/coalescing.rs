@@ -11,8 +11,8 @@
 //! A turn is one pass of the runtime. Tokio promises none for `yield_now`, and its current-thread
 //! runtime, on which links run, has one.
 //!
-//! A turn in vain costs one pass of the runtime, about a microsecond. A single call at a time would pay
-//! that on each write, so the writer stops trying where it does not help.
+//! A single call at a time would pay a turn in vain on each write, so the writer stops trying where it
+//! does not help.
 
 use std::time::Duration;
 

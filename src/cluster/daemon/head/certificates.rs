@@ -198,7 +198,7 @@ mod tests {
     use crate::cluster::control_plane::state::{ControlEvent, Millis, Settings, Ticket};
     use crate::cluster::daemon::test_ca::{TestCa, claims};
     use crate::cluster::model::NodeReport;
-    use crate::cluster::model::{JobDescriptor, Labels, NodeDescriptor, Resources, WorkerAddress, WorkerId};
+    use crate::cluster::model::{JobDescriptor, WorkerAddress, WorkerId};
     use crate::cluster::security::{CertificateRequest, ONE_JOB, job_name};
     use crate::host::fresh_identity;
 
@@ -214,18 +214,7 @@ mod tests {
     fn fixture() -> Known {
         let [agent, driver, caller, one, other] = [(); 5].map(|()| fresh_identity());
         let at = "127.0.0.1:1".parse().unwrap();
-        let descriptor = NodeDescriptor {
-            agent,
-            address: at,
-            hostname: String::new(),
-            pid: 1,
-            is_head: false,
-            resources: Resources::none(),
-            labels: Labels::new(),
-            workers: 1,
-            platform: String::new(),
-            session_dir: String::new(),
-        };
+        let descriptor = rejoin_tests::descriptor(agent);
         let (job, node, worker) = (JobId(1), descriptor.id(), WorkerId(1));
         let member = WorkerAddress { actors: one, actors_at: at, tasks: other, tasks_at: at };
         let job_descriptor = JobDescriptor {

@@ -40,7 +40,8 @@ async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     Head { authority, host, control, outbox: Mutex::new(Outbox::default()), store }
 }
 
-fn descriptor(agent: HostUid) -> NodeDescriptor {
+/// Node of an agent, with one worker.
+pub(super) fn descriptor(agent: HostUid) -> NodeDescriptor {
     NodeDescriptor {
         agent,
         address: SocketAddr::from(([127, 0, 0, 1], 1)),
