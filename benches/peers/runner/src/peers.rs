@@ -72,7 +72,16 @@ pub(crate) const ALL: &[Peer] = &[
         ..PEER
     },
     Peer { name: "tarpc", package: "peer-tarpc", version_of: "tarpc", ..PEER },
+    Peer {
+        name: "kameo",
+        package: "peer-kameo",
+        omits: &[Load::Calls1024, Load::Timeout1024],
+        version_of: "kameo",
+        ..PEER
+    },
+    Peer { name: "ractor", package: "peer-ractor", version_of: "ractor_cluster", ..PEER },
     Peer { name: "telepathy", package: "peer-telepathy", version_of: "actix-telepathy", ..PEER },
+    Peer { name: "coerce", package: "peer-coerce", version_of: "coerce", ..PEER },
     Peer {
         name: "roadshow-tls",
         package: "peer-roadshow",
