@@ -40,6 +40,7 @@ enum Command {
     Summary(commands::summary::SummaryArgs),
     Logs(commands::logs::LogsArgs),
     Job(commands::job::JobArgs),
+    Report(commands::report::ReportArgs),
     Kill(commands::kill::KillArgs),
     Drain(commands::drain::DrainArgs),
     HealthCheck(commands::health_check::HealthCheckArgs),
@@ -95,6 +96,9 @@ async fn run(command: Command) -> CliResult<()> {
         }
         Command::Job(arguments) => {
             commands::job::run(&arguments, &arguments.cluster_args().target()?, output).await
+        }
+        Command::Report(arguments) => {
+            commands::report::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::Kill(arguments) => {
             commands::kill::run(&arguments, &arguments.cluster_args.target()?, output).await

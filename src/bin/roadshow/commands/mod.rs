@@ -8,6 +8,7 @@ pub(super) mod kill;
 pub(super) mod list;
 pub(super) mod logs;
 pub(super) mod microbenchmark;
+pub(super) mod report;
 pub(super) mod start;
 pub(super) mod status;
 pub(super) mod stop;

@@ -1,0 +1,133 @@
+//! Reading of a report from the head and the agents.
+
+use std::net::SocketAddr;
+
+use super::{
+    JobReport, LogTail, REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX,
+    REPORT_SCHEMA, ReportRows,
+};
+use crate::cluster::admin::client::{Admin, AdminError, AdminTransport};
+use crate::cluster::admin::lists::AdminRow;
+use crate::cluster::admin::request::{LogFile, LogFrom};
+use crate::cluster::listing::{Filter, Query, joined};
+use crate::cluster::model::{JobId, JobInfo, NodeInfo, NodeState};
+
+impl JobReport {
+    /// Reads the report of a job. `agent` connects to the agent at an address.
+    ///
+    /// An agent that cannot be reached, or a log that is gone, is named in [`JobReport::missing`].
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] if the head has no such job, or does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: drop the connection to the head together with the future, and connect again.
+    pub async fn gather<H: AdminTransport, A: AdminTransport>(
+        head: &mut Admin<H>,
+        head_address: Option<SocketAddr>,
+        mut agent: impl AsyncFnMut(SocketAddr) -> Result<Admin<A>, AdminError>,
+        job: JobId,
+        time_ms: u64,
+    ) -> Result<Self, AdminError> {
+        let unknown = || AdminError::Unknown(format!("no job {job}; see `roadshow job list`"));
+        // The logs come first, and the rows of the head last: a row is then at least as new as the log.
+        let nodes = head.all::<NodeInfo>(Vec::new()).await?;
+        let (mut logs, mut missing) = (Vec::new(), Vec::new());
+        for node in &nodes {
+            if let Err(why) = read_logs(node, &mut agent, job, &mut logs).await {
+                missing.push(format!("logs of the node {} ({}): {why}", node.node_id, node.hostname));
+            }
+        }
+        if logs.len() >= REPORT_LOGS_MAX {
+            missing.push(format!("logs beyond the first {REPORT_LOGS_MAX}"));
+        }
+        Ok(Self {
+            schema: REPORT_SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            time_ms,
+            head: head_address,
+            workers: rows(head, job).await?,
+            actors: rows(head, job).await?,
+            tasks: rows(head, job).await?,
+            messages: rows(head, job).await?,
+            events: rows(head, job).await?,
+            job: head.row::<JobInfo>(job, job.0).await?.ok_or_else(unknown)?,
+            nodes,
+            logs,
+            missing,
+        })
+    }
+}
+
+/// Requests the rows of a job, up to the maximum.
+async fn rows<T: AdminRow, H: AdminTransport>(
+    head: &mut Admin<H>,
+    job: JobId,
+) -> Result<ReportRows<T>, AdminError> {
+    let filter = Filter { key: "job_id".to_owned(), value: job.to_string(), is_equal: true };
+    let mut query = Query { count: true, ..Query::filtered(vec![filter]) };
+    let mut rows = Vec::new();
+    loop {
+        query.limit = REPORT_ROWS_MAX - rows.len();
+        let page = head.page::<T>(query.clone()).await?;
+        rows.extend(page.rows);
+        query.after = page.next;
+        if query.after.is_none() || rows.len() >= REPORT_ROWS_MAX {
+            // A row that changes while pages are read can be in two of them.
+            return Ok(ReportRows { rows: joined(rows), left_out: page.more.unwrap_or(0) });
+        }
+    }
+}
+
+/// Reads the ends of a job's logs on a node.
+async fn read_logs<A: AdminTransport>(
+    node: &NodeInfo,
+    agent: &mut impl AsyncFnMut(SocketAddr) -> Result<Admin<A>, AdminError>,
+    job: JobId,
+    logs: &mut Vec<LogTail>,
+) -> Result<(), AdminError> {
+    if node.state == NodeState::Dead {
+        return Ok(());
+    }
+    let mut agent = agent(node.address).await?;
+    let files = agent.log_files().await?;
+    for LogFile { file, worker, size, .. } in files.into_iter().filter(|log| log.job == Some(job)) {
+        if logs.len() >= REPORT_LOGS_MAX {
+            break;
+        }
+        let text = match agent.log(file.clone(), LogFrom::Tail(REPORT_LOG_LINES)).await {
+            // The agent has removed the log, to make room for newer ones.
+            Err(AdminError::Unknown(_)) => continue,
+            read => last_bytes(&read?.text),
+        };
+        logs.push(LogTail { node_id: node.node_id, file, worker_id: worker, size, text });
+    }
+    Ok(())
+}
+
+/// Returns the end of a text from a line or, within a long line, from a character on.
+fn last_bytes(text: &str) -> String {
+    let least = text.len().saturating_sub(REPORT_LOG_BYTES_MAX);
+    let start = (least..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    let end = &text[start..];
+    let line = if start == 0 { 0 } else { end.find('\n').map_or(0, |at| at + 1) };
+    end[line..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_log_is_cut_at_a_line_and_never_within_a_character() {
+        assert_eq!(last_bytes("short\n"), "short\n");
+        let lines = "äöü\n".repeat(REPORT_LOG_BYTES_MAX);
+        let cut = last_bytes(&lines);
+        assert!(cut.len() <= REPORT_LOG_BYTES_MAX && cut.starts_with("äöü\n") && cut.ends_with("äöü\n"));
+        let line = "ä".repeat(REPORT_LOG_BYTES_MAX);
+        let cut = last_bytes(&line);
+        assert!(cut.len() <= REPORT_LOG_BYTES_MAX && cut.len() > REPORT_LOG_BYTES_MAX - 4);
+    }
+}
