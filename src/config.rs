@@ -4,6 +4,7 @@
 
 mod cluster;
 mod executables;
+mod statistics;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::*;
 pub use executables::*;
+pub use statistics::*;
 
 // Limits on the path of a message, and where a sender or a peer waits:
 //

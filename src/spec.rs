@@ -78,6 +78,12 @@ define_id! {
 }
 impl_hex_text!(WorkerId(u64));
 define_id! {
+    /// Event id in the head's log.
+    EventId(u64), "{:016x}"
+}
+impl_hex_text!(EventId(u64));
+
+define_id! {
     /// Actor id in the cluster, assigned with the first request for the actor and never reused.
     ActorKey(u64), "{:016x}"
 }

@@ -4,6 +4,8 @@
 //! of the list plus a cursor to continue from. A list is not a snapshot: a row that changes between two pages
 //! may appear in both of them, or only in its earlier state.
 
+mod keys;
+
 use std::collections::HashSet;
 use std::hash::Hash;
 
@@ -11,118 +13,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::model::{
-    ActorInfo, ActorState, JobInfo, JobState, Lifetime, NodeInfo, NodeState, TaskInfo, WorkerState,
-    WorkerSummary,
+    ActorInfo, ActorState, EventId, EventInfo, JobInfo, MessageInfo, NodeInfo, NodeState, TaskInfo,
+    WorkerState, WorkerSummary,
 };
 use crate::config::{LIST_FILTERS_MAX, LIST_ROWS_MAX};
+use keys::KeyKind;
 
-/// Table of the head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// Nodes of the cluster.
-    Nodes,
-    /// Jobs of the cluster.
-    Jobs,
-    /// Actors of all jobs.
-    Actors,
-    /// Workers of all jobs.
-    Workers,
-    /// Tasks, by function and worker.
-    Tasks,
-}
-
-/// Type of a row's field, which decides how a filter value is parsed and compared.
-#[derive(Clone, Copy, Debug)]
-enum KeyKind {
-    Id,
-    Number,
-    Flag,
-    Text,
-    /// Fixed set of names.
-    Word(&'static [&'static str]),
-}
-
-type Keys = &'static [(&'static str, KeyKind)];
-
-const NODE_KEYS: Keys = &[
-    ("node_id", KeyKind::Id),
-    ("state", KeyKind::Word(NodeState::WORDS)),
-    ("address", KeyKind::Text),
-    ("hostname", KeyKind::Text),
-    ("pid", KeyKind::Number),
-    ("is_head", KeyKind::Flag),
-    ("workers", KeyKind::Number),
-    ("actors", KeyKind::Number),
-    ("session_dir", KeyKind::Text),
-    ("started_ms", KeyKind::Number),
-    ("cause", KeyKind::Text),
-];
-
-const JOB_KEYS: Keys = &[
-    ("job_id", KeyKind::Id),
-    ("state", KeyKind::Word(JobState::WORDS)),
-    ("entrypoint", KeyKind::Text),
-    ("hostname", KeyKind::Text),
-    ("pid", KeyKind::Number),
-    ("runs_on", KeyKind::Id),
-    ("started_ms", KeyKind::Number),
-    ("ended_ms", KeyKind::Number),
-    ("exit_code", KeyKind::Number),
-    ("message", KeyKind::Text),
-];
-
-const ACTOR_KEYS: Keys = &[
-    ("actor_id", KeyKind::Id),
-    ("class", KeyKind::Text),
-    ("state", KeyKind::Word(ActorState::WORDS)),
-    ("job_id", KeyKind::Id),
-    ("name", KeyKind::Text),
-    ("namespace", KeyKind::Text),
-    ("lifetime", KeyKind::Word(Lifetime::WORDS)),
-    ("node_id", KeyKind::Id),
-    ("worker_id", KeyKind::Id),
-    ("pid", KeyKind::Number),
-    ("cause", KeyKind::Text),
-];
-
-const WORKER_KEYS: Keys = &[
-    ("worker_id", KeyKind::Id),
-    ("state", KeyKind::Word(WorkerState::WORDS)),
-    ("job_id", KeyKind::Id),
-    ("node_id", KeyKind::Id),
-    ("pid", KeyKind::Number),
-    ("actors", KeyKind::Number),
-    ("detached", KeyKind::Id),
-    ("cause", KeyKind::Text),
-];
-
-const TASK_KEYS: Keys = &[
-    ("job_id", KeyKind::Id),
-    ("worker_id", KeyKind::Id),
-    ("node_id", KeyKind::Id),
-    ("name", KeyKind::Text),
-    ("queued", KeyKind::Number),
-    ("running", KeyKind::Number),
-    ("finished", KeyKind::Number),
-    ("failed", KeyKind::Number),
-];
-
-impl Kind {
-    const fn forms(self) -> Keys {
-        match self {
-            Self::Nodes => NODE_KEYS,
-            Self::Jobs => JOB_KEYS,
-            Self::Actors => ACTOR_KEYS,
-            Self::Workers => WORKER_KEYS,
-            Self::Tasks => TASK_KEYS,
-        }
-    }
-
-    /// Names of the fields that rows can be filtered by. The suffix `_id` of a key is optional.
-    pub fn keys(self) -> impl Iterator<Item = &'static str> {
-        self.forms().iter().map(|(key, _)| *key)
-    }
-}
+pub use keys::Kind;
 
 /// Condition on one field of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,6 +170,10 @@ impl<'a> Value<'a> {
 
     pub(in crate::cluster) fn number(number: impl TryInto<i64>) -> Self {
         Self::Number(number.try_into().unwrap_or(i64::MAX))
+    }
+
+    pub(in crate::cluster) fn numeric(number: Option<impl TryInto<i64>>) -> Self {
+        number.map_or(Self::Nothing, Self::number)
     }
 
     pub(in crate::cluster) fn text(text: Option<&'a str>) -> Self {
@@ -444,6 +345,33 @@ impl Row for TaskInfo {
         rows.sort_by(|one, other| {
             (one.worker_id, &one.count.name).cmp(&(other.worker_id, &other.count.name))
         });
+    }
+}
+
+impl Row for MessageInfo {
+    const KIND: Kind = Kind::Messages;
+    type Key = (u64, String, String);
+
+    fn key(&self) -> Self::Key {
+        (self.worker_id.0, self.count.class.clone(), self.count.message.clone())
+    }
+
+    fn arrange(rows: &mut Vec<Self>) {
+        rows.sort_by_key(Self::key);
+    }
+}
+
+impl Row for EventInfo {
+    const KIND: Kind = Kind::Events;
+    type Key = EventId;
+
+    fn key(&self) -> EventId {
+        self.event_id
+    }
+
+    fn arrange(rows: &mut Vec<Self>) {
+        // As in a feed, the newest is first.
+        rows.sort_by_key(|event| std::cmp::Reverse(event.event_id));
     }
 }
 

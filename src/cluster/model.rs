@@ -3,15 +3,21 @@
 //! The head persists these types, agents report them and the CLI prints them. This module owns the types and
 //! their states. It does no input or output and makes no decision: the rules are in `control_plane`.
 
+mod cluster_event;
 mod node_report;
 mod state_names;
+mod statistics;
 
 pub(in crate::cluster) use node_report::{NodeReport, WorkerReport};
+pub(in crate::cluster) use statistics::{ActorCount, WorkerStatistics};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::JOB_TEXT_BYTES_MAX;
+
+pub use cluster_event::{EventId, EventInfo, EventKind, Severity};
+pub use statistics::{MessageCount, MessageInfo, Usage, WorkerUsage};
 
 pub use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
 pub use crate::spec::{
@@ -177,6 +183,12 @@ pub struct TaskCount {
     pub finished: u64,
     /// Tasks that panicked or could not start.
     pub failed: u64,
+    /// Median of the run time, in microseconds; `None` if not known, as for the sum of several workers.
+    #[serde(default)]
+    pub p50_us: Option<u64>,
+    /// 99th percentile of the run time, in microseconds; `None` if not known.
+    #[serde(default)]
+    pub p99_us: Option<u64>,
 }
 
 /// Number of actors of one class, by state.
@@ -192,18 +204,6 @@ pub struct ClassCount {
     pub restarting: u64,
     /// Dead actors that the head still lists.
     pub dead: u64,
-}
-
-/// Resource usage of a machine, as its agent measures it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Usage {
-    /// Load average over one minute: processes that run or wait for a CPU.
-    pub load: f64,
-    /// Memory of the machine in use, in bytes.
-    pub memory_bytes: u64,
-    /// Resident memory of the node's workers, in bytes; part of `memory_bytes`.
-    pub workers_memory_bytes: u64,
 }
 
 /// Row of the node list.
@@ -295,6 +295,16 @@ pub struct ActorInfo {
     pub worker_id: Option<WorkerId>,
     /// Process id of that worker.
     pub pid: Option<u32>,
+    /// Time at which the head learned that the actor was created, in milliseconds since 1970.
+    ///
+    /// After a restart of the head it is the time at which the node rejoined.
+    pub started_ms: Option<u64>,
+    /// End of the actor, in milliseconds since 1970.
+    pub ended_ms: Option<u64>,
+    /// Number of messages that the actor has handled; `None` if not known.
+    pub handled: Option<u64>,
+    /// Number of messages from other workers and drivers that wait or are being handled; `None` if not known.
+    pub mailbox: Option<u32>,
     /// Reason why the actor is pending, or how it ended.
     pub cause: Option<String>,
 }
@@ -317,8 +327,15 @@ pub struct WorkerSummary {
     pub actors: usize,
     /// Detached actor that the worker is dedicated to, if any.
     pub detached: Option<ActorKey>,
+    /// Time at which the worker became ready, in milliseconds since 1970; `None` before.
+    ///
+    /// After a restart of the head it is the time at which the node rejoined.
+    pub started_ms: Option<u64>,
     /// Explanation of how the worker ended.
     pub cause: Option<String>,
+    /// Latest usage that the worker reported; `None` before the first report.
+    #[serde(default)]
+    pub usage: Option<WorkerUsage>,
 }
 
 /// Row of the task list: the tasks of one function on one worker.

@@ -176,9 +176,6 @@ pub const OUTPUT_DROP_TIMEOUT: Duration = Duration::from_millis(500);
 /// A JSON document fits. Each stream of a worker has a buffer of that size while it prints such a line.
 pub const OUTPUT_LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Interval in which a worker reports its task counts.
-pub const TASK_STATS_INTERVAL: Duration = Duration::from_millis(500);
-
 /// Time that the driver of a submitted job may take to exit after a request to stop.
 pub const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 

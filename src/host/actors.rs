@@ -1,14 +1,15 @@
 //! Table of the remote actors of a host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use actix::Addr;
 use rustc_hash::FxHashMap;
 
 use crate::id::{ActorId, ActorIncarnation, Target};
-use crate::lock::{Guard, RwLock};
-use crate::registry::{ErasedMailbox, HostContext, Mailbox, RemoteActor};
+use crate::lock::{Guard, Mutex, RwLock};
+use crate::registry::{ActorCounts, ErasedMailbox, HostContext, Mailbox, RemoteActor};
+use crate::spec::ActorKey;
 use crate::wire::CallFailure;
 
 /// Remote actors of a host by id. Ids are never reused.
@@ -16,6 +17,18 @@ use crate::wire::CallFailure;
 pub(crate) struct Actors {
     entries: RwLock<Entries>,
     last: AtomicU64,
+    changed: ChangedActors,
+}
+
+/// Actors whose counts have changed since the last report.
+///
+/// Each actor adds itself with its first change, so a report costs nothing for the actors that are idle. A
+/// scan of the table would delay spawns, by 50 ns and more for each actor.
+#[derive(Default)]
+struct ChangedActors {
+    is_tracking: AtomicBool,
+    /// At most one entry for each actor; weak, since a mailbox holds an address, which may be an actor's last.
+    actors: Mutex<Vec<Weak<dyn ErasedMailbox>>>,
 }
 
 #[derive(Default)]
@@ -59,8 +72,9 @@ impl Actors {
         target: Target,
         addr: Addr<A>,
         host_context: Arc<dyn HostContext>,
+        key: Option<ActorKey>,
     ) {
-        let mailbox = Mailbox::new(addr, target.incarnation, host_context);
+        let mailbox = Mailbox::new(addr, target.incarnation, host_context, key);
         let mut entries = self.write();
         let is_due = entries.live.len() >= entries.sweep_at;
         let ended = if is_due { entries.sweep() } else { Vec::new() };
@@ -70,12 +84,31 @@ impl Actors {
         drop((ended, before));
     }
 
-    /// Removes an actor that has ended, or is no longer reachable.
-    pub(crate) fn remove(&self, target: Target) {
+    /// Removes an actor that has ended, or is no longer reachable; returns its last counts.
+    pub(crate) fn remove(&self, target: Target) -> Option<ActorCounts> {
         // The mailbox holds an address, whose drop may run foreign code, so it happens outside of the
         // lock.
         let mailbox = self.write().live.remove(&target.actor);
-        drop(mailbox);
+        mailbox?.take_counts()
+    }
+
+    /// Begins to note the actors whose counts change; must precede the first actor.
+    pub(crate) fn track_changes(&self) {
+        self.changed.is_tracking.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes an actor whose counts have changed since the last report.
+    pub(super) fn note_changed(&self, actor: Weak<dyn ErasedMailbox>) {
+        // Without reports the list would only grow.
+        if self.changed.is_tracking.load(Ordering::Relaxed) {
+            self.changed.actors.lock().push(actor);
+        }
+    }
+
+    /// Counts of the actors that have changed since the last call. An actor that has ended is not among them.
+    pub(crate) fn take_changed(&self) -> Vec<ActorCounts> {
+        let changed = std::mem::take(&mut *self.changed.actors.lock());
+        changed.iter().filter_map(|actor| actor.upgrade()?.take_counts()).collect()
     }
 
     /// Removes all actors.

@@ -6,7 +6,7 @@ use scoped_tls::scoped_thread_local;
 
 use super::{Host, HostShared};
 use crate::config::InjectedBug;
-use crate::registry::{DecodeScope, HostContext};
+use crate::registry::{DecodeScope, ErasedMailbox, HostContext};
 
 // Thread-local, since serde passes no context to `Deserialize`.
 scoped_thread_local!(static CURRENT: Host);
@@ -28,6 +28,12 @@ impl HostContext for WeakHostContext {
     fn with_host(&self, work: &mut dyn FnMut(&dyn DecodeScope)) {
         // Upgraded once for a whole drain, not for each message.
         work(&HostDecodeScope(self.0.upgrade().map(|shared| Host { shared })));
+    }
+
+    fn counts_changed(&self, actor: Weak<dyn ErasedMailbox>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.actors.note_changed(actor);
+        }
     }
 
     fn injected_bug(&self) -> Option<InjectedBug> {

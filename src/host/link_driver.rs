@@ -96,7 +96,10 @@ async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkRea
             tokio::task::yield_now().await;
         }
         match busy_poll.wait(!peer.shares_core(), frames.fill()).await {
-            Ok(bytes) => since_yield += bytes,
+            Ok(bytes) => {
+                since_yield += bytes;
+                peer.count_read(bytes);
+            }
             Err(error) => return disconnect_reason(&error),
         }
     }

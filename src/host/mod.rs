@@ -26,6 +26,7 @@ pub(crate) mod peer;
 mod peers;
 pub(crate) mod placement;
 mod receive;
+mod traffic;
 pub(crate) mod unauthenticated;
 
 use std::fmt;
@@ -48,13 +49,14 @@ use crate::config::{
     HEARTBEAT_INTERVAL_MAX, Limits, WINDOW_BYTES_MIN,
 };
 use crate::id::{ActorId, HostId, HostUid, Incarnation, Target, TypeHash};
-use crate::observe::{HostSnapshot, log};
+use crate::observe::{HostSnapshot, Traffic, log};
 use crate::registry::{
-    self, Deliver, ErasedMailbox, HostContext, Inbound, MessageBatch, Registry, RemoteActor, ReplyPath, STOP,
-    panics,
+    self, Deliver, ErasedMailbox, HandlerStats, HostContext, Inbound, MessageBatch, Registry, RemoteActor,
+    ReplyPath, STOP, panics,
 };
 
 use crate::session::{DisconnectReason, Secret};
+use crate::spec::ActorKey;
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded};
 
@@ -65,7 +67,7 @@ pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    Assignment, HostStatusFuture, LifecycleObserver, LookupFuture, Placement, PlacementError,
+    ActorEnd, Assignment, HostStatusFuture, LifecycleObserver, LookupFuture, Placement, PlacementError,
     PlacementResult, TaskSlot,
 };
 #[doc(hidden)]
@@ -74,6 +76,7 @@ pub use receive::InboundSink;
 use actors::Actors;
 use loopback::Loopback;
 use peers::Peers;
+use traffic::TrafficCounters;
 use unauthenticated::RejectionLog;
 
 /// A running host. Clones are the same host.
@@ -102,6 +105,8 @@ pub(crate) struct HostShared {
     placement: OnceLock<Arc<dyn Placement>>,
     lifecycle: OnceLock<Arc<dyn LifecycleObserver>>,
     dead_letters: AtomicU64,
+    /// Shared with the peers, whose links add to it.
+    traffic: Arc<TrafficCounters>,
     rejections: RejectionLog,
     /// Set once the host shuts down; it accepts no new peers then.
     draining: AtomicBool,
@@ -164,6 +169,7 @@ impl Host {
             placement: OnceLock::new(),
             lifecycle: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
+            traffic: Arc::default(),
             rejections: RejectionLog::default(),
             draining: AtomicBool::new(false),
             closed: CancellationToken::new(),
@@ -267,8 +273,14 @@ impl Host {
             identity: self.shared.identity,
             actors: self.shared.actors.len(),
             dead_letters: self.shared.dead_letters.load(Ordering::Relaxed),
+            traffic: self.shared.traffic.totals(),
             peers: self.shared.peers.all().iter().map(|peer| peer.snapshot()).collect(),
         }
+    }
+
+    /// Bytes and messages on all links so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.shared.traffic.totals()
     }
 
     /// Shuts the host down gracefully.
@@ -323,8 +335,15 @@ impl Host {
     }
 
     /// Makes an actor reachable under a reserved id.
-    pub(crate) fn register_actor<A: RemoteActor>(&self, target: Target, addr: Addr<A>) {
-        self.shared.actors.insert(target, addr, Arc::clone(&self.shared.actor_context));
+    ///
+    /// `key` is its id in the cluster, if that tracks it.
+    pub(crate) fn register_actor<A: RemoteActor>(
+        &self,
+        target: Target,
+        addr: Addr<A>,
+        key: Option<ActorKey>,
+    ) {
+        self.shared.actors.insert(target, addr, Arc::clone(&self.shared.actor_context), key);
     }
 
     /// This host as the reply path of messages to itself.
@@ -360,12 +379,13 @@ impl Host {
         let Some(handler) = self.shared.registry.handler(mailbox.kind(), message) else {
             // No actor lists the stop, which every type handles.
             if message == STOP {
-                return Ok(Some(Destination { mailbox, deliver: registry::stop }));
+                let stats = HandlerStats::other();
+                return Ok(Some(Destination { mailbox, deliver: registry::stop, stats }));
             }
             let message = self.shared.registry.name_of(message);
             return Err(CallFailure::NotHandled { actor: mailbox.name().to_owned(), message });
         };
-        Ok(Some(Destination { mailbox, deliver: handler.deliver }))
+        Ok(Some(Destination { mailbox, deliver: handler.deliver, stats: handler.stats }))
     }
 
     /// I/O runtime, which runs no handlers.
@@ -416,11 +436,12 @@ impl HostShared {
 struct Destination {
     mailbox: Arc<dyn ErasedMailbox>,
     deliver: Deliver,
+    stats: &'static HandlerStats,
 }
 
 impl Destination {
     fn deliver(&self, messages: MessageBatch) {
-        (self.deliver)(&*self.mailbox, messages);
+        (self.deliver)(&*self.mailbox, messages, self.stats);
     }
 }
 

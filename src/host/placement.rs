@@ -118,22 +118,27 @@ pub enum PlacementError {
     },
 }
 
-/// Observer of the lifecycles of actors that the cluster tracks, and of tasks.
+/// Observer of the lifecycles of actors that the cluster tracks.
 pub trait LifecycleObserver: Send + Sync + fmt::Debug {
     /// Reports that an actor has started.
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation);
 
-    /// Reports that an actor has stopped.
-    fn actor_stopped(&self, actor: ActorKey, cause: &str);
+    /// Reports that an actor has stopped, or was not created.
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>);
 
     /// Reports the type of an actor that is about to start and that the cluster does not track.
     fn named(&self, _class: &'static str) {}
+}
 
-    /// Reports the task counts of a function: queued, running, finished with a result, and failed.
-    fn tasks(&self, _function: String, _counts: [u64; 4]) {}
-
-    /// Waits briefly until all reports are sent.
-    fn flush(&self) {}
+/// End of an actor that the cluster tracks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActorEnd<'a> {
+    /// Explanation of the end.
+    pub cause: &'a str,
+    /// True if the actor panicked.
+    pub panicked: bool,
+    /// Number of messages that it has handled.
+    pub handled: u64,
 }
 
 /// Reserved task slot on a host, counted until it is dropped.

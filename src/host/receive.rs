@@ -48,6 +48,15 @@ impl ReceivedBatch {
         lengths.sum()
     }
 
+    /// Number of messages that are not dispatched.
+    pub(super) fn messages(&self) -> usize {
+        let lengths = self.entries.iter().map(|entry| match entry {
+            Received::Messages(_, messages) => messages.len(),
+            Received::Event(_) => 0,
+        });
+        lengths.sum()
+    }
+
     /// Dispatches all entries.
     pub(super) fn dispatch_all(&mut self, to: &mut impl InboundSink) {
         // Drained in place: the vector keeps its capacity for the next read.

@@ -1,11 +1,13 @@
-//! Snapshots of a running host: plain data, copied out.
+//! Snapshots of a running host: plain data, copied out; and the histogram that processes record times in.
 
 mod chain;
 pub(crate) mod log;
+mod time_histogram;
 
 use crate::id::HostUid;
 
 pub use chain::Chain;
+pub(crate) use time_histogram::{Percentiles, TimeHistogram};
 
 /// Snapshot of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +19,24 @@ pub struct HostSnapshot {
     pub actors: usize,
     /// Number of one-way messages that reached no handler, sent or received by this host.
     pub dead_letters: u64,
+    /// Bytes and messages over all links so far.
+    pub traffic: Traffic,
     /// Snapshots of the known peers.
     pub peers: Vec<PeerSnapshot>,
+}
+
+/// Bytes and messages that a host has exchanged with all peers, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Bytes written to links, without those that TLS and TCP add.
+    pub sent_bytes: u64,
+    /// Bytes read from links, without those that TLS and TCP add.
+    pub received_bytes: u64,
+    /// Calls and one-way messages sent; replies are not counted.
+    pub messages_sent: u64,
+    /// Calls and one-way messages received; replies are not counted.
+    pub messages_received: u64,
 }
 
 /// Snapshot of a peer.

@@ -8,7 +8,8 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::mailbox::{DecodeScope, DrainRequest, ErasedMailbox, Mailbox};
+use super::handler_stats::HandlerStats;
+use super::mailbox::{DecodeScope, DrainRequest, ErasedMailbox, Mailbox, MessageHandler};
 use super::{
     Handles, Inbound, MailboxError, MessageBatch, RemoteActor, RemoteMessage, Responder, TaskFn, panics,
     synchronous,
@@ -55,6 +56,8 @@ pub struct Delivery<M: RemoteMessage> {
     message: M,
     deadline: Option<Instant>,
     responder: Responder<M::Result>,
+    /// Statistics of the handler, for a message of the same host. The drain counts all others.
+    stats: Option<&'static HandlerStats>,
 }
 
 impl<M: RemoteMessage> Message for Delivery<M> {
@@ -64,7 +67,7 @@ impl<M: RemoteMessage> Message for Delivery<M> {
 impl<M: RemoteMessage> Delivery<M> {
     /// Creates a message for a mailbox.
     pub fn new(message: M, deadline: Option<Instant>, responder: Responder<M::Result>) -> Self {
-        Self { message, deadline, responder }
+        Self { message, deadline, responder, stats: None }
     }
 
     /// The message itself, when no mailbox accepted it; the obligation to reply is discarded.
@@ -89,10 +92,16 @@ impl<M: RemoteMessage> Delivery<M> {
         }
         self.responder.start();
         let message = self.message;
+        let sampled = self.stats.and_then(HandlerStats::begin_local);
         match synchronous::call(|| panics::catch(|| actor.handle(message, ctx))) {
             // By reference: most replies are immediate, and moving the responder would cost more than
             // they do.
-            Ok(response) => respond(response, &mut self.responder, ctx),
+            Ok(response) => {
+                respond(response, &mut self.responder, ctx);
+                if let (Some(stats), Some(started_at)) = (self.stats, sampled) {
+                    stats.end_local(started_at);
+                }
+            }
             Err(text) => {
                 self.responder.fail(CallFailure::Panicked { text: text.clone() });
                 panics::resume(text);
@@ -108,9 +117,13 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
 }
 
 /// Queues messages in the mailbox of an `A`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, messages: MessageBatch) {
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(
+    to: &dyn ErasedMailbox,
+    messages: MessageBatch,
+    stats: &'static HandlerStats,
+) {
     match mailbox(to) {
-        Some(mailbox) => mailbox.deliver(handle::<A, M>, messages),
+        Some(mailbox) => mailbox.deliver(MessageHandler { handle: handle::<A, M>, stats }, messages),
         // Two actor types share a name, and this one does not handle the message.
         None => messages.for_each(|inbound| {
             inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() });
@@ -122,7 +135,7 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, m
 pub(crate) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
 
 /// Queues stops in an actor's mailbox, behind earlier messages.
-pub(crate) fn stop(to: &dyn ErasedMailbox, messages: MessageBatch) {
+pub(crate) fn stop(to: &dyn ErasedMailbox, messages: MessageBatch, _: &'static HandlerStats) {
     messages.for_each(|inbound| {
         let (_, _, responder) = inbound.into_parts();
         to.control(ControlMessage::Stop(responder));
@@ -171,17 +184,20 @@ pub(super) fn deliver_local<A: Handles<M>, M: RemoteMessage>(
     to: &dyn ErasedMailbox,
     slot: &mut dyn Any,
     only_if_room: bool,
+    stats: &'static HandlerStats,
 ) -> Result<(), MailboxError> {
     let (Some(mailbox), Some(slot)) = (mailbox::<A>(to), slot.downcast_mut::<Option<Delivery<M>>>()) else {
         return Err(MailboxError::Closed);
     };
-    let Some(delivery) = slot.take() else { return Ok(()) };
+    let Some(mut delivery) = slot.take() else { return Ok(()) };
+    delivery.stats = Some(stats);
     // As in actix, `do_send` ignores the limit of the mailbox.
     if !only_if_room {
         mailbox.addr().do_send(delivery);
+        mailbox.count_local();
         return Ok(());
     }
-    mailbox.addr().try_send(delivery).map_err(|error| {
+    mailbox.addr().try_send(delivery).map(|()| mailbox.count_local()).map_err(|error| {
         let (delivery, why) = match error {
             SendError::Full(delivery) => (delivery, MailboxError::Full),
             SendError::Closed(delivery) => (delivery, MailboxError::Closed),

@@ -25,10 +25,13 @@ use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
 use tokio::time::Instant;
 
+use super::handler_stats::{DrainTally, HandlerStats};
+use super::mailbox_counts::{ActorCounts, HandledCount, WaitingCount};
 use super::{ControlMessage, MessageBatch, RemoteActor, Responder};
 use crate::config::{BATCH_MESSAGES_MAX, BATCH_TIME_MAX, InjectedBug};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::lock::{Locked, Mutex};
+use crate::spec::ActorKey;
 use crate::wire::CallFailure;
 
 /// Number of messages handled between two checks of the drain budget's clock.
@@ -42,10 +45,18 @@ const KEPT_MAX: usize = 64;
 /// Function that takes the next message of a batch, decodes it and passes it to its handler.
 pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut MessageBatch, &dyn DecodeScope);
 
+/// Handler of one message type, with its statistics.
+pub(super) struct MessageHandler<A: Actor> {
+    pub(super) handle: Handle<A>,
+    pub(super) stats: &'static HandlerStats,
+}
+
 /// Host of an actor, as far as the actor's mailbox depends on it.
 pub trait HostContext: Send + Sync {
     /// Runs `work`, which drains the actor's queue and may decode in the given scope.
     fn with_host(&self, work: &mut dyn FnMut(&dyn DecodeScope));
+    /// Notes that the counts of an actor have changed since they were last read.
+    fn counts_changed(&self, _actor: Weak<dyn ErasedMailbox>) {}
     #[doc(hidden)]
     fn injected_bug(&self) -> Option<InjectedBug> {
         None
@@ -68,6 +79,8 @@ pub trait ErasedMailbox: Any + Send + Sync {
     fn incarnation(&self) -> ActorIncarnation;
     /// True while the actor accepts messages.
     fn is_connected(&self) -> bool;
+    /// Counts of the actor's messages; `None` if the cluster does not track the actor.
+    fn take_counts(&self) -> Option<ActorCounts>;
     /// Queues a control message behind the remote messages received so far.
     fn control(&self, control: ControlMessage);
     /// Stops the actor behind the messages that its own host has sent it.
@@ -81,6 +94,8 @@ pub struct Mailbox<A: RemoteActor> {
     addr: Addr<A>,
     incarnation: ActorIncarnation,
     host_context: Arc<dyn HostContext>,
+    waiting: WaitingCount,
+    handled: HandledCount,
     queue: Mutex<MailboxQueue<A>>,
 }
 
@@ -110,23 +125,26 @@ impl<A: RemoteActor> MailboxQueue<A> {
 }
 
 enum MailboxEntry<A: RemoteActor> {
-    /// At least one message, and the function that handles the next one.
-    Messages(Handle<A>, MessageBatch),
+    /// At least one message, and the handler of the next one.
+    Messages(MessageHandler<A>, MessageBatch),
     Control(ControlMessage),
 }
 
 impl<A: RemoteActor> Mailbox<A> {
-    /// Creates a mailbox of the actor behind `addr`.
+    /// Creates a mailbox of the actor behind `addr`; `key` is its id in the cluster, if that tracks it.
     pub fn new(
         addr: Addr<A>,
         incarnation: ActorIncarnation,
         host_context: Arc<dyn HostContext>,
+        key: Option<ActorKey>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             addr,
             incarnation,
             host_context,
+            waiting: WaitingCount::default(),
+            handled: HandledCount::new(key),
             queue: Mutex::new(MailboxQueue { waiting: VecDeque::new(), drain_scheduled: false }),
         })
     }
@@ -137,8 +155,26 @@ impl<A: RemoteActor> Mailbox<A> {
     }
 
     /// Queues messages.
-    pub(super) fn deliver(&self, handle: Handle<A>, messages: MessageBatch) {
-        self.push(MailboxEntry::Messages(handle, messages));
+    pub(super) fn deliver(&self, handler: MessageHandler<A>, messages: MessageBatch) {
+        // Counted before a drain can take them.
+        handler.stats.queued(messages.len());
+        self.note(self.waiting.add(messages.len()));
+        self.push(MailboxEntry::Messages(handler, messages));
+    }
+
+    /// Counts a message of the same host, which is in actix's mailbox.
+    ///
+    /// The sender counts it. It has just cloned its reference to the mailbox, whose count is shared as well.
+    pub(super) fn count_local(&self) {
+        self.handled.add(1);
+        self.note(self.waiting.touch());
+    }
+
+    /// Notes the first change of the counts since they were read.
+    fn note(&self, is_first_change: bool) {
+        if is_first_change {
+            self.host_context.counts_changed(Weak::clone(&self.me) as _);
+        }
     }
 
     fn push(&self, item: MailboxEntry<A>) {
@@ -167,7 +203,7 @@ impl<A: RemoteActor> Mailbox<A> {
     }
 
     fn drain_queue(&self, actor: &mut A, ctx: &mut A::Context, scope: &dyn DecodeScope) {
-        let mut batch = DrainGuard { mailbox: self, items: VecDeque::new() };
+        let mut batch = DrainGuard { mailbox: self, items: VecDeque::new(), tally: DrainTally::default() };
         let mut budget = None;
         loop {
             {
@@ -184,10 +220,17 @@ impl<A: RemoteActor> Mailbox<A> {
             let budget = budget.get_or_insert_with(|| BatchBudget::for_queue(&batch.items));
             while !ctx.waiting() {
                 match batch.items.front_mut() {
-                    Some(MailboxEntry::Messages(handle, messages)) => {
-                        handle(actor, ctx, messages, scope);
+                    Some(MailboxEntry::Messages(handler, messages)) => {
+                        if batch.tally.is_of_another(handler.stats) {
+                            self.publish(&mut batch.tally);
+                        }
+                        let sampled = batch.tally.begin(handler.stats);
+                        (handler.handle)(actor, ctx, messages, scope);
                         if messages.is_empty() {
                             batch.items.pop_front();
+                        }
+                        if batch.tally.end(sampled) {
+                            self.publish(&mut batch.tally);
                         }
                     }
                     Some(MailboxEntry::Control(_)) => {
@@ -203,10 +246,20 @@ impl<A: RemoteActor> Mailbox<A> {
                     ctx.wait(wrap_future(tokio::task::yield_now()));
                 }
             }
+            self.publish(&mut batch.tally);
             if !batch.items.is_empty() {
                 self.lock().put_back(&mut batch.items);
                 return self.schedule_drain();
             }
+        }
+    }
+
+    /// Adds a tally to the counts.
+    fn publish(&self, tally: &mut DrainTally) {
+        let handled = tally.publish();
+        if handled > 0 {
+            self.handled.add(handled);
+            self.note(self.waiting.subtract(handled));
         }
     }
 
@@ -244,6 +297,10 @@ impl<A: RemoteActor> ErasedMailbox for Mailbox<A> {
         self.addr.connected()
     }
 
+    fn take_counts(&self) -> Option<ActorCounts> {
+        self.handled.take(&self.waiting)
+    }
+
     fn control(&self, control: ControlMessage) {
         if self.host_context.injected_bug() == Some(InjectedBug::OvertakingStop) {
             self.lock().waiting.push_front(MailboxEntry::Control(control));
@@ -274,8 +331,9 @@ impl<A: RemoteActor> MailboxEntry<A> {
 
     fn reject_all(self) {
         match self {
-            Self::Messages(_, messages) => {
-                messages.for_each(|inbound| inbound.fail(&CallFailure::ActorStopped))
+            Self::Messages(handler, messages) => {
+                handler.stats.rejected(messages.len());
+                messages.for_each(|inbound| inbound.fail(&CallFailure::ActorStopped));
             }
             // Its responder reports the stop when it is dropped.
             Self::Control(_) => {}
@@ -326,6 +384,7 @@ impl BatchBudget {
 struct DrainGuard<'a, A: RemoteActor> {
     mailbox: &'a Mailbox<A>,
     items: VecDeque<MailboxEntry<A>>,
+    tally: DrainTally,
 }
 
 impl<A: RemoteActor> Drop for DrainGuard<'_, A> {
@@ -334,6 +393,7 @@ impl<A: RemoteActor> Drop for DrainGuard<'_, A> {
         if !std::thread::panicking() {
             return;
         }
+        self.mailbox.publish(&mut self.tally);
         for item in self.items.drain(..) {
             item.reject_all();
         }

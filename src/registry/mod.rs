@@ -10,7 +10,9 @@
 
 mod batch;
 mod delivery;
+mod handler_stats;
 mod mailbox;
+mod mailbox_counts;
 pub mod panics;
 mod responder;
 pub mod response;
@@ -32,7 +34,10 @@ use crate::id::TypeHash;
 pub use batch::MessageBatch;
 pub use delivery::{ControlMessage, Delivery};
 pub(crate) use delivery::{STOP, decode, stop};
+pub use handler_stats::HandlerStats;
+pub(crate) use handler_stats::{HandlerCounts, handler_counts};
 pub use mailbox::{DecodeScope, DrainRequest, ErasedMailbox, HostContext, Mailbox};
+pub use mailbox_counts::ActorCounts;
 pub use responder::{Inbound, LocalReply, PackedCharge, ReplyPath, Responder};
 pub use schema_table::SchemaTable;
 
@@ -167,14 +172,15 @@ pub trait TaskFn: 'static {
 }
 
 /// Function that queues messages in the [`Mailbox`] of an actor.
-pub type Deliver = fn(&dyn ErasedMailbox, MessageBatch);
+pub type Deliver = fn(&dyn ErasedMailbox, MessageBatch, &'static HandlerStats);
 
 /// Function that moves the [`Delivery`] in a slot (an `Option<Delivery<M>>`) into an actor's actix
 /// mailbox.
 ///
 /// With `true` it does so only if the mailbox has capacity, and leaves the delivery in the slot
 /// otherwise.
-pub type DeliverLocal = fn(&dyn ErasedMailbox, &mut dyn Any, bool) -> Result<(), MailboxError>;
+pub type DeliverLocal =
+    fn(&dyn ErasedMailbox, &mut dyn Any, bool, &'static HandlerStats) -> Result<(), MailboxError>;
 
 /// Reason why a mailbox did not accept a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -197,12 +203,15 @@ pub struct Registration(RegistrationKind);
 #[derive(Clone, Copy)]
 enum RegistrationKind {
     Actor { name: &'static str },
-    Handler { actor: &'static str, message: &'static str, handler: HandlerEntry, declare: Declare },
+    Handler { actor: &'static str, message: &'static str, handler: DeliveryFunctions, declare: Declare },
     Task { name: &'static str, task: TaskEntry, declare: Declare },
 }
 
 /// Function that returns the declaration of a message or a task.
 type Declare = fn() -> Declaration;
+
+/// Functions that deliver one message type to one actor type, from another host and from the same.
+type DeliveryFunctions = (Deliver, DeliverLocal);
 
 /// Delivery of one message type to one actor type.
 #[derive(Clone, Copy, Debug)]
@@ -211,6 +220,8 @@ pub struct HandlerEntry {
     pub deliver: Deliver,
     /// Delivers a message from the same host as it is.
     pub deliver_local: DeliverLocal,
+    /// Statistics of the handler.
+    pub stats: &'static HandlerStats,
 }
 
 /// Registered task.
@@ -235,10 +246,7 @@ impl Registration {
     /// Registers that `A` handles `M` remotely.
     #[must_use]
     pub const fn handler<A: Handles<M>, M: RemoteMessage>() -> Self {
-        let handler = HandlerEntry {
-            deliver: delivery::deliver::<A, M>,
-            deliver_local: delivery::deliver_local::<A, M>,
-        };
+        let handler: DeliveryFunctions = (delivery::deliver::<A, M>, delivery::deliver_local::<A, M>);
         let declare = Declaration::of_message::<M>;
         Self(RegistrationKind::Handler { actor: A::NAME, message: M::NAME, handler, declare })
     }
@@ -327,7 +335,9 @@ impl Registry {
             RegistrationKind::Handler { actor, message, handler, declare } => {
                 self.table.add(message, declare());
                 let pair = (self.name(actor)?, self.name(message)?);
-                self.handlers.insert(pair, handler).is_some()
+                let (deliver, deliver_local) = handler;
+                let stats = HandlerStats::of(actor, message);
+                self.handlers.insert(pair, HandlerEntry { deliver, deliver_local, stats }).is_some()
             }
             RegistrationKind::Task { name, task, declare } => {
                 self.table.add(name, declare());
@@ -404,7 +414,7 @@ mod tests {
     }
 
     fn handler(actor: &'static str, message: &'static str) -> Registration {
-        let handler = HandlerEntry { deliver: |_, _| {}, deliver_local: |_, _, _| Ok(()) };
+        let handler: DeliveryFunctions = (|_, _, _| {}, |_, _, _, _| Ok(()));
         Registration(RegistrationKind::Handler { actor, message, handler, declare: Declaration::default })
     }
 

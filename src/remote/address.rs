@@ -284,7 +284,7 @@ impl BoundAddress {
         };
         let message = slot.take().expect("a slot is delivered while it is full");
         let mut delivery = Some(Delivery::new(message, deadline, responder));
-        let delivered = (handler.deliver_local)(&*mailbox, &mut delivery, only_if_room);
+        let delivered = (handler.deliver_local)(&*mailbox, &mut delivery, only_if_room, handler.stats);
         *slot = delivery.map(Delivery::into_message);
         delivered.map_err(|error| match error {
             MailboxError::Full => NotDelivered::MailboxFull,

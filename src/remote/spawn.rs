@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::addr::RemoteAddr;
 use super::ask::call_last;
 use super::cluster_ref::ClusterRef;
-use crate::host::{Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
+use crate::host::{ActorEnd, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
 use crate::id::{Target, TypeHash};
 use crate::observe::log;
 use crate::registry::{Inbound, RemoteActor, Responder, STOP, panics, synchronous};
@@ -263,7 +263,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     // Releases the cluster's assignment. The spawner may have gone, so it cannot be left to it.
     let report_failure = |why: &str| {
         if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
-            observer.actor_stopped(key, why);
+            observer.actor_stopped(key, ActorEnd { cause: why, panicked: false, handled: 0 });
         }
     };
     if responder.is_expired_or_cancelled(deadline) {
@@ -281,7 +281,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     let target = host.actors().reserve();
     let context = Context::new();
     // Registered before `spawn`, since the actor may send its own address to others from there.
-    host.register_actor(target, context.address());
+    host.register_actor(target, context.address(), key);
     let at = SpawnContext {
         address: RemoteAddr::new(host.identity(), target, host),
         cluster: ClusterRef::new(host.clone()),
@@ -342,11 +342,17 @@ impl<A: RemoteActor> Future for ActorRunner<A> {
 impl<A: RemoteActor> ActorRunner<A> {
     fn end(&mut self, panic: Option<String>) {
         // First, so that senders see a stopped actor while the rest runs.
-        self.host.actors().remove(self.target);
+        let counts = self.host.actors().remove(self.target);
         if let (Some(key), Some(observer)) = (self.key, self.host.lifecycle_observer()) {
+            let handled = counts.map_or(0, |counts| counts.handled);
             match &panic {
-                Some(text) => observer.actor_stopped(key, &format!("it panicked: {text}")),
-                None => observer.actor_stopped(key, "it stopped"),
+                Some(text) => {
+                    let cause = &format!("it panicked: {text}");
+                    observer.actor_stopped(key, ActorEnd { cause, panicked: true, handled });
+                }
+                None => {
+                    observer.actor_stopped(key, ActorEnd { cause: "it stopped", panicked: false, handled })
+                }
             }
         }
         // Dropped last, since the drop runs user code that may take long.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
@@ -13,6 +14,7 @@ use crate::config::{SHORT_TASK_STREAK_MIN, TASK_BATCH_TIME};
 use crate::host::{Host, decode_context};
 use crate::id::TypeHash;
 use crate::lock::Mutex;
+use crate::observe::{Percentiles, TimeHistogram};
 use crate::registry::{Inbound, panics};
 use crate::wire::CallFailure;
 
@@ -33,7 +35,27 @@ struct TaskQueue {
     waiting: VecDeque<QueuedTask>,
     /// A [`Runner`] exists.
     running: bool,
-    counts: FxHashMap<TypeHash, TaskCounts>,
+    functions: FxHashMap<TypeHash, FunctionStats>,
+}
+
+/// Statistics of one function.
+#[derive(Default)]
+struct FunctionStats {
+    counts: TaskCounts,
+    times: TimeHistogram,
+}
+
+impl TaskQueue {
+    fn counts(&mut self, name: TypeHash) -> &mut TaskCounts {
+        &mut self.functions.entry(name).or_default().counts
+    }
+
+    /// Counts a task that ran, and its time.
+    fn end(&mut self, name: TypeHash, with_result: bool, time: Duration) {
+        let function = self.functions.entry(name).or_default();
+        function.counts.end(with_result);
+        function.times.record(time);
+    }
 }
 
 struct QueuedTask {
@@ -81,10 +103,11 @@ impl TaskService {
         Self { pool, permits: Mutex::default(), queue: Arc::default() }
     }
 
-    /// Task counts by the hash of the function's name.
-    #[must_use]
-    pub fn counts(&self) -> Vec<(TypeHash, TaskCounts)> {
-        self.queue.lock().counts.iter().map(|(name, counts)| (*name, *counts)).collect()
+    /// Task counts by the hash of the function's name, with the percentiles of the run time.
+    pub(crate) fn counts(&self) -> Vec<(TypeHash, TaskCounts, Option<Percentiles>)> {
+        let queue = self.queue.lock();
+        let functions = queue.functions.iter();
+        functions.map(|(name, function)| (*name, function.counts, function.times.percentiles())).collect()
     }
 
     /// Runs the task with the arguments in `inbound`, in the queue or in the pool.
@@ -104,7 +127,7 @@ impl TaskService {
     fn run_queued(&self, host: &Host, task: QueuedTask) {
         let runs = {
             let mut queue = self.queue.lock();
-            queue.counts.entry(task.name).or_default().queued += 1;
+            queue.counts(task.name).queued += 1;
             queue.waiting.push_back(task);
             // Under the lock, so that each queue has a single runner.
             std::mem::replace(&mut queue.running, true)
@@ -125,15 +148,17 @@ impl TaskService {
             Arc::clone(all.entry(name).or_insert_with(|| Arc::new(Semaphore::new(width))))
         };
         let (pool, queue) = (self.pool.clone(), Arc::clone(&self.queue));
-        queue.lock().counts.entry(name).or_default().queued += 1;
+        queue.lock().counts(name).queued += 1;
         self.pool.spawn(async move {
             // The semaphore is never closed. Before a thread is taken, so that waiting tasks do not
             // occupy the pool.
             let Ok(permit) = permits.acquire_owned().await else { return };
             pool.spawn_blocking(move || {
-                queue.lock().counts.entry(name).or_default().begin();
+                queue.lock().counts(name).begin();
+                let started_at = Instant::now();
                 let with_result = run_one(&host, run, inbound);
-                queue.lock().counts.entry(name).or_default().end(with_result);
+                let time = started_at.elapsed();
+                queue.lock().end(name, with_result, time);
                 drop(permit);
             });
         });
@@ -157,7 +182,7 @@ impl Drop for Runner {
             queue.running = false;
             let waiting = std::mem::take(&mut queue.waiting);
             for QueuedTask { name, .. } in &waiting {
-                let counts = queue.counts.entry(*name).or_default();
+                let counts = queue.counts(*name);
                 // By way of `running`, from which `end` counts.
                 counts.begin();
                 counts.end(false);
@@ -170,16 +195,21 @@ impl Drop for Runner {
 
 /// Runs queued tasks until the queue is empty.
 async fn run_waiting(host: Host, mut runner: Runner) {
-    let mut batch = TaskBatch { started_at: Instant::now(), last: None, short: 0 };
+    // One read of the clock for each task: its end is the start of the next one.
+    let mut now = Instant::now();
+    let mut batch = TaskBatch { started_at: now, last: None, short: 0 };
     let mut ended = None;
     while let Some(QueuedTask { name, run, inbound }) = next(&runner.queue, ended) {
-        if batch.is_exhausted(run) {
+        if batch.is_exhausted(run, now) {
             // Lets the links send the results so far.
             tokio::task::yield_now().await;
-            batch.started_at = Instant::now();
+            now = Instant::now();
+            batch.started_at = now;
         }
-        ended = Some((name, run_one(&host, run, inbound)));
-        batch.has_run(run);
+        let with_result = run_one(&host, run, inbound);
+        let started_at = std::mem::replace(&mut now, Instant::now());
+        ended = Some((name, with_result, now - started_at));
+        batch.has_run(run, now);
     }
     runner.is_done = true;
 }
@@ -196,30 +226,30 @@ impl TaskBatch {
     /// True if the results so far must be sent before a task of `next` starts.
     ///
     /// Only a function with a streak of short tasks is expected to be short again.
-    fn is_exhausted(&self, next: RunFn) -> bool {
+    fn is_exhausted(&self, next: RunFn, now: Instant) -> bool {
         // Functions with identical code may share an address, which only makes a batch longer.
         let same = self.last.is_none_or(|last| std::ptr::fn_addr_eq(last, next));
         !same
-            || self.started_at.elapsed() >= TASK_BATCH_TIME
+            || now - self.started_at >= TASK_BATCH_TIME
             || (self.last.is_some() && self.short < SHORT_TASK_STREAK_MIN)
     }
 
-    fn has_run(&mut self, task: RunFn) {
+    fn has_run(&mut self, task: RunFn, now: Instant) {
         let same = self.last.replace(task).is_some_and(|last| std::ptr::fn_addr_eq(last, task));
-        let short = self.started_at.elapsed() < TASK_BATCH_TIME;
+        let short = now - self.started_at < TASK_BATCH_TIME;
         self.short = if short { if same { self.short.saturating_add(1) } else { 1 } } else { 0 };
     }
 }
 
 /// Counts the finished task, and takes the next one.
-fn next(queue: &Mutex<TaskQueue>, ended: Option<(TypeHash, bool)>) -> Option<QueuedTask> {
+fn next(queue: &Mutex<TaskQueue>, ended: Option<(TypeHash, bool, Duration)>) -> Option<QueuedTask> {
     let mut queue = queue.lock();
-    if let Some((name, with_result)) = ended {
-        queue.counts.entry(name).or_default().end(with_result);
+    if let Some((name, with_result, time)) = ended {
+        queue.end(name, with_result, time);
     }
     let next = queue.waiting.pop_front();
     if let Some(task) = &next {
-        queue.counts.entry(task.name).or_default().begin();
+        queue.counts(task.name).begin();
     }
     // Under the same lock as the pop: a task that arrives later starts the next runner.
     queue.running = next.is_some();
@@ -286,7 +316,7 @@ mod tests {
             let body = Body { message: [0xc0][..].into(), ..Body::empty() };
             let inbound = Inbound::new(Arc::clone(&caller) as _, Some(CallId(number)), None, body, None);
             queue.lock().waiting.push_back(QueuedTask { name, run: |_| true, inbound });
-            queue.lock().counts.entry(name).or_default().queued += 1;
+            queue.lock().counts(name).queued += 1;
         }
         queue.lock().running = true;
         drop(Runner { queue: Arc::clone(&queue), is_done: false });
@@ -294,6 +324,6 @@ mod tests {
         assert_eq!(ends, [1, 2].map(|number| (CallId(number), CallFailure::Closing)));
         let queue = queue.lock();
         assert!(!queue.running, "the next task starts another runner");
-        assert_eq!(queue.counts[&name], TaskCounts { failed: 2, ..TaskCounts::default() });
+        assert_eq!(queue.functions[&name].counts, TaskCounts { failed: 2, ..TaskCounts::default() });
     }
 }

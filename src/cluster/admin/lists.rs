@@ -3,7 +3,7 @@
 use super::client::{Admin, AdminError, AdminTransport};
 use super::request::{AdminReply, AdminRequest};
 use crate::cluster::listing::{Filter, Page, Query, Row, joined};
-use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
+use crate::cluster::model::{ActorInfo, EventInfo, JobInfo, MessageInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 /// Row type of a list that the head serves.
 pub trait AdminRow: Row + Send {
@@ -27,7 +27,8 @@ macro_rules! rows {
 }
 
 rows! {
-    NodeInfo => Nodes, JobInfo => Jobs, ActorInfo => Actors, WorkerSummary => Workers, TaskInfo => Tasks
+    NodeInfo => Nodes, JobInfo => Jobs, ActorInfo => Actors, WorkerSummary => Workers, TaskInfo => Tasks,
+    MessageInfo => Messages, EventInfo => Events
 }
 
 impl<E: AdminTransport> Admin<E> {

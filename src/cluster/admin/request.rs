@@ -12,8 +12,8 @@ use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::launch::descendants::MARK_VARIABLE;
 use crate::cluster::listing::{GroupCounts, Kind, Page, Query};
 use crate::cluster::model::{
-    ActorInfo, ActorKey, Alert, ClassCount, JobId, JobInfo, NodeId, NodeInfo, PendingActor, TaskCount,
-    TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, Alert, ClassCount, EventInfo, JobId, JobInfo, MessageInfo, NodeId, NodeInfo,
+    PendingActor, TaskCount, TaskInfo, WorkerId, WorkerSummary,
 };
 use crate::cluster::protocol::is_secret;
 use crate::cluster::security::enrol::ENROLMENT_VARIABLE;
@@ -38,6 +38,8 @@ pub enum AdminRequest {
     },
     /// Lists the longest-waiting actors and tasks with the reason. [`AdminReply::PendingActors`].
     PendingActors,
+    /// Asks for the version of the head's state. [`AdminReply::Snapshot`].
+    Snapshot,
     /// Lists the alerts that an operator should handle. [`AdminReply::Alerts`].
     Alerts,
     /// Stops an actor after the message that it handles now. [`AdminReply::Done`].
@@ -154,6 +156,18 @@ pub enum AdminReply {
     Workers(Page<WorkerSummary>),
     /// Page of tasks, by function and worker.
     Tasks(Page<TaskInfo>),
+    /// Page of messages, by class, message type and worker.
+    Messages(Page<MessageInfo>),
+    /// Page of events.
+    Events(Page<EventInfo>),
+    /// Version of the head's state.
+    Snapshot {
+        /// Number that grows whenever rows may have changed, but for statistics: usage, counts of messages and
+        /// tasks, and times.
+        version: u64,
+        /// Time by the head's clock, in milliseconds since 1970.
+        time_ms: u64,
+    },
     /// Counts of actors by class.
     Classes(GroupCounts<ClassCount>),
     /// Counts of tasks by function.

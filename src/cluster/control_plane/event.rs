@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::listing::Page;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId,
-    NodeInfo, NodeReport, TaskCount, WorkerAddress, WorkerId,
+    NodeInfo, NodeReport, TaskCount, WorkerAddress, WorkerId, WorkerStatistics,
 };
 use crate::id::HostUid;
 
@@ -42,10 +42,14 @@ pub(in crate::cluster) enum ControlEvent {
     ActorStarted { actor: ActorKey, worker: WorkerId, at: ActorLocation },
     /// An actor ended, or its creation failed.
     ActorEnded { actor: ActorKey, cause: String },
+    /// An actor panicked.
+    ActorPanicked { actor: ActorKey, cause: String },
     /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
     SpawnCancelled { actor: ActorKey, cause: String },
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
+    /// Statistics of a worker that have changed. They decide nothing.
+    Statistics { worker: WorkerId, statistics: WorkerStatistics },
     /// Submits a job; its driver is started later. Answered with [`ControlReply::Job`].
     JobSubmitted { ticket: Ticket, descriptor: JobDescriptor },
     /// A driver connected, or reconnected after the head restarted.
@@ -82,6 +86,22 @@ pub(in crate::cluster) enum ControlEvent {
     PersistenceStatus { trouble: Option<String> },
     /// Advances the clock and expires leases.
     Tick,
+}
+
+impl ControlEvent {
+    /// False for an event that by itself changes no row of a list, but for the times and counts in it.
+    pub(super) fn changes_rows(&self) -> bool {
+        !matches!(
+            self,
+            Self::NodeHeartbeat { .. }
+                | Self::JobHeartbeat { .. }
+                | Self::TaskCounts { .. }
+                | Self::Statistics { .. }
+                | Self::Find { .. }
+                | Self::WatermarksDurable { .. }
+                | Self::Tick
+        )
+    }
 }
 
 /// Output of the control plane, carried out by the `ActionExecutor`.

@@ -122,6 +122,12 @@ impl ControlPlane {
         read(&self.lock().state)
     }
 
+    /// Time by the clock of the state, in milliseconds since 1970.
+    #[cfg(feature = "cli")]
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now().0
+    }
+
     fn handle(&self, inner: &mut ControlPlaneInner, event: ControlEvent) {
         // A reply that nothing waits for may contain an assignment. Its resources must be released, by an
         // event that is handled after the present one: `ClusterState::handle` is not reentrant.

@@ -127,7 +127,7 @@ impl LocalControlPlane {
                         ActorEvent::Started { actor, at, .. } => {
                             ControlEvent::ActorStarted { actor, worker, at }
                         }
-                        ActorEvent::Stopped { actor, cause } => ControlEvent::ActorEnded { actor, cause },
+                        ActorEvent::Stopped { actor, cause, .. } => ControlEvent::ActorEnded { actor, cause },
                     });
                 }
             }

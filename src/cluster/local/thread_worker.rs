@@ -17,7 +17,7 @@ use crate::cluster::worker::hosts;
 use crate::cluster::worker::hosts::{Ended, Executors, HostEndpoint, WorkerEndpoints};
 use crate::cluster::worker::user_thread::{UserThread, first_end};
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
-use crate::host::LifecycleObserver;
+use crate::host::{ActorEnd, LifecycleObserver};
 use crate::lock::Mutex;
 use crate::observe::Chain;
 use crate::spec::{ActorKey, ActorLocation};
@@ -97,7 +97,7 @@ impl WorkerThread {
             };
             let thread_end = first_end(actors_end, tasks_end);
             let served =
-                hosts::serve(init, endpoints, executors, reporter, report, stopped, thread_end).await;
+                hosts::serve(init, endpoints, executors, reporter, None, report, stopped, thread_end).await;
             let is_asked = matches!(served, Ok(Ended::Asked));
             let cause = match served {
                 Ok(Ended::Asked) => "the thread ended".to_owned(),
@@ -201,8 +201,9 @@ impl LifecycleObserver for ChannelObserver {
         self.report(ActorEvent::Started { actor, class: class.to_owned(), at });
     }
 
-    fn actor_stopped(&self, actor: ActorKey, cause: &str) {
-        self.report(ActorEvent::Stopped { actor, cause: cause.to_owned() });
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>) {
+        let ActorEnd { cause, panicked, handled } = end;
+        self.report(ActorEvent::Stopped { actor, cause: cause.to_owned(), panicked, handled });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names of the states, as JSON, tables and filters show them.
 
-use super::{ActorState, JobState, Lifetime, NodeState, WorkerState};
+use super::{ActorState, EventKind, JobState, Lifetime, NodeState, Severity, WorkerState};
 
 macro_rules! words {
     ($($state:ident { $($variant:ident = $word:literal),* })*) => {
@@ -42,4 +42,10 @@ words! {
     }
     WorkerState { Starting = "STARTING", Alive = "ALIVE", Suspended = "SUSPENDED", Dead = "DEAD" }
     Lifetime { Job = "JOB", Detached = "DETACHED" }
+    Severity { Info = "INFO", Warning = "WARNING", Error = "ERROR" }
+    EventKind {
+        HeadStarted = "HEAD_STARTED", NodeJoined = "NODE_JOINED", NodeDraining = "NODE_DRAINING",
+        NodeDead = "NODE_DEAD", WorkerDied = "WORKER_DIED", JobSubmitted = "JOB_SUBMITTED",
+        JobStarted = "JOB_STARTED", JobEnded = "JOB_ENDED", ActorDied = "ACTOR_DIED"
+    }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorKey, JobId, JobState, NodeReport, TaskCount, Usage, WorkerAddress, WorkerId,
+    ActorKey, JobId, JobState, NodeReport, TaskCount, Usage, WorkerAddress, WorkerId, WorkerStatistics,
 };
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
@@ -22,6 +22,8 @@ pub(in crate::cluster) enum NodeRequest {
     Join(NodeReport),
     /// Renews the node's lease, and reports its usage.
     Heartbeat { node: HostUid, usage: Usage },
+    /// Reports statistics of workers that have changed since the last report, or a part of them.
+    Statistics { node: HostUid, workers: Vec<(WorkerId, WorkerStatistics)> },
     /// Reports events in order.
     Events { node: HostUid, events: Vec<NodeEvent> },
     /// Requests a certificate for a worker's two hosts.

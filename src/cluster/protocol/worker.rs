@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::model::{ActorKey, ActorLocation, JobId, TaskCount};
+use crate::cluster::model::{ActorKey, ActorLocation, JobId, TaskCount, WorkerStatistics};
 use crate::config::Limits;
 use crate::id::HostUid;
 use crate::transport::Credentials;
@@ -90,6 +90,8 @@ pub(crate) enum WorkerMessage {
     ActorEvents(Vec<ActorEvent>),
     /// Task counts so far, by function.
     Tasks(Vec<TaskCount>),
+    /// Statistics that have changed since the last report, or a part of them.
+    Statistics(WorkerStatistics),
     /// Type name of untracked actors in the worker.
     Class(String),
 }
@@ -97,8 +99,18 @@ pub(crate) enum WorkerMessage {
 /// Lifecycle event of an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ActorEvent {
-    Started { actor: ActorKey, class: String, at: ActorLocation },
-    Stopped { actor: ActorKey, cause: String },
+    Started {
+        actor: ActorKey,
+        class: String,
+        at: ActorLocation,
+    },
+    Stopped {
+        actor: ActorKey,
+        cause: String,
+        panicked: bool,
+        /// Number of messages that the actor has handled.
+        handled: u64,
+    },
 }
 
 /// Maximum length of the text that explains an actor's end, in bytes.

@@ -25,12 +25,13 @@ use crate::cluster::io_thread::IoThread;
 use crate::cluster::launch::descendants;
 use crate::cluster::launch::descendants::WorkerMark;
 use crate::cluster::launch::fd_passing;
-use crate::cluster::model::TaskCount;
+use crate::cluster::model::cut;
 use crate::cluster::protocol::worker;
 use crate::cluster::protocol::worker::{
     ActorEvent, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, RENEW, STOP, WorkerMessage,
 };
-use crate::host::LifecycleObserver;
+use crate::cluster::worker::statistics::StatisticsSink;
+use crate::host::{ActorEnd, LifecycleObserver};
 use crate::id::HostId;
 use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::Credentials;
@@ -127,7 +128,7 @@ fn kill_self(mark: Option<&WorkerMark>) -> ! {
     std::process::abort()
 }
 
-/// Reports to the parent: actor events in their order, many in a message, and counts of tasks.
+/// Reports to the parent: actor events in their order, many in a message, and statistics.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     shared: Arc<(Mutex<PendingReports>, Condvar)>,
@@ -143,7 +144,8 @@ const CLASSES_REPORTED_MAX: usize = 2;
 #[derive(Debug)]
 struct PendingReports {
     events: Vec<ActorEvent>,
-    tasks: Vec<TaskCount>,
+    /// Messages with statistics, behind the events.
+    statistics: Vec<WorkerMessage>,
     classes: Vec<&'static str>,
     /// The writer is writing a batch that it has taken out.
     writing: bool,
@@ -153,7 +155,7 @@ struct PendingReports {
 
 impl PendingReports {
     fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.tasks.is_empty() && self.classes.is_empty()
+        self.events.is_empty() && self.statistics.is_empty() && self.classes.is_empty()
     }
 }
 
@@ -161,7 +163,7 @@ impl Reporter {
     pub(crate) fn new(control_socket: UnixStream) -> Self {
         let pending = PendingReports {
             events: Vec::new(),
-            tasks: Vec::new(),
+            statistics: Vec::new(),
             classes: Vec::new(),
             writing: false,
             control_socket: Some(control_socket),
@@ -201,15 +203,15 @@ fn write(control_socket: &UnixStream, (pending, more): &(Mutex<PendingReports>, 
         more.notify_all();
         let pending = more.wait_while(pending, |pending| pending.is_empty());
         let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
-        let (events, tasks) = (std::mem::take(&mut pending.events), std::mem::take(&mut pending.tasks));
+        let (events, statistics) =
+            (std::mem::take(&mut pending.events), std::mem::take(&mut pending.statistics));
         let classes = std::mem::take(&mut pending.classes);
         pending.writing = true;
         drop(pending);
         let classes = classes.into_iter().map(|class| WorkerMessage::Class(class.to_owned()));
         let events =
             events.chunks(EVENTS_PER_REPORT_MAX).map(|events| WorkerMessage::ActorEvents(events.to_vec()));
-        let tasks = tasks.chunks(EVENTS_PER_REPORT_MAX).map(|tasks| WorkerMessage::Tasks(tasks.to_vec()));
-        for report in classes.chain(events).chain(tasks) {
+        for report in classes.chain(events).chain(statistics) {
             if worker::write(control_socket, &report).is_err() {
                 // The parent has ended, and the watch ends this process.
                 return;
@@ -224,11 +226,12 @@ impl LifecycleObserver for Reporter {
         self.report(|pending| pending.events.push(event));
     }
 
-    fn actor_stopped(&self, actor: ActorKey, cause: &str) {
-        let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rfind(|at| cause.is_char_boundary(*at));
-        // The cause has to fit a message: it is cut at a character's boundary.
-        let end = end.unwrap_or_default();
-        let event = ActorEvent::Stopped { actor, cause: cause[..end].to_owned() };
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>) {
+        let ActorEnd { cause, panicked, handled } = end;
+        let mut cause = cause.to_owned();
+        // It has to fit a message.
+        cut(&mut cause, CAUSE_BYTES_MAX);
+        let event = ActorEvent::Stopped { actor, cause, panicked, handled };
         self.report(|pending| pending.events.push(event));
     }
 
@@ -242,10 +245,18 @@ impl LifecycleObserver for Reporter {
             self.report(|pending| pending.classes.push(class));
         }
     }
+}
 
-    fn tasks(&self, name: String, [queued, running, finished, failed]: [u64; 4]) {
-        let count = TaskCount { name, queued, running, finished, failed };
-        self.report(|pending| pending.tasks.push(count));
+impl StatisticsSink for Reporter {
+    fn is_ready(&self) -> bool {
+        let pending = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.statistics.is_empty()
+    }
+
+    fn report(&self, statistics: Vec<WorkerMessage>) {
+        if !statistics.is_empty() {
+            self.report(|pending| pending.statistics.extend(statistics));
+        }
     }
 
     fn flush(&self) {

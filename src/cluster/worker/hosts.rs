@@ -3,9 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -16,13 +15,13 @@ use crate::cluster::membership::Membership;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
-use crate::config::{INBOUND_PEER_EXPIRY, Limits, TASK_STATS_INTERVAL, WORKER_STOP_TIMEOUT};
+use crate::cluster::worker::statistics::{StatisticsReporter, StatisticsSink};
+use crate::config::{INBOUND_PEER_EXPIRY, Limits, STATISTICS_INTERVAL, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};
-use crate::id::{HostUid, TypeHash};
-use crate::lock::Mutex;
+use crate::id::HostUid;
 use crate::remote::actor_services;
 use crate::session::Secret;
-use crate::task::{TaskCounts, TaskService};
+use crate::task::TaskService;
 use crate::transport::Transport;
 
 /// Transport and listening address of a host, and the runtime that accepts and dials for it.
@@ -59,12 +58,14 @@ pub(crate) enum Ended {
 /// Runs a worker's hosts until they end; runs on the I/O thread, beside the threads of user code.
 ///
 /// Reports the listening addresses once both hosts are up. The hosts shut down gracefully when `stop` is sent. They
-/// abort when it is dropped, or when a thread of user code ends (`thread_end`).
+/// abort when it is dropped, or when a thread of user code ends (`thread_end`). Statistics go to `sink`, if there is
+/// one.
 pub(crate) async fn serve(
     init: WorkerInit,
     endpoints: WorkerEndpoints,
     executors: Executors,
     observer: Arc<dyn LifecycleObserver>,
+    sink: Option<Arc<dyn StatisticsSink>>,
     report: impl FnOnce(WorkerMessage) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
     thread_end: impl Future<Output = String>,
@@ -76,21 +77,15 @@ pub(crate) async fn serve(
     let run_actors = Box::new(actor_services);
     let actors = start(&init, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
     let tasks = start(&init, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
-    let reporter = Arc::new(TaskStatsReporter {
-        service,
-        host: tasks.clone(),
-        observer: Arc::clone(&observer),
-        reported: Mutex::default(),
-    });
-    if init.node.is_some() {
-        let reporter = Arc::clone(&reporter);
+    let reporter = sink.map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
+    if let Some(reporter) = reporter.clone() {
         background::spawn_on(&endpoints.tasks.io, async move {
             while reporter.report_changes() {
-                tokio::time::sleep(TASK_STATS_INTERVAL).await;
+                tokio::time::sleep(STATISTICS_INTERVAL).await;
             }
         });
     }
-    actors.set_lifecycle_observer(Arc::clone(&observer));
+    actors.set_lifecycle_observer(observer);
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
@@ -106,37 +101,12 @@ pub(crate) async fn serve(
         cause = thread_end => Ended::Because(cause),
     };
     // The last counts would be missing from `roadshow summary` otherwise: the next interval never comes.
-    if init.node.is_some() {
-        reporter.report_changes();
-        observer.flush();
+    if let Some(reporter) = reporter {
+        reporter.report_last();
     }
     actors.abort();
     tasks.abort();
     Ok(ended)
-}
-
-/// Reporter of a worker's task counts.
-struct TaskStatsReporter {
-    service: Weak<TaskService>,
-    host: Host,
-    observer: Arc<dyn LifecycleObserver>,
-    /// Counts as last reported, by function.
-    reported: Mutex<FxHashMap<TypeHash, TaskCounts>>,
-}
-
-impl TaskStatsReporter {
-    /// Reports the counts that have changed. Returns false once the task service is gone.
-    fn report_changes(&self) -> bool {
-        let Some(service) = self.service.upgrade() else { return false };
-        let mut reported = self.reported.lock();
-        for (name, counts) in service.counts() {
-            if reported.insert(name, counts) != Some(counts) {
-                let TaskCounts { queued, running, finished, failed } = counts;
-                self.observer.tasks(self.host.registry().name_of(name), [queued, running, finished, failed]);
-            }
-        }
-        true
-    }
 }
 
 /// Starts a host that also serves the cluster's membership.

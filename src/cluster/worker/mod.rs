@@ -10,6 +10,7 @@ pub(super) mod entry;
 pub(super) mod hosts;
 pub(super) mod setup;
 pub(super) mod stack;
+pub(crate) mod statistics;
 pub(super) mod user_thread;
 
 /// Listening address of a local cluster's workers: a free port on loopback.

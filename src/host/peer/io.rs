@@ -46,7 +46,14 @@ impl Peer {
             self.arm_timer(&mut state, due);
         }
         inbox.wakers.extend(self.serve(&mut state));
+        drop(state);
+        self.traffic.add_received(inbox.messages());
         Ok(())
+    }
+
+    /// Counts bytes that a link has read.
+    pub(in crate::host) fn count_read(&self, bytes: usize) {
+        self.traffic.add_read(bytes);
     }
 
     /// Wakes the future of a call that the peer has cancelled.
@@ -111,7 +118,9 @@ impl Peer {
             state.session.on_written(bytes);
         }
         let more = current && state.session.has_outgoing();
+        let messages = std::mem::take(&mut state.messages_uncounted);
         drop(state);
+        self.traffic.add_write(bytes, messages);
         self.progress.notify_waiters();
         more
     }

@@ -65,6 +65,7 @@ pub(super) use self::reply_slots::ReplySlots;
 pub use self::reply_slots::SlotId;
 use self::timer::Timer;
 use super::error::NotDelivered;
+use super::traffic::TrafficCounters;
 use super::{Host, HostShared};
 use crate::config::InjectedBug;
 use crate::id::{CallId, HostUid, LinkId, TypeHash};
@@ -99,6 +100,8 @@ pub struct Peer {
     /// Handlers poll it often and find it clear, which spares them the lock.
     has_cancelled: AtomicBool,
     batching: AdaptiveBatching,
+    /// Counters of the host.
+    traffic: Arc<TrafficCounters>,
     /// Notified on a deadline earlier than the current sleep, and when the timer task has to end.
     timer: Arc<Notify>,
     /// Messages that the peer's executable declares differently, with a text; set once its table has
@@ -139,6 +142,8 @@ struct PeerState {
     received_at_link_up: u64,
     /// Number of links so far.
     links_total: u64,
+    /// Calls and one-way messages since the last write, which adds them to the counters of the host.
+    messages_uncounted: u64,
     /// Reason why there will be no further link.
     down: Option<DisconnectReason>,
     /// The host has removed the peer, which has not returned since.
@@ -221,6 +226,7 @@ impl Peer {
                 status_query_running: false,
                 received_at_link_up: 0,
                 links_total: 0,
+                messages_uncounted: 0,
                 down: None,
                 forgotten: false,
                 timer: Timer::NotStarted,
@@ -231,6 +237,7 @@ impl Peer {
             ended: Notify::new(),
             has_cancelled: AtomicBool::new(false),
             batching: AdaptiveBatching::default(),
+            traffic: Arc::clone(&host.traffic),
             timer: Arc::default(),
             schema_mismatches: OnceLock::new(),
         })

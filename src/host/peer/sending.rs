@@ -66,6 +66,7 @@ impl Peer {
         let made = state.session.call(now, target, message, deadline, *repeat, body, slot_id);
         let call = made.map_err(|(rejected, _)| NotDelivered::from_rejection(self.identity, rejected))?;
         state.reply_slots.open(call);
+        state.messages_uncounted += 1;
         if !matches!(repeat, Retryable::Never) {
             // A retry has the call id of the first attempt, by which the receiver detects a duplicate.
             *repeat = Retryable::Again(call);
@@ -114,6 +115,7 @@ impl Peer {
             .session
             .tell(target, message, body)
             .map_err(|why| NotDelivered::from_rejection(self.identity, why))?;
+        state.messages_uncounted += 1;
         self.request_write(state);
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::history::ActorRecord;
 use super::names::Class;
 use super::placement::NameWaiter;
-use super::{Action, ClusterState, ControlError, ControlReply, Record, RecordKey, Ticket};
+use super::{Action, ClusterState, ControlError, ControlReply, Millis, Record, RecordKey, Ticket};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
@@ -23,6 +23,8 @@ pub(super) struct Actor {
     /// Index in the worker's list of actors.
     pub(super) index_in_worker: u32,
     pub(super) phase: ActorPhase,
+    /// Time of the report that it was created; zero before.
+    pub(super) started: Millis,
     pub(super) named: Option<Box<NameEntry>>,
 }
 
@@ -256,6 +258,7 @@ impl ClusterState {
             detached: false,
             index_in_worker: 0,
             phase: ActorPhase::Waiting,
+            started: Millis::default(),
             named: None,
         };
         self.actors.insert(key, actor);
@@ -277,13 +280,16 @@ impl ClusterState {
             self.names.claim(&spec.namespace, &name, key);
             Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
         });
-        self.actors.insert(key, Actor { job, class, shape, detached, index_in_worker: 0, phase, named });
+        let (index_in_worker, started) = (0, Millis::default());
+        self.actors
+            .insert(key, Actor { job, class, shape, detached, index_in_worker, phase, started, named });
     }
 
     /// Marks an assigned actor as created.
     fn mark_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
         actor.phase = ActorPhase::Alive(worker_id, target);
+        actor.started = self.now;
         let (job, named) = (actor.job, actor.named.is_some());
         if let Some(worker) = self.workers.get_mut(&worker_id) {
             worker.alive_actors += 1;
@@ -413,7 +419,8 @@ impl ClusterState {
         if let Some(worker) = dedicated {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }
-        self.record_ended_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });
+        let (ended, handled) = (self.now, self.actor_counts.remove(&key).map(|(handled, _)| handled));
+        self.record_ended_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause), ended, handled });
     }
 
     /// Unbinds an unassigned actor from its node; it is scheduled again after the event.

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::ClusterState;
 use super::actor::Actor;
+use super::statistics::LatestStatistics;
+use super::{ClusterState, Millis};
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerSummary,
 };
@@ -74,6 +75,7 @@ pub(super) struct WorkerRecord {
     /// Addresses of its hosts; `None` if it was never ready.
     pub(super) member: Option<WorkerAddress>,
     pub(super) tasks: Vec<TaskCount>,
+    pub(super) statistics: LatestStatistics,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,9 @@ pub(super) struct ActorRecord {
     pub(super) actor: Actor,
     pub(super) at: Option<(NodeId, WorkerId, u32)>,
     pub(super) cause: Arc<str>,
+    pub(super) ended: Millis,
+    /// Messages handled, if any was reported.
+    pub(super) handled: Option<u64>,
 }
 
 impl History {
@@ -92,6 +97,11 @@ impl History {
             actors: Latest::new(max),
             jobs: Latest::new(max),
         }
+    }
+
+    /// Number of rows that were ever added.
+    pub(super) fn count(&self) -> u64 {
+        self.nodes.count + self.workers.count + self.actors.count + self.jobs.count
     }
 
     pub(super) fn add_node(&mut self, node: NodeRecord) {

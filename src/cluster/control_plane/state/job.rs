@@ -9,7 +9,7 @@ use super::{
 };
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::{
-    ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeState, cut,
+    ActorKey, EventKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeState, cut,
 };
 use crate::config::JOB_TEXT_BYTES_MAX;
 
@@ -115,6 +115,7 @@ impl ClusterState {
         // The record is requested before the reply: the head holds the reply back until all records so far
         // are durable.
         self.persist_job(id);
+        self.record_job_start(id, EventKind::JobSubmitted);
         self.reply_with_job(ticket, id);
     }
 
@@ -139,6 +140,7 @@ impl ClusterState {
         }
         let id = self.new_job()?;
         self.open_job(id, Job::new(descriptor, JobState::Running, self.now));
+        self.record_job_start(id, EventKind::JobStarted);
         Ok(id)
     }
 
@@ -154,7 +156,10 @@ impl ClusterState {
         // A driver does not know whether it was submitted: `runs_on` stays as it is.
         job.descriptor = JobDescriptor { runs_on: job.descriptor.runs_on, ..descriptor };
         job.descriptor.bound();
-        job.state = JobState::Running;
+        let before = std::mem::replace(&mut job.state, JobState::Running);
+        if before != JobState::Running {
+            self.record_job_start(id, EventKind::JobStarted);
+        }
         self.member_rejoined();
         self.submitted_leases.end(id);
         self.job_leases.grant(self.now, id);
@@ -223,6 +228,7 @@ impl ClusterState {
                 self.submitted_leases.end(job);
                 if before != JobState::Running {
                     self.persist_job(job);
+                    self.record_job_start(job, EventKind::JobStarted);
                 }
             }
             // The job has ended, or belongs to another node.
@@ -349,6 +355,7 @@ impl ClusterState {
         // Written before the records of its actors are deleted: a restart in between finds the job ended, and
         // drops its actors.
         self.persist_job(id);
+        self.record_job_end(id);
         if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.remove(&id);
             self.deferred.maybe_drained.insert(node.descriptor.id());

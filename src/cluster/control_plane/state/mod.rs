@@ -30,6 +30,7 @@
 mod actor;
 mod crash_loop;
 mod deferred;
+mod events;
 mod history;
 mod ids;
 mod job;
@@ -43,6 +44,7 @@ mod queries;
 mod reconcile;
 mod reservations;
 mod restore;
+mod statistics;
 mod worker;
 
 pub(in crate::cluster) use super::event::{
@@ -63,6 +65,7 @@ use crate::config;
 use crate::id::{HostId, HostUid};
 use actor::{Actor, UnplacedActor};
 use deferred::DeferredWork;
+use events::EventLog;
 use history::History;
 use ids::IdAllocator;
 use job::Job;
@@ -70,6 +73,7 @@ use names::{Classes, Names};
 use node::LiveNode;
 use ordered_map::OrderedMap;
 use placement::OpenRequest;
+use statistics::ActorCounts;
 use worker::LiveWorker;
 
 /// Settings that differ between clusters; the defaults are those of `config`.
@@ -116,6 +120,8 @@ struct RejoinPeriod {
 pub(in crate::cluster) struct ClusterState {
     settings: Settings,
     now: Millis,
+    /// Number of the events that may have changed rows of a list.
+    version: u64,
     ids: IdAllocator,
     /// Agent of the head's own node.
     own_agent: Option<HostUid>,
@@ -158,6 +164,8 @@ pub(in crate::cluster) struct ClusterState {
     /// Times at which pools in a crash loop start their next workers.
     restarts: BTreeSet<(Millis, JobId, NodeId)>,
     history: History,
+    events: EventLog,
+    actor_counts: ActorCounts,
     /// Reason why writes fail; `None` while they succeed.
     persistence_error: Option<String>,
     deferred: DeferredWork,
@@ -169,6 +177,7 @@ impl ClusterState {
     pub(in crate::cluster) fn new(settings: Settings) -> Self {
         Self {
             now: Millis::default(),
+            version: 0,
             ids: IdAllocator::default(),
             own_agent: None,
             nodes: FxHashMap::default(),
@@ -197,6 +206,8 @@ impl ClusterState {
             kill_leases: Leases::new(millis(settings.kill_lease)),
             restarts: BTreeSet::new(),
             history: History::new(settings.history_max),
+            events: EventLog::default(),
+            actor_counts: ActorCounts::default(),
             persistence_error: None,
             deferred: DeferredWork::default(),
             actions: Vec::new(),
@@ -210,6 +221,7 @@ impl ClusterState {
         // from event to event.
         std::mem::swap(actions, &mut self.actions);
         self.advance_clock(now);
+        let (changes_rows, before) = (event.changes_rows(), (self.actions.len(), self.history.count()));
         match event {
             ControlEvent::Restored(records) => self.restore(records),
             ControlEvent::OwnAgent { agent } => self.set_own_agent(agent),
@@ -222,8 +234,13 @@ impl ClusterState {
             ControlEvent::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
             ControlEvent::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
             ControlEvent::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
+            ControlEvent::ActorPanicked { actor, cause } => {
+                self.record_actor_death(actor, &cause);
+                self.actor_ended(actor, &cause);
+            }
             ControlEvent::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),
             ControlEvent::TaskCounts { worker, counts } => self.task_counts(worker, counts),
+            ControlEvent::Statistics { worker, statistics } => self.merge_statistics(worker, statistics),
             ControlEvent::JobSubmitted { ticket, descriptor } => self.job_submitted(ticket, descriptor),
             ControlEvent::JobStarted { ticket, job, descriptor } => self.job_started(ticket, job, descriptor),
             ControlEvent::JobHeartbeat { job } => self.job_leases.renew(self.now, job),
@@ -248,6 +265,9 @@ impl ClusterState {
         // Last, so that the invariants hold again: handlers only note which nodes have gained room and which
         // actors have lost theirs.
         self.run_deferred();
+        // A tick changes rows only where something expires, which leaves an action or a row in the history.
+        let has_effects = before != (self.actions.len(), self.history.count());
+        self.version += u64::from(changes_rows || has_effects);
         std::mem::swap(actions, &mut self.actions);
     }
 

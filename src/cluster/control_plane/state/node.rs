@@ -7,7 +7,7 @@ use super::{Action, ClusterState, JobEvent, Millis, Record, RecordKey};
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
-    JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, WorkerId,
+    JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, Severity, WorkerId,
 };
 use crate::id::HostUid;
 
@@ -119,6 +119,7 @@ impl ClusterState {
         self.add_node(id, LiveNode::new(report.descriptor, self.now));
         // A restarted head waits for the nodes that it finds records of.
         self.persist_node(id);
+        self.record_node_join(id, "it joined");
         // The workers belong to an incarnation that was declared dead; their actors are dead already.
         for worker in report.workers {
             self.actions.push(Action::StopWorker { node: id, worker: worker.worker });
@@ -166,7 +167,7 @@ impl ClusterState {
     pub(super) fn node_left(&mut self, agent: HostUid, cause: &str) {
         // The goodbye of an earlier incarnation may arrive after the join of the next one.
         if self.nodes.get(&NodeId(agent.host.0)).is_some_and(|node| node.descriptor.agent == agent) {
-            self.node_lost(NodeId(agent.host.0), cause);
+            self.end_node(NodeId(agent.host.0), cause, Severity::Warning);
         }
     }
 
@@ -179,6 +180,7 @@ impl ClusterState {
         let workers = node.workers.clone();
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         self.persist_node(id);
+        self.record_node_drain(id);
         // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end.
         for job in pools {
             self.evict_waiting(job, id);
@@ -201,11 +203,18 @@ impl ClusterState {
         }
     }
 
-    /// Declares a node dead, with everything that runs on it.
+    /// Declares a node dead that has not left by itself.
     pub(super) fn node_lost(&mut self, id: NodeId, why: &str) {
+        self.end_node(id, why, Severity::Error);
+    }
+
+    /// Declares a node dead, with everything that runs on it.
+    fn end_node(&mut self, id: NodeId, why: &str, severity: Severity) {
         let Some(node) = self.nodes.get(&id) else { return };
         let (workers, pools, drivers) = (node.workers.clone(), node.pools.clone(), node.drivers.clone());
         let cause = format!("node lost: {why}");
+        let severity = if node.is_stopping { Severity::Info } else { severity };
+        self.record_node_death(id, why, severity);
         self.node_leases.end(id);
         // First, so that nothing below is placed on the node again.
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
@@ -217,6 +226,7 @@ impl ClusterState {
                 self.evict(actor);
             }
             // Not `finish_worker`, which would start a replacement on the lost node.
+            self.record_deaths_with(worker, &cause);
             self.remove_worker(worker, &cause);
         }
         for &job in &pools {

@@ -47,6 +47,11 @@ impl ClusterState {
         workers.map(|worker| worker.alive_actors).sum()
     }
 
+    /// Number that grows whenever rows of a list may have changed, but for statistics.
+    pub(in crate::cluster) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Number of actors without an assigned worker.
     pub(in crate::cluster) fn waiting_count(&self) -> usize {
         self.pending.len()

@@ -23,6 +23,7 @@ impl ClusterState {
         let first_join = !std::mem::replace(&mut node.has_rejoined, true);
         if first_join {
             self.member_rejoined();
+            self.record_node_join(id, "it rejoined the restarted head");
         }
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let changed = node.descriptor != report.descriptor;
@@ -43,7 +44,9 @@ impl ClusterState {
         for worker in known_workers.difference(&reported) {
             // The agent may have received the command to start it after the report was made.
             self.actions.push(Action::StopWorker { node: id, worker: *worker });
-            self.finish_worker(*worker, "it was gone when its node rejoined", false);
+            let cause = "it was gone when its node rejoined";
+            self.record_worker_death(*worker, cause);
+            self.finish_worker(*worker, cause, false);
         }
         for worker in report.workers {
             self.worker_reported(id, worker, first_join);

@@ -1,11 +1,13 @@
 //! Restoration of the state from the records of an earlier incarnation of the head.
 
 use super::actor::ActorPhase;
+use super::events::EventSubject;
 use super::job::Job;
 use super::node::LiveNode;
 use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, RejoinPeriod, millis};
 use crate::cluster::model::{
-    ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
+    ActorKey, ActorSpec, EventKind, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
+    Severity,
 };
 use crate::config::REJOIN_MAX;
 
@@ -55,6 +57,9 @@ impl ClusterState {
                 Record::Incarnation { .. } => {}
             }
         }
+        let (nodes, jobs) = (self.nodes.len(), self.open_jobs.len());
+        let text = format!("it waits for {nodes} nodes, and knows {jobs} jobs that have not ended");
+        self.record_event(Severity::Info, EventKind::HeadStarted, EventSubject::default(), text);
         self.rejoin_period = Some(RejoinPeriod { until: self.now.after(millis(REJOIN_MAX)), last: self.now });
         // Written immediately, to learn without delay whether this incarnation can write at all.
         self.actions.push(Action::Persist(self.ids.id_watermarks()));

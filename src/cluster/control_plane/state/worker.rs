@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::history::WorkerRecord;
+use super::statistics::LatestStatistics;
 use super::{Action, ClusterState, ControlError, JobEvent, Millis, millis};
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerState, WorkerSummary, cut,
@@ -27,6 +28,7 @@ pub(super) struct LiveWorker {
     pub(super) alive_actors: usize,
     /// Task counts, sorted by function name.
     pub(super) tasks: Vec<TaskCount>,
+    pub(super) statistics: LatestStatistics,
 }
 
 impl LiveWorker {
@@ -43,6 +45,7 @@ impl LiveWorker {
             actors: Vec::new(),
             alive_actors: 0,
             tasks: Vec::new(),
+            statistics: LatestStatistics::default(),
         }
     }
 
@@ -65,7 +68,9 @@ impl LiveWorker {
             pid: self.pid,
             actors: self.alive_actors,
             detached: self.detached,
+            started_ms: self.member.map(|_| self.ready_since.0),
             cause,
+            usage: self.statistics.usage,
         }
     }
 }
@@ -143,6 +148,7 @@ impl ClusterState {
     }
 
     pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str) {
+        self.record_worker_death(id, cause);
         self.finish_worker(id, cause, true);
     }
 
@@ -158,6 +164,7 @@ impl ClusterState {
         if let Some(actor) = detached.filter(|_| !ready) {
             self.dedicated_worker_failed(actor, cause, failed);
         }
+        self.record_deaths_with(id, cause);
         self.remove_worker(id, cause);
         if detached.is_some() {
             return;
@@ -240,7 +247,8 @@ impl ClusterState {
             worker.job,
             JobEvent::WorkerDown { node, worker: id, member, cause: cause.to_owned() },
         );
-        self.history.add_worker(WorkerRecord { summary, member, tasks: worker.tasks });
+        let (tasks, statistics) = (worker.tasks, worker.statistics);
+        self.history.add_worker(WorkerRecord { summary, member, tasks, statistics });
     }
 
     pub(super) fn worker_suspended(&mut self, id: WorkerId, suspended: bool) {

@@ -159,7 +159,8 @@ mod tests {
     }
 
     fn actor_ended() -> NodeEvent {
-        let event = ActorEvent::Stopped { actor: ActorKey(1), cause: "it stopped".to_owned() };
+        let cause = "it stopped".to_owned();
+        let event = ActorEvent::Stopped { actor: ActorKey(1), cause, panicked: false, handled: 0 };
         NodeEvent::Actor { worker: WorkerId(1), event }
     }
 

@@ -11,6 +11,7 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ use crate::cluster::security::enrol;
 use crate::cluster::security::enrol::{Rejoined, Renewal};
 use crate::cluster::security::token_rpc::{Enrolment, TokenRpcError};
 use crate::cluster::security::{Claims, Token};
-use crate::config::{HEAD_RPC_TIMEOUT, JOIN_TIMEOUT, LEASE_RENEW_INTERVAL, LEAVE_TIMEOUT};
+use crate::config::{
+    HEAD_RPC_TIMEOUT, JOIN_TIMEOUT, LEASE_RENEW_INTERVAL, LEAVE_TIMEOUT, STATISTICS_INTERVAL,
+};
 use crate::host::{SendError, deadline_in};
 use crate::id::HostUid;
 use crate::remote::call_host;
@@ -149,6 +152,7 @@ async fn run_session(
 ) -> Result<Infallible, RejoinReason> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
     *has_joined = true;
+    agent.statistics.mark_all_changed();
     if let Some(joined) = joined.take() {
         // The receiver is gone if the agent is shutting down.
         let _ = joined.send(Ok(()));
@@ -161,7 +165,8 @@ async fn run_session(
     let heartbeats = async {
         loop {
             interval.tick().await;
-            let usage = host_info::usage(agent.workers.pids().into_iter());
+            let session_dir = Path::new(&agent.descriptor.session_dir);
+            let usage = host_info::usage(agent.workers.pids().into_iter(), session_dir);
             ask(agent, NodeRequest::Heartbeat { node, usage }).await?;
         }
     };
@@ -182,6 +187,24 @@ async fn run_session(
     tokio::select! {
         lost = heartbeats => lost,
         lost = events => lost,
+        lost = send_statistics(agent) => lost,
+    }
+}
+
+/// Sends the head the statistics of workers that have changed, in each interval, until it is lost.
+async fn send_statistics(agent: &Agent) -> Result<Infallible, RejoinReason> {
+    let node = agent.host.identity();
+    let mut interval = tokio::time::interval(STATISTICS_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        loop {
+            let workers = agent.statistics.take_changed();
+            if workers.is_empty() {
+                break;
+            }
+            ask(agent, NodeRequest::Statistics { node, workers }).await?;
+        }
     }
 }
 

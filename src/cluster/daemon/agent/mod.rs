@@ -29,6 +29,7 @@ mod orphans;
 mod output;
 mod router;
 mod services;
+mod statistics;
 #[cfg(feature = "cli")]
 mod store;
 mod workers;
@@ -71,6 +72,7 @@ use jobs::Jobs;
 use orphans::Orphans;
 use output::Outputs;
 use router::NodeRouter;
+use statistics::StatisticsBuffer;
 use workers::NodeWorkers;
 
 /// State of an agent that its tasks share.
@@ -93,6 +95,7 @@ struct Agent {
     executables: ExecutableStore,
     exchange: Exchange,
     events: EventQueue,
+    statistics: StatisticsBuffer,
     orphans: Orphans,
     /// Cancelled when the node has been drained.
     shutdown: CancellationToken,
@@ -282,6 +285,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         executables,
         exchange: Exchange::default(),
         events: EventQueue::default(),
+        statistics: StatisticsBuffer::default(),
         orphans: Orphans::default(),
         shutdown: CancellationToken::new(),
     });

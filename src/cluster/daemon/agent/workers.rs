@@ -352,6 +352,7 @@ async fn launch(
         // The last reports come before the end: the head ignores events of a worker that it has removed.
         agent.workers.remove(&agent, worker);
         agent.orphans.worker_ended(&agent, job);
+        agent.statistics.worker_ended(worker);
         agent.record(NodeEvent::WorkerEnded { worker, cause });
         if let Some(capture) = capture {
             capture.finish().await;
@@ -430,6 +431,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
         WorkerMessage::ActorEvents(events) => {
             for event in events {
                 agent.workers.on_actor_event(worker, &event);
+                agent.statistics.actor_event(worker, &event);
                 agent.record(NodeEvent::Actor { worker, event });
             }
         }
@@ -437,6 +439,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
             agent.workers.on_task_counts(worker, &counts);
             agent.record(NodeEvent::Tasks { worker, counts });
         }
+        WorkerMessage::Statistics(statistics) => agent.statistics.merge(worker, statistics),
         WorkerMessage::Class(_)
         | WorkerMessage::Diverted
         | WorkerMessage::Ready { .. }

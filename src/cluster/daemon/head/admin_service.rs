@@ -66,6 +66,10 @@ impl Head {
                 first: state.waiting(WAITING_REPORTED_MAX),
                 count: state.waiting_count(),
             }),
+            AdminRequest::Snapshot => AdminReply::Snapshot {
+                version: control.read(ClusterState::version),
+                time_ms: control.now_ms(),
+            },
             AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.alerts())),
             AdminRequest::Kill { actor } => {
                 let killed = Arc::clone(control).ask(|ticket| ControlEvent::Kill { ticket, actor }).await;

@@ -19,6 +19,8 @@ impl Head {
             Kind::Actors => control.list(query).await.map(AdminReply::Actors),
             Kind::Workers => control.list(query).await.map(AdminReply::Workers),
             Kind::Tasks => control.list(query).await.map(AdminReply::Tasks),
+            Kind::Messages => control.list(query).await.map(AdminReply::Messages),
+            Kind::Events => control.list(query).await.map(AdminReply::Events),
         };
         listed.unwrap_or_else(|error| failed(&error.to_string()))
     }

@@ -6,8 +6,7 @@ use super::{Head, HeadCell, certificates};
 use crate::cluster::authorization;
 use crate::cluster::control_plane::state::{ControlError, ControlEvent, ControlReply};
 use crate::cluster::control_service::{CONTROL, ControlResult};
-use crate::cluster::model::WorkerReport;
-use crate::cluster::model::{JobId, JobState, NodeId};
+use crate::cluster::model::{ActorCount, JobId, JobState, NodeId, WorkerReport, WorkerStatistics};
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
 use crate::cluster::security::ONE_JOB;
@@ -112,6 +111,16 @@ impl Head {
                 self.control.apply(ControlEvent::NodeHeartbeat { node: from });
                 NodeReply::Done
             }
+            NodeRequest::Statistics { workers, .. } => {
+                let node = NodeId(from.host.0);
+                for (worker, statistics) in workers {
+                    // Unknown workers are ignored by the state.
+                    if self.control.read(|state| state.node_of_worker(worker)) == Some(node) {
+                        self.control.apply(ControlEvent::Statistics { worker, statistics });
+                    }
+                }
+                NodeReply::Done
+            }
             NodeRequest::Events { events, .. } => {
                 let node = NodeId(from.host.0);
                 // An invalid event does not fail the batch: the agent would send the same batch again for ever.
@@ -152,8 +161,15 @@ impl Head {
             NodeEvent::Actor { worker, event: ActorEvent::Started { actor, at, .. } } => {
                 ControlEvent::ActorStarted { actor, worker, at }
             }
-            NodeEvent::Actor { event: ActorEvent::Stopped { actor, cause }, .. } => {
-                ControlEvent::ActorEnded { actor, cause }
+            NodeEvent::Actor { worker, event: ActorEvent::Stopped { actor, cause, panicked, handled } } => {
+                // The row of the ended actor keeps its last count.
+                let actors = vec![ActorCount { actor, handled, mailbox: 0 }];
+                let statistics = WorkerStatistics { actors, ..WorkerStatistics::default() };
+                self.control.apply(ControlEvent::Statistics { worker, statistics });
+                match panicked {
+                    true => ControlEvent::ActorPanicked { actor, cause },
+                    false => ControlEvent::ActorEnded { actor, cause },
+                }
             }
             NodeEvent::Tasks { worker, counts } => ControlEvent::TaskCounts { worker, counts },
             NodeEvent::ExecutablePinned { job } => ControlEvent::ExecutablePinned { job, node },

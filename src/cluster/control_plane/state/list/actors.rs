@@ -44,6 +44,22 @@ impl<'a> ActorRow<'a> {
         (state.node_of(self.actor.phase), worker, pid)
     }
 
+    fn started(self) -> Option<u64> {
+        Some(self.actor.started.0).filter(|started| *started > 0)
+    }
+
+    fn ended(self) -> Option<u64> {
+        self.record.map(|record| record.ended.0)
+    }
+
+    /// Numbers of messages handled, and in the mailbox.
+    fn counts(self, state: &ClusterState) -> (Option<u64>, Option<u32>) {
+        match self.record {
+            Some(record) => (record.handled, None),
+            None => state.actor_counts.get(&self.key).copied().unzip(),
+        }
+    }
+
     fn cause(self, state: &ClusterState, reasons: &mut Reasons) -> Option<String> {
         match self.record {
             Some(record) => Some(record.cause.to_string()),
@@ -84,7 +100,11 @@ impl Listed for ActorInfo {
             "lifetime" => Value::Text(at.lifetime().word()),
             "node_id" => Value::id(at.place(state).0.map(|node| node.0)),
             "worker_id" => Value::id(at.place(state).1.map(|worker| worker.0)),
-            "pid" => at.place(state).2.map_or(Value::Nothing, Value::number),
+            "pid" => Value::numeric(at.place(state).2),
+            "started_ms" => Value::numeric(at.started()),
+            "ended_ms" => Value::numeric(at.ended()),
+            "handled" => Value::numeric(at.counts(state).0),
+            "mailbox" => Value::numeric(at.counts(state).1),
             _ => Value::made(at.cause(state, &mut Reasons::default())),
         }
     }
@@ -92,6 +112,7 @@ impl Listed for ActorInfo {
     fn row(state: &ClusterState, position: Position, reasons: &mut Reasons) -> Option<Self> {
         let at = ActorRow::of(state, position)?;
         let (node_id, worker_id, pid) = at.place(state);
+        let (handled, mailbox) = at.counts(state);
         Some(Self {
             actor_id: at.key,
             class: state.classes.name(at.actor.class).to_owned(),
@@ -104,6 +125,10 @@ impl Listed for ActorInfo {
             node_id,
             worker_id,
             pid,
+            started_ms: at.started(),
+            ended_ms: at.ended(),
+            handled,
+            mailbox,
             cause: at.cause(state, reasons),
         })
     }

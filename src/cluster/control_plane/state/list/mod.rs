@@ -7,7 +7,9 @@
 mod actors;
 mod counts;
 mod cursor;
+mod events;
 mod jobs;
+mod messages;
 mod nodes;
 mod reference;
 mod workers;

@@ -8,7 +8,7 @@ use crate::cluster::listing::Value;
 use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerState, WorkerSummary};
 use crate::config::LIST_MEANT_MAX;
 
-fn summary_at(state: &ClusterState, position: Position) -> Option<WorkerSummary> {
+pub(super) fn summary_at(state: &ClusterState, position: Position) -> Option<WorkerSummary> {
     if position.has_ended {
         return state.history.workers.get(position.at).map(|record| record.summary.clone());
     }
@@ -53,6 +53,7 @@ impl Listed for WorkerSummary {
             "pid" => Value::number(summary.pid),
             "actors" => Value::number(summary.actors),
             "detached" => Value::id(summary.detached.map(|actor| actor.0)),
+            "started_ms" => Value::numeric(summary.started_ms),
             _ => Value::made(summary.cause),
         }
     }
@@ -79,28 +80,37 @@ impl Listed for WorkerSummary {
     }
 }
 
-/// Tasks, by worker and function.
+/// Positions of rows that workers have several of, after the given one.
 ///
-/// The `row` of a position counts the worker's functions from 1. Row 0 has no function: it lets a slice also
-/// end among workers that have run no task.
+/// The `row` of a position counts the rows of its worker from 1. Row 0 has no content: it lets a slice also end
+/// among workers without rows.
+pub(super) fn rows_of_workers<'a>(
+    state: &'a ClusterState,
+    position: Position,
+    rows_at: impl Fn(Position) -> usize + 'a,
+) -> Box<dyn Iterator<Item = Position> + 'a> {
+    let Position { has_ended, at, row } = position;
+    // A slice may have ended within a worker, whose remaining rows come first.
+    let rest = (row > 0 && at < u64::MAX).then_some(at);
+    let workers: Box<dyn Iterator<Item = u64>> = match has_ended {
+        true => {
+            let ended = state.history.workers.numbered().rev().map(|(number, _)| number);
+            Box::new(ended.skip_while(move |number| *number >= at))
+        }
+        false => Box::new(state.workers.keys_before(WorkerId(at)).map(|id| id.0)),
+    };
+    Box::new(rest.into_iter().chain(workers).flat_map(move |worker| {
+        let first = Position { has_ended, at: worker, row: 0 };
+        let rows = rows_at(first) as u64;
+        let end = if worker == at { row } else { rows + 1 };
+        (0..end.min(rows + 1)).rev().map(move |row| Position { row, ..first })
+    }))
+}
+
+/// Tasks, by worker and function.
 impl Listed for TaskInfo {
     fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
-        let Position { has_ended, at, row } = position;
-        // A slice may have ended within a worker, whose remaining functions come first.
-        let rest = (row > 0 && at < u64::MAX).then_some(at);
-        let workers: Box<dyn Iterator<Item = u64>> = match has_ended {
-            true => {
-                let ended = state.history.workers.numbered().rev().map(|(number, _)| number);
-                Box::new(ended.skip_while(move |number| *number >= at))
-            }
-            false => Box::new(state.workers.keys_before(WorkerId(at)).map(|id| id.0)),
-        };
-        Box::new(rest.into_iter().chain(workers).flat_map(move |worker| {
-            let first = Position { has_ended, at: worker, row: 0 };
-            let functions = tasks_at(state, first).len() as u64;
-            let end = if worker == at { row } else { functions + 1 };
-            (0..end.min(functions + 1)).rev().map(move |row| Position { row, ..first })
-        }))
+        rows_of_workers(state, position, |worker| tasks_at(state, worker).len())
     }
 
     fn is_there(_: &ClusterState, position: Position) -> bool {
@@ -117,6 +127,8 @@ impl Listed for TaskInfo {
             "queued" => Value::number(if position.has_ended { 0 } else { count.queued }),
             "running" => Value::number(if position.has_ended { 0 } else { count.running }),
             "finished" => Value::number(count.finished),
+            "p50_us" => Value::numeric(count.p50_us),
+            "p99_us" => Value::numeric(count.p99_us),
             _ => Value::number(if position.has_ended { ended_counts(count).failed } else { count.failed }),
         }
     }

@@ -1,0 +1,65 @@
+//! Statistics that workers report. They decide nothing, are not persisted, and do not change the version.
+
+use rustc_hash::FxHashMap;
+
+use super::ClusterState;
+use crate::cluster::model::{
+    ActorCount, ActorKey, MessageCount, WorkerId, WorkerStatistics, WorkerUsage, cut,
+};
+use crate::config::{ACTOR_NAME_BYTES_MAX, MESSAGE_NAMES_MAX};
+
+/// Counts of the messages of actors that are not dead and have handled some.
+///
+/// In a table of their own: a cluster may have millions of actors that are idle.
+pub(super) type ActorCounts = FxHashMap<ActorKey, (u64, u32)>;
+
+/// Latest statistics of a worker.
+#[derive(Debug, Default)]
+pub(super) struct LatestStatistics {
+    pub(super) usage: Option<WorkerUsage>,
+    /// Counts by class and message, sorted by both names.
+    pub(super) messages: Vec<MessageCount>,
+}
+
+impl LatestStatistics {
+    fn merge(&mut self, usage: Option<WorkerUsage>, messages: Vec<MessageCount>) {
+        self.usage = usage.or(self.usage);
+        for mut count in messages {
+            cut(&mut count.class, ACTOR_NAME_BYTES_MAX);
+            cut(&mut count.message, ACTOR_NAME_BYTES_MAX);
+            let names = (&count.class, &count.message);
+            match self.messages.binary_search_by(|other| (&other.class, &other.message).cmp(&names)) {
+                Ok(at) => self.messages[at] = count,
+                Err(at) if self.messages.len() < MESSAGE_NAMES_MAX => self.messages.insert(at, count),
+                // A worker that invents names must not use up the head's memory.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl ClusterState {
+    /// Merges statistics of a worker; what is not mentioned stays as it is.
+    pub(super) fn merge_statistics(&mut self, id: WorkerId, statistics: WorkerStatistics) {
+        let WorkerStatistics { usage, messages, actors } = statistics;
+        for ActorCount { actor, handled, mailbox } in actors {
+            // A worker reports its own actors only. The last count of an ended actor comes before its end.
+            if self.worker_of_actor(actor) == Some(id) {
+                self.actor_counts.insert(actor, (handled, mailbox));
+            }
+        }
+        if usage.is_none() && messages.is_empty() {
+            return;
+        }
+        match self.workers.get_mut(&id) {
+            Some(worker) => worker.statistics.merge(usage, messages),
+            // The last report of a worker may arrive after its end.
+            None => {
+                if let Some(record) = self.history.worker_mut(id) {
+                    record.statistics.merge(usage, messages);
+                    record.summary.usage = record.statistics.usage;
+                }
+            }
+        }
+    }
+}
