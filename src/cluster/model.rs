@@ -331,6 +331,9 @@ pub struct WorkerSummary {
     ///
     /// After a restart of the head it is the time at which the node rejoined.
     pub started_ms: Option<u64>,
+    /// End of the worker, in milliseconds since 1970.
+    #[serde(default)]
+    pub ended_ms: Option<u64>,
     /// Explanation of how the worker ended.
     pub cause: Option<String>,
     /// Latest usage that the worker reported; `None` before the first report.

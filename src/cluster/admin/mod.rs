@@ -15,7 +15,8 @@ pub use client::{Admin, AdminEndpoint, AdminError, AdminTransport, LogText, Subm
 pub use connect::check_token;
 pub use lists::AdminRow;
 pub use report::{
-    JobReport, LogTail, REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX, REPORT_SCHEMA, ReportRows,
+    JobReport, LogTail, REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX,
+    REPORT_SCHEMA, ReportRows,
 };
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 pub use submission::Program;

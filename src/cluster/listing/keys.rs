@@ -90,6 +90,7 @@ const WORKER_KEYS: Keys = &[
     ("actors", KeyKind::Number),
     ("detached", KeyKind::Id),
     ("started_ms", KeyKind::Number),
+    ("ended_ms", KeyKind::Number),
     ("cause", KeyKind::Text),
 ];
 

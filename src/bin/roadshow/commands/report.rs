@@ -38,7 +38,10 @@ pub(crate) async fn run(
 ) -> CliResult<()> {
     if arguments.output.is_none() && !arguments.json && output.are_terminals[0] {
         let next = format!("redirect it: roadshow report {} > job.html", arguments.job);
-        return Err(CliError::usage("the report is an HTML file, and the standard output is a terminal", next));
+        return Err(CliError::usage(
+            "the report is an HTML file, and the standard output is a terminal",
+            next,
+        ));
     }
     let mut head = connector.head().await?;
     let job: JobInfo = resolve_at_head(&mut head, &arguments.job).await?;
@@ -61,7 +64,10 @@ pub(crate) async fn run(
 
 fn write(file: &Path, text: &str) -> CliResult<()> {
     std::fs::write(file, text).map_err(|error| {
-        CliError::failed(format!("cannot write {}: {error}", file.display()), "give another file with --output")
+        CliError::failed(
+            format!("cannot write {}: {error}", file.display()),
+            "give another file with --output",
+        )
     })
 }
 
@@ -105,7 +111,10 @@ mod tests {
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
         assert!(html.contains("counted &lt;42&gt; words") && !html.contains("of another job"));
         assert!(html.contains("app::square") && html.contains("<svg"));
-        assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("src="), "nothing is loaded");
+        assert!(
+            !html.contains("http://") && !html.contains("https://") && !html.contains("src="),
+            "nothing is loaded"
+        );
         let data = html.split("id=\"report\">").nth(1).unwrap().split("</script>").next().unwrap();
         let data: JobReport = serde_json::from_str(data).unwrap();
         assert_eq!(data.logs[0].text, "counted <42> words\n");

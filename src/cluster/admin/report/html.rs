@@ -15,8 +15,10 @@ pub(super) fn escaped(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(character),
-            // Writing to a string cannot fail.
-            control if control.is_control() => drop(write!(out, "\\u{{{:x}}}", u32::from(control))),
+            control if control.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(control));
+            }
             other => out.push(other),
         }
     }
@@ -55,7 +57,9 @@ impl Cell {
             Self::Text(text) => ("", escaped(text)),
             Self::Number(text) => (" class=\"n\"", escaped(text)),
             Self::Code(text) => (" class=\"c\"", escaped(text)),
-            Self::State(word) => (" class=\"s\"", format!("<i class=\"{}\"></i>{}", tone(word), escaped(word))),
+            Self::State(word) => {
+                (" class=\"s\"", format!("<i class=\"{}\"></i>{}", tone(word), escaped(word)))
+            }
             Self::Nothing => (" class=\"z\"", "–".to_owned()),
         };
         let _ = write!(out, "<td{class}>{text}</td>");
@@ -131,7 +135,8 @@ pub(super) fn utc(ms: u64) -> String {
 
 /// Year, month and day of the day with this number since 1970, in the Gregorian calendar.
 fn date(days: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let (mut year, mut rest) = (1970, days);
     while rest >= 365 + u64::from(is_leap(year)) {
         rest -= 365 + u64::from(is_leap(year));

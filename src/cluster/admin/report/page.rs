@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::html::{Cell, duration, escaped, micros, size, table, utc};
-use super::{JobReport, LogTail};
 use super::timeline::timeline;
+use super::{JobReport, LogTail};
 use crate::cluster::model::{ActorState, EventInfo, WorkerState};
 
 const STYLE: &str = include_str!("style.css");
@@ -82,7 +82,7 @@ fn summary(report: &JobReport, out: &mut String) {
     let (finished, failed) = report.tasks.rows.iter().fold((0, 0), |(finished, failed), task| {
         (finished + task.count.finished, failed + task.count.failed)
     });
-    let handled: u64 = report.messages.rows.iter().map(|message| message.handled).sum();
+    let handled: u64 = report.messages.rows.iter().map(|message| message.count.handled).sum();
     let count = |rows: usize, left_out: u64| (rows as u64 + left_out).to_string();
     facts.extend([
         ("Workers", count(report.workers.rows.len(), report.workers.left_out)),
@@ -100,7 +100,9 @@ fn summary(report: &JobReport, out: &mut String) {
 fn missing(report: &JobReport, out: &mut String) {
     if !report.missing.is_empty() {
         out.push_str("<h2>Not in this report</h2><ul>");
-        report.missing.iter().for_each(|text| drop(write!(out, "<li>{}</li>", escaped(text))));
+        for text in &report.missing {
+            let _ = write!(out, "<li>{}</li>", escaped(text));
+        }
         out.push_str("</ul>");
     }
 }
@@ -164,12 +166,12 @@ fn tasks(report: &JobReport, out: &mut String) {
 fn messages(report: &JobReport, out: &mut String) {
     let rows = report.messages.rows.iter().map(|message| {
         vec![
-            Cell::code(&message.class),
-            Cell::code(&message.message),
+            Cell::code(&message.count.class),
+            Cell::code(&message.count.message),
             Cell::code(message.worker_id),
-            Cell::number(message.handled),
-            message.p50_us.map_or(Cell::Nothing, |us| Cell::Number(micros(us))),
-            message.p99_us.map_or(Cell::Nothing, |us| Cell::Number(micros(us))),
+            Cell::number(message.count.handled),
+            message.count.p50_us.map_or(Cell::Nothing, |us| Cell::Number(micros(us))),
+            message.count.p99_us.map_or(Cell::Nothing, |us| Cell::Number(micros(us))),
         ]
     });
     let headers = ["Actor", "Message", "Worker", "Handled", "p50", "p99"];
@@ -191,7 +193,8 @@ fn workers(report: &JobReport, out: &mut String) {
             Cell::optional(worker.cause.as_deref()),
         ]
     });
-    let headers = ["Worker", "State", "Node", "PID", "Actors", "CPU", "Memory", "Handled", "Cause of the end"];
+    let headers =
+        ["Worker", "State", "Node", "PID", "Actors", "CPU", "Memory", "Handled", "Cause of the end"];
     table(out, &headers, rows, report.workers.left_out, "The job has no worker.");
 }
 
@@ -229,7 +232,11 @@ fn nodes(report: &JobReport, out: &mut String) {
 
 fn log(log: &LogTail, out: &mut String) {
     let rest = log.size.saturating_sub(log.text.len() as u64);
-    let cut = if rest > 0 { format!(", the last {} of {}", size(log.text.len() as u64), size(log.size)) } else { String::new() };
+    let cut = if rest > 0 {
+        format!(", the last {} of {}", size(log.text.len() as u64), size(log.size))
+    } else {
+        String::new()
+    };
     let _ = write!(
         out,
         "<details><summary><code>{}</code> on the node {}{cut}</summary><pre>{}</pre></details>",

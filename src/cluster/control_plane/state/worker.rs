@@ -69,6 +69,7 @@ impl LiveWorker {
             actors: self.alive_actors,
             detached: self.detached,
             started_ms: self.member.map(|_| self.ready_since.0),
+            ended_ms: None,
             cause,
             usage: self.statistics.usage,
         }
@@ -220,8 +221,11 @@ impl ClusterState {
             self.dedicated_workers.remove(&actor);
         }
         self.suspended.remove(&id);
-        let summary =
-            WorkerSummary { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
+        let summary = WorkerSummary {
+            detached,
+            ended_ms: Some(self.now.0),
+            ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned()))
+        };
         // The worker stays in the table while its actors end: `end_actor` looks up the node through it to
         // release their resources.
         let shared_cause: Arc<str> = cause.into();

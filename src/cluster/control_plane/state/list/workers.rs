@@ -54,6 +54,7 @@ impl Listed for WorkerSummary {
             "actors" => Value::number(summary.actors),
             "detached" => Value::id(summary.detached.map(|actor| actor.0)),
             "started_ms" => Value::numeric(summary.started_ms),
+            "ended_ms" => Value::numeric(summary.ended_ms),
             _ => Value::made(summary.cause),
         }
     }
