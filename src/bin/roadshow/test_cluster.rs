@@ -9,8 +9,8 @@ use roadshow::admin::{
     LogFile, LogFrom, Page, PendingActor, Query,
 };
 use roadshow::model::{
-    ActorInfo, ActorKey, ActorState, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo,
-    WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, ActorState, ClassCount, EventInfo, JobId, JobInfo, MessageInfo, NodeId, NodeInfo,
+    TaskCount, TaskInfo, WorkerId, WorkerSummary,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -66,7 +66,8 @@ pub(crate) fn actors() -> Vec<ActorInfo> {
     list(json!([
         {"actor_id": ActorKey(1), "class": "app::Counter", "state": "ALIVE", "job_id": JobId(1),
          "name": "counter", "namespace": "", "lifetime": "DETACHED", "resources": {"cpu": 0.5},
-         "node_id": OTHER, "worker_id": WorkerId(1), "pid": 31, "cause": null},
+         "node_id": OTHER, "worker_id": WorkerId(1), "pid": 31, "started_ms": 1000, "handled": 70,
+         "mailbox": 2, "cause": null},
         {"actor_id": ActorKey(2), "class": "app::Counter", "state": "DEAD", "job_id": JobId(2), "name": "old",
          "namespace": "", "lifetime": "JOB", "resources": {}, "node_id": null, "worker_id": null,
          "pid": null, "cause": "it was killed"},
@@ -76,7 +77,10 @@ pub(crate) fn actors() -> Vec<ActorInfo> {
 pub(crate) fn workers() -> Vec<WorkerSummary> {
     list(json!([
         {"worker_id": WorkerId(1), "state": "ALIVE", "job_id": JobId(1), "node_id": OTHER, "pid": 31,
-         "actors": 1, "detached": ActorKey(1), "cause": null},
+         "actors": 1, "detached": ActorKey(1), "started_ms": 1000, "cause": null,
+         "usage": {"cpu_seconds": 61.0, "memory_bytes": 67108864, "sent_bytes": 1, "received_bytes": 2,
+                   "messages_sent": 3, "messages_received": 4, "handled": 70, "mailbox": 2,
+                   "sampled_ms": 62000}},
         {"worker_id": WorkerId(2), "state": "STARTING", "job_id": JobId(2), "node_id": HEAD, "pid": 0,
          "actors": 0, "detached": null, "cause": null},
     ]))
@@ -85,9 +89,26 @@ pub(crate) fn workers() -> Vec<WorkerSummary> {
 pub(crate) fn tasks() -> Vec<TaskInfo> {
     list(json!([
         {"job_id": JobId(1), "worker_id": WorkerId(1), "node_id": OTHER, "name": "app::square", "queued": 2,
-         "running": 1, "finished": 40, "failed": 0},
+         "running": 1, "finished": 40, "failed": 0, "p50_us": 40, "p99_us": 80},
         {"job_id": JobId(1), "worker_id": WorkerId(2), "node_id": HEAD, "name": "app::square", "queued": 0,
          "running": 0, "finished": 2, "failed": 1},
+    ]))
+}
+
+pub(crate) fn messages() -> Vec<MessageInfo> {
+    list(json!([{"job_id": JobId(1), "worker_id": WorkerId(1), "node_id": OTHER, "class": "app::Counter",
+        "message": "app::Add", "handled": 70, "p50_us": 2, "p99_us": 1240}]))
+}
+
+/// Events in the order of the head's list, newest first.
+pub(crate) fn events() -> Vec<EventInfo> {
+    list(json!([
+        {"event_id": "0000000000000002", "time_ms": 2000, "severity": "ERROR", "kind": "WORKER_DIED",
+         "node_id": OTHER, "worker_id": WorkerId(3), "job_id": JobId(1), "actor_id": null,
+         "text": "it was killed by signal 9; 1 actor ended with it"},
+        {"event_id": "0000000000000001", "time_ms": 1000, "severity": "INFO", "kind": "NODE_JOINED",
+         "node_id": HEAD, "worker_id": null, "job_id": null, "actor_id": null,
+         "text": "it joined: head at 10.0.0.5:6379"},
     ]))
 }
 
@@ -260,6 +281,14 @@ impl AdminTransport for TestTransport {
             }
             AdminRequest::List { of: Kind::Workers, query } => AdminReply::Workers(page(workers(), &query)),
             AdminRequest::List { of: Kind::Tasks, query } => AdminReply::Tasks(page(tasks(), &query)),
+            AdminRequest::List { of: Kind::Messages, query } => {
+                AdminReply::Messages(page(messages(), &query))
+            }
+            AdminRequest::List { of: Kind::Events, query } => {
+                // `page` reverses the rows, since the other tables are in the order of display.
+                AdminReply::Events(page(events().into_iter().rev().collect(), &query))
+            }
+            AdminRequest::Snapshot => AdminReply::Snapshot { version: 17, time_ms: 62_000 },
             AdminRequest::Classes => AdminReply::Classes(GroupCounts { rows: classes(), more: 0 }),
             AdminRequest::Functions { .. } => {
                 AdminReply::Functions(GroupCounts { rows: functions(), more: 0 })

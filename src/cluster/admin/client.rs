@@ -144,6 +144,10 @@ requests! {
     /// Lists the longest-waiting actors and tasks with the reason, and the total count.
     waiting(), "pending actors", AdminRequest::PendingActors =>
         AdminReply::PendingActors { first, count } => (first, count), (Vec<PendingActor>, usize);
+    /// Asks for the version of the head's state, which grows whenever rows may have changed, and for the time by the
+    /// head's clock, in milliseconds since 1970.
+    snapshot(), "the version of the state", AdminRequest::Snapshot =>
+        AdminReply::Snapshot { version, time_ms } => (version, time_ms), (u64, u64);
     /// Lists the alerts that an operator should handle, the head's own first, at most a hundred.
     alerts(), "alerts",
         AdminRequest::Alerts => AdminReply::Alerts(alerts) => alerts, Vec<Alert>;

@@ -1,7 +1,7 @@
 //! `roadshow get`: all fields of one entity.
 
 use roadshow::admin::{Admin, AdminTransport};
-use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
+use roadshow::model::{ActorInfo, EventInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
 use serde_json::Value;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
@@ -12,7 +12,7 @@ use crate::output::CliOutput;
 use crate::output::rows::{TableRow, last_part};
 use crate::output::table::{PLACEHOLDER, sheet};
 
-/// Shows all fields of one node, actor, job or worker, or the task counts of one function.
+/// Shows all fields of one node, actor, job, worker or event, or the task counts of one function.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Example:\n  roadshow get actor counter\n\nAn id may be shortened to its first four \
@@ -48,6 +48,11 @@ pub(crate) async fn run(
         }
         ListKind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
         ListKind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+        ListKind::Events => show::<EventInfo, _>(&mut head, arguments, output).await,
+        ListKind::Messages => {
+            let next = format!("run `roadshow list messages --filter message={}`", arguments.id);
+            Err(CliError::usage("messages have no id, and a row for each worker", next))
+        }
     }
 }
 
@@ -77,7 +82,7 @@ fn show_function(functions: &[TaskCount], arguments: &GetArgs, output: &mut CliO
         match found[..] {
             [] => {}
             [function] if arguments.json => return output.json(function),
-            [TaskCount { name, queued, running, finished, failed }] => {
+            [TaskCount { name, queued, running, finished, failed, .. }] => {
                 let counts =
                     [("queued", queued), ("running", running), ("finished", finished), ("failed", failed)];
                 let counts = counts.map(|(title, count)| (title, count.to_string()));

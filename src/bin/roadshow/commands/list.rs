@@ -1,10 +1,10 @@
-//! `roadshow list`: nodes, actors, tasks, jobs or workers of a cluster.
+//! `roadshow list`: nodes, actors, tasks, jobs, workers, messages or events of a cluster.
 
 use std::num::NonZero;
 
 use roadshow::admin::{self, Admin, AdminTransport, Query, joined};
 use roadshow::internals::config::LIST_ROWS_MAX;
-use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
+use roadshow::model::{ActorInfo, EventInfo, JobInfo, MessageInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::values::FilterArg;
@@ -16,7 +16,7 @@ use crate::output::table::TextTable;
 /// Default maximum number of rows of a table.
 const ROWS: NonZero<usize> = NonZero::new(100).unwrap();
 
-/// Lists the nodes, actors, tasks, jobs or workers of a cluster.
+/// Lists the nodes, actors, tasks, jobs, workers, messages or events of a cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLE)]
 pub(crate) struct ListArgs {
@@ -62,6 +62,10 @@ pub(crate) enum ListKind {
     Jobs,
     #[value(alias = "worker")]
     Workers,
+    #[value(alias = "message")]
+    Messages,
+    #[value(alias = "event")]
+    Events,
 }
 
 impl ListKind {
@@ -72,6 +76,8 @@ impl ListKind {
             Self::Tasks => admin::Kind::Tasks,
             Self::Jobs => admin::Kind::Jobs,
             Self::Workers => admin::Kind::Workers,
+            Self::Messages => admin::Kind::Messages,
+            Self::Events => admin::Kind::Events,
         }
     }
 }
@@ -110,6 +116,8 @@ pub(crate) async fn run(
         ListKind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
         ListKind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
         ListKind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+        ListKind::Messages => show::<MessageInfo, _>(&mut head, arguments, output).await,
+        ListKind::Events => show::<EventInfo, _>(&mut head, arguments, output).await,
     }
 }
 
@@ -222,10 +230,13 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
             (ListKind::Actors, "ACTOR", "Counter"),
             (ListKind::Tasks, "FUNCTION", "square"),
             (ListKind::Jobs, "JOB", "./count book.txt"),
-            (ListKind::Workers, "WORKER", "STARTING"),
+            (ListKind::Workers, "WORKER", "64.0 MiB"),
+            (ListKind::Messages, "CLASS", "1.2 ms"),
+            (ListKind::Events, "EVENT", "WORKER_DIED"),
         ] {
             let (out, _) = listed(arguments(kind, &[], false)).await;
             assert!(out.starts_with(header) && out.contains(cell), "{out}");
+            assert!(out.lines().all(|line| line.chars().count() <= 120), "{out}");
         }
     }
 

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use roadshow::admin::{Alert, PendingActor};
-use roadshow::model::{JobInfo, NodeInfo, NodeState, Quantity};
+use roadshow::admin::{Alert, PendingActor, Query};
+use roadshow::model::{EventInfo, JobInfo, NodeInfo, NodeState, Quantity};
 use serde::Serialize;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliResult, one_line};
 use crate::output::CliOutput;
 use crate::output::rows::{TableRow, last_part, quantity, shown, word};
+use crate::output::table::duration;
 
-/// Shows an overview of the cluster: alerts, nodes, resources in use, jobs, and pending actors.
+/// Number of events on the page.
+const EVENTS: usize = 3;
+
+/// Shows an overview of the cluster: alerts, nodes, resources in use, jobs, pending actors, and the last events.
 ///
 /// The head answers with its current state: a node that has just joined is included.
 #[derive(Debug, clap::Args)]
@@ -33,6 +37,10 @@ pub(crate) struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Status {
     address: SocketAddr,
+    /// Version of the head's state: it grows whenever rows may have changed, but for statistics.
+    snapshot: u64,
+    /// Time by the head's clock, in milliseconds since 1970.
+    time_ms: u64,
     nodes: Vec<NodeInfo>,
     /// Resources of the nodes that are not dead.
     resources: BTreeMap<String, ResourceUsage>,
@@ -43,6 +51,8 @@ struct Status {
     /// Number of all pending actors.
     waiting_count: usize,
     alerts: Vec<Alert>,
+    /// Latest events, newest first.
+    events: Vec<EventInfo>,
 }
 
 /// Used and total amount of a resource.
@@ -58,16 +68,22 @@ pub(crate) async fn run(
     output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
+    // First: the rows are at least as new as the number says.
+    let (snapshot, time_ms) = head.snapshot().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
     let ((waiting, waiting_count), alerts) = (head.waiting().await?, head.alerts().await?);
+    let events = head.page(Query { limit: EVENTS, ..Query::filtered(Vec::new()) }).await?.rows;
     let status = Status {
         address: connector.head_address(),
+        snapshot,
+        time_ms,
         resources: usage(&nodes),
         jobs: states(&jobs),
         nodes,
         waiting,
         waiting_count,
         alerts,
+        events,
     };
     match arguments.json {
         true => output.json(&status),
@@ -103,6 +119,7 @@ impl Status {
         let _ = self.write_alerts(&mut page);
         let _ = self.write_nodes(&mut page, verbose);
         let _ = self.write_work(&mut page);
+        let _ = self.write_events(&mut page);
         page
     }
 
@@ -174,6 +191,18 @@ impl Status {
     }
 }
 
+impl Status {
+    fn write_events(&self, page: &mut String) -> std::fmt::Result {
+        if !self.events.is_empty() {
+            writeln!(page, "\nLast events")?;
+        }
+        self.events.iter().try_for_each(|event| {
+            let age = duration(self.time_ms.saturating_sub(event.time_ms));
+            writeln!(page, "  {age} ago  {}  {}", word(&event.kind), one_line(&event.text))
+        })
+    }
+}
+
 fn write_details(page: &mut String, node: &NodeInfo) -> std::fmt::Result {
     for (resource, total) in &node.resources.0 {
         let used = Quantity(total.0.saturating_sub(quantity(&node.available, resource).0));
@@ -232,6 +261,10 @@ Jobs
 Pending actors
   Big 0000000000000003 of job 00000001: it needs gpu 1, of which no node has any left
   and 7 more; `roadshow list actors --filter state=PENDING_CREATION` shows them
+
+Last events
+  1m00s ago  WORKER_DIED  it was killed by signal 9; 1 actor ended with it
+  1m01s ago  NODE_JOINED  it joined: head at 10.0.0.5:6379
 ";
         assert_eq!(shown_status(false, false).await, expected);
         let verbose = shown_status(true, false).await;
@@ -251,5 +284,7 @@ Pending actors
         assert_eq!(status["waiting"][0]["class"], "app::Big");
         assert_eq!(status["waiting_count"], 8);
         assert_eq!(status["alerts"][0]["kind"], "WORKER_STARTS");
+        assert_eq!((&status["snapshot"], &status["time_ms"]), (&17.into(), &62_000.into()));
+        assert_eq!(status["events"][0]["kind"], "WORKER_DIED");
     }
 }

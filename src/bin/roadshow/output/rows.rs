@@ -1,14 +1,14 @@
-//! Nodes, jobs, actors, workers and tasks as rows of a table.
+//! Nodes, jobs, actors, workers, tasks, messages and events as rows of a table.
 
 use roadshow::admin::AdminRow;
 use roadshow::model::{
-    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerState,
-    WorkerSummary,
+    ActorInfo, ActorState, EventInfo, JobInfo, MessageInfo, NodeInfo, NodeState, Quantity, Resources,
+    TaskInfo, WorkerState, WorkerSummary,
 };
 use serde::Serialize;
 
 use crate::cli::values::significant;
-use crate::output::table::{PLACEHOLDER, duration, memory, or_nothing, short};
+use crate::output::table::{PLACEHOLDER, duration, memory, microseconds, or_nothing, short};
 use crate::output::time::now_ms;
 
 /// Listed entity: a row of a table, and an object in JSON.
@@ -124,7 +124,7 @@ impl TableRow for JobInfo {
 impl TableRow for ActorInfo {
     const NOUN: &'static str = "actor";
     const HEADERS: &'static [&'static str] =
-        &["ACTOR", "STATE", "CLASS", "NAME", "JOB", "NODE", "PID", "CAUSE"];
+        &["ACTOR", "STATE", "CLASS", "NAME", "JOB", "NODE", "PID", "HANDLED", "MAILBOX", "CAUSE"];
     const FIELDS: &'static [&'static str] = &[
         "actor_id",
         "class",
@@ -137,6 +137,10 @@ impl TableRow for ActorInfo {
         "node_id",
         "worker_id",
         "pid",
+        "started_ms",
+        "ended_ms",
+        "handled",
+        "mailbox",
         "cause",
     ];
 
@@ -149,6 +153,8 @@ impl TableRow for ActorInfo {
             significant(&self.job_id.to_string()).to_owned(),
             or_nothing(self.node_id.map(short)),
             or_nothing(self.pid),
+            or_nothing(self.handled),
+            or_nothing(self.mailbox),
             or_nothing(self.cause.as_ref()),
         ]
     }
@@ -168,9 +174,20 @@ impl TableRow for ActorInfo {
 
 impl TableRow for WorkerSummary {
     const NOUN: &'static str = "worker";
-    const HEADERS: &'static [&'static str] = &["WORKER", "STATE", "JOB", "NODE", "PID", "ACTORS", "CAUSE"];
-    const FIELDS: &'static [&'static str] =
-        &["worker_id", "state", "job_id", "node_id", "pid", "actors", "detached", "cause"];
+    const HEADERS: &'static [&'static str] =
+        &["WORKER", "STATE", "JOB", "NODE", "PID", "ACTORS", "CPU", "MEMORY", "HANDLED", "CAUSE"];
+    const FIELDS: &'static [&'static str] = &[
+        "worker_id",
+        "state",
+        "job_id",
+        "node_id",
+        "pid",
+        "actors",
+        "detached",
+        "started_ms",
+        "cause",
+        "usage",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -181,6 +198,9 @@ impl TableRow for WorkerSummary {
             // A worker has the pid 0 until its process has started.
             or_nothing(Some(self.pid).filter(|pid| *pid > 0)),
             self.actors.to_string(),
+            or_nothing(self.usage.map(|usage| duration((1000.0 * usage.cpu_seconds) as u64))),
+            or_nothing(self.usage.map(|usage| memory(usage.memory_bytes as f64))),
+            or_nothing(self.usage.map(|usage| usage.handled)),
             or_nothing(self.cause.as_ref()),
         ]
     }
@@ -201,9 +221,19 @@ impl TableRow for WorkerSummary {
 impl TableRow for TaskInfo {
     const NOUN: &'static str = "task";
     const HEADERS: &'static [&'static str] =
-        &["FUNCTION", "JOB", "WORKER", "QUEUED", "RUNNING", "FINISHED", "FAILED"];
-    const FIELDS: &'static [&'static str] =
-        &["job_id", "worker_id", "node_id", "name", "queued", "running", "finished", "failed"];
+        &["FUNCTION", "JOB", "WORKER", "QUEUED", "RUNNING", "FINISHED", "FAILED", "P50", "P99"];
+    const FIELDS: &'static [&'static str] = &[
+        "job_id",
+        "worker_id",
+        "node_id",
+        "name",
+        "queued",
+        "running",
+        "finished",
+        "failed",
+        "p50_us",
+        "p99_us",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -214,6 +244,8 @@ impl TableRow for TaskInfo {
             self.count.running.to_string(),
             self.count.finished.to_string(),
             self.count.failed.to_string(),
+            or_nothing(self.count.p50_us.map(microseconds)),
+            or_nothing(self.count.p99_us.map(microseconds)),
         ]
     }
 
@@ -227,6 +259,71 @@ impl TableRow for TaskInfo {
 
     fn has_ended(&self) -> bool {
         self.count.queued + self.count.running == 0
+    }
+}
+
+impl TableRow for MessageInfo {
+    const NOUN: &'static str = "message";
+    const HEADERS: &'static [&'static str] =
+        &["CLASS", "MESSAGE", "JOB", "WORKER", "NODE", "HANDLED", "P50", "P99"];
+    const FIELDS: &'static [&'static str] =
+        &["job_id", "worker_id", "node_id", "class", "message", "handled", "p50_us", "p99_us"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last_part(&self.count.class).to_owned(),
+            last_part(&self.count.message).to_owned(),
+            significant(&self.job_id.to_string()).to_owned(),
+            significant(&self.worker_id.to_string()).to_owned(),
+            short(self.node_id),
+            self.count.handled.to_string(),
+            or_nothing(self.count.p50_us.map(microseconds)),
+            or_nothing(self.count.p99_us.map(microseconds)),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.count.message.clone()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        vec![last_part(&self.count.message)]
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+}
+
+impl TableRow for EventInfo {
+    const NOUN: &'static str = "event";
+    const HEADERS: &'static [&'static str] = &["EVENT", "AGE", "SEVERITY", "KIND", "JOB", "NODE", "TEXT"];
+    const FIELDS: &'static [&'static str] =
+        &["event_id", "time_ms", "severity", "kind", "node_id", "worker_id", "job_id", "actor_id", "text"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id(),
+            // The time is by the clock of another machine, which may be ahead of this one.
+            duration(now_ms().saturating_sub(self.time_ms)),
+            word(&self.severity),
+            word(&self.kind),
+            or_nothing(self.job_id.map(|job| significant(&job.to_string()).to_owned())),
+            or_nothing(self.node_id.map(short)),
+            self.text.clone(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.event_id.to_string()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn has_ended(&self) -> bool {
+        false
     }
 }
 
@@ -300,6 +397,8 @@ mod tests {
         fields_are_complete(&test_cluster::actors()[0]);
         fields_are_complete(&test_cluster::workers()[0]);
         fields_are_complete(&test_cluster::tasks()[0]);
+        fields_are_complete(&test_cluster::messages()[0]);
+        fields_are_complete(&test_cluster::events()[0]);
     }
 
     #[test]

@@ -110,6 +110,15 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// Formats a time in the largest unit that it fills.
+pub(crate) fn microseconds(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us} µs"),
+        1000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.1} s", us as f64 / 1e6),
+    }
+}
+
 /// Formats an amount of memory in the largest unit that it fills.
 pub(crate) fn memory(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -174,5 +183,6 @@ x           -
         assert_eq!(shown, ["0s", "1m01s", "1h01m", "1d01h"]);
         let shown = [0.0, 1023.0, 1536.0, 8.0 * 1024.0 * 1024.0 * 1024.0].map(memory);
         assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "8.0 GiB"]);
+        assert_eq!([1, 999, 10_240, 67_108_864].map(microseconds), ["1 µs", "999 µs", "10.2 ms", "67.1 s"]);
     }
 }

@@ -117,6 +117,7 @@ impl ClusterState {
         let what = if worker.member.is_some() { "" } else { "it was not ready: " };
         let text = match worker.alive_actors {
             0 => format!("{what}{cause}"),
+            1 => format!("{what}{cause}; 1 actor ended with it"),
             actors => format!("{what}{cause}; {actors} actors ended with it"),
         };
         self.record_event(Severity::Error, EventKind::WorkerDied, subject, text);
