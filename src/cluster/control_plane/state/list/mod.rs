@@ -151,7 +151,7 @@ impl<T: Listed> Search<T> {
 /// Whole tables, for tests.
 #[cfg(test)]
 impl ClusterState {
-    fn all<T: Listed>(&self) -> Vec<T> {
+    pub(super) fn all<T: Listed>(&self) -> Vec<T> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
         loop {
             let mut search = Search::<T>::new(&query).expect("there are no filters");

@@ -1,5 +1,6 @@
 //! Tests of the control plane, event by event.
 
+mod events;
 mod fair;
 mod jobs;
 mod lists;
@@ -8,6 +9,7 @@ mod nodes;
 mod placement;
 mod random;
 mod restart;
+mod statistics;
 mod workers;
 
 use crate::cluster::control_plane::state::*;

@@ -55,7 +55,7 @@ fn unfinished_tasks_of_an_ended_worker_count_as_failed() {
     let (_, worker) = harness.spawn(job, cpus(1.0));
     let count = |name: &str, [queued, running, finished, failed]: [u64; 4]| {
         let name = name.to_owned();
-        TaskCount { name, queued, running, finished, failed }
+        TaskCount { name, queued, running, finished, failed, ..TaskCount::default() }
     };
     let counted = |harness: &mut Harness, counts| harness.handle(ControlEvent::TaskCounts { worker, counts });
     let listed =
