@@ -3,6 +3,7 @@
 //! [`Limits`] holds those that a program may set. Its default is the constants.
 
 mod cluster;
+mod dashboard;
 mod executables;
 mod statistics;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use cluster::*;
+pub use dashboard::*;
 pub use executables::*;
 pub use statistics::*;
 

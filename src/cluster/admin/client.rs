@@ -163,6 +163,10 @@ requests! {
         AdminRequest::Drain { node } => AdminReply::Done => (), ();
     /// Stops a job.
     stop_job(job: JobId), "the end of a job", AdminRequest::StopJob { job } => AdminReply::Done => (), ();
+    /// Makes a link that logs one browser in to the head's dashboard, once and within
+    /// [`DASHBOARD_TICKET_VALID`](crate::config::DASHBOARD_TICKET_VALID).
+    dashboard_link(), "a link to the dashboard", AdminRequest::DashboardLink =>
+        AdminReply::DashboardLink { link } => link, String;
     /// Submits a job to the head, which assigns the node that runs its driver. Upload the executable to the agent
     /// of the head's node before, and start the driver within [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     submit(submission: Submission), "a job", AdminRequest::Submit(submission) =>
@@ -179,6 +183,12 @@ impl<E: AdminTransport> Admin<E> {
     /// Creates a client of the server at the other end of `exchange`.
     pub const fn new(exchange: E) -> Self {
         Self { exchange }
+    }
+
+    /// Returns the transport.
+    #[cfg(feature = "dashboard")]
+    pub(in crate::cluster) fn into_transport(self) -> E {
+        self.exchange
     }
 
     /// Uploads the missing part of an executable to an agent, and reports the bytes that the agent has to `sent`.
@@ -258,7 +268,7 @@ impl<E: AdminTransport> Admin<E> {
         }
     }
 
-    pub(super) async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+    pub(in crate::cluster) async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         let reply = tokio::time::timeout(REPLY_TIMEOUT, self.exchange.exchange(request)).await;
         match reply.unwrap_or_else(|_| Err(silence())) {
             Ok(AdminReply::Failed { text, unknown: true }) => Err(AdminError::Unknown(text)),
@@ -342,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn reply_to_another_request_is_an_error() {
-        let page = Page { rows: Vec::new(), next: None, more: None };
+        let page = Page { rows: Vec::new(), next: None, more: None, skipped: 0 };
         let mut admin = Scripted::with(AdminReply::Nodes(page));
         assert_eq!(admin.all::<NodeInfo>(Vec::new()).await, Ok(Vec::new()));
         assert_eq!(

@@ -5,10 +5,11 @@ mod connect;
 mod lists;
 mod report;
 mod request;
+mod status;
 mod submission;
 
 pub use super::executable::ExecutableError;
-pub use super::listing::{Filter, GroupCounts, Kind, Page, Query, QueryError, Row, joined};
+pub use super::listing::{Filter, GroupCounts, Kind, Page, Query, QueryError, Row, Sort, joined};
 pub use super::model::{Alert, AlertKind, PendingActor};
 pub use super::security::token_rpc::TokenRpcClient;
 pub use client::{Admin, AdminEndpoint, AdminError, AdminTransport, LogText, SubmittedJob};
@@ -19,6 +20,7 @@ pub use report::{
     REPORT_SCHEMA, ReportRows,
 };
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
+pub use status::{ClusterStatus, ResourceUsage};
 pub use submission::Program;
 
 /// Makes log text safe to print on a terminal: every control sequence except colours becomes visible text.

@@ -13,6 +13,7 @@ pub(crate) mod bench;
 pub(super) mod client;
 pub(super) mod head_route;
 mod request;
+mod versions;
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 use super::control_plane::state::{
     Action, ClusterState, ControlError, ControlEvent, ControlReply, Listed, Millis, Search, Settings, Ticket,
 };
-use super::listing::{Page, Query, QueryError};
+use super::listing::{Kind, Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
 use crate::background;
 use crate::host::{Host, SendError};
@@ -35,6 +36,7 @@ use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 pub(super) use request::{CONTROL, ControlRequest, ControlResult};
+pub(in crate::cluster) use versions::TableVersions;
 
 /// Carries out an action.
 ///
@@ -64,6 +66,7 @@ struct ControlPlaneInner {
     actions: Vec<Action>,
     reply_channels: FxHashMap<Ticket, oneshot::Sender<Result<ControlReply, ControlError>>>,
     last_ticket: u64,
+    versions: TableVersions,
 }
 
 impl ControlPlane {
@@ -77,6 +80,7 @@ impl ControlPlane {
             actions: Vec::new(),
             reply_channels: FxHashMap::default(),
             last_ticket: 0,
+            versions: TableVersions::default(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -122,6 +126,12 @@ impl ControlPlane {
         read(&self.lock().state)
     }
 
+    /// Versions of the tables.
+    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard watches them"))]
+    pub(super) fn versions(&self) -> TableVersions {
+        self.lock().versions
+    }
+
     /// Time by the clock of the state, in milliseconds since 1970.
     #[cfg(feature = "cli")]
     pub(super) fn now_ms(&self) -> u64 {
@@ -134,7 +144,12 @@ impl ControlPlane {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let mut actions = std::mem::take(&mut inner.actions);
+            let (changed, before) = (versions::changed_by(&event), inner.state.version());
             inner.state.handle(self.clock.now(), event, &mut actions);
+            // A tick or a heartbeat may change any row, as when a lease expires.
+            let has_effects = changed.is_empty() && inner.state.version() != before;
+            let changed = if has_effects { &Kind::ALL } else { changed };
+            inner.versions.count(changed, inner.state.version());
             for action in actions.drain(..) {
                 match action {
                     Action::Reply { ticket, reply } => {

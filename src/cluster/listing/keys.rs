@@ -131,6 +131,24 @@ const EVENT_KEYS: Keys = &[
 ];
 
 impl Kind {
+    /// All tables.
+    pub const ALL: [Self; 7] =
+        [Self::Nodes, Self::Jobs, Self::Actors, Self::Workers, Self::Tasks, Self::Messages, Self::Events];
+
+    /// Name of the table, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Jobs => "jobs",
+            Self::Actors => "actors",
+            Self::Workers => "workers",
+            Self::Tasks => "tasks",
+            Self::Messages => "messages",
+            Self::Events => "events",
+        }
+    }
+
     pub(super) const fn forms(self) -> Keys {
         match self {
             Self::Nodes => NODE_KEYS,
