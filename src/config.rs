@@ -5,6 +5,7 @@
 mod cluster;
 mod dashboard;
 mod executables;
+mod reports;
 mod statistics;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use cluster::*;
 pub use dashboard::*;
 pub use executables::*;
+pub use reports::*;
 pub use statistics::*;
 
 // Limits on the path of a message, and where a sender or a peer waits:

@@ -15,10 +15,7 @@ pub use super::security::token_rpc::TokenRpcClient;
 pub use client::{Admin, AdminEndpoint, AdminError, AdminTransport, LogText, SubmittedJob};
 pub use connect::check_token;
 pub use lists::AdminRow;
-pub use report::{
-    JobReport, LogTail, REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX,
-    REPORT_SCHEMA, ReportRows,
-};
+pub use report::{JobReport, LogTail, REPORT_SCHEMA, ReportRows};
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 pub use status::{ClusterStatus, ResourceUsage};
 pub use submission::Program;

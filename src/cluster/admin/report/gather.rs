@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::{
-    JobReport, LogTail, REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX,
-    REPORT_SCHEMA, ReportRows,
-};
+use super::{JobReport, LogTail, REPORT_SCHEMA, ReportRows};
 use crate::cluster::admin::client::{Admin, AdminError, AdminTransport};
 use crate::cluster::admin::lists::AdminRow;
 use crate::cluster::admin::request::{LogFile, LogFrom};
 use crate::cluster::listing::{Filter, Query, joined};
 use crate::cluster::model::{JobId, JobInfo, NodeInfo, NodeState};
+use crate::config::{REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX};
 
 impl JobReport {
     /// Reads the report of a job. `agent` connects to the agent at an address.

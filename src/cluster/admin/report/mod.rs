@@ -19,18 +19,6 @@ use crate::cluster::model::{
 /// Version of the report's data; it grows with each change that a reader of an older one would not understand.
 pub const REPORT_SCHEMA: u32 = 1;
 
-/// Maximum number of rows of each kind in a report.
-pub const REPORT_ROWS_MAX: usize = 1000;
-
-/// Maximum number of logs in a report.
-pub const REPORT_LOGS_MAX: usize = 64;
-
-/// Maximum number of lines of each log, the last ones.
-pub const REPORT_LOG_LINES: u64 = 200;
-
-/// Maximum length of the text of each log, in bytes.
-pub const REPORT_LOG_BYTES_MAX: usize = 32 << 10;
-
 /// State of a job and of everything that belongs to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -63,7 +51,7 @@ pub struct JobReport {
     pub missing: Vec<String>,
 }
 
-/// Rows of a list, up to [`REPORT_ROWS_MAX`].
+/// Rows of a list, up to [`REPORT_ROWS_MAX`](crate::config::REPORT_ROWS_MAX).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportRows<T> {
     /// Rows, in the order of the list.
@@ -83,7 +71,8 @@ pub struct LogTail {
     pub worker_id: Option<WorkerId>,
     /// Length of the whole log, in bytes.
     pub size: u64,
-    /// Last lines: at most [`REPORT_LOG_LINES`] and [`REPORT_LOG_BYTES_MAX`].
+    /// Last lines: at most [`REPORT_LOG_LINES`](crate::config::REPORT_LOG_LINES) and
+    /// [`REPORT_LOG_BYTES_MAX`](crate::config::REPORT_LOG_BYTES_MAX) bytes.
     pub text: String,
 }
 

@@ -23,6 +23,7 @@ mod inbound;
 mod incarnation;
 mod lists;
 mod outbox;
+mod reports;
 mod services;
 mod store;
 
@@ -57,6 +58,7 @@ use crate::transport::{Credentials, Role, Routed};
 use dashboard::Dashboard;
 use inbound::InboundConnections;
 use outbox::Outbox;
+use reports::JobReports;
 use store::{StateStore, Write};
 
 /// State of a head that its tasks share.
@@ -69,6 +71,7 @@ struct Head {
     store: StateStore,
     /// Dashboard of the head, once it is served.
     dashboard: OnceLock<Dashboard>,
+    reports: JobReports,
 }
 
 /// Reference to the head for the callbacks of its parts, set as soon as the head exists.
@@ -128,6 +131,7 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let inbound = InboundConnections { head: Arc::downgrade(&head), host_queue, token_rpc_queue };
     tasks.spawn(inbound.receive_loop(options.agent_socket));
     tasks.spawn(tick(Arc::clone(&head)));
+    tasks.spawn(reports::run(Arc::downgrade(&head), head.reports.open(), options.state_dir.clone()));
     tasks.spawn(renew_loop(Arc::clone(&head), credentials, claims));
     let dashboard = start_dashboard(&head, options.dashboard.as_ref(), &options.state_dir)?;
     ready(HeadReady { token: token.to_string(), dashboard });
@@ -264,7 +268,15 @@ impl Head {
         let (executor, persistence) = (executor(Arc::clone(&cell)), persistence(Arc::clone(&cell)));
         let control = Arc::new(ControlPlane::new(Settings::default(), executor, Some(persistence)));
         let outbox = Mutex::new(Outbox::default());
-        let head = Arc::new(Self { authority, host, control, outbox, store, dashboard: OnceLock::new() });
+        let head = Arc::new(Self {
+            authority,
+            host,
+            control,
+            outbox,
+            store,
+            dashboard: OnceLock::new(),
+            reports: JobReports::default(),
+        });
         // The cell is new, so this cannot fail. A call before this point finds no head, and is refused.
         let _ = cell.set(Arc::downgrade(&head));
         Ok(head)
@@ -287,6 +299,7 @@ impl Head {
             Action::ReleaseJob { job, nodes } => {
                 nodes.into_iter().for_each(|node| self.send_command(node, AgentCommand::ReleaseJob { job }));
                 self.outbox().forget_job(job);
+                self.reports.request(job);
             }
             Action::ForgetAgent { agent } => self.outbox().forget_agent(agent),
             Action::NotifyDriver { job, event } => self.outbox().notify_driver(&self.host, job, event),

@@ -1,11 +1,12 @@
 //! Members that rejoin a restarted head.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
 
 use super::super::outbox::Outbox;
+use super::super::reports::JobReports;
 use super::super::store::StateStore;
 use super::super::{Head, certify};
 use super::*;
@@ -37,7 +38,8 @@ async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     let (store, _) = StateStore::open(&scratch.join("head.redb")).await.unwrap();
     let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), None));
     control.apply(ControlEvent::Restored(records));
-    Head { authority, host, control, outbox: Mutex::new(Outbox::default()), store }
+    let (outbox, dashboard) = (Mutex::new(Outbox::default()), OnceLock::new());
+    Head { authority, host, control, outbox, store, dashboard, reports: JobReports::default() }
 }
 
 /// Node of an agent, with one worker.
