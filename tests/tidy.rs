@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &["id", "config"]),
     ("session", &["wire", "id", "config"]),
     ("transport", &["wire", "config", "id"]),
-    ("registry", &["wire", "lock", "config", "id"]),
+    ("registry", &["observe", "wire", "spec", "lock", "config", "id"]),
     ("observe", &["id"]),
     (
         "host",
@@ -56,7 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("remote", &["host", "registry", "observe", "wire", "spec", "lock", "id"]),
-    ("task", &["remote", "host", "registry", "wire", "lock", "config", "id"]),
+    ("task", &["remote", "host", "registry", "observe", "wire", "lock", "config", "id"]),
     ("object", &["remote", "host", "id", "config"]),
     (
         "cluster",

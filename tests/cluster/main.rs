@@ -27,6 +27,7 @@ mod placement;
 mod proc;
 mod provisioning;
 mod secrets;
+mod statistics;
 mod submit;
 mod test_cluster;
 mod tokens;

@@ -78,6 +78,12 @@ pub(crate) async fn serve(
     let actors = start(&init, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
     let tasks = start(&init, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
     let reporter = sink.map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
+    actors.set_lifecycle_observer(observer);
+    let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
+        return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
+    };
+    report(WorkerMessage::Ready { actors_at, tasks_at })?;
+    // After the report: the parent expects no other before it.
     if let Some(reporter) = reporter.clone() {
         background::spawn_on(&endpoints.tasks.io, async move {
             while reporter.report_changes() {
@@ -85,11 +91,6 @@ pub(crate) async fn serve(
             }
         });
     }
-    actors.set_lifecycle_observer(observer);
-    let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
-        return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
-    };
-    report(WorkerMessage::Ready { actors_at, tasks_at })?;
     // Concurrently: each may use all of its drain timeout.
     let graceful = async {
         if stop.await.is_ok() {

@@ -4,6 +4,7 @@
 //! a report costs nothing for those that are idle.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +40,8 @@ pub(super) struct StatisticsReporter {
     hosts: [Host; 2],
     sink: Arc<dyn StatisticsSink>,
     reported: Mutex<Reported>,
+    /// Set before the last report.
+    ended: AtomicBool,
 }
 
 /// Values as last reported.
@@ -56,12 +59,22 @@ impl StatisticsReporter {
         sink: Arc<dyn StatisticsSink>,
     ) -> Self {
         actors.actors().track_changes();
-        Self { service, hosts: [actors.clone(), tasks.clone()], sink, reported: Mutex::default() }
+        Self {
+            service,
+            hosts: [actors.clone(), tasks.clone()],
+            sink,
+            reported: Mutex::default(),
+            ended: AtomicBool::new(false),
+        }
     }
 
-    /// Reports what has changed. Returns false once the task service is gone.
+    /// Reports what has changed. Returns false once the worker ends.
     pub(super) fn report_changes(&self) -> bool {
         let Some(service) = self.service.upgrade() else { return false };
+        // The cause of the worker's end follows the last report on the same socket.
+        if self.ended.load(Ordering::Relaxed) {
+            return false;
+        }
         if self.sink.is_ready() {
             self.sink.report(self.changes(&service));
         }
@@ -70,6 +83,7 @@ impl StatisticsReporter {
 
     /// Reports what has changed since the last report, and waits briefly until it is sent.
     pub(super) fn report_last(&self) {
+        self.ended.store(true, Ordering::Relaxed);
         if let Some(service) = self.service.upgrade() {
             self.sink.report(self.changes(&service));
         }
@@ -179,4 +193,40 @@ fn memory_bytes() -> u64 {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::protocol::worker;
+    use crate::spec::ActorKey;
+
+    fn fits(statistics: WorkerStatistics) {
+        worker::encode(&WorkerMessage::Statistics(statistics)).expect("the report fits a message");
+    }
+
+    #[test]
+    fn longest_reports_fit_a_message() {
+        let actor = ActorCount { actor: ActorKey(u64::MAX), handled: u64::MAX, mailbox: u32::MAX };
+        fits(WorkerStatistics { actors: vec![actor; REPORTED_ACTORS_MAX], ..WorkerStatistics::default() });
+        let times = Some(Percentiles { p50_us: u64::MAX, p99_us: u64::MAX });
+        let name = "n".repeat(2 * ACTOR_NAME_BYTES_MAX).leak();
+        let message = message_count(HandlerCounts { actor: name, message: name, handled: u64::MAX, times });
+        assert_eq!(message.class.len(), ACTOR_NAME_BYTES_MAX);
+        let messages = vec![message; REPORTED_MESSAGES_MAX];
+        fits(WorkerStatistics { messages, ..WorkerStatistics::default() });
+    }
+
+    #[test]
+    fn only_changed_messages_are_reported() {
+        let counts = |handled| HandlerCounts { actor: "a", message: "m", handled, times: None };
+        let mut reported = Reported::default();
+        let mut changed = |handled| changed_messages(vec![counts(handled)], &mut reported).len();
+        assert_eq!([changed(1), changed(1), changed(2)], [1, 0, 1]);
+    }
+
+    #[test]
+    fn usage_of_this_process_is_measured() {
+        assert!(cpu_seconds() > 0.0 && memory_bytes() > 0);
+    }
 }

@@ -1,0 +1,100 @@
+//! Statistics and events of a cluster, as the command shows them.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::job::{Job, Order, Reply, SpawnOptions};
+use super::proc::{self, wait_for};
+use super::test_cluster::TestCluster;
+
+const CALLS: u64 = 200;
+
+/// Waits for the row of the messages `Add`, with all of them counted.
+fn adds(site: &TestCluster, count: u64) -> Value {
+    wait_for("all messages are counted", || {
+        let rows = site.list("messages");
+        let row = rows.into_iter().find(|row| row["message"].as_str().unwrap().ends_with("Add"))?;
+        (row["handled"] == count).then_some(row)
+    })
+}
+
+fn is_positive(number: &Value) -> bool {
+    number.as_f64().is_some_and(|number| number > 0.0)
+}
+
+#[test]
+fn job_has_counts_and_percentiles_and_the_death_of_its_worker_is_an_event() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    job.spawn("sum", SpawnOptions::named("sum"));
+    (0..CALLS).for_each(|_| drop(job.add("sum", 1)));
+    assert!(matches!(job.reply(Order::Tasks(20)), Reply::Numbers(_)));
+
+    let row = adds(&site, CALLS);
+    assert!(row["class"].as_str().unwrap().ends_with("SumActor"), "{row}");
+    assert!(is_positive(&row["p50_us"]) && row["p99_us"].as_u64() >= row["p50_us"].as_u64(), "{row}");
+    let actor = wait_for("the actor has handled all", || {
+        let actor = site.json(&["get", "actor", "sum"]);
+        (actor["handled"] == CALLS && actor["mailbox"] == 0).then_some(actor)
+    });
+    assert!(is_positive(&actor["started_ms"]) && actor["ended_ms"].is_null(), "{actor}");
+    let worker = site.row("workers", "worker_id", actor["worker_id"].clone());
+    let usage = &worker["usage"];
+    assert!(usage["handled"].as_u64().unwrap() >= CALLS && usage["mailbox"] == 0, "{worker}");
+    assert!(usage["messages_received"].as_u64().unwrap() > CALLS, "{worker}");
+    for key in ["cpu_seconds", "memory_bytes", "sent_bytes", "received_bytes", "sampled_ms"] {
+        assert!(is_positive(&usage[key]), "{key}: {worker}");
+    }
+    let task = wait_for("tasks are counted", || {
+        site.list("tasks").into_iter().find(|task| is_positive(&task["finished"]))
+    });
+    assert!(is_positive(&task["p50_us"]) && is_positive(&task["p99_us"]), "{task}");
+    let machine = &site.list("nodes")[0]["usage"];
+    for key in ["cpus", "cpu_seconds", "memory_total_bytes", "disk_total_bytes"] {
+        assert!(is_positive(&machine[key]), "{key}: {machine}");
+    }
+
+    let before = site.json(&["status"])["snapshot"].as_u64().unwrap();
+    proc::signal(job.pid_of("sum") as u32, Signal::KILL);
+    let died = wait_for("the death is recorded", || {
+        site.list("events").into_iter().find(|event| event["kind"] == "WORKER_DIED")
+    });
+    assert_eq!((&died["worker_id"], &died["severity"]), (&actor["worker_id"], &"ERROR".into()));
+    assert!(died["text"].as_str().unwrap().contains("SIGKILL"), "{died}");
+    let status = site.json(&["status"]);
+    assert!(status["snapshot"].as_u64().unwrap() > before, "{status}");
+    let of_actor = site.row("events", "kind", "ACTOR_DIED");
+    assert_eq!(of_actor["actor_id"], actor["actor_id"]);
+    // The row of the ended actor keeps what was reported last.
+    let ended = site.row("actors", "actor_id", actor["actor_id"].clone());
+    assert_eq!((&ended["handled"], &ended["state"]), (&CALLS.into(), &"DEAD".into()));
+    assert!(ended["ended_ms"].as_u64() >= ended["started_ms"].as_u64(), "{ended}");
+
+    job.finish();
+    let kinds: Vec<_> = site.list("events").iter().map(|event| event["kind"].clone()).collect();
+    let expected = ["JOB_ENDED", "ACTOR_DIED", "WORKER_DIED", "JOB_STARTED", "NODE_JOINED", "HEAD_STARTED"];
+    assert_eq!(kinds, expected);
+    assert!(site.json(&["status"])["events"].as_array().unwrap().len() == 3);
+    let id = died["event_id"].as_str().unwrap();
+    assert_eq!(site.json(&["get", "event", id]), died);
+}
+
+#[test]
+fn restarted_head_has_the_statistics_again() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    job.spawn("sum", SpawnOptions::named("sum"));
+    (0..CALLS).for_each(|_| drop(job.add("sum", 1)));
+    adds(&site, CALLS);
+    proc::kill(site.nodes[0].head());
+    site.restart_head();
+    // Without another message: the agent sends what it knows.
+    adds(&site, CALLS);
+    let actor = wait_for("the actor is counted", || {
+        let actor = site.json(&["get", "actor", "sum"]);
+        (actor["handled"] == CALLS).then_some(actor)
+    });
+    assert_eq!(actor["state"], "ALIVE");
+    assert_eq!(site.list("events").last().unwrap()["kind"], "HEAD_STARTED");
+    job.finish();
+}
