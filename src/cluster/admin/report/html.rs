@@ -70,8 +70,9 @@ impl Cell {
 fn tone(state: &str) -> &'static str {
     match state {
         "ALIVE" | "RUNNING" | "SUCCEEDED" | "INFO" => "good",
-        "DEAD" | "FAILED" | "ERROR" => "bad",
-        "STOPPED" => "gone",
+        "FAILED" | "ERROR" => "bad",
+        // Most ends are ordinary.
+        "DEAD" | "STOPPED" => "gone",
         _ => "wait",
     }
 }
@@ -90,8 +91,11 @@ pub(super) fn table(
         return;
     }
     out.push_str("<div class=\"t\"><table><thead><tr>");
-    for header in headers {
-        let _ = write!(out, "<th scope=\"col\">{}</th>", escaped(header));
+    // A header is aligned as its column, which the first row shows.
+    let first = rows.peek().map_or(&[][..], Vec::as_slice);
+    for (at, header) in headers.iter().enumerate() {
+        let class = if matches!(first.get(at), Some(Cell::Number(_))) { " class=\"n\"" } else { "" };
+        let _ = write!(out, "<th scope=\"col\"{class}>{}</th>", escaped(header));
     }
     out.push_str("</tr></thead><tbody>");
     for row in rows {

@@ -138,12 +138,13 @@ fn events(report: &JobReport, out: &mut String) {
         vec![
             Cell::code(utc(event.time_ms)),
             Cell::State(event.severity.word()),
+            Cell::code(event.kind.word()),
             Cell::optional(place(event)),
             Cell::Text(event.text.clone()),
         ]
     });
     let empty = "The head has no event of this job.";
-    table(out, &["Time (UTC)", "Severity", "Of", "Event"], rows, report.events.left_out, empty);
+    table(out, &["Time (UTC)", "Severity", "Kind", "Of", "Event"], rows, report.events.left_out, empty);
 }
 
 fn tasks(report: &JobReport, out: &mut String) {
