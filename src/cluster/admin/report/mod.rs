@@ -47,7 +47,7 @@ pub struct JobReport {
     pub events: ReportRows<EventInfo>,
     /// Last lines of the job's logs.
     pub logs: Vec<LogTail>,
-    /// What could not be read, with the reason.
+    /// Parts that could not be read, with the reason.
     pub missing: Vec<String>,
 }
 
