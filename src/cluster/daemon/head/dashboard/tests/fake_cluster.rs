@@ -27,13 +27,24 @@ const SILENT: &str = "10.0.0.6:40001";
 pub(super) const LOG: &str = "one\ntwo\nthree\n";
 
 impl FakeCluster {
+    /// Cluster whose head's clock shows a time.
+    pub(super) fn at(clock_ms: u64) -> Self {
+        Self { clock_ms: AtomicU64::new(clock_ms), ..Self::default() }
+    }
+
     /// Counts a change of some tables.
     pub(super) fn change(&self, tables: &[Kind]) {
-        self.versions.lock().unwrap().count(tables);
+        let mut versions = self.versions.lock().unwrap();
+        let next = versions.snapshot() + 1;
+        versions.count(tables, next);
     }
 
     fn head(&self, request: AdminRequest) -> AdminReply {
         match request {
+            AdminRequest::Snapshot => AdminReply::Snapshot {
+                version: self.versions.lock().unwrap().snapshot(),
+                time_ms: self.clock_ms.load(Ordering::Relaxed),
+            },
             AdminRequest::List { of, query } => {
                 self.queries.lock().unwrap().push(query.clone());
                 list(of, &query)
@@ -92,7 +103,7 @@ impl ClusterSource for FakeCluster {
 
     /// A clock that goes on by a step of the history with each reading.
     fn now_ms(&self) -> u64 {
-        1_800_000_000_000 + self.clock_ms.fetch_add(2_000, Ordering::Relaxed)
+        self.clock_ms.fetch_add(2_000, Ordering::Relaxed)
     }
 }
 
@@ -134,6 +145,8 @@ fn list(kind: Kind, query: &Query) -> AdminReply {
         Kind::Actors => AdminReply::Actors(page(actors(), query)),
         Kind::Workers => AdminReply::Workers(page(workers(), query)),
         Kind::Tasks => AdminReply::Tasks(page(tasks(), query)),
+        Kind::Messages => AdminReply::Messages(page(messages(), query)),
+        Kind::Events => AdminReply::Events(page(events(), query)),
     }
 }
 
@@ -185,4 +198,15 @@ fn workers() -> Value {
 fn tasks() -> Value {
     json!([{"job_id": "00000001", "worker_id": "0000000000000001", "node_id": "00000000000000a1",
         "name": "app::square", "queued": 2, "running": 1, "finished": 40, "failed": 0}])
+}
+
+fn messages() -> Value {
+    json!([{"job_id": "00000001", "worker_id": "0000000000000001", "node_id": "00000000000000a1",
+        "class": "app::Counter", "message": "app::Add", "handled": 40, "p50_us": 3, "p99_us": 14}])
+}
+
+fn events() -> Value {
+    json!([{"event_id": "0000000000000002", "time_ms": 2000, "severity": "ERROR", "kind": "WORKER_DIED",
+        "node_id": "00000000000000a1", "worker_id": "0000000000000002", "job_id": "00000001", "actor_id": null,
+        "text": "it was killed by signal 9"}])
 }
