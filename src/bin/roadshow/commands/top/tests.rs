@@ -1,0 +1,1 @@
+//! Screens and keys of `top` against a fake cluster.
