@@ -87,9 +87,7 @@ fn shortened(cell: &str) -> String {
 /// Joins a text to one line that shows in the order of its characters, and that no terminal obeys.
 pub(crate) fn safe(text: &str) -> String {
     // Bidirectional controls are no control characters, but reorder what stands around them on some terminals.
-    let is_bidi = |c: char| {
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let is_bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     one_line(text).chars().map(|c| if is_bidi(c) { '?' } else { c }).collect()
 }
 

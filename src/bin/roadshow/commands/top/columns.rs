@@ -226,7 +226,9 @@ impl TopRow for NodeInfo {
 
     fn action(&self) -> Result<Action, &'static str> {
         match self.state {
-            _ if self.is_head => Err("the head's own node cannot be drained; `roadshow stop` ends the cluster"),
+            _ if self.is_head => {
+                Err("the head's own node cannot be drained; `roadshow stop` ends the cluster")
+            }
             NodeState::Alive | NodeState::Rejoining => Ok(Action::DrainNode(self.node_id)),
             NodeState::Draining => Err("the node is draining already"),
             NodeState::Dead => Err("the node is dead already"),
@@ -406,10 +408,7 @@ mod tests {
         assert_eq!(nodes[2].action(), Err("the node is dead already"));
         let actor = test_cluster::actors().remove(0);
         assert_eq!(actor.action(), Ok(Action::KillActor(ActorKey(1))));
-        assert_eq!(
-            convert(&actor, &NO_RATES).label,
-            "actor 0000000000000001 (\"counter\", app::Counter)"
-        );
+        assert_eq!(convert(&actor, &NO_RATES).label, "actor 0000000000000001 (\"counter\", app::Counter)");
         assert!(test_cluster::jobs()[0].action().is_err(), "the job has ended");
     }
 

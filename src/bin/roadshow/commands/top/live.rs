@@ -63,11 +63,7 @@ struct Live {
 }
 
 impl Live {
-    fn open(
-        model: Model,
-        want: watch::Sender<Wanted>,
-        order: mpsc::Sender<Order>,
-    ) -> std::io::Result<Self> {
+    fn open(model: Model, want: watch::Sender<Wanted>, order: mpsc::Sender<Order>) -> std::io::Result<Self> {
         let screen = Screen::open()?;
         Ok(Self { model, screen, look: Look::live(), begun: Instant::now(), want, order })
     }

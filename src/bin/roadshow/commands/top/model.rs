@@ -83,7 +83,10 @@ pub(super) enum Connection {
     /// No sample has arrived yet.
     Opening,
     Live,
-    Lost { why: String, retry_at: Duration },
+    Lost {
+        why: String,
+        retry_at: Duration,
+    },
 }
 
 /// Table of the latest sample.
@@ -211,9 +214,9 @@ impl Model {
         let words: Vec<String> = words.map(str::to_lowercase).collect();
         let contains = |row: &&Row| {
             let has = |text: &str, word: &String| text.to_lowercase().contains(word);
-            words.iter().all(|word| {
-                row.cells.iter().any(|cell| has(cell.shown(), word)) || has(&row.label, word)
-            })
+            words
+                .iter()
+                .all(|word| row.cells.iter().any(|cell| has(cell.shown(), word)) || has(&row.label, word))
         };
         let mut rows: Vec<&Row> = table.rows.iter().filter(contains).collect();
         if let Some(column) = state.sort.column {

@@ -164,8 +164,7 @@ async fn page<T: TopRow, E: AdminTransport>(
 async fn summary<E: AdminTransport>(head: &mut Admin<E>) -> Result<Summary, AdminError> {
     let query = Query { limit: LIST_ROWS_MAX, count: true, ..Query::default() };
     let nodes = head.page::<NodeInfo>(query).await?;
-    let (jobs_running, jobs_pending) =
-        (jobs_in(head, "RUNNING").await?, jobs_in(head, "PENDING").await?);
+    let (jobs_running, jobs_pending) = (jobs_in(head, "RUNNING").await?, jobs_in(head, "PENDING").await?);
     let mut actors = ActorCounts::default();
     for class in head.classes().await?.rows {
         actors.alive += class.alive;

@@ -111,18 +111,23 @@ pub(super) fn notes<'a>(model: &Model, look: Look) -> Vec<Line<'a>> {
         let text = format!("ALERT   {}: {}", word(&alert.kind), safe(&alert.text));
         lines.push(Line::styled(text, look.bad()));
     }
-    lines.extend(more(summary.alerts.len(), "alerts; `roadshow status` shows them"));
+    lines.extend(more(summary.alerts.len(), summary.alerts.len(), "alerts; `roadshow status` shows them"));
     for pending in summary.waiting.iter().take(NOTES_MAX) {
         let (class, reason) = (safe(last_part(&pending.class)), safe(&pending.reason));
         let text = format!("WAITS   {class} of job {}: {reason}", pending.job_id);
         lines.push(Line::styled(text, look.tone(Tone::Waiting)));
     }
-    lines.extend(more(summary.waiting_count, "wait"));
+    lines.extend(more(
+        summary.waiting_count,
+        summary.waiting.len(),
+        "wait; `roadshow list actors` has the reasons",
+    ));
     lines
 }
 
-fn more<'a>(count: usize, what: &str) -> Option<Line<'a>> {
-    let hidden = count.saturating_sub(NOTES_MAX);
+/// Number of entries behind the shown ones. The head sends only the first `sent` of `count`.
+fn more<'a>(count: usize, sent: usize, what: &str) -> Option<Line<'a>> {
+    let hidden = count.saturating_sub(sent.min(NOTES_MAX));
     (hidden > 0).then(|| Line::from(format!("        and {hidden} more {what}")))
 }
 
@@ -131,11 +136,7 @@ pub(super) fn views<'a>(model: &Model) -> Line<'a> {
     let mut spans = Vec::new();
     for (number, view) in (1..).zip(View::ALL) {
         let (open, close) = if view == model.view { ("[", "]") } else { (" ", " ") };
-        let style = if view == model.view {
-            Style::new().add_modifier(Modifier::BOLD)
-        } else {
-            Style::new()
-        };
+        let style = if view == model.view { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() };
         spans.push(Span::styled(format!("{open}{number} {}{close}", view.title()), style));
     }
     spans.push(Span::raw(format!("  {}", extent(model))));

@@ -44,18 +44,11 @@ fn panel(title: &str, lines: Vec<Line<'_>>, scroll: usize, area: Rect, buffer: &
 pub(super) fn confirm(action: Action, label: &str, area: Rect, buffer: &mut Buffer) {
     let width = area.width.min(CONFIRM_WIDTH_MAX);
     let height = area.height.min(CONFIRM_HEIGHT);
-    let box_area = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
+    let box_area =
+        Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     Clear.render(box_area, buffer);
     let lines = vec![
-        Line::styled(
-            format!("{} the {label}?", action.verb()),
-            Style::new().add_modifier(Modifier::BOLD),
-        ),
+        Line::styled(format!("{} the {label}?", action.verb()), Style::new().add_modifier(Modifier::BOLD)),
         Line::from(action.effect()),
         Line::from("y = yes, n = no"),
     ];
