@@ -95,6 +95,8 @@ fn show_function(functions: &[TaskCount], arguments: &GetArgs, output: &mut CliO
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::exit;
     use crate::test_cluster::FakeCluster;

@@ -151,7 +151,7 @@ async fn request<E: AdminTransport>(head: &mut Admin<E>, action: Action) -> CliR
     Ok(match action {
         Action::KillActor(actor) => {
             head.kill(actor).await?;
-            format!("asked the actor {actor} to end; a busy one ends when its handler returns")
+            format!("asked the actor {actor} to end")
         }
         Action::StopJob(job) => {
             head.stop_job(job).await?;
@@ -159,7 +159,7 @@ async fn request<E: AdminTransport>(head: &mut Admin<E>, action: Action) -> CliR
         }
         Action::DrainNode(node) => {
             head.drain(node).await?;
-            format!("the node {node} is draining: it ends when its jobs have ended")
+            format!("the node {node} is draining")
         }
     })
 }

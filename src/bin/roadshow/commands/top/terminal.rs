@@ -37,8 +37,10 @@ impl Screen {
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen)?;
         self.terminal.hide_cursor()?;
-        // Draws all cells again: the other program has written over them.
-        self.terminal.clear()
+        // Clears, and draws all cells again. `Terminal::clear` would ask the terminal for the position of its
+        // cursor, and wait 2 s for one that does not answer.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
 
     /// Gives the terminal back.
