@@ -265,7 +265,7 @@ impl TopRow for JobInfo {
             None => Cell::Missing,
         }),
         column("DRIVER ON", 5, |job, _| Cell::text(&job.hostname)),
-        column("PROGRAM", 2, |job, _| Cell::text(&job.entrypoint)),
+        column("PROGRAM", 2, |job, _| Cell::text(program(&job.entrypoint))),
         column("MESSAGE", 3, |job, _| Cell::optional(job.message.as_ref())),
     ];
 
@@ -283,6 +283,12 @@ impl TopRow for JobInfo {
             false => Ok(Action::StopJob(self.job_id)),
         }
     }
+}
+
+/// Command line without the directory of its program, which would fill the column.
+fn program(entrypoint: &str) -> &str {
+    let end = entrypoint.find(char::is_whitespace).unwrap_or(entrypoint.len());
+    entrypoint[..end].rfind('/').map_or(entrypoint, |at| &entrypoint[at + 1..])
 }
 
 impl TopRow for ActorInfo {
@@ -410,6 +416,12 @@ mod tests {
         assert_eq!(actor.action(), Ok(Action::KillActor(ActorKey(1))));
         assert_eq!(convert(&actor, &NO_RATES).label, "actor 0000000000000001 (\"counter\", app::Counter)");
         assert!(test_cluster::jobs()[0].action().is_err(), "the job has ended");
+    }
+
+    #[test]
+    fn program_has_no_directory_and_keeps_its_arguments() {
+        let programs = ["/usr/bin/count book/one.txt", "count a/b", "./count", "", "/"];
+        assert_eq!(programs.map(program), ["count book/one.txt", "count a/b", "count", "", ""]);
     }
 
     #[test]

@@ -150,6 +150,8 @@ impl Model {
                 None
             }
             Event::Report(Report::Lost { why, retry_in }) => {
+                // The cause of the loss takes the last line.
+                self.clear_message();
                 self.connection = Connection::Lost { why: safe(&why), retry_at: now + retry_in };
                 None
             }

@@ -28,7 +28,6 @@ pub(super) fn lines<'a>(model: &'a Model, look: Look, width: u16) -> Vec<Line<'a
 }
 
 fn title<'a>(model: &'a Model, look: Look, width: u16) -> Line<'a> {
-    let name = format!("roadshow top  {}", model.address);
     let age = model.now.saturating_sub(model.sampled_at).as_secs();
     let (state, style) = match &model.connection {
         Connection::Opening => ("connecting".to_owned(), Style::new()),
@@ -39,7 +38,11 @@ fn title<'a>(model: &'a Model, look: Look, width: u16) -> Line<'a> {
             (format!("CONNECTION LOST, retrying in {left} s"), look.bad())
         }
     };
-    let gap = usize::from(width).saturating_sub(name.len() + state.len()).max(2);
+    // The state of the connection matters more than the name, for which a narrow terminal has no room.
+    let room = usize::from(width).saturating_sub(state.len() + 2);
+    let names = [format!("roadshow top  {}", model.address), model.address.clone(), String::new()];
+    let name = names.into_iter().find(|name| name.len() <= room).unwrap_or_default();
+    let gap = usize::from(width).saturating_sub(name.len() + state.len());
     Line::from(vec![
         Span::styled(name, Style::new().add_modifier(Modifier::BOLD)),
         Span::raw(" ".repeat(gap)),
@@ -77,7 +80,7 @@ fn counts<'a>(summary: &Summary, model: &Model) -> [Line<'a>; 4] {
             actors.alive, actors.pending, actors.dead
         )),
         Line::from(format!(
-            "Tasks   {} queued, {} running, {} finished, {} failed   {rate}",
+            "Tasks   {rate}   {} queued, {} running, {} finished, {} failed",
             tasks.queued, tasks.running, tasks.finished, tasks.failed
         )),
     ]

@@ -24,6 +24,9 @@ use super::model::{Connection, Mode, Model};
 /// Smallest screen, in columns and rows, that has room for a table.
 const SIZE_MIN: (u16, u16) = (24, 8);
 
+/// Screen height, in rows, from which the header has all counts.
+const COUNTS_HEIGHT_MIN: u16 = 12;
+
 /// Screen height, in rows, from which alerts and pending actors have lines of their own.
 const NOTES_HEIGHT_MIN: u16 = 16;
 
@@ -81,6 +84,9 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) -
         return 1;
     }
     let mut lines = header::lines(model, look, area.width);
+    if area.height < COUNTS_HEIGHT_MIN {
+        lines.truncate(2);
+    }
     if area.height >= NOTES_HEIGHT_MIN {
         lines.extend(header::notes(model, look));
     }
