@@ -30,6 +30,7 @@ mod secrets;
 mod submit;
 mod test_cluster;
 mod tokens;
+mod top;
 mod users;
 
 roadshow::worker_test!();
