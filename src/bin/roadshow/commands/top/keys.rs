@@ -129,9 +129,11 @@ impl Model {
     }
 
     fn open_details(&mut self) {
-        if let Some(row) = self.selected().cloned() {
-            self.mode = Mode::Details { row: Box::new(row), scroll: 0 };
-        }
+        let Some((key, label)) = self.selected().map(|row| (row.key.clone(), row.label.clone())) else {
+            return;
+        };
+        let fields = self.table.as_ref().and_then(|table| table.source.fields(&key)).unwrap_or_default();
+        self.mode = Mode::Details { key, label, fields, scroll: 0 };
     }
 
     /// Opens the confirmation of the selected row's action.
@@ -184,7 +186,7 @@ impl Model {
 
     fn panel_lines(&self) -> usize {
         match &self.mode {
-            Mode::Details { row, .. } => row.details.len(),
+            Mode::Details { fields, .. } => fields.len(),
             _ => HELP.len(),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crossterm::event::{Event as TerminalEvent, EventStream};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use roadshow::admin::Admin;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -53,6 +53,24 @@ fn terminal_error(error: &std::io::Error) -> CliError {
     )
 }
 
+/// Input of one turn of the loop.
+enum Step {
+    Event(Event),
+    Signal(Signal),
+    /// The terminal is closed.
+    Closed,
+}
+
+fn step_of(event: Option<std::io::Result<TerminalEvent>>) -> CliResult<Step> {
+    match event {
+        Some(Ok(TerminalEvent::Key(key))) => Ok(Step::Event(Event::Key(key))),
+        // A new size needs another picture.
+        Some(Ok(_)) => Ok(Step::Event(Event::Tick)),
+        Some(Err(error)) => Err(terminal_error(&error)),
+        None => Ok(Step::Closed),
+    }
+}
+
 struct Live {
     model: Model,
     screen: Screen,
@@ -75,34 +93,35 @@ impl Live {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.draw()?;
-            let event = tokio::select! {
-                Some(report) = reported.recv() => Event::Report(report),
-                event = keys.next() => match event {
-                    Some(Ok(TerminalEvent::Key(key))) => Event::Key(key),
-                    Some(Ok(_)) => Event::Tick,
-                    Some(Err(error)) => return Err(terminal_error(&error)),
-                    // The terminal is closed.
-                    None => return Ok(()),
-                },
-                signal = signals.next() => match signal {
-                    Signal::End => return Ok(()),
-                    Signal::Suspend => {
-                        self.suspend()?;
-                        continue;
-                    }
-                    Signal::Resumed => {
-                        self.resume()?;
-                        continue;
-                    }
-                },
-                _ = tick.tick() => Event::Tick,
+            let mut step = tokio::select! {
+                Some(report) = reported.recv() => Step::Event(Event::Report(report)),
+                event = keys.next() => step_of(event)?,
+                signal = signals.next() => Step::Signal(signal),
+                _ = tick.tick() => Step::Event(Event::Tick),
             };
-            let effect = self.model.update(self.begun.elapsed(), now_ms(), event);
-            if let Some(effect) = effect
-                && self.apply(effect)?
-            {
-                return Ok(());
+            // Keys that have arrived meanwhile share one picture: a paste has many.
+            loop {
+                if self.take(step)? {
+                    return Ok(());
+                }
+                match keys.next().now_or_never() {
+                    Some(event) => step = step_of(event)?,
+                    None => break,
+                }
             }
+        }
+    }
+
+    /// Handles a step, and reports if it ends the loop.
+    fn take(&mut self, step: Step) -> CliResult<bool> {
+        match step {
+            Step::Event(event) => match self.model.update(self.begun.elapsed(), now_ms(), event) {
+                Some(effect) => self.apply(effect),
+                None => Ok(false),
+            },
+            Step::Signal(Signal::Suspend) => self.suspend().map(|()| false),
+            Step::Signal(Signal::Resumed) => self.resume().map(|()| false),
+            Step::Signal(Signal::End) | Step::Closed => Ok(true),
         }
     }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use roadshow::admin::{Filter, Query};
 
-use super::columns::{Action, Cell, Facts, Heading, Row};
+use super::columns::{Action, Cell, Facts, Field, Heading, Row};
 use super::poller::Report;
 use super::rates::Rates;
-use super::sample::{Sample, Summary, View, Wanted};
+use super::sample::{Rows, Sample, Summary, View, Wanted};
 use crate::cli::values::FilterArg;
 use crate::output::table::safe;
 
@@ -65,7 +65,9 @@ pub(super) enum Mode {
     Filter(String),
     /// Fields of a row, which may have left the table since.
     Details {
-        row: Box<Row>,
+        key: String,
+        label: String,
+        fields: Vec<Field>,
         scroll: usize,
     },
     Confirm {
@@ -95,6 +97,8 @@ pub(super) struct Table {
     pub(super) view: View,
     pub(super) headings: Vec<Heading>,
     pub(super) rows: Vec<Row>,
+    /// The same rows, with all their fields.
+    pub(super) source: Rows,
     /// Number of rows that the head left out.
     pub(super) more: u64,
 }
@@ -175,12 +179,13 @@ impl Model {
         if sample.wanted == self.wanted() {
             let facts = Facts { now_ms, rates: &self.rates };
             let (headings, rows) = (sample.rows.headings(), sample.rows.converted(&facts));
-            if let Mode::Details { row, .. } = &mut self.mode
-                && let Some(newer) = rows.iter().find(|newer| newer.key == row.key)
+            if let Mode::Details { key, fields, .. } = &mut self.mode
+                && let Some(newer) = sample.rows.fields(key)
             {
-                **row = newer.clone();
+                *fields = newer;
             }
-            self.table = Some(Table { view: self.view, headings, rows, more: sample.more });
+            let (source, more) = (sample.rows, sample.more);
+            self.table = Some(Table { view: self.view, headings, rows, source, more });
             self.follow();
         }
     }

@@ -4,7 +4,7 @@ use roadshow::admin::{Admin, AdminError, AdminTransport, Alert, Filter, PendingA
 use roadshow::internals::config::LIST_ROWS_MAX;
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
-use super::columns::{Facts, Heading, Row, TopRow, convert, headings};
+use super::columns::{Facts, Field, Heading, Row, TopRow, convert, fields, headings};
 
 /// Maximum number of rows of a table. The head counts the others.
 ///
@@ -123,6 +123,13 @@ impl Rows {
 
     pub(super) fn converted(&self, facts: &Facts<'_>) -> Vec<Row> {
         with_rows!(self, rows => rows.iter().map(|row| convert(row, facts)).collect())
+    }
+
+    /// All fields of a row.
+    ///
+    /// They are made for one row alone: those of all rows would be most of the cost of a refresh.
+    pub(super) fn fields(&self, key: &str) -> Option<Vec<Field>> {
+        with_rows!(self, rows => rows.iter().find(|row| row.identity() == key).map(fields))
     }
 
     /// Counters of each row that has any.

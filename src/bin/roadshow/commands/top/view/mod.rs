@@ -97,7 +97,7 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) -
     }
     let body = Rect { y: body_at, height: area.bottom() - 1 - body_at, ..area };
     match &model.mode {
-        Mode::Details { row, scroll } => panel::details(row, *scroll, body, buffer),
+        Mode::Details { label, fields, scroll, .. } => panel::details(label, fields, *scroll, body, buffer),
         Mode::Help { scroll } => panel::help(*scroll, body, buffer),
         _ => table::draw(model, look, body, buffer),
     }

@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Widget, Wrap};
 
-use crate::commands::top::columns::{Action, Row};
+use crate::commands::top::columns::{Action, Field};
 use crate::commands::top::keys::HELP;
 
 /// Maximum width of the confirmation.
@@ -16,10 +16,10 @@ const CONFIRM_WIDTH_MAX: u16 = 72;
 const CONFIRM_HEIGHT: u16 = 8;
 
 /// Draws all fields of a row.
-pub(super) fn details(row: &Row, scroll: usize, area: Rect, buffer: &mut Buffer) {
-    let width = row.details.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines = row.details.iter().map(|(name, value)| entry(name, value, width)).collect();
-    panel(&row.label, lines, scroll, area, buffer);
+pub(super) fn details(label: &str, fields: &[Field], scroll: usize, area: Rect, buffer: &mut Buffer) {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = fields.iter().map(|(name, value)| entry(name, value, width)).collect();
+    panel(label, lines, scroll, area, buffer);
 }
 
 /// Draws the keys.

@@ -43,7 +43,13 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
         aligned(text, is_numeric(&rows, *index))
     });
     let header = TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD));
-    let shown = rows.iter().map(|row| {
+    // Only the rows on the screen, with the selected one among them.
+    let height = usize::from(area.height.saturating_sub(1)).max(1);
+    let first = match look.is_interactive {
+        true => (model.state().position + 1).saturating_sub(height),
+        false => 0,
+    };
+    let shown = rows.iter().skip(first).take(height).map(|row| {
         let cells = columns.iter().map(|(index, _)| {
             let cell = aligned(row.cells[*index].shown().to_owned(), is_numeric(&rows, *index));
             match table.headings[*index].title {
@@ -59,7 +65,7 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
         .column_spacing(SPACING)
         .highlight_symbol(MARKER)
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let selected = Some(model.state().position).filter(|_| look.is_interactive);
+    let selected = Some(model.state().position - first).filter(|_| look.is_interactive);
     let mut state = TableState::new().with_selected(selected);
     StatefulWidget::render(widget, area, buffer, &mut state);
 }
@@ -91,7 +97,12 @@ fn is_numeric(rows: &[&Row], column: usize) -> bool {
 
 /// Width of each column's longest cell, with room for the sort marker.
 fn widths(headings: &[Heading], rows: &[&Row]) -> Vec<u16> {
-    let width = |text: &str| u16::try_from(Line::from(text).width()).unwrap_or(u16::MAX);
+    // Most text is ASCII, whose width needs no table.
+    let width = |text: &str| match text.is_ascii() {
+        true => text.len(),
+        false => Line::from(text).width(),
+    };
+    let width = |text: &str| u16::try_from(width(text)).unwrap_or(u16::MAX);
     let columns = headings.iter().enumerate().map(|(column, heading)| {
         let cells = rows.iter().map(|row| width(row.cells[column].shown()));
         cells.max().unwrap_or(0).max(width(heading.title) + 1)
