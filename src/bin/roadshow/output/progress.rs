@@ -61,6 +61,12 @@ mod tests {
     #[derive(Clone, Debug, Default)]
     struct Recorder(Arc<Mutex<String>>);
 
+    impl Recorder {
+        fn text(&self) -> String {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
     impl TermLike for Recorder {
         fn width(&self) -> u16 {
             80
@@ -105,8 +111,7 @@ mod tests {
         let bar = UploadBar::on(ProgressDrawTarget::term_like(Box::new(recorder.clone())), 4 << 20);
         steps.iter().for_each(|bytes| bar.received(*bytes));
         drop(bar);
-        let text = recorder.0.lock().unwrap().clone();
-        text
+        recorder.text()
     }
 
     #[test]
