@@ -46,6 +46,10 @@ fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
     let next = ids(&site.json(&["list", "actors", "--limit=2", "--after", &cursor]));
     assert_eq!(next, all[4899..4901]);
 
+    let page = text(&output(site.roadshow(&["top", "--once", "--view=actors"])).stdout);
+    assert!(page.contains("[3 Actors] 4 Workers  5 Tasks   500, first 500 of 5001\n"), "{page}");
+    assert!(page.contains("Actors  5001 alive, 0 pending, 0 dead\n"), "{page}");
+
     let one = site.json(&["list", "actors", "--filter=name=index", "--filter=state=alive"]);
     assert_eq!((ids(&one), &one[0]["name"]), (vec![all[0].clone()], &"index".into()));
     let node = one[0]["node_id"].as_str().unwrap();

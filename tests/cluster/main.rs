@@ -33,6 +33,7 @@ mod statistics;
 mod submit;
 mod test_cluster;
 mod tokens;
+mod top;
 mod users;
 
 roadshow::worker_test!();

@@ -35,6 +35,7 @@ enum Command {
     Start(Box<commands::start::StartArgs>),
     Stop(commands::stop::StopArgs),
     Status(commands::status::StatusArgs),
+    Top(commands::top::TopArgs),
     List(commands::list::ListArgs),
     Get(commands::get::GetArgs),
     Summary(commands::summary::SummaryArgs),
@@ -80,6 +81,10 @@ async fn run(command: Command) -> CliResult<()> {
         Command::Stop(arguments) => commands::stop::run(&arguments, output),
         Command::Status(arguments) => {
             commands::status::run(&arguments, &arguments.cluster_args.target()?, output).await
+        }
+        Command::Top(arguments) => {
+            arguments.check()?;
+            commands::top::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::List(arguments) => {
             // Before the cluster is resolved: a wrong filter is an error even without a cluster.

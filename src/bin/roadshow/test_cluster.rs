@@ -170,6 +170,8 @@ pub(crate) struct FakeClusterState {
     pub(crate) actors_are_busy: bool,
     /// Keeps the constructor of the live actor running.
     pub(crate) actors_are_constructing: bool,
+    /// Closes connections instead of replying.
+    pub(crate) is_lost: bool,
     killed: Vec<ActorKey>,
 }
 
@@ -199,6 +201,7 @@ impl FakeCluster {
             done: AdminReply::Done,
             actors_are_busy: false,
             actors_are_constructing: false,
+            is_lost: false,
             killed: Vec::new(),
         })))
     }
@@ -265,6 +268,9 @@ impl AdminTransport for TestTransport {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         let mut state = self.cluster.state();
         state.recorded.push((self.endpoint, self.address, request.clone()));
+        if state.is_lost {
+            return Err(AdminError::Lost { why: "the connection is closed".to_owned() });
+        }
         let is_here = |(at, _, _): &&(SocketAddr, LogFile, String)| *at == self.address;
         Ok(match request {
             AdminRequest::List { of: Kind::Nodes, query } => AdminReply::Nodes(page(nodes(), &query)),

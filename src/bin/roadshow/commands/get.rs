@@ -2,7 +2,6 @@
 
 use roadshow::admin::{Admin, AdminTransport};
 use roadshow::model::{ActorInfo, EventInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
-use serde_json::Value;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
@@ -10,7 +9,7 @@ use crate::commands::list::ListKind;
 use crate::error::{CliError, CliResult};
 use crate::output::CliOutput;
 use crate::output::rows::{TableRow, last_part};
-use crate::output::table::{PLACEHOLDER, sheet};
+use crate::output::table::{plain, sheet};
 
 /// Shows all fields of one node, actor, job, worker or event, or the task counts of one function.
 #[derive(Debug, clap::Args)]
@@ -99,22 +98,10 @@ fn show_function(functions: &[TaskCount], arguments: &GetArgs, output: &mut CliO
     Err(CliError::unknown(format!("there is no task function {text:?}"), next))
 }
 
-/// Formats a JSON value for people.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => PLACEHOLDER.to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Object(object) if object.is_empty() => PLACEHOLDER.to_owned(),
-        Value::Object(object) => {
-            let entries = object.iter().map(|(key, value)| format!("{key}={}", plain(value)));
-            entries.collect::<Vec<_>>().join(", ")
-        }
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::exit;
     use crate::test_cluster::FakeCluster;

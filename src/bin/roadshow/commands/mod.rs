@@ -14,3 +14,4 @@ pub(super) mod start;
 pub(super) mod status;
 pub(super) mod stop;
 pub(super) mod summary;
+pub(super) mod top;

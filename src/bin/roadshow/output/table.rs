@@ -3,6 +3,7 @@
 use std::fmt;
 
 use roadshow::model::NodeId;
+use serde_json::Value;
 
 use crate::error::one_line;
 
@@ -80,6 +81,27 @@ fn shortened(cell: &str) -> String {
     match cell.chars().count() > CELL_CHARS_MAX {
         true => cell.chars().take(CELL_CHARS_MAX - 3).chain("...".chars()).collect(),
         false => cell.to_owned(),
+    }
+}
+
+/// Joins a text to one line that shows in the order of its characters, and that no terminal obeys.
+pub(crate) fn safe(text: &str) -> String {
+    // Bidirectional controls are no control characters, but reorder what stands around them on some terminals.
+    let is_bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    one_line(text).chars().map(|c| if is_bidi(c) { '?' } else { c }).collect()
+}
+
+/// Formats a JSON value for people.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => PLACEHOLDER.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Object(object) if object.is_empty() => PLACEHOLDER.to_owned(),
+        Value::Object(object) => {
+            let entries = object.iter().map(|(key, value)| format!("{key}={}", plain(value)));
+            entries.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::values::{significant, variables};
 use crate::error::{CliError, CliResult};
 use crate::output::CliOutput;
+use crate::output::progress::UploadBar;
 
 /// Uploads a program to the head's node and runs it there, as a driver that uses all nodes.
 ///
@@ -55,7 +56,9 @@ pub(super) async fn run(
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
     let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
     // The upload comes first: the head fails a job whose driver does not start within seconds.
-    send(&submission, &program, connector).await?;
+    let bar = UploadBar::new(submission.size, output.are_terminals[1]);
+    send(&submission, &program, &bar, connector).await?;
+    drop(bar);
     // From here on a job exists, which must not be left pending.
     let submitted = connector.head().await?.submit(submission.clone()).await?;
     if let Err(failure) = begin(submitted, submission, connector).await {
@@ -83,7 +86,12 @@ pub(super) async fn run(
 }
 
 /// Uploads the executable to the agent of the head's node. Without that agent, `submit` will fail.
-async fn send(submission: &Submission, program: &Program, connector: &impl AdminConnector) -> CliResult<()> {
+async fn send(
+    submission: &Submission,
+    program: &Program,
+    bar: &UploadBar,
+    connector: &impl AdminConnector,
+) -> CliResult<()> {
     let own = Filter { key: "is_head".to_owned(), value: "true".to_owned(), is_equal: true };
     let nodes: Vec<NodeInfo> = connector.head().await?.all(vec![own]).await?;
     let Some(node) = nodes
@@ -93,7 +101,7 @@ async fn send(submission: &Submission, program: &Program, connector: &impl Admin
     else {
         return Ok(());
     };
-    Ok(connector.agent(node.address).await?.store(submission, program, |_| ()).await?)
+    Ok(connector.agent(node.address).await?.store(submission, program, |have| bar.received(have)).await?)
 }
 
 /// Asks the agent to start the driver.
