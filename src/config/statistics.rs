@@ -48,7 +48,7 @@ pub const EVENTS_MAX: usize = 1000;
 /// Maximum number of deaths of actors among these events.
 ///
 /// A job whose actors panic one after the other must not displace the death of a node.
-pub const ACTOR_EVENTS_MAX: usize = EVENTS_MAX / 2;
+pub const ACTOR_EVENTS_MAX: usize = 500;
 
 /// Maximum number of events about the actors that die with one worker; the event of the worker counts all.
 pub const ACTOR_EVENTS_PER_WORKER_MAX: usize = 10;

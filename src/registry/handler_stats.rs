@@ -166,7 +166,7 @@ pub(super) struct DrainTally {
 
 /// Number of messages after which a drain adds its tally to the statistics.
 ///
-/// A handler that blocks in the middle of a drain leaves at most so many messages uncounted.
+/// A handler that blocks in the middle of a drain leaves at most 15 earlier messages uncounted.
 const TALLY_MAX: u32 = 16;
 
 impl DrainTally {

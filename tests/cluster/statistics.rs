@@ -27,8 +27,8 @@ fn job_has_counts_and_percentiles_and_the_death_of_its_worker_is_an_event() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("sum", SpawnOptions::named("sum"));
-    for _ in 0..CALLS {
-        job.add("sum", 1);
+    for total in 1..=CALLS {
+        assert_eq!(job.add("sum", 1), total);
     }
     assert!(matches!(job.reply(Order::Tasks(20)), Reply::Numbers(_)));
 
@@ -86,8 +86,8 @@ fn restarted_head_has_the_statistics_again() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("sum", SpawnOptions::named("sum"));
-    for _ in 0..CALLS {
-        job.add("sum", 1);
+    for total in 1..=CALLS {
+        assert_eq!(job.add("sum", 1), total);
     }
     adds(&site, CALLS);
     proc::kill(site.nodes[0].head());

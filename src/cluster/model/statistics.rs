@@ -96,12 +96,25 @@ pub struct MessageInfo {
     pub count: MessageCount,
 }
 
-/// Counts of an actor's messages.
+/// Counts of an actor's messages. Encoded without the names of the fields, which would double its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(ActorKey, u64, u32)", into = "(ActorKey, u64, u32)")]
 pub(in crate::cluster) struct ActorCount {
     pub(in crate::cluster) actor: ActorKey,
     pub(in crate::cluster) handled: u64,
     pub(in crate::cluster) mailbox: u32,
+}
+
+impl From<(ActorKey, u64, u32)> for ActorCount {
+    fn from((actor, handled, mailbox): (ActorKey, u64, u32)) -> Self {
+        Self { actor, handled, mailbox }
+    }
+}
+
+impl From<ActorCount> for (ActorKey, u64, u32) {
+    fn from(count: ActorCount) -> Self {
+        (count.actor, count.handled, count.mailbox)
+    }
 }
 
 /// Part of a worker's statistics that has changed.

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::cluster::listing::{Filter, Kind, Page, Query, QueryError, Sort};
-use crate::cluster::model::{JobInfo, NodeInfo, TaskCount, TaskInfo, WorkerSummary};
+use crate::cluster::model::{
+    ActorCount, JobInfo, NodeInfo, TaskCount, TaskInfo, WorkerStatistics, WorkerSummary,
+};
 use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS, LIST_SORTED_MAX};
 
 impl Harness {
@@ -158,14 +160,19 @@ fn filters_select_exactly_the_matching_rows() {
         [pending + 1]
     );
     assert_eq!(harness.actors_that(&["job=99"]), [] as [u64; 0]);
+    let actors = vec![ActorCount { actor: named, handled: 7, mailbox: 1 }];
+    let statistics = WorkerStatistics { actors, ..WorkerStatistics::default() };
+    harness.handle(ControlEvent::Statistics { worker, statistics });
+    assert_eq!(harness.actors_that(&["handled=7", "mailbox=1"]), [named.0]);
     let all = harness.actors_that(&[]);
     for key in Kind::Actors.keys() {
         // A row either has a value for the field, or none.
         let [with, without] =
             ["!=none", "=none"].map(|none| harness.actors_that(&[&format!("{key}{none}")]).len());
         assert_eq!(with + without, all.len(), "{key}");
-        let never = ["cause", "name", "node_id", "worker_id", "pid"].contains(&key);
-        assert!(with > 0 && (never || without == 0), "{key}");
+        let never =
+            ["cause", "name", "node_id", "worker_id", "pid", "started_ms", "ended_ms", "handled", "mailbox"];
+        assert!(with > 0 && (never.contains(&key) || without == 0), "{key}");
     }
 }
 
