@@ -102,7 +102,7 @@ CPU     0.5/6 held   load -   Memory -
 Actors  1 alive, 1 pending, 1 dead
 Tasks   -   2 queued, 1 running, 42 finished, 1 failed
 ALERT   WORKER_STARTS: job 00000002: its?[2J workers crash
-WAITS   Big of job 00000001: it needs gpu 1, of which no node has any left
+WAITS   Big of job 1: it needs gpu 1, of which no node has any left
         and 7 more wait; `roadshow list actors` has the reasons
 [1 Nodes] 2 Jobs  3 Actors  4 Workers  5 Tasks   3
   NODE      STATE     ADDRESS           CPU  LOAD   MEMORY    WORKERS   ACTORS
