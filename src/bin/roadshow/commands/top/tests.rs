@@ -254,6 +254,7 @@ fn action_needs_a_confirmation_that_names_the_thing() {
     assert_eq!(driver.keys("x"), None);
     let screen = driver.screen(80, 24);
     assert!(screen.contains("Kill the actor 0000000000000001 (\"counter\", app::Counter)?"), "{screen}");
+    assert!(screen.contains("Cluster at 10.0.0.5:6379"), "{screen}");
     assert_eq!(driver.key(KeyCode::Enter), None);
     assert!(matches!(driver.model.mode, Mode::Confirm { .. }), "Enter confirms nothing");
     assert_eq!(driver.keys("n"), None);

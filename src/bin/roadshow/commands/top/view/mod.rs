@@ -107,7 +107,7 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) -
         _ => table::draw(model, look, body, buffer),
     }
     if let Mode::Confirm { action, label } = &model.mode {
-        panel::confirm(*action, label, body, buffer);
+        panel::confirm(*action, label, &model.address, body, buffer);
     }
     if look.is_interactive {
         buffer.set_line(area.x, area.bottom() - 1, &last_line(model, look), area.width);
