@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
@@ -117,6 +118,24 @@ fn top_takes_the_terminal_and_gives_it_back() {
     assert!(!top.echoes());
     // The first key closes the help.
     top.press("qq");
+    top.ends();
+}
+
+#[test]
+fn keys_are_handled_when_they_arrive() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let mut top = InTerminal::run(&site, &["top", "--interval=60"]);
+    top.sees("ALIVE");
+    let begun = Instant::now();
+    for _ in 0..6 {
+        top.press("?");
+        top.sees("suspend;");
+        top.press("q");
+        top.sees("ALIVE");
+    }
+    // The screen is also drawn each second. Keys that waited for that would take 12 s together.
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    top.press("q");
     top.ends();
 }
 

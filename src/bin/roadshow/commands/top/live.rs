@@ -1,9 +1,11 @@
 //! Loop of `top`: terminal, signals and poller as events for the model, and its effects.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{Event as TerminalEvent, EventStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use roadshow::admin::Admin;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -99,14 +101,15 @@ impl Live {
                 signal = signals.next() => Step::Signal(signal),
                 _ = tick.tick() => Step::Event(Event::Tick),
             };
-            // Keys that have arrived meanwhile share one picture: a paste has many.
+            // Keys that have arrived meanwhile share one picture: a paste has many. Polled with this task's waker:
+            // the stream keeps the first waker that it is given, so `now_or_never` would lose the next key.
             loop {
                 if self.take(step)? {
                     return Ok(());
                 }
-                match keys.next().now_or_never() {
-                    Some(event) => step = step_of(event)?,
-                    None => break,
+                match poll_fn(|task| Poll::Ready(keys.poll_next_unpin(task))).await {
+                    Poll::Ready(event) => step = step_of(event)?,
+                    Poll::Pending => break,
                 }
             }
         }

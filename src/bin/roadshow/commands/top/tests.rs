@@ -102,7 +102,7 @@ CPU     0.5/6 held   load -   Memory -
 Actors  1 alive, 1 pending, 1 dead
 Tasks   -   2 queued, 1 running, 42 finished, 1 failed
 ALERT   WORKER_STARTS: job 00000002: its?[2J workers crash
-WAITS   Big of job 00000001: it needs gpu 1, of which no node has any left
+WAITS   Big of job 1: it needs gpu 1, of which no node has any left
         and 7 more wait; `roadshow list actors` has the reasons
 [1 Nodes] 2 Jobs  3 Actors  4 Workers  5 Tasks   3
   NODE      STATE     ADDRESS           CPU  LOAD   MEMORY    WORKERS   ACTORS
@@ -254,6 +254,7 @@ fn action_needs_a_confirmation_that_names_the_thing() {
     assert_eq!(driver.keys("x"), None);
     let screen = driver.screen(80, 24);
     assert!(screen.contains("Kill the actor 0000000000000001 (\"counter\", app::Counter)?"), "{screen}");
+    assert!(screen.contains("Cluster at 10.0.0.5:6379"), "{screen}");
     assert_eq!(driver.key(KeyCode::Enter), None);
     assert!(matches!(driver.model.mode, Mode::Confirm { .. }), "Enter confirms nothing");
     assert_eq!(driver.keys("n"), None);

@@ -5,6 +5,7 @@ use ratatui::text::{Line, Span};
 use roadshow::model::{NodeInfo, NodeState, Quantity, Resources};
 
 use super::Look;
+use crate::cli::values::significant;
 use crate::commands::top::columns::{Tone, per_second};
 use crate::commands::top::model::{CLUSTER, Connection, Model};
 use crate::commands::top::sample::{Summary, View};
@@ -13,6 +14,9 @@ use crate::output::table::{memory, safe};
 
 /// Maximum number of lines for alerts, and as many for what waits.
 const NOTES_MAX: usize = 3;
+
+/// Indentation below the heading of a note.
+const INDENT: &str = "        ";
 
 /// Age in seconds from which a sample is called old. A refresh takes at most a few seconds.
 const OLD_SECONDS: u64 = 5;
@@ -107,18 +111,19 @@ fn machines(nodes: &[&NodeInfo]) -> String {
 }
 
 /// Alerts, and what waits and why.
-pub(super) fn notes<'a>(model: &Model, look: Look) -> Vec<Line<'a>> {
+pub(super) fn notes<'a>(model: &Model, look: Look, width: u16) -> Vec<Line<'a>> {
     let Some(summary) = &model.summary else { return Vec::new() };
     let mut lines: Vec<Line<'a>> = Vec::new();
     for alert in summary.alerts.iter().take(NOTES_MAX) {
         let text = format!("ALERT   {}: {}", word(&alert.kind), safe(&alert.text));
-        lines.push(Line::styled(text, look.bad()));
+        lines.extend(wrapped(&text, width).map(|line| Line::styled(line, look.bad())));
     }
     lines.extend(more(summary.alerts.len(), summary.alerts.len(), "alerts; `roadshow status` shows them"));
     for pending in summary.waiting.iter().take(NOTES_MAX) {
         let (class, reason) = (safe(last_part(&pending.class)), safe(&pending.reason));
-        let text = format!("WAITS   {class} of job {}: {reason}", pending.job_id);
-        lines.push(Line::styled(text, look.tone(Tone::Waiting)));
+        let job = pending.job_id.to_string();
+        let text = format!("WAITS   {class} of job {}: {reason}", significant(&job));
+        lines.extend(wrapped(&text, width).map(|line| Line::styled(line, look.tone(Tone::Waiting))));
     }
     lines.extend(more(
         summary.waiting_count,
@@ -128,10 +133,24 @@ pub(super) fn notes<'a>(model: &Model, look: Look) -> Vec<Line<'a>> {
     lines
 }
 
+/// One or two lines of a note: the cause, which is at its end, is what a reader looks for.
+fn wrapped(text: &str, width: u16) -> impl Iterator<Item = String> {
+    let width = usize::from(width);
+    let end = text.char_indices().nth(width).map_or(text.len(), |(end, _)| end);
+    let at = match end < text.len() {
+        // Behind the heading of eight characters: a word that is longer than the line is cut.
+        true => text[..end].rfind(' ').filter(|at| *at > INDENT.len()).unwrap_or(end),
+        false => end,
+    };
+    let rest = text[at..].trim_start();
+    let second = (!rest.is_empty()).then(|| format!("{INDENT}{rest}"));
+    [text[..at].to_owned()].into_iter().chain(second)
+}
+
 /// Number of entries behind the shown ones. The head sends only the first `sent` of `count`.
 fn more<'a>(count: usize, sent: usize, what: &str) -> Option<Line<'a>> {
     let hidden = count.saturating_sub(sent.min(NOTES_MAX));
-    (hidden > 0).then(|| Line::from(format!("        and {hidden} more {what}")))
+    (hidden > 0).then(|| Line::from(format!("{INDENT}and {hidden} more {what}")))
 }
 
 /// Views, the shown one in brackets, and the number of its rows.
@@ -163,5 +182,21 @@ fn extent(model: &Model) -> String {
     match model.state().filter.as_str() {
         "" => text,
         filter => format!("{text}, filter {filter:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_note_goes_on_in_a_second_line() {
+        let lines = |text: &str, width| wrapped(text, width).collect::<Vec<_>>();
+        assert_eq!(lines("WAITS   A: no cpu", 20), ["WAITS   A: no cpu"]);
+        assert_eq!(lines("WAITS   A: no cpu is left", 23), ["WAITS   A: no cpu is", "        left"]);
+        assert_eq!(
+            lines("WAITS   \u{e4}\u{e4}\u{e4}\u{e4}", 10),
+            ["WAITS   \u{e4}\u{e4}", "        \u{e4}\u{e4}"]
+        );
     }
 }

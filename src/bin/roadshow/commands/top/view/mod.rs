@@ -27,11 +27,14 @@ const SIZE_MIN: (u16, u16) = (24, 8);
 /// Screen height, in rows, from which the header has all counts.
 const COUNTS_HEIGHT_MIN: u16 = 12;
 
+/// Rows that notes leave for views, table and keys.
+const TABLE_HEIGHT_MIN: u16 = 8;
+
 /// Screen height, in rows, from which alerts and pending actors have lines of their own.
 const NOTES_HEIGHT_MIN: u16 = 16;
 
-/// Lines of a page besides its rows: at most 5 of the header, 8 of notes, and the views and headings.
-const PAGE_LINES_MAX: u16 = 20;
+/// Lines of a page besides its rows: at most 5 of the header, 14 of notes, and the views and headings.
+const PAGE_LINES_MAX: u16 = 25;
 
 /// Means of the screen. Without colours the states remain as words.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +91,9 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) -
         lines.truncate(2);
     }
     if area.height >= NOTES_HEIGHT_MIN {
-        lines.extend(header::notes(model, look));
+        // Notes leave the table its room, whatever the number of alerts.
+        let room = usize::from(area.height - TABLE_HEIGHT_MIN).saturating_sub(lines.len());
+        lines.extend(header::notes(model, look, area.width).into_iter().take(room));
     }
     lines.push(header::views(model));
     let body_at = area.y + u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height - 1);
@@ -102,7 +107,7 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) -
         _ => table::draw(model, look, body, buffer),
     }
     if let Mode::Confirm { action, label } = &model.mode {
-        panel::confirm(*action, label, body, buffer);
+        panel::confirm(*action, label, &model.address, body, buffer);
     }
     if look.is_interactive {
         buffer.set_line(area.x, area.bottom() - 1, &last_line(model, look), area.width);

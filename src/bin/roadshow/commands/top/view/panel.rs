@@ -13,7 +13,7 @@ use crate::commands::top::keys::HELP;
 const CONFIRM_WIDTH_MAX: u16 = 72;
 
 /// Height of the confirmation with its border: a long name takes three lines.
-const CONFIRM_HEIGHT: u16 = 8;
+const CONFIRM_HEIGHT: u16 = 9;
 
 /// Draws all fields of a row.
 pub(super) fn details(label: &str, fields: &[Field], scroll: usize, area: Rect, buffer: &mut Buffer) {
@@ -40,8 +40,10 @@ fn panel(title: &str, lines: Vec<Line<'_>>, scroll: usize, area: Rect, buffer: &
     Paragraph::new(lines).wrap(Wrap { trim: false }).block(block).render(area, buffer);
 }
 
-/// Draws the question before an action, with the name of the thing.
-pub(super) fn confirm(action: Action, label: &str, area: Rect, buffer: &mut Buffer) {
+/// Draws the question before an action, with the name of the thing and the address of its cluster.
+///
+/// Without an address the command takes the newest session, which may not be the cluster that is meant.
+pub(super) fn confirm(action: Action, label: &str, address: &str, area: Rect, buffer: &mut Buffer) {
     let width = area.width.min(CONFIRM_WIDTH_MAX);
     let height = area.height.min(CONFIRM_HEIGHT);
     let box_area =
@@ -49,6 +51,7 @@ pub(super) fn confirm(action: Action, label: &str, area: Rect, buffer: &mut Buff
     Clear.render(box_area, buffer);
     let lines = vec![
         Line::styled(format!("{} the {label}?", action.verb()), Style::new().add_modifier(Modifier::BOLD)),
+        Line::from(format!("Cluster at {address}")),
         Line::from(action.effect()),
         Line::from("y = yes, n = no"),
     ];
