@@ -2,6 +2,7 @@
 import { act } from './api.js';
 import { shortId, shortNode } from './format.js';
 import { html, useEffect, useRef, useState } from './html.js';
+import { Prose } from './parts.js';
 import { Store, useStore } from './store.js';
 
 // Open confirmation: { title, text, choices, verb, path, body(choice), done }.
@@ -54,7 +55,7 @@ const Confirmation = ({ request }) => {
       <h2 id="confirm-title">${request.title}</h2>
       <p>${request.text}</p>
       ${request.choices && html`<${Choices} choices=${request.choices} value=${choice} onChange=${setChoice} />`}
-      ${state.error && html`<p class="failure" role="alert">${state.error.message}</p>`}
+      ${state.error && html`<p class="failure" role="alert"><${Prose} text=${state.error.message} /></p>`}
       <div class="dialog-buttons">
         <button type="button" onClick=${close} autofocus>Cancel</button>
         <button type="submit" class="danger" disabled=${state.isBusy}>${state.isBusy ? 'Working' : request.verb}</button>

@@ -2,23 +2,22 @@
 import { DrainNode, KillActor } from './actions.js';
 import * as format from './format.js';
 import { html } from './html.js';
-import { ActorLink, JobLink, Meter, Name, NodeLink, State, WorkerLink } from './parts.js';
+import { ActorLink, JobLink, Meter, Name, NodeLink, StateCell, WorkerLink } from './parts.js';
 import { listHref, workerHref } from './routes.js';
 
 const known = (value) => value !== null && value !== undefined;
 
-// Logical resources that a node offers, with what is taken; the first two in the cell, all in the title.
+// Logical resources that a node offers, with what is taken.
 const Resources = ({ total, available }) => {
   const all = format.resourcesUsed(total, available);
-  return html`<span class="nowrap" title=${all.join(', ')}>${all.slice(0, 2).join(', ') || format.NONE}${all.length > 2 ? ' …' : ''}</span>`;
+  return all.length === 0 ? format.NONE : all.map((each) => html`<span class="line" key=${each}>${each}</span>`);
 };
 
-const Cpu = ({ percent }) => html`<${Meter} share=${percent} text=${format.percent(percent)} />`;
-const Bytes = ({ part, whole }) => {
-  const share = format.share(part, whole);
-  const text = format.bytesOf(part, whole);
-  return html`<${Meter} share=${share} text=${share === null ? text : `${text} (${format.percent(share)})`} />`;
-};
+const Cpu = ({ percent }) => html`<${Meter} share=${percent} text=${percent === null ? format.NONE : null} />`;
+const Bytes = ({ part, whole }) => html`<${Meter} share=${format.share(part, whole)} text=${format.bytesOf(part, whole)} />`;
+
+// The head's own node cannot be drained.
+const canDrain = (row) => !row.is_worker && row.state === 'ALIVE' && !row.is_head;
 
 // One table has nodes and, below each, its workers: every column shows both.
 // `rates` has the rates of nodes and workers by id.
@@ -34,13 +33,12 @@ export const clusterColumns = (nodeRates, workerRates, sample) => {
   const usageHas = (field) => (row) => known(row.usage?.[field]);
   return [
     {
-      id: 'host', title: 'Host / Worker process', class: 'wide',
+      id: 'host', title: 'Host / Worker process',
       cell: (row) => (row.is_worker
         ? html`<span class="indent"><a href=${workerHref(row.worker_id)}>Worker of job ${format.shortId(row.job_id)}</a></span>`
         : html`<${NodeLink} id=${row.node_id} name=${row.hostname} />${row.is_head && html` <span class="tag">head</span>`}`),
     },
-    { id: 'state', title: 'State', cell: (row) => html`<${State} of=${row.state} />` },
-    { id: 'cause', title: 'Cause', class: 'wide', has: (row) => row.cause, cell: (row) => row.cause ?? '' },
+    { id: 'state', title: 'State', class: 'wide', cell: (row) => html`<${StateCell} row=${row} />` },
     {
       id: 'id', title: 'ID',
       cell: (row) => (row.is_worker ? html`<${WorkerLink} id=${row.worker_id} />` : html`<${NodeLink} id=${row.node_id} />`),
@@ -50,8 +48,9 @@ export const clusterColumns = (nodeRates, workerRates, sample) => {
       cell: (row) => html`<span class="nowrap">${row.is_worker ? row.pid : row.address}</span>`,
     },
     {
-      id: 'log', title: 'Log',
-      cell: (row) => html`<a href=${row.is_worker ? listHref('logs', { worker: row.worker_id }) : listHref('logs', { node: row.node_id })}>Log</a>`,
+      id: 'actions', title: 'Actions',
+      cell: (row) => html`<span class="actions"><a href=${listHref('logs', row.is_worker ? { worker: row.worker_id } : { node: row.node_id })}>Log</a>
+        ${canDrain(row) && html`<${DrainNode} node=${row} />`}</span>`,
     },
     {
       id: 'cpu', title: 'CPU', hint: 'Of a node: share of all its CPUs. Of a worker: share of one CPU.', has: usageHas('cpu_seconds'),
@@ -76,10 +75,6 @@ export const clusterColumns = (nodeRates, workerRates, sample) => {
       id: 'resources', title: 'Logical resources', hint: 'Taken by actors, of what the node offers',
       cell: (row) => (row.is_worker ? '' : html`<${Resources} total=${row.resources} available=${row.available} />`),
     },
-    {
-      id: 'actions', title: 'Actions', has: (row) => !row.is_worker && row.state === 'ALIVE' && !row.is_head,
-      cell: (row) => !row.is_worker && row.state === 'ALIVE' && !row.is_head && html`<${DrainNode} node=${row} />`,
-    },
   ];
 };
 
@@ -92,8 +87,7 @@ export const actorColumns = ({ rates, withJob = true, withActions = true } = {})
   },
   { id: 'class', title: 'Class', sort: 'class', cell: (actor) => html`<${Name} path=${actor.class} />` },
   { id: 'name', title: 'Name', sort: 'name', has: (actor) => actor.name, cell: (actor) => actor.name ?? '' },
-  { id: 'state', title: 'State', sort: 'state', cell: (actor) => html`<${State} of=${actor.state} />` },
-  { id: 'cause', title: 'Cause', class: 'wide', has: (actor) => actor.cause, cell: (actor) => actor.cause ?? '' },
+  { id: 'state', title: 'State', sort: 'state', class: 'wide', cell: (actor) => html`<${StateCell} row=${actor} />` },
   ...(withJob ? [{ id: 'job', title: 'Job', sort: 'job_id', align: 'end', cell: (actor) => html`<${JobLink} id=${actor.job_id} />` }] : []),
   { id: 'node', title: 'Node', sort: 'node_id', cell: (actor) => html`<${NodeLink} id=${actor.node_id} />` },
   { id: 'worker', title: 'Worker', sort: 'worker_id', align: 'end', cell: (actor) => html`<${WorkerLink} id=${actor.worker_id} />` },
@@ -115,8 +109,7 @@ export const actorColumns = ({ rates, withJob = true, withActions = true } = {})
 
 export const workerColumns = (rates) => [
   { id: 'worker', title: 'Worker', sort: 'worker_id', cell: (worker) => html`<${WorkerLink} id=${worker.worker_id} />` },
-  { id: 'state', title: 'State', sort: 'state', cell: (worker) => html`<${State} of=${worker.state} />` },
-  { id: 'cause', title: 'Cause', class: 'wide', has: (worker) => worker.cause, cell: (worker) => worker.cause ?? '' },
+  { id: 'state', title: 'State', sort: 'state', class: 'wide', cell: (worker) => html`<${StateCell} row=${worker} />` },
   { id: 'job', title: 'Job', sort: 'job_id', align: 'end', cell: (worker) => html`<${JobLink} id=${worker.job_id} />` },
   { id: 'node', title: 'Node', sort: 'node_id', cell: (worker) => html`<${NodeLink} id=${worker.node_id} />` },
   { id: 'pid', title: 'PID', align: 'end', cell: (worker) => worker.pid || format.NONE },

@@ -126,14 +126,15 @@ const NODE_CHARS = 8;
 export const shortNode = (id) => (id ? id.slice(0, NODE_CHARS) : NONE);
 export const shortId = (id) => (id ? id.replace(/^0+(?=.)/, '') : NONE);
 
-// Last part of a type or function path: `words::node::WordNode` has the short name `WordNode`.
-export const shortName = (path) => {
-  if (!path) return NONE;
-  // Type arguments keep their own paths: the name ends at the first bracket.
-  const bracket = path.indexOf('<');
-  const head = bracket < 0 ? path : path.slice(0, bracket);
-  const cut = head.lastIndexOf('::');
-  return cut < 0 ? path : path.slice(cut + 2);
+// Type or function without the modules of its path: `words::Node<std::string::String>` is `Node<String>`.
+export const shortName = (path) => (path ? path.replace(/(?:[A-Za-z_][A-Za-z0-9_]*::)+/g, '') : NONE);
+
+// Pieces of a text in which backquotes enclose code: [text, whether it is code].
+export const codeSpans = (text) => {
+  const pieces = text.split('`');
+  // A backquote without a partner is text.
+  if (pieces.length % 2 === 0) return [[text, false]];
+  return pieces.map((piece, at) => [piece, at % 2 === 1]).filter(([piece]) => piece !== '');
 };
 
 // "PENDING_CREATION" as "Pending creation".

@@ -1,12 +1,16 @@
 // Small parts of all pages: states, times, meters, links, headings, and texts for nothing and for failures.
 import { useNow } from './clock.js';
 import * as format from './format.js';
-import { html } from './html.js';
+import { html, useEffect } from './html.js';
 import { connection } from './stream.js';
 import { useStore } from './store.js';
 import * as routes from './routes.js';
 
 export const State = ({ of }) => html`<span class=${`state tone-${format.tone(of)}`}>${format.words(of)}</span>`;
+
+// State of a row, with the cause of its end or the reason why it waits.
+export const StateCell = ({ row }) => html`<${State} of=${row.state} />
+  ${row.cause && html`<span class="cause"><${Prose} text=${row.cause} /></span>`}`;
 
 // Relative time; the title and the machine-readable form are absolute.
 export const Ago = ({ ms }) => {
@@ -23,13 +27,13 @@ export const Duration = ({ from, to }) => {
   return html`<span title=${title}>${format.duration((to ?? now) - from)}</span>`;
 };
 
-// Bar of a share from 0 to 100, with its text.
-export const Meter = ({ share, text, title }) => html`
-  <span class="meter" title=${title}>
-    <span class="meter-text">${text}</span>
-    <span class="meter-track" aria-hidden="true">
-      <span class=${share >= 90 ? 'meter-fill is-high' : 'meter-fill'} style=${{ width: `${share ?? 0}%` }}></span>
-    </span>
+// Bar of a share from 0 to 100, with its percentage and the amounts.
+export const Meter = ({ share, text }) => html`
+  <span class="meter">
+    ${text && html`<span class="meter-text">${text}</span>`}
+    ${typeof share === 'number' && html`<span class="meter-bar"><span class="meter-track" aria-hidden="true">
+      <span class=${share >= 90 ? 'meter-fill is-high' : 'meter-fill'} style=${{ width: `${Math.min(100, share)}%` }}></span>
+    </span><span class="meter-share">${format.percent(share)}</span></span>`}
   </span>`;
 
 export const NodeLink = ({ id, name }) =>
@@ -46,11 +50,14 @@ export const Name = ({ path }) => html`<span class="mono" title=${path}>${format
 // Command to type, in a text for an empty page.
 export const Command = ({ text }) => html`<code class="command">${text}</code>`;
 
+// Text of the head, in which backquotes enclose code.
+export const Prose = ({ text }) => format.codeSpans(text ?? '').map(([piece, isCode]) => (isCode ? html`<code>${piece}</code>` : piece));
+
 export const Empty = ({ title, children }) => html`<div class="empty"><p class="empty-title">${title}</p>${children}</div>`;
 
 export const Failure = ({ error, onRetry }) => html`
   <div class="failure" role="alert">
-    <p>${error.message}</p>
+    <p><${Prose} text=${error.message} /></p>
     ${onRetry && html`<button type="button" onClick=${onRetry}>Try again</button>`}
   </div>`;
 
@@ -79,8 +86,11 @@ const Freshness = ({ view }) => {
 };
 
 // Heading of a page. `trail` has the pages above it as [title, address].
-export const PageHead = ({ title, trail = [], view, state, children }) => html`
-  <header class="page-head">
+export const PageHead = ({ title, trail = [], view, state, children }) => {
+  useEffect(() => {
+    document.title = `${title} - Roadshow`;
+  }, [title]);
+  return html`<header class="page-head">
     <div class="page-title">
       ${trail.length > 0 && html`<nav class="trail" aria-label="Pages above">
         ${trail.map(([name, href]) => html`<a href=${href}>${name}</a><span aria-hidden="true">/</span>`)}</nav>`}
@@ -88,6 +98,7 @@ export const PageHead = ({ title, trail = [], view, state, children }) => html`
     </div>
     <div class="page-tools">${children}<${Freshness} view=${view} /></div>
   </header>`;
+};
 
 // Rows of a view, its failure, or the note that it loads. Data stays visible while a failure is shown.
 export const Loaded = ({ view, children }) => html`

@@ -77,13 +77,11 @@ export const Shell = () => {
     };
   }, []);
   useEffect(() => {
-    const heading = main.current.querySelector('h1');
-    document.title = heading ? `${heading.textContent} - Roadshow` : 'Roadshow';
     if (shownPlace.current === place) return;
     shownPlace.current = place;
     scrollTo(0, 0);
     // The focus follows to the new page, as after a load.
-    heading?.focus({ preventScroll: true });
+    main.current.querySelector('h1')?.focus({ preventScroll: true });
   }, [place]);
   const skip = (event) => {
     event.preventDefault();

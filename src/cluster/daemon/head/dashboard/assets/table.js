@@ -129,15 +129,3 @@ export const SearchField = ({ label, value, onSearch, placeholder }) => {
     <input type="search" data-shortcut="/" autocomplete="off" spellcheck=${false} placeholder=${placeholder}
       defaultValue=${value ?? ''} value=${value ?? ''} onInput=${typed} /></label>`;
 };
-
-// Order of loaded rows by a field, with missing values last.
-export const sorted = (rows, sort, valueOf = (row, field) => row[field]) => {
-  if (!sort) return rows;
-  const [field, sign] = sort.startsWith('-') ? [sort.slice(1), -1] : [sort, 1];
-  const missing = (value) => value === null || value === undefined;
-  return [...rows].sort((left, right) => {
-    const [a, b] = [valueOf(left, field), valueOf(right, field)];
-    if (missing(a) || missing(b)) return Number(missing(a)) - Number(missing(b));
-    return sign * (a < b ? -1 : a > b ? 1 : 0);
-  });
-};

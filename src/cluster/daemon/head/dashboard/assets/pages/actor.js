@@ -5,7 +5,7 @@ import { EventList } from '../event_list.js';
 import * as format from '../format.js';
 import { html, useRef } from '../html.js';
 import { LogsOf } from '../log_choice.js';
-import { Ago, Card, Duration, Facts, JobLink, Loaded, NodeLink, PageHead, WorkerLink } from '../parts.js';
+import { Ago, Card, Duration, Facts, JobLink, Loaded, NodeLink, PageHead, Prose, WorkerLink } from '../parts.js';
 import { Rates } from '../rates.js';
 import { listHref, listPath, rowPath } from '../routes.js';
 import { ListSection } from '../section.js';
@@ -14,7 +14,7 @@ import { useView } from '../view.js';
 const isKnown = (value) => value !== null && value !== undefined;
 
 const facts = (actor, rates) => [
-  [actor.state === 'DEAD' ? 'Cause of death' : 'Reason', actor.cause],
+  [actor.state === 'DEAD' ? 'Cause of death' : 'Reason', actor.cause && html`<${Prose} text=${actor.cause} />`],
   ['ID', html`<span class="mono">${actor.actor_id}</span>`],
   ['Class', html`<a class="mono" href=${listHref('actors', { class: actor.class })}>${actor.class}</a>`],
   ['Name', actor.name],

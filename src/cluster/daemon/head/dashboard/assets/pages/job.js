@@ -5,7 +5,7 @@ import { EventList } from '../event_list.js';
 import * as format from '../format.js';
 import { html, useRef } from '../html.js';
 import { LogsOf } from '../log_choice.js';
-import { Ago, Card, Duration, Facts, Loaded, NodeLink, PageHead } from '../parts.js';
+import { Ago, Card, Duration, Facts, Loaded, NodeLink, PageHead, Prose } from '../parts.js';
 import { Progress, ProgressKey } from '../progress.js';
 import { Rates } from '../rates.js';
 import { listHref, listPath, rowPath } from '../routes.js';
@@ -17,7 +17,7 @@ import { isOpen } from './jobs.js';
 const TASK_ROWS_MAX = 1_000;
 
 const facts = (job) => [
-  ['Result', job.message],
+  ['Result', job.message && html`<${Prose} text=${job.message} />`],
   ['Entrypoint', html`<span class="mono">${job.entrypoint}</span>`],
   ['Started', html`<${Ago} ms=${job.started_ms} />`],
   ['Ended', job.ended_ms ? html`<${Ago} ms=${job.ended_ms} />` : null],

@@ -1,10 +1,10 @@
 // List of jobs.
 import { StopJob } from '../actions.js';
 import { html } from '../html.js';
-import { Ago, Command, Duration, Empty, JobLink, Loaded, NodeLink, PageHead, State } from '../parts.js';
+import { Ago, Command, Duration, Empty, JobLink, Loaded, NodeLink, PageHead, Prose, State } from '../parts.js';
 import { choose } from '../router.js';
 import { jobHref, listPath } from '../routes.js';
-import { DataTable, Pager, SearchField, Select, pageNumber, pageSize } from '../table.js';
+import { DataTable, Pager, SearchField, Select, pageNumber, pageSize, shownColumns } from '../table.js';
 import { useView } from '../view.js';
 
 const STATES = [['PENDING', 'Pending'], ['RUNNING', 'Running'], ['SUCCEEDED', 'Succeeded'], ['FAILED', 'Failed'], ['STOPPED', 'Stopped']];
@@ -26,7 +26,7 @@ const COLUMNS = [
     id: 'host', title: 'Driver', cell: (job) => html`<span class="cut" title=${`Process ${job.pid}`}>
       ${job.runs_on ? html`<${NodeLink} id=${job.runs_on} name=${job.hostname} />` : job.hostname}</span>`,
   },
-  { id: 'message', title: 'Result', has: (job) => job.message, class: 'wide', cell: (job) => job.message ?? '' },
+  { id: 'message', title: 'Result', has: (job) => job.message, class: 'wide', cell: (job) => html`<${Prose} text=${job.message} />` },
   { id: 'actions', title: 'Actions', has: isOpen, cell: (job) => isOpen(job) && html`<${StopJob} job=${job} />` },
 ];
 
@@ -44,7 +44,7 @@ export const JobsPage = ({ route: { query } }) => {
         onSearch=${(search) => choose({ search, page: null }, { replace: true })} />
     </div>
     <${Loaded} view=${view}>${({ rows, total }) => rows.length > 0
-      ? html`<${DataTable} label="Jobs" columns=${COLUMNS.filter((column) => !column.has || rows.some(column.has))} rows=${rows}
+      ? html`<${DataTable} label="Jobs" columns=${shownColumns(COLUMNS, rows)} rows=${rows}
           keyOf=${(job) => job.job_id} sort=${sort} onSort=${(next) => choose({ sort: next, page: null })} />
         <${Pager} page=${page} size=${size} total=${total} onChoose=${choose} />`
       : query.state || query.search

@@ -1,7 +1,7 @@
 // Log-in by the cluster's token.
 import { logIn } from '../api.js';
 import { html, useEffect, useRef, useState } from '../html.js';
-import { Command } from '../parts.js';
+import { Command, Prose } from '../parts.js';
 
 export const LogIn = () => {
   const field = useRef(null);
@@ -32,6 +32,6 @@ export const LogIn = () => {
         <input ref=${field} type="password" name="token" autocomplete="off" spellcheck=${false}
           aria-describedby="login-error" aria-invalid=${state.error ? 'true' : undefined} /></label>
       <button type="submit" class="primary" disabled=${state.isBusy}>${state.isBusy ? 'Working' : 'Log in'}</button>
-      <p id="login-error" class="login-error" role="alert">${state.error?.message}</p>
+      <p id="login-error" class="login-error" role="alert"><${Prose} text=${state.error?.message} /></p>
     </form></div></main>`;
 };

@@ -6,7 +6,7 @@ import { EventList } from '../event_list.js';
 import * as format from '../format.js';
 import { html, useRef } from '../html.js';
 import { LogsOf } from '../log_choice.js';
-import { Ago, Card, Facts, Loaded, PageHead } from '../parts.js';
+import { Ago, Card, Facts, Loaded, PageHead, Prose } from '../parts.js';
 import { Rates } from '../rates.js';
 import { listPath, rowPath } from '../routes.js';
 import { ListSection } from '../section.js';
@@ -39,7 +39,7 @@ export const NodePage = ({ route: { id } }) => {
       ${node?.state === 'ALIVE' && !node.is_head && html`<${DrainNode} node=${node} />`}<//>
     <${Loaded} view=${view}>${({ node: row, events }) => html`
       <${Card} title="Node"><${Facts} facts=${[
-        ['Cause', row.cause],
+        ['Cause', row.cause && html`<${Prose} text=${row.cause} />`],
         ['ID', html`<span class="mono">${row.node_id}</span>`],
         ['Address', row.address],
         ['Agent\'s PID', row.pid],

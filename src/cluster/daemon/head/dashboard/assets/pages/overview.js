@@ -3,7 +3,7 @@ import { Chart } from '../chart.js';
 import { EventList } from '../event_list.js';
 import * as format from '../format.js';
 import { html } from '../html.js';
-import { ActorLink, Ago, Card, Command, Empty, Failure, JobLink, Loaded, Name, PageHead, State } from '../parts.js';
+import { ActorLink, Ago, Card, Command, Empty, Failure, JobLink, Loaded, Name, PageHead, Prose, State } from '../parts.js';
 import { jobHref, listHref, listPath } from '../routes.js';
 import { SERIES, clusterSeries, useSeries } from '../series.js';
 import { useStore } from '../store.js';
@@ -88,7 +88,7 @@ const Alerts = ({ alerts }) => alerts.length > 0 && html`
   <section class="alerts" aria-label="Alerts">
     <h2>${format.counted(alerts.length, 'alert')}</h2>
     <ul>${alerts.map(({ kind, text }) => html`<li key=${kind + text}>
-      <span class="state tone-warn">${format.words(kind)}</span><span>${text}</span></li>`)}</ul>
+      <span class="state tone-warn">${format.words(kind)}</span><span><${Prose} text=${text} /></span></li>`)}</ul>
   </section>`;
 
 const Waiting = ({ status }) => {
@@ -99,7 +99,7 @@ const Waiting = ({ status }) => {
     : html`<ul class="waiting">${waiting.map((actor) => html`<li key=${actor.actor_id}>
         <${ActorLink} id=${actor.actor_id} text=${html`<${Name} path=${actor.class} />`} />
         <span class="muted"> of job <${JobLink} id=${actor.job_id} /></span>
-        <p>${actor.reason}</p></li>`)}</ul>
+        <p><${Prose} text=${actor.reason} /></p></li>`)}</ul>
       ${more > 0 && html`<p class="quiet-line"><a href=${listHref('actors', { state: 'PENDING_CREATION' })}>${format.count(more)} more</a></p>`}`}
   <//>`;
 };

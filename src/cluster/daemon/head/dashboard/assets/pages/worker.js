@@ -4,7 +4,7 @@ import { EventList } from '../event_list.js';
 import * as format from '../format.js';
 import { html, useRef } from '../html.js';
 import { LogsOf } from '../log_choice.js';
-import { ActorLink, Ago, Card, Facts, JobLink, Loaded, NodeLink, PageHead } from '../parts.js';
+import { ActorLink, Ago, Card, Facts, JobLink, Loaded, NodeLink, PageHead, Prose } from '../parts.js';
 import { Rates } from '../rates.js';
 import { listHref, listPath, rowPath } from '../routes.js';
 import { ListSection } from '../section.js';
@@ -39,7 +39,7 @@ export const WorkerPage = ({ route: { id } }) => {
   return html`<${PageHead} title=${`Worker ${format.shortId(worker?.worker_id ?? id)}`} trail=${[['Cluster', '#/cluster']]} view=${view} state=${worker?.state} />
     <${Loaded} view=${view}>${({ worker: row, events }) => html`
       <${Card} title="Worker"><${Facts} facts=${[
-        ['Cause', row.cause],
+        ['Cause', row.cause && html`<${Prose} text=${row.cause} />`],
         ['ID', html`<span class="mono">${row.worker_id}</span>`],
         ['Job', html`<${JobLink} id=${row.job_id} />`],
         ['Node', html`<${NodeLink} id=${row.node_id} />`],
