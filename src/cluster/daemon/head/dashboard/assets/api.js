@@ -14,8 +14,16 @@ export class ApiError extends Error {
   }
 }
 
+// Time of the last request without a reply. The stream reconnects then: a dead connection may look open.
+export const unreachableAt = new Store(null);
+
 const UNREACHABLE =
   'The head does not answer. The page retries; check on the head\'s machine with `roadshow health-check`.';
+
+const unreachable = () => {
+  unreachableAt.set(performance.now());
+  return new ApiError(0, 'unreachable', UNREACHABLE);
+};
 
 const errorOf = async (response) => {
   try {
@@ -34,7 +42,7 @@ const request = async (path, options) => {
     response = await fetch(path, { credentials: 'same-origin', cache: 'no-store', ...options });
   } catch (err) {
     if (err.name === 'AbortError') throw err;
-    throw new ApiError(0, 'unreachable', UNREACHABLE);
+    throw unreachable();
   }
   if (response.ok) return response;
   const error = await errorOf(response);
@@ -52,7 +60,7 @@ export const load = async (path, signal) => {
   } catch (err) {
     // The connection can also break within the body.
     if (err.name === 'AbortError') throw err;
-    throw new ApiError(0, 'unreachable', UNREACHABLE);
+    throw unreachable();
   }
   if (reply && typeof reply.time_ms === 'number') adjustClock(reply.time_ms);
   return reply;

@@ -2,13 +2,15 @@
 import { load } from './api.js';
 import { counted } from './format.js';
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from './html.js';
-import { appendText, emptyLog, marked, matchingLines } from './log_text.js';
+import { LINES_MAX, appendText, emptyLog, marked, matchingLines } from './log_text.js';
 import { Failure } from './parts.js';
 import { logDownloadPath, logPath } from './routes.js';
 import { remember, remembered } from './store.js';
 
-const TAIL_LINES = 1_000;
+// As many as the page keeps: a search covers them.
+const TAIL_LINES = LINES_MAX;
 const POLL_MS = 1_000;
+const RETRY_MS = 4_000;
 // A reply that is longer is a part of what there is: the next part is asked for immediately.
 const PART_CHARS = 48 * 1_024;
 // Matches that are shown; more would take longer to draw than to narrow the search.
@@ -34,6 +36,7 @@ const follow = (node, file, isFollowed, onChange) => {
     } catch (error) {
       if (error.name === 'AbortError') return;
       onChange({ log, error });
+      pause = RETRY_MS;
     }
     if (isFollowed() || pause === 0) timer = setTimeout(read, pause);
   };
@@ -52,10 +55,11 @@ const Lines = ({ log, search }) => {
 
 const matchNote = (log, search) => {
   const lines = log.lines.length + (log.rest ? 1 : 0);
-  if (!search) return log.dropped > 0 ? `last ${counted(lines, 'line')}` : counted(lines, 'line');
+  const loaded = lines >= TAIL_LINES ? `the last ${counted(lines, 'line')}` : counted(lines, 'line');
+  if (!search) return loaded;
   const many = matchingLines(log.rest ? [...log.lines, log.rest] : log.lines, search).length;
   const cut = many > MATCHES_MAX ? `, last ${counted(MATCHES_MAX, 'line')} shown` : '';
-  return `${counted(many, 'line')} of ${lines}${cut}`;
+  return `${counted(many, 'match', 'matches')} in ${loaded}${cut}`;
 };
 
 export const LogView = ({ node, file, search = '', onSearch, tall = false }) => {

@@ -1,5 +1,5 @@
 // Event stream of the head: one connection for the page, which heals by itself.
-import { ApiError, checkSession } from './api.js';
+import { ApiError, checkSession, unreachableAt } from './api.js';
 import { adjustClock } from './clock.js';
 import { Store } from './store.js';
 
@@ -115,4 +115,7 @@ export const closeStream = () => {
   connection.set({ state: 'connecting' });
 };
 
+unreachableAt.subscribe(() => {
+  if (connection.value.state === 'live') lost();
+});
 window.addEventListener('online', retryNow);

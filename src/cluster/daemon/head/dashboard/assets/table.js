@@ -1,6 +1,6 @@
 // Tables: columns with units and order, expandable rows, pages of rows, and a filter bar.
 import { count } from './format.js';
-import { Fragment, html, useState } from './html.js';
+import { Fragment, html, useEffect, useMemo, useRef, useState } from './html.js';
 import { remember, remembered } from './store.js';
 
 // Columns without a value in any row are left out. `has` is asked for each row.
@@ -40,9 +40,13 @@ const ExpandCell = ({ isOpen, label, onToggle }) => html`
 // Rows of a table. With `expand`, a row opens to what `expand.render(row)` returns: more rows of the same columns.
 export const DataTable = ({ label, columns, rows, keyOf, sort, onSort, expand, isBusy }) => {
   const cells = (row) => columns.map((column) => html`<${Cell} key=${column.id} column=${column} row=${row} />`);
-  const body = rows.map((row) => {
+  // Rows are rendered once for each load: a click on another page would render the old ones first.
+  const plain = useMemo(
+    () => (expand ? null : rows.map((row) => html`<tr role="row" key=${keyOf(row)} data-id=${keyOf(row)}>${cells(row)}</tr>`)),
+    [rows, columns.map(({ id }) => id).join()],
+  );
+  const body = plain ?? rows.map((row) => {
     const key = keyOf(row);
-    if (!expand) return html`<tr role="row" key=${key} data-id=${key}>${cells(row)}</tr>`;
     const isOpen = expand.isOpen(key);
     return html`<${Fragment} key=${key}>
       <tr role="row" data-id=${key}>
@@ -119,13 +123,22 @@ const TYPING_MS = 250;
 
 // Field whose text is used once typing pauses, so that each letter is not a request.
 export const SearchField = ({ label, value, onSearch, placeholder }) => {
-  const [timer, setTimer] = useState(null);
+  const [text, setText] = useState(value ?? '');
+  const timer = useRef(null);
+  // A text that is being typed is newer than the address.
+  useEffect(() => {
+    if (timer.current === null) setText(value ?? '');
+  }, [value]);
+  useEffect(() => () => clearTimeout(timer.current), []);
   const typed = (event) => {
-    clearTimeout(timer);
-    const text = event.target.value;
-    setTimer(setTimeout(() => onSearch(text || null), TYPING_MS));
+    const next = event.target.value;
+    setText(next);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => {
+      timer.current = null;
+      onSearch(next || null);
+    }, TYPING_MS);
   };
   return html`<label class="field search">${label}
-    <input type="search" data-shortcut="/" autocomplete="off" spellcheck=${false} placeholder=${placeholder}
-      defaultValue=${value ?? ''} value=${value ?? ''} onInput=${typed} /></label>`;
+    <input type="search" data-shortcut="/" autocomplete="off" spellcheck=${false} placeholder=${placeholder} value=${text} onInput=${typed} /></label>`;
 };

@@ -1,6 +1,6 @@
 // Data of a page: loaded, cancelled with the page, and loaded again when rows change.
 import { load } from './api.js';
-import { useEffect, useRef, useState } from './html.js';
+import { useLayoutEffect, useRef, useState } from './html.js';
 import { listen } from './stream.js';
 
 // Shortest time between two starts of a load, whatever changes.
@@ -78,27 +78,27 @@ const concerns = (event, { kinds = [], samples = false }) => {
 };
 
 // Loads with `fetchAll(get)`, and again when `deps` change, when rows of `kinds` change, and, with `samples`,
-// at each sample. Returns { data, error, info, isLoading, reload }. Old data stays until the new is there.
+// at each sample. Returns { data, error, info, reload }. Old data stays until the new is there.
 export const useView = (fetchAll, deps, options) => {
-  const [view, setView] = useState({ data: null, error: null, info: null, isLoading: true });
+  const [view, setView] = useState({ data: null, error: null, info: null });
   const current = useRef({ fetchAll, options });
   current.current = { fetchAll, options };
   const reloader = useRef(null);
 
-  useEffect(() => {
+  // Before the paint, so that a request does not wait for a frame.
+  useLayoutEffect(() => {
     const run = async (signal) => {
       const { get, info } = recorder(signal);
       try {
         const data = await current.current.fetchAll(get);
-        if (!signal.aborted) setView({ data, error: null, info: info(), isLoading: false });
+        if (!signal.aborted) setView({ data, error: null, info: info() });
       } catch (error) {
         if (signal.aborted || error.name === 'AbortError') return;
-        setView((old) => ({ ...old, error, isLoading: false }));
+        setView((old) => ({ ...old, error }));
       }
     };
     const own = new Reloader(run);
     reloader.current = own;
-    setView((old) => ({ ...old, isLoading: true }));
     own.start();
     const shown = () => own.shown();
     document.addEventListener('visibilitychange', shown);

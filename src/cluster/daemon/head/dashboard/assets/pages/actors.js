@@ -20,7 +20,7 @@ const Filters = ({ query, classes, jobs }) => {
     <${Select} label="Job" value=${query.job} choices=${jobs.map((job) => [job.job_id, `${format.shortId(job.job_id)}  ${job.entrypoint}`])} onChange=${(job) => set({ job })} />
     ${['node', 'worker'].filter((field) => query[field]).map((field) => html`<button type="button" key=${field} class="chip"
       onClick=${() => set({ [field]: null })}>${format.words(field)} ${format.shortId(query[field])} <span aria-hidden="true">✕</span><span class="hidden">, remove this filter</span></button>`)}
-    <${SearchField} label="Search" value=${query.search} placeholder="Id, name, class, cause"
+    <${SearchField} label="Search" value=${query.search} placeholder="Id, name, class"
       onSearch=${(search) => choose({ search, page: null }, { replace: true })} />
   </div>`;
 };
