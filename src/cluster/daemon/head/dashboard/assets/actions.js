@@ -90,7 +90,7 @@ export const KillActor = ({ actor }) => {
   ];
   return html`<${ActionButton} label="Kill" name=${`Kill actor ${id}`} request=${{
     title: `Kill actor ${actor.name ?? id}?`,
-    text: `Callers of ${actor.class} get an error.`,
+    text: 'Callers of this actor get an error from then on.',
     choices,
     verb: 'Kill actor',
     path: `/api/v0/actors/${encodeURIComponent(actor.actor_id)}/kill`,

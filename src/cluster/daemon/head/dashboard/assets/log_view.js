@@ -111,7 +111,7 @@ export const LogView = ({ node, file, search = '', onSearch, tall = false }) => 
       <label class="check"><input type="checkbox" checked=${isWrapped} onChange=${toggleWrap} />Wrap</label>
       <a class="button" href=${logDownloadPath(node, file)} download>Download</a>
     </div>
-    ${state.error && html`<${Failure} error=${state.error} onRetry=${() => reader.current.resume()} />`}
+    ${state.error && state.error.code !== 'unreachable' && html`<${Failure} error=${state.error} onRetry=${() => reader.current.resume()} />`}
     <pre ref=${box} class=${`log-text ${tall ? 'is-tall' : ''} ${isWrapped ? 'is-wrapped' : ''}`} tabindex="0" onScroll=${scrolled}
       aria-label=${`Log ${file}`}><${Lines} log=${state.log} search=${ownSearch} /></pre>
   </div>`;

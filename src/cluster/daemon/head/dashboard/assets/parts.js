@@ -101,8 +101,9 @@ export const PageHead = ({ title, trail = [], view, state, children }) => {
 };
 
 // Rows of a view, its failure, or the note that it loads. Data stays visible while a failure is shown.
+// While the connection is lost the frame of the page says so.
 export const Loaded = ({ view, children }) => html`
-  ${view.error && html`<${Failure} error=${view.error} onRetry=${view.reload} />`}
+  ${view.error && !(view.data !== null && view.error.code === 'unreachable') && html`<${Failure} error=${view.error} onRetry=${view.reload} />`}
   ${view.data === null && !view.error && html`<div class="loading" role="status">Loading</div>`}
   ${view.data !== null && children(view.data)}`;
 
