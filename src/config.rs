@@ -3,6 +3,7 @@
 //! [`Limits`] holds those that a program may set. Its default is the constants.
 
 mod cluster;
+mod dashboard;
 mod executables;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use cluster::*;
+pub use dashboard::*;
 pub use executables::*;
 
 // Limits on the path of a message, and where a sender or a peer waits:

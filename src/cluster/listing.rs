@@ -108,6 +108,21 @@ const TASK_KEYS: Keys = &[
 ];
 
 impl Kind {
+    /// All tables.
+    pub const ALL: [Self; 5] = [Self::Nodes, Self::Jobs, Self::Actors, Self::Workers, Self::Tasks];
+
+    /// Name of the table, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Jobs => "jobs",
+            Self::Actors => "actors",
+            Self::Workers => "workers",
+            Self::Tasks => "tasks",
+        }
+    }
+
     const fn forms(self) -> Keys {
         match self {
             Self::Nodes => NODE_KEYS,

@@ -226,6 +226,18 @@ impl Credentials {
     }
 }
 
+#[cfg(feature = "dashboard")]
+impl Credentials {
+    /// TLS configuration of a web server, whose clients have no certificate.
+    pub(crate) fn web_server_config(&self) -> ServerConfig {
+        ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has all that TLS 1.3 needs")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&self.own) as _)
+    }
+}
+
 fn for_protocol(mut config: ServerConfig, protocol: &[u8]) -> ServerConfig {
     // No tickets, no session cache: the certificate is verified on every connection.
     config.alpn_protocols = vec![protocol.to_vec()];

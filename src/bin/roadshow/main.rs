@@ -42,6 +42,7 @@ enum Command {
     Job(commands::job::JobArgs),
     Kill(commands::kill::KillArgs),
     Drain(commands::drain::DrainArgs),
+    Dashboard(commands::dashboard::DashboardArgs),
     HealthCheck(commands::health_check::HealthCheckArgs),
     Microbenchmark(commands::microbenchmark::MicrobenchmarkArgs),
     /// Baseline process for the benchmark: an actix system and two arbiters, until its standard input closes.
@@ -101,6 +102,9 @@ async fn run(command: Command) -> CliResult<()> {
         }
         Command::Drain(arguments) => {
             commands::drain::run(&arguments, &arguments.cluster_args.target()?, output).await
+        }
+        Command::Dashboard(arguments) => {
+            commands::dashboard::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::HealthCheck(arguments) => {
             commands::health_check::run(&arguments, &arguments.cluster_args.target()?, output).await

@@ -159,6 +159,10 @@ requests! {
         AdminRequest::Drain { node } => AdminReply::Done => (), ();
     /// Stops a job.
     stop_job(job: JobId), "the end of a job", AdminRequest::StopJob { job } => AdminReply::Done => (), ();
+    /// Makes a link that logs one browser in to the head's dashboard, once and within
+    /// [`DASHBOARD_TICKET_VALID`](crate::config::DASHBOARD_TICKET_VALID).
+    dashboard_link(), "a link to the dashboard", AdminRequest::DashboardLink =>
+        AdminReply::DashboardLink { link } => link, String;
     /// Submits a job to the head, which assigns the node that runs its driver. Upload the executable to the agent
     /// of the head's node before, and start the driver within [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     submit(submission: Submission), "a job", AdminRequest::Submit(submission) =>
@@ -175,6 +179,12 @@ impl<E: AdminTransport> Admin<E> {
     /// Creates a client of the server at the other end of `exchange`.
     pub const fn new(exchange: E) -> Self {
         Self { exchange }
+    }
+
+    /// Returns the transport.
+    #[cfg(feature = "dashboard")]
+    pub(in crate::cluster) fn into_transport(self) -> E {
+        self.exchange
     }
 
     /// Uploads the missing part of an executable to an agent, and reports the bytes that the agent has to `sent`.

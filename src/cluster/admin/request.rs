@@ -60,6 +60,8 @@ pub enum AdminRequest {
         /// Job to stop.
         job: JobId,
     },
+    /// Makes a link that logs one browser in to the head's dashboard. [`AdminReply::DashboardLink`].
+    DashboardLink,
     /// Submits a job to the head, for the agent of the head's node, which must have the executable already.
     /// [`AdminReply::Submitted`]. The job fails unless [`AdminRequest::StartDriver`] reaches that agent within
     /// [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
@@ -177,6 +179,11 @@ pub enum AdminReply {
         node: NodeId,
         /// Address of that node's agent.
         address: SocketAddr,
+    },
+    /// Link that logs one browser in to the dashboard.
+    DashboardLink {
+        /// URL of the dashboard with a ticket, which is valid once.
+        link: String,
     },
     /// Part of the executable that the agent has, from its start.
     ExecutableStatus {

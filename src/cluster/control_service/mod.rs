@@ -13,6 +13,7 @@ pub(crate) mod bench;
 pub(super) mod client;
 pub(super) mod head_route;
 mod request;
+mod versions;
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 use super::control_plane::state::{
     Action, ClusterState, ControlError, ControlEvent, ControlReply, Listed, Millis, Search, Settings, Ticket,
 };
-use super::listing::{Page, Query, QueryError};
+use super::listing::{Kind, Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
 use crate::background;
 use crate::host::{Host, SendError};
@@ -35,6 +36,7 @@ use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 pub(super) use request::{CONTROL, ControlRequest, ControlResult};
+pub(in crate::cluster) use versions::TableVersions;
 
 /// Carries out an action.
 ///
@@ -64,6 +66,7 @@ struct ControlPlaneInner {
     actions: Vec<Action>,
     reply_channels: FxHashMap<Ticket, oneshot::Sender<Result<ControlReply, ControlError>>>,
     last_ticket: u64,
+    versions: TableVersions,
 }
 
 impl ControlPlane {
@@ -77,6 +80,7 @@ impl ControlPlane {
             actions: Vec::new(),
             reply_channels: FxHashMap::default(),
             last_ticket: 0,
+            versions: TableVersions::default(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -122,13 +126,29 @@ impl ControlPlane {
         read(&self.lock().state)
     }
 
+    /// Versions of the tables.
+    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard watches them"))]
+    pub(super) fn versions(&self) -> TableVersions {
+        self.lock().versions
+    }
+
+    /// Time of the control plane's clock.
+    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard shows it"))]
+    pub(super) fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
     fn handle(&self, inner: &mut ControlPlaneInner, event: ControlEvent) {
         // A reply that nothing waits for may contain an assignment. Its resources must be released, by an
         // event that is handled after the present one: `ClusterState::handle` is not reentrant.
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let mut actions = std::mem::take(&mut inner.actions);
+            let changed = versions::changed_by(&event);
             inner.state.handle(self.clock.now(), event, &mut actions);
+            // A tick or a heartbeat changes rows only with an action, as when a lease expires.
+            let has_acted = actions.iter().any(|action| !matches!(action, Action::Reply { .. }));
+            inner.versions.count(if changed.is_empty() && has_acted { &Kind::ALL } else { changed });
             for action in actions.drain(..) {
                 match action {
                     Action::Reply { ticket, reply } => {

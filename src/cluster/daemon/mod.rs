@@ -18,8 +18,12 @@ use super::host_info;
 
 pub use error::DaemonError;
 pub use job_users::{JobUser, JobUsers, JobUsersError, UidRange};
-pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
+pub use options::{AgentOptions, AgentReady, DashboardOptions, DashboardStatus, HeadOptions, HeadReady};
+
 pub use removal::{RemoveTreeError, remove_tree};
+
+/// True if this build can serve a dashboard: it has the feature `dashboard`.
+pub const HAS_DASHBOARD: bool = cfg!(feature = "dashboard");
 
 /// Runs a head until SIGTERM, and calls `ready` as soon as the agent of its node may start.
 ///

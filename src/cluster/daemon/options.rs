@@ -22,6 +22,43 @@ pub struct HeadOptions {
     /// Socket on which the agent of its node hands it connections. The agent listens; the head connects, and
     /// connects again whenever the agent was gone.
     pub agent_socket: PathBuf,
+    /// Dashboard to serve; `None` serves none.
+    #[serde(default)]
+    pub dashboard: Option<DashboardOptions>,
+}
+
+/// Options of the dashboard that a head serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DashboardOptions {
+    /// IP address to listen at. Any but a loopback address is served over TLS.
+    pub host: IpAddr,
+    /// TCP port to listen at; 0 selects any free port.
+    pub port: u16,
+    /// True if a dashboard that cannot be served is an error; otherwise the head starts without it.
+    pub is_required: bool,
+    /// Host name or IP address in the links to the dashboard.
+    pub link_host: String,
+    /// Further host names by which browsers reach the dashboard.
+    pub names: Vec<String>,
+}
+
+/// Dashboard of a head that is ready.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DashboardStatus {
+    /// The head was started without a dashboard.
+    #[default]
+    Off,
+    /// The head serves its dashboard.
+    Serving {
+        /// Link that logs one browser in.
+        link: String,
+    },
+    /// The dashboard was not required, and cannot be served.
+    Unavailable {
+        /// Reason, and the next step.
+        why: String,
+    },
 }
 
 /// Start options of an agent.
@@ -78,6 +115,20 @@ impl fmt::Debug for AgentOptions {
 pub struct HeadReady {
     /// Token of the cluster.
     pub token: String,
+    /// Dashboard of the head.
+    #[serde(default)]
+    pub dashboard: DashboardStatus,
+}
+
+impl fmt::Debug for DashboardStatus {
+    /// Leaves out the link, which logs in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("Off"),
+            Self::Serving { .. } => f.write_str("Serving { .. }"),
+            Self::Unavailable { why } => f.debug_struct("Unavailable").field("why", why).finish(),
+        }
+    }
 }
 
 impl fmt::Debug for HeadReady {

@@ -1,5 +1,6 @@
 //! Subcommands, one module for each.
 
+pub(super) mod dashboard;
 pub(super) mod drain;
 pub(super) mod get;
 pub(super) mod health_check;

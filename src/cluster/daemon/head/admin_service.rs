@@ -56,7 +56,7 @@ impl TokenService for HeadAdminService {
 }
 
 impl Head {
-    async fn reply(&self, request: AdminRequest) -> AdminReply {
+    pub(super) async fn reply(&self, request: AdminRequest) -> AdminReply {
         let control = &self.control;
         match request {
             AdminRequest::List { of, query } => self.list(of, &query).await,
@@ -88,6 +88,10 @@ impl Head {
                 AdminReply::Done
             }
             AdminRequest::StopJob { job } => self.stop(job).await,
+            AdminRequest::DashboardLink => match self.dashboard.get() {
+                Some(dashboard) => AdminReply::DashboardLink { link: dashboard.link() },
+                None => failed("the head serves no dashboard; restart it with --include-dashboard 1"),
+            },
             AdminRequest::Submit(submission) => self.submit(&submission).await,
             _ => {
                 failed("this request is for a node's agent, not for the head; send it to the node's address")

@@ -105,6 +105,13 @@ pub(crate) enum AuthorityError {
         /// Number of requested hosts.
         count: usize,
     },
+    /// The name of a web server would prove a role in the cluster.
+    #[cfg(feature = "dashboard")]
+    #[error("a dashboard cannot have the host name {name}; give another --dashboard-host")]
+    WebName {
+        /// Host name that ends as those of roles do.
+        name: String,
+    },
     /// The certificate cannot be signed.
     #[error("cannot sign a certificate: {0}")]
     Signing(rcgen::Error),
@@ -190,6 +197,25 @@ impl CertificateAuthority {
         self.issue_at(SystemTime::now(), csr, claims)
     }
 
+    /// Issues a certificate for a web server with these host names or addresses. It proves no role in the cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] if the request is not signed with its own key, or a name would prove a role.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn issue_web(&self, csr: &[u8], names: &[String]) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        // Roles and hosts of the cluster are names below this one.
+        if let Some(name) =
+            names.iter().find(|name| name.to_ascii_lowercase().trim_end_matches('.').ends_with(".roadshow"))
+        {
+            return Err(AuthorityError::WebName { name: name.clone() });
+        }
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = common_name("roadshow dashboard");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(SystemTime::now(), csr, params)
+    }
+
     /// Attacker's authority: it has this authority's certificate, which is public, and another key.
     #[cfg(test)]
     pub(crate) fn foreign_chain(&self) -> Self {
@@ -216,13 +242,23 @@ impl CertificateAuthority {
         if count == 0 || count > CERTIFIED_HOSTS_MAX {
             return Err(AuthorityError::Hosts { count });
         }
-        let mut request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
-            .map_err(AuthorityError::Request)?;
         let mut params = CertificateParams::new(claims.names())?;
         params.distinguished_name = common_name(&format!("roadshow {}", claims.role));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(now, csr, params)
+    }
+
+    /// Signs a certificate with these parameters and the key of the request.
+    fn sign(
+        &self,
+        now: SystemTime,
+        csr: &[u8],
+        mut params: CertificateParams,
+    ) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        let mut request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+            .map_err(AuthorityError::Request)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // Several authorities may have the same name, as an attacker's has. The key identifier tells them apart.
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(random_serial());

@@ -14,6 +14,11 @@ mod admin_service;
 #[cfg(feature = "cli")]
 pub(in crate::cluster) mod ca;
 mod certificates;
+#[cfg(feature = "dashboard")]
+mod dashboard;
+#[cfg(not(feature = "dashboard"))]
+#[path = "no_dashboard.rs"]
+mod dashboard;
 mod inbound;
 mod incarnation;
 mod lists;
@@ -33,7 +38,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::error::{DaemonError, failed};
 use super::host::start_host;
-use super::options::{HeadOptions, HeadReady};
+use super::options::{DashboardOptions, DashboardStatus, HeadOptions, HeadReady};
 use super::signals::ShutdownSignals;
 use crate::cluster::control_plane::state::{Action, ControlEvent, Settings};
 use crate::cluster::control_service::{ActionExecutor, ControlPlane, Persistence};
@@ -49,6 +54,7 @@ use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, HostUid};
 use crate::transport::{Credentials, Role, Routed};
 
+use dashboard::Dashboard;
 use inbound::InboundConnections;
 use outbox::Outbox;
 use store::{StateStore, Write};
@@ -61,6 +67,8 @@ struct Head {
     control: Arc<ControlPlane>,
     outbox: Mutex<Outbox>,
     store: StateStore,
+    /// Dashboard of the head, once it is served.
+    dashboard: OnceLock<Dashboard>,
 }
 
 /// Reference to the head for the callbacks of its parts, set as soon as the head exists.
@@ -121,13 +129,39 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     tasks.spawn(inbound.receive_loop(options.agent_socket));
     tasks.spawn(tick(Arc::clone(&head)));
     tasks.spawn(renew_loop(Arc::clone(&head), credentials, claims));
-    ready(HeadReady { token: token.to_string() });
+    let dashboard = start_dashboard(&head, options.dashboard.as_ref(), &options.state_dir)?;
+    ready(HeadReady { token: token.to_string(), dashboard });
 
     // 6. Shutdown. Some tasks hold strong references to the head; the store flushes when the last one is dropped.
     shutdown.recv().await;
+    if let Some(dashboard) = head.dashboard.get() {
+        dashboard.stop().await;
+    }
     tasks.abort_all();
     head.host.abort();
     Ok(())
+}
+
+/// Starts the dashboard, if there is to be one.
+fn start_dashboard(
+    head: &Arc<Head>,
+    options: Option<&DashboardOptions>,
+    state_dir: &Path,
+) -> Result<DashboardStatus, DaemonError> {
+    let Some(options) = options else { return Ok(DashboardStatus::Off) };
+    match Dashboard::start(head, options, state_dir) {
+        Ok(dashboard) => {
+            let link = dashboard.link();
+            // The cell is new, so this cannot fail.
+            let _ = head.dashboard.set(dashboard);
+            Ok(DashboardStatus::Serving { link })
+        }
+        Err(error) if options.is_required => Err(DaemonError::Failed(error.to_string())),
+        Err(error) => {
+            tracing::warn!(%error, "the head runs without its dashboard");
+            Ok(DashboardStatus::Unavailable { why: error.to_string() })
+        }
+    }
 }
 
 /// Opens the certificate authority, or creates it together with the state directory.
@@ -230,7 +264,7 @@ impl Head {
         let (executor, persistence) = (executor(Arc::clone(&cell)), persistence(Arc::clone(&cell)));
         let control = Arc::new(ControlPlane::new(Settings::default(), executor, Some(persistence)));
         let outbox = Mutex::new(Outbox::default());
-        let head = Arc::new(Self { authority, host, control, outbox, store });
+        let head = Arc::new(Self { authority, host, control, outbox, store, dashboard: OnceLock::new() });
         // The cell is new, so this cannot fail. A call before this point finds no head, and is refused.
         let _ = cell.set(Arc::downgrade(&head));
         Ok(head)

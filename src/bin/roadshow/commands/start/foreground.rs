@@ -103,6 +103,8 @@ fn shown(status: Option<ExitStatus>) -> String {
 mod tests {
     use std::process::Command;
 
+    use roadshow::daemon::DashboardStatus;
+
     use super::*;
     use crate::session::tests::{Scratch, node};
 
@@ -121,6 +123,7 @@ mod tests {
             token: "t".parse().unwrap(),
             restarted: false,
             nodes: None,
+            dashboard: DashboardStatus::Off,
             children,
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
+use roadshow::daemon::{AgentOptions, AgentReady, DashboardOptions, DashboardStatus, HeadOptions, HeadReady};
 use roadshow::model::{NodeInfo, NodeState};
 
 use super::launch::Daemon;
 use super::state_dir::LockedStateDir;
 use super::{
-    HEAD_PORT, StartArgs, StartContext, StartGuard, StartedNode, create_session, host_resources, io_failure,
-    users,
+    HEAD_PORT, StartArgs, StartContext, StartGuard, StartedNode, create_session, dashboard, host_resources,
+    io_failure, users,
 };
 use crate::cli::cluster_args::{AdminConnector, ClusterTarget};
 use crate::cli::token::TokenText;
@@ -47,6 +47,7 @@ pub(super) async fn start(arguments: &StartArgs, context: &StartContext) -> CliR
         }
     }
     let host = arguments.host.unwrap_or_else(host_resources::own_address);
+    let dashboard = dashboard::options(arguments, host)?;
     // Before the session is created, so that a refusal leaves nothing behind.
     let job_users = users::of_jobs(arguments, host, &[])?;
     let session_dir = context.root.create(arguments.session_dir.as_deref())?;
@@ -54,8 +55,9 @@ pub(super) async fn start(arguments: &StartArgs, context: &StartContext) -> CliR
     let mut guard =
         StartGuard::new(create_session(&session_dir, None, Some(state.path.clone()), job_users)?, context);
     users::make_passable(&guard.session.node.job_users, &context.root, &session_dir)?;
-    let (token, children) = start_fresh(arguments, &state, &mut guard.session, host, context).await?;
-    Ok(StartedNode { session: guard.done(), token, restarted: false, nodes: None, children })
+    let (token, dashboard, children) =
+        start_fresh(arguments, &state, &mut guard.session, (host, dashboard), context).await?;
+    Ok(StartedNode { session: guard.done(), token, restarted: false, nodes: None, dashboard, children })
 }
 
 /// Starts both into a fresh session.
@@ -63,13 +65,13 @@ async fn start_fresh(
     arguments: &StartArgs,
     state: &LockedStateDir,
     session: &mut NodeSession,
-    host: IpAddr,
+    (host, dashboard): (IpAddr, Option<DashboardOptions>),
     context: &StartContext,
-) -> CliResult<(TokenText, Vec<(DaemonRole, Child)>)> {
+) -> CliResult<(TokenText, DashboardStatus, Vec<(DaemonRole, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     // Before the daemons start: another start must find the session even if this command is killed.
     state.record(session)?;
-    let (mut head, token) = start_head(session, state, context).await?;
+    let (mut head, token, dashboard) = start_head(session, state, dashboard, context).await?;
     let options = arguments.agent(session, (host, port), Vec::new(), &token);
     // An agent whose head has ended would wait for it until its own timeout.
     let (agent, AgentReady { address, node_id }) = tokio::select! {
@@ -81,7 +83,8 @@ async fn start_fresh(
     session.node.node_id = Some(node_id);
     io_failure(session, session.save())?;
     let children = [(DaemonRole::Head, head.detach()), (DaemonRole::Agent, agent.detach())];
-    Ok((token, children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect()))
+    let children = children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect();
+    Ok((token, dashboard, children))
 }
 
 /// Starts only the head, into the session whose agent still runs.
@@ -92,7 +95,8 @@ async fn restart_head(
     context: &StartContext,
 ) -> CliResult<StartedNode> {
     let address = check_restartable(arguments, &session)?;
-    let (mut head, token) = start_head(&mut session, state, context).await?;
+    let served = dashboard::options(arguments, address.ip())?;
+    let (mut head, token, dashboard) = start_head(&mut session, state, served, context).await?;
     session.node.head_address = Some(address);
     io_failure(&session, session.save())?;
     let target = ClusterTarget::new(vec![address], token.clone());
@@ -102,7 +106,7 @@ async fn restart_head(
     };
     let children = head.detach().map(|child| (DaemonRole::Head, child)).into_iter().collect();
     match is_back {
-        true => Ok(StartedNode { session, token, restarted: true, nodes: None, children }),
+        true => Ok(StartedNode { session, token, restarted: true, nodes: None, dashboard, children }),
         false => Err(CliError::failed(
             format!(
                 "the head runs, but the agent of its node has not rejoined within {} s",
@@ -172,22 +176,24 @@ async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bo
 async fn start_head(
     session: &mut NodeSession,
     state: &LockedStateDir,
+    dashboard: Option<DashboardOptions>,
     context: &StartContext,
-) -> CliResult<(Daemon, TokenText)> {
+) -> CliResult<(Daemon, TokenText, DashboardStatus)> {
     let options = HeadOptions {
         state_dir: state.path.clone(),
         session_dir: session.dir.clone(),
         agent_socket: session.head_socket(),
+        dashboard,
     };
     let command = (context.program)(DaemonRole::Head, &session.dir);
     let mut head = Daemon::start(command, DaemonRole::Head, &options, &session.log(DaemonRole::Head))?;
     record_process(session, &head)?;
-    let HeadReady { token } = head.ready().await?;
+    let HeadReady { token, dashboard } = head.ready().await?;
     let token = token
         .parse()
         .map_err(|error| CliError::failed(format!("the head sent an invalid token: {error}"), ""))?;
     io_failure(session, session.save_token(&token))?;
-    Ok((head, token))
+    Ok((head, token, dashboard))
 }
 
 /// Starts an agent, and waits until its node has joined.

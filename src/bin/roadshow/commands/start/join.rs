@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use roadshow::admin::{Admin, AdminEndpoint, check_token};
-use roadshow::daemon::{AgentOptions, AgentReady};
+use roadshow::daemon::{AgentOptions, AgentReady, DashboardStatus};
 use roadshow::model::{NodeInfo, NodeState};
 
 use super::head::start_agent;
@@ -47,7 +47,7 @@ pub(super) async fn start(
     let session = guard.done();
     let nodes = living_nodes(&ClusterTarget::new(vec![head], token.clone())).await;
     let children = agent.detach().map(|child| (DaemonRole::Agent, child)).into_iter().collect();
-    Ok(StartedNode { session, token, restarted: false, nodes, children })
+    Ok(StartedNode { session, token, restarted: false, nodes, dashboard: DashboardStatus::Off, children })
 }
 
 /// Finds the address at which the head answers, and moves it to the front.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use roadshow::daemon::DashboardStatus;
 use roadshow::model::NodeId;
 use serde::Serialize;
 
@@ -21,6 +22,9 @@ pub(super) struct Json {
     session_dir: PathBuf,
     pids: Vec<u32>,
     head_address: Option<SocketAddr>,
+    /// Link that logs one browser in to the dashboard; only from a head that serves one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dashboard: Option<String>,
 }
 
 pub(super) fn json(started: &StartedNode) -> Json {
@@ -32,6 +36,14 @@ pub(super) fn json(started: &StartedNode) -> Json {
         session_dir: started.session.dir.clone(),
         pids: started.session.pids(),
         head_address: node.head_address,
+        dashboard: link(started).map(str::to_owned),
+    }
+}
+
+fn link(started: &StartedNode) -> Option<&str> {
+    match &started.dashboard {
+        DashboardStatus::Serving { link } => Some(link),
+        _ => None,
     }
 }
 
@@ -81,6 +93,13 @@ fn head(page: &mut String, started: &StartedNode) -> std::fmt::Result {
         &format!("roadshow job submit --address='{address}' -- ./program"),
     )?;
     step(page, "To see the state of the cluster", "roadshow status")?;
+    if let Some(link) = link(started) {
+        writeln!(
+            page,
+            "  To watch the cluster in a browser, open this link; it is valid once, for ten minutes"
+        )?;
+        writeln!(page, "    Dashboard: {link}\n")?;
+    }
     end(page, started)
 }
 
@@ -134,6 +153,7 @@ mod tests {
             token: "rs1_abc".parse().unwrap(),
             restarted: false,
             nodes: Some(2),
+            dashboard: DashboardStatus::Off,
             children: Vec::new(),
         }
     }
@@ -158,6 +178,17 @@ mod tests {
                 .unwrap_or_else(|| panic!("{part:?} is missing or too early in\n{page}"));
             from += at + part.len();
         }
+    }
+
+    #[test]
+    fn head_prints_the_link_to_its_dashboard() {
+        let link = "http://127.0.0.1:8265/login?ticket=1";
+        let mut started = started(true);
+        assert!(!page(&started, false).contains("Dashboard"));
+        assert_eq!(serde_json::to_value(json(&started)).unwrap().get("dashboard"), None);
+        started.dashboard = DashboardStatus::Serving { link: link.to_owned() };
+        assert!(page(&started, false).contains(&format!("    Dashboard: {link}\n")));
+        assert_eq!(serde_json::to_value(json(&started)).unwrap()["dashboard"], link);
     }
 
     #[test]

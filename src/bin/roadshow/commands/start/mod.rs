@@ -1,5 +1,6 @@
 //! `roadshow start`: starts a cluster's head, or joins this machine to a cluster.
 
+mod dashboard;
 mod foreground;
 mod head;
 mod host_resources;
@@ -15,7 +16,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use clap::ArgGroup;
-use roadshow::daemon::{AgentOptions, JobUsers, UidRange};
+use roadshow::daemon::{AgentOptions, DashboardStatus, JobUsers, UidRange};
 use roadshow::internals::config::{NODE_LEASE, WORKERS_MAX};
 use roadshow::model::Resources;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -103,13 +104,16 @@ pub(crate) struct StartArgs {
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
-    /// Accepted for compatibility with Ray; has no effect.
+    /// Serve the dashboard, a web page of the cluster [default: 1 if it listens at a loopback address]
+    ///
+    /// It needs a command that was built with the feature `dashboard`. With --address the three options of the
+    /// dashboard have no effect: the head serves it.
     #[arg(long, value_name = "0|1", value_parser = switch)]
     include_dashboard: Option<bool>,
-    /// Accepted for compatibility with Ray; has no effect.
+    /// IP address of the dashboard; any but a loopback address is served over TLS [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     dashboard_host: Option<IpAddr>,
-    /// Accepted for compatibility with Ray; has no effect.
+    /// TCP port of the dashboard; 0 picks a free one [default: 8265]
     #[arg(long, value_name = "N", value_parser = port)]
     dashboard_port: Option<u16>,
 }
@@ -124,10 +128,6 @@ As root, with a uid for each job:
 
 Several nodes can run on one machine, each with its own port and session directory.";
 
-/// Remark after a start with an option of Ray's dashboard.
-const NO_DASHBOARD: &str =
-    "There is no dashboard yet; its options have no effect. `roadshow status` shows the cluster.";
-
 /// Node that was started.
 struct StartedNode {
     session: NodeSession,
@@ -136,6 +136,7 @@ struct StartedNode {
     restarted: bool,
     /// Number of live nodes, if the head has reported it.
     nodes: Option<usize>,
+    dashboard: DashboardStatus,
     children: Vec<(DaemonRole, Child)>,
 }
 
@@ -155,11 +156,8 @@ pub(crate) async fn run(arguments: &StartArgs, output: &mut CliOutput<'_>) -> Cl
         true => output.json(&messages::json(&started))?,
         false => output.print(&messages::page(&started, arguments.block))?,
     }
-    if arguments.asks_for_a_dashboard() {
-        match arguments.json {
-            true => output.note(NO_DASHBOARD),
-            false => output.print(&format!("\n{NO_DASHBOARD}\n"))?,
-        }
+    if let Some(note) = dashboard::note(arguments, &started.dashboard) {
+        output.note(&note);
     }
     match arguments.block {
         true => {
@@ -197,10 +195,6 @@ struct StartContext {
 }
 
 impl StartArgs {
-    fn asks_for_a_dashboard(&self) -> bool {
-        self.include_dashboard == Some(true) || self.dashboard_host.is_some() || self.dashboard_port.is_some()
-    }
-
     /// Resources that the node offers.
     fn all_resources(&self) -> Resources {
         let cores = self.num_cpus.unwrap_or_else(host_resources::cores);
