@@ -87,6 +87,7 @@ async fn all(runner: &mut Runner) {
     runner.check(log_in::REQUIRED, log_in::log_in_is_required).await;
     runner.check("links_log_in_once", log_in::links_log_in_once).await;
     runner.check("functions_of_the_page_are_right", modules::functions_of_the_page_are_right).await;
+    runner.check("index_names_every_module", modules::index_names_every_module).await;
     runner.check("vendored_files_match_their_table", modules::vendored_files_match_their_table).await;
     runner.check("overview_shows_the_cluster", pages::overview_shows_the_cluster).await;
     runner.check("lecture_job_shows_its_progress", pages::lecture_job_shows_its_progress).await;

@@ -137,6 +137,17 @@ fn exports(module: &str, name: &str) -> String {
     }
 }
 
+pub(crate) async fn index_names_every_module(site: Arc<Site>) {
+    // Modules that are not named load one after another, each when its importer has been read.
+    let missing = "(() => { \
+        const named = [...document.querySelectorAll('link[rel=modulepreload]')].map(link => link.href); \
+        const loaded = performance.getEntriesByType('resource').map(entry => entry.name).filter(name => name.endsWith('.js')); \
+        return loaded.filter(name => !named.includes(name) && !name.endsWith('/theme.js')); })()";
+    site.browser.reload().await;
+    site.browser.until("!!document.querySelector('.pages')").await;
+    assert_eq!(site.browser.value(missing).await, json!([]));
+}
+
 /// Table of the vendored files, with their digests.
 const TABLE: &str = include_str!("../../../src/cluster/daemon/head/dashboard/assets/vendor/README.md");
 

@@ -7,6 +7,8 @@ const RETRY_MS_MIN = 1_000;
 const RETRY_MS_MAX = 8_000;
 // The head sends a sample each 2 s. A connection that is silent for longer may be dead without an error.
 const SILENCE_MS_MAX = 30_000;
+// A browser has six HTTP/1.1 connections to an origin. A hidden tab gives its own back after this time.
+const HIDDEN_MS_MAX = 10_000;
 
 // `state` is connecting, live or lost.
 export const connection = new Store({ state: 'connecting' });
@@ -17,6 +19,8 @@ const listeners = new Set();
 let source = null;
 let retryTimer = null;
 let silenceTimer = null;
+let hiddenTimer = null;
+let isPaused = false;
 let retryMs = RETRY_MS_MIN;
 let wasLost = false;
 
@@ -110,11 +114,32 @@ export const openStream = () => {
 
 export const closeStream = () => {
   drop();
+  clearTimeout(hiddenTimer);
+  isPaused = false;
   wasLost = false;
   latestSample.set(null);
   connection.set({ state: 'connecting' });
 };
 
+const pause = () => {
+  if (source === null) return;
+  drop();
+  isPaused = true;
+};
+
+const visibilityChanged = () => {
+  clearTimeout(hiddenTimer);
+  if (document.hidden) {
+    hiddenTimer = setTimeout(pause, HIDDEN_MS_MAX);
+  } else if (isPaused) {
+    // Views load again, since changes were missed.
+    isPaused = false;
+    wasLost = true;
+    connect();
+  }
+};
+
+document.addEventListener('visibilitychange', visibilityChanged);
 unreachableAt.subscribe(() => {
   if (connection.value.state === 'live') lost();
 });
