@@ -80,7 +80,8 @@ export const clusterColumns = (nodeRates, workerRates, sample) => {
 
 const isOver = (actor) => actor.state === 'DEAD';
 
-export const actorColumns = ({ rates, withJob = true, withActions = true } = {}) => [
+// `withPlace` is false on the page of a worker, where all rows have one place.
+export const actorColumns = ({ rates, withJob = true, withPlace = true }) => [
   {
     id: 'actor', title: 'Actor', sort: 'actor_id',
     cell: (actor) => html`<${ActorLink} id=${actor.actor_id} />`,
@@ -89,22 +90,24 @@ export const actorColumns = ({ rates, withJob = true, withActions = true } = {})
   { id: 'name', title: 'Name', sort: 'name', has: (actor) => actor.name, cell: (actor) => actor.name ?? '' },
   { id: 'state', title: 'State', sort: 'state', class: 'wide', cell: (actor) => html`<${StateCell} row=${actor} />` },
   ...(withJob ? [{ id: 'job', title: 'Job', sort: 'job_id', align: 'end', cell: (actor) => html`<${JobLink} id=${actor.job_id} />` }] : []),
-  { id: 'node', title: 'Node', sort: 'node_id', cell: (actor) => html`<${NodeLink} id=${actor.node_id} />` },
-  { id: 'worker', title: 'Worker', sort: 'worker_id', align: 'end', cell: (actor) => html`<${WorkerLink} id=${actor.worker_id} />` },
-  { id: 'pid', title: 'PID', sort: 'pid', align: 'end', cell: (actor) => actor.pid ?? format.NONE },
+  ...(withPlace ? [
+    { id: 'node', title: 'Node', sort: 'node_id', cell: (actor) => html`<${NodeLink} id=${actor.node_id} />` },
+    { id: 'worker', title: 'Worker', sort: 'worker_id', align: 'end', cell: (actor) => html`<${WorkerLink} id=${actor.worker_id} />` },
+    { id: 'pid', title: 'PID', sort: 'pid', align: 'end', cell: (actor) => actor.pid ?? format.NONE },
+  ] : []),
   {
     id: 'mailbox', title: 'Mailbox', sort: 'mailbox', align: 'end', hint: 'Messages that wait', has: (actor) => known(actor.mailbox),
     cell: (actor) => format.count(actor.mailbox),
   },
   { id: 'handled', title: 'Handled', sort: 'handled', align: 'end', has: (actor) => known(actor.handled), cell: (actor) => format.count(actor.handled) },
-  ...(rates ? [{
+  {
     id: 'rate', title: 'Rate', align: 'end', hint: 'Messages handled a second', has: (actor) => known(actor.handled),
     cell: (actor) => (isOver(actor) ? format.NONE : format.rate(rates.of(actor.actor_id, 'handled'))),
-  }] : []),
-  ...(withActions ? [{
+  },
+  {
     id: 'actions', title: 'Actions', has: (actor) => !isOver(actor),
     cell: (actor) => !isOver(actor) && html`<${KillActor} actor=${actor} />`,
-  }] : []),
+  },
 ];
 
 export const workerColumns = (rates) => [
@@ -137,11 +140,13 @@ const percentile = (field, title, hint) => ({
   id: field, title, hint, align: 'end', sort: field, has: (row) => known(row[field]), cell: (row) => format.micros(row[field]),
 });
 
-export const taskColumns = ({ withJob = true } = {}) => [
+export const taskColumns = ({ withJob = true, withPlace = true } = {}) => [
   { id: 'name', title: 'Function', sort: 'name', cell: (task) => html`<${Name} path=${task.name} />` },
   ...(withJob ? [{ id: 'job', title: 'Job', sort: 'job_id', align: 'end', cell: (task) => html`<${JobLink} id=${task.job_id} />` }] : []),
-  { id: 'node', title: 'Node', sort: 'node_id', cell: (task) => html`<${NodeLink} id=${task.node_id} />` },
-  { id: 'worker', title: 'Worker', sort: 'worker_id', align: 'end', cell: (task) => html`<${WorkerLink} id=${task.worker_id} />` },
+  ...(withPlace ? [
+    { id: 'node', title: 'Node', sort: 'node_id', cell: (task) => html`<${NodeLink} id=${task.node_id} />` },
+    { id: 'worker', title: 'Worker', sort: 'worker_id', align: 'end', cell: (task) => html`<${WorkerLink} id=${task.worker_id} />` },
+  ] : []),
   ...['queued', 'running', 'finished', 'failed'].map((state) => ({
     id: state, title: format.words(state), sort: state, align: 'end', cell: (task) => format.count(task[state]),
   })),

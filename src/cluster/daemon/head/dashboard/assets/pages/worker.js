@@ -48,12 +48,12 @@ export const WorkerPage = ({ route: { id } }) => {
         ['Dedicated to', row.detached ? html`<${ActorLink} id=${row.detached} />` : null],
         ...usageFacts(row, rates.current),
       ]} /><//>
-      <${ListSection} title="Actors" kind="actors" filters=${filters} columns=${actorColumns({ rates: actorRates.current, withJob: false })}
+      <${ListSection} title="Actors" kind="actors" filters=${filters} columns=${actorColumns({ rates: actorRates.current, withJob: false, withPlace: false })}
         keyOf=${(actor) => actor.actor_id} empty="No actor in this worker." more=${listHref('actors', { worker: row.worker_id })}
         onRows=${(rows, timeMs) => actorRates.current.update(rows.map((actor) => [actor.actor_id, timeMs, actor]))} />
       <${ListSection} title="Messages" kind="messages" filters=${filters} columns=${messageColumns({ withWorker: false })}
         keyOf=${(message) => `${message.class} ${message.message}`} empty="No message was handled in this worker." initialSort="-handled" />
-      <${ListSection} title="Tasks" kind="tasks" filters=${filters} columns=${taskColumns({ withJob: false })}
+      <${ListSection} title="Tasks" kind="tasks" filters=${filters} columns=${taskColumns({ withJob: false, withPlace: false })}
         keyOf=${(task) => task.name} empty="No task ran on this worker." />
       <${Card} title="Events"><${EventList} events=${events} empty="No event of this worker." /><//>
       <${LogsOf} title="Log" select=${(log) => log.worker_id === row.worker_id} deps=${[row.worker_id]} />`}
