@@ -4,17 +4,17 @@
 //! of the list plus a cursor to continue from. A list is not a snapshot: a row that changes between two pages
 //! may appear in both of them, or only in its earlier state.
 
-use std::collections::HashSet;
-use std::hash::Hash;
+mod condition;
+mod rows;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::model::{
-    ActorInfo, ActorState, JobInfo, JobState, Lifetime, NodeInfo, NodeState, TaskInfo, WorkerState,
-    WorkerSummary,
-};
-use crate::config::{LIST_FILTERS_MAX, LIST_ROWS_MAX};
+use super::model::{ActorState, JobState, Lifetime, NodeState, WorkerState};
+use crate::config::{LIST_FILTERS_MAX, LIST_ROWS_MAX, LIST_SORTED_MAX};
+
+pub(in crate::cluster) use condition::{Condition, Needle, Value, hexadecimal};
+pub use rows::{Row, joined};
 
 /// Table of the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +139,14 @@ impl Kind {
     }
 }
 
+/// Field that rows are neither sorted nor searched by: causes of pending actors are computed for each row.
+const UNSORTED: &str = "cause";
+
+/// Returns true if `key` is a field's name, with or without the suffix `_id`.
+fn is_meant(name: &str, key: &str) -> bool {
+    name == key || name.strip_suffix("_id").is_some_and(|name| name == key)
+}
+
 /// Condition on one field of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
@@ -170,6 +178,26 @@ pub struct Query {
     pub after: Option<String>,
     /// Requests the number of rows after the page, at the cost of a scan of the whole table.
     pub count: bool,
+    /// Text that an id, a name or a word of the row must contain; case is ignored. Causes are not searched.
+    #[serde(default)]
+    pub contains: Option<String>,
+    /// Order of the rows; `None` for the order of the list. A sorted list has no cursor: continue by `offset`.
+    #[serde(default)]
+    pub sort: Option<Sort>,
+    /// Number of matching rows to skip.
+    ///
+    /// A sorted list finds at most [`LIST_SORTED_MAX`] rows, skipped ones included.
+    #[serde(default)]
+    pub offset: usize,
+}
+
+/// Order of a list by one field. Rows without a value come last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sort {
+    /// Name of the field.
+    pub key: String,
+    /// True if the largest value comes first.
+    pub is_descending: bool,
 }
 
 impl Query {
@@ -182,16 +210,47 @@ impl Query {
     /// Query for the first page of the rows that pass the filters.
     #[must_use]
     pub const fn filtered(filters: Vec<Filter>) -> Self {
-        Self { filters, called: None, limit: LIST_ROWS_MAX, after: None, count: false }
+        Self {
+            filters,
+            called: None,
+            limit: LIST_ROWS_MAX,
+            after: None,
+            count: false,
+            contains: None,
+            sort: None,
+            offset: 0,
+        }
     }
 
-    /// Checks the filters against the fields of a table.
+    /// Checks the filters and the order against the fields of a table.
     ///
     /// # Errors
     ///
-    /// [`QueryError`] names the filter that is invalid.
+    /// [`QueryError`] names the part that is invalid.
     pub fn check(&self, kind: Kind) -> Result<(), QueryError> {
+        self.order(kind)?;
         self.conditions(kind).map(drop)
+    }
+
+    /// Key to sort by, and true if the largest value comes first; `None` for the order of the list.
+    pub(in crate::cluster) fn order(&self, kind: Kind) -> Result<Option<(&'static str, bool)>, QueryError> {
+        let Some(Sort { key, is_descending }) = &self.sort else { return Ok(None) };
+        if self.after.is_some() {
+            return Err(QueryError::SortedCursor);
+        }
+        let rows = self.offset.saturating_add(self.limit.min(LIST_ROWS_MAX));
+        if rows > LIST_SORTED_MAX {
+            return Err(QueryError::Deep { rows });
+        }
+        let keys = || kind.keys().filter(|key| *key != UNSORTED);
+        let found = keys().find(|name| is_meant(name, key));
+        match found {
+            Some(key) => Ok(Some((key, *is_descending))),
+            None => {
+                let keys = keys().collect::<Vec<_>>().join(", ");
+                Err(QueryError::SortKey { key: key.clone(), keys })
+            }
+        }
     }
 
     pub(in crate::cluster) fn conditions(&self, kind: Kind) -> Result<Vec<Condition>, QueryError> {
@@ -211,6 +270,9 @@ pub struct Page<T> {
     pub next: Option<String>,
     /// Number of matching rows after this page, if the query requested it.
     pub more: Option<u64>,
+    /// Number of matching rows before this page that the query's offset has skipped.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 /// Counts of a table, grouped by name.
@@ -250,216 +312,32 @@ pub enum QueryError {
         /// Number of filters in the query.
         filters: usize,
     },
+    /// The table has no such field, or rows are not sorted by it.
+    #[error("rows cannot be sorted by {key:?}; the keys are {keys}")]
+    SortKey {
+        /// Key of the order.
+        key: String,
+        /// Keys that rows can be sorted by.
+        keys: String,
+    },
+    /// The page lies too deep in a sorted list.
+    #[error(
+        "a sorted list finds at most {LIST_SORTED_MAX} rows, and offset and limit are {rows}; add a filter, or reverse \
+         the order"
+    )]
+    Deep {
+        /// Sum of offset and limit.
+        rows: usize,
+    },
+    /// A cursor continues only a list in its own order.
+    #[error("a sorted list has no cursor; continue it by an offset")]
+    SortedCursor,
     /// The cursor was not produced by a list of this head.
     #[error("{cursor:?} is not a cursor of this list; use the one printed below the previous page")]
     Cursor {
         /// Cursor of the query.
         cursor: String,
     },
-}
-
-/// Validated filter, with its value parsed for every type of field.
-#[derive(Clone, Debug)]
-pub(in crate::cluster) struct Condition {
-    pub(in crate::cluster) key: &'static str,
-    text: String,
-    /// Value parsed as a decimal number, if it is one.
-    number: Option<i64>,
-    /// Value parsed as a hexadecimal id, if it is one.
-    id: Option<u64>,
-    is_equal: bool,
-}
-
-/// Value of a row's field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Value<'a> {
-    Nothing,
-    Id(u64),
-    Number(i64),
-    Flag(bool),
-    Text(&'a str),
-    Made(String),
-}
-
-impl<'a> Value<'a> {
-    pub(in crate::cluster) fn id(id: Option<u64>) -> Self {
-        id.map_or(Self::Nothing, Self::Id)
-    }
-
-    pub(in crate::cluster) fn number(number: impl TryInto<i64>) -> Self {
-        Self::Number(number.try_into().unwrap_or(i64::MAX))
-    }
-
-    pub(in crate::cluster) fn text(text: Option<&'a str>) -> Self {
-        text.map_or(Self::Nothing, Self::Text)
-    }
-
-    pub(in crate::cluster) fn made(text: Option<String>) -> Self {
-        text.map_or(Self::Nothing, Self::Made)
-    }
-}
-
-impl Condition {
-    fn new(filter: &Filter, kind: Kind) -> Result<Self, QueryError> {
-        let Filter { key, value, is_equal } = filter;
-        let is_meant = |name: &str| name == key || name.strip_suffix("_id").is_some_and(|name| name == key);
-        let found = kind.forms().iter().find(|(name, _)| is_meant(name));
-        let Some((key, form)) = found else {
-            let keys = kind.keys().collect::<Vec<_>>().join(", ");
-            return Err(QueryError::Key { key: key.clone(), keys });
-        };
-        // Parsed once: the condition may be checked against a million rows.
-        let condition = Self {
-            key,
-            text: value.clone(),
-            number: value.parse().ok(),
-            id: hexadecimal(value),
-            is_equal: *is_equal,
-        };
-        let form = match form {
-            KeyKind::Id if condition.id.is_none() => "an id, in hexadecimal digits".to_owned(),
-            KeyKind::Number if condition.number.is_none() => "a number".to_owned(),
-            KeyKind::Flag if !["true", "false"].contains(&value.as_str()) => "true or false".to_owned(),
-            KeyKind::Word(words) if !words.iter().any(|word| word.eq_ignore_ascii_case(value)) => {
-                format!("one of {}", words.join(", "))
-            }
-            _ => return Ok(condition),
-        };
-        // `none` is valid for every field: it selects the rows without a value.
-        match condition.is_nothing() {
-            true => Ok(condition),
-            false => Err(QueryError::Value { key, value: value.clone(), form }),
-        }
-    }
-
-    fn is_nothing(&self) -> bool {
-        matches!(self.text.as_str(), "" | "none" | "null")
-    }
-
-    /// Checks whether a row with this field passes.
-    pub(in crate::cluster) fn holds(&self, field: &Value<'_>) -> bool {
-        let is = match field {
-            Value::Nothing => self.is_nothing(),
-            Value::Id(id) => self.id == Some(*id),
-            Value::Number(number) => self.number == Some(*number),
-            Value::Flag(flag) => self.text == if *flag { "true" } else { "false" },
-            Value::Text(text) => self.text.eq_ignore_ascii_case(text),
-            Value::Made(text) => self.text.eq_ignore_ascii_case(text),
-        };
-        is == self.is_equal
-    }
-}
-
-/// Parses hexadecimal digits.
-pub(in crate::cluster) fn hexadecimal(text: &str) -> Option<u64> {
-    // `from_str_radix` alone would accept a sign.
-    let are_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    are_digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
-}
-
-/// Row of a table.
-pub trait Row: Sized {
-    /// Table of the row.
-    const KIND: Kind;
-
-    /// Key that identifies a row within its table.
-    type Key: Hash + Eq;
-
-    /// Key of this row.
-    fn key(&self) -> Self::Key;
-
-    /// Sorts rows from list order into display order.
-    ///
-    /// Display order shows the open rows first and then the ended rows, the latest last in both groups.
-    fn arrange(rows: &mut Vec<Self>);
-}
-
-/// Merges pages into display order.
-///
-/// A row that two pages contain appears once, in the state of the earlier page.
-#[must_use]
-pub fn joined<T: Row>(pages: Vec<T>) -> Vec<T> {
-    let mut had = HashSet::with_capacity(pages.len());
-    let mut rows = pages;
-    // The first occurrence stays, which is that of the earlier page.
-    rows.retain(|row| had.insert(row.key()));
-    T::arrange(&mut rows);
-    rows
-}
-
-/// Reverses the open rows and the ended rows separately, and moves the open rows to the front.
-fn reverse<T>(rows: &mut Vec<T>, has_ended: impl Fn(&T) -> bool) {
-    let (mut ended, open): (Vec<T>, Vec<T>) = rows.drain(..).rev().partition(has_ended);
-    *rows = open;
-    rows.append(&mut ended);
-}
-
-impl Row for NodeInfo {
-    const KIND: Kind = Kind::Nodes;
-    type Key = u64;
-
-    fn key(&self) -> u64 {
-        self.node_id.0
-    }
-
-    fn arrange(rows: &mut Vec<Self>) {
-        reverse(rows, |node| node.state == NodeState::Dead);
-    }
-}
-
-impl Row for JobInfo {
-    const KIND: Kind = Kind::Jobs;
-    type Key = u32;
-
-    fn key(&self) -> u32 {
-        self.job_id.0
-    }
-
-    fn arrange(rows: &mut Vec<Self>) {
-        // Jobs are shown in the order of their submission, whether they have ended or not.
-        rows.sort_by_key(|job| job.job_id);
-    }
-}
-
-impl Row for ActorInfo {
-    const KIND: Kind = Kind::Actors;
-    type Key = u64;
-
-    fn key(&self) -> u64 {
-        self.actor_id.0
-    }
-
-    fn arrange(rows: &mut Vec<Self>) {
-        reverse(rows, |actor| actor.state == ActorState::Dead);
-    }
-}
-
-impl Row for WorkerSummary {
-    const KIND: Kind = Kind::Workers;
-    type Key = u64;
-
-    fn key(&self) -> u64 {
-        self.worker_id.0
-    }
-
-    fn arrange(rows: &mut Vec<Self>) {
-        reverse(rows, |worker| worker.state == WorkerState::Dead);
-    }
-}
-
-impl Row for TaskInfo {
-    const KIND: Kind = Kind::Tasks;
-    type Key = (u64, String);
-
-    fn key(&self) -> (u64, String) {
-        (self.worker_id.0, self.count.name.clone())
-    }
-
-    fn arrange(rows: &mut Vec<Self>) {
-        rows.sort_by(|one, other| {
-            (one.worker_id, &one.count.name).cmp(&(other.worker_id, &other.count.name))
-        });
-    }
 }
 
 #[cfg(test)]

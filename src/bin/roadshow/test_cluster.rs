@@ -119,7 +119,7 @@ fn page<T: TableRow>(all: Vec<T>, query: &Query) -> Page<T> {
     let more = rows.len().saturating_sub(query.limit);
     rows.truncate(query.limit);
     let next = (more > 0).then(|| (before + rows.len()).to_string());
-    Page { rows, next, more: query.count.then_some(more as u64) }
+    Page { rows, next, more: query.count.then_some(more as u64), skipped: 0 }
 }
 
 pub(crate) fn pending_actors() -> Vec<PendingActor> {

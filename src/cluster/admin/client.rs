@@ -264,7 +264,7 @@ impl<E: AdminTransport> Admin<E> {
         }
     }
 
-    pub(super) async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+    pub(in crate::cluster) async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         let reply = tokio::time::timeout(REPLY_TIMEOUT, self.exchange.exchange(request)).await;
         match reply.unwrap_or_else(|_| Err(silence())) {
             Ok(AdminReply::Failed { text, unknown: true }) => Err(AdminError::Unknown(text)),
@@ -348,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn reply_to_another_request_is_an_error() {
-        let page = Page { rows: Vec::new(), next: None, more: None };
+        let page = Page { rows: Vec::new(), next: None, more: None, skipped: 0 };
         let mut admin = Scripted::with(AdminReply::Nodes(page));
         assert_eq!(admin.all::<NodeInfo>(Vec::new()).await, Ok(Vec::new()));
         assert_eq!(

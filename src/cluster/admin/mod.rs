@@ -4,16 +4,18 @@ mod client;
 mod connect;
 mod lists;
 mod request;
+mod status;
 mod submission;
 
 pub use super::executable::ExecutableError;
-pub use super::listing::{Filter, GroupCounts, Kind, Page, Query, QueryError, Row, joined};
+pub use super::listing::{Filter, GroupCounts, Kind, Page, Query, QueryError, Row, Sort, joined};
 pub use super::model::{Alert, AlertKind, PendingActor};
 pub use super::security::token_rpc::TokenRpcClient;
 pub use client::{Admin, AdminEndpoint, AdminError, AdminTransport, LogText, SubmittedJob};
 pub use connect::check_token;
 pub use lists::AdminRow;
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
+pub use status::{ClusterStatus, ResourceUsage};
 pub use submission::Program;
 
 /// Makes log text safe to print on a terminal: every control sequence except colours becomes visible text.

@@ -1,17 +1,14 @@
 //! `roadshow status`: overview of the cluster on one page.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
-use roadshow::admin::{Alert, PendingActor};
-use roadshow::model::{JobInfo, NodeInfo, NodeState, Quantity};
-use serde::Serialize;
+use roadshow::admin::{ClusterStatus, PendingActor};
+use roadshow::model::{NodeInfo, NodeState, Quantity};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliResult, one_line};
 use crate::output::CliOutput;
-use crate::output::rows::{TableRow, last_part, quantity, shown, word};
+use crate::output::rows::{TableRow, last_part, quantity, shown};
 
 /// Shows an overview of the cluster: alerts, nodes, resources in use, jobs, and pending actors.
 ///
@@ -29,28 +26,8 @@ pub(crate) struct StatusArgs {
     pub(crate) cluster_args: ClusterArgs,
 }
 
-/// State of the cluster in JSON.
-#[derive(Debug, Serialize)]
-struct Status {
-    address: SocketAddr,
-    nodes: Vec<NodeInfo>,
-    /// Resources of the nodes that are not dead.
-    resources: BTreeMap<String, ResourceUsage>,
-    /// Number of jobs by state.
-    jobs: BTreeMap<String, usize>,
-    /// Pending actors that have waited longest.
-    waiting: Vec<PendingActor>,
-    /// Number of all pending actors.
-    waiting_count: usize,
-    alerts: Vec<Alert>,
-}
-
-/// Used and total amount of a resource.
-#[derive(Debug, Default, Serialize)]
-struct ResourceUsage {
-    used: Quantity,
-    total: Quantity,
-}
+/// Overview of the cluster, and its text.
+struct Status(ClusterStatus);
 
 pub(crate) async fn run(
     arguments: &StatusArgs,
@@ -58,47 +35,17 @@ pub(crate) async fn run(
     output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
-    let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
-    let ((waiting, waiting_count), alerts) = (head.waiting().await?, head.alerts().await?);
-    let status = Status {
-        address: connector.head_address(),
-        resources: usage(&nodes),
-        jobs: states(&jobs),
-        nodes,
-        waiting,
-        waiting_count,
-        alerts,
-    };
+    let status = Status(ClusterStatus::read(&mut head, Some(connector.head_address())).await?);
     match arguments.json {
-        true => output.json(&status),
+        true => output.json(&status.0),
         false => output.print(&status.page(arguments.verbose)),
     }
 }
 
-fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, ResourceUsage> {
-    let mut sum: BTreeMap<String, ResourceUsage> = BTreeMap::new();
-    // Actors of a rejoining node keep their resources, so the node counts.
-    for node in nodes.iter().filter(|node| node.state != NodeState::Dead) {
-        for (resource, total) in &node.resources.0 {
-            let usage = sum.entry(resource.clone()).or_default();
-            usage.total.0 += total.0;
-            usage.used.0 += total.0.saturating_sub(quantity(&node.available, resource).0);
-        }
-    }
-    sum
-}
-
-fn states(jobs: &[JobInfo]) -> BTreeMap<String, usize> {
-    let mut states = BTreeMap::new();
-    for job in jobs {
-        *states.entry(word(&job.state)).or_default() += 1;
-    }
-    states
-}
-
 impl Status {
     fn page(&self, verbose: bool) -> String {
-        let mut page = format!("Cluster at {}\n", self.address);
+        let address = self.0.address.map_or_else(String::new, |address| address.to_string());
+        let mut page = format!("Cluster at {address}\n");
         // Writing to a string cannot fail.
         let _ = self.write_alerts(&mut page);
         let _ = self.write_nodes(&mut page, verbose);
@@ -107,10 +54,10 @@ impl Status {
     }
 
     fn write_alerts(&self, page: &mut String) -> std::fmt::Result {
-        if !self.alerts.is_empty() {
+        if !self.0.alerts.is_empty() {
             writeln!(page, "\nAlerts")?;
         }
-        self.alerts.iter().try_for_each(|alert| writeln!(page, "  {}", one_line(&alert.text)))
+        self.0.alerts.iter().try_for_each(|alert| writeln!(page, "  {}", one_line(&alert.text)))
     }
 
     fn write_nodes(&self, page: &mut String, verbose: bool) -> std::fmt::Result {
@@ -121,7 +68,7 @@ impl Status {
             ("Rejoining the restarted head", NodeState::Rejoining),
             ("Dead", NodeState::Dead),
         ] {
-            let nodes: Vec<_> = self.nodes.iter().filter(|node| node.state == state).collect();
+            let nodes: Vec<_> = self.0.nodes.iter().filter(|node| node.state == state).collect();
             // Only after a restart of the head can a node be in this state.
             if state == NodeState::Rejoining && nodes.is_empty() {
                 continue;
@@ -148,24 +95,24 @@ impl Status {
 
     fn write_work(&self, page: &mut String) -> std::fmt::Result {
         writeln!(page, "\nResources (used/total)")?;
-        for (resource, usage) in &self.resources {
+        for (resource, usage) in &self.0.resources {
             writeln!(page, "  {}  {resource}", shown(resource, usage.used, usage.total))?;
         }
         writeln!(page, "\nJobs")?;
-        match self.jobs.is_empty() {
+        match self.0.jobs.is_empty() {
             true => writeln!(page, "  none")?,
-            false => self.jobs.iter().try_for_each(|(state, count)| writeln!(page, "  {count} {state}"))?,
+            false => self.0.jobs.iter().try_for_each(|(state, count)| writeln!(page, "  {count} {state}"))?,
         }
         writeln!(page, "\nPending actors")?;
-        if self.waiting.is_empty() {
+        if self.0.waiting.is_empty() {
             writeln!(page, "  none")?;
         }
-        for PendingActor { actor_id, class, job_id, reason } in &self.waiting {
+        for PendingActor { actor_id, class, job_id, reason } in &self.0.waiting {
             let class = one_line(last_part(class));
             writeln!(page, "  {class} {actor_id} of job {job_id}: {}", one_line(reason))?;
         }
         // The head sends only the oldest pending actors.
-        let more = self.waiting_count.saturating_sub(self.waiting.len());
+        let more = self.0.waiting_count.saturating_sub(self.0.waiting.len());
         if more > 0 {
             let filter = "--filter state=PENDING_CREATION";
             writeln!(page, "  and {more} more; `roadshow list actors {filter}` shows them")?;

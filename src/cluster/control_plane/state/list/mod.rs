@@ -10,6 +10,7 @@ mod cursor;
 mod jobs;
 mod nodes;
 mod reference;
+mod sorted;
 mod workers;
 
 pub(in crate::cluster) use counts::{ClassSearch, FunctionSearch};
@@ -18,12 +19,13 @@ use serde::Serialize;
 
 use super::ClusterState;
 use super::queries::Reasons;
-use crate::cluster::listing::{Condition, Page, Query, QueryError, Row, Value};
+use crate::cluster::listing::{Condition, Needle, Page, Query, QueryError, Row, Value};
 #[cfg(test)]
 use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
 use crate::wire;
 use cursor::Position;
+use sorted::SortedRows;
 
 /// Row type that the state can list.
 pub(in crate::cluster) trait Listed: Row + Serialize {
@@ -50,6 +52,14 @@ pub(in crate::cluster) trait Listed: Row + Serialize {
 #[derive(Debug)]
 pub(in crate::cluster) struct Search<T> {
     conditions: Vec<Condition>,
+    contains: Option<Needle>,
+    /// True once the rows are in another order than that of the list.
+    is_sorted: bool,
+    /// Best rows so far of a sorted list.
+    sorted: Option<SortedRows>,
+    /// Number of matching rows still to skip.
+    offset: usize,
+    skipped: u64,
     reference: Option<String>,
     limit: usize,
     count: bool,
@@ -69,11 +79,19 @@ impl<T: Listed> Search<T> {
             None => Position::FIRST,
             Some(cursor) => cursor.parse().map_err(|()| QueryError::Cursor { cursor: cursor.clone() })?,
         };
+        // Bounded here, since the limit is the choice of the client.
+        let limit = query.limit.min(LIST_ROWS_MAX);
         Ok(Self {
             conditions: query.conditions(T::KIND)?,
+            contains: query.contains.as_ref().map(|text| Needle::new(text, T::KIND)),
+            sorted: query.order(T::KIND)?.map(|(key, is_descending)| {
+                SortedRows::new(key, is_descending, query.offset.saturating_add(limit))
+            }),
+            is_sorted: false,
+            offset: query.offset,
+            skipped: 0,
             reference: query.called.clone(),
-            // Bounded here, since the limit is the choice of the client.
-            limit: query.limit.min(LIST_ROWS_MAX),
+            limit,
             count: query.count,
             at: Some(at),
             rows: Vec::new(),
@@ -97,11 +115,15 @@ impl<T: Listed> Search<T> {
         let (mut scanned, mut last) = (0, from);
         for position in T::behind(state, from).take(LIST_SLICE_ROWS) {
             (scanned, last) = (scanned + 1, position);
-            let passes = |condition: &Condition| condition.holds(&T::field(state, position, condition.key));
-            if !T::is_there(state, position) || !self.conditions.iter().all(passes) {
+            if !self.matches(state, position) {
                 continue;
             }
-            if self.rows.len() == self.limit {
+            if let Some(sorted) = &mut self.sorted {
+                sorted.offer(T::field(state, position, sorted.key()), position);
+            } else if self.offset > 0 {
+                self.offset -= 1;
+                self.skipped += 1;
+            } else if self.rows.len() == self.limit {
                 self.more += 1;
                 // Without the count, one more row suffices: it proves that there is a next page.
                 if !self.count {
@@ -113,7 +135,23 @@ impl<T: Listed> Search<T> {
             }
         }
         self.at = if scanned < LIST_SLICE_ROWS { from.next_part() } else { Some(last) };
+        if self.at.is_none()
+            && let Some(sorted) = self.sorted.take()
+        {
+            let (rows, found) = sorted.page(self.offset);
+            self.skipped = found.min(self.offset as u64);
+            self.more = (found - self.skipped).saturating_sub(rows.len() as u64);
+            self.rows = rows.filter_map(|at| Some((at, T::row(state, at, &mut reasons)?))).collect();
+            self.is_sorted = true;
+        }
         self.at.is_none()
+    }
+
+    fn matches(&self, state: &ClusterState, position: Position) -> bool {
+        let passes = |condition: &Condition| condition.holds(&T::field(state, position, condition.key));
+        T::is_there(state, position)
+            && self.conditions.iter().all(passes)
+            && self.contains.as_ref().is_none_or(|needle| needle.is_in(|key| T::field(state, position, key)))
     }
 
     /// Truncates the page to the size of a reply. Runs without the state, so that the lock is free meanwhile.
@@ -139,7 +177,8 @@ impl<T: Listed> Search<T> {
     pub(in crate::cluster) fn page(self) -> Page<T> {
         let last = self.rows.last().map(|(position, _)| *position);
         Page {
-            next: last.filter(|_| self.more > 0).map(|last| last.to_string()),
+            next: last.filter(|_| self.more > 0 && !self.is_sorted).map(|last| last.to_string()),
+            skipped: self.skipped,
             more: self.count.then_some(self.more),
             rows: self.rows.into_iter().map(|(_, row)| row).collect(),
         }

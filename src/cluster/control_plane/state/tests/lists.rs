@@ -1,9 +1,9 @@
 //! Tests of paged lists, references and counts.
 
 use super::*;
-use crate::cluster::listing::{Filter, Page, Query, QueryError};
+use crate::cluster::listing::{Filter, Kind, Page, Query, QueryError, Sort};
 use crate::cluster::model::{JobInfo, NodeInfo, TaskCount, TaskInfo, WorkerSummary};
-use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
+use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS, LIST_SORTED_MAX};
 
 impl Harness {
     /// Fetches a page. Returns it with the number of slices that it took.
@@ -67,6 +67,64 @@ fn pages_list_open_rows_newest_first_and_then_the_latest_ended() {
     }
     let expected = [9, 8, 7, 6, 5, 4, 1, 0, 3, 2].map(|at: usize| actors[at].0);
     assert_eq!((pages, mores), (expected.to_vec(), vec![7, 4, 1, 0]));
+}
+
+#[test]
+fn sorted_pages_have_all_rows_once_in_order() {
+    let (mut harness, job) = Harness::with_nodes(2);
+    let names = ["pear", "fig", "apple", "lime", "kiwi"];
+    for name in names {
+        harness.spawn(job, ActorSpec { name: Some(name.to_owned()), ..plain() });
+    }
+    let (nameless, _) = harness.spawn(job, plain());
+    let sorted = |is_descending, offset| Query {
+        sort: Some(Sort { key: "name".to_owned(), is_descending }),
+        offset,
+        ..some(2)
+    };
+    let names_of = |page: &Page<ActorInfo>| -> Vec<String> {
+        page.rows.iter().map(|row| row.name.clone().unwrap_or_default()).collect()
+    };
+    let (page, _) = harness.page::<ActorInfo>(&sorted(false, 0));
+    assert_eq!((names_of(&page), page.skipped, page.more), (vec!["apple".into(), "fig".into()], 0, Some(4)));
+    assert_eq!(page.next, None);
+    let (page, _) = harness.page::<ActorInfo>(&sorted(true, 0));
+    assert_eq!(names_of(&page), ["pear", "lime"]);
+    // Rows without a value come last in both directions.
+    for is_descending in [false, true] {
+        let (page, _) = harness.page::<ActorInfo>(&sorted(is_descending, 4));
+        assert_eq!((page.rows[1].actor_id, page.skipped, page.more), (nameless, 4, Some(0)));
+    }
+    let (page, _) = harness.page::<ActorInfo>(&sorted(false, 10));
+    assert_eq!((page.rows.len(), page.skipped), (0, 6));
+}
+
+#[test]
+fn offset_skips_rows_and_a_text_selects_them_by_ids_and_names() {
+    let (mut harness, _, actors) = ten_actors();
+    let (page, _) = harness.page::<ActorInfo>(&Query { offset: 2, ..some(3) });
+    assert_eq!(keys(&page), [7, 6, 5].map(|at: usize| actors[at].0));
+    assert_eq!((page.skipped, page.more), (2, Some(5)));
+    let job = harness.page::<ActorInfo>(&some(1)).0.rows[0].job_id;
+    harness.spawn(job, ActorSpec { name: Some("Counter".to_owned()), ..plain() });
+    let count = |text: &str| {
+        let query = Query { contains: Some(text.to_owned()), ..some(100) };
+        harness.page::<ActorInfo>(&query).0.rows.len()
+    };
+    assert_eq!((count("count"), count("alive"), count("it stopped")), (1, 9, 0));
+    assert_eq!(count(&format!("{:016x}", actors[5].0)), 1);
+}
+
+#[test]
+fn sort_keys_and_depths_are_checked() {
+    let check = |key: &str, offset, after: Option<&str>| {
+        let sort = Some(Sort { key: key.to_owned(), is_descending: false });
+        Query { sort, offset, after: after.map(str::to_owned), ..some(10) }.check(Kind::Actors)
+    };
+    assert_eq!(check("node", 0, None), Ok(()));
+    assert!(matches!(check("cause", 0, None), Err(QueryError::SortKey { .. })));
+    assert!(matches!(check("name", LIST_SORTED_MAX, None), Err(QueryError::Deep { .. })));
+    assert_eq!(check("name", 0, Some("1")), Err(QueryError::SortedCursor));
 }
 
 #[test]

@@ -13,10 +13,13 @@
 
 mod access;
 mod guard;
+mod history;
+mod metrics;
 mod reply;
 mod routes;
 mod server;
 mod source;
+mod stream;
 
 use std::fmt;
 use std::io;
@@ -90,7 +93,7 @@ impl Dashboard {
     pub(super) fn start(
         head: &Arc<Head>,
         options: &DashboardOptions,
-        _state_dir: &Path,
+        state_dir: &Path,
     ) -> Result<Self, DashboardError> {
         let address = SocketAddr::new(options.host, options.port);
         let bind_failed = |error| DashboardError::Bind { address, error };
@@ -102,20 +105,16 @@ impl Dashboard {
         };
         let access = Arc::new(Access::new(&head.authority.token().to_string()));
         let names = options.names.iter().map(String::as_str).chain([options.link_host.as_str()]);
-        let shared = Shared {
-            source: Arc::new(HeadSource::of(head)),
-            access: Arc::clone(&access),
-            hosts: AllowedHosts::new(bound, names, credentials.is_some()),
-            is_tls: credentials.is_some(),
-            cookie: format!("roadshow-session-{}", bound.port()),
-        };
+        let hosts = AllowedHosts::new(bound, names, credentials.is_some());
+        let source = Arc::new(HeadSource::of(head));
+        let shared = Shared::new(source, Arc::clone(&access), hosts, bound.port());
         if let Some(credentials) = &credentials {
             tokio::spawn(renew_loop(Arc::downgrade(head), options.clone(), credentials.clone()));
         }
         let scheme = if credentials.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}:{}", in_url(&options.link_host), bound.port());
         let (stop, stopped) = oneshot::channel();
-        let web = Web { listener, credentials, shared };
+        let web = Web { listener, credentials, shared, history: history::path(state_dir) };
         let handle = thread::Builder::new()
             .name("dashboard".to_owned())
             .spawn(move || server::run(web, stopped))
@@ -181,3 +180,6 @@ async fn renew_loop(head: std::sync::Weak<Head>, options: DashboardOptions, cred
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

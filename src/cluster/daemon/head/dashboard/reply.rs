@@ -1,11 +1,10 @@
 //! Replies of the dashboard: JSON, errors, and the headers of all of them.
 
-use std::fmt;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use crate::cluster::admin::AdminError;
 
@@ -35,7 +34,8 @@ pub(super) fn secure(headers: &mut HeaderMap) {
 }
 
 /// Error reply: a code for programs, and a text that says what to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
@@ -68,12 +68,6 @@ impl ApiError {
 impl From<AdminError> for ApiError {
     fn from(error: AdminError) -> Self {
         Self::of(error, "unknown")
-    }
-}
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+const HTTPS: &str = "https://";
+
 /// Host names and addresses under which browsers may reach the dashboard.
 #[derive(Clone, Debug)]
 pub(in crate::cluster::daemon::head::dashboard) struct AllowedHosts {
@@ -27,7 +29,7 @@ impl AllowedHosts {
             names: vec!["localhost".to_owned()],
             addresses: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), bound.ip()],
             has_any_address: bound.ip().is_unspecified(),
-            scheme: if is_tls { "https://" } else { "http://" },
+            scheme: if is_tls { HTTPS } else { "http://" },
         };
         for name in names {
             match name.parse() {
@@ -36,6 +38,11 @@ impl AllowedHosts {
             }
         }
         hosts
+    }
+
+    /// Returns true if the dashboard speaks TLS.
+    pub(in crate::cluster::daemon::head::dashboard) fn is_tls(&self) -> bool {
+        self.scheme == HTTPS
     }
 
     /// Checks the value of a Host header. Any port is allowed: the request may come through a forwarded one.

@@ -1,7 +1,5 @@
 //! Static files of the page, embedded in the executable.
 
-#![expect(clippy::unused_async, reason = "actix-web takes only async handlers")]
-
 use std::sync::LazyLock;
 
 use actix_web::http::StatusCode;

@@ -1,7 +1,5 @@
 //! Routes of the log-in: version, session, log-in by token or link, log-out.
 
-#![expect(clippy::unused_async, reason = "actix-web takes only async handlers")]
-
 use std::time::Instant;
 
 use actix_web::http::StatusCode;
@@ -19,6 +17,9 @@ use crate::config::DASHBOARD_SESSION_VALID;
 /// Version of the rows and paths of the API.
 const SCHEMA: u32 = 1;
 
+/// Description of the API.
+const OPEN_API: &str = include_str!("../openapi.json");
+
 /// Query of a log-in link.
 #[derive(Debug, Deserialize)]
 pub(super) struct Ticket {
@@ -30,6 +31,10 @@ pub(super) struct Ticket {
 #[derive(Deserialize)]
 pub(super) struct Credentials {
     token: String,
+}
+
+pub(super) async fn open_api() -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/json")).body(OPEN_API)
 }
 
 pub(super) async fn version() -> JsonReply {
