@@ -12,8 +12,8 @@ pub(crate) const WAIT: Duration = Duration::from_secs(60);
 /// Pause between two looks at a condition.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
-/// Repetitions of the lecture's text: its list counting then takes some minutes in a debug build.
-const REPEAT: &str = "12";
+/// Repetitions of the lecture's text: its list counting then takes about half a minute in a debug build.
+const REPEAT: &str = "3";
 
 /// Running cluster; `tests/browser/run` ends its processes.
 pub(crate) struct Cluster {

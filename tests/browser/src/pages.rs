@@ -32,12 +32,12 @@ pub(crate) async fn lecture_job_shows_its_progress(site: Arc<Site>) {
     browser.open("#/jobs", "Jobs").await;
     browser
         .until(&format!(
-            "document.querySelector('tr[data-id=\"{}\"]')?.innerText.includes('Running')",
+            "document.querySelector('tr[data-id=\"{}\"]')?.innerText.match(/Running|Succeeded/)",
             cluster.lecture
         ))
         .await;
     browser.open(&format!("#/jobs/{}", cluster.lecture), "Job").await;
-    browser.until("document.querySelector('.page-title .state').textContent === 'Running'").await;
+    browser.until("/Running|Succeeded/.test(document.querySelector('.page-title .state').textContent)").await;
     browser.sees("--counting=list").await;
     // The tasks of the lecture's program come behind its sequential run.
     let (_, took) = browser.until("document.querySelectorAll('.progress-list li').length > 0").await;
