@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 /// Time for anything that a check waits for. Debug builds on a busy machine are slow.
-pub(crate) const WAIT: Duration = Duration::from_secs(60);
+pub(crate) const WAIT: Duration = Duration::from_secs(150);
 /// Pause between two looks at a condition.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 

@@ -93,6 +93,8 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
             json!([[0, "Error a"], [2, "an error"]]),
         ),
         ("log_text", "marked('aXbx', 'x')", json!([["a", false], ["X", true], ["b", false], ["x", true]])),
+        ("series", "aligned([1, null, 3], [20, 30, 40], [10, 20, 30])", json!([null, 1, null])),
+        ("series", "aligned([1, 2, 3], [10, 20, 30], [21, 31, 41])", json!([2, 3, null])),
         (
             "task_groups",
             "progressParts(byFunction([{ name: 'f', finished: 3, failed: 1, running: 0, queued: 0 }])[0]).map(part => part.share)",
@@ -124,7 +126,7 @@ pub(crate) async fn functions_of_the_page_are_right(site: Arc<Site>) {
         );
         assert_eq!(site.browser.promised(&script).await, expected, "{module}: {call}");
     }
-    assert_eq!(site.browser.promised(RATES).await, json!([null, 20.0, 20.0, null, null]));
+    assert_eq!(site.browser.promised(RATES).await, json!([null, 20, 20, null, null]));
 }
 
 /// Names that the calls of a module use.

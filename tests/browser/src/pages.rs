@@ -226,6 +226,7 @@ pub(crate) async fn keyboard_reaches_everything(site: Arc<Site>) {
     let unnamed = "[...document.querySelectorAll('button, a, input, select')].filter(element => !(element.textContent.trim() \
                    || element.ariaLabel || element.closest('label')?.textContent.trim())).map(element => element.outerHTML)";
     assert_eq!(browser.value(unnamed).await, json!([]));
+    browser.value("void document.querySelector('.pages a').focus()").await;
     browser.keys("\t").await;
     assert_ne!(browser.value("getComputedStyle(document.activeElement).outlineStyle").await, "none");
     let theme = browser.value("document.documentElement.dataset.theme ?? 'system'").await;

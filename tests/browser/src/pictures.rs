@@ -48,7 +48,7 @@ pub(crate) async fn pictures_of_each_page(site: Arc<Site>) {
             let overflow = browser
                 .value("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 .await;
-            assert_eq!(overflow, 0, "{name} at {width} px");
+            assert!(overflow.as_i64() <= Some(0), "{name} at {width} px is wider by {overflow}");
             browser.picture(&format!("{name}-{theme}-{width}")).await;
         }
     }

@@ -34,9 +34,33 @@ export const seriesPath = (range, names, node) => {
   return `/api/v0/series?${query}`;
 };
 
-// Loads series, and again each time the range has a new sample.
-export const useSeries = (range, names, node) => {
-  const view = useView((get) => get(seriesPath(range, names, node)), [range, names.join(), node]);
+// Values of a series at other times of the same distance: a sample may have come between two requests.
+export const aligned = (values, times, wanted) => {
+  if (wanted.length < 2) return values.slice(0, wanted.length);
+  const shift = Math.round((times[0] - wanted[0]) / (wanted[1] - wanted[0]));
+  return wanted.map((_, at) => values[at - shift] ?? null);
+};
+
+// Series of one node, in the times of the cluster's; none before the history has the node.
+const loadNode = async (get, range, names, node, wanted) => {
+  try {
+    const { time_ms: times, series } = await get(seriesPath(range, names, node));
+    return series.map((each) => ({ ...each, values: aligned(each.values, times, wanted) }));
+  } catch (error) {
+    if (error.code === 'unknown_node') return [];
+    throw error;
+  }
+};
+
+const loadAll = async (get, range, names, nodes) => {
+  const cluster = await get(seriesPath(range, names));
+  const ofNodes = await Promise.all(nodes.map((node) => loadNode(get, range, names, node, cluster.time_ms)));
+  return { ...cluster, series: [...cluster.series, ...ofNodes.flat()] };
+};
+
+// Loads series of the cluster and of nodes, and again each time the range has a new sample.
+export const useSeries = (range, names, nodes = []) => {
+  const view = useView((get) => loadAll(get, range, names, nodes), [range, names.join(), nodes.join()]);
   const loadedAt = useRef(performance.now());
   const reload = useRef(view.reload);
   reload.current = view.reload;

@@ -60,7 +60,9 @@ const recorder = (signal) => {
   const get = async (path) => {
     const reply = await load(path, signal);
     if (typeof reply?.snapshot === 'number') snapshots.push(reply.snapshot);
-    if (typeof reply?.time_ms === 'number') timeMs = Math.min(timeMs ?? Infinity, reply.time_ms);
+    // A reply with series has the times of its samples.
+    const at = Array.isArray(reply?.time_ms) ? reply.time_ms.at(-1) : reply?.time_ms;
+    if (typeof at === 'number') timeMs = Math.min(timeMs ?? Infinity, at);
     return reply;
   };
   const info = () => ({

@@ -25,34 +25,37 @@ const CHARTS = [
 ];
 
 const NAMES = CHARTS.flatMap(({ names }) => names);
-// More lines than these cannot be told apart; then the cluster and the busiest nodes are shown.
+// More lines than these cannot be told apart; further nodes are shown one at a time.
 const NODE_LINES_MAX = 12;
 const NODES_MAX = 1_000;
 
-const last = (values) => values.findLast((value) => value !== null) ?? -1;
+// Ids of the nodes that have lines. Dead nodes come last, and a stable order keeps the colour of each.
+const nodesShown = (rows, scope) => {
+  if (scope === 'cluster') return [];
+  if (scope !== 'nodes') return [scope];
+  const order = (node) => `${node.state === 'DEAD' ? 1 : 0} ${String(node.started_ms).padStart(16, '0')} ${node.node_id}`;
+  const sorted = [...rows].sort((a, b) => (order(a) < order(b) ? -1 : 1));
+  return sorted.slice(0, NODE_LINES_MAX).map((node) => node.node_id);
+};
 
 const linesOf = (chart, reply, nodes, scope) => {
   const name = chart.names[0];
   if (chart.byNode && scope !== 'cluster') {
-    const found = nodeSeries(reply, name).filter((series) => scope === 'nodes' || series.node_id === scope);
-    const shown = found.sort((a, b) => last(b.values) - last(a.values)).slice(0, NODE_LINES_MAX);
-    // A stable order keeps the colour of each node.
-    return shown.sort((a, b) => a.node_id.localeCompare(b.node_id))
-      .map(({ node_id: id, values }) => ({ label: nodes.get(id) ?? shortNode(id), values }));
+    return nodeSeries(reply, name).map(({ node_id: id, values }) => ({ label: nodes.get(id) ?? shortNode(id), values }));
   }
   return chart.names.map((each) => [each, clusterSeries(reply, each)]).filter(([, series]) => series)
     .map(([each, { values }]) => ({ label: chart.names.length > 1 ? SERIES[each].title : 'Cluster', values }));
 };
 
 export const MetricsPage = ({ route: { query } }) => {
-  const range = RANGES.some(([id]) => id === query.range) ? query.range : '1h';
-  const scope = query.by ?? 'nodes';
-  const view = useSeries(range, NAMES);
   const list = useView((get) => get(listPath('nodes', { limit: NODES_MAX })), [], { kinds: ['nodes'] });
   const nodes = new Map((list.data?.rows ?? []).map((node) => [node.node_id, node.hostname]));
+  const range = RANGES.some(([id]) => id === query.range) ? query.range : '1h';
+  const scope = query.by ?? 'nodes';
+  const view = useSeries(range, NAMES, nodesShown(list.data?.rows ?? [], scope));
   const scopes = [['nodes', 'Each node'], ['cluster', 'The cluster'], ...[...nodes].map(([id, name]) => [id, `Node ${name}`])];
   const reply = view.data ?? { time_ms: [], series: [] };
-  return html`<${PageHead} title="Metrics" view=${list} />
+  return html`<${PageHead} title="Metrics" view=${view} />
     <div class="filters">
       <div class="segments" role="group" aria-label="Range">
         ${RANGES.map(([id, title]) => html`<button type="button" key=${id} aria-pressed=${id === range ? 'true' : 'false'} onClick=${() => choose({ range: id })}>${title}</button>`)}
@@ -66,5 +69,6 @@ export const MetricsPage = ({ route: { query } }) => {
         return html`<section class="card" key=${chart.id}><${Chart} title=${chart.title ?? title} timeMs=${reply.time_ms}
           series=${linesOf(chart, reply, nodes, scope)} format=${format} unit=${unit} max=${max} /></section>`;
       })}
-    </div>`;
+    </div>
+    ${scope === 'nodes' && nodes.size > NODE_LINES_MAX && html`<p class="quiet-line">${NODE_LINES_MAX} of ${nodes.size} nodes have lines. Choose another node above.</p>`}`;
 };

@@ -16,7 +16,7 @@ import { useView } from '../view.js';
 const CHARTS = ['cpu_percent', 'memory_bytes', 'sent_bytes_per_s', 'received_bytes_per_s'];
 
 const Charts = ({ node }) => {
-  const view = useSeries('1h', CHARTS, node.node_id);
+  const view = useSeries('1h', CHARTS, [node.node_id]);
   const reply = view.data ?? { time_ms: [], series: [] };
   return html`<div class="charts">${CHARTS.map((name) => {
     const { title, format: text, unit, max } = SERIES[name];
