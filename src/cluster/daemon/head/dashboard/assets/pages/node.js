@@ -56,7 +56,7 @@ export const NodePage = ({ route: { id } }) => {
         ['Session directory', html`<span class="mono">${row.session_dir}</span>`],
       ]} /><//>
       <${Charts} node=${row} />
-      <${ListSection} title="Workers" kind="workers" filters=${{ node_id: row.node_id }} columns=${workerColumns(rates.current)}
+      <${ListSection} title="Workers" kind="workers" filters=${{ node_id: row.node_id }} columns=${workerColumns(rates.current).filter(({ id: column }) => column !== 'node')}
         keyOf=${(worker) => worker.worker_id} empty="No worker runs on this node." onRows=${(rows) => rates.current.update(workerSamples(rows))} />
       <${Card} title="Events"><${EventList} events=${events} empty="No event of this node yet." /><//>
       <${LogsOf} title="Logs of the node's daemons" select=${(log) => log.node_id === row.node_id && !log.worker_id && !log.job_id} kinds=${[]} />`}
