@@ -282,10 +282,10 @@ fn stop_succeeds_when_nothing_runs() {
 }
 
 #[test]
-fn help_has_examples_and_says_that_dashboard_options_have_no_effect() {
+fn help_has_examples_and_the_options_of_the_dashboard() {
     let help = roadshow(&["start", "--help"]);
     assert!(help.status.success());
-    for part in ["Examples", "roadshow start --head", "Ray; has no effect", "{\"gpu\": 1}"] {
+    for part in ["Examples", "roadshow start --head", "--include-dashboard <0|1>", "{\"gpu\": 1}"] {
         assert!(text(&help.stdout).contains(part), "{}", text(&help.stdout));
     }
     let help = roadshow(&["--help"]);

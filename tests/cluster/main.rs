@@ -9,6 +9,8 @@
 )]
 
 mod addresses;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod descendants;
 mod endings;
 mod failures;

@@ -185,7 +185,10 @@ impl TestCluster {
         // Tests run in parallel, so every node takes a free port.
         let given = ["start", "--head", "--json", "--port=0", "--host", host];
         let own = ["--state-dir", state, "--session-dir", session];
-        self.start(under, &[&given[..], &own, arguments].concat())
+        // The default port of the dashboard is one for all clusters of a machine.
+        let has_dashboard = arguments.iter().any(|it| it.starts_with("--include-dashboard"));
+        let off = if has_dashboard { &[][..] } else { &["--include-dashboard=0"] };
+        self.start(under, &[&given[..], &own, off, arguments].concat())
     }
 
     /// Stops the only node, and restarts it with the cluster's state.
@@ -207,7 +210,15 @@ impl TestCluster {
         let (state, under) = (self.state(), self.nodes[0].under.clone());
         let mut command = self.roadshow_under(
             &under,
-            &["start", "--head", "--json", "--port=0", "--state-dir", state.to_str().unwrap()],
+            &[
+                "start",
+                "--head",
+                "--json",
+                "--port=0",
+                "--include-dashboard=0",
+                "--state-dir",
+                state.to_str().unwrap(),
+            ],
         );
         // The head has its token in the state directory.
         command.env_remove("ROADSHOW_TOKEN");

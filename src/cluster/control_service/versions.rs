@@ -14,20 +14,26 @@ pub(in crate::cluster) struct TableVersions {
 
 impl TableVersions {
     /// Number of events that may have changed rows.
-    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard shows it"))]
+    #[cfg_attr(
+        all(not(feature = "dashboard"), not(test)),
+        expect(dead_code, reason = "only the dashboard shows it")
+    )]
     pub(in crate::cluster) fn snapshot(&self) -> u64 {
         self.all
     }
 
     /// Tables that may have changed since an earlier version.
-    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard reloads tables"))]
+    #[cfg_attr(
+        all(not(feature = "dashboard"), not(test)),
+        expect(dead_code, reason = "only the dashboard reloads tables")
+    )]
     pub(in crate::cluster) fn changed_since(&self, before: &Self) -> impl Iterator<Item = Kind> {
         let (now, before) = (self.tables, before.tables);
         Kind::ALL.into_iter().filter(move |kind| now[*kind as usize] != before[*kind as usize])
     }
 
     /// Counts an event that may have changed rows of these tables.
-    pub(super) fn count(&mut self, tables: &[Kind]) {
+    pub(in crate::cluster) fn count(&mut self, tables: &[Kind]) {
         if !tables.is_empty() {
             self.all += 1;
         }

@@ -2,8 +2,8 @@
 
 use std::num::NonZero;
 
-use roadshow::admin::{self, Admin, AdminTransport, Query, joined};
-use roadshow::internals::config::LIST_ROWS_MAX;
+use roadshow::admin::{self, Admin, AdminTransport, Query, Sort, joined};
+use roadshow::internals::config::{LIST_ROWS_MAX, LIST_SORTED_MAX};
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
@@ -26,6 +26,12 @@ pub(crate) struct ListArgs {
     /// Show only the rows that meet this condition; give it again for more conditions.
     #[arg(long, value_name = "KEY=VALUE|KEY!=VALUE")]
     filter: Vec<FilterArg>,
+    /// Show only rows with this text in an id, a name or a word; case is ignored.
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Sort by this key; -KEY shows the largest values first. At most 20,000 rows can be sorted.
+    #[arg(long, value_name = "KEY|-KEY", allow_hyphen_values = true, conflicts_with = "after")]
+    sort: Option<String>,
     /// Maximum number of rows [default: 100 in a table, unlimited with --json]
     ///
     /// Entities that have not ended come first, and the newest first. A note on standard error reports how many
@@ -83,7 +89,16 @@ impl ListArgs {
         limit: Option<NonZero<usize>>,
         json: bool,
     ) -> Self {
-        Self { kind: ListKind::Jobs, filter: Vec::new(), limit, after: None, json, cluster_args }
+        Self {
+            kind: ListKind::Jobs,
+            filter: Vec::new(),
+            search: None,
+            sort: None,
+            limit,
+            after: None,
+            json,
+            cluster_args,
+        }
     }
 
     /// Checks the filters against the kind, which clap cannot do for two dependent arguments.
@@ -94,7 +109,13 @@ impl ListArgs {
 
     fn query(&self, limit: usize) -> Query {
         let filters = self.filter.iter().map(|filter| filter.0.clone()).collect();
-        Query { limit, after: self.after.clone(), ..Query::filtered(filters) }
+        let sort = self.sort.as_ref().map(|text| {
+            let (key, is_descending) =
+                text.strip_prefix('-').map_or((text.as_str(), false), |key| (key, true));
+            Sort { key: key.to_owned(), is_descending }
+        });
+        let (after, contains) = (self.after.clone(), self.search.clone());
+        Query { limit, after, contains, sort, ..Query::filtered(filters) }
     }
 }
 
@@ -121,6 +142,14 @@ async fn show<T: TableRow, E: AdminTransport>(
     // Scripts need all rows, but a table of thousands of rows helps no reader.
     let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
     let mut query = arguments.query(limit.get());
+    if query.sort.is_some() {
+        let (rows, more) = sorted::<T, E>(head, query, limit.get()).await?;
+        print(&rows, arguments, output)?;
+        if more > 0 {
+            output.note(&format!("{} rows shown, {more} more match", rows.len()));
+        }
+        return Ok(());
+    }
     let mut rows: Vec<T> = Vec::new();
     let more = loop {
         // The head may return fewer rows than the limit: a reply has a maximum size, too.
@@ -136,20 +165,45 @@ async fn show<T: TableRow, E: AdminTransport>(
     };
     // A row that changes while pages are read can be in two of them.
     let rows = joined(rows);
-    if arguments.json {
-        output.json(&rows)?;
-    } else if rows.is_empty() {
-        let matching = if arguments.filter.is_empty() { "" } else { " matching" };
-        output.print(&format!("There is no{matching} {}.\n", T::NOUN))?;
-    } else {
-        let mut table = TextTable::new(T::HEADERS);
-        rows.iter().for_each(|row| table.push(row.cells()));
-        output.print(&table.to_string())?;
-    }
+    print(&rows, arguments, output)?;
     if let Some(cursor) = query.after {
         output.note(&left_out(rows.len(), more, &cursor, arguments));
     }
     Ok(())
+}
+
+/// Reads a sorted list, which goes on by the number of rows, and the number of rows that are left out.
+async fn sorted<T: TableRow, E: AdminTransport>(
+    head: &mut Admin<E>,
+    mut query: Query,
+    limit: usize,
+) -> CliResult<(Vec<T>, u64)> {
+    let limit = limit.min(LIST_SORTED_MAX);
+    let mut rows = Vec::new();
+    loop {
+        (query.offset, query.limit, query.count) = (rows.len(), LIST_ROWS_MAX.min(limit - rows.len()), true);
+        let page = head.page::<T>(query.clone()).await?;
+        let (is_empty, more) = (page.rows.is_empty(), page.more.unwrap_or(0));
+        rows.extend(page.rows);
+        if is_empty || more == 0 || rows.len() >= limit {
+            return Ok((rows, more));
+        }
+    }
+}
+
+/// Prints rows as JSON, or as a table.
+fn print<T: TableRow>(rows: &[T], arguments: &ListArgs, output: &mut CliOutput<'_>) -> CliResult<()> {
+    if arguments.json {
+        return output.json(&rows);
+    }
+    if rows.is_empty() {
+        let is_narrowed = !arguments.filter.is_empty() || arguments.search.is_some();
+        let matching = if is_narrowed { " matching" } else { "" };
+        return output.print(&format!("There is no{matching} {}.\n", T::NOUN));
+    }
+    let mut table = TextTable::new(T::HEADERS);
+    rows.iter().for_each(|row| table.push(row.cells()));
+    output.print(&table.to_string())
 }
 
 /// Note about rows that were left out.
@@ -176,6 +230,8 @@ mod tests {
         ListArgs {
             kind,
             filter: filter.iter().map(|filter| filter.parse().unwrap()).collect(),
+            search: None,
+            sort: None,
             limit: None,
             after: None,
             json,
@@ -272,6 +328,26 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
             panic!("{:?}", cluster.requests());
         };
         assert_eq!((query.filters.len(), query.limit, query.count), (2, 100, true));
+    }
+
+    #[tokio::test]
+    async fn head_sorts_and_searches() {
+        let cluster = FakeCluster::new();
+        let arguments = ListArgs {
+            search: Some("count".to_owned()),
+            sort: Some("-class".to_owned()),
+            ..arguments(ListKind::Actors, &[], true)
+        };
+        let (outcome, ..) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
+        outcome.unwrap();
+        let [AdminRequest::List { query, .. }] = &cluster.requests()[..] else {
+            panic!("{:?}", cluster.requests());
+        };
+        assert_eq!(query.sort, Some(Sort { key: "class".to_owned(), is_descending: true }));
+        assert_eq!((query.contains.as_deref(), query.limit, query.offset), (Some("count"), 1000, 0));
+        let wrong = ListArgs { sort: Some("cause".to_owned()), ..arguments };
+        assert!(wrong.check().unwrap_err().to_string().contains("the keys are actor_id"));
     }
 
     #[test]

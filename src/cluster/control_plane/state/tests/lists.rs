@@ -159,7 +159,7 @@ fn filters_select_exactly_the_matching_rows() {
     );
     assert_eq!(harness.actors_that(&["job=99"]), [] as [u64; 0]);
     let all = harness.actors_that(&[]);
-    for key in crate::cluster::listing::Kind::Actors.keys() {
+    for key in Kind::Actors.keys() {
         // A row either has a value for the field, or none.
         let [with, without] =
             ["!=none", "=none"].map(|none| harness.actors_that(&[&format!("{key}{none}")]).len());

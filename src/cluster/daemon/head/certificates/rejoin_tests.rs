@@ -1,7 +1,7 @@
 //! Members that rejoin a restarted head.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
 
@@ -37,7 +37,8 @@ async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     let (store, _) = StateStore::open(&scratch.join("head.redb")).await.unwrap();
     let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), None));
     control.apply(ControlEvent::Restored(records));
-    Head { authority, host, control, outbox: Mutex::new(Outbox::default()), store }
+    let outbox = Mutex::new(Outbox::default());
+    Head { authority, host, control, outbox, store, dashboard: OnceLock::new() }
 }
 
 /// Node of an agent, with one worker.

@@ -36,7 +36,10 @@ pub(super) async fn guard<B: MessageBody + 'static>(
     };
     let (shared, requests) = (shared.clone(), requests.clone());
     let checked = check(&shared, &request).and_then(|()| {
-        requests.try_acquire().map_err(|_| {
+        // Embedded files need no permit: they are sent from memory, and a page loads dozens.
+        let needs_permit = is_api(request.path());
+        let permit = needs_permit.then(|| requests.try_acquire()).transpose();
+        permit.map_err(|_| {
             let text = "the dashboard handles too many requests; try again in a second";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text)
         })
@@ -70,8 +73,13 @@ fn check(shared: &Shared, request: &ServiceRequest) -> Result<(), ApiError> {
             return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", text));
         }
     }
-    let is_open = !(path.starts_with("/api/") || path == "/metrics") || OPEN.contains(&path);
+    let is_open = !is_api(path) || OPEN.contains(&path);
     if is_open { Ok(()) } else { check_log_in(shared, request.request()) }
+}
+
+/// Returns true for paths whose replies are about the cluster.
+fn is_api(path: &str) -> bool {
+    path.starts_with("/api/") || path == "/metrics"
 }
 
 /// Checks the host that the request names, and that its origin is the page of that host.

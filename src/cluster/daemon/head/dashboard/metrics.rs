@@ -153,8 +153,8 @@ fn work(registry: &mut Registry, seen: &Observation) {
     let failed =
         counters(registry, "tasks_failed", "Tasks that panicked or were lost since the head started");
     for (function, (good, bad)) in &seen.tasks {
-        count(&finished, vec![("function", function.clone())], *good);
-        count(&failed, vec![("function", function.clone())], *bad);
+        count(&finished, vec![("function", escaped(function))], *good);
+        count(&failed, vec![("function", escaped(function))], *bad);
     }
     let handled =
         counters(registry, "messages_handled", "Messages that actors handled since the head started");
@@ -184,8 +184,13 @@ impl Names {
         if self.0.len() < METRIC_LABELS_MAX {
             self.0.insert(name.to_owned());
         }
-        if self.0.contains(name) { name } else { OTHER }.to_owned()
+        escaped(if self.0.contains(name) { name } else { OTHER })
     }
+}
+
+/// Escapes a label's value, which the encoder writes as it is. Programs choose the names of types and resources.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn id(row: &Value) -> String {

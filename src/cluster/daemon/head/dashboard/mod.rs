@@ -2,8 +2,8 @@
 //!
 //! The dashboard has a thread and an actix system of its own. It reaches the head only by admin requests, through
 //! [`ClusterSource`], and agents by the token RPC, as the command does. It owns its listener, its sessions and its
-//! history file. Leases, heartbeats and placements never wait for it: lists are read slice by slice, and connections,
-//! requests and stream clients are bounded.
+//! history file. Leases, heartbeats and placements never wait for it: the head makes a list slice by slice, and
+//! connections, requests and stream clients are bounded.
 //!
 //! ```text
 //!  browser ──▶ guard: host, origin, log-in, limits ──▶ routes ──▶ ClusterSource ──▶ Head::reply

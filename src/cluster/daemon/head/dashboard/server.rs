@@ -29,7 +29,7 @@ const THREADS: usize = 1;
 /// Connections that the kernel queues for the dashboard.
 const BACKLOG: u32 = 128;
 
-/// Threads for blocking work, which is the write of the history.
+/// Threads for blocking work of requests; there is none.
 const BLOCKING_THREADS: usize = 1;
 
 /// State that all requests share.

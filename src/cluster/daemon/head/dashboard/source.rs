@@ -50,7 +50,13 @@ impl ClusterSource for HeadSource {
         Box::pin(async move {
             let head = head.ok_or_else(|| AdminError::Lost { why: "the head is ending".to_owned() })?;
             match to {
-                Destination::Head => Ok(head.reply(request).await),
+                Destination::Head => {
+                    // On the head's thread, as the request of an operator: a list yields to heartbeats after each
+                    // slice. From this thread it would take the lock again before a waiting heartbeat gets it.
+                    let io = head.host.io().clone();
+                    let replied = io.spawn(async move { head.reply(request).await }).await;
+                    replied.map_err(|error| AdminError::Lost { why: error.to_string() })
+                }
                 Destination::Agent(address) => {
                     let token = head.authority.token().to_string();
                     drop(head);

@@ -184,7 +184,8 @@ impl Rings {
 
     /// Adds a sample to the points of a slot in the newest step of a range.
     fn add(&mut self, at: usize, slot: usize, reading: &Reading) {
-        for (series, value) in reading.iter().enumerate() {
+        let series = self.points.len() / POINTS;
+        for (series, value) in reading.iter().take(series).enumerate() {
             let Some(value) = value else { continue };
             // Charts have fewer digits than the mantissa of 24 bits.
             let value = *value as f32;

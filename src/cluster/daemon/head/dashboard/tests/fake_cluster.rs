@@ -27,6 +27,11 @@ const SILENT: &str = "10.0.0.6:40001";
 pub(super) const LOG: &str = "one\ntwo\nthree\n";
 
 impl FakeCluster {
+    /// Cluster whose head's clock shows a time.
+    pub(super) fn at(clock_ms: u64) -> Self {
+        Self { clock_ms: AtomicU64::new(clock_ms), ..Self::default() }
+    }
+
     /// Counts a change of some tables.
     pub(super) fn change(&self, tables: &[Kind]) {
         self.versions.lock().unwrap().count(tables);
@@ -92,7 +97,7 @@ impl ClusterSource for FakeCluster {
 
     /// A clock that goes on by a step of the history with each reading.
     fn now_ms(&self) -> u64 {
-        1_800_000_000_000 + self.clock_ms.fetch_add(2_000, Ordering::Relaxed)
+        self.clock_ms.fetch_add(2_000, Ordering::Relaxed)
     }
 }
 

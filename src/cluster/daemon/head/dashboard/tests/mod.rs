@@ -34,14 +34,14 @@ struct TestDashboard {
 
 impl TestDashboard {
     fn start() -> Self {
-        Self::start_in(TestDir::new())
+        Self::start_in(TestDir::new(), 1_800_000_000_000)
     }
 
-    /// Starts a dashboard with the history in a directory.
-    fn start_in(dir: TestDir) -> Self {
+    /// Starts a dashboard with the history in a directory, at a time of the head's clock.
+    fn start_in(dir: TestDir, clock_ms: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (cluster, access) = (Arc::new(FakeCluster::default()), Arc::new(Access::new(TOKEN)));
+        let (cluster, access) = (Arc::new(FakeCluster::at(clock_ms)), Arc::new(Access::new(TOKEN)));
         let hosts = AllowedHosts::new(address, ["10.0.0.5"], false);
         let source = Arc::clone(&cluster) as _;
         let shared = Shared::new(source, Arc::clone(&access), hosts, address.port());
