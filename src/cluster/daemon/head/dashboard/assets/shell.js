@@ -90,7 +90,7 @@ export const Shell = () => {
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
     <header class="bar">
-      <a class="brand" href="#/"><img src="/assets/icon.svg" alt="" width="22" height="22" />Roadshow</a>
+      <a class="brand" href="#/"><span class="mark" aria-hidden="true">R</span>Roadshow</a>
       <${Navigation} section=${route.section} />
       <${Tools} />
     </header>

@@ -33,7 +33,6 @@ const ASSETS: &[Asset] = embed![
     "format.js",
     "help.js",
     "html.js",
-    "icon.svg",
     "index.html",
     "log_choice.js",
     "log_text.js",

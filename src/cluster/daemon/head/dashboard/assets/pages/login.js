@@ -22,7 +22,7 @@ export const LogIn = () => {
     }
   };
   return html`<main class="login"><div class="login-box">
-    <p class="brand"><img src="/assets/icon.svg" alt="" width="28" height="28" />Roadshow</p>
+    <p class="brand"><span class="mark" aria-hidden="true">R</span>Roadshow</p>
     <h1>Log in</h1>
     <p>Run this on a machine of the cluster. It prints a link that logs this browser in:</p>
     <p><${Command} text="roadshow dashboard" /></p>
