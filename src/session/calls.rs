@@ -1,8 +1,8 @@
 //! Open calls of this side and their deadlines.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::call_ring::CallRing;
 use super::call_table::CallTable;
 use super::deadlines::{DeadlineTicket, Deadlines};
 use super::send_buffer::StreamOffset;
@@ -44,7 +44,7 @@ pub(super) struct Calls<T> {
     /// Id before the first call of this generation.
     base: CallId,
     /// Calls that may be retried, until their callers end the retries.
-    retryable: BTreeSet<CallId>,
+    retryable: CallRing<()>,
     /// Highest call that must not be retried, because one side has forgotten its first attempt.
     void_until: CallId,
 }
@@ -74,7 +74,7 @@ impl<T> Calls<T> {
             deadlines: Deadlines::default(),
             last: base,
             base,
-            retryable: BTreeSet::new(),
+            retryable: CallRing::default(),
             void_until: base,
         }
     }
@@ -107,7 +107,7 @@ impl<T> Calls<T> {
 
     /// Returns whether the call has ended and may be retried.
     pub(super) fn is_retryable(&self, call: CallId) -> bool {
-        self.retryable.contains(&call) && !self.open.contains(call)
+        self.retryable.contains(call) && !self.open.contains(call)
     }
 
     /// Records the progress of a call's frame.
@@ -153,7 +153,7 @@ impl<T> Calls<T> {
         for (call, open) in self.open.take_all() {
             // A queued call was never sent, so it can wait for the next link. A retry cannot if the
             // peer has forgotten its first attempt.
-            let goes = retryable && self.retryable.contains(&call);
+            let goes = retryable && self.retryable.contains(call);
             if matches!(open.stage, CallStage::Queued(_)) && !goes {
                 let fresh = self.open.insert(call, || open);
                 debug_assert!(fresh, "{call} was open once");
@@ -180,14 +180,17 @@ impl<T> Calls<T> {
 
     /// Allows retries of the call under its id.
     pub(super) fn mark_retryable(&mut self, call: CallId) {
-        self.retryable.insert(call);
+        // A further attempt has the id of the first one.
+        if !self.retryable.contains(call) {
+            self.retryable.insert(call, ());
+        }
     }
 
     /// Ends the retries of the call. Returns whether the low watermark has risen.
     pub(super) fn end_retries(&mut self, call: CallId) -> bool {
         // The watermark is the lowest retryable call, so it rises only when that one is removed.
-        let lowest = self.retryable.first() == Some(&call);
-        self.retryable.remove(&call) && lowest
+        let lowest = self.retryable.first() == Some(call);
+        self.retryable.remove(call).is_some() && lowest
     }
 
     /// Returns whether no call may be retried.
@@ -197,6 +200,6 @@ impl<T> Calls<T> {
 
     /// Lowest call that may be retried: the peer may forget all calls below it.
     pub(super) fn low_watermark(&self) -> CallId {
-        self.retryable.first().copied().unwrap_or(CallId(self.last.0 + 1))
+        self.retryable.first().unwrap_or(CallId(self.last.0 + 1))
     }
 }

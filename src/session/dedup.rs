@@ -1,17 +1,17 @@
 //! Duplicate suppression for the peer's retryable calls: each is executed at most once.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::call_ring::CallRing;
 use crate::config::{DEDUP_CACHE_BYTES_MAX, DEDUP_CACHE_ENTRIES_MAX, KEPT_REPLY_OVERHEAD_BYTES};
 use crate::id::CallId;
 
 /// Outcomes of retryable calls, until the peer's low watermark passes them.
 #[derive(Debug, Default)]
 pub(super) struct DedupCache {
-    calls: BTreeMap<CallId, DuplicateState>,
+    calls: CallRing<DuplicateState>,
     /// Calls with a cached outcome, in the order of their ends. Some may have been removed from
     /// `calls`.
     oldest_first: VecDeque<CallId>,
@@ -41,31 +41,28 @@ fn cached_cost(frame: &Bytes) -> usize {
 impl DedupCache {
     /// Records a received call. Returns its state if it was received before.
     pub(super) fn observe(&mut self, call: CallId) -> Option<DuplicateState> {
-        match self.calls.entry(call) {
-            Entry::Occupied(known) => Some(known.get().clone()),
-            // Not executed: at-most-once is the promise, so a call that may have run is reported as
-            // such.
-            Entry::Vacant(_) if self.evicted_up_to.is_some_and(|lost| call <= lost) => {
-                Some(DuplicateState::Lost)
-            }
-            Entry::Vacant(unknown) => {
-                unknown.insert(DuplicateState::Running);
-                None
-            }
+        if let Some(known) = self.calls.get(call) {
+            return Some(known.clone());
         }
+        // Not executed: at-most-once is the promise, so a call that may have run is reported as such.
+        if self.evicted_up_to.is_some_and(|lost| call <= lost) {
+            return Some(DuplicateState::Lost);
+        }
+        self.calls.insert(call, DuplicateState::Running);
+        None
     }
 
     /// Returns whether the call is retryable and its handler has not replied yet.
     pub(super) fn is_running(&self, call: CallId) -> bool {
         // Asked for every reply, while most peers never retry: the first test saves the lookup.
-        !self.calls.is_empty() && matches!(self.calls.get(&call), Some(DuplicateState::Running))
+        !self.calls.is_empty() && matches!(self.calls.get(call), Some(DuplicateState::Running))
     }
 
     /// Caches the outcome of a call, and evicts the oldest outcomes beyond the limits.
     pub(super) fn store_reply(&mut self, call: CallId, frame: Bytes) {
         // A call that the watermark has removed is not retried any more, so its outcome is not
         // needed.
-        let Some(known) = self.calls.get_mut(&call) else { return };
+        let Some(known) = self.calls.get_mut(call) else { return };
         self.bytes += cached_cost(&frame);
         *known = DuplicateState::Ended(frame);
         self.oldest_first.push_back(call);
@@ -73,7 +70,7 @@ impl DedupCache {
             && let Some(oldest) = self.oldest_first.pop_front()
         {
             // The watermark may have removed the call already.
-            if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&oldest) {
+            if let Some(DuplicateState::Ended(frame)) = self.calls.remove(oldest) {
                 self.bytes -= cached_cost(&frame);
                 self.evicted_up_to = self.evicted_up_to.max(Some(oldest));
             }
@@ -82,18 +79,15 @@ impl DedupCache {
 
     /// Removes a call whose handler never ran: a retry may run it.
     pub(super) fn forget(&mut self, call: CallId) {
-        if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&call) {
+        if let Some(DuplicateState::Ended(frame)) = self.calls.remove(call) {
             self.bytes -= cached_cost(&frame);
         }
     }
 
     /// Removes all calls below the peer's low watermark.
     pub(super) fn advance_watermark(&mut self, watermark: CallId) {
-        // One by one, since each call carries a watermark: `split_off` would count the calls that stay.
-        while let Some(lowest) = self.calls.first_entry()
-            && *lowest.key() < watermark
-        {
-            if let DuplicateState::Ended(frame) = lowest.remove() {
+        while let Some(lowest) = self.calls.first().filter(|lowest| *lowest < watermark) {
+            if let Some(DuplicateState::Ended(frame)) = self.calls.remove(lowest) {
                 self.bytes -= cached_cost(&frame);
             }
         }

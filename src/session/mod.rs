@@ -55,6 +55,7 @@
 //! ```
 
 mod batch;
+mod call_ring;
 mod call_table;
 mod calls;
 mod chunking;
