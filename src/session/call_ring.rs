@@ -127,6 +127,8 @@ impl<V> CallRing<V> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::btree_map::Entry;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -146,9 +148,9 @@ mod tests {
                     0..=3 => {
                         let call = CallId(if step == 3 { last - 10 * distance } else { last + distance });
                         last = last.max(call.0);
-                        if !model.contains_key(&call) {
+                        if let Entry::Vacant(unknown) = model.entry(call) {
                             ring.insert(call, number);
-                            model.insert(call, number);
+                            unknown.insert(number);
                         }
                     }
                     // Mostly the lowest leaves.

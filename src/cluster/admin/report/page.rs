@@ -49,10 +49,10 @@ pub(super) fn page(report: &JobReport) -> String {
         out.push_str("<p class=\"z\">There is no log: nothing was written, or no node has it any more.</p>");
     }
     data(report, &mut out);
-    let _ = write!(
+    let _ = writeln!(
         out,
         "</main><footer>Roadshow {}, {} UTC. This file needs no network. Its data is in it as JSON.</footer>\
-         </body></html>\n",
+         </body></html>",
         escaped(&report.version),
         utc(report.time_ms)
     );
