@@ -27,7 +27,7 @@ impl WebDriverCompatibleCommand for ChromeCommand {
     }
 }
 
-/// One window of the browser.
+/// Window of the browser.
 pub(crate) struct Browser {
     client: Client,
     pictures: PathBuf,
