@@ -165,7 +165,9 @@ fn nodes() -> Value {
         json!({"node_id": id, "state": state, "address": address, "hostname": "host", "pid": 11,
             "is_head": is_head, "resources": {"cpu": 4.0}, "available": {"cpu": 3.5}, "labels": {}, "workers": 4,
             "actors": 1, "session_dir": "s", "started_ms": 0, "cause": null,
-            "usage": {"load": 0.5, "memory_bytes": 1000, "workers_memory_bytes": 10}})
+            "usage": {"load": 0.5, "memory_bytes": 1000, "workers_memory_bytes": 10, "cpus": 4, "cpu_seconds": 100.0,
+                "memory_total_bytes": 4000, "disk_used_bytes": 100, "disk_total_bytes": 1000, "sent_bytes": 10,
+                "received_bytes": 20, "sampled_ms": 1000}})
     };
     json!([
         node("00000000000000a1", "ALIVE", "10.0.0.5:6379", true),
