@@ -14,7 +14,7 @@ use crate::cluster::error::ClusterError;
 use crate::cluster::protocol::worker::{ActorEvent, WorkerInit, WorkerMessage};
 use crate::cluster::worker::LOOPBACK;
 use crate::cluster::worker::hosts;
-use crate::cluster::worker::hosts::{Ended, Executors, HostEndpoint, WorkerEndpoints};
+use crate::cluster::worker::hosts::{Ended, Executors, HostEndpoint, Observers, WorkerEndpoints};
 use crate::cluster::worker::user_thread::{UserThread, first_end};
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{ActorEnd, LifecycleObserver};
@@ -96,8 +96,9 @@ impl WorkerThread {
                 Ok(())
             };
             let thread_end = first_end(actors_end, tasks_end);
+            let observers = Observers { lifecycle: reporter, statistics: None };
             let served =
-                hosts::serve(init, endpoints, executors, reporter, None, report, stopped, thread_end).await;
+                hosts::serve(init, endpoints, executors, observers, report, stopped, thread_end).await;
             let is_asked = matches!(served, Ok(Ended::Asked));
             let cause = match served {
                 Ok(Ended::Asked) => "the thread ended".to_owned(),

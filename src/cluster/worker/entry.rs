@@ -167,9 +167,9 @@ fn serve(control_socket: &UnixStream, mark: Option<WorkerMark>) -> Result<Contro
     let (watched, end_mark) = (control_socket.try_clone()?, mark.clone());
     background::spawn_on(io.handle(), async move {
         let _guard = AbortOnPanic;
-        let sink = init.node.is_some().then(|| Arc::clone(&reporter) as _);
-        let served =
-            hosts::serve(init, endpoints, executors, reporter, sink, report, stopped, thread_end).await;
+        let statistics = init.node.is_some().then(|| Arc::clone(&reporter) as _);
+        let observers = Observers { lifecycle: reporter, statistics };
+        let served = hosts::serve(init, endpoints, executors, observers, report, stopped, thread_end).await;
         // No host is left on this thread, so it may block.
         if let Ok(Ended::Asked) = served {
             // Actors get to the end of a running handler. A task may compute for hours: it ends with the process.

@@ -39,6 +39,14 @@ pub(crate) struct WorkerEndpoints {
     pub(crate) tasks: HostEndpoint,
 }
 
+/// Recipients of a worker's reports.
+#[derive(Debug)]
+pub(crate) struct Observers {
+    pub(crate) lifecycle: Arc<dyn LifecycleObserver>,
+    /// `None` in a local cluster, which has no head.
+    pub(crate) statistics: Option<Arc<dyn StatisticsSink>>,
+}
+
 /// Executors of the threads that run a worker's user code.
 #[derive(Debug)]
 pub(crate) struct Executors {
@@ -58,14 +66,12 @@ pub(crate) enum Ended {
 /// Runs a worker's hosts until they end; runs on the I/O thread, beside the threads of user code.
 ///
 /// Reports the listening addresses once both hosts are up. The hosts shut down gracefully when `stop` is sent. They
-/// abort when it is dropped, or when a thread of user code ends (`thread_end`). Statistics go to `sink`, if there is
-/// one.
+/// abort when it is dropped, or when a thread of user code ends (`thread_end`).
 pub(crate) async fn serve(
     init: WorkerInit,
     endpoints: WorkerEndpoints,
     executors: Executors,
-    observer: Arc<dyn LifecycleObserver>,
-    sink: Option<Arc<dyn StatisticsSink>>,
+    observers: Observers,
     report: impl FnOnce(WorkerMessage) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
     thread_end: impl Future<Output = String>,
@@ -77,8 +83,9 @@ pub(crate) async fn serve(
     let run_actors = Box::new(actor_services);
     let actors = start(&init, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
     let tasks = start(&init, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
-    let reporter = sink.map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
-    actors.set_lifecycle_observer(observer);
+    let reporter =
+        observers.statistics.map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
+    actors.set_lifecycle_observer(observers.lifecycle);
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
@@ -94,6 +101,10 @@ pub(crate) async fn serve(
     // Concurrently: each may use all of its drain timeout.
     let graceful = async {
         if stop.await.is_ok() {
+            // The shutdown drops the actors, and their counts with them.
+            if let Some(reporter) = &reporter {
+                reporter.report_changes();
+            }
             tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
         }
     };
