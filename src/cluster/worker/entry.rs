@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control_socket::{ControlSocketWatch, InboundQueues, Reporter};
-use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
+use super::hosts::{self, Ended, Executors, HostEndpoint, Observers, WorkerEndpoints};
 use super::setup;
 use super::user_thread::{UserThread, first_end};
 use crate::background;
