@@ -39,6 +39,14 @@ pub(crate) struct WorkerEndpoints {
     pub(crate) tasks: HostEndpoint,
 }
 
+/// Recipients of a worker's reports.
+#[derive(Debug)]
+pub(crate) struct Observers {
+    pub(crate) lifecycle: Arc<dyn LifecycleObserver>,
+    /// `None` in a local cluster, which has no head.
+    pub(crate) statistics: Option<Arc<dyn StatisticsSink>>,
+}
+
 /// Executors of the threads that run a worker's user code.
 #[derive(Debug)]
 pub(crate) struct Executors {
@@ -101,6 +109,10 @@ pub(crate) async fn serve(
     // Concurrently: each may use all of its drain timeout.
     let graceful = async {
         if stop.await.is_ok() {
+            // The shutdown drops the actors, and their counts with them.
+            if let Some(reporter) = &reporter {
+                reporter.report_changes();
+            }
             tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
         }
     };

@@ -46,7 +46,7 @@ impl<T> Latest<T> {
         self.all.iter().map(|(_, one)| one)
     }
 
-    fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
+    pub(super) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
         self.all.iter_mut().map(|(_, one)| one)
     }
 

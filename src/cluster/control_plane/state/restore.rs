@@ -58,7 +58,10 @@ impl ClusterState {
             }
         }
         let (nodes, jobs) = (self.nodes.len(), self.open_jobs.len());
-        let text = format!("it waits for {nodes} nodes, and knows {jobs} jobs that have not ended");
+        let text = match (nodes, jobs) {
+            (0, 0) => "it knows no node and no job yet".to_owned(),
+            _ => format!("it waits for {nodes} nodes, and knows {jobs} jobs that have not ended"),
+        };
         self.record_event(Severity::Info, EventKind::HeadStarted, EventSubject::default(), text);
         self.rejoin_period = Some(RejoinPeriod { until: self.now.after(millis(REJOIN_MAX)), last: self.now });
         // Written immediately, to learn without delay whether this incarnation can write at all.

@@ -42,23 +42,33 @@ impl ClusterState {
     /// Merges statistics of a worker; what is not mentioned stays as it is.
     pub(super) fn merge_statistics(&mut self, id: WorkerId, statistics: WorkerStatistics) {
         let WorkerStatistics { usage, messages, actors } = statistics;
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return self.merge_last_statistics(id, WorkerStatistics { usage, messages, actors });
+        };
+        worker.statistics.merge(usage, messages);
         for ActorCount { actor, handled, mailbox } in actors {
             // A worker reports its own actors only. The last count of an ended actor comes before its end.
             if self.worker_of_actor(actor) == Some(id) {
                 self.actor_counts.insert(actor, (handled, mailbox));
             }
         }
-        if usage.is_none() && messages.is_empty() {
+    }
+
+    /// Merges a report that arrives after the end of its worker.
+    fn merge_last_statistics(&mut self, id: WorkerId, statistics: WorkerStatistics) {
+        let WorkerStatistics { usage, messages, actors } = statistics;
+        let Some(worker) = self.history.worker_mut(id) else { return };
+        worker.statistics.merge(usage, messages);
+        worker.summary.usage = worker.statistics.usage;
+        if actors.is_empty() {
             return;
         }
-        match self.workers.get_mut(&id) {
-            Some(worker) => worker.statistics.merge(usage, messages),
-            // The last report of a worker may arrive after its end.
-            None => {
-                if let Some(record) = self.history.worker_mut(id) {
-                    record.statistics.merge(usage, messages);
-                    record.summary.usage = record.statistics.usage;
-                }
+        // The history has no index of actors: one pass over it serves all of them.
+        let counts: FxHashMap<_, _> = actors.iter().map(|count| (count.actor, count.handled)).collect();
+        for record in self.history.actors.iter_mut() {
+            let is_of_worker = record.at.is_some_and(|(_, worker, _)| worker == id);
+            if let Some(handled) = counts.get(&record.key).filter(|_| is_of_worker) {
+                record.handled = Some(*handled);
             }
         }
     }

@@ -162,10 +162,13 @@ impl Head {
                 ControlEvent::ActorStarted { actor, worker, at }
             }
             NodeEvent::Actor { worker, event: ActorEvent::Stopped { actor, cause, panicked, handled } } => {
-                // The row of the ended actor keeps its last count.
-                let actors = vec![ActorCount { actor, handled, mailbox: 0 }];
-                let statistics = WorkerStatistics { actors, ..WorkerStatistics::default() };
-                self.control.apply(ControlEvent::Statistics { worker, statistics });
+                // The row of the ended actor keeps its last count. That is zero if the actor ended with its host,
+                // or has handled nothing.
+                if handled > 0 {
+                    let actors = vec![ActorCount { actor, handled, mailbox: 0 }];
+                    let statistics = WorkerStatistics { actors, ..WorkerStatistics::default() };
+                    self.control.apply(ControlEvent::Statistics { worker, statistics });
+                }
                 match panicked {
                     true => ControlEvent::ActorPanicked { actor, cause },
                     false => ControlEvent::ActorEnded { actor, cause },

@@ -58,6 +58,8 @@ fn rows_have_the_latest_statistics_and_keep_the_last_ones() {
     // The last report of the worker was in flight.
     harness.report(worker, messages(&[("Total", 9)]));
     harness.report(worker, usage(13));
+    harness.report(worker, actor(key, 11, 0));
+    assert_eq!(harness.actor(key).handled, Some(11));
     assert_eq!(harness.handled(), [("Add".to_owned(), 4), ("Total".to_owned(), 9)]);
     let workers = harness.state.workers();
     let last = workers.iter().find(|row| row.worker_id == worker).unwrap();
