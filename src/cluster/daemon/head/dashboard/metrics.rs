@@ -58,8 +58,9 @@ pub(super) fn text(seen: &Observation, stream_clients: usize) -> String {
     registry.register("build", "Version of the head", version);
     nodes(&mut registry, seen);
     work(&mut registry, seen);
-    let clients = gauges(&mut registry, "dashboard_stream_clients", "Pages that watch the cluster");
-    set(&clients, Vec::new(), stream_clients as f64);
+    let clients = Gauge::<f64, AtomicU64>::default();
+    clients.set(stream_clients as f64);
+    registry.register("dashboard_stream_clients", "Pages that watch the cluster", clients);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &registry);
@@ -122,8 +123,9 @@ fn work(registry: &mut Registry, seen: &Observation) {
     for (state, number) in &seen.jobs {
         set(&jobs, vec![("state", (*state).to_owned())], *number as f64);
     }
-    let workers = gauges(registry, "workers", "Worker processes that have not ended");
-    set(&workers, Vec::new(), seen.workers as f64);
+    let workers = Gauge::<f64, AtomicU64>::default();
+    workers.set(seen.workers as f64);
+    registry.register("workers", "Worker processes that have not ended", workers);
     let actors =
         gauges(registry, "actors", "Actors by class and state; dead ones as long as they are listed");
     let mut classes = Names::default();
@@ -162,8 +164,9 @@ fn work(registry: &mut Registry, seen: &Observation) {
         count(&handled, vec![("node", node.clone())], *number);
     }
     alerts(registry, seen);
-    let snapshot = counters(registry, "head_changes", "Changes of the head's tables since it started");
-    count(&snapshot, Vec::new(), seen.snapshot as f64);
+    let changes = Counter::<f64, AtomicU64>::default();
+    changes.inc_by(seen.snapshot as f64);
+    registry.register("head_changes", "Changes of the head's tables since it started", changes);
 }
 
 fn alerts(registry: &mut Registry, seen: &Observation) {
