@@ -133,7 +133,7 @@ pub(super) fn notes<'a>(model: &Model, look: Look, width: u16) -> Vec<Line<'a>> 
     lines
 }
 
-/// One or two lines of a note: the cause, which is at its end, is what a reader looks for.
+/// Lines of a note, at most two: a reader looks for the cause, which is at its end.
 fn wrapped(text: &str, width: u16) -> impl Iterator<Item = String> {
     let width = usize::from(width);
     let end = text.char_indices().nth(width).map_or(text.len(), |(end, _)| end);
