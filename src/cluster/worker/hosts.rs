@@ -54,14 +54,6 @@ pub(crate) struct Executors {
     pub(crate) tasks: Executor,
 }
 
-/// Receivers of what a worker's hosts report.
-#[derive(Debug)]
-pub(crate) struct Observers {
-    pub(crate) lifecycle: Arc<dyn LifecycleObserver>,
-    /// `None` where nothing shows statistics.
-    pub(crate) statistics: Option<Arc<dyn StatisticsSink>>,
-}
-
 /// Cause of the end of a worker's hosts.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {

@@ -5,6 +5,7 @@
 
 use std::io::{self, Stdout};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::cursor::Show;
 use crossterm::execute;
@@ -15,6 +16,11 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use rustix::process::{Signal as Number, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// True while the terminal is in raw mode.
+///
+/// Leaving the alternate screen a second time would move the cursor into the message of a panic.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Terminal in raw mode, on its alternate screen.
 #[derive(Debug)]
@@ -34,6 +40,7 @@ impl Screen {
 
     /// Takes the terminal, also after another program has changed its modes.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
+        IS_TAKEN.store(true, Ordering::Relaxed);
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen)?;
         self.terminal.hide_cursor()?;
@@ -62,6 +69,9 @@ impl Drop for Screen {
 }
 
 fn restore() {
+    if !IS_TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
     // A terminal that is gone needs no restoring, and there is no other place for the error.
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
