@@ -27,7 +27,7 @@ impl WebDriverCompatibleCommand for ChromeCommand {
     }
 }
 
-/// One window of the browser.
+/// Browser with one window.
 pub(crate) struct Browser {
     client: Client,
     pictures: PathBuf,
