@@ -166,7 +166,7 @@ impl Browser {
         self.client.delete_all_cookies().await.unwrap();
     }
 
-    /// Saves a picture of the whole page.
+    /// Saves a picture of the window.
     pub(crate) async fn picture(&self, name: &str) {
         // A failure may have ended the browser; the failure itself has been reported.
         if let Ok(picture) = self.client.screenshot().await {

@@ -3,14 +3,15 @@ import { load } from './api.js';
 import { useLayoutEffect, useRef, useState } from './html.js';
 import { listen } from './stream.js';
 
-// Shortest time between two starts of a load, whatever changes.
+// Shortest time between two reloads, whatever changes. The first load of a page does not count: a change right
+// behind it is shown immediately.
 const RELOAD_MS_MIN = 1_000;
 
-// Runs a load at most once a second, and one at a time.
+// Runs a load, and again at most once a second; one at a time.
 class Reloader {
   #timer = null;
   #controller = null;
-  #startedAt = -Infinity;
+  #reloadedAt = -Infinity;
   #isDirty = false;
 
   constructor(run) {
@@ -22,9 +23,10 @@ class Reloader {
     this.#isDirty = true;
     // A hidden page loads when it is shown again.
     if (this.#controller !== null || this.#timer !== null || document.hidden) return;
-    const wait = Math.max(0, this.#startedAt + RELOAD_MS_MIN - performance.now());
+    const wait = Math.max(0, this.#reloadedAt + RELOAD_MS_MIN - performance.now());
     this.#timer = setTimeout(() => {
       this.#timer = null;
+      this.#reloadedAt = performance.now();
       this.start();
     }, wait);
   }
@@ -37,7 +39,6 @@ class Reloader {
     this.cancel();
     const controller = new AbortController();
     this.#controller = controller;
-    this.#startedAt = performance.now();
     await this.run(controller.signal);
     if (this.#controller !== controller) return;
     this.#controller = null;
