@@ -24,7 +24,7 @@ pub const HANDLER_SLOW_MIN: Duration = Duration::from_micros(20);
 pub const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of actors in one report of a worker: 25 bytes each, in a message of at most 64 KiB.
-pub const REPORTED_ACTORS_MAX: usize = 2048;
+pub const REPORTED_ACTORS_MAX: usize = 2000;
 
 /// Maximum number of message types in one report of a worker, each with two names of at most
 /// [`ACTOR_NAME_BYTES_MAX`](super::ACTOR_NAME_BYTES_MAX) bytes, in a message of at most 64 KiB.
