@@ -185,6 +185,7 @@ impl TableRow for WorkerSummary {
         "actors",
         "detached",
         "started_ms",
+        "ended_ms",
         "cause",
         "usage",
     ];
