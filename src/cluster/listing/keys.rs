@@ -136,6 +136,7 @@ impl Kind {
         [Self::Nodes, Self::Jobs, Self::Actors, Self::Workers, Self::Tasks, Self::Messages, Self::Events];
 
     /// Name of the table, in lower case.
+    #[cfg(feature = "cli")]
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
