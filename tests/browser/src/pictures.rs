@@ -41,9 +41,12 @@ pub(crate) async fn pictures_of_each_page(site: Arc<Site>) {
             .await;
         for (name, hash) in &pages {
             browser.open(hash, "").await;
-            // Rates need a second sample.
             browser.until("document.querySelectorAll('main .loading').length === 0 && document.querySelectorAll('main *').length > 20").await;
-            browser.until("new Promise(resolve => setTimeout(() => resolve(true), 2500))").await;
+            // Rates need a second sample, which the page has when it is opened again.
+            let wait_ms = if theme == "light" && width == 1440 { 2500 } else { 500 };
+            browser
+                .until(&format!("new Promise(resolve => setTimeout(() => resolve(true), {wait_ms}))"))
+                .await;
             // No page is wider than the screen; tables scroll within it.
             let overflow = browser
                 .value("document.documentElement.scrollWidth - document.documentElement.clientWidth")
