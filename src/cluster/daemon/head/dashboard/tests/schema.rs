@@ -150,9 +150,15 @@ fn document_has_every_route_and_replies_have_its_schemas() {
 fn rows_of_each_table_have_the_schema_of_their_kind() {
     let dashboard = TestDashboard::start();
     let document = document();
-    for (table, name) in
-        [("nodes", "Node"), ("jobs", "Job"), ("actors", "Actor"), ("workers", "Worker"), ("tasks", "Task")]
-    {
+    for (table, name) in [
+        ("nodes", "Node"),
+        ("jobs", "Job"),
+        ("actors", "Actor"),
+        ("workers", "Worker"),
+        ("tasks", "Task"),
+        ("messages", "Message"),
+        ("events", "Event"),
+    ] {
         let page = dashboard.client.get(&format!("/api/v0/{table}")).json();
         let rows = page["rows"].as_array().unwrap();
         assert!(!rows.is_empty());
