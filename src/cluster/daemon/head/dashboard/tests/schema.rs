@@ -37,7 +37,8 @@ fn differences(document: &Value, schema: &Value, value: &Value, at: &str, found:
         found.push(format!("{at} is {text:?}, not an id"));
     }
     for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if value.get(key).is_none() {
+        // As in JSON Schema: only objects have fields to require.
+        if value.is_object() && value.get(key).is_none() {
             found.push(format!("{at} has no {key}"));
         }
     }
