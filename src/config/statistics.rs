@@ -34,6 +34,9 @@ pub const REPORTED_MESSAGES_MAX: usize = 48;
 /// The head merges them under the lock of its state, in less than a millisecond.
 pub const STATISTICS_REQUEST_MAX: usize = 4096;
 
+/// Maximum number of requests with statistics that an agent sends in one interval; the rest follows in the next.
+pub const STATISTICS_REQUESTS_PER_INTERVAL_MAX: usize = 32;
+
 /// Maximum number of pairs of actor type and message type that the head counts for one worker.
 ///
 /// A worker has [`HANDLER_STATS_MAX`] of them, and one for the rest.
@@ -54,3 +57,6 @@ pub const ACTOR_EVENTS_PER_WORKER_MAX: usize = 10;
 
 /// Maximum bytes of the text of an event.
 pub const EVENT_TEXT_BYTES_MAX: usize = 512;
+
+/// Maximum number of pairs of class and message that the head keeps of a worker that has ended, the most frequent.
+pub const ENDED_MESSAGES_MAX: usize = 64;

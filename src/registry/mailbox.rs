@@ -172,7 +172,8 @@ impl<A: RemoteActor> Mailbox<A> {
 
     /// Notes the first change of the counts since they were read.
     fn note(&self, is_first_change: bool) {
-        if is_first_change {
+        // An actor that the cluster does not track has no row.
+        if is_first_change && self.handled.is_tracked() {
             self.host_context.counts_changed(Weak::clone(&self.me) as _);
         }
     }

@@ -67,6 +67,11 @@ impl HandledCount {
         Self { key: key.map_or(0, |key| key.0), handled: AtomicU64::new(0) }
     }
 
+    /// Returns true for an actor that the cluster tracks.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.key > 0
+    }
+
     pub(super) fn add(&self, messages: u32) {
         self.handled.fetch_add(messages.into(), Ordering::Relaxed);
     }

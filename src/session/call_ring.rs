@@ -19,6 +19,9 @@ use crate::id::CallId;
 /// Gaps of the ring that are tolerated beside one for each entry.
 const GAPS_MAX: usize = 64;
 
+/// Maximum capacity of an empty ring; a larger one is freed.
+const KEPT_MAX: usize = 4096;
+
 /// Entries that move to the ordered map for one that is removed.
 ///
 /// A removal is done under the peer's lock. If all entries at the front are old, the ring shrinks over several.
@@ -108,6 +111,9 @@ impl<V> CallRing<V> {
     fn trim(&mut self) {
         while let Some((_, None)) = self.in_order.back() {
             self.in_order.pop_back();
+        }
+        if self.in_order.is_empty() && self.in_order.capacity() > KEPT_MAX {
+            self.in_order = VecDeque::new();
         }
         let mut moves = 0;
         while let Some((_, value)) = self.in_order.front() {

@@ -48,20 +48,28 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         ControlEvent::Restored(_)
         | ControlEvent::NodeJoined(_)
         | ControlEvent::NodeLeft { .. }
+        | ControlEvent::NodeDrain { .. }
+        | ControlEvent::DriverLeft { .. }
         | ControlEvent::JobEnded { .. }
         | ControlEvent::WorkerEnded { .. } => &Kind::ALL,
         ControlEvent::TaskCounts { .. } => &[Tasks],
-        ControlEvent::Statistics { .. } => &[Workers, Actors, Messages],
+        ControlEvent::Statistics { statistics, .. } => {
+            match (statistics.actors.is_empty(), statistics.messages.is_empty()) {
+                (true, true) => &[Workers],
+                (true, false) => &[Workers, Messages],
+                (false, true) => &[Workers, Actors],
+                (false, false) => &[Workers, Actors, Messages],
+            }
+        }
         ControlEvent::WorkerSuspended { .. } => &[Workers],
         ControlEvent::OwnAgent { .. }
-        | ControlEvent::NodeDrain { .. }
         // It changes an alert, which the overview shows beside the nodes.
         | ControlEvent::PersistenceStatus { .. } => &[Nodes, Events],
         ControlEvent::JobSubmitted { .. }
         | ControlEvent::JobStarted { .. }
         | ControlEvent::NodeProvisioned { .. }
         | ControlEvent::DriverStarted { .. }
-        | ControlEvent::DriverLeft { .. } => &[Jobs, Nodes, Workers, Events],
+        => &[Jobs, Nodes, Workers, Events],
         ControlEvent::WorkerReady { .. }
         | ControlEvent::ActorStarted { .. }
         | ControlEvent::ActorEnded { .. }
@@ -83,15 +91,13 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::model::NodeId;
-
     #[test]
     fn counted_tables_differ_from_the_version_before() {
         let before = TableVersions::default();
         let mut now = before;
         now.count(changed_by(&ControlEvent::Tick), 0);
         assert_eq!(now, before);
-        now.count(changed_by(&ControlEvent::NodeDrain { node: NodeId(1) }), 7);
+        now.count(changed_by(&ControlEvent::PersistenceStatus { trouble: None }), 7);
         assert_eq!(now.snapshot(), 7);
         assert_eq!(now.changed_since(&before).collect::<Vec<_>>(), [Kind::Nodes, Kind::Events]);
         assert_eq!(now.changed_since(&now).count(), 0);

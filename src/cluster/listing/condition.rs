@@ -32,7 +32,10 @@ impl Needle {
         let are_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         Self {
             text: text.to_owned(),
-            digits: are_digits.then(|| text.trim_start_matches('0').to_ascii_lowercase()),
+            // A text of zeros alone would be part of every id.
+            digits: are_digits
+                .then(|| text.trim_start_matches('0').to_ascii_lowercase())
+                .filter(|digits| !digits.is_empty()),
             keys: kind.forms().iter().map(|(key, _)| *key).filter(is_searched).collect(),
         }
     }

@@ -71,32 +71,35 @@ impl StatisticsReporter {
     /// Reports what has changed. Returns false once the worker ends.
     pub(super) fn report_changes(&self) -> bool {
         let Some(service) = self.service.upgrade() else { return false };
+        // Locked until the report is queued: an older report must not follow a newer one.
+        let mut reported = self.reported.lock();
         // The cause of the worker's end follows the last report on the same socket.
         if self.ended.load(Ordering::Relaxed) {
             return false;
         }
         if self.sink.is_ready() {
-            self.sink.report(self.changes(&service));
+            self.sink.report(self.changes(&service, &mut reported));
         }
         true
     }
 
     /// Reports what has changed since the last report, and waits briefly until it is sent.
     pub(super) fn report_last(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-        if let Some(service) = self.service.upgrade() {
-            self.sink.report(self.changes(&service));
+        {
+            let mut reported = self.reported.lock();
+            self.ended.store(true, Ordering::Relaxed);
+            if let Some(service) = self.service.upgrade() {
+                self.sink.report(self.changes(&service, &mut reported));
+            }
         }
         self.sink.flush();
     }
 
-    fn changes(&self, service: &TaskService) -> Vec<WorkerMessage> {
-        let mut reported = self.reported.lock();
-        let tasks = self.changed_tasks(service, &mut reported);
+    fn changes(&self, service: &TaskService, reported: &mut Reported) -> Vec<WorkerMessage> {
+        let tasks = self.changed_tasks(service, reported);
         let (counts, waiting) = handler_counts();
         let handled = counts.iter().map(|counts| counts.handled).sum();
-        let messages = changed_messages(counts, &mut reported);
-        drop(reported);
+        let messages = changed_messages(counts, reported);
         let actors: Vec<_> = self.hosts[0].actors().take_changed().into_iter().map(actor_count).collect();
         let usage = self.usage(handled, waiting);
         let tasks = tasks.chunks(EVENTS_PER_REPORT_MAX).map(|tasks| WorkerMessage::Tasks(tasks.to_vec()));

@@ -1,5 +1,8 @@
 //! `roadshow report`: everything about one job in one file.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use roadshow::admin::{AdminEndpoint, JobReport};
@@ -62,8 +65,10 @@ pub(crate) async fn run(
     }
 }
 
+/// Writes a file that only its owner can read if it is new: logs may have secrets.
 fn write(file: &Path, text: &str) -> CliResult<()> {
-    std::fs::write(file, text).map_err(|error| {
+    let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(file);
+    opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(|error| {
         CliError::failed(
             format!("cannot write {}: {error}", file.display()),
             "give another file with --output",

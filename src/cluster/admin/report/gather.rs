@@ -1,14 +1,23 @@
 //! Reading of a report from the head and the agents.
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use super::{JobReport, LogTail, REPORT_SCHEMA, ReportRows};
 use crate::cluster::admin::client::{Admin, AdminError, AdminTransport};
 use crate::cluster::admin::lists::AdminRow;
 use crate::cluster::admin::request::{LogFile, LogFrom};
 use crate::cluster::listing::{Filter, Query, joined};
-use crate::cluster::model::{JobId, JobInfo, NodeInfo, NodeState};
+use crate::cluster::model::{JobId, JobInfo, NodeInfo, NodeState, WorkerSummary};
 use crate::config::{REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX};
+
+/// Time limit for the logs of one node. Without it a node that is cut off would take the time of the others.
+const NODE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time limit for all logs: the rows of the head are worth a report, too.
+const LOGS_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl JobReport {
     /// Reads the report of a job. `agent` connects to the agent at an address.
@@ -30,13 +39,25 @@ impl JobReport {
         time_ms: u64,
     ) -> Result<Self, AdminError> {
         let unknown = || AdminError::Unknown(format!("no job {job}; see `roadshow job list`"));
-        // The logs come first, and the rows of the head last: a row is then at least as new as the log.
         let nodes = head.all::<NodeInfo>(Vec::new()).await?;
+        let row = head.row::<JobInfo>(job, job.0).await?.ok_or_else(unknown)?;
+        let workers = rows::<WorkerSummary, H>(head, job).await?;
+        let is_of_job = |node: &NodeInfo| {
+            // Of a worker that was left out the node is not known.
+            workers.left_out > 0
+                || row.runs_on == Some(node.node_id)
+                || workers.rows.iter().any(|worker| worker.node_id == node.node_id)
+        };
         let (mut logs, mut missing) = (Vec::new(), Vec::new());
-        for node in &nodes {
-            if let Err(why) = read_logs(node, &mut agent, job, &mut logs).await {
-                missing.push(format!("logs of the node {} ({}): {why}", node.node_id, node.hostname));
-            }
+        let until = Instant::now() + LOGS_TIMEOUT;
+        for node in nodes.iter().filter(|node| is_of_job(node)) {
+            let until = until.min(Instant::now() + NODE_TIMEOUT);
+            let why = match timeout_at(until, read_logs(node, &mut agent, job, &mut logs)).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(why)) => why.to_string(),
+                Err(_) => "no answer in time".to_owned(),
+            };
+            missing.push(format!("logs of the node {} ({}): {why}", node.node_id, node.hostname));
         }
         if logs.len() >= REPORT_LOGS_MAX {
             missing.push(format!("logs beyond the first {REPORT_LOGS_MAX}"));
@@ -46,12 +67,13 @@ impl JobReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time_ms,
             head: head_address,
+            // Once more: they may have ended meanwhile.
             workers: rows(head, job).await?,
             actors: rows(head, job).await?,
             tasks: rows(head, job).await?,
             messages: rows(head, job).await?,
             events: rows(head, job).await?,
-            job: head.row::<JobInfo>(job, job.0).await?.ok_or_else(unknown)?,
+            job: head.row::<JobInfo>(job, job.0).await?.unwrap_or(row),
             nodes,
             logs,
             missing,

@@ -235,7 +235,10 @@ impl ClusterState {
             ControlEvent::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
             ControlEvent::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
             ControlEvent::ActorPanicked { actor, cause } => {
-                self.record_actor_death(actor, &cause);
+                // An actor without a worker cannot panic, whatever a worker reports.
+                if self.worker_of_actor(actor).is_some() {
+                    self.record_actor_death(actor, &cause);
+                }
                 self.actor_ended(actor, &cause);
             }
             ControlEvent::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),

@@ -14,6 +14,14 @@ use crate::cluster::model::{
 };
 use crate::id::{HostId, HostUid};
 
+/// Start of a job, and whether it has ended.
+#[cfg(feature = "cli")]
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cluster) struct JobTimes {
+    pub(in crate::cluster) started_ms: u64,
+    pub(in crate::cluster) has_ended: bool,
+}
+
 /// Queries for lists and operators.
 impl ClusterState {
     pub(super) fn node_info(&self, node: &LiveNode) -> NodeInfo {
@@ -166,6 +174,13 @@ impl ClusterState {
     /// State of a job, including listed ended ones.
     pub(in crate::cluster) fn job_state(&self, job: JobId) -> Option<JobState> {
         self.jobs.get(&job).map(|job| job.state)
+    }
+
+    /// Start of a job, and whether it has ended.
+    #[cfg(feature = "cli")]
+    pub(in crate::cluster) fn job_times(&self, job: JobId) -> Option<JobTimes> {
+        let job = self.jobs.get(&job)?;
+        Some(JobTimes { started_ms: job.started.0, has_ended: !job.state.is_open() })
     }
 
     /// Description of a job, from its driver or its submitter.

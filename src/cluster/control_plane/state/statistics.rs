@@ -6,7 +6,7 @@ use super::ClusterState;
 use crate::cluster::model::{
     ActorCount, ActorKey, MessageCount, WorkerId, WorkerStatistics, WorkerUsage, cut,
 };
-use crate::config::{ACTOR_NAME_BYTES_MAX, MESSAGE_NAMES_MAX};
+use crate::config::{ACTOR_NAME_BYTES_MAX, ENDED_MESSAGES_MAX, MESSAGE_NAMES_MAX};
 
 /// Counts of the messages of actors that are not dead and have handled some.
 ///
@@ -38,6 +38,20 @@ impl LatestStatistics {
     }
 }
 
+impl LatestStatistics {
+    /// Drops the rarest messages of a worker that has ended. The history has many workers, each with its own.
+    pub(super) fn bound_ended(&mut self) {
+        if self.messages.len() > ENDED_MESSAGES_MAX {
+            self.messages.sort_unstable_by_key(|count| std::cmp::Reverse(count.handled));
+            self.messages.truncate(ENDED_MESSAGES_MAX);
+            self.messages.sort_unstable_by(|one, other| {
+                (&one.class, &one.message).cmp(&(&other.class, &other.message))
+            });
+            self.messages.shrink_to_fit();
+        }
+    }
+}
+
 impl ClusterState {
     /// Merges statistics of a worker; what is not mentioned stays as it is.
     pub(super) fn merge_statistics(&mut self, id: WorkerId, statistics: WorkerStatistics) {
@@ -59,6 +73,7 @@ impl ClusterState {
         let WorkerStatistics { usage, messages, actors } = statistics;
         let Some(worker) = self.history.worker_mut(id) else { return };
         worker.statistics.merge(usage, messages);
+        worker.statistics.bound_ended();
         worker.summary.usage = worker.statistics.usage;
         if actors.is_empty() {
             return;
@@ -68,7 +83,8 @@ impl ClusterState {
         for record in self.history.actors.iter_mut() {
             let is_of_worker = record.at.is_some_and(|(_, worker, _)| worker == id);
             if let Some(handled) = counts.get(&record.key).filter(|_| is_of_worker) {
-                record.handled = Some(*handled);
+                // The last report can overtake an earlier one.
+                record.handled = record.handled.max(Some(*handled));
             }
         }
     }

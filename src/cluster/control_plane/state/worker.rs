@@ -251,7 +251,8 @@ impl ClusterState {
             worker.job,
             JobEvent::WorkerDown { node, worker: id, member, cause: cause.to_owned() },
         );
-        let (tasks, statistics) = (worker.tasks, worker.statistics);
+        let (tasks, mut statistics) = (worker.tasks, worker.statistics);
+        statistics.bound_ended();
         self.history.add_worker(WorkerRecord { summary, member, tasks, statistics });
     }
 

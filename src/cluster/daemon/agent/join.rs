@@ -30,6 +30,7 @@ use crate::cluster::security::token_rpc::{Enrolment, TokenRpcError};
 use crate::cluster::security::{Claims, Token};
 use crate::config::{
     HEAD_RPC_TIMEOUT, JOIN_TIMEOUT, LEASE_RENEW_INTERVAL, LEAVE_TIMEOUT, STATISTICS_INTERVAL,
+    STATISTICS_REQUESTS_PER_INTERVAL_MAX,
 };
 use crate::host::{SendError, deadline_in};
 use crate::id::HostUid;
@@ -198,7 +199,8 @@ async fn send_statistics(agent: &Agent) -> Result<Infallible, RejoinReason> {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        loop {
+        // A worker that reports faster than the head answers must not keep the head busy.
+        for _ in 0..STATISTICS_REQUESTS_PER_INTERVAL_MAX {
             let workers = agent.statistics.take_changed();
             if workers.is_empty() {
                 break;

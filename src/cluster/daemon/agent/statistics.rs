@@ -9,9 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::cluster::model::{ActorCount, ActorKey, MessageCount, WorkerId, WorkerStatistics, WorkerUsage};
+use crate::cluster::model::{
+    ActorCount, ActorKey, MessageCount, WorkerId, WorkerStatistics, WorkerUsage, cut,
+};
 use crate::cluster::protocol::worker::ActorEvent;
-use crate::config::{MESSAGE_NAMES_MAX, STATISTICS_REQUEST_MAX};
+use crate::config::{ACTOR_NAME_BYTES_MAX, MESSAGE_NAMES_MAX, STATISTICS_REQUEST_MAX};
 
 /// Statistics of all workers that run, or whose last statistics have not been sent.
 #[derive(Debug, Default)]
@@ -105,7 +107,10 @@ impl Latest {
         if usage.is_some() {
             self.usage = Tracked { value: usage, changed: true };
         }
-        for count in messages {
+        for mut count in messages {
+            // A request has a number of names, and must not exceed a frame.
+            cut(&mut count.class, ACTOR_NAME_BYTES_MAX);
+            cut(&mut count.message, ACTOR_NAME_BYTES_MAX);
             let names = (count.class.clone(), count.message.clone());
             // A worker that invents names must not use up the agent's memory.
             if self.messages.len() >= MESSAGE_NAMES_MAX && !self.messages.contains_key(&names) {

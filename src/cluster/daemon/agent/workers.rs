@@ -27,7 +27,7 @@ use crate::cluster::launch::control_socket::ControlSocket;
 use crate::cluster::launch::control_socket::Reports;
 use crate::cluster::launch::process::{WorkerCommand, WorkerProcess};
 use crate::cluster::model::WorkerReport;
-use crate::cluster::model::{ActorKey, ActorLocation, JobId, TaskCount, WorkerAddress, WorkerId};
+use crate::cluster::model::{ActorCount, ActorKey, ActorLocation, JobId, TaskCount, WorkerAddress, WorkerId};
 use crate::cluster::output::Label;
 use crate::cluster::protocol;
 use crate::cluster::protocol::MEMBERSHIP;
@@ -266,6 +266,13 @@ impl NodeWorkers {
         agent.record(NodeEvent::WorkerSuspended { worker, suspended });
     }
 
+    /// Drops the counts of actors that do not live in the worker: those of ended ones would stay for ever.
+    fn retain_alive(&self, worker: WorkerId, counts: &mut Vec<ActorCount>) {
+        let all = self.lock();
+        let running = all.get(&worker).and_then(|entry| entry.running.as_ref());
+        counts.retain(|count| running.is_some_and(|running| running.actors.contains_key(&count.actor)));
+    }
+
     fn on_task_counts(&self, worker: WorkerId, counts: &[TaskCount]) {
         let mut all = self.lock();
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
@@ -439,7 +446,10 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
             agent.workers.on_task_counts(worker, &counts);
             agent.record(NodeEvent::Tasks { worker, counts });
         }
-        WorkerMessage::Statistics(statistics) => agent.statistics.merge(worker, statistics),
+        WorkerMessage::Statistics(mut statistics) => {
+            agent.workers.retain_alive(worker, &mut statistics.actors);
+            agent.statistics.merge(worker, statistics);
+        }
         WorkerMessage::Class(_)
         | WorkerMessage::Diverted
         | WorkerMessage::Ready { .. }

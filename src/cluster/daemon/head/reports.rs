@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use super::Head;
 use crate::cluster::admin::{
     Admin, AdminEndpoint, AdminError, AdminReply, AdminRequest, AdminTransport, JobReport, TokenRpcClient,
 };
-use crate::cluster::model::{JobId, JobState};
+use crate::cluster::model::JobId;
 use crate::config::{REPORT_FILES_BYTES_MAX, REPORT_FILES_MAX, REPORTS_QUEUED_MAX};
 
 /// Name of the directory below the state directory.
@@ -57,13 +57,17 @@ pub(super) async fn run(head: Weak<Head>, mut ended: mpsc::Receiver<JobId>, stat
     while let Some(job) = ended.recv().await {
         tokio::time::sleep(REPORT_DELAY).await;
         let directory = state_dir.join(DIRECTORY);
-        // A restarted head releases jobs of its predecessor again, of which it knows less.
-        if directory.join(file_name(job)).exists() {
-            continue;
-        }
-        let Some(token) = head.upgrade().filter(|head| has_ended(head, job)).map(|head| token(&head)) else {
+        let Some((token, started_ms)) = head.upgrade().and_then(|head| {
+            let job = head.control.read(|state| state.job_times(job))?;
+            job.has_ended.then(|| (head.authority.token().to_string(), job.started_ms))
+        }) else {
             continue;
         };
+        // A restarted head releases jobs of its predecessor again, of which it knows less. An older file is of another
+        // job: a head with a new database counts jobs from 1.
+        if is_newer(&directory.join(file_name(job)), started_ms) {
+            continue;
+        }
         let head = Weak::clone(&head);
         let written = tokio::task::spawn_blocking(move || report(&head, job, &token, &directory)).await;
         if let Ok(Err(why)) = written {
@@ -72,16 +76,14 @@ pub(super) async fn run(head: Weak<Head>, mut ended: mpsc::Receiver<JobId>, stat
     }
 }
 
-fn has_ended(head: &Arc<Head>, job: JobId) -> bool {
-    head.control.read(|state| state.job_state(job)).is_some_and(|state: JobState| !state.is_open())
+/// Returns true for a file that was written after a time.
+fn is_newer(file: &Path, time_ms: u64) -> bool {
+    let modified = fs::metadata(file).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified >= SystemTime::UNIX_EPOCH + Duration::from_millis(time_ms))
 }
 
 fn file_name(job: JobId) -> String {
     format!("job-{job}.html")
-}
-
-fn token(head: &Arc<Head>) -> String {
-    head.authority.token().to_string()
 }
 
 /// Reads the report of a job, and writes it.
@@ -99,8 +101,12 @@ fn report(head: &Weak<Head>, job: JobId, token: &str, directory: &Path) -> Resul
     let report =
         report.map_err(|_| format!("the nodes did not answer within {} s", REPORT_TIMEOUT.as_secs()))?;
     let html = report.map_err(|error| error.to_string())?.to_html();
-    write(directory, &file_name(job), &html).map_err(|error| error.to_string())?;
-    remove_oldest(directory).map_err(|error| error.to_string())
+    // Before and after: on a full disk the oldest make room for others.
+    for step in [remove_oldest(directory), write(directory, &file_name(job), &html), remove_oldest(directory)]
+    {
+        step.map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// Admin requests to the head of this process.
@@ -108,10 +114,12 @@ struct HeadTransport(Weak<Head>);
 
 impl AdminTransport for HeadTransport {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
-        match self.0.upgrade() {
-            Some(head) => Ok(head.reply(request).await),
-            None => Err(AdminError::Lost { why: "the head is ending".to_owned() }),
-        }
+        let lost = |why: &dyn std::fmt::Display| AdminError::Lost { why: why.to_string() };
+        let head = self.0.upgrade().ok_or_else(|| lost(&"the head is ending"))?;
+        // On the head's thread, where a list yields to heartbeats after each slice. Here it would take the lock again
+        // before a waiting heartbeat gets it.
+        let io = head.host.io().clone();
+        io.spawn(async move { head.reply(request).await }).await.map_err(|error| lost(&error))
     }
 }
 
@@ -122,16 +130,26 @@ fn write(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let partial = directory.join(format!("{name}.partial"));
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&partial, directory.join(name))
+    let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&partial, directory.join(name)));
+    if written.is_err() {
+        // The disk is full, and the rest of a report would keep it so.
+        let _ = fs::remove_file(&partial);
+    }
+    written
 }
 
 /// Removes the oldest reports beyond the limits.
 fn remove_oldest(directory: &Path) -> io::Result<()> {
     let mut files = Vec::new();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
+        // What an operator has put there stays.
+        let is_report = entry.file_name().to_str().is_some_and(|name| name.starts_with("job-"));
+        if !is_report || !metadata.is_file() {
+            continue;
+        }
         files.push((metadata.modified()?, entry.path(), metadata.len()));
     }
     files.sort();

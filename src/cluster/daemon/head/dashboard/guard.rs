@@ -22,8 +22,8 @@ pub(super) const ACTION_HEADER: HeaderName = HeaderName::from_static("x-roadshow
 /// Header in which browsers say where a request comes from.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Paths below `/api/` that need no log-in.
-const OPEN: &[&str] = &["/api/version", "/api/v0/session", "/api/v0/login"];
+/// Paths that need no log-in, beside the embedded files.
+const OPEN: &[&str] = &["/", "/login", "/openapi.json", "/api/version", "/api/v0/session", "/api/v0/login"];
 
 /// Middleware around all routes.
 pub(super) async fn guard<B: MessageBody + 'static>(
@@ -36,8 +36,9 @@ pub(super) async fn guard<B: MessageBody + 'static>(
     };
     let (shared, requests) = (shared.clone(), requests.clone());
     let checked = check(&shared, &request).and_then(|()| {
-        // Embedded files need no permit: they are sent from memory, and a page loads dozens.
-        let needs_permit = is_api(request.path());
+        // Open paths need no permit. They are answered from memory, and a client without a log-in must not use up the
+        // permits of those who have one.
+        let needs_permit = !is_open(request.path());
         let permit = needs_permit.then(|| requests.try_acquire()).transpose();
         permit.map_err(|_| {
             let text = "the dashboard handles too many requests; try again in a second";
@@ -73,13 +74,15 @@ fn check(shared: &Shared, request: &ServiceRequest) -> Result<(), ApiError> {
             return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", text));
         }
     }
-    let is_open = !is_api(path) || OPEN.contains(&path);
-    if is_open { Ok(()) } else { check_log_in(shared, request.request()) }
+    if is_open(path) { Ok(()) } else { check_log_in(shared, request.request()) }
 }
 
-/// Returns true for paths whose replies are about the cluster.
-fn is_api(path: &str) -> bool {
-    path.starts_with("/api/") || path == "/metrics"
+/// Returns true for a path that needs no log-in.
+///
+/// The router decodes escapes, and this path is not decoded. So the test is for what is open: an escaped spelling of
+/// another path needs a log-in, too.
+fn is_open(path: &str) -> bool {
+    path.starts_with("/assets/") || OPEN.contains(&path)
 }
 
 /// Checks the host that the request names, and that its origin is the page of that host.

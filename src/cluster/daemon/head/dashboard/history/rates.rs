@@ -65,10 +65,11 @@ impl<K: Hash + Eq> Rates<K> {
         value: f64,
         at_ms: u64,
     ) -> Change {
-        let began_ms = *self.began_ms.get_or_insert(at_ms);
         let on_decrease = self.on_decrease;
         let Some(known) = self.known.get_mut(&key) else {
-            let is_new = self.on_first == First::FromZero && at_ms >= began_ms + SETTLE_MS;
+            // By the head's clock alone: those of other machines may differ by an hour.
+            let is_settled = |began_ms| self.round_ms.saturating_sub(began_ms) >= SETTLE_MS;
+            let is_new = self.on_first == First::FromZero && self.began_ms.is_some_and(is_settled);
             let (increase, since_ms) =
                 if is_new { (value, at_ms.saturating_sub(self.round_ms)) } else { (0.0, 0) };
             let per_s = (since_ms > 0).then(|| increase * 1000.0 / since_ms as f64);
@@ -92,6 +93,7 @@ impl<K: Hash + Eq> Rates<K> {
     /// Ends a round of reports at a time: forgets counters without a report in it.
     pub(in crate::cluster::daemon::head::dashboard) fn end_round(&mut self, time_ms: u64) {
         self.round_ms = time_ms;
+        self.began_ms.get_or_insert(time_ms);
         self.known.retain(|_, counter| std::mem::take(&mut counter.is_current));
     }
 }
@@ -126,6 +128,17 @@ mod tests {
         rates.end_round(1_000);
         rates.end_round(1_500);
         assert_eq!(rates.report("a", 5.0, 2_000).per_s, None);
+    }
+
+    #[test]
+    fn clocks_of_other_machines_do_not_decide_what_is_new() {
+        for skew_ms in [0, 3_600_000] {
+            let mut rates = Rates::new(First::FromZero, Decrease::Forgotten);
+            rates.report("first", 100.0, 4_000_000 - skew_ms);
+            rates.end_round(4_000_000);
+            assert_eq!(rates.report("rejoined", 50.0, 4_002_000).increase, 0.0, "{skew_ms}");
+            assert_eq!(rates.report("wrong clock", 50.0, u64::MAX).increase, 0.0);
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::cluster::daemon::head::dashboard::server::Shared;
 use crate::cluster::listing::hexadecimal;
 use crate::cluster::model::NodeId;
 
+/// Age of a sample, in milliseconds, beyond which it is no answer of `/metrics`.
+const SAMPLE_AGE_MS_MAX: u64 = 60_000;
+
 /// Parameters of a request for series.
 #[derive(Debug)]
 struct SeriesQuery {
@@ -104,6 +107,12 @@ pub(super) async fn metrics(shared: web::Data<Shared>) -> Result<HttpResponse, A
         let text = "the first sample is being taken; try again in two seconds";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_sample", text));
     };
+    // Alerts about missing series must fire if the samples have stopped.
+    let age_ms = shared.source.now_ms().saturating_sub(observation.sample.time_ms);
+    if age_ms > SAMPLE_AGE_MS_MAX {
+        let text = "the last sample is over a minute old; see the head's log";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_sample", text));
+    }
     let text = metrics::text(&observation, shared.broadcaster.len());
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE)).body(text))
 }

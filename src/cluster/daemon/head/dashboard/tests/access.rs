@@ -37,9 +37,16 @@ fn nothing_but_the_page_and_the_log_in_is_open() {
     ] {
         let response = get(closed);
         assert_eq!((response.status, response.code().as_str()), (401, "not_logged_in"), "{closed}");
+        // The router decodes escapes.
+        let escaped = format!("/%{:02x}{}", closed.as_bytes()[1], &closed[2..]);
+        assert_eq!(get(&escaped).status, 401, "{escaped}");
+        let later = closed.replace('i', "%69");
+        assert_eq!(get(&later).status, 401, "{later}");
     }
     for action in ["/api/jobs/1/stop", "/api/v0/actors/1/kill", "/api/v0/nodes/a1/drain", "/api/v0/logout"] {
-        assert_eq!(dashboard.client.send("POST", action, &[ACTION, JSON], "{}").status, 401, "{action}");
+        for target in [action.to_owned(), action.replace("/a", "/%61")] {
+            assert_eq!(dashboard.client.send("POST", &target, &[ACTION, JSON], "{}").status, 401, "{target}");
+        }
     }
     assert!(dashboard.cluster.actions.lock().unwrap().is_empty());
 }
