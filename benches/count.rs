@@ -39,8 +39,9 @@ const ROUNDS: usize = 9;
 
 fn main() -> Result<(), Box<dyn Error>> {
     roadshow::run_if_worker();
-    let test = env::args().any(|arg| arg == "--test");
-    // `--test` only checks that the bench runs, so a short text and one round are enough.
+    // As criterion does: `cargo bench` passes `--bench`. `cargo test` only checks that the bench runs, so a short text
+    // and one round are enough.
+    let test = !env::args().any(|arg| arg == "--bench");
     let (handbooks, rounds) = if test { (30, 1) } else { (HANDBOOKS, ROUNDS) };
     let text = match env::var_os("WORDS_TEXT") {
         Some(path) => Text::Given(path),
