@@ -9,7 +9,6 @@ mod state_names;
 mod statistics;
 
 pub(in crate::cluster) use node_report::{NodeReport, WorkerReport};
-pub(in crate::cluster) use statistics::{ActorCount, WorkerStatistics};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,9 @@ use crate::config::JOB_TEXT_BYTES_MAX;
 
 pub use cluster_event::{EventId, EventInfo, EventKind, Severity};
 pub use statistics::{MessageCount, MessageInfo, Usage, WorkerUsage};
+// For a fuzz target, which reads reports of workers.
+#[doc(hidden)]
+pub use statistics::{ActorCount, WorkerStatistics};
 
 pub use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
 pub use crate::spec::{

@@ -99,7 +99,7 @@ pub struct MessageInfo {
 /// Counts of an actor's messages. Encoded without the names of the fields, which would double its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(ActorKey, u64, u32)", into = "(ActorKey, u64, u32)")]
-pub(in crate::cluster) struct ActorCount {
+pub struct ActorCount {
     pub(in crate::cluster) actor: ActorKey,
     pub(in crate::cluster) handled: u64,
     pub(in crate::cluster) mailbox: u32,
@@ -119,7 +119,7 @@ impl From<ActorCount> for (ActorKey, u64, u32) {
 
 /// Part of a worker's statistics that has changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(in crate::cluster) struct WorkerStatistics {
+pub struct WorkerStatistics {
     pub(in crate::cluster) usage: Option<WorkerUsage>,
     pub(in crate::cluster) messages: Vec<MessageCount>,
     pub(in crate::cluster) actors: Vec<ActorCount>,
