@@ -7,14 +7,14 @@
 //!              |                          |
 //!   .  .  .  [ 7 ] [ - ] [ 9 ] [ - ] [ 11 ]  .  .  .
 //!
-//! overflow  hash map: calls that stay open for long, and ids far ahead
+//! overflow  ordered map: calls that stay open for long, and ids far ahead
 //! ```
 //!
-//! Most calls end soon, in the order of their ids, so a lookup in the window needs no hashing. A
+//! The lowest call is at the front of either part. Most calls end soon, in the order of their ids, so a lookup in the window needs no hashing. A
 //! call that stays open for long moves to the overflow map: the window would otherwise grow with
 //! every later call.
 
-use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 
 use crate::id::CallId;
 
@@ -36,12 +36,12 @@ pub(super) struct CallTable<T> {
     end: u64,
     /// Number of occupied slots.
     len: usize,
-    overflow: FxHashMap<CallId, T>,
+    overflow: BTreeMap<CallId, T>,
 }
 
 impl<T> Default for CallTable<T> {
     fn default() -> Self {
-        Self { window: Vec::new(), first: 0, end: 0, len: 0, overflow: FxHashMap::default() }
+        Self { window: Vec::new(), first: 0, end: 0, len: 0, overflow: BTreeMap::new() }
     }
 }
 
@@ -85,6 +85,20 @@ impl<T> CallTable<T> {
     #[inline]
     pub(super) fn contains(&self, call: CallId) -> bool {
         self.is_in_window(call) || self.overflow.contains_key(&call)
+    }
+
+    pub(super) fn get(&self, call: CallId) -> Option<&T> {
+        if self.is_in_window(call) {
+            return self.window.get(call.0 as usize & (self.window.len() - 1))?.as_ref();
+        }
+        self.overflow.get(&call)
+    }
+
+    /// Lowest call.
+    pub(super) fn first(&self) -> Option<CallId> {
+        // The front of a window that is not empty is occupied.
+        let in_window = (self.len > 0).then_some(CallId(self.first));
+        in_window.into_iter().chain(self.overflow.first_key_value().map(|(call, _)| *call)).min()
     }
 
     pub(super) fn get_mut(&mut self, call: CallId) -> Option<&mut T> {
@@ -210,7 +224,7 @@ impl<T> CallTable<T> {
     /// Removes all calls, in the order of their ids.
     pub(super) fn take_all(&mut self) -> Vec<(CallId, T)> {
         let mut all = std::mem::take(self);
-        let mut taken: Vec<_> = all.overflow.drain().collect();
+        let mut taken: Vec<_> = std::mem::take(&mut all.overflow).into_iter().collect();
         while all.first != all.end {
             let value = all.slot(all.first).and_then(Option::take);
             taken.extend(value.map(|value| (CallId(all.first), value)));
@@ -244,6 +258,8 @@ mod tests {
                 match what {
                     0 => {
                         prop_assert_eq!(calls.remove(CallId(number)), table.remove(&CallId(number)));
+                        let lowest = calls.first();
+                        prop_assert_eq!(lowest.and_then(|call| calls.remove(call)), table.pop_first().map(|(_, number)| number));
                     }
                     1 => {
                         let fresh = !table.contains_key(&CallId(number));
@@ -265,7 +281,9 @@ mod tests {
                 }
                 prop_assert_eq!(calls.len(), table.len());
                 prop_assert_eq!(calls.contains(CallId(number)), table.contains_key(&CallId(number)));
+                prop_assert_eq!(calls.get(CallId(number)), table.get(&CallId(number)));
                 prop_assert_eq!(calls.get_mut(CallId(number)), table.get_mut(&CallId(number)));
+                prop_assert_eq!(calls.first(), table.keys().next().copied());
                 prop_assert!(calls.span() <= WINDOW_MIN + 1 + 2 * SPARSITY_MAX * table.len().max(WINDOW_MIN));
             }
             let all: Vec<_> = table.into_iter().collect();

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::call_ring::CallRing;
 use super::call_table::CallTable;
 use super::deadlines::{DeadlineTicket, Deadlines};
 use super::send_buffer::StreamOffset;
@@ -44,7 +43,7 @@ pub(super) struct Calls<T> {
     /// Id before the first call of this generation.
     base: CallId,
     /// Calls that may be retried, until their callers end the retries.
-    retryable: CallRing<()>,
+    retryable: CallTable<()>,
     /// Highest call that must not be retried, because one side has forgotten its first attempt.
     void_until: CallId,
 }
@@ -74,7 +73,7 @@ impl<T> Calls<T> {
             deadlines: Deadlines::default(),
             last: base,
             base,
-            retryable: CallRing::default(),
+            retryable: CallTable::default(),
             void_until: base,
         }
     }
@@ -180,10 +179,8 @@ impl<T> Calls<T> {
 
     /// Allows retries of the call under its id.
     pub(super) fn mark_retryable(&mut self, call: CallId) {
-        // A further attempt has the id of the first one.
-        if !self.retryable.contains(call) {
-            self.retryable.insert(call, ());
-        }
+        // A further attempt has the id of the first one, and is present.
+        let _ = self.retryable.insert(call, || ());
     }
 
     /// Ends the retries of the call. Returns whether the low watermark has risen.

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::call_ring::CallRing;
+use super::call_table::CallTable;
 use crate::config::{DEDUP_CACHE_BYTES_MAX, DEDUP_CACHE_ENTRIES_MAX, KEPT_REPLY_OVERHEAD_BYTES};
 use crate::id::CallId;
 
 /// Outcomes of retryable calls, until the peer's low watermark passes them.
 #[derive(Debug, Default)]
 pub(super) struct DedupCache {
-    calls: CallRing<DuplicateState>,
+    calls: CallTable<DuplicateState>,
     /// Calls with a cached outcome, in the order of their ends. Some may have been removed from
     /// `calls`.
     oldest_first: VecDeque<CallId>,
@@ -48,7 +48,8 @@ impl DedupCache {
         if self.evicted_up_to.is_some_and(|lost| call <= lost) {
             return Some(DuplicateState::Lost);
         }
-        self.calls.insert(call, DuplicateState::Running);
+        let fresh = self.calls.insert(call, || DuplicateState::Running);
+        debug_assert!(fresh, "{call} was looked up");
         None
     }
 

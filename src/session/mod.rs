@@ -55,7 +55,6 @@
 //! ```
 
 mod batch;
-mod call_ring;
 mod call_table;
 mod calls;
 mod chunking;
