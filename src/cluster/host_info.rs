@@ -87,9 +87,9 @@ pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> imp
     texts.into_iter().flatten()
 }
 
-/// Load of this machine, the memory of these processes on it, and the file system of a directory.
+/// Load of this machine and the memory of these processes on it. `disk` has used and total bytes.
 #[cfg(feature = "cli")]
-pub(super) fn usage(pids: impl Iterator<Item = u32>, directory: &Path) -> Usage {
+pub(super) fn usage(pids: impl Iterator<Item = u32>, disk: (u64, u64)) -> Usage {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (load, memory, stat) = (read("/proc/loadavg"), read("/proc/meminfo"), read("/proc/stat"));
     let page = rustix::param::page_size() as u64;
@@ -98,7 +98,7 @@ pub(super) fn usage(pids: impl Iterator<Item = u32>, directory: &Path) -> Usage 
         Some(page * pages.split_whitespace().nth(1)?.parse::<u64>().ok()?)
     };
     let memory_total_bytes = kibibytes(&memory, "MemTotal:") << 10;
-    let (disk_used_bytes, disk_total_bytes) = disk_bytes(directory).unwrap_or_default();
+    let (disk_used_bytes, disk_total_bytes) = disk;
     let (received_bytes, sent_bytes) = interface_bytes(&read("/proc/net/dev"));
     let (cpus, busy_ticks) = busy_ticks(&stat);
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -121,7 +121,7 @@ pub(super) fn usage(pids: impl Iterator<Item = u32>, directory: &Path) -> Usage 
 ///
 /// As in `df`, the blocks that are reserved for root count as neither used nor available, but as part of the total.
 #[cfg(feature = "cli")]
-fn disk_bytes(directory: &Path) -> Option<(u64, u64)> {
+pub(super) fn disk_bytes(directory: &Path) -> Option<(u64, u64)> {
     let disk = rustix::fs::statvfs(directory).ok()?;
     let used = disk.f_blocks.saturating_sub(disk.f_bfree);
     Some((used.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
@@ -206,15 +206,15 @@ mod tests {
 
     #[test]
     fn usage_covers_the_machine_and_the_given_processes() {
-        let here = Path::new("/");
-        let own = usage(std::iter::once(std::process::id()), here);
+        let disk = disk_bytes(Path::new("/")).unwrap();
+        let own = usage(std::iter::once(std::process::id()), disk);
         assert!(own.workers_memory_bytes > 0 && own.memory_bytes >= own.workers_memory_bytes, "{own:?}");
         assert!(own.cpus > 0 && own.cpu_seconds > 0.0 && own.sampled_ms > 0, "{own:?}");
         assert!(
             own.memory_bytes < own.memory_total_bytes && own.disk_used_bytes < own.disk_total_bytes,
             "{own:?}"
         );
-        assert_eq!(usage(std::iter::empty(), here).workers_memory_bytes, 0);
+        assert_eq!(usage(std::iter::empty(), disk).workers_memory_bytes, 0);
         let stat = "cpu  10 1 5 900 80 2 3 4 7 0\ncpu0 5 1 5 450 40 1 1 2 7 0\ncpu1 5 0 0 450 40 1 2 2 0 0\nintr 7\n";
         assert_eq!(busy_ticks(stat), (2, 25));
         let devices = "Inter-|   Receive  |  Transmit\n face |bytes packets\n    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  \

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Agent;
+use super::disk_usage::DiskUsage;
 use crate::cluster::backoff::Backoff;
 use crate::cluster::daemon::error::DaemonError;
 use crate::cluster::daemon::handoff::HeadConnections;
@@ -163,11 +164,13 @@ async fn run_session(
     // An agent that was suspended must not send the missed heartbeats in a burst.
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     interval.reset();
+    let (disk, session_dir) = (DiskUsage::default(), Path::new(&agent.descriptor.session_dir));
+    // Begins a measurement, for the first heartbeat.
+    disk.latest(session_dir);
     let heartbeats = async {
         loop {
             interval.tick().await;
-            let session_dir = Path::new(&agent.descriptor.session_dir);
-            let usage = host_info::usage(agent.workers.pids().into_iter(), session_dir);
+            let usage = host_info::usage(agent.workers.pids().into_iter(), disk.latest(session_dir));
             ask(agent, NodeRequest::Heartbeat { node, usage }).await?;
         }
     };

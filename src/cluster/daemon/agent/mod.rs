@@ -17,6 +17,7 @@
 pub(in crate::cluster) mod acceptor;
 mod accounts;
 mod certificates;
+mod disk_usage;
 mod driver_enrolment;
 mod drivers;
 mod events;

@@ -17,7 +17,14 @@ use crate::config::{ACTOR_NAME_BYTES_MAX, MESSAGE_NAMES_MAX, STATISTICS_REQUEST_
 
 /// Statistics of all workers that run, or whose last statistics have not been sent.
 #[derive(Debug, Default)]
-pub(super) struct StatisticsBuffer(Mutex<BTreeMap<WorkerId, Latest>>);
+pub(super) struct StatisticsBuffer(Mutex<AllStatistics>);
+
+#[derive(Debug, Default)]
+struct AllStatistics {
+    workers: BTreeMap<WorkerId, Latest>,
+    /// Worker that the last request ended with. The next one begins behind it, so that none waits for ever.
+    last: Option<WorkerId>,
+}
 
 /// Latest statistics of one worker.
 #[derive(Debug, Default)]
@@ -53,19 +60,21 @@ impl<T> Tracked<T> {
 impl StatisticsBuffer {
     /// Merges what has changed in a worker.
     pub(super) fn merge(&self, worker: WorkerId, statistics: WorkerStatistics) {
-        self.lock().entry(worker).or_default().merge(statistics);
+        self.lock().workers.entry(worker).or_default().merge(statistics);
     }
 
     /// Drops the counts of an actor that has ended. Its last ones are in the event of its end.
     pub(super) fn actor_event(&self, worker: WorkerId, event: &ActorEvent) {
-        if let (ActorEvent::Stopped { actor, .. }, Some(latest)) = (event, self.lock().get_mut(&worker)) {
+        if let (ActorEvent::Stopped { actor, .. }, Some(latest)) =
+            (event, self.lock().workers.get_mut(&worker))
+        {
             latest.actors.remove(actor);
         }
     }
 
     /// Notes that a worker has ended.
     pub(super) fn worker_ended(&self, worker: WorkerId) {
-        if let Some(latest) = self.lock().get_mut(&worker) {
+        if let Some(latest) = self.lock().workers.get_mut(&worker) {
             latest.ended = true;
         }
     }
@@ -74,29 +83,33 @@ impl StatisticsBuffer {
     pub(super) fn mark_all_changed(&self) {
         let mut all = self.lock();
         // The head has learned of these ends from the join report.
-        all.retain(|_, latest| !latest.ended);
-        all.values_mut().for_each(Latest::mark_all_changed);
+        all.workers.retain(|_, latest| !latest.ended);
+        all.workers.values_mut().for_each(Latest::mark_all_changed);
     }
 
     /// Takes the next part of what has changed: at most [`STATISTICS_REQUEST_MAX`] actors and messages, or the
     /// rest of one worker. Empty if nothing is left.
     pub(super) fn take_changed(&self) -> Vec<(WorkerId, WorkerStatistics)> {
         let mut all = self.lock();
-        let mut left = STATISTICS_REQUEST_MAX;
-        let mut taken = Vec::new();
-        for (worker, latest) in all.iter_mut() {
+        let AllStatistics { workers, last } = &mut *all;
+        let (mut left, mut taken) = (STATISTICS_REQUEST_MAX, Vec::new());
+        let behind = workers.keys().copied().filter(|worker| Some(*worker) > *last);
+        let order: Vec<_> =
+            behind.chain(workers.keys().copied().filter(|worker| Some(*worker) <= *last)).collect();
+        for worker in order {
             if left == 0 {
                 break;
             }
-            if let Some(statistics) = latest.take(&mut left) {
-                taken.push((*worker, statistics));
+            if let Some(statistics) = workers.get_mut(&worker).and_then(|latest| latest.take(&mut left)) {
+                taken.push((worker, statistics));
+                *last = Some(worker);
             }
         }
-        all.retain(|_, latest| !latest.ended || latest.has_changes());
+        workers.retain(|_, latest| !latest.ended || latest.has_changes());
         taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Latest>> {
+    fn lock(&self) -> MutexGuard<'_, AllStatistics> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -234,6 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn worker_that_changes_all_the_time_does_not_hold_up_the_others() {
+        let buffer = StatisticsBuffer::default();
+        let all: Vec<_> = (1..=STATISTICS_REQUEST_MAX as u64).map(|actor| (actor, actor)).collect();
+        buffer.merge(WorkerId(2), actors(&[(1, 1)]));
+        let mut served = Vec::new();
+        for _ in 0..3 {
+            buffer.merge(WorkerId(1), actors(&all));
+            served.push(buffer.take_changed().iter().map(|(worker, _)| worker.0).collect::<Vec<_>>());
+        }
+        assert_eq!(served, [vec![1], vec![2, 1], vec![1]]);
+    }
+
+    #[test]
+    fn names_are_cut_so_that_a_request_fits_a_frame() {
+        let buffer = StatisticsBuffer::default();
+        buffer.merge(WorkerId(1), messages(&[&"n".repeat(2 * ACTOR_NAME_BYTES_MAX)]));
+        assert_eq!(buffer.take_changed()[0].1.messages[0].message.len(), ACTOR_NAME_BYTES_MAX);
+    }
+
+    #[test]
     fn ended_actors_and_workers_leave_nothing_behind() {
         let buffer = StatisticsBuffer::default();
         buffer.merge(WorkerId(1), actors(&[(1, 5)]));
@@ -245,7 +278,7 @@ mod tests {
         buffer.merge(WorkerId(1), messages(&["Add"]));
         buffer.worker_ended(WorkerId(1));
         assert_eq!(buffer.take_changed()[0].1, messages(&["Add"]));
-        assert!(buffer.lock().is_empty());
+        assert!(buffer.lock().workers.is_empty());
     }
 
     #[test]
@@ -254,6 +287,6 @@ mod tests {
         for name in 0..2 * MESSAGE_NAMES_MAX {
             buffer.merge(WorkerId(1), messages(&[&name.to_string()]));
         }
-        assert_eq!(buffer.lock()[&WorkerId(1)].messages.len(), MESSAGE_NAMES_MAX);
+        assert_eq!(buffer.lock().workers[&WorkerId(1)].messages.len(), MESSAGE_NAMES_MAX);
     }
 }
