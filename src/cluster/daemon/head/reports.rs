@@ -57,15 +57,15 @@ pub(super) async fn run(head: Weak<Head>, mut ended: mpsc::Receiver<JobId>, stat
     while let Some(job) = ended.recv().await {
         tokio::time::sleep(REPORT_DELAY).await;
         let directory = state_dir.join(DIRECTORY);
-        let Some((token, started_ms)) = head.upgrade().and_then(|head| {
-            let job = head.control.read(|state| state.job_times(job))?;
-            job.has_ended.then(|| (head.authority.token().to_string(), job.started_ms))
+        let Some((token, started)) = head.upgrade().and_then(|head| {
+            let started = head.control.read(|state| state.ended_job_start(job))?;
+            Some((head.authority.token().to_string(), started))
         }) else {
             continue;
         };
         // A restarted head releases jobs of its predecessor again, of which it knows less. An older file is of another
         // job: a head with a new database counts jobs from 1.
-        if is_newer(&directory.join(file_name(job)), started_ms) {
+        if is_newer(&directory.join(file_name(job)), started.0) {
             continue;
         }
         let head = Weak::clone(&head);

@@ -233,7 +233,11 @@ impl SharedWrites {
                 (std::mem::take(&mut pending.changes), pending.submitted, pending.ending);
             // The lock is free during the commit: `change` never waits for the disk.
             drop(pending);
-            match write_or_reopen(path, &mut opened, &changes) {
+            let written = match changes.is_empty() {
+                true => Ok(()),
+                false => write_or_reopen(path, &mut opened, |database| write(database, &changes)),
+            };
+            match written {
                 Ok(()) => self.set_flushed(submitted, &changes),
                 Err(error) => {
                     self.set_failed(&error);
@@ -303,20 +307,17 @@ fn read(database: &Database) -> Result<Vec<Record>, StateStoreError> {
 }
 
 /// Commits changes, and reopens the database after an earlier failure: redb accepts nothing after an I/O error.
-fn write_or_reopen(
+pub(super) fn write_or_reopen<E: From<DatabaseError>>(
     path: &Path,
     opened: &mut Option<Database>,
-    changes: &BTreeMap<RecordKey, Write>,
-) -> Result<(), StateStoreError> {
-    if changes.is_empty() {
-        return Ok(());
-    }
+    write: impl FnOnce(&Database) -> Result<(), E>,
+) -> Result<(), E> {
     let database = match opened.take() {
         Some(database) => database,
         None => Database::open(path)?,
     };
     // An error here drops the database, and with it the lock: the next attempt can reopen it.
-    write(&database, changes)?;
+    write(&database)?;
     *opened = Some(database);
     Ok(())
 }

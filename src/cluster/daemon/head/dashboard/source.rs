@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
+use tokio::task::JoinHandle;
+
 use crate::cluster::admin::{
     Admin, AdminEndpoint, AdminError, AdminReply, AdminRequest, AdminTransport, TokenRpcClient,
 };
@@ -53,9 +55,14 @@ impl ClusterSource for HeadSource {
                 Destination::Head => {
                     // On the head's thread, as the request of an operator: a list yields to heartbeats after each
                     // slice. From this thread it would take the lock again before a waiting heartbeat gets it.
+                    let is_scan = matches!(
+                        request,
+                        AdminRequest::List { .. } | AdminRequest::Classes | AdminRequest::Functions { .. }
+                    );
                     let io = head.host.io().clone();
-                    let replied = io.spawn(async move { head.reply(request).await }).await;
-                    replied.map_err(|error| AdminError::Lost { why: error.to_string() })
+                    let mut task =
+                        HeadTask { is_scan, handle: io.spawn(async move { head.reply(request).await }) };
+                    (&mut task.handle).await.map_err(|error| AdminError::Lost { why: error.to_string() })
                 }
                 Destination::Agent(address) => {
                     let token = head.authority.token().to_string();
@@ -76,6 +83,21 @@ impl ClusterSource for HeadSource {
 
     fn now_ms(&self) -> u64 {
         self.0.upgrade().map_or(0, |head| head.control.now_ms())
+    }
+}
+
+/// Request that runs on the head's thread.
+struct HeadTask {
+    /// The request only reads. It ends with its caller, such as a browser that has left the page.
+    is_scan: bool,
+    handle: JoinHandle<AdminReply>,
+}
+
+impl Drop for HeadTask {
+    fn drop(&mut self) {
+        if self.is_scan {
+            self.handle.abort();
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! File of the history, which outlives the head: `dashboard.redb` in the state directory.
 //!
-//! The table has the newest steps, the rings of the cluster, and those of each node. A write replaces all of it. A file
-//! that cannot be read is replaced by a new one: charts are no reason to keep a head from starting.
+//! The table has the newest steps, the rings of the cluster, and those of each node. A write replaces all of it. A
+//! damaged file is replaced by a new one. With any other error the file stays, and the history is in memory alone:
+//! charts are no reason to keep a head from starting.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Builder, Database, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use super::{History, NodeRings, POINTS, RESOLUTIONS, Rings, series};
+use crate::cluster::daemon::head::store::write_or_reopen;
 use crate::cluster::listing::hexadecimal;
 use crate::cluster::model::NodeId;
 use crate::config::HISTORY_NODES_MAX;
@@ -50,10 +54,29 @@ impl<E: Into<redb::Error>> From<E> for HistoryFileError {
     }
 }
 
+impl HistoryFileError {
+    /// True if no later attempt can read the file.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Content(_) => true,
+            Self::Remove(_) => false,
+            Self::Database(error) => match &**error {
+                redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+                redb::Error::Io(error) => {
+                    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+                }
+                _ => false,
+            },
+        }
+    }
+}
+
 /// Open file of the history.
 #[derive(Debug)]
 pub(in crate::cluster::daemon::head::dashboard) struct HistoryFile {
-    database: Database,
+    path: PathBuf,
+    /// `None` after a failed write.
+    database: Mutex<Option<Database>>,
 }
 
 impl HistoryFile {
@@ -62,7 +85,9 @@ impl HistoryFile {
     /// The file is `None`, and the history in memory alone, where none can be created.
     pub(in crate::cluster::daemon::head::dashboard) fn open(path: &Path) -> (Option<Self>, History) {
         let mut opened = Self::read(path);
-        if let Err(error) = &opened {
+        if let Err(error) = &opened
+            && error.is_damage()
+        {
             tracing::warn!(path = %path.display(), %error, "the dashboard's history is lost; a new one begins");
             opened = remove(path).and_then(|()| Self::read(path));
         }
@@ -82,15 +107,20 @@ impl HistoryFile {
     fn read(path: &Path) -> Result<(Self, History), HistoryFileError> {
         let database = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
         let history = history_of(&database)?;
-        Ok((Self { database }, history))
+        Ok((Self { path: path.to_owned(), database: Mutex::new(Some(database)) }, history))
     }
 
-    /// Writes a history.
+    /// Writes a history. After a failure, as of a full disk, the next call opens the file again.
     pub(in crate::cluster::daemon::head::dashboard) fn write(
         &self,
         history: &History,
     ) -> Result<(), HistoryFileError> {
-        let transaction = self.database.begin_write()?;
+        let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        write_or_reopen(&self.path, &mut opened, |database| Self::write_to(database, history))
+    }
+
+    fn write_to(database: &Database, history: &History) -> Result<(), HistoryFileError> {
+        let transaction = database.begin_write()?;
         {
             let mut table = transaction.open_table(TABLE)?;
             // Nodes that the history has forgotten must not come back.
@@ -221,6 +251,29 @@ mod tests {
         assert!(matches!(history_of(&database), Err(HistoryFileError::Content("format"))));
         drop(database);
         assert_eq!(HistoryFile::open(&path).1, History::new());
+    }
+
+    #[test]
+    fn file_that_cannot_be_opened_stays() {
+        let dir = TestDir::new();
+        let path = path(dir.path());
+        HistoryFile::open(&path).0.unwrap().write(&history()).unwrap();
+        let held = Database::open(&path).unwrap();
+        assert!(HistoryFile::open(&path).0.is_none(), "another process has it");
+        drop(held);
+        assert_eq!(HistoryFile::open(&path).1, history());
+    }
+
+    #[test]
+    fn file_is_opened_again_after_a_failed_write() {
+        let dir = TestDir::new();
+        let path = path(dir.path());
+        let (file, _) = HistoryFile::open(&path);
+        let file = file.unwrap();
+        *file.database.lock().unwrap() = None;
+        file.write(&history()).unwrap();
+        drop(file);
+        assert_eq!(HistoryFile::open(&path).1, history());
     }
 
     #[test]
