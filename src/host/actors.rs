@@ -105,7 +105,9 @@ impl Actors {
         }
     }
 
-    /// Counts of the actors that have changed since the last call. An actor that has ended is not among them.
+    /// Counts of the actors that have changed since the last call.
+    ///
+    /// One that has ended is among them only while a sender still holds its mailbox.
     pub(crate) fn take_changed(&self) -> Vec<ActorCounts> {
         let changed = std::mem::take(&mut *self.changed.actors.lock());
         changed.iter().filter_map(|actor| actor.upgrade()?.take_counts()).collect()

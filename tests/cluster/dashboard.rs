@@ -52,7 +52,10 @@ fn link_of_the_command_logs_in_and_rows_are_those_of_the_command() {
     };
     wait_for("the actor lives", || (rows("actors")[0]["state"] == "ALIVE").then_some(()));
     for table in ["jobs", "actors", "workers"] {
-        assert_eq!(rows(table), Value::from(site.list(table)), "{table}");
+        // Statistics may change between the two.
+        wait_for(&format!("page and command have the same {table}"), || {
+            (rows(table) == Value::from(site.list(table))).then_some(())
+        });
     }
     let actor = rows("actors")[0]["actor_id"].as_str().unwrap().to_owned();
     let kill = format!("POST /api/v0/actors/{actor}/kill");

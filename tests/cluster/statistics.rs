@@ -79,6 +79,26 @@ fn job_has_counts_and_percentiles_and_the_death_of_its_worker_is_an_event() {
     assert!(site.json(&["status"])["events"].as_array().unwrap().len() == 3);
     let id = died["event_id"].as_str().unwrap();
     assert_eq!(site.json(&["get", "event", id]), died);
+
+    let report = site.json(&["report", "1"]);
+    assert_eq!(
+        (&report["job"]["state"], &report["missing"]),
+        (&"SUCCEEDED".into(), &Value::Array(Vec::new()))
+    );
+    assert!(
+        report["workers"]["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|row| row["worker_id"] == actor["worker_id"])
+    );
+    // The head writes the same by itself.
+    let file = site.state().join("reports/job-00000001.html");
+    let html = wait_for("the report of the job is written", || std::fs::read_to_string(&file).ok());
+    assert!(
+        html.contains("SIGKILL") && html.contains("WORKER_DIED") && html.ends_with("</html>\n"),
+        "{html}"
+    );
 }
 
 #[test]

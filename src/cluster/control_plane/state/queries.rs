@@ -4,23 +4,15 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 
-use super::ClusterState;
 use super::node::LiveNode;
 use super::worker::LiveWorker;
+use super::{ClusterState, Millis};
 use crate::cluster::control_plane::scheduler::Queue;
 use crate::cluster::model::{
     ActorKey, Alert, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
     PendingActor, WorkerId, WorkerSummary,
 };
 use crate::id::{HostId, HostUid};
-
-/// Start of a job, and whether it has ended.
-#[cfg(feature = "cli")]
-#[derive(Clone, Copy, Debug)]
-pub(in crate::cluster) struct JobTimes {
-    pub(in crate::cluster) started_ms: u64,
-    pub(in crate::cluster) has_ended: bool,
-}
 
 /// Queries for lists and operators.
 impl ClusterState {
@@ -176,11 +168,10 @@ impl ClusterState {
         self.jobs.get(&job).map(|job| job.state)
     }
 
-    /// Start of a job, and whether it has ended.
+    /// Start of a job, if it has ended.
     #[cfg(feature = "cli")]
-    pub(in crate::cluster) fn job_times(&self, job: JobId) -> Option<JobTimes> {
-        let job = self.jobs.get(&job)?;
-        Some(JobTimes { started_ms: job.started.0, has_ended: !job.state.is_open() })
+    pub(in crate::cluster) fn ended_job_start(&self, job: JobId) -> Option<Millis> {
+        self.jobs.get(&job).filter(|job| !job.state.is_open()).map(|job| job.started)
     }
 
     /// Description of a job, from its driver or its submitter.

@@ -1,10 +1,10 @@
 //! List of messages, by worker, class and message type.
 
 use super::cursor::Position;
-use super::workers::{rows_of_workers, summary_at};
+use super::workers::{RowOwner, owner_at, rows_of_workers};
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::listing::Value;
-use crate::cluster::model::{MessageCount, MessageInfo, WorkerId, WorkerSummary};
+use crate::cluster::model::{MessageCount, MessageInfo, WorkerId};
 
 /// Message counts of the worker at a position.
 fn messages_at(state: &ClusterState, position: Position) -> &[MessageCount] {
@@ -14,10 +14,10 @@ fn messages_at(state: &ClusterState, position: Position) -> &[MessageCount] {
     }
 }
 
-fn message_at(state: &ClusterState, position: Position) -> Option<(WorkerSummary, &MessageCount)> {
+fn message_at(state: &ClusterState, position: Position) -> Option<(RowOwner, &MessageCount)> {
     let at = usize::try_from(position.row.checked_sub(1)?).ok()?;
     let count = messages_at(state, position).get(at)?;
-    Some((summary_at(state, position)?, count))
+    Some((owner_at(state, position)?, count))
 }
 
 impl Listed for MessageInfo {
@@ -45,7 +45,7 @@ impl Listed for MessageInfo {
 
     fn row(state: &ClusterState, position: Position, _: &mut Reasons) -> Option<Self> {
         let (worker, count) = message_at(state, position)?;
-        let WorkerSummary { worker_id, job_id, node_id, .. } = worker;
+        let RowOwner { worker_id, job_id, node_id } = worker;
         Some(Self { job_id, worker_id, node_id, count: count.clone() })
     }
 

@@ -5,16 +5,36 @@ use super::reference::RowReference;
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::control_plane::state::worker::LiveWorker;
 use crate::cluster::listing::Value;
-use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerState, WorkerSummary};
+use crate::cluster::model::{JobId, NodeId, TaskCount, TaskInfo, WorkerId, WorkerState, WorkerSummary};
 use crate::config::LIST_MEANT_MAX;
 
-pub(super) fn summary_at(state: &ClusterState, position: Position) -> Option<WorkerSummary> {
+fn summary_at(state: &ClusterState, position: Position) -> Option<WorkerSummary> {
     if position.has_ended {
         return state.history.workers.get(position.at).map(|record| record.summary.clone());
     }
     let id = WorkerId(position.at);
     let worker = state.workers.get(&id)?;
     Some(worker.summary(id, state_of(worker), None))
+}
+
+/// Ids that the rows of a worker's tasks and messages have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowOwner {
+    pub(super) worker_id: WorkerId,
+    pub(super) job_id: JobId,
+    pub(super) node_id: NodeId,
+}
+
+/// Owner of the rows at a position. A filter asks for it row by row, so nothing is copied.
+pub(super) fn owner_at(state: &ClusterState, position: Position) -> Option<RowOwner> {
+    if position.has_ended {
+        let WorkerSummary { worker_id, job_id, node_id, .. } =
+            state.history.workers.get(position.at)?.summary;
+        return Some(RowOwner { worker_id, job_id, node_id });
+    }
+    let worker_id = WorkerId(position.at);
+    let worker = state.workers.get(&worker_id)?;
+    Some(RowOwner { worker_id, job_id: worker.job, node_id: worker.node })
 }
 
 fn state_of(worker: &LiveWorker) -> WorkerState {
@@ -136,7 +156,7 @@ impl Listed for TaskInfo {
 
     fn row(state: &ClusterState, position: Position, _: &mut Reasons) -> Option<Self> {
         let (worker, count) = function_at(state, position)?;
-        let WorkerSummary { worker_id, job_id, node_id, .. } = worker;
+        let RowOwner { worker_id, job_id, node_id } = worker;
         let count = if position.has_ended { ended_counts(count) } else { count.clone() };
         Some(Self { job_id, worker_id, node_id, count })
     }
@@ -147,10 +167,10 @@ impl Listed for TaskInfo {
     }
 }
 
-fn function_at(state: &ClusterState, position: Position) -> Option<(WorkerSummary, &TaskCount)> {
+fn function_at(state: &ClusterState, position: Position) -> Option<(RowOwner, &TaskCount)> {
     let at = usize::try_from(position.row.checked_sub(1)?).ok()?;
     let count = tasks_at(state, position).get(at)?;
-    Some((summary_at(state, position)?, count))
+    Some((owner_at(state, position)?, count))
 }
 
 /// Task counts of an ended worker: tasks that had not finished have failed with it.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::listing::{Filter, Query};
-use crate::cluster::model::{EventInfo, EventKind, Severity};
+use crate::cluster::model::{ActorInfo, EventInfo, EventKind, Severity};
 use crate::config::{ACTOR_EVENTS_MAX, ACTOR_EVENTS_PER_WORKER_MAX, EVENTS_MAX};
 
 impl Harness {
@@ -74,6 +74,14 @@ fn only_panics_of_actors_are_recorded() {
     harness.expect_dead(panicked, &cause);
     let last = harness.last_event();
     assert_eq!((last.actor_id, last.text.as_str()), (Some(panicked), "Plain: it panicked: oh"));
+    // An actor that waits cannot panic, whatever a worker reports.
+    for _ in 0..5 {
+        harness.place(job, cpus(1.0));
+    }
+    let waits = harness.state.all::<ActorInfo>().into_iter().find(|actor| actor.worker_id.is_none()).unwrap();
+    let before = harness.events();
+    harness.handle(ControlEvent::ActorPanicked { actor: waits.actor_id, cause: "it panicked".to_owned() });
+    assert_eq!(harness.events(), before);
     // Workers that end with their job were asked to.
     harness.end_job(job);
     assert_eq!(harness.last_event().kind, EventKind::JobEnded);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::model::{ActorCount, MessageCount, MessageInfo, WorkerStatistics, WorkerUsage};
-use crate::config::MESSAGE_NAMES_MAX;
+use crate::config::{ENDED_MESSAGES_MAX, MESSAGE_NAMES_MAX};
 
 fn usage(handled: u64) -> WorkerStatistics {
     let usage = WorkerUsage { handled, ..WorkerUsage::default() };
@@ -89,6 +89,20 @@ fn message_names_of_a_worker_are_bounded() {
     harness.report(worker, messages(&[("message 000000", 7)]));
     let handled = harness.handled();
     assert_eq!((handled.len(), handled[0].1), (MESSAGE_NAMES_MAX, 7));
+}
+
+#[test]
+fn ended_worker_keeps_its_most_frequent_messages() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (_, worker) = harness.spawn(job, plain());
+    let names: Vec<_> =
+        (0..2 * ENDED_MESSAGES_MAX as u64).map(|number| (format!("message {number:06}"), number)).collect();
+    for (name, handled) in &names {
+        harness.report(worker, messages(&[(name, *handled)]));
+    }
+    harness.ended(worker);
+    let expected: Vec<_> = names[ENDED_MESSAGES_MAX..].to_vec();
+    assert_eq!(harness.handled(), expected);
 }
 
 #[test]
