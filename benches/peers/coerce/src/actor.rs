@@ -22,7 +22,7 @@ fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, MessageUnwrapErr> {
     serde_json::from_slice(json).map_err(|_| MessageUnwrapErr::DeserializationErr)
 }
 
-/// Declares messages in JSON, as coerce's own derive makes them. The derive has no results but `()`.
+/// Declares messages in JSON, as coerce's own derive makes them. The derive supports no result type but `()`.
 macro_rules! json_messages {
     ($($(#[$doc:meta])* $name:ident $(($field:ty))? => $result:ty;)*) => {$(
         $(#[$doc])*

@@ -50,7 +50,7 @@ async fn join(system: &RemoteActorSystem, own: SocketAddr, servers: &[SocketAddr
     if let Some(seed) = servers.first() {
         worker = worker.with_seed_addr(seed);
     }
-    // The node leaves the cluster when this is dropped; it stays as long as the process.
+    // Dropping the node would make it leave the cluster, so the process keeps it.
     std::mem::forget(worker.start().await);
 }
 
@@ -117,7 +117,7 @@ impl Peer for Coerce {
     type Client = Actors;
 
     async fn serve(args: Args) -> Result<()> {
-        // The node does not say which port it got.
+        // coerce does not report the port that a node has bound.
         let address = free_port()?;
         let system = node(address.port()).await;
         let mut counters = Vec::new();
@@ -146,7 +146,7 @@ impl Peer for Coerce {
     }
 }
 
-/// Looks for an actor until it is found. The time to connect limits the search.
+/// Looks up an actor until it is registered. The caller's connect timeout ends the search.
 async fn find(system: &RemoteActorSystem, name: String) -> ActorRef<Counter> {
     loop {
         match system.actor_ref(name.clone().into_actor_id()).await {

@@ -58,7 +58,7 @@ fn drive(mut swarm: Swarm<Behaviour>, listening: mpsc::Sender<Multiaddr>) {
     tokio::spawn(async move {
         loop {
             match swarm.select_next_some().await {
-                // The receiver takes the first address, and may be gone after that.
+                // The receiver reads one address, and may be dropped afterwards.
                 SwarmEvent::NewListenAddr { address, .. } => drop(listening.try_send(address)),
                 SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } if endpoint.is_dialer() => {
                     swarm.add_peer_address(peer_id, endpoint.get_remote_address().clone());
@@ -138,7 +138,7 @@ impl Peer for Kameo {
     }
 }
 
-/// Looks for an actor until it is found. The time to connect limits the search.
+/// Looks up an actor until it is registered. The caller's connect timeout ends the search.
 async fn find(name: String) -> RemoteActorRef<Counter> {
     loop {
         match RemoteActorRef::lookup(name.as_str()).await {

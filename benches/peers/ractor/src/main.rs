@@ -89,7 +89,7 @@ impl Peer for Ractor {
     type Client = Actors;
 
     async fn serve(_: Args) -> Result<()> {
-        // The node does not say which port it got.
+        // ractor_cluster does not report the port that a node has bound.
         let address = free_port()?;
         let _node = node(address.port()).await?;
         for actor in 0..ACTORS {
@@ -112,7 +112,7 @@ impl Peer for Ractor {
     }
 }
 
-/// Waits for the first actor of a group. The time to connect limits the wait.
+/// Looks up a process group until it has an actor. The caller's connect timeout ends the search.
 async fn member(group: String) -> ActorRef<Message> {
     loop {
         match pg::get_members(&group).pop() {

@@ -1,4 +1,4 @@
-//! `roadshow report`: everything about one job in one file.
+//! `roadshow report`: report of a job in one HTML file.
 
 use std::fs::File;
 use std::io::Write;
