@@ -20,7 +20,7 @@ const BATCH: u64 = 1024;
 
 const TARGET: Target = Target { actor: ActorId(3), incarnation: ActorIncarnation(0) };
 
-const BODY: Encoded<'static> = Encoded { message: &[7; 12], attachments: &[] };
+const BODY: Encoded<'static> = Encoded::of(&[7; 12]);
 
 /// Size of a frame's length, in bytes.
 const LENGTH_BYTES: usize = 4;

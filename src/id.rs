@@ -3,9 +3,13 @@
 //! All are numbers in newtypes, so that one kind cannot be mistaken for another. This module does not
 //! know how they are sent or looked up.
 
+mod trace;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use trace::{InvalidTraceContext, TraceContext};
 
 /// Defines an id: a number in a newtype, shown in the format of the literal. Its attributes state the encoding.
 macro_rules! define_id {

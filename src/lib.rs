@@ -282,7 +282,9 @@ pub mod __private {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 let system = actix_rt::System::with_tokio_rt(|| runtime);
-                match system.block_on(async { actix_rt::spawn(main).await }) {
+                let output = system.block_on(async { actix_rt::spawn(main).await });
+                crate::observe::trace::flush();
+                match output {
                     Ok(output) => output,
                     // The task is never aborted, so the error is a panic of `main`.
                     // Resumed on this thread, so that the process exits as after any panic of `main`.

@@ -97,7 +97,11 @@ impl ReplyPath for LocalReplyPath {
 }
 
 fn owned(body: Encoded<'_>) -> Body {
-    Body { message: body.message.into(), attachments: body.attachments.into() }
+    Body {
+        message: body.message.into(),
+        attachments: body.attachments.into(),
+        trace: body.trace.map(|trace| Box::new(*trace)),
+    }
 }
 
 /// Reply path of one-way messages from a host to itself: nothing is encoded, nothing is answered.

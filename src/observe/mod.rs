@@ -1,8 +1,10 @@
-//! Snapshots of a running host: plain data, copied out; and the histogram that processes record times in.
+//! Snapshots of a running host: plain data, copied out; trace contexts of messages; the histogram that processes
+//! record times in.
 
 mod chain;
 pub(crate) mod log;
 mod time_histogram;
+pub mod trace;
 
 use crate::id::HostUid;
 

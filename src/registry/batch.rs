@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Inbound, PackedCharge, ReplyPath, Responder};
-use crate::id::CallId;
+use crate::id::{CallId, TraceContext};
 use crate::wire::{Attachments, Body, IncomingBody, ShortBytes};
 
 /// Maximum number of messages in a batch.
@@ -65,6 +65,13 @@ struct ShortMessage {
 }
 
 const _: () = assert!(size_of::<ShortMessage>() == 7 * size_of::<u64>(), "a short message is seven words");
+
+/// Message without its body.
+pub(super) struct Envelope<R> {
+    pub(super) deadline: Option<Instant>,
+    pub(super) responder: Responder<R>,
+    pub(super) trace: Option<Box<TraceContext>>,
+}
 
 impl MessageBatch {
     /// Creates a batch of one message; `mixed` if the previous batch of the read was mixed.
@@ -195,26 +202,27 @@ impl MessageBatch {
                 messages.get(*consumed).map(|short| (&*short.body, None))
             }
             Messages::Mixed(messages) => messages.front_mut().map(|next| {
-                let Body { message, attachments } = &mut next.body;
+                let Body { message, attachments, .. } = &mut next.body;
                 (&**message, Some(attachments))
             }),
         }
     }
 
-    /// Takes the next message after its body was decoded: its deadline and its responder.
+    /// Takes the next message after its body was decoded.
     #[inline(always)]
-    pub(super) fn pop<R>(&mut self) -> Option<(Option<Instant>, Responder<R>)> {
+    pub(super) fn pop<R>(&mut self) -> Option<Envelope<R>> {
         match &mut self.messages {
             Messages::Short(short) => {
                 let ShortMessage { call, charge_bytes, deadline, .. } =
                     *short.messages.get(short.consumed)?;
                 short.consumed += 1;
                 let (call, charge) = (short.calls.then_some(call), short.charge(charge_bytes));
-                Some((deadline, Responder::remote(Arc::clone(&self.reply_path), call, charge)))
+                let responder = Responder::remote(Arc::clone(&self.reply_path), call, charge);
+                Some(Envelope { deadline, responder, trace: None })
             }
             Messages::Mixed(messages) => {
-                let (_, deadline, responder) = messages.pop_front()?.into_parts();
-                Some((deadline, responder))
+                let (body, deadline, responder) = messages.pop_front()?.into_parts();
+                Some(Envelope { deadline, responder, trace: body.trace })
             }
         }
     }

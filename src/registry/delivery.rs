@@ -8,13 +8,15 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
+use super::batch::Envelope;
 use super::handler_stats::HandlerStats;
 use super::mailbox::{DecodeScope, DrainRequest, ErasedMailbox, Mailbox, MessageHandler};
 use super::{
     Handles, Inbound, MailboxError, MessageBatch, RemoteActor, RemoteMessage, Responder, TaskFn, panics,
     synchronous,
 };
-use crate::id::{HostUid, TypeHash};
+use crate::id::{HostUid, TraceContext, TypeHash};
+use crate::observe::trace;
 use crate::wire::{self, Attachments, CallFailure, DecodeError, Encoded};
 
 /// Message from the host to an actor, beside the user's messages.
@@ -56,6 +58,8 @@ pub struct Delivery<M: RemoteMessage> {
     message: M,
     deadline: Option<Instant>,
     responder: Responder<M::Result>,
+    /// Trace context of the sender.
+    trace: Option<Box<TraceContext>>,
     /// Statistics of the handler, for a message of the same host. The drain counts all others.
     stats: Option<&'static HandlerStats>,
 }
@@ -66,8 +70,13 @@ impl<M: RemoteMessage> Message for Delivery<M> {
 
 impl<M: RemoteMessage> Delivery<M> {
     /// Creates a message for a mailbox.
-    pub fn new(message: M, deadline: Option<Instant>, responder: Responder<M::Result>) -> Self {
-        Self { message, deadline, responder, stats: None }
+    pub fn new(
+        message: M,
+        deadline: Option<Instant>,
+        responder: Responder<M::Result>,
+        trace: Option<Box<TraceContext>>,
+    ) -> Self {
+        Self { message, deadline, responder, trace, stats: None }
     }
 
     /// The message itself, when no mailbox accepted it; the obligation to reply is discarded.
@@ -92,6 +101,7 @@ impl<M: RemoteMessage> Delivery<M> {
         }
         self.responder.start();
         let message = self.message;
+        let span = trace::enter_handler(self.trace, A::NAME, M::NAME);
         let sampled = self.stats.and_then(HandlerStats::begin_local);
         match synchronous::call(|| panics::catch(|| actor.handle(message, ctx))) {
             // By reference: most replies are immediate, and moving the responder would cost more than
@@ -103,6 +113,9 @@ impl<M: RemoteMessage> Delivery<M> {
                 }
             }
             Err(text) => {
+                if let Some(span) = &span {
+                    trace::record_panic(span, &text);
+                }
                 self.responder.fail(CallFailure::Panicked { text: text.clone() });
                 panics::resume(text);
             }
@@ -158,11 +171,11 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
         false => decode_in_context(scope, body, attachments),
     };
     // From here on the responder ensures a reply, whatever the handler does.
-    let Some((deadline, responder)) = messages.pop() else { return };
+    let Some(Envelope { deadline, responder, trace }) = messages.pop() else { return };
     match decoded {
         Ok(message) => {
             // The generated handler, which knows the concrete type of the result.
-            Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);
+            Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder, trace), ctx);
         }
         Err(failure) => responder.fail(failure),
     }
@@ -213,7 +226,8 @@ fn mailbox<A: RemoteActor>(to: &dyn ErasedMailbox) -> Option<&Mailbox<A>> {
 
 /// Decodes a task's arguments, runs it and replies; returns true if it had a result.
 pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
-    let (body, deadline, mut responder) = inbound.into_parts::<F::Output>();
+    let (mut body, deadline, mut responder) = inbound.into_parts::<F::Output>();
+    let trace = body.trace.take();
     let ran = || {
         if responder.is_expired_or_cancelled(deadline) {
             return Err(CallFailure::Expired);
@@ -224,7 +238,13 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
         responder.start();
         // A task may run for long, and its credit would block other calls of the sender.
         responder.release_credit();
-        synchronous::call(|| panics::catch(|| F::call(args))).map_err(|text| CallFailure::Panicked { text })
+        let span = trace::enter_task(trace, F::NAME);
+        synchronous::call(|| panics::catch(|| F::call(args))).map_err(|text| {
+            if let Some(span) = &span {
+                trace::record_panic(span, &text);
+            }
+            CallFailure::Panicked { text }
+        })
     };
     match ran() {
         Ok(output) => {

@@ -21,8 +21,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use tracing::Span;
 
 use super::{ControlMessage, RemoteActor, RemoteMessage, Responder, panics};
+use crate::observe::trace;
 use crate::wire::CallFailure;
 
 /// Selector for the result `R` of actor `A`'s handler for `M`.
@@ -97,7 +99,8 @@ where
     ) {
         // The future may run for long after the handler returned, and must not hold credit meanwhile.
         responder.release_credit();
-        ctx.spawn(ActorFutureResponse { future, responder: Some(responder.take()) });
+        let (responder, span) = (Some(responder.take()), trace::current_span());
+        ctx.spawn(ActorFutureResponse { future, responder, span });
     }
 }
 
@@ -114,7 +117,8 @@ where
     ) {
         responder.release_credit();
         // Outside of the actor's context, so that the actor handles other messages meanwhile.
-        actix_rt::spawn(SpawnedResponse { future, responder: Some(responder.take()), actor: ctx.address() });
+        let (responder, span) = (Some(responder.take()), trace::current_span());
+        actix_rt::spawn(SpawnedResponse { future, responder, actor: ctx.address(), span });
     }
 }
 
@@ -188,6 +192,8 @@ fn poll_response<T: Serialize + DeserializeOwned>(
 struct ActorFutureResponse<A: Actor, T> {
     future: ResponseActFuture<A, T>,
     responder: Option<Responder<T>>,
+    /// Span of the handler; disabled for most.
+    span: Span,
 }
 
 impl<A, T> ActorFuture<A> for ActorFutureResponse<A, T>
@@ -204,11 +210,10 @@ where
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         let this = self.get_mut();
-        let outcome = ready!(poll_response(&mut this.responder, task, |task| this
-            .future
-            .as_mut()
-            .poll(actor, ctx, task)));
-        if let Err(text) = outcome {
+        let poll =
+            |task: &mut TaskContext<'_>| this.span.in_scope(|| this.future.as_mut().poll(actor, ctx, task));
+        if let Err(text) = ready!(poll_response(&mut this.responder, task, poll)) {
+            trace::record_panic(&this.span, &text);
             panics::resume(text);
         }
         Poll::Ready(())
@@ -219,6 +224,8 @@ struct SpawnedResponse<A: Actor, T> {
     future: ResponseFuture<T>,
     responder: Option<Responder<T>>,
     actor: Addr<A>,
+    /// Span of the handler; disabled for most.
+    span: Span,
 }
 
 impl<A, T> Future for SpawnedResponse<A, T>
@@ -230,9 +237,9 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let outcome =
-            ready!(poll_response(&mut this.responder, task, |task| this.future.as_mut().poll(task)));
-        if let Err(text) = outcome {
+        let poll = |task: &mut TaskContext<'_>| this.span.in_scope(|| this.future.as_mut().poll(task));
+        if let Err(text) = ready!(poll_response(&mut this.responder, task, poll)) {
+            trace::record_panic(&this.span, &text);
             // The future is not part of the actor, so the panic is forwarded to end it.
             this.actor.do_send(ControlMessage::Panic(text));
         }

@@ -241,6 +241,7 @@ mod tests {
         let body = wire::encode(&table, usize::MAX, |body| Body {
             message: body.message.into(),
             attachments: body.attachments.into(),
+            trace: None,
         });
         assert_eq!(decode::<SchemaTable>(&body.unwrap()).unwrap(), table);
         let garbage = Body { message: b"\x81\xa1m\xc0"[..].into(), ..Body::empty() };

@@ -15,10 +15,10 @@ use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, QueuePosition, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::HostUid;
-use crate::observe::log;
+use crate::observe::{log, trace};
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
 use crate::spec::ActorLocation;
-use crate::wire::{self, Body, CallFailure};
+use crate::wire::{self, Body, CallFailure, Encoded};
 
 /// Location of an actor, and its binding to a host if it has one.
 #[derive(Clone)]
@@ -146,8 +146,10 @@ impl Address {
         }
         let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
+        let trace = trace::current();
         wire::encode_message(message, peer.body_bytes_max(), |body| {
             payload_hint::check::<M>(body);
+            let body = Encoded { trace: trace.as_ref(), ..body };
             match position {
                 None => peer.tell(self.location.target, M::HASH, body, patient),
                 Some(position) => peer.tell_in_turn(position, M::HASH, body),
@@ -233,8 +235,10 @@ impl BoundAddress {
         repeat: &mut Retryable,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
+        let trace = trace::current();
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
             payload_hint::check::<M>(body);
+            let body = Encoded { trace: trace.as_ref(), ..body };
             peer.call(self.location.target, M::HASH, deadline, repeat, body)
         });
         Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))
@@ -251,7 +255,9 @@ impl BoundAddress {
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let peer = self.peer()?;
         let message = slot.as_ref().expect("a slot is called with while it is full");
+        let trace = trace::current();
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
+            let body = Encoded { trace: trace.as_ref(), ..body };
             peer.call_in_turn(position, M::HASH, deadline, repeat, body)
         });
         Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))
@@ -283,7 +289,8 @@ impl BoundAddress {
             }
         };
         let message = slot.take().expect("a slot is delivered while it is full");
-        let mut delivery = Some(Delivery::new(message, deadline, responder));
+        let trace = trace::current().map(Box::new);
+        let mut delivery = Some(Delivery::new(message, deadline, responder, trace));
         let delivered = (handler.deliver_local)(&*mailbox, &mut delivery, only_if_room, handler.stats);
         *slot = delivery.map(Delivery::into_message);
         delivered.map_err(|error| match error {

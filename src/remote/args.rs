@@ -38,7 +38,7 @@ impl SharedArgs {
         wire::encode_message(value, limit, |body| {
             // Copied out of the thread's encode buffer, which the next message reuses.
             let message = Bytes::copy_from_slice(body.message).into();
-            Self(Arc::new(Body { message, attachments: body.attachments.into() }))
+            Self(Arc::new(Body { message, attachments: body.attachments.into(), trace: None }))
         })
     }
 }

@@ -14,7 +14,8 @@ use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::{HostUid, Target, TypeHash};
-use crate::wire::Body;
+use crate::observe::trace;
+use crate::wire::{Body, Encoded};
 
 /// Calls a service of a host.
 ///
@@ -85,7 +86,10 @@ async fn call_encoded(
 ) -> Result<Body, SendError> {
     if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
-        let reply = args.encoded(limit, |body| here.call_self(service, deadline, body));
+        let trace = trace::current();
+        let reply = args.encoded(limit, |body| {
+            here.call_self(service, deadline, Encoded { trace: trace.as_ref(), ..body })
+        });
         let reply = unless_deadlock(here, reply.map_err(NotDelivered::from)?);
         let waited = until(deadline, reply).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))?.map_err(Into::into)
@@ -132,7 +136,9 @@ async fn call_peer(
     args: impl Args,
     deadline: Option<Instant>,
 ) -> Result<Body, SendError> {
+    let trace = trace::current();
     let queued = args.encoded(peer.body_bytes_max(), |body| {
+        let body = Encoded { trace: trace.as_ref(), ..body };
         peer.call(target, service, deadline, &mut Retryable::Never, body)
     });
     let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
@@ -165,7 +171,9 @@ async fn queue_in_turn(
     loop {
         let granted = until(deadline, unless_deadlock(here, position.granted())).await;
         granted.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
+        let trace = trace::current();
         let queued = args.encoded(peer.body_bytes_max(), |body| {
+            let body = Encoded { trace: trace.as_ref(), ..body };
             peer.call_in_turn(&position, service, deadline, &mut Retryable::Never, body)
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {

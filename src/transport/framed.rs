@@ -244,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn read_buffer_is_reused_while_short_payloads_are_kept() {
         let (mut stream, payload) = (BytesMut::new(), bytes::Bytes::from(vec![7; 1000]));
-        let body = Body { message: vec![0].into(), attachments: payload.clone().into() };
+        let body = Body { message: vec![0].into(), attachments: payload.clone().into(), trace: None };
         let tell = Frame::Tell(Tell { target: Target::HOST, message: TypeHash(1), body });
         for _ in 0..4000 {
             tell.put(&mut stream);

@@ -1,4 +1,4 @@
-//! Body of a frame: one MessagePack value and the attachments beside it.
+//! Body of a frame: one MessagePack value, the attachments beside it, and the trace context of its sender.
 
 use bytes::Bytes;
 
@@ -6,6 +6,7 @@ use super::inline::{InlineBytes, SHORT_WORDS, ShortBytes, ShortSlice, ShortWords
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 use super::{Attachments, WireError};
+use crate::id::TraceContext;
 
 /// Bytes of an attachment's entry in the table of lengths, which precedes the MessagePack part.
 const TABLE_ENTRY_BYTES: usize = 4;
@@ -23,6 +24,8 @@ pub struct Body {
     pub message: InlineBytes,
     /// Payloads that the value refers to by index.
     pub attachments: Attachments,
+    /// Trace context of the sender. Boxed, since few messages have one and bodies are moved often.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Body {
@@ -32,7 +35,7 @@ impl Body {
         Self::default()
     }
 
-    /// Length on the wire in bytes, the table of attachments included.
+    /// Length on the wire in bytes, with the trace context and the table of attachments.
     #[must_use]
     pub fn len(&self) -> usize {
         self.as_encoded().len()
@@ -47,15 +50,27 @@ impl Body {
     /// Borrows the body for writing.
     #[must_use]
     pub fn as_encoded(&self) -> Encoded<'_> {
-        Encoded { message: &self.message, attachments: &self.attachments }
+        Encoded { message: &self.message, attachments: &self.attachments, trace: self.trace.as_deref() }
     }
 
+    /// Reads the body of a frame with this number of attachments, and with a trace context if it is `traced`.
     #[inline]
-    pub(super) fn read(reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
+    pub(super) fn read(reader: Reader<'_>, attachments: u16, traced: bool) -> Result<Self, WireError> {
+        if traced {
+            return Self::read_traced(reader, attachments);
+        }
         if attachments > 0 {
             return Self::read_with_attachments(reader, attachments);
         }
-        Ok(Self { message: reader.rest_inline(), attachments: Attachments::default() })
+        Ok(Self { message: reader.rest_inline(), ..Self::default() })
+    }
+
+    #[cold]
+    fn read_traced(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
+        let Some(trace) = TraceContext::decode(&reader.array()?) else {
+            return Err(reader.malformed("its trace context has an id of zero"));
+        };
+        Ok(Self { trace: Some(trace.into()), ..Self::read(reader, attachments, false)? })
     }
 
     fn read_with_attachments(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
@@ -74,7 +89,7 @@ impl Body {
             1 => reader.take(total)?.into(),
             _ => lengths.map(|length| reader.take(length)).collect::<Result<Vec<_>, _>>()?.into(),
         };
-        Ok(Self { message, attachments })
+        Ok(Self { message, attachments, trace: None })
     }
 }
 
@@ -108,14 +123,14 @@ impl IncomingBody for LongSlice<'_> {
 
 impl From<LongSlice<'_>> for Body {
     fn from(LongSlice(message): LongSlice<'_>) -> Self {
-        Self { message: message.into(), attachments: Attachments::default() }
+        Self { message: message.into(), ..Self::default() }
     }
 }
 
 /// Converts the whole of a body without payloads.
 impl From<Box<[u8]>> for Body {
     fn from(message: Box<[u8]>) -> Self {
-        Self { message: Bytes::from(message).into(), attachments: Attachments::default() }
+        Self { message: Bytes::from(message).into(), ..Self::default() }
     }
 }
 
@@ -144,7 +159,7 @@ impl From<ShortSlice<'_>> for Body {
 /// Converts the whole of a body without payloads.
 impl From<ShortBytes> for Body {
     fn from(bytes: ShortBytes) -> Self {
-        Self { message: bytes.into(), attachments: Attachments::default() }
+        Self { message: bytes.into(), ..Self::default() }
     }
 }
 
@@ -152,7 +167,7 @@ impl From<ShortBytes> for Body {
 impl From<ShortWords> for Body {
     #[inline(always)]
     fn from(bytes: ShortWords) -> Self {
-        Self { message: bytes.into(), attachments: Attachments::default() }
+        Self { message: bytes.into(), ..Self::default() }
     }
 }
 
@@ -163,6 +178,8 @@ pub struct Encoded<'a> {
     pub message: &'a [u8],
     /// Payloads that the value refers to by index.
     pub attachments: &'a [Bytes],
+    /// Trace context of the sender, in a call or a tell.
+    pub trace: Option<&'a TraceContext>,
 }
 
 impl<'a> From<&'a Body> for Encoded<'a> {
@@ -172,11 +189,18 @@ impl<'a> From<&'a Body> for Encoded<'a> {
     }
 }
 
-impl Encoded<'_> {
-    /// Length on the wire in bytes, the table of attachments included.
+impl<'a> Encoded<'a> {
+    /// Creates a body without payloads and without a trace context.
+    #[must_use]
+    pub const fn of(message: &'a [u8]) -> Self {
+        Self { message, attachments: &[], trace: None }
+    }
+
+    /// Length on the wire in bytes, with the trace context and the table of attachments.
     #[must_use]
     pub fn len(&self) -> usize {
-        size(self.message.len(), self.attachments)
+        let trace_bytes = if self.trace.is_some() { TraceContext::ENCODED_BYTES } else { 0 };
+        trace_bytes + size(self.message.len(), self.attachments)
     }
 
     /// Returns whether the body has no bytes.
@@ -197,6 +221,7 @@ impl Encoded<'_> {
     ) {
         const { assert!(M == N + SHORT_BYTES) };
         if self.attachments.is_empty()
+            && self.trace.is_none()
             && let Some(short) = ShortSlice::new(self.message)
         {
             let mut start = [0; M];
@@ -210,6 +235,9 @@ impl Encoded<'_> {
 
     #[inline(always)]
     pub(super) fn put(&self, out: &mut impl FrameSink) {
+        if let Some(trace) = self.trace {
+            out.put_slice(&trace.encode());
+        }
         match self.attachments {
             [] => out.put_slice(self.message),
             [payload] => self.put_with_payload(payload, out),

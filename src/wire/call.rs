@@ -13,8 +13,14 @@ pub(super) const TARGET_BYTES: usize = 12;
 /// Flag of a call that may be retried, and therefore carries a low watermark.
 const RETRYABLE: u8 = 1;
 
+/// Flag of a call or a tell whose body starts with a trace context.
+pub(super) const TRACED: u8 = 2;
+
 /// Flags that a call may have.
-pub(super) const FLAGS: u8 = RETRYABLE;
+pub(super) const CALL_FLAGS: u8 = RETRYABLE | TRACED;
+
+/// Flags that a tell may have.
+pub(super) const TELL_FLAGS: u8 = TRACED;
 
 /// Length in bytes of the low watermark of a retryable call.
 const WATERMARK_BYTES: usize = 8;
@@ -28,7 +34,7 @@ pub const TELL_HEADER_BYTES: usize = PREFIX_BYTES + TARGET_BYTES + 8;
 /// Message with a reply.
 ///
 /// Layout: call 8, actor 8, actor incarnation 4, message 8, timeout 4, low watermark 8 if flag 1 is
-/// set, body.
+/// set, body. With flag 2 the body starts with a trace context of 25 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Id that the caller gave the call.
@@ -67,7 +73,7 @@ impl Call {
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
         let CallHeader { call, target, message, timeout_ms, low_watermark } =
             CallHeader::read(&mut reader, flags)?;
-        let body = Body::read(reader, attachments)?;
+        let body = Body::read(reader, attachments, flags & TRACED > 0)?;
         Ok(Self { call, target, message, timeout_ms, low_watermark, body })
     }
 }
@@ -120,7 +126,7 @@ impl CallHeader {
     #[inline]
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = self.frame_bytes(body);
-        let flags = if self.low_watermark.is_some() { RETRYABLE } else { 0 };
+        let flags = if self.low_watermark.is_some() { RETRYABLE } else { 0 } | traced(body);
         // One write: the header is most of a small call.
         let mut header = [0; CALL_HEADER_BYTES];
         set(&mut header, 0, prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes));
@@ -142,7 +148,8 @@ impl CallHeader {
 
 /// Message without a reply.
 ///
-/// Layout: actor 8, actor incarnation 4, message 8, body.
+/// Layout: actor 8, actor incarnation 4, message 8, body. With flag 2 the body starts with a trace context of
+/// 25 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tell {
     /// Actor that handles the message.
@@ -166,9 +173,9 @@ impl Tell {
         TellHeader::frame_bytes(self.body.as_encoded())
     }
 
-    pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
         let TellHeader { target, message } = TellHeader::of(&reader.array()?);
-        Ok(Self { target, message, body: Body::read(reader, attachments)? })
+        Ok(Self { target, message, body: Body::read(reader, attachments, flags & TRACED > 0)? })
     }
 }
 
@@ -202,12 +209,18 @@ impl TellHeader {
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = Self::frame_bytes(body);
         let mut header = [0; TELL_HEADER_BYTES];
-        set(&mut header, 0, prefix(FrameKind::Tell, 0, body.attachments.len(), frame_bytes));
+        set(&mut header, 0, prefix(FrameKind::Tell, traced(body), body.attachments.len(), frame_bytes));
         set_target(&mut header, PREFIX_BYTES, self.target);
         set(&mut header, PREFIX_BYTES + TARGET_BYTES, self.message.0.to_be_bytes());
         body.put_after::<_, { TELL_HEADER_BYTES + SHORT_BYTES }>(&header, out);
         frame_bytes
     }
+}
+
+/// Flag of a frame with this body.
+#[inline]
+fn traced(body: Encoded<'_>) -> u8 {
+    if body.trace.is_some() { TRACED } else { 0 }
 }
 
 /// Returns the `N` bytes of a header at `at`.

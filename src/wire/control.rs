@@ -105,7 +105,7 @@ impl Schemas {
     }
 
     pub(super) fn read(reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
-        Ok(Self { body: Body::read(reader, attachments)? })
+        Ok(Self { body: Body::read(reader, attachments, false)? })
     }
 }
 

@@ -149,7 +149,7 @@ impl Frame {
         }
         match kind {
             FrameKind::Call => Call::read(reader, flags, attachments).map(Self::Call),
-            FrameKind::Tell => Tell::read(reader, attachments).map(Self::Tell),
+            FrameKind::Tell => Tell::read(reader, flags, attachments).map(Self::Tell),
             FrameKind::Reply => Reply::read(reader, attachments).map(Self::Reply),
             _ => Self::read_rare(reader, kind, flags, attachments),
         }
@@ -167,8 +167,8 @@ impl Frame {
         fields: &[u8],
         frames: &mut F,
     ) -> Option<Result<(), F::Error>> {
-        // Flags and attachments are zero in these words. A call with a watermark, or with payloads,
-        // does not match and takes the general path.
+        // Flags and attachments are zero in these words. A call with a watermark, a trace context or
+        // payloads does not match and takes the general path.
         const CALL: u32 = FrameKind::Call.bare_prefix();
         const TELL: u32 = FrameKind::Tell.bare_prefix();
         const REPLY: u32 = FrameKind::Reply.bare_prefix();
@@ -203,18 +203,24 @@ impl Frame {
         match kind {
             FrameKind::Call => {
                 let header = CallHeader::read(&mut reader, flags)?;
+                let traced = flags & call::TRACED > 0;
                 // A retryable call is mostly short, and is then stored as other short ones.
                 if attachments == 0
+                    && !traced
                     && let Some(body) = reader.as_short()
                 {
                     frames.call(header, frame_bytes, body)?;
                 } else {
-                    frames.call(header, frame_bytes, Body::read(reader, attachments)?)?;
+                    frames.call(header, frame_bytes, Body::read(reader, attachments, traced)?)?;
                 }
             }
             FrameKind::Tell => {
                 let header = TellHeader::of(&reader.array()?);
-                frames.tell(header, frame_bytes, Body::read(reader, attachments)?)?;
+                frames.tell(
+                    header,
+                    frame_bytes,
+                    Body::read(reader, attachments, flags & call::TRACED > 0)?,
+                )?;
             }
             FrameKind::Reply if attachments == 0 => {
                 let call = reader.call()?;
@@ -222,7 +228,7 @@ impl Frame {
             }
             FrameKind::Reply => {
                 let call = reader.call()?;
-                frames.reply(call, frame_bytes, Body::read(reader, attachments)?)?;
+                frames.reply(call, frame_bytes, Body::read(reader, attachments, false)?)?;
             }
             _ => {
                 frames.other(Self::read(prefix, whole, fields)?)?;
@@ -247,7 +253,7 @@ impl Frame {
             FrameKind::Welcome => Welcome::read(reader).map(Self::Welcome),
             FrameKind::Refused => Refused::read(reader).map(Self::Refused),
             FrameKind::Call => Call::read(reader, flags, attachments).map(Self::Call),
-            FrameKind::Tell => Tell::read(reader, attachments).map(Self::Tell),
+            FrameKind::Tell => Tell::read(reader, flags, attachments).map(Self::Tell),
             FrameKind::Reply => Reply::read(reader, attachments).map(Self::Reply),
             FrameKind::Failure => Failure::read(reader).map(Self::Failure),
             FrameKind::Goodbye => Goodbye::read(reader).map(Self::Goodbye),
@@ -429,7 +435,8 @@ impl FrameKind {
     #[inline]
     pub(super) fn flags(self) -> u8 {
         match self {
-            Self::Call => call::FLAGS,
+            Self::Call => call::CALL_FLAGS,
+            Self::Tell => call::TELL_FLAGS,
             Self::Chunk => chunk::FLAGS,
             _ => 0,
         }

@@ -82,7 +82,7 @@ where
     if size > limit {
         return Err(EncodeError::TooLarge { size, limit });
     }
-    let body = Encoded { message: out.bytes.bytes(), attachments };
+    let body = Encoded { message: out.bytes.bytes(), attachments, trace: None };
     // Decoding every message as a check would double the cost of sending. Only wide integers can
     // fail.
     if out.has_wide_integer {
@@ -108,7 +108,7 @@ fn unreadable(error: DecodeError) -> EncodeError {
 /// or has bytes after the value.
 #[inline]
 pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
-    let Encoded { message, attachments } = body.into();
+    let Encoded { message, attachments, .. } = body.into();
     match attachments {
         [] => decode_taking(message, None),
         attachments => decode_taking(message, Some(&mut attachments.into())),
@@ -143,6 +143,7 @@ mod tests {
         encode(value, 1 << 20, |body| Body {
             message: body.message.into(),
             attachments: body.attachments.into(),
+            trace: None,
         })
         .unwrap()
     }

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 4 | length | bytes of the frame behind this field |
 //! | 1 | kind | see [`FrameKind`] |
-//! | 1 | flags | of a call and of a chunk; else 0 |
+//! | 1 | flags | of a call, a tell and a chunk; else 0 |
 //! | 2 | attachments | how many [`Payload`]s the body carries |
 //!
 //! The fields of the kind follow. A call, a tell, a reply, a failure and a type table end with a

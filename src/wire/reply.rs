@@ -33,7 +33,7 @@ impl Reply {
     }
 
     pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
-        Ok(Self { call: reader.call()?, body: Body::read(reader, attachments)? })
+        Ok(Self { call: reader.call()?, body: Body::read(reader, attachments, false)? })
     }
 }
 
@@ -60,7 +60,7 @@ impl Failure {
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let call = reader.call()?;
         let malformed = reader.malformed("its body is not a known failure");
-        let body = Body::read(reader, 0)?;
+        let body = Body::read(reader, 0, false)?;
         // Unlike the body of a message, this type belongs to the protocol: a mistake concerns the
         // whole link.
         let failure = decode(&body).map_err(|_| malformed)?;

@@ -7,7 +7,9 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::*;
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
-use crate::id::{ActorId, ActorIncarnation, CallId, HostId, HostUid, Incarnation, LinkId, Target, TypeHash};
+use crate::id::{
+    ActorId, ActorIncarnation, CallId, HostId, HostUid, Incarnation, LinkId, Target, TraceContext, TypeHash,
+};
 
 const FRAME_BYTES_MAX: usize = 64 << 10;
 
@@ -61,7 +63,7 @@ fn target() -> Target {
 
 fn body(message: &'static [u8], attachments: &[&'static [u8]]) -> Body {
     let attachments: Vec<_> = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
-    Body { message: message.into(), attachments: attachments.into() }
+    Body { message: message.into(), attachments: attachments.into(), trace: None }
 }
 
 fn check_golden(frame: Frame, hex: &str) {
@@ -131,6 +133,33 @@ fn call_and_tell_have_their_golden_bytes() {
     check_golden(
         Frame::Tell(tell),
         "0000001b 11 00 0000  0000000000000009 0000000a 000000000000000b  a26869",
+    );
+}
+
+#[test]
+fn traced_messages_have_their_golden_bytes() {
+    let body = Body { trace: TraceContext::new(0x21, 0x22, 1).map(Box::new), ..body(b"\xc0", &[b"ab"]) };
+    let context = "00000000000000000000000000000021 0000000000000022 01";
+    let call = Call {
+        call: CallId(1),
+        target: target(),
+        message: TypeHash(11),
+        timeout_ms: 12,
+        low_watermark: Some(CallId(1)),
+        body: body.clone(),
+    };
+    check_golden(
+        Frame::Call(call),
+        &format!(
+            "0000004c 10 03 0001  0000000000000001 0000000000000009 0000000a 000000000000000b 0000000c
+             0000000000000001 {context} 00000002 c0 6162"
+        ),
+    );
+    check_golden(
+        Frame::Tell(Tell { target: target(), message: TypeHash(11), body }),
+        &format!(
+            "00000038 11 02 0001  0000000000000009 0000000a 000000000000000b {context} 00000002 c0 6162"
+        ),
     );
 }
 
@@ -262,7 +291,7 @@ fn malformed_prefix_is_rejected() {
     let refused = |bytes: &[u8], want: &str| check_refused(Phase::Established, bytes, want);
     refused(b"\0\0\0\x03", "a nameless frame is malformed: it is shorter than the header of a frame");
     refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is unknown");
-    refused(b"\0\0\0\x40\x10\x02", "a call frame is malformed: its flags are unknown");
+    refused(b"\0\0\0\x40\x10\x04", "a call frame is malformed: its flags are unknown");
 }
 
 #[test]
@@ -405,8 +434,19 @@ fn any_bytes() -> impl Strategy<Value = Bytes> {
 }
 
 fn any_body() -> impl Strategy<Value = Body> {
-    (any_bytes(), proptest::collection::vec(any_bytes(), 0..4))
-        .prop_map(|(message, attachments)| Body { message: message.into(), attachments: attachments.into() })
+    (any_bytes(), proptest::collection::vec(any_bytes(), 0..4)).prop_map(|(message, attachments)| Body {
+        message: message.into(),
+        attachments: attachments.into(),
+        trace: None,
+    })
+}
+
+/// Body of a message, which may have a trace context.
+fn any_message_body() -> impl Strategy<Value = Body> {
+    let trace = proptest::option::of((1_u128.., 1_u64.., any::<u8>()).prop_map(|(trace, span, flags)| {
+        Box::new(TraceContext::new(trace, span, flags).expect("no id is zero"))
+    }));
+    (any_body(), trace).prop_map(|(body, trace)| Body { trace, ..body })
 }
 
 fn any_failure() -> impl Strategy<Value = CallFailure> {
@@ -486,17 +526,15 @@ fn any_handshake_frame() -> impl Strategy<Value = Frame> {
 
 fn any_established_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        (any::<(u64, u64, u32, Option<u64>)>(), any_target(), any_body()).prop_map(
+        (any::<(u64, u64, u32, Option<u64>)>(), any_target(), any_message_body()).prop_map(
             |((call, message, timeout_ms, watermark), target, body)| {
                 let (call, message, watermark) = (CallId(call), TypeHash(message), watermark.map(CallId));
                 Frame::Call(Call { call, target, message, timeout_ms, low_watermark: watermark, body })
             }
         ),
-        (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(Tell {
-            target,
-            message: TypeHash(message),
-            body
-        })),
+        (any::<u64>(), any_target(), any_message_body()).prop_map(|(message, target, body)| Frame::Tell(
+            Tell { target, message: TypeHash(message), body }
+        )),
         (any::<u64>(), any_body()).prop_map(|(call, body)| Frame::Reply(Reply { call: CallId(call), body })),
         (any::<u64>(), any_failure())
             .prop_map(|(call, failure)| Frame::Failure(Failure { call: CallId(call), failure })),

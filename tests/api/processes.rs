@@ -14,5 +14,6 @@ mod process_table;
 mod settings;
 mod starts;
 mod stops;
+mod traces;
 mod tracing;
 mod worker_loss;

@@ -260,6 +260,7 @@ pub(crate) fn body_of(value: &impl Serialize) -> Body {
     wire::encode(value, FRAME_BYTES_MAX, |body| Body {
         message: body.message.into(),
         attachments: body.attachments.into(),
+        trace: None,
     })
     .unwrap()
 }

@@ -10,10 +10,18 @@
 //! end the server gracefully: it answers open requests and then shuts down the cluster. After
 //! [`END_WITHIN`], or at a second signal, the server ends with an error, and its workers end with it.
 //!
+//! With the feature `otlp`, requests, handlers and tasks are exported as traces to an OpenTelemetry collector:
+//!
+//! ```text
+//! OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cargo run --features otlp -- 127.0.0.1:3000
+//! ```
+//!
 //! [`work`] runs in the workers, [`routes`] maps HTTP to it, and [`failure`] has the status of each error.
 
 mod failure;
 mod routes;
+#[cfg(feature = "otlp")]
+mod spans;
 mod work;
 
 use std::error::Error;
@@ -40,9 +48,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Workers run this program and enter their loop here. The call comes first: a runtime started before it
     // would exist in every worker.
     roadshow::run_if_worker();
+    #[cfg(feature = "otlp")]
+    spans::subscribe();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(address))
+    let served = runtime.block_on(serve(address));
+    roadshow::observe::trace::flush();
+    served
 }
 
 async fn serve(address: String) -> Result<(), Box<dyn Error>> {
@@ -53,6 +65,8 @@ async fn serve(address: String) -> Result<(), Box<dyn Error>> {
     let cluster = Arc::new(Cluster::init().await?);
     let visits = cluster.spawn::<Visits>(()).await?;
     let app = routes::routes(App { cluster: Arc::clone(&cluster), visits });
+    #[cfg(feature = "otlp")]
+    let app = app.route_layer(axum::middleware::from_fn(spans::of_request));
 
     println!("listening on http://{}", listener.local_addr()?);
     let (stop, stopped) = oneshot::channel::<()>();

@@ -153,6 +153,5 @@ pub(crate) fn validate_length(length: [u8; 4]) -> io::Result<usize> {
 
 /// Decodes the body of a message.
 pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
-    wire::decode(Encoded { message: body, attachments: &[] })
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    wire::decode(Encoded::of(body)).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

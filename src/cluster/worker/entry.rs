@@ -38,7 +38,7 @@ use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
 use crate::cluster::worker::LOOPBACK;
 use crate::config::HANDOFF_QUEUE_MAX;
 use crate::id::HostUid;
-use crate::observe::{Chain, log};
+use crate::observe::{Chain, log, trace};
 use crate::transport::{Routed, Tcp};
 
 /// Enters the worker loop, and never returns, if this process was started as a worker. Otherwise does nothing.
@@ -98,6 +98,7 @@ fn end(
         // The write fails if the parent has ended.
         control_socket.map(|control_socket| worker::write(control_socket, &WorkerMessage::Failed { why }));
     }
+    trace::flush();
     // The descendants are found only while this process lives. A worker without children may skip the scan: the
     // parent, which requested the end, scans once for all workers that end at the same time.
     if !is_asked || descendants::has_children() {

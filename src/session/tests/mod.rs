@@ -191,7 +191,7 @@ impl Scripted {
 }
 
 fn encoded(message: &[u8]) -> Encoded<'_> {
-    Encoded { message, attachments: &[] }
+    Encoded::of(message)
 }
 
 fn body(message: &'static str) -> Body {

@@ -21,7 +21,11 @@ use crate::wire::{Body, DecodeError, EncodeError, Payload, decode, encode, encod
 mod depth;
 
 fn body_of<T: Serialize + ?Sized>(value: &T) -> Result<Body, EncodeError> {
-    encode(value, 1 << 24, |body| Body { message: body.message.into(), attachments: body.attachments.into() })
+    encode(value, 1 << 24, |body| Body {
+        message: body.message.into(),
+        attachments: body.attachments.into(),
+        trace: None,
+    })
 }
 
 /// Encodes and decodes a value.

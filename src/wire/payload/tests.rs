@@ -17,8 +17,12 @@ fn parcel() -> Parcel {
 }
 
 fn body_of<T: Serialize>(value: &T) -> Body {
-    encode(value, 1 << 20, |body| Body { message: body.message.into(), attachments: body.attachments.into() })
-        .unwrap()
+    encode(value, 1 << 20, |body| Body {
+        message: body.message.into(),
+        attachments: body.attachments.into(),
+        trace: None,
+    })
+    .unwrap()
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn missing_payload_is_an_error() {
 
 #[test]
 fn decoded_payload_is_the_only_handle_if_the_message_gives_it_away() {
-    let Body { message, mut attachments } = body_of(&Payload::from(vec![7; 1000]));
+    let Body { message, mut attachments, .. } = body_of(&Payload::from(vec![7; 1000]));
     let payload: Payload = crate::wire::decode_taking(&message, Some(&mut attachments)).unwrap();
     assert!(payload.0.is_unique());
 }

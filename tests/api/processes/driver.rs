@@ -42,6 +42,7 @@ fn drive() {
         "compare" => System::new().block_on(super::settings::compare(how)),
         "print" => System::new().block_on(super::lifecycle::print()),
         "output" => System::new().block_on(super::output::drive(how)),
+        "traces" => System::new().block_on(super::traces::drive(how)),
         "trace" => System::new().block_on(super::tracing::drive(how)),
         _ => panic!("no such role: {role}"),
     }

@@ -9,10 +9,11 @@ use super::driver::{Driver, report};
 use super::fixtures::pid;
 
 /// Environment variable with the setup of the workers.
-const SETUP: &str = "ROADSHOW_TEST_SETUP";
+pub(super) const SETUP: &str = "ROADSHOW_TEST_SETUP";
 
 roadshow::worker_setup!(|| match std::env::var(SETUP).as_deref() {
     Ok("subscribe") => subscribe("the worker's"),
+    Ok(super::traces::SPANS) => super::traces::subscribe(),
     Ok("panic") => panic!("as asked"),
     Ok("exit") => std::process::exit(2),
     _ => {}

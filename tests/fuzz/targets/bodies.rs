@@ -118,6 +118,7 @@ fn encoded<T: Serialize>(value: &T) -> Body {
     wire::encode(value, BODY_BYTES_MAX, |body| Body {
         message: body.message.into(),
         attachments: body.attachments.into(),
+        trace: None,
     })
     .expect("a decoded value can be encoded")
 }
@@ -387,6 +388,7 @@ fn check_made(bytes: &[u8]) {
     match wire::encode_message(&made, BODY_BYTES_MAX, |body| Body {
         message: body.message.into(),
         attachments: body.attachments.into(),
+        trace: None,
     }) {
         Ok(body) => assert_eq!(wire::decode::<Made>(&body).expect("it was encoded here"), made),
         Err(EncodeError::Serialize(text)) => assert!(text.contains("128-bit"), "{text}"),

@@ -51,7 +51,7 @@ pub(in crate::cluster) async fn read<T: DeserializeOwned>(
     if stream.take(bytes as u64).read_to_end(&mut frame).await? < bytes {
         return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
     }
-    let body = Encoded { message: &frame, attachments: &[] };
+    let body = Encoded::of(&frame);
     wire::decode(body).map(Some).map_err(|error| TokenRpcFrameError::Undecodable(error.to_string()))
 }
 

@@ -113,7 +113,7 @@ impl Endpoint {
     /// When the session rejects the link; the session is then reset.
     pub(crate) fn attach(&mut self, terms: &SessionParameters, resume: Resume) -> Result<(), SessionError> {
         let epoch = self.session.resume().epoch;
-        let table = self.table.as_ref().map(|table| Encoded { message: table, attachments: &[] });
+        let table = self.table.as_ref().map(|table| Encoded::of(table));
         let mut events = Vec::new();
         let attached = self.session.attach(terms, resume, table, &mut events);
         // A peer seen for the first time has no earlier epoch that could end.

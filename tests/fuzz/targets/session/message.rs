@@ -72,12 +72,12 @@ impl Message {
     }
 
     pub(crate) fn as_encoded(&self) -> Encoded<'_> {
-        Encoded { message: &self.bytes, attachments: &self.attachments }
+        Encoded { message: &self.bytes, attachments: &self.attachments, trace: None }
     }
 
     /// Returns the body that the peer must receive.
     pub(crate) fn into_body(self) -> Body {
-        Body { message: self.bytes.into(), attachments: self.attachments.into() }
+        Body { message: self.bytes.into(), attachments: self.attachments.into(), trace: None }
     }
 }
 

@@ -5,6 +5,9 @@
     reason = "a test fails by panicking, also in what its functions have in common"
 )]
 
+#[cfg(feature = "otlp")]
+mod collector;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -26,9 +29,15 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        // With the feature `otlp` the server looks for a collector; no test of the machine's may answer.
+        Self::start_with_collector("http://127.0.0.1:1")
+    }
+
+    fn start_with_collector(collector: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_web_server"))
             .arg("127.0.0.1:0")
             .env("ROADSHOW_WORKERS", "2")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
             .env_remove("ROADSHOW_ADDRESS")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -104,9 +113,15 @@ fn in_time(read: impl FnOnce() -> std::io::Result<String> + Send + 'static) -> S
 
 /// Sends the request and reads the whole answer.
 fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    ask_with(address, method, path, "")
+}
+
+/// [`ask`] with further headers, each with its line end.
+fn ask_with(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n")
+        .unwrap();
     answer(&mut stream)
 }
 
@@ -196,4 +211,37 @@ fn a_second_signal_ends_the_server_immediately() {
     assert_eq!(server.ends().code(), Some(1));
     let stderr_text = server.stderr_text();
     assert!(stderr_text.contains("a second signal"), "{stderr_text}");
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn the_spans_of_a_request_form_one_tree() {
+    let collector = collector::Collector::start();
+    let mut server = Server::start_with_collector(&collector.endpoint());
+    let (trace_id, client_span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let parent = format!("traceparent: 00-{trace_id}-{client_span}-01\r\n");
+    assert_eq!(ask_with(server.address, "GET", "/report/1", &parent).0, 200);
+    assert_eq!(server.ask("GET", "/square/12").0, 200);
+    assert_eq!(server.ask("GET", "/quotient/1/0").0, 500, "the task panics");
+    server.signal(Signal::TERM);
+    assert_eq!(server.ends().code(), Some(0));
+    let spans = collector.spans();
+    let named = |name: &str| {
+        let mut all = spans.iter().filter(|span| span.name == name);
+        let found = all.next().unwrap_or_else(|| panic!("no span {name:?} in {spans:?}"));
+        assert!(all.next().is_none(), "{name} is in {spans:?} once");
+        found
+    };
+    let request = named("GET /report/{milliseconds}");
+    assert_eq!((&*request.trace_id, &*request.parent_id), (trace_id, client_span));
+    for handler in ["Visits Visit", "Visits Report"] {
+        let handler = named(handler);
+        assert_eq!((&handler.trace_id, &handler.parent_id), (&request.trace_id, &request.span_id));
+        assert_ne!(handler.process, request.process, "the actor is in a worker");
+    }
+    assert!(named("Visits Report").nanoseconds >= 1_000_000, "the span covers the handler's future");
+    let (request, task) = (named("GET /square/{n}"), named("square"));
+    assert_eq!((&task.trace_id, &task.parent_id), (&request.trace_id, &request.span_id));
+    assert_ne!(task.trace_id, trace_id);
+    assert!(named("quotient").has_failed && !task.has_failed, "{spans:?}");
 }
