@@ -124,9 +124,11 @@ impl TaskService {
                 let TaskEntry { name: function, run, .. } = task;
                 self.run_queued(host, QueuedTask { name, function, run, inbound });
             }
-            Some(width) => self.run_in_pool(host.clone(), width, QueuedTask {
-                name, function: task.name, run: task.run, inbound,
-            }),
+            Some(width) => self.run_in_pool(
+                host.clone(),
+                width,
+                QueuedTask { name, function: task.name, run: task.run, inbound },
+            ),
         }
     }
 

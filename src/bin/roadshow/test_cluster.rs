@@ -9,8 +9,8 @@ use roadshow::admin::{
     LogFile, LogFrom, Page, PendingActor, Query,
 };
 use roadshow::model::{
-    ActorInfo, ActorKey, ActorState, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId, NodeInfo,
-    TaskCount, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, ActorState, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId,
+    NodeInfo, TaskCount, TaskInfo, WorkerId, WorkerSummary,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -12,8 +12,8 @@ use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::launch::descendants::MARK_VARIABLE;
 use crate::cluster::listing::{GroupCounts, Kind, Page, Query};
 use crate::cluster::model::{
-    ActorInfo, ActorKey, Alert, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId, NodeInfo,
-    PendingActor, TaskCount, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, Alert, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId,
+    NodeInfo, PendingActor, TaskCount, TaskInfo, WorkerId, WorkerSummary,
 };
 use crate::cluster::protocol::is_secret;
 use crate::cluster::security::enrol::ENROLMENT_VARIABLE;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{WorkerId, cut};
+use super::WorkerId;
+#[cfg(feature = "cli")]
+use super::cut;
+#[cfg(feature = "cli")]
 use crate::config::{
     ACTOR_NAME_BYTES_MAX, SPAN_LANE_NAME_BYTES_MAX, SPAN_LANES_MAX, SPAN_NAMES_PER_MESSAGE_MAX,
     SPANS_PER_REPORT_MAX,
@@ -65,6 +68,7 @@ impl SpanName {
     }
 
     /// Length of its texts in bytes.
+    #[cfg(feature = "cli")]
     pub(in crate::cluster) fn bytes(&self) -> usize {
         match self {
             Self::Message { class, message } => class.len() + message.len(),
@@ -72,6 +76,7 @@ impl SpanName {
         }
     }
 
+    #[cfg(feature = "cli")]
     fn bound(&mut self) {
         match self {
             Self::Message { class, message } => {
@@ -113,6 +118,7 @@ pub struct WorkerSpans {
     pub(in crate::cluster) spans: Vec<Span>,
 }
 
+#[cfg(feature = "cli")]
 impl WorkerSpans {
     /// Cuts everything to its limit, and drops spans without a name: a worker may send anything.
     pub(in crate::cluster) fn bound(&mut self) {
@@ -195,6 +201,7 @@ mod tests {
         assert_eq!(task("ä::::ü ::").short(), "::ü ::");
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     fn invalid_parts_of_a_report_are_cut() {
         let long = "ü".repeat(ACTOR_NAME_BYTES_MAX);

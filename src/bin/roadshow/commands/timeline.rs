@@ -138,7 +138,10 @@ mod tests {
         assert_eq!(worker["args"]["name"], "worker 0000000000000001 on node c3d4000000000002 (other)");
         // The worker of the event is not listed any more, so the event is the job's.
         let [died] = events(&trace, "i")[..] else { panic!("one event of the job") };
-        assert_eq!((&died["name"], &died["s"], &died["pid"]), (&json!("WORKER_DIED"), &json!("g"), &json!(1)));
+        assert_eq!(
+            (&died["name"], &died["s"], &died["pid"]),
+            (&json!("WORKER_DIED"), &json!("g"), &json!(1))
+        );
     }
 
     #[tokio::test]

@@ -109,7 +109,8 @@ impl<'a> BusyTimes<'a> {
             );
         }
         if self.names.len() > COLOURS {
-            let _ = write!(out, "<span><i class=\"k{COLOURS}\"></i>{} others</span>", self.names.len() - COLOURS);
+            let _ =
+                write!(out, "<span><i class=\"k{COLOURS}\"></i>{} others</span>", self.names.len() - COLOURS);
         }
         let shown = self.report.spans.spans.len() as u64;
         let _ = write!(

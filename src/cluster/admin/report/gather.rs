@@ -11,7 +11,9 @@ use crate::cluster::admin::lists::AdminRow;
 use crate::cluster::admin::request::{LogFile, LogFrom};
 use crate::cluster::listing::{Filter, Query, joined};
 use crate::cluster::model::{JobId, JobInfo, NodeInfo, NodeState, WorkerSummary};
-use crate::config::{REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX, REPORT_SPANS_MAX};
+use crate::config::{
+    REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX, REPORT_SPANS_MAX,
+};
 
 /// Time limit for the logs of one node. Without it a node that is cut off would take the time of the others.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);

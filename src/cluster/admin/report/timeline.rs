@@ -41,7 +41,7 @@ pub(super) fn timeline(report: &JobReport, out: &mut String) {
     let busy = BusyTimes::of(report);
     let start = bars.iter().map(|bar| bar.start_ms).min().unwrap_or(report.job.started_ms);
     let latest = report.job.ended_ms.unwrap_or(report.time_ms);
-    let end = bars.iter().filter_map(|bar| bar.end_ms).chain(busy.end_ms()).max().unwrap_or(end);
+    let end = bars.iter().filter_map(|bar| bar.end_ms).chain(busy.end_ms()).max().unwrap_or(latest);
     // Clocks of machines differ: a time far off must not squeeze the picture.
     let end = end.min(latest.saturating_add(CLOCK_DIFFERENCE_MS_MAX)).max(latest).max(start + 1);
     let scale = Scale { start, span: end - start };

@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 
 use super::client::{Admin, AdminError, AdminTransport};
 use super::report::{ReportRows, rows_of_job};
-use crate::cluster::model::{
-    EventInfo, JobId, JobInfo, JobSpans, NodeId, NodeInfo, WorkerId, WorkerSummary,
-};
+use crate::cluster::model::{EventInfo, JobId, JobInfo, JobSpans, NodeId, NodeInfo, WorkerId, WorkerSummary};
 
 pub use trace::ChromeTrace;
 

@@ -184,15 +184,14 @@ impl<'a> Writer<'a> {
                 SpanName::Message { class, message } => {
                     (name.short(), "message", Arguments::Message { class, message, job_id })
                 }
-                SpanName::Task { function } => {
-                    (name.short(), "task", Arguments::Task { function, job_id })
-                }
+                SpanName::Task { function } => (name.short(), "task", Arguments::Task { function, job_id }),
             })
             .collect();
         for span in &spans.spans {
             let (name, lane) = (usize::from(span.name), usize::from(span.lane));
             // The head keeps the positions valid. A reply of another one must not end this process.
-            let (Some((short, category, arguments)), Some(lane)) = (kinds.get(name), spans.lanes.get(lane)) else {
+            let (Some((short, category, arguments)), Some(lane)) = (kinds.get(name), spans.lanes.get(lane))
+            else {
                 continue;
             };
             let Some(process) = self.processes.get(&lane.worker_id).copied() else { continue };
@@ -268,7 +267,15 @@ impl<'a> Writer<'a> {
     fn metadata(&mut self, name: &'static str, process: u64, thread: u64, args: Arguments<'a>) {
         let tid = process * THREADS + thread;
         self.events.push(TraceEvent {
-            name: Cow::Borrowed(name), cat: None, ph: "M", ts: None, dur: None, s: None, pid: process, tid, args,
+            name: Cow::Borrowed(name),
+            cat: None,
+            ph: "M",
+            ts: None,
+            dur: None,
+            s: None,
+            pid: process,
+            tid,
+            args,
         });
     }
 }

@@ -143,8 +143,8 @@ impl Timeline {
             return *at;
         }
         // A worker that invents names must not use up the head's memory.
-        let is_full =
-            self.names.len() >= TIMELINE_NAMES_MAX || self.name_bytes + name.bytes() > TIMELINE_NAME_BYTES_MAX;
+        let is_full = self.names.len() >= TIMELINE_NAMES_MAX
+            || self.name_bytes + name.bytes() > TIMELINE_NAME_BYTES_MAX;
         if is_full {
             name = SpanName::Task { function: OTHER.to_owned() };
         }
@@ -272,7 +272,9 @@ mod tests {
         }
         let spans = timelines.of(JobId(1));
         let bytes: usize = spans.names.iter().map(SpanName::bytes).sum();
-        assert!(spans.names.len() <= TIMELINE_NAMES_MAX + 1 && bytes <= TIMELINE_NAME_BYTES_MAX + OTHER.len());
+        assert!(
+            spans.names.len() <= TIMELINE_NAMES_MAX + 1 && bytes <= TIMELINE_NAME_BYTES_MAX + OTHER.len()
+        );
         assert_eq!(spans.names.last(), Some(&task(OTHER)));
         assert_eq!((spans.lanes.len(), spans.spans.len()), (TIMELINE_LANES_MAX, TIMELINE_LANES_MAX));
     }

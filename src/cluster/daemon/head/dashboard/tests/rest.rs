@@ -89,7 +89,10 @@ fn timeline_is_the_trace_of_the_command_with_fewer_spans_if_asked() {
     };
     let (all, left_out) = tasks("");
     assert_eq!((all.len(), left_out), (4, 3));
-    assert_eq!((&all[0]["name"], &all[0]["ts"], &all[0]["dur"]), (&json!("square"), &json!(1_000_000), &json!(50)));
+    assert_eq!(
+        (&all[0]["name"], &all[0]["ts"], &all[0]["dur"]),
+        (&json!("square"), &json!(1_000_000), &json!(50))
+    );
     let (some, left_out) = tasks("&limit=2");
     assert_eq!((some, left_out), (vec![all[0].clone(), all[2].clone()], 5));
 }
