@@ -89,9 +89,13 @@ fn job_has_counts_and_percentiles_and_the_death_of_its_worker_is_an_event() {
     assert_eq!(messages[0]["name"], "SumActor: Add");
     assert!(messages[0]["args"]["message"].as_str().unwrap().ends_with("fixtures::Add"), "{}", messages[0]);
     let running = &site.list("jobs")[0];
-    let (started, now) = (running["started_ms"].as_u64().unwrap(), trace["otherData"]["time_ms"].as_u64().unwrap());
+    let (started, now) =
+        (running["started_ms"].as_u64().unwrap(), trace["otherData"]["time_ms"].as_u64().unwrap());
     for span in tasks.iter().chain(&messages) {
-        assert!(is_positive(&span["ts"]) && span["dur"].is_u64() && span["pid"] == messages[0]["pid"], "{span}");
+        assert!(
+            is_positive(&span["ts"]) && span["dur"].is_u64() && span["pid"] == messages[0]["pid"],
+            "{span}"
+        );
         // Head and worker have the same clock.
         let start_ms = span["ts"].as_u64().unwrap() / 1000;
         assert!((started..=now).contains(&start_ms), "{span} is not between {started} and {now}");

@@ -103,6 +103,9 @@ mod tests {
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
         assert!(html.contains("counted &lt;42&gt; words") && !html.contains("of another job"));
         assert!(html.contains("app::square") && html.contains("<svg"));
+        // The task takes half a second of the minute: some columns of the picture.
+        assert!(html.contains("<path class=\"k0\" d=\"M") && html.contains("Counter: Add"));
+        assert!(html.contains("2 messages and tasks are drawn, of 9 that were timed"));
         assert!(
             !html.contains("http://") && !html.contains("https://") && !html.contains("src="),
             "nothing is loaded"

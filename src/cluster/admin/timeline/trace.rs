@@ -131,7 +131,7 @@ impl<'a> Writer<'a> {
     fn job(&mut self) {
         let job = &self.timeline.job;
         self.process(JOB_PROCESS, format!("job {}: {}", job.job_id, job.entrypoint));
-        self.thread(JOB_PROCESS, 0, "driver".to_owned());
+        self.thread(JOB_PROCESS, 0, 0, "driver".to_owned());
         let end_ms = job.ended_ms.unwrap_or(self.timeline.time_ms);
         let arguments = Arguments::Job {
             entrypoint: &job.entrypoint,
@@ -152,7 +152,7 @@ impl<'a> Writer<'a> {
                 format!(" on node {node}{hostname}")
             });
             self.process(process, format!("worker {worker}{node}"));
-            self.thread(process, 0, "worker process".to_owned());
+            self.thread(process, 0, 0, "worker process".to_owned());
         }
         for row in &timeline.workers.rows {
             // A worker that was never ready has no life.
@@ -168,9 +168,12 @@ impl<'a> Writer<'a> {
             };
             self.life("worker", "worker", process, started_ms, end_ms, arguments);
         }
-        for lane in &timeline.spans.lanes {
+        // Numbers are given in the order of the first handler or task, which differs from worker to worker.
+        let mut lanes: Vec<_> = timeline.spans.lanes.iter().collect();
+        lanes.sort_by_key(|lane| (lane.worker_id, &lane.thread, lane.number));
+        for (position, lane) in (1..).zip(lanes) {
             if let Some(process) = self.processes.get(&lane.worker_id).copied() {
-                self.thread(process, thread_of(lane.number), lane.thread.clone());
+                self.thread(process, thread_of(lane.number), position, lane.thread.clone());
             }
         }
     }
@@ -259,9 +262,9 @@ impl<'a> Writer<'a> {
         self.metadata("process_sort_index", process, 0, Arguments::SortIndex { sort_index: process });
     }
 
-    fn thread(&mut self, process: u64, thread: u64, name: String) {
+    fn thread(&mut self, process: u64, thread: u64, sort_index: u64, name: String) {
         self.metadata("thread_name", process, thread, Arguments::Name { name });
-        self.metadata("thread_sort_index", process, thread, Arguments::SortIndex { sort_index: thread });
+        self.metadata("thread_sort_index", process, thread, Arguments::SortIndex { sort_index });
     }
 
     fn metadata(&mut self, name: &'static str, process: u64, thread: u64, args: Arguments<'a>) {

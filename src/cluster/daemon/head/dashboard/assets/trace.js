@@ -16,7 +16,8 @@ export const readTrace = ({ traceEvents, otherData }) => {
   for (const event of traceEvents) {
     const { ph, cat, name, pid, tid, ts, dur, args } = event;
     if (ph === 'M' && name === 'process_name') processes.set(pid, args.name);
-    if (ph === 'M' && name === 'thread_name' && tid % 100 !== 0) lanes.set(tid, { tid, pid, thread: args.name, spans: [] });
+    if (ph === 'M' && name === 'thread_name' && tid % 100 !== 0) lanes.set(tid, { tid, pid, thread: args.name, position: 0, spans: [] });
+    if (ph === 'M' && name === 'thread_sort_index' && lanes.has(tid)) lanes.get(tid).position = args.sort_index;
     if (ph === 'i') events.push({ us: ts, name, text: args.text, severity: args.severity });
     if (ph !== 'X') continue;
     endUs = Math.max(endUs, ts + dur);
@@ -26,7 +27,7 @@ export const readTrace = ({ traceEvents, otherData }) => {
     lanes.get(tid)?.spans.push({ name, cat, startUs: ts, endUs: ts + dur });
     times.set(name, (times.get(name) ?? 0) + Math.max(1, dur));
   }
-  const all = [...lanes.values()].sort((a, b) => a.tid - b.tid)
+  const all = [...lanes.values()].sort((a, b) => a.pid - b.pid || a.position - b.position)
     .map((lane) => ({ ...lane, worker: processes.get(lane.pid) ?? '', life: lives.get(lane.pid) ?? null }));
   return {
     startUs,
