@@ -162,6 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::property_tests;
 
     const QUICK: Work = Work::Message { actor: "a", message: "m" };
     const TASK: Work = Work::Task { function: "f" };
@@ -215,7 +216,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::property_tests::cases(64))]
+        #![proptest_config(property_tests::cases(64))]
 
         #[test]
         fn budget_holds_and_choices_are_spread(

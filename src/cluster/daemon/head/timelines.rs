@@ -187,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::config::{ACTOR_NAME_BYTES_MAX, SPANS_PER_REPORT_MAX};
+    use crate::property_tests;
 
     fn task(function: &str) -> SpanName {
         SpanName::Task { function: function.to_owned() }
@@ -280,7 +281,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::property_tests::cases(64))]
+        #![proptest_config(property_tests::cases(64))]
 
         #[test]
         fn any_report_keeps_positions_valid(
