@@ -7,6 +7,7 @@ mod dashboard;
 mod executables;
 mod reports;
 mod statistics;
+mod timeline;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub use dashboard::*;
 pub use executables::*;
 pub use reports::*;
 pub use statistics::*;
+pub use timeline::*;
 
 // Limits on the path of a message, and where a sender or a peer waits:
 //

@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("session", &["wire", "id", "config"]),
     ("transport", &["wire", "config", "id"]),
     ("registry", &["observe", "wire", "spec", "lock", "config", "id"]),
-    ("observe", &["id"]),
+    ("observe", &["lock", "config", "id"]),
     (
         "host",
         &[

@@ -28,7 +28,9 @@ impl IoThread {
         // The runtime is created and dropped on its own thread: tokio panics if one is dropped inside another.
         thread::Builder::new().name("roadshow-io".to_owned()).spawn(move || {
             let mut builder = Builder::new_current_thread();
-            let runtime = match builder.enable_all().thread_stack_size(pool_stack_bytes).build() {
+            // The name is that of the pool's threads: this one has its own.
+            builder.enable_all().thread_name("roadshow-pool").thread_stack_size(pool_stack_bytes);
+            let runtime = match builder.build() {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(hand_out.send(Err(error))),
             };

@@ -7,6 +7,7 @@ mod cluster_event;
 mod node_report;
 mod state_names;
 mod statistics;
+mod timeline;
 
 pub(in crate::cluster) use node_report::{NodeReport, WorkerReport};
 use std::net::SocketAddr;
@@ -17,9 +18,12 @@ use crate::config::JOB_TEXT_BYTES_MAX;
 
 pub use cluster_event::{EventId, EventInfo, EventKind, Severity};
 pub use statistics::{MessageCount, MessageInfo, Usage, WorkerUsage};
+pub use timeline::{JobSpans, Span, SpanLane, SpanName};
 // For a fuzz target, which reads reports of workers.
 #[doc(hidden)]
 pub use statistics::{ActorCount, WorkerStatistics};
+#[doc(hidden)]
+pub use timeline::WorkerSpans;
 
 pub use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
 pub use crate::spec::{

@@ -1,14 +1,19 @@
-//! Snapshots of a running host: plain data, copied out; trace contexts of messages; the histogram that processes
-//! record times in.
+//! Snapshots of a running host: plain data, copied out; trace contexts of messages; the histogram and the recorder
+//! that processes keep times in.
 
 mod chain;
+mod lane;
 pub(crate) mod log;
+mod span_recorder;
 mod time_histogram;
 pub mod trace;
 
 use crate::id::HostUid;
 
 pub use chain::Chain;
+#[cfg(test)]
+pub(crate) use lane::Lane;
+pub(crate) use span_recorder::{RecordedSpan, SPANS, Work};
 pub(crate) use time_histogram::{Percentiles, TimeHistogram};
 
 /// Snapshot of a host.

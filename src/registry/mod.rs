@@ -227,6 +227,8 @@ pub struct HandlerEntry {
 /// Registered task.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskEntry {
+    /// Name of the function.
+    pub name: &'static str,
     /// Runs the task.
     pub run: TaskRunner,
     /// Number of concurrent calls; see [`TaskFn::PARALLEL`].
@@ -254,7 +256,7 @@ impl Registration {
     /// Registers a task.
     #[must_use]
     pub const fn task<F: TaskFn>() -> Self {
-        let task = TaskEntry { run: delivery::run_task::<F>, parallel: F::PARALLEL };
+        let task = TaskEntry { name: F::NAME, run: delivery::run_task::<F>, parallel: F::PARALLEL };
         Self(RegistrationKind::Task { name: F::NAME, task, declare: Declaration::of_task::<F> })
     }
 }
@@ -409,7 +411,7 @@ mod tests {
     use super::*;
 
     fn task(name: &'static str) -> Registration {
-        let task = TaskEntry { run: |_| false, parallel: None };
+        let task = TaskEntry { name, run: |_| false, parallel: None };
         Registration(RegistrationKind::Task { name, task, declare: Declaration::default })
     }
 

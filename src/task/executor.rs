@@ -14,8 +14,8 @@ use crate::config::{SHORT_TASK_STREAK_MIN, TASK_BATCH_TIME};
 use crate::host::{Host, decode_context};
 use crate::id::TypeHash;
 use crate::lock::Mutex;
-use crate::observe::{Percentiles, TimeHistogram};
-use crate::registry::{Inbound, panics};
+use crate::observe::{Percentiles, SPANS, TimeHistogram, Work};
+use crate::registry::{Inbound, TaskEntry, panics};
 use crate::wire::CallFailure;
 
 /// Service of a host that runs tasks.
@@ -60,6 +60,7 @@ impl TaskQueue {
 
 struct QueuedTask {
     name: TypeHash,
+    function: &'static str,
     run: RunFn,
     inbound: Inbound,
 }
@@ -119,8 +120,15 @@ impl TaskService {
             });
         };
         match task.parallel {
-            None => self.run_queued(host, QueuedTask { name, run: task.run, inbound }),
-            Some(width) => self.run_in_pool(host.clone(), name, width, task.run, inbound),
+            None => {
+                let TaskEntry { name: function, run, .. } = task;
+                self.run_queued(host, QueuedTask { name, function, run, inbound });
+            }
+            Some(width) => self.run_in_pool(
+                host.clone(),
+                width,
+                QueuedTask { name, function: task.name, run: task.run, inbound },
+            ),
         }
     }
 
@@ -142,7 +150,8 @@ impl TaskService {
         }
     }
 
-    fn run_in_pool(&self, host: Host, name: TypeHash, width: usize, run: RunFn, inbound: Inbound) {
+    fn run_in_pool(&self, host: Host, width: usize, task: QueuedTask) {
+        let QueuedTask { name, function, run, inbound } = task;
         let permits = {
             let mut all = self.permits.lock();
             Arc::clone(all.entry(name).or_insert_with(|| Arc::new(Semaphore::new(width))))
@@ -158,6 +167,7 @@ impl TaskService {
                 let started_at = Instant::now();
                 let with_result = run_one(&host, run, inbound);
                 let time = started_at.elapsed();
+                SPANS.offer(Work::Task { function }, started_at.into_std(), time);
                 queue.lock().end(name, with_result, time);
                 drop(permit);
             });
@@ -199,7 +209,7 @@ async fn run_waiting(host: Host, mut runner: Runner) {
     let mut now = Instant::now();
     let mut batch = TaskBatch { started_at: now, last: None, short: 0 };
     let mut ended = None;
-    while let Some(QueuedTask { name, run, inbound }) = next(&runner.queue, ended) {
+    while let Some(QueuedTask { name, function, run, inbound }) = next(&runner.queue, ended) {
         if batch.is_exhausted(run, now) {
             // Lets the links send the results so far.
             tokio::task::yield_now().await;
@@ -208,7 +218,10 @@ async fn run_waiting(host: Host, mut runner: Runner) {
         }
         let with_result = run_one(&host, run, inbound);
         let started_at = std::mem::replace(&mut now, Instant::now());
-        ended = Some((name, with_result, now - started_at));
+        let time = now - started_at;
+        // With the reads of the clock that the histogram needs.
+        SPANS.offer(Work::Task { function }, started_at.into_std(), time);
+        ended = Some((name, with_result, time));
         batch.has_run(run, now);
     }
     runner.is_done = true;
@@ -315,7 +328,7 @@ mod tests {
         for number in 1..=2 {
             let body = Body { message: [0xc0][..].into(), ..Body::empty() };
             let inbound = Inbound::new(Arc::clone(&caller) as _, Some(CallId(number)), None, body, None);
-            queue.lock().waiting.push_back(QueuedTask { name, run: |_| true, inbound });
+            queue.lock().waiting.push_back(QueuedTask { name, function: "f", run: |_| true, inbound });
             queue.lock().counts(name).queued += 1;
         }
         queue.lock().running = true;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::job::{Job, Order, Reply, SpawnOptions};
 use super::proc::{self, wait_for};
-use super::test_cluster::TestCluster;
+use super::test_cluster::{TestCluster, json, output, refused, text};
 
 const CALLS: u64 = 200;
 
@@ -20,6 +20,31 @@ fn adds(site: &TestCluster, count: u64) -> Value {
 
 fn is_positive(number: &Value) -> bool {
     number.as_f64().is_some_and(|number| number > 0.0)
+}
+
+/// Trace that `roadshow timeline` writes to its standard output.
+fn trace_of(site: &TestCluster, arguments: &[&str]) -> Value {
+    json(site.roadshow(&[&["timeline"], arguments].concat()))
+}
+
+/// Complete events of a category.
+fn complete(trace: &Value, category: &str) -> Vec<Value> {
+    let events = trace["traceEvents"].as_array().unwrap().iter();
+    events.filter(|event| event["ph"] == "X" && event["cat"] == category).cloned().collect()
+}
+
+/// Checks that no thread handled a message or ran a task while another one ran there.
+fn assert_overlaps_nowhere(spans: &[Value]) {
+    let number = |span: &Value, key: &str| span[key].as_u64().unwrap();
+    let mut sorted: Vec<_> =
+        spans.iter().map(|span| (number(span, "tid"), number(span, "ts"), number(span, "dur"))).collect();
+    sorted.sort_unstable();
+    for pair in sorted.windows(2) {
+        let ((thread, start, time), (next_thread, next, _)) = (pair[0], pair[1]);
+        // Starts are converted between two clocks, each to a microsecond. Reports read them anew.
+        let tolerance_us = 1000;
+        assert!(thread != next_thread || start + time <= next + tolerance_us, "{pair:?}");
+    }
 }
 
 #[test]
@@ -56,6 +81,28 @@ fn job_has_counts_and_percentiles_and_the_death_of_its_worker_is_an_event() {
         assert!(is_positive(&machine[key]), "{key}: {machine}");
     }
 
+    let trace = wait_for("tasks and messages are in the timeline", || {
+        let trace = trace_of(&site, &[]);
+        (!complete(&trace, "task").is_empty() && !complete(&trace, "message").is_empty()).then_some(trace)
+    });
+    let (tasks, messages) = (complete(&trace, "task"), complete(&trace, "message"));
+    assert_eq!(messages[0]["name"], "SumActor: Add");
+    assert!(messages[0]["args"]["message"].as_str().unwrap().ends_with("fixtures::Add"), "{}", messages[0]);
+    let running = &site.list("jobs")[0];
+    let (started, now) =
+        (running["started_ms"].as_u64().unwrap(), trace["otherData"]["time_ms"].as_u64().unwrap());
+    for span in tasks.iter().chain(&messages) {
+        assert!(
+            is_positive(&span["ts"]) && span["dur"].is_u64() && span["pid"] == messages[0]["pid"],
+            "{span}"
+        );
+        // Head and worker have the same clock.
+        let start_ms = span["ts"].as_u64().unwrap() / 1000;
+        assert!((started..=now).contains(&start_ms), "{span} is not between {started} and {now}");
+    }
+    assert!(tasks[0]["tid"] != messages[0]["tid"], "they run on different threads: {}", tasks[0]);
+    assert_overlaps_nowhere(&[tasks, messages].concat());
+
     let before = site.json(&["status"])["snapshot"].as_u64().unwrap();
     proc::signal(job.pid_of("sum") as u32, Signal::KILL);
     let died = wait_for("the death is recorded", || {
@@ -80,7 +127,24 @@ fn job_has_counts_and_percentiles_and_the_death_of_its_worker_is_an_event() {
     let id = died["event_id"].as_str().unwrap();
     assert_eq!(site.json(&["get", "event", id]), died);
 
+    // The job has ended, and the timeline has the death of its worker.
+    let trace = trace_of(&site, &["1"]);
+    assert!(!complete(&trace, "message").is_empty() && trace["otherData"]["state"] == "SUCCEEDED");
+    let events = trace["traceEvents"].as_array().unwrap();
+    let death = events.iter().find(|event| event["name"] == "WORKER_DIED").unwrap();
+    assert!(death["s"] == "p" && death["args"]["text"].as_str().unwrap().contains("SIGKILL"), "{death}");
+    let life = complete(&trace, "worker").into_iter().find(|life| life["pid"] == death["pid"]).unwrap();
+    assert!(life["args"]["cause"].as_str().unwrap().contains("SIGKILL"), "{life}");
+    let file = site.home().join("job.json");
+    let written = output(site.roadshow(&["timeline", "1", "--output", file.to_str().unwrap()]));
+    assert!(written.stdout.is_empty(), "{}", text(&written.stdout));
+    let json: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(complete(&json, "message"), complete(&trace, "message"));
+    let (code, error) = refused(site.roadshow(&["timeline", "2"]));
+    assert!(code == 5 && error.contains("there is no job"), "{code}: {error}");
+
     let report = site.json(&["report", "1"]);
+    assert!(!report["spans"]["spans"].as_array().unwrap().is_empty());
     assert_eq!(
         (&report["job"]["state"], &report["missing"]),
         (&"SUCCEEDED".into(), &Value::Array(Vec::new()))

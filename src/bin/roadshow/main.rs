@@ -42,6 +42,7 @@ enum Command {
     Logs(commands::logs::LogsArgs),
     Job(commands::job::JobArgs),
     Report(commands::report::ReportArgs),
+    Timeline(commands::timeline::TimelineArgs),
     Kill(commands::kill::KillArgs),
     Drain(commands::drain::DrainArgs),
     Dashboard(commands::dashboard::DashboardArgs),
@@ -105,6 +106,9 @@ async fn run(command: Command) -> CliResult<()> {
         }
         Command::Report(arguments) => {
             commands::report::run(&arguments, &arguments.cluster_args.target()?, output).await
+        }
+        Command::Timeline(arguments) => {
+            commands::timeline::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::Kill(arguments) => {
             commands::kill::run(&arguments, &arguments.cluster_args.target()?, output).await

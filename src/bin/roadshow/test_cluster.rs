@@ -9,8 +9,8 @@ use roadshow::admin::{
     LogFile, LogFrom, Page, PendingActor, Query,
 };
 use roadshow::model::{
-    ActorInfo, ActorKey, ActorState, ClassCount, EventInfo, JobId, JobInfo, MessageInfo, NodeId, NodeInfo,
-    TaskCount, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, ActorState, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId,
+    NodeInfo, TaskCount, TaskInfo, WorkerId, WorkerSummary,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -110,6 +110,22 @@ pub(crate) fn events() -> Vec<EventInfo> {
          "node_id": HEAD, "worker_id": null, "job_id": null, "actor_id": null,
          "text": "it joined: head at 10.0.0.5:6379"},
     ]))
+}
+
+/// Spans of the first job, on the worker that lives and on a thread that is its second.
+pub(crate) fn spans(job: JobId) -> JobSpans {
+    if job != JobId(1) {
+        return JobSpans::default();
+    }
+    serde_json::from_value(json!({
+        "names": [{"Task": {"function": "app::square"}},
+                  {"Message": {"class": "app::Counter", "message": "app::Add"}}],
+        "lanes": [{"worker_id": WorkerId(1), "number": 0, "thread": "roadshow-actors"},
+                  {"worker_id": WorkerId(1), "number": 1, "thread": "roadshow-tasks"}],
+        "spans": [[2_000_000, 500_000, 0, 1], [2_100_000, 40, 1, 0]],
+        "left_out": 7,
+    }))
+    .unwrap()
 }
 
 pub(crate) fn classes() -> Vec<ClassCount> {
@@ -301,6 +317,7 @@ impl AdminTransport for TestTransport {
             }
             AdminRequest::PendingActors => AdminReply::PendingActors { first: pending_actors(), count: 8 },
             AdminRequest::Alerts => AdminReply::Alerts(state.alerts.clone()),
+            AdminRequest::Spans { job } => AdminReply::Spans(spans(job)),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
             }

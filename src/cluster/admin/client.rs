@@ -12,7 +12,7 @@ use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 use super::submission::Program;
 use crate::cluster::executable::ExecutableError;
 use crate::cluster::listing::GroupCounts;
-use crate::cluster::model::{ActorKey, Alert, ClassCount, JobId, NodeId, PendingActor, TaskCount};
+use crate::cluster::model::{ActorKey, Alert, ClassCount, JobId, JobSpans, NodeId, PendingActor, TaskCount};
 use crate::config::EXECUTABLE_CHUNK_BYTES;
 
 /// Time limit for one reply.
@@ -151,6 +151,9 @@ requests! {
     /// Lists the alerts that an operator should handle, the head's own first, at most a hundred.
     alerts(), "alerts",
         AdminRequest::Alerts => AdminReply::Alerts(alerts) => alerts, Vec<Alert>;
+    /// Asks for the spans of a job's timeline: handlers and tasks that its workers have timed and chosen.
+    spans(job: JobId), "the spans of a job", AdminRequest::Spans { job } => AdminReply::Spans(spans) => spans,
+        JobSpans;
     /// Stops an actor after the message that it handles now.
     kill(actor: ActorKey), "the end of an actor",
         AdminRequest::Kill { actor } => AdminReply::Done => (), ();

@@ -7,6 +7,7 @@ mod report;
 mod request;
 mod status;
 mod submission;
+mod timeline;
 
 pub use super::executable::ExecutableError;
 pub use super::listing::{Filter, GroupCounts, Kind, Page, Query, QueryError, Row, Sort, joined};
@@ -19,6 +20,7 @@ pub use report::{JobReport, LogTail, REPORT_SCHEMA, ReportRows};
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 pub use status::{ClusterStatus, ResourceUsage};
 pub use submission::Program;
+pub use timeline::{ChromeTrace, JobTimeline};
 
 /// Makes log text safe to print on a terminal: every control sequence except colours becomes visible text.
 ///

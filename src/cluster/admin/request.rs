@@ -12,8 +12,8 @@ use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::launch::descendants::MARK_VARIABLE;
 use crate::cluster::listing::{GroupCounts, Kind, Page, Query};
 use crate::cluster::model::{
-    ActorInfo, ActorKey, Alert, ClassCount, EventInfo, JobId, JobInfo, MessageInfo, NodeId, NodeInfo,
-    PendingActor, TaskCount, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, Alert, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId,
+    NodeInfo, PendingActor, TaskCount, TaskInfo, WorkerId, WorkerSummary,
 };
 use crate::cluster::protocol::is_secret;
 use crate::cluster::security::enrol::ENROLMENT_VARIABLE;
@@ -42,6 +42,11 @@ pub enum AdminRequest {
     Snapshot,
     /// Lists the alerts that an operator should handle. [`AdminReply::Alerts`].
     Alerts,
+    /// Asks for the spans of a job's timeline. [`AdminReply::Spans`].
+    Spans {
+        /// Job of the spans.
+        job: JobId,
+    },
     /// Stops an actor after the message that it handles now. [`AdminReply::Done`].
     Kill {
         /// Actor to stop.
@@ -183,6 +188,8 @@ pub enum AdminReply {
     },
     /// Alerts that an operator should handle.
     Alerts(Vec<Alert>),
+    /// Spans of a job, at most [`TIMELINE_SPANS_MAX`](crate::config::TIMELINE_SPANS_MAX).
+    Spans(JobSpans),
     /// The request is done, or its execution has begun.
     Done,
     /// The accepted job, and the agent that runs its driver.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorKey, JobId, JobState, NodeReport, TaskCount, Usage, WorkerAddress, WorkerId, WorkerStatistics,
+    ActorKey, JobId, JobState, NodeReport, TaskCount, Usage, WorkerAddress, WorkerId, WorkerSpans,
+    WorkerStatistics,
 };
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
@@ -32,6 +33,8 @@ pub(in crate::cluster) enum NodeRequest {
     Leave { node: HostUid, cause: String },
     /// Requests a certificate for the driver of a submitted job that the node runs.
     SignDriver { node: HostUid, job: JobId, hosts: Vec<HostUid>, request: Vec<u8> },
+    /// Reports spans of workers since the last report.
+    Spans { node: HostUid, workers: Vec<(WorkerId, WorkerSpans)> },
 }
 
 /// Reply to a [`NodeRequest`].

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::model::{ActorKey, ActorLocation, JobId, TaskCount, WorkerStatistics};
+use crate::cluster::model::{ActorKey, ActorLocation, JobId, TaskCount, WorkerSpans, WorkerStatistics};
 use crate::config::Limits;
 use crate::id::HostUid;
 use crate::transport::Credentials;
@@ -94,6 +94,8 @@ pub(crate) enum WorkerMessage {
     Statistics(WorkerStatistics),
     /// Type name of untracked actors in the worker.
     Class(String),
+    /// Spans since the last report, or a part of them.
+    Spans(WorkerSpans),
 }
 
 /// Lifecycle event of an actor.

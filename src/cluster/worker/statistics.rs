@@ -1,7 +1,9 @@
-//! Reports of a worker's statistics to its parent: usage, tasks, messages and actors.
+//! Reports of a worker's statistics to its parent: usage, tasks, messages and actors, and spans for its timeline.
 //!
 //! A report contains what has changed since the last one. Actors add themselves to the list of changed ones, so
 //! a report costs nothing for those that are idle.
+
+mod spans;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +19,7 @@ use crate::config::{ACTOR_NAME_BYTES_MAX, REPORTED_ACTORS_MAX, REPORTED_MESSAGES
 use crate::host::Host;
 use crate::id::TypeHash;
 use crate::lock::Mutex;
-use crate::observe::Percentiles;
+use crate::observe::{Percentiles, SPANS};
 use crate::registry::{ActorCounts, HandlerCounts, handler_counts};
 use crate::task::{TaskCounts, TaskService};
 
@@ -59,6 +61,7 @@ impl StatisticsReporter {
         sink: Arc<dyn StatisticsSink>,
     ) -> Self {
         actors.actors().track_changes();
+        SPANS.start();
         Self {
             service,
             hosts: [actors.clone(), tasks.clone()],
@@ -111,7 +114,7 @@ impl StatisticsReporter {
             .chunks(REPORTED_ACTORS_MAX)
             .map(|actors| WorkerStatistics { actors: actors.to_vec(), ..WorkerStatistics::default() });
         let statistics = [usage].into_iter().chain(messages).chain(actors).map(WorkerMessage::Statistics);
-        tasks.chain(statistics).collect()
+        tasks.chain(statistics).chain(spans::taken()).collect()
     }
 
     fn changed_tasks(&self, service: &TaskService, reported: &mut Reported) -> Vec<TaskCount> {

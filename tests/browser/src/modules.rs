@@ -93,6 +93,21 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
             json!([[0, "Error a"], [2, "an error"]]),
         ),
         ("log_text", "marked('aXbx', 'x')", json!([["a", false], ["X", true], ["b", false], ["x", true]])),
+        ("trace", "axisOf(10e6, 8).map(mark => mark[1])", json!(["0 s", "2 s", "4 s", "6 s", "8 s", "10 s"])),
+        ("trace", "axisOf(350000, 8).at(-1)", json!([350_000, "0.35 s"])),
+        (
+            "trace",
+            "runsOf([{ name: 'a', startUs: 0, endUs: 50 }, { name: 'b', startUs: 50, endUs: 100 }], 0, 100, 4)",
+            json!([[0, 2, "a"], [2, 4, "b"]]),
+        ),
+        // Thousands of short spans are at most as many shapes as there are columns.
+        (
+            "trace",
+            "runsOf(Array.from({ length: 9999 }, (_, at) => ({ name: String(at), startUs: at, endUs: at })), 0, 9999, 50).length",
+            json!(50),
+        ),
+        ("trace", "spanAt([{ startUs: 5, endUs: 6 }, { startUs: 20, endUs: 30 }], 17, 4).startUs", json!(20)),
+        ("trace", "spanAt([{ startUs: 5, endUs: 6 }], 17, 4)", Value::Null),
         ("series", "aligned([1, null, 3], [20, 30, 40], [10, 20, 30])", json!([null, 1, null])),
         ("series", "aligned([1, 2, 3], [10, 20, 30], [21, 31, 41])", json!([2, 3, null])),
         (

@@ -42,6 +42,16 @@ pub(crate) async fn lecture_job_shows_its_progress(site: Arc<Site>) {
     // The tasks of the lecture's program come behind its sequential run.
     let (_, took) = browser.until("document.querySelectorAll('.progress-list li').length > 0").await;
     println!("        first tasks of the lecture's job on its page after {} ms", took.as_millis());
+    // Its timeline has them, in the picture and in the file.
+    browser
+        .until("document.querySelector('.timeline canvas')?.getAttribute('aria-label').includes('most_frequent')")
+        .await;
+    let drawn = "(canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(byte => byte > 0))\
+        (document.querySelector('.timeline canvas'))";
+    browser.until(drawn).await;
+    let trace = "fetch([...document.querySelectorAll('a[download]')].find(link => link.textContent.includes('Perfetto')).href)\
+        .then(reply => reply.json()).then(trace => trace.traceEvents.some(event => event.cat === 'task'))";
+    assert_eq!(browser.promised(trace).await, json!(true));
     let workers = cluster.list("workers", &format!("job_id={}", cluster.lecture)).await;
     assert!(!workers.is_empty());
     for worker in workers {

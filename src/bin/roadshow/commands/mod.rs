@@ -14,4 +14,5 @@ pub(super) mod start;
 pub(super) mod status;
 pub(super) mod stop;
 pub(super) mod summary;
+pub(super) mod timeline;
 pub(super) mod top;

@@ -1,9 +1,6 @@
 //! `roadshow report`: report of a job in one HTML file.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use roadshow::admin::{AdminEndpoint, JobReport};
 use roadshow::model::JobInfo;
@@ -12,6 +9,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
 use crate::output::CliOutput;
+use crate::output::file::write_private;
 use crate::output::time::now_ms;
 
 /// Writes a report of a job: one HTML file that needs neither the cluster nor a network.
@@ -59,21 +57,10 @@ pub(crate) async fn run(
         (None, false) => output.print(&report.to_html()),
         (Some(file), true) => {
             let json = serde_json::to_string_pretty(&report).map_err(|error| CliError::failed(error, ""))?;
-            write(file, &json)
+            write_private(file, &json)
         }
-        (Some(file), false) => write(file, &report.to_html()),
+        (Some(file), false) => write_private(file, &report.to_html()),
     }
-}
-
-/// Writes a file that only its owner can read if it is new: logs may have secrets.
-fn write(file: &Path, text: &str) -> CliResult<()> {
-    let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(file);
-    opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(|error| {
-        CliError::failed(
-            format!("cannot write {}: {error}", file.display()),
-            "give another file with --output",
-        )
-    })
 }
 
 #[cfg(test)]
@@ -116,6 +103,9 @@ mod tests {
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
         assert!(html.contains("counted &lt;42&gt; words") && !html.contains("of another job"));
         assert!(html.contains("app::square") && html.contains("<svg"));
+        // The task takes half a second of the minute: some columns of the picture.
+        assert!(html.contains("<path class=\"k0\" d=\"M") && html.contains("Counter: Add"));
+        assert!(html.contains("2 messages and tasks are drawn, of 9 that were timed"));
         assert!(
             !html.contains("http://") && !html.contains("https://") && !html.contains("src="),
             "nothing is loaded"

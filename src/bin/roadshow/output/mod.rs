@@ -1,5 +1,6 @@
 //! Output of commands: results on one stream, notes and errors on the other.
 
+pub(super) mod file;
 pub(super) mod progress;
 pub(super) mod rows;
 pub(super) mod table;

@@ -11,7 +11,9 @@ use crate::cluster::admin::lists::AdminRow;
 use crate::cluster::admin::request::{LogFile, LogFrom};
 use crate::cluster::listing::{Filter, Query, joined};
 use crate::cluster::model::{JobId, JobInfo, NodeInfo, NodeState, WorkerSummary};
-use crate::config::{REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX};
+use crate::config::{
+    REPORT_LOG_BYTES_MAX, REPORT_LOG_LINES, REPORT_LOGS_MAX, REPORT_ROWS_MAX, REPORT_SPANS_MAX,
+};
 
 /// Time limit for the logs of one node. Without it a node that is cut off would take the time of the others.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +43,7 @@ impl JobReport {
         let unknown = || AdminError::Unknown(format!("no job {job}; see `roadshow job list`"));
         let nodes = head.all::<NodeInfo>(Vec::new()).await?;
         let row = head.row::<JobInfo>(job, job.0).await?.ok_or_else(unknown)?;
-        let workers = rows::<WorkerSummary, H>(head, job).await?;
+        let workers = rows_of_job::<WorkerSummary, H>(head, job).await?;
         let is_of_job = |node: &NodeInfo| {
             // Of a worker that was left out the node is not known.
             workers.left_out > 0
@@ -62,19 +64,22 @@ impl JobReport {
         if logs.len() >= REPORT_LOGS_MAX {
             missing.push(format!("logs beyond the first {REPORT_LOGS_MAX}"));
         }
+        let mut spans = head.spans(job).await?;
+        spans.thin(REPORT_SPANS_MAX);
         Ok(Self {
             schema: REPORT_SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time_ms,
             head: head_address,
             // Once more: they may have ended meanwhile.
-            workers: rows(head, job).await?,
-            actors: rows(head, job).await?,
-            tasks: rows(head, job).await?,
-            messages: rows(head, job).await?,
-            events: rows(head, job).await?,
+            workers: rows_of_job(head, job).await?,
+            actors: rows_of_job(head, job).await?,
+            tasks: rows_of_job(head, job).await?,
+            messages: rows_of_job(head, job).await?,
+            events: rows_of_job(head, job).await?,
             job: head.row::<JobInfo>(job, job.0).await?.unwrap_or(row),
             nodes,
+            spans,
             logs,
             missing,
         })
@@ -82,7 +87,7 @@ impl JobReport {
 }
 
 /// Requests the rows of a job, up to the maximum.
-async fn rows<T: AdminRow, H: AdminTransport>(
+pub(in crate::cluster::admin) async fn rows_of_job<T: AdminRow, H: AdminTransport>(
     head: &mut Admin<H>,
     job: JobId,
 ) -> Result<ReportRows<T>, AdminError> {

@@ -3,6 +3,7 @@
 //! A report is what remains when the cluster is gone. [`JobReport::gather`] reads it from the head and the agents,
 //! with bounds on each part. [`JobReport::to_html`] makes a file that needs neither a network nor a script.
 
+mod busy;
 mod gather;
 mod html;
 mod page;
@@ -13,8 +14,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorInfo, EventInfo, JobInfo, MessageInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, EventInfo, JobInfo, JobSpans, MessageInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
 };
+
+pub(super) use gather::rows_of_job;
 
 /// Version of the report's data; it grows with each change that a reader of an older one would not understand.
 pub const REPORT_SCHEMA: u32 = 1;
@@ -45,6 +48,9 @@ pub struct JobReport {
     pub messages: ReportRows<MessageInfo>,
     /// Events of the job, the newest first.
     pub events: ReportRows<EventInfo>,
+    /// Handlers and tasks of the timeline, at most [`REPORT_SPANS_MAX`](crate::config::REPORT_SPANS_MAX).
+    #[serde(default)]
+    pub spans: JobSpans,
     /// Last lines of the job's logs.
     pub logs: Vec<LogTail>,
     /// Parts that could not be read, with the reason.

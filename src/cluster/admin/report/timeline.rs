@@ -1,26 +1,32 @@
-//! Timeline of a job as an SVG picture: when the job, its workers and its actors began and ended.
+//! Timeline of a job as an SVG picture: when the job, its workers and its actors began and ended, and what ran.
 
 use std::fmt::Write as _;
 
 use super::JobReport;
+use super::busy::BusyTimes;
 use super::html::{duration, escaped};
-use crate::cluster::model::Severity;
+use crate::cluster::model::{Severity, WorkerId};
 
 /// Maximum number of workers and of actors in the picture.
 const BARS_MAX: usize = 60;
 
 /// Width of the picture. Its units are about pixels.
-const WIDTH: f64 = 1000.0;
+pub(super) const WIDTH: f64 = 1000.0;
 
 /// Width of the column of names.
-const NAMES: f64 = 210.0;
+pub(super) const NAMES: f64 = 210.0;
 
 /// Height of a row.
 const ROW: f64 = 18.0;
 
+/// Part of the picture behind the end of the job, for spans of machines whose clocks are ahead.
+const CLOCK_DIFFERENCE_MS_MAX: u64 = 1000;
+
 /// Life of something that ran.
 struct Bar {
     name: String,
+    /// Worker whose life it is.
+    worker: Option<WorkerId>,
     kind: &'static str,
     start_ms: u64,
     /// `None` while it goes on.
@@ -32,9 +38,12 @@ struct Bar {
 /// Appends the picture.
 pub(super) fn timeline(report: &JobReport, out: &mut String) {
     let (bars, left_out) = bars(report);
+    let busy = BusyTimes::of(report);
     let start = bars.iter().map(|bar| bar.start_ms).min().unwrap_or(report.job.started_ms);
-    let end = report.job.ended_ms.unwrap_or(report.time_ms);
-    let end = bars.iter().filter_map(|bar| bar.end_ms).max().unwrap_or(end).max(end).max(start + 1);
+    let latest = report.job.ended_ms.unwrap_or(report.time_ms);
+    let end = bars.iter().filter_map(|bar| bar.end_ms).chain(busy.end_ms()).max().unwrap_or(latest);
+    // Clocks of machines differ: a time far off must not squeeze the picture.
+    let end = end.min(latest.saturating_add(CLOCK_DIFFERENCE_MS_MAX)).max(latest).max(start + 1);
     let scale = Scale { start, span: end - start };
     let height = ROW * (bars.len() as f64 + 2.0);
     // Writing to a string cannot fail.
@@ -45,7 +54,7 @@ pub(super) fn timeline(report: &JobReport, out: &mut String) {
     );
     scale.axis(height, out);
     for (row, bar) in bars.iter().enumerate() {
-        bar.write(&scale, end, ROW * (row as f64 + 1.0), out);
+        bar.write(&scale, end, &busy, ROW * (row as f64 + 1.0), out);
     }
     for event in report.events.rows.iter().filter(|event| event.severity != Severity::Info) {
         let x = scale.x(event.time_ms);
@@ -57,6 +66,7 @@ pub(super) fn timeline(report: &JobReport, out: &mut String) {
         );
     }
     out.push_str("</svg>");
+    busy.legend(out);
     if left_out > 0 {
         let _ = write!(out, "<p class=\"z\">{left_out} more workers and actors are not in the picture.</p>");
     }
@@ -66,6 +76,7 @@ pub(super) fn timeline(report: &JobReport, out: &mut String) {
 fn bars(report: &JobReport) -> (Vec<Bar>, usize) {
     let job = Bar {
         name: "job".to_owned(),
+        worker: None,
         kind: "job",
         start_ms: report.job.started_ms,
         end_ms: report.job.ended_ms,
@@ -74,6 +85,7 @@ fn bars(report: &JobReport) -> (Vec<Bar>, usize) {
     let workers = report.workers.rows.iter().filter_map(|worker| {
         Some(Bar {
             name: format!("worker {}", worker.worker_id),
+            worker: Some(worker.worker_id),
             kind: "worker",
             start_ms: worker.started_ms?,
             end_ms: worker.ended_ms,
@@ -84,6 +96,7 @@ fn bars(report: &JobReport) -> (Vec<Bar>, usize) {
         let class = actor.class.rsplit("::").next().unwrap_or(&actor.class);
         Some(Bar {
             name: actor.name.clone().unwrap_or_else(|| format!("{class} {}", actor.actor_id)),
+            worker: None,
             kind: "actor",
             start_ms: actor.started_ms?,
             end_ms: actor.ended_ms,
@@ -101,32 +114,40 @@ fn bars(report: &JobReport) -> (Vec<Bar>, usize) {
 }
 
 impl Bar {
-    fn write(&self, scale: &Scale, now: u64, y: f64, out: &mut String) {
+    fn write(&self, scale: &Scale, now: u64, busy: &BusyTimes<'_>, y: f64, out: &mut String) {
         let (from, to) = (scale.x(self.start_ms), scale.x(self.end_ms.unwrap_or(now)));
         let lived = duration(self.end_ms.unwrap_or(now).saturating_sub(self.start_ms));
         let still = if self.end_ms.is_none() { " so far" } else { "" };
+        let spans = self.worker.map_or(0, |worker| busy.count(worker));
+        let drawn = if spans > 0 { format!(" {spans} messages and tasks are drawn.") } else { String::new() };
         // Names may be long; the tooltip has all of them.
         let name: String = self.name.chars().take(32).collect();
         let _ = write!(
             out,
-            "<g><title>{}: {lived}{still}. {}</title><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
-             <rect class=\"{}\" x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.0}\" rx=\"2\"/></g>",
+            "<g><title>{}: {lived}{still}.{drawn} {}</title><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
+             <rect class=\"{}{}\" x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.0}\" rx=\"2\"/>",
             escaped(&self.name),
             escaped(&self.title),
             NAMES - 8.0,
             y + ROW * 0.7,
             escaped(&name),
             self.kind,
+            // Pale behind its messages and tasks.
+            if spans > 0 { " pale" } else { "" },
             y + 3.0,
             // A life of a few milliseconds must be visible.
             (to - from).max(2.0),
             ROW - 6.0,
         );
+        if let Some(worker) = self.worker {
+            busy.write(worker, scale, y + 3.0, ROW - 6.0, out);
+        }
+        out.push_str("</g>");
     }
 }
 
 /// Time axis: from times to positions.
-struct Scale {
+pub(super) struct Scale {
     start: u64,
     /// Length of the axis in milliseconds, at least 1.
     span: u64,
@@ -135,6 +156,12 @@ struct Scale {
 impl Scale {
     fn x(&self, time_ms: u64) -> f64 {
         let part = time_ms.saturating_sub(self.start).min(self.span) as f64 / self.span as f64;
+        NAMES + part * (WIDTH - NAMES - 10.0)
+    }
+
+    /// Position of a time in microseconds since 1970.
+    pub(super) fn x_us(&self, time_us: u64) -> f64 {
+        let part = (time_us as f64 / 1e3 - self.start as f64).clamp(0.0, self.span as f64) / self.span as f64;
         NAMES + part * (WIDTH - NAMES - 10.0)
     }
 

@@ -195,6 +195,14 @@ impl ClusterState {
         self.workers.get(&worker).map(|worker| worker.node).or_else(from_history)
     }
 
+    /// Node and job of a worker, including listed ended ones.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the head keeps timelines"))]
+    pub(in crate::cluster) fn any_worker(&self, worker: WorkerId) -> Option<(NodeId, JobId)> {
+        let from_history =
+            || self.history.worker(worker).map(|ended| (ended.summary.node_id, ended.summary.job_id));
+        self.worker(worker).or_else(from_history)
+    }
+
     /// Incarnation of the agent, driver or ready worker that owns a host id now.
     pub(in crate::cluster) fn owner_of_host(&self, host: HostId) -> Option<HostUid> {
         let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.descriptor.agent);

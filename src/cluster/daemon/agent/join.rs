@@ -195,7 +195,7 @@ async fn run_session(
     }
 }
 
-/// Sends the head the statistics of workers that have changed, in each interval, until it is lost.
+/// Sends the head the statistics of workers that have changed and their spans, in each interval, until it is lost.
 async fn send_statistics(agent: &Agent) -> Result<Infallible, RejoinReason> {
     let node = agent.host.identity();
     let mut interval = tokio::time::interval(STATISTICS_INTERVAL);
@@ -209,6 +209,10 @@ async fn send_statistics(agent: &Agent) -> Result<Infallible, RejoinReason> {
                 break;
             }
             ask(agent, NodeRequest::Statistics { node, workers }).await?;
+        }
+        let workers = agent.spans.take();
+        if !workers.is_empty() {
+            ask(agent, NodeRequest::Spans { node, workers }).await?;
         }
     }
 }

@@ -30,6 +30,7 @@ mod orphans;
 mod output;
 mod router;
 mod services;
+mod spans;
 mod statistics;
 #[cfg(feature = "cli")]
 mod store;
@@ -73,6 +74,7 @@ use jobs::Jobs;
 use orphans::Orphans;
 use output::Outputs;
 use router::NodeRouter;
+use spans::SpanQueue;
 use statistics::StatisticsBuffer;
 use workers::NodeWorkers;
 
@@ -97,6 +99,7 @@ struct Agent {
     exchange: Exchange,
     events: EventQueue,
     statistics: StatisticsBuffer,
+    spans: SpanQueue,
     orphans: Orphans,
     /// Cancelled when the node has been drained.
     shutdown: CancellationToken,
@@ -287,6 +290,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         exchange: Exchange::default(),
         events: EventQueue::default(),
         statistics: StatisticsBuffer::default(),
+        spans: SpanQueue::default(),
         orphans: Orphans::default(),
         shutdown: CancellationToken::new(),
     });

@@ -450,6 +450,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
             agent.workers.retain_alive(worker, &mut statistics.actors);
             agent.statistics.merge(worker, statistics);
         }
+        WorkerMessage::Spans(spans) => agent.spans.push(worker, spans),
         WorkerMessage::Class(_)
         | WorkerMessage::Diverted
         | WorkerMessage::Ready { .. }

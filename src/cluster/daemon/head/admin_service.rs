@@ -70,6 +70,10 @@ impl Head {
                 version: control.read(ClusterState::version),
                 time_ms: control.now_ms(),
             },
+            AdminRequest::Spans { job } => match control.read(|state| state.job_state(job)) {
+                None => unknown(format!("no job {job}; see `roadshow job list`")),
+                Some(_) => AdminReply::Spans(self.timelines.of(job)),
+            },
             AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.alerts())),
             AdminRequest::Kill { actor } => {
                 let killed = Arc::clone(control).ask(|ticket| ControlEvent::Kill { ticket, actor }).await;

@@ -26,6 +26,7 @@ mod outbox;
 mod reports;
 mod services;
 mod store;
+mod timelines;
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
@@ -60,6 +61,7 @@ use inbound::InboundConnections;
 use outbox::Outbox;
 use reports::JobReports;
 use store::{StateStore, Write};
+use timelines::Timelines;
 
 /// State of a head that its tasks share.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ struct Head {
     /// Dashboard of the head, once it is served.
     dashboard: OnceLock<Dashboard>,
     reports: JobReports,
+    timelines: Timelines,
 }
 
 /// Reference to the head for the callbacks of its parts, set as soon as the head exists.
@@ -276,6 +279,7 @@ impl Head {
             store,
             dashboard: OnceLock::new(),
             reports: JobReports::default(),
+            timelines: Timelines::default(),
         });
         // The cell is new, so this cannot fail. A call before this point finds no head, and is refused.
         let _ = cell.set(Arc::downgrade(&head));

@@ -121,6 +121,17 @@ impl Head {
                 }
                 NodeReply::Done
             }
+            NodeRequest::Spans { workers, .. } => {
+                let node = NodeId(from.host.0);
+                for (worker, spans) in workers {
+                    // As for statistics, a node reports its own workers only.
+                    let placed = self.control.read(|state| state.any_worker(worker));
+                    if let Some((_, job)) = placed.filter(|(on, _)| *on == node) {
+                        self.timelines.add(job, worker, spans);
+                    }
+                }
+                NodeReply::Done
+            }
             NodeRequest::Events { events, .. } => {
                 let node = NodeId(from.host.0);
                 // An invalid event does not fail the batch: the agent would send the same batch again for ever.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::super::outbox::Outbox;
 use super::super::reports::JobReports;
 use super::super::store::StateStore;
+use super::super::timelines::Timelines;
 use super::super::{Head, certify};
 use super::*;
 use crate::cluster::authorization;
@@ -39,7 +40,16 @@ async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), None));
     control.apply(ControlEvent::Restored(records));
     let (outbox, dashboard) = (Mutex::new(Outbox::default()), OnceLock::new());
-    Head { authority, host, control, outbox, store, dashboard, reports: JobReports::default() }
+    Head {
+        authority,
+        host,
+        control,
+        outbox,
+        store,
+        dashboard,
+        reports: JobReports::default(),
+        timelines: Timelines::default(),
+    }
 }
 
 /// Node of an agent, with one worker.

@@ -86,3 +86,6 @@ export const logPath = (node, file, query) =>
 
 export const logDownloadPath = (node, file) =>
   `/api/v0/logs/${encodeURIComponent(node)}/${encodeURIComponent(file)}/download`;
+
+// Path of a job's timeline, with at most `limit` tasks and messages.
+export const timelinePath = (id, limit) => `/api/v0/timeline${queryText({ job_id: id, limit })}`;

@@ -68,6 +68,8 @@ const ASSETS: &[Asset] = embed![
     "task_groups.js",
     "theme.js",
     "theme_choice.js",
+    "timeline.js",
+    "trace.js",
     "vendor/LICENSE-htm",
     "vendor/LICENSE-preact",
     "vendor/LICENSE-uplot",

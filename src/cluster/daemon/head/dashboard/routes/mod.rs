@@ -7,6 +7,7 @@ mod live;
 pub(super) mod logs;
 mod session;
 mod status;
+mod timeline;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{self, ServiceConfig, get, post};
@@ -29,6 +30,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .route("/api/v0/series", get().to(live::series))
         .route("/api/v0/stream", get().to(live::stream))
         .route("/metrics", get().to(live::metrics))
+        .route("/api/v0/timeline", get().to(timeline::timeline))
         .route("/api/v0/logs", get().to(logs::list))
         .route("/api/v0/logs/{node}/{file}", get().to(logs::read))
         .route("/api/v0/logs/{node}/{file}/download", get().to(logs::download))

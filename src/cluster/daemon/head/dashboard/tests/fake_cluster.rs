@@ -11,7 +11,7 @@ use crate::cluster::admin::{
 };
 use crate::cluster::control_service::TableVersions;
 use crate::cluster::daemon::head::dashboard::source::{Answer, ClusterSource, Destination};
-use crate::cluster::model::JobId;
+use crate::cluster::model::{JobId, JobSpans};
 
 #[derive(Debug, Default)]
 pub(super) struct FakeCluster {
@@ -71,6 +71,10 @@ impl FakeCluster {
             AdminRequest::Alerts => {
                 AdminReply::Alerts(rows(json!([{"kind": "WORKER_STARTS", "text": "workers crash"}])))
             }
+            AdminRequest::Spans { job: JobId(9) } => {
+                AdminReply::Failed { text: "no job 00000009".to_owned(), unknown: true }
+            }
+            AdminRequest::Spans { .. } => AdminReply::Spans(spans()),
             AdminRequest::StopJob { job: JobId(9) } => {
                 AdminReply::Failed { text: "no job 00000009".to_owned(), unknown: true }
             }
@@ -200,6 +204,14 @@ fn workers() -> Value {
 fn tasks() -> Value {
     json!([{"job_id": "00000001", "worker_id": "0000000000000001", "node_id": "00000000000000a1",
         "name": "app::square", "queued": 2, "running": 1, "finished": 40, "failed": 0}])
+}
+
+fn spans() -> JobSpans {
+    let span = |number: u64| json!([1_000_000 + number, 50, 0, 0]);
+    serde_json::from_value(json!({"names": [{"Task": {"function": "app::square"}}],
+        "lanes": [{"worker_id": "0000000000000001", "number": 0, "thread": "roadshow-tasks"}],
+        "spans": (0..4).map(span).collect::<Vec<_>>(), "left_out": 3}))
+    .unwrap()
 }
 
 fn messages() -> Value {

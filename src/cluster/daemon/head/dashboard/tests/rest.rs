@@ -45,6 +45,9 @@ fn invalid_parameters_are_errors_that_say_what_is_valid() {
         ("/api/v0/series?range=2h", 400, "15m, 1h and 24h"),
         ("/api/v0/series?name=colour", 400, "cpu_percent"),
         ("/api/v0/series?node=ff", 404, "/api/v0/nodes"),
+        ("/api/v0/timeline?job_id=x", 404, "/api/v0/jobs"),
+        ("/api/v0/timeline?job_id=1&limit=20001", 400, "20000"),
+        ("/api/v0/timeline?colour=red", 400, "job_id and limit"),
         ("/api/v0/logs/ff/driver-1.out", 404, "/api/v0/nodes"),
         ("/api/v0/logs/c3/driver-1.out", 404, "is dead"),
         ("/api/v0/logs/a1/other.log", 404, "no log"),
@@ -73,6 +76,25 @@ fn status_and_jobs_have_the_fields_of_the_command() {
     let job = dashboard.client.get("/api/jobs/1").json();
     assert_eq!((&job["job_id"], &job["state"]), (&json!("00000001"), &json!("RUNNING")));
     assert_eq!(dashboard.client.get("/api/jobs/7").code(), "unknown_job");
+}
+
+#[test]
+fn timeline_is_the_trace_of_the_command_with_fewer_spans_if_asked() {
+    let dashboard = TestDashboard::start();
+    let tasks = |query: &str| {
+        let trace = dashboard.client.get(&format!("/api/v0/timeline?job_id=00000001{query}")).json();
+        let events = trace["traceEvents"].as_array().unwrap().clone();
+        let tasks: Vec<_> = events.into_iter().filter(|event| event["cat"] == "task").collect();
+        (tasks, trace["otherData"]["left_out"].as_u64().unwrap())
+    };
+    let (all, left_out) = tasks("");
+    assert_eq!((all.len(), left_out), (4, 3));
+    assert_eq!(
+        (&all[0]["name"], &all[0]["ts"], &all[0]["dur"]),
+        (&json!("square"), &json!(1_000_000), &json!(50))
+    );
+    let (some, left_out) = tasks("&limit=2");
+    assert_eq!((some, left_out), (vec![all[0].clone(), all[2].clone()], 5));
 }
 
 #[test]

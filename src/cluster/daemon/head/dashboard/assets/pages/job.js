@@ -1,4 +1,4 @@
-// One job: its state, progress by function, actors, workers, logs and events.
+// One job: its state, progress by function, timeline, actors, workers, logs and events.
 import { StopJob } from '../actions.js';
 import { WORKER_COUNTERS, actorColumns, workerColumns, workerSamples } from '../columns.js';
 import { EventList } from '../event_list.js';
@@ -11,6 +11,7 @@ import { Rates } from '../rates.js';
 import { listHref, listPath, rowPath } from '../routes.js';
 import { ListSection } from '../section.js';
 import { byFunction, totalOf } from '../task_groups.js';
+import { Timeline } from '../timeline.js';
 import { useView } from '../view.js';
 import { isOpen } from './jobs.js';
 
@@ -54,6 +55,7 @@ export const JobPage = ({ route: { id } }) => {
     <${Loaded} view=${view}>${({ job: row, tasks, events }) => html`
       <${Card} title="Job"><${Facts} facts=${facts(row)} /><//>
       <${Tasks} rows=${tasks.rows} total=${tasks.total} job=${row} />
+      <${Timeline} job=${row} isRunning=${isOpen(row)} />
       <${ListSection} title="Actors" kind="actors" filters=${filters} columns=${actorColumns({ rates: rates.current.actors, withJob: false })}
         keyOf=${(actor) => actor.actor_id} empty="This job has no actor." more=${listHref('actors', { job: row.job_id })}
         onRows=${(rows, timeMs) => rates.current.actors.update(rows.map((actor) => [actor.actor_id, timeMs, actor]))} />
