@@ -1,4 +1,4 @@
-//! Cluster of three nodes on loopback, with the lecture's job and a job of 10,000 actors.
+//! Cluster of three nodes on loopback, with the lecture's job, a job of 10,000 actors, and a quiet one.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,49 +18,29 @@ const REPEAT: &str = "3";
 /// Running cluster; `tests/browser/run` ends its processes.
 pub(crate) struct Cluster {
     built: PathBuf,
+    scratch: PathBuf,
     address: String,
     pub(crate) token: String,
-    /// Origin of the dashboard, such as `http://127.0.0.1:8265`.
+    /// Origin of the dashboard, such as `http://127.0.0.1:8265`; empty without one.
     pub(crate) url: String,
     /// Link with a ticket, as `start` printed it.
     pub(crate) link: String,
     pub(crate) nodes: Vec<String>,
     pub(crate) lecture: String,
     pub(crate) cells: String,
+    /// Job whose numbers stand still after a while.
+    pub(crate) quiet: String,
+    pids: Vec<u32>,
 }
 
 impl Cluster {
+    /// Starts three nodes and three jobs.
     pub(crate) async fn start() -> Self {
-        let scratch =
-            PathBuf::from(std::env::var("ROADSHOW_BROWSER_SCRATCH").expect("tests/browser/run sets it"));
-        let built =
-            PathBuf::from(std::env::var("ROADSHOW_BROWSER_BUILT").expect("tests/browser/run sets it"));
-        let session = |number: usize| scratch.join(format!("n{number}")).to_str().unwrap().to_owned();
-        let state = scratch.join("state").to_str().unwrap().to_owned();
-        let mut cluster = Self {
-            built,
-            address: String::new(),
-            token: String::new(),
-            url: String::new(),
-            link: String::new(),
-            nodes: Vec::new(),
-            lecture: String::new(),
-            cells: String::new(),
-        };
-        let own =
-            ["--session-dir", &session(0), "--state-dir", &state, "--dashboard-port=0", "--node-name=node-1"];
-        let head =
-            ["start", "--head", "--host=127.0.0.1", "--port=0", "--num-cpus=4", "--include-dashboard=1"];
-        let started = cluster.json(&[&head[..], &own].concat()).await;
-        let text = |name: &str| {
-            started[name].as_str().unwrap_or_else(|| panic!("no {name} in {started}")).to_owned()
-        };
-        (cluster.address, cluster.token, cluster.link) = (text("address"), text("token"), text("dashboard"));
-        cluster.url = url::Url::parse(&cluster.link).unwrap().origin().ascii_serialization();
-        cluster.nodes.push(text("node_id"));
+        let mut cluster = Self::head(0, &["--num-cpus=4", "--include-dashboard=1", "--dashboard-port=0"]).await;
         for number in 1..3 {
             let name = format!("--node-name=node-{}", number + 1);
-            let own = ["--session-dir", &session(number), "--num-cpus=4", "--host=127.0.0.1", &name];
+            let session = cluster.session(number);
+            let own = ["--session-dir", &session, "--num-cpus=4", "--host=127.0.0.1", &name];
             let joined =
                 cluster.json(&[&["start", "--address", &cluster.address.clone()], &own[..]].concat()).await;
             cluster.nodes.push(joined["node_id"].as_str().unwrap().to_owned());
@@ -68,8 +48,75 @@ impl Cluster {
         cluster.lecture =
             cluster.submit("examples/most_frequent_word", &["--repeat", REPEAT, "--counting=list"]).await;
         cluster.cells = cluster.submit("many_actors", &[]).await;
+        cluster.quiet = cluster.submit("quiet", &[]).await;
         println!("cluster at {}, dashboard at {}", cluster.address, cluster.url);
         cluster
+    }
+
+    /// Starts one node with one worker for each job, and no job.
+    pub(crate) async fn of_one_node(number: usize, has_dashboard: bool) -> Self {
+        let dashboard = if has_dashboard { "--include-dashboard=1" } else { "--include-dashboard=0" };
+        Self::head(number, &["--num-cpus=1", dashboard, "--dashboard-port=0"]).await
+    }
+
+    async fn head(number: usize, options: &[&str]) -> Self {
+        let directory = |name: &str| PathBuf::from(std::env::var(name).expect("tests/browser/run sets it"));
+        let mut cluster = Self {
+            built: directory("ROADSHOW_BROWSER_BUILT"),
+            scratch: directory("ROADSHOW_BROWSER_SCRATCH"),
+            address: String::new(),
+            token: String::new(),
+            url: String::new(),
+            link: String::new(),
+            nodes: Vec::new(),
+            lecture: String::new(),
+            cells: String::new(),
+            quiet: String::new(),
+            pids: Vec::new(),
+        };
+        let (session, state) = (cluster.session(number), cluster.state(number));
+        let own = ["--session-dir", &session, "--state-dir", &state, "--node-name=node-1"];
+        let head = ["start", "--head", "--host=127.0.0.1", "--port=0"];
+        let started = cluster.json(&[&head[..], &own, options].concat()).await;
+        let text = |name: &str| started[name].as_str().unwrap_or_default().to_owned();
+        (cluster.address, cluster.token, cluster.link) = (text("address"), text("token"), text("dashboard"));
+        if let Ok(link) = url::Url::parse(&cluster.link) {
+            cluster.url = link.origin().ascii_serialization();
+        }
+        cluster.nodes.push(text("node_id"));
+        let pids = started["pids"].as_array().into_iter().flatten().filter_map(Value::as_u64);
+        cluster.pids = pids.filter_map(|pid| u32::try_from(pid).ok()).collect();
+        cluster
+    }
+
+    /// Session directory of a node; `tests/browser/run` ends three of them.
+    fn session(&self, number: usize) -> String {
+        format!("{}/n{number}", self.scratch.display())
+    }
+
+    fn state(&self, number: usize) -> String {
+        format!("{}/state{number}", self.scratch.display())
+    }
+
+    /// Process of the head.
+    pub(crate) fn head_pid(&self) -> u32 {
+        let is_head = |pid: &&u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("internal-head"))
+        };
+        *self.pids.iter().find(is_head).expect("the head runs")
+    }
+
+    /// Stops the head and its node, and forgets the cluster.
+    pub(crate) async fn stop(&self, number: usize) {
+        self.json(&["stop", "--session-dir", &self.session(number)]).await;
+        tokio::fs::remove_dir_all(self.state(number)).await.unwrap();
+    }
+
+    /// Program of this workspace as a driver of the cluster.
+    pub(crate) fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.built.join(name));
+        command.env("ROADSHOW_TOKEN", &self.token).env("ROADSHOW_ADDRESS", &self.address);
+        command
     }
 
     async fn submit(&self, program: &str, arguments: &[&str]) -> String {

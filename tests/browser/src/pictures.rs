@@ -6,6 +6,29 @@ use serde_json::json;
 
 use crate::Site;
 
+/// Size of a picture in the documentation: as wide as a page of it shows without a loss.
+const DOCUMENTED: (u64, u64) = (1424, 735);
+
+/// Pictures for `docs/images`, while the lecture's job runs on three nodes.
+pub(crate) async fn pictures_for_the_documentation(site: Arc<Site>) {
+    let (browser, cluster) = (&site.browser, &site.cluster);
+    let (width, height) = DOCUMENTED;
+    let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+    browser.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    for (name, hash) in [
+        ("overview", "#/".to_owned()),
+        ("job", format!("#/jobs/{}", cluster.lecture)),
+        ("actors", "#/actors?sort=-handled".to_owned()),
+    ] {
+        browser.open(&hash, "").await;
+        browser.until("document.querySelectorAll('main .loading').length === 0").await;
+        // Rates need a second sample.
+        browser.until("new Promise(resolve => setTimeout(() => resolve(true), 4500))").await;
+        browser.picture(&format!("dashboard-{name}")).await;
+    }
+    browser.devtools("Emulation.clearDeviceMetricsOverride", json!({})).await;
+}
+
 pub(crate) async fn pictures_of_each_page(site: Arc<Site>) {
     let (browser, cluster) = (&site.browser, &site.cluster);
     let worker = &cluster.list("workers", &format!("job_id={}", cluster.cells)).await[0];
