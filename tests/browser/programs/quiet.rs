@@ -81,7 +81,7 @@ fn halve(number: u64) -> u64 {
 
 #[roadshow::task]
 fn divide(number: u64) -> u64 {
-    assert!(number % 4 != 0, "four divides {number}");
+    assert!(!number.is_multiple_of(4), "four divides {number}");
     100 / number
 }
 

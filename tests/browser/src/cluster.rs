@@ -14,6 +14,8 @@ pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Repetitions of the lecture's text: its list counting then takes about half a minute in a debug build.
 const REPEAT: &str = "3";
+/// Repetitions for pictures: the charts have lines before the tasks begin.
+const REPEAT_SHOWN: &str = "7";
 
 /// Running cluster; `tests/browser/run` ends its processes.
 pub(crate) struct Cluster {
@@ -36,7 +38,24 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts three nodes and three jobs.
     pub(crate) async fn start() -> Self {
-        let mut cluster = Self::head(0, &["--num-cpus=4", "--include-dashboard=1", "--dashboard-port=0"]).await;
+        let mut cluster = Self::of_three_nodes().await;
+        cluster.lecture = cluster.submit_the_lecture(REPEAT).await;
+        cluster.cells = cluster.submit(".", "many_actors", &[]).await;
+        cluster.quiet = cluster.submit(".", "quiet", &[]).await;
+        println!("cluster at {}, dashboard at {}", cluster.address, cluster.url);
+        cluster
+    }
+
+    /// Starts three nodes and the lecture's job, for the documentation.
+    pub(crate) async fn with_the_lecture() -> Self {
+        let mut cluster = Self::of_three_nodes().await;
+        cluster.lecture = cluster.submit_the_lecture(REPEAT_SHOWN).await;
+        cluster
+    }
+
+    async fn of_three_nodes() -> Self {
+        let mut cluster =
+            Self::head(0, &["--num-cpus=4", "--include-dashboard=1", "--dashboard-port=0"]).await;
         for number in 1..3 {
             let name = format!("--node-name=node-{}", number + 1);
             let session = cluster.session(number);
@@ -45,11 +64,6 @@ impl Cluster {
                 cluster.json(&[&["start", "--address", &cluster.address.clone()], &own[..]].concat()).await;
             cluster.nodes.push(joined["node_id"].as_str().unwrap().to_owned());
         }
-        cluster.lecture =
-            cluster.submit("examples/most_frequent_word", &["--repeat", REPEAT, "--counting=list"]).await;
-        cluster.cells = cluster.submit("many_actors", &[]).await;
-        cluster.quiet = cluster.submit("quiet", &[]).await;
-        println!("cluster at {}, dashboard at {}", cluster.address, cluster.url);
         cluster
     }
 
@@ -101,7 +115,8 @@ impl Cluster {
     /// Process of the head.
     pub(crate) fn head_pid(&self) -> u32 {
         let is_head = |pid: &&u32| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("internal-head"))
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains("internal-head"))
         };
         *self.pids.iter().find(is_head).expect("the head runs")
     }
@@ -109,37 +124,41 @@ impl Cluster {
     /// Stops the head and its node, and forgets the cluster.
     pub(crate) async fn stop(&self, number: usize) {
         self.json(&["stop", "--session-dir", &self.session(number)]).await;
-        tokio::fs::remove_dir_all(self.state(number)).await.unwrap();
+        std::fs::remove_dir_all(self.state(number)).unwrap();
     }
 
-    /// Program of this workspace as a driver of the cluster.
+    /// Program of this workspace, or the command, with the address of the cluster.
     pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.built.join(name));
-        command.env("ROADSHOW_TOKEN", &self.token).env("ROADSHOW_ADDRESS", &self.address);
+        if !self.token.is_empty() {
+            command.env("ROADSHOW_TOKEN", &self.token).env("ROADSHOW_ADDRESS", &self.address);
+        }
         command
     }
 
-    async fn submit(&self, program: &str, arguments: &[&str]) -> String {
-        let program = self.built.join(program).to_str().unwrap().to_owned();
-        let submitted =
-            self.json(&[&["job", "submit", "--no-wait", "--json", "--", &program], arguments].concat()).await;
+    async fn submit_the_lecture(&self, repeat: &str) -> String {
+        self.submit("examples", "most_frequent_word", &["--repeat", repeat, "--counting=list"]).await
+    }
+
+    /// Submits a program from its directory: pages show how it was called.
+    async fn submit(&self, directory: &str, program: &str, arguments: &[&str]) -> String {
+        let program = format!("./{program}");
+        let mut command =
+            self.command(&[&["job", "submit", "--no-wait", "--json", "--", &program], arguments].concat());
+        let submitted = printed(command.current_dir(self.built.join(directory))).await;
         submitted["job_id"].as_str().unwrap().to_owned()
     }
 
     /// Output of a command, as JSON.
     pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
-        let mut command = Command::new(self.built.join("roadshow"));
+        let mut command = self.command(arguments);
+        printed(command.arg("--json")).await
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program("roadshow");
         command.args(arguments).stdin(Stdio::null());
-        if !arguments.contains(&"--json") {
-            command.arg("--json");
-        }
-        if !self.token.is_empty() {
-            command.env("ROADSHOW_TOKEN", &self.token).env("ROADSHOW_ADDRESS", &self.address);
-        }
-        let output = command.output().await.unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "roadshow {}: {error}", arguments.join(" "));
-        serde_json::from_slice(&output.stdout).unwrap()
+        command
     }
 
     /// Rows of `roadshow list`, with a filter.
@@ -162,4 +181,12 @@ impl Cluster {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Output of a command that must succeed, as JSON.
+async fn printed(command: &mut Command) -> Value {
+    let output = command.output().await.unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}: {error}", command.as_std().get_args());
+    serde_json::from_slice(&output.stdout).unwrap()
 }

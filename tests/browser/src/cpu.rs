@@ -14,7 +14,8 @@ pub(crate) struct CpuTime(BTreeMap<OsString, u64>);
 
 impl CpuTime {
     pub(crate) fn of(pid: u32) -> Self {
-        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|err| panic!("process {pid}: {err}"));
+        let threads =
+            fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|err| panic!("process {pid}: {err}"));
         let times = threads.filter_map(|thread| {
             // A thread may end meanwhile.
             let thread = thread.ok()?;

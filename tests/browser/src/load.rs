@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
 use crate::browser::Browser;
@@ -86,7 +86,11 @@ async fn starts(options: &Options) {
             cluster.stop(1).await;
         }
         let name = if has_dashboard { "with a dashboard" } else { "without a dashboard" };
-        println!("head {name}: ready after {:.0} ms, {:.1} MiB resident", median(&started), median(&resident));
+        println!(
+            "head {name}: ready after {:.0} ms, {:.1} MiB resident",
+            median(&started),
+            median(&resident)
+        );
         if has_dashboard {
             println!("  the dashboard has answered after {:.0} ms", median(&answered));
         }

@@ -2,7 +2,7 @@
 //!
 //! The checks share one cluster and one browser, and run in order: an action of one is seen by those behind it.
 //! After each of them the console has no error, and no request has left the origin. With `stream-load` as the first
-//! argument the program measures instead: see [`load`].
+//! argument the program measures instead: see [`load`]. With `documentation` it takes the pictures of `docs/images`.
 
 #![expect(
     clippy::unwrap_used,
@@ -77,9 +77,16 @@ impl Runner {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    if let Some(("stream-load", options)) = arguments.split_first().map(|(name, rest)| (name.as_str(), rest)) {
-        load::run(options).await;
-        return ExitCode::SUCCESS;
+    match arguments.split_first().map(|(name, rest)| (name.as_str(), rest)) {
+        Some(("stream-load", options)) => {
+            load::run(options).await;
+            return ExitCode::SUCCESS;
+        }
+        Some(("documentation", _)) => {
+            pictures::of_the_documentation().await;
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let cluster = Cluster::start().await;
     let browser = Browser::start().await;
@@ -99,7 +106,6 @@ async fn all(runner: &mut Runner) {
     runner.check("vendored_files_match_their_table", modules::vendored_files_match_their_table).await;
     runner.check("overview_shows_the_cluster", pages::overview_shows_the_cluster).await;
     runner.check("lecture_job_shows_its_progress", pages::lecture_job_shows_its_progress).await;
-    runner.check("pictures_for_the_documentation", pictures::pictures_for_the_documentation).await;
     runner.check("cluster_table_shows_nodes_and_workers", pages::cluster_table_shows_nodes_and_workers).await;
     runner.check("actors_show_what_the_command_lists", pages::actors_show_what_the_command_lists).await;
     runner.check("actor_shows_its_messages", pages::actor_shows_its_messages).await;
@@ -109,9 +115,7 @@ async fn all(runner: &mut Runner) {
     runner.check("reload_and_back_work", pages::reload_and_back_work).await;
     runner.check("keyboard_reaches_everything", pages::keyboard_reaches_everything).await;
     runner.check("views_name_a_snapshot_that_grows", pages::views_name_a_snapshot_that_grows).await;
-    runner
-        .check("jobs_have_the_numbers_of_the_command", numbers::jobs_have_the_numbers_of_the_command)
-        .await;
+    runner.check("jobs_have_the_numbers_of_the_command", numbers::jobs_have_the_numbers_of_the_command).await;
     runner
         .check("overview_has_the_numbers_of_the_command", numbers::overview_has_the_numbers_of_the_command)
         .await;
