@@ -7,6 +7,7 @@
 //!
 //! Left out, since the command has no such number: the rates of messages and of tasks on the Overview. They are sums
 //! over workers that were sampled at different times. Their tiles are compared with the sample that they come from.
+//! Charts are pictures of series that the head keeps, and have no cells.
 //! Rates of actors are compared with the replies that the page took, since those of a quiet job are 0.
 
 use std::collections::{BTreeMap, BTreeSet};
