@@ -330,10 +330,11 @@
     const cpus = (id) => rows.find((row) => row.node_id === id)?.usage.cpus ?? NaN;
     const busy = all.reduce((seen, [id, { cpu_percent: percent }]) => seen + percent * cpus(id), 0)
       / all.reduce((seen, [id]) => seen + cpus(id), 0);
-    // A node is cut at 100 % before it is shown, and the sum is of what was measured.
-    const isCut = all.some(([, { cpu_percent: percent }]) => percent === null || percent >= 100);
-    if (isCut) return { checked, differences };
-    if (equal(busy, cluster.cpu_percent)) checked.push('sum of cpu_percent');
+    // A node is cut at 100 %, and the sum is of what was measured: of nodes that are cut it can only be more.
+    const isCut = all.some(([, { cpu_percent: percent }]) => percent >= 100);
+    const isSum = equal(busy, cluster.cpu_percent) || (isCut && cluster.cpu_percent > busy && cluster.cpu_percent <= 100);
+    if (all.some(([, { cpu_percent: percent }]) => percent === null)) return { checked, differences };
+    if (isSum) checked.push('sum of cpu_percent');
     else differences.push(`cpu_percent of the cluster is ${cluster.cpu_percent}, and of the nodes ${busy}`);
     return { checked, differences };
   };

@@ -77,6 +77,12 @@ impl Site {
         self.browser.open(hash, heading).await;
     }
 
+    /// Loads the document again, without the recorder.
+    async fn close_recorded(&self) {
+        self.browser.reload().await;
+        self.browser.until("!!document.querySelector('h1')").await;
+    }
+
     /// Waits until the counts of the program `quiet` have reached the head.
     async fn wait_until_quiet(&self) {
         let of_quiet = format!("job_id={}", self.cluster.quiet);
@@ -179,6 +185,7 @@ pub(crate) async fn overview_has_the_numbers_of_the_command(site: Arc<Site>) {
         tokio::time::sleep(POLL).await;
     }
     assert_eq!(cells.checked.len(), wanted, "{:?}", cells.checked);
+    site.close_recorded().await;
 }
 
 pub(crate) async fn cluster_has_the_numbers_of_the_command(site: Arc<Site>) {
@@ -212,6 +219,7 @@ pub(crate) async fn cluster_has_the_numbers_of_the_command(site: Arc<Site>) {
         tokio::time::sleep(POLL).await;
     }
     println!("        {} cells are equal", of_nodes.checked.len() + of_workers.checked.len());
+    site.close_recorded().await;
 }
 
 pub(crate) async fn actors_have_the_numbers_of_the_command(site: Arc<Site>) {
@@ -230,6 +238,7 @@ pub(crate) async fn actors_have_the_numbers_of_the_command(site: Arc<Site>) {
         assert!(begun.elapsed() < WAIT, "not compared: {:?}", rates.missing());
         tokio::time::sleep(POLL).await;
     }
+    site.close_recorded().await;
 }
 
 pub(crate) async fn tasks_have_the_numbers_of_the_command(site: Arc<Site>) {
@@ -248,6 +257,7 @@ pub(crate) async fn tasks_have_the_numbers_of_the_command(site: Arc<Site>) {
     };
     assert_eq!(bars["differences"], json!([]));
     println!("        {compared} cells and {} texts are equal", bars["checked"].as_array().unwrap().len());
+    site.close_recorded().await;
 }
 
 pub(crate) async fn jobs_have_the_numbers_of_the_command(site: Arc<Site>) {
@@ -258,4 +268,5 @@ pub(crate) async fn jobs_have_the_numbers_of_the_command(site: Arc<Site>) {
         .await;
     let compared = site.same_rows(("#/jobs", "Jobs"), "jobs", &[]).await;
     println!("        {compared} cells are equal");
+    site.close_recorded().await;
 }
