@@ -133,6 +133,7 @@ async fn all(runner: &mut Runner) {
     runner.check("pictures_of_each_page", pictures::pictures_of_each_page).await;
     runner.check("foreign_page_can_do_nothing", foreign::foreign_page_can_do_nothing).await;
     runner.check("lost_connection_heals", actions::lost_connection_heals).await;
+    runner.check("page_that_is_left_ends_its_stream", actions::page_that_is_left_ends_its_stream).await;
     runner.check("killed_worker_appears_within_a_second", actions::killed_worker_appears).await;
     runner.check("actor_is_killed", actions::actor_is_killed).await;
     runner.check("node_is_drained", actions::node_is_drained).await;
