@@ -7,9 +7,12 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::Site;
+use crate::load::expect_viewers;
 
 /// Time within which a death is on the page.
 const DEATH_MAX: Duration = Duration::from_secs(1);
+/// Time within which the head has no viewer after the only page was left.
+const LEFT_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) async fn lost_connection_heals(site: Arc<Site>) {
     let browser = &site.browser;
@@ -24,6 +27,23 @@ pub(crate) async fn lost_connection_heals(site: Arc<Site>) {
     let (_, took) = browser.until("document.querySelector('.connection').textContent === 'Live' && !document.querySelector('.failure')").await;
     println!("        healed after {} ms", took.as_millis());
     browser.until("/^[0-3] s old/.test(document.querySelector('.age').textContent)").await;
+    browser.forget_logs().await;
+}
+
+pub(crate) async fn page_that_is_left_ends_its_stream(site: Arc<Site>) {
+    let (browser, cluster) = (&site.browser, &site.cluster);
+    browser.open("#/cluster", "Cluster").await;
+    browser.until("document.querySelector('.connection').textContent === 'Live'").await;
+    expect_viewers(cluster, 1).await;
+    browser.goto("about:blank").await;
+    let begun = Instant::now();
+    expect_viewers(cluster, 0).await;
+    println!("        the head has seen the page leave after {} ms", begun.elapsed().as_millis());
+    // The browser would keep the connection for a minute.
+    assert!(begun.elapsed() < LEFT_MAX, "{:?}", begun.elapsed());
+    browser.back().await;
+    browser.until("document.querySelector('.connection')?.textContent === 'Live'").await;
+    expect_viewers(cluster, 1).await;
     browser.forget_logs().await;
 }
 

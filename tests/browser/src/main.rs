@@ -1,7 +1,8 @@
 //! Tests of the dashboard in a real browser, against a cluster of three nodes. `tests/browser/run` starts them.
 //!
 //! The checks share one cluster and one browser, and run in order: an action of one is seen by those behind it.
-//! After each of them the console has no error, and no request has left the origin.
+//! After each of them the console has no error, and no request has left the origin. With `stream-load` as the first
+//! argument the program measures instead: see [`load`]. With `documentation` it takes the pictures of `docs/images`.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,9 +12,12 @@
 mod actions;
 mod browser;
 mod cluster;
+mod cpu;
 mod foreign;
+mod load;
 mod log_in;
 mod modules;
+mod numbers;
 mod pages;
 mod pictures;
 mod speed;
@@ -72,11 +76,22 @@ impl Runner {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.split_first().map(|(name, rest)| (name.as_str(), rest)) {
+        Some(("stream-load", options)) => {
+            load::run(options).await;
+            return ExitCode::SUCCESS;
+        }
+        Some(("documentation", _)) => {
+            pictures::of_the_documentation().await;
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
     let cluster = Cluster::start().await;
     let browser = Browser::start().await;
-    let selected = std::env::args().skip(1).collect();
     let mut runner =
-        Runner { site: Arc::new(Site { cluster, browser }), selected, run: 0, failed: Vec::new() };
+        Runner { site: Arc::new(Site { cluster, browser }), selected: arguments, run: 0, failed: Vec::new() };
     all(&mut runner).await;
     runner.site.browser.close().await;
     println!("{} checks, {} failed {:?}", runner.run, runner.failed.len(), runner.failed);
@@ -100,11 +115,25 @@ async fn all(runner: &mut Runner) {
     runner.check("reload_and_back_work", pages::reload_and_back_work).await;
     runner.check("keyboard_reaches_everything", pages::keyboard_reaches_everything).await;
     runner.check("views_name_a_snapshot_that_grows", pages::views_name_a_snapshot_that_grows).await;
+    runner.check("jobs_have_the_numbers_of_the_command", numbers::jobs_have_the_numbers_of_the_command).await;
+    runner
+        .check("overview_has_the_numbers_of_the_command", numbers::overview_has_the_numbers_of_the_command)
+        .await;
+    runner
+        .check("cluster_has_the_numbers_of_the_command", numbers::cluster_has_the_numbers_of_the_command)
+        .await;
+    runner
+        .check("actors_have_the_numbers_of_the_command", numbers::actors_have_the_numbers_of_the_command)
+        .await;
+    runner
+        .check("tasks_have_the_numbers_of_the_command", numbers::tasks_have_the_numbers_of_the_command)
+        .await;
     runner.check("10_000_actors_page_in_under_200_ms", speed::actors_page_quickly).await;
     runner.check("first_paint_is_quick", speed::first_paint_is_quick).await;
     runner.check("pictures_of_each_page", pictures::pictures_of_each_page).await;
     runner.check("foreign_page_can_do_nothing", foreign::foreign_page_can_do_nothing).await;
     runner.check("lost_connection_heals", actions::lost_connection_heals).await;
+    runner.check("page_that_is_left_ends_its_stream", actions::page_that_is_left_ends_its_stream).await;
     runner.check("killed_worker_appears_within_a_second", actions::killed_worker_appears).await;
     runner.check("actor_is_killed", actions::actor_is_killed).await;
     runner.check("node_is_drained", actions::node_is_drained).await;

@@ -5,6 +5,33 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::Site;
+use crate::browser::Browser;
+use crate::cluster::Cluster;
+
+/// Size of a picture in the documentation.
+const DOCUMENTED: (u64, u64) = (1424, 735);
+
+/// Takes pictures for `docs/images`, while the lecture's program runs on three nodes.
+///
+/// A copy with a palette is smaller: the pictures there have one.
+pub(crate) async fn of_the_documentation() {
+    let (cluster, browser) = (Cluster::with_the_lecture().await, Browser::start().await);
+    let (width, height) = DOCUMENTED;
+    let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+    browser.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    browser.goto(&cluster.link).await;
+    // The tasks of the program come behind its sequential run; the charts have their lines by then.
+    let job = format!("#/jobs/{}", cluster.lecture);
+    browser.open(&job, "Job").await;
+    browser.until("!!document.querySelector('.progress-list li') && document.querySelectorAll('tbody tr').length > 12").await;
+    browser.picture("dashboard-job").await;
+    browser.open("#/", "Overview").await;
+    browser.until("document.querySelectorAll('.charts canvas').length === 4").await;
+    // A rate is that of two samples, and the charts are drawn again at each.
+    browser.until("new Promise(resolve => setTimeout(() => resolve(true), 5000))").await;
+    browser.picture("dashboard-overview").await;
+    browser.close().await;
+}
 
 pub(crate) async fn pictures_of_each_page(site: Arc<Site>) {
     let (browser, cluster) = (&site.browser, &site.cluster);

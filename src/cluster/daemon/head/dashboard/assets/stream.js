@@ -127,19 +127,24 @@ const pause = () => {
   isPaused = true;
 };
 
+const resume = () => {
+  if (!isPaused) return;
+  // Views load again, since changes were missed.
+  isPaused = false;
+  wasLost = true;
+  connect();
+};
+
 const visibilityChanged = () => {
   clearTimeout(hiddenTimer);
-  if (document.hidden) {
-    hiddenTimer = setTimeout(pause, HIDDEN_MS_MAX);
-  } else if (isPaused) {
-    // Views load again, since changes were missed.
-    isPaused = false;
-    wasLost = true;
-    connect();
-  }
+  if (document.hidden) hiddenTimer = setTimeout(pause, HIDDEN_MS_MAX);
+  else resume();
 };
 
 document.addEventListener('visibilitychange', visibilityChanged);
+// A browser keeps a page that was left for a minute, with its connections.
+window.addEventListener('pagehide', pause);
+window.addEventListener('pageshow', resume);
 unreachableAt.subscribe(() => {
   if (connection.value.state === 'live') lost();
 });
