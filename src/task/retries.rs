@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::{Task, TaskError};
 use crate::config::{
@@ -130,6 +130,9 @@ pub(super) async fn run_one<F: TaskFn>(
         // Holds the slot until the call has ended, so that the count of tasks in flight is right.
         let slot = match slot(&host, deadline).await {
             Some(slot) => slot,
+            None if deadline.is_some_and(|deadline| deadline <= now()) => {
+                return Err(runs.merge::<F>(TaskError::of::<F>(NotDelivered::Expired.into())));
+            }
             None => return Err(runs.merge::<F>(TaskError::NoWorker { task: F::NAME })),
         };
         let called = call_service(&host, slot.host, Target::TASKS, F::HASH, &mut task.args, deadline).await;
@@ -141,7 +144,9 @@ pub(super) async fn run_one<F: TaskFn>(
                 let doublings = runs.unreached.min(16);
                 runs.unreached += 1;
                 let delay = TASK_ATTEMPT_DELAY.saturating_mul(1 << doublings).min(TASK_ATTEMPT_DELAY_MAX);
-                tokio::time::sleep(delay).await;
+                if !sleep_until(now() + delay, deadline).await {
+                    return Err(runs.merge::<F>(TaskError::of::<F>(NotDelivered::Expired.into())));
+                }
                 continue;
             }
             Some(Failure::Lost(reason)) => {
@@ -164,11 +169,24 @@ pub(super) async fn run_one<F: TaskFn>(
     }
 }
 
+/// Time by the runtime's clock, which tests may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Sleeps until `wake`; returns false if the deadline comes first.
+async fn sleep_until(wake: Instant, deadline: Option<Instant>) -> bool {
+    let is_in_time = deadline.is_none_or(|deadline| wake < deadline);
+    let until = deadline.map_or(wake, |deadline| deadline.min(wake));
+    tokio::time::sleep_until(until.into()).await;
+    is_in_time
+}
+
 /// Takes a slot on the worker with the fewest tasks in flight. Without a worker it waits for the next one, if ended
 /// ones are replaced.
 async fn slot(host: &Host, deadline: Option<Instant>) -> Option<TaskSlot> {
     let placement = host.placement()?;
-    let limit = Instant::now() + NEXT_WORKER_TIMEOUT;
+    let limit = now() + NEXT_WORKER_TIMEOUT;
     loop {
         // Before the choice: a worker that joins after it resolves this future.
         let next = placement.next_worker();
@@ -176,6 +194,6 @@ async fn slot(host: &Host, deadline: Option<Instant>) -> Option<TaskSlot> {
             return Some(slot);
         }
         let until = deadline.map_or(limit, |deadline| deadline.min(limit));
-        timeout(until.saturating_duration_since(Instant::now()), next?).await.ok()?;
+        timeout_at(until.into(), next?).await.ok()?;
     }
 }
