@@ -25,6 +25,7 @@ use crate::background;
 use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::error::ClusterError;
 use crate::cluster::launch::control_socket::Reports;
+use crate::cluster::launch::oom::{self, WorkerEnd};
 use crate::cluster::launch::process::WorkerProcess;
 use crate::cluster::membership::{Membership, add_peers};
 use crate::cluster::model::{WorkerAddress, WorkerId};
@@ -157,6 +158,7 @@ impl Workers {
         worker_id: WorkerId,
     ) -> Result<bool, ClusterError> {
         let ReadyWorker { mut handle, member, output } = ready;
+        let oom_kills_before = oom::oom_kill_count();
         let stopped = Arc::default();
         let watched = handle.on_exit(&stopped)?;
         let (report_end, ended) = watch::channel(None);
@@ -186,8 +188,11 @@ impl Workers {
                 Some(reports) => reports.last().await,
                 None => None,
             };
-            // The worker's own account says more than its exit status.
-            let cause = reported.unwrap_or(cause);
+            let WorkerEnd { cause, killed } = match reported {
+                // The worker's own account says more than its exit status.
+                Some(cause) => WorkerEnd { cause, killed: false },
+                None => oom::explain(cause, oom_kills_before),
+            };
             let change = MembershipUpdate::Left { member, cause: format!("worker {pid}: {cause}") };
             let is_unexpected = {
                 let mut list = this.list();
@@ -202,7 +207,7 @@ impl Workers {
             if is_unexpected {
                 log::warn!(pid, cause, "a worker has ended");
             }
-            let ended = ControlEvent::WorkerEnded { worker: worker_id, cause };
+            let ended = ControlEvent::WorkerEnded { worker: worker_id, cause, killed };
             this.head.control().apply(ended);
             if is_unexpected {
                 this.broadcast(change).await;
@@ -285,7 +290,7 @@ impl Workers {
                     let cause = Chain(&error).to_string();
                     log::warn!(cause, "a worker could not be replaced");
                     // The state counts the failure, and tries again a few times.
-                    this.head.control().apply(ControlEvent::WorkerEnded { worker, cause });
+                    this.head.control().apply(ControlEvent::WorkerEnded { worker, cause, killed: false });
                 }
             });
         }

@@ -1,8 +1,9 @@
-//! Kills by the kernel's out-of-memory killer, read from the kernel's counters.
+//! Kills of processes, and those by the kernel's out-of-memory killer, read from the kernel's counters.
 
 use std::fs;
 use std::path::Path;
 
+use super::process::KILLED;
 use crate::cluster::host_info;
 
 /// Number of processes that the kernel has killed so far, in this control group and on the whole machine.
@@ -11,16 +12,26 @@ pub(crate) fn oom_kill_count() -> u64 {
     group_kills(Path::new(host_info::GROUPS), &groups) + machine_kills().unwrap_or(0)
 }
 
-/// Adds a hint to the cause of a process' end if the kernel has killed processes since.
-pub(crate) fn annotate_oom(cause: String, kills_before: u64) -> String {
+/// Explanation of a worker's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerEnd {
+    pub(crate) cause: String,
+    /// True if the process was killed from outside, and not for want of memory.
+    pub(crate) killed: bool,
+}
+
+/// Explains the end of a process, with a hint if the kernel has killed processes since `kills_before`.
+pub(crate) fn explain(cause: String, kills_before: u64) -> WorkerEnd {
     // The counters do not name the victim, so the hint is added only to a kill.
-    match cause.contains("SIGKILL") && oom_kill_count() > kills_before {
-        true => format!(
-            "{cause}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node \
-             more memory"
-        ),
-        false => cause,
+    let killed = cause.contains(KILLED);
+    if !killed || oom_kill_count() <= kills_before {
+        return WorkerEnd { cause, killed };
     }
+    let cause = format!(
+        "{cause}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node more \
+         memory"
+    );
+    WorkerEnd { cause, killed: false }
 }
 
 fn machine_kills() -> Option<u64> {
@@ -77,8 +88,8 @@ mod tests {
     #[test]
     fn hint_is_added_only_to_kills() {
         let ended = "the process exited with code 1".to_owned();
-        assert_eq!(annotate_oom(ended.clone(), 0), ended);
+        assert_eq!(explain(ended.clone(), 0), WorkerEnd { cause: ended, killed: false });
         let killed = "the process was killed by signal 9 (SIGKILL)".to_owned();
-        assert_eq!(annotate_oom(killed.clone(), u64::MAX), killed);
+        assert_eq!(explain(killed.clone(), u64::MAX), WorkerEnd { cause: killed, killed: true });
     }
 }
