@@ -147,7 +147,7 @@ impl Handler<TopWords> for Coordinator {
 /// Number of times that a Node is spawned for one question, with an increasing delay in between.
 ///
 /// Workers may be lost one after the other. A part that ends each of them must not be tried for ever.
-const SPAWNS_MAX: u32 = 12;
+const SPAWNS_MAX: u32 = 30;
 
 /// Delay before a Node is spawned for the third time; it doubles each time.
 const SPAWN_DELAY: Duration = Duration::from_millis(10);

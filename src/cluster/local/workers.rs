@@ -25,7 +25,7 @@ use crate::background;
 use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::error::ClusterError;
 use crate::cluster::launch::control_socket::Reports;
-use crate::cluster::launch::oom::{self, WorkerEnd};
+use crate::cluster::launch::oom::{AtStart, WorkerEnd};
 use crate::cluster::launch::process::WorkerProcess;
 use crate::cluster::membership::{Membership, add_peers};
 use crate::cluster::model::{WorkerAddress, WorkerId};
@@ -158,7 +158,7 @@ impl Workers {
         worker_id: WorkerId,
     ) -> Result<bool, ClusterError> {
         let ReadyWorker { mut handle, member, output } = ready;
-        let oom_kills_before = oom::oom_kill_count();
+        let at_start = AtStart::now();
         let stopped = Arc::default();
         let watched = handle.on_exit(&stopped)?;
         let (report_end, ended) = watch::channel(None);
@@ -191,7 +191,7 @@ impl Workers {
             let WorkerEnd { cause, killed } = match reported {
                 // The worker's own account says more than its exit status.
                 Some(cause) => WorkerEnd { cause, killed: false },
-                None => oom::explain(cause, oom_kills_before),
+                None => at_start.explain(cause),
             };
             let change = MembershipUpdate::Left { member, cause: format!("worker {pid}: {cause}") };
             let is_unexpected = {

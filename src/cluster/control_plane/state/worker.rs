@@ -8,9 +8,7 @@ use super::{Action, ClusterState, ControlError, JobEvent, Millis, millis};
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerState, WorkerSummary, cut,
 };
-use crate::config::{
-    ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_KILLED_AFTER, WORKER_STABLE_AFTER, WORKER_STARTS_FAILED_MAX,
-};
+use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, WORKER_STARTS_FAILED_MAX};
 
 /// Worker that is starting or running.
 #[derive(Debug)]
@@ -54,11 +52,6 @@ impl LiveWorker {
     /// Checks whether the worker has run for too long to count as a crash at its start.
     pub(super) fn is_stable(&self, now: Millis) -> bool {
         self.member.is_some() && now.since(self.ready_since) >= millis(WORKER_STABLE_AFTER)
-    }
-
-    /// Checks whether the worker has not run long enough for its kill to be the deed of others.
-    fn is_new(&self, now: Millis) -> bool {
-        self.member.is_none() || now.since(self.ready_since) < millis(WORKER_KILLED_AFTER)
     }
 
     pub(super) fn summary(
@@ -157,9 +150,8 @@ impl ClusterState {
 
     pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str, killed: bool) {
         self.record_worker_death(id, cause);
-        // A program may kill itself. One that does so at once must not be started again and again without a delay.
-        let is_crash = !killed || self.workers.get(&id).is_some_and(|worker| worker.is_new(self.now));
-        self.finish_worker(id, cause, is_crash);
+        // What others do to it is no reason to wait, or to start no further worker.
+        self.finish_worker(id, cause, !killed);
     }
 
     /// Handles the end of a worker, and starts a replacement if its job needs one.

@@ -24,7 +24,7 @@ use super::accounts::Account;
 use super::output;
 use crate::cluster::launch::control_socket::ControlSocket;
 use crate::cluster::launch::control_socket::Reports;
-use crate::cluster::launch::oom::{self, WorkerEnd};
+use crate::cluster::launch::oom::{AtStart, WorkerEnd};
 use crate::cluster::launch::process::{WorkerCommand, WorkerProcess};
 use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{ActorCount, ActorKey, ActorLocation, JobId, TaskCount, WorkerAddress, WorkerId};
@@ -331,7 +331,7 @@ async fn launch(
     }
 
     // 3. Supervision, before the initialisation: a process that dies or is suspended in the middle of it is noticed.
-    let oom_kills_before = oom::oom_kill_count();
+    let at_start = AtStart::now();
     let ended = watch(agent, worker, &process)?;
 
     // 4. Initialisation. The worker is reported as ready only with its hosts up, since the head places actors there
@@ -355,7 +355,7 @@ async fn launch(
         let WorkerEnd { cause, killed } = match (stopping.load(Ordering::Relaxed), last) {
             (true, _) => WorkerEnd { cause: "it was stopped".to_owned(), killed: false },
             (false, Some(cause)) => WorkerEnd { cause, killed: false },
-            (false, None) => oom::explain(exit, oom_kills_before),
+            (false, None) => at_start.explain(exit),
         };
         // The last reports come before the end: the head ignores events of a worker that it has removed.
         agent.workers.remove(&agent, worker);
