@@ -326,6 +326,31 @@ pub const TASKS_IN_FLIGHT_MIN: usize = 2;
 /// Maximum number of tasks in flight for each host, reached with short tasks.
 pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 
+/// Default number of further runs of a task whose worker ended before its result arrived.
+///
+/// A worker or two may be lost to a machine. A task that loses four is probably what ends them.
+pub const TASK_RETRIES: u32 = 3;
+
+/// Number of attempts to reach a worker for a task that has not run.
+///
+/// A worker that has just ended is still in the list of some process.
+pub const TASK_ATTEMPTS_MAX: u32 = 10;
+
+/// Delay after the first of these attempts; it doubles with each, up to [`TASK_ATTEMPT_DELAY_MAX`].
+///
+/// A process learns of a worker's end within milliseconds.
+pub const TASK_ATTEMPT_DELAY: Duration = Duration::from_millis(2);
+
+/// Longest delay between two attempts.
+///
+/// All attempts together take about a second.
+pub const TASK_ATTEMPT_DELAY_MAX: Duration = Duration::from_millis(200);
+
+/// Time for which a task or a spawn waits for a worker while none is left and ended ones are replaced.
+///
+/// A new worker is ready within a second, unless workers crash at their start.
+pub const NEXT_WORKER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Round trip below which a task counts as short, since communication then dominates its cost.
 pub const SHORT_TASK_MAX: Duration = Duration::from_millis(1);
 

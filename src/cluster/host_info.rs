@@ -78,7 +78,6 @@ fn group(list: &str) -> Option<String> {
 /// Contents of a file of version 2 and of one of version 1, each from the nearest group that has it.
 ///
 /// The search starts at the memory group of a list such as `/proc/self/cgroup`, and goes on with its ancestors.
-#[cfg(feature = "cli")]
 pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> impl Iterator<Item = String> {
     let texts = [
         group(list).and_then(|group| texts_of(mounted, &group, v2).next()),

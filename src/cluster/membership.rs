@@ -10,8 +10,10 @@
 //! Changes come as [`MembershipUpdate`]s: those of the workers from the driver, those of the head from the node's
 //! agent.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::watch;
 
 use super::control_plane::state::ControlReply;
 use super::control_service::{ControlRequest, HeadHandle};
@@ -22,7 +24,8 @@ use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, pla
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{
-    Assignment, Host, HostStatusFuture, LookupFuture, Placement, PlacementError, PlacementResult, TaskSlot,
+    Assignment, Host, HostStatusFuture, LookupFuture, NextWorker, Placement, PlacementError, PlacementResult,
+    TaskSlot,
 };
 use crate::id::{HostId, HostUid, Target};
 use crate::lock::{Guard, RwLock};
@@ -37,6 +40,10 @@ pub(super) struct Membership {
     /// Round-robin counters; they only grow, and wrap around.
     next_actor_worker: AtomicUsize,
     next_task_worker: AtomicUsize,
+    /// Set if ended workers are replaced, so that a process without a worker waits for one.
+    expects_replacements: AtomicBool,
+    /// Wakes those who wait for a worker.
+    joined: watch::Sender<()>,
 }
 
 /// Live worker.
@@ -68,6 +75,8 @@ impl Membership {
                 if entries.iter().all(|entry| entry.member != *member) {
                     entries.push(MemberEntry { member: *member, tasks: Arc::default() });
                 }
+                drop(entries);
+                self.joined.send_replace(());
             }
             MembershipUpdate::Left { member, cause } => {
                 self.entries_mut().retain(|entry| entry.member != *member);
@@ -106,6 +115,12 @@ impl Membership {
         }
         let entries = members.iter().map(|&member| MemberEntry { member, tasks: Arc::default() }).collect();
         *self.entries_mut() = entries;
+        self.joined.send_replace(());
+    }
+
+    /// Declares that ended workers are replaced.
+    pub(super) fn expect_replacements(&self) {
+        self.expects_replacements.store(true, Ordering::Relaxed);
     }
 
     /// Membership service: applies an update that the driver or the agent sent.
@@ -157,7 +172,7 @@ impl Membership {
 }
 
 /// Adds the hosts of a worker to this host's peers.
-fn add_peers(member: &WorkerAddress, host: &Host) {
+pub(super) fn add_peers(member: &WorkerAddress, host: &Host) {
     for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
         if identity != host.identity() {
             host.add_peer(identity, address);
@@ -267,6 +282,17 @@ impl Placement for Membership {
 
     fn task_hosts(&self) -> usize {
         self.entries().len()
+    }
+
+    fn next_worker(&self) -> Option<NextWorker> {
+        if !self.expects_replacements.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut joined = self.joined.subscribe();
+        Some(Box::pin(async move {
+            // It fails if the cluster has ended; then there is nothing to wait for.
+            let _ = joined.changed().await;
+        }))
     }
 }
 

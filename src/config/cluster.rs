@@ -383,6 +383,11 @@ pub const WORKER_STARTS_FAILED_MAX: u32 = 3;
 /// A broken program fails in its first calls, and a worker that runs for longer costs little to restart.
 pub const WORKER_STABLE_AFTER: Duration = Duration::from_secs(10);
 
+/// Age from which a worker that is killed, but not for want of memory, does not count as crashed.
+///
+/// Nobody else's kill is a reason to wait. A program that kills itself does so in its first calls.
+pub const WORKER_KILLED_AFTER: Duration = Duration::from_millis(50);
+
 /// Delay of a job's next worker after two consecutive crashes at start; it doubles with each further one.
 pub const WORKER_RESTART_BACKOFF: Duration = Duration::from_secs(1);
 

@@ -67,8 +67,8 @@ pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    ActorEnd, Assignment, HostStatusFuture, LifecycleObserver, LookupFuture, Placement, PlacementError,
-    PlacementResult, TaskSlot,
+    ActorEnd, Assignment, HostStatusFuture, LifecycleObserver, LookupFuture, NextWorker, Placement,
+    PlacementError, PlacementResult, TaskSlot,
 };
 #[doc(hidden)]
 pub use receive::InboundSink;
@@ -326,6 +326,11 @@ impl Host {
 
 /// Interface for the layers above.
 impl Host {
+    /// True once the host shuts down.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed) || self.shared.closed.is_cancelled()
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
         &self.shared.registry
     }

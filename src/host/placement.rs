@@ -37,6 +37,11 @@ pub trait Placement: Send + Sync + fmt::Debug {
 
     /// Number of hosts that run tasks.
     fn task_hosts(&self) -> usize;
+
+    /// Future that resolves when the next worker joins; `None` if no ended worker is replaced.
+    fn next_worker(&self) -> Option<NextWorker> {
+        None
+    }
 }
 
 /// Result of a placement request, immediate or pending.
@@ -58,6 +63,9 @@ impl fmt::Debug for PlacementResult {
 
 /// Future of a lookup by name: the actor's type and its location.
 pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocation), PlacementError>> + Send>>;
+
+/// Future that resolves when a worker joins.
+pub type NextWorker = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Future of a host's exit cause, `None` if unknown.
 pub type HostStatusFuture = Pin<Box<dyn Future<Output = Option<String>> + Send>>;

@@ -24,6 +24,16 @@ impl<T: Serialize + DeserializeOwned + Send> Args for OwnedArgs<T> {
     }
 }
 
+/// Value that the caller keeps for further calls. Exclusive, since the value need not be `Sync`.
+pub(super) struct KeptArgs<'a, T>(pub(super) &'a mut T);
+
+impl<T: Serialize + DeserializeOwned + Send> Args for KeptArgs<'_, T> {
+    #[inline]
+    fn encoded<R>(&self, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError> {
+        wire::encode_message(&*self.0, limit, then)
+    }
+}
+
 /// Value that was encoded once for calls to many hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedArgs(Arc<Body>);

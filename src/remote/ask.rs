@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout_at;
 
 use super::address::decode_reply;
-use super::args::{Args, OwnedArgs, SharedArgs};
+use super::args::{Args, KeptArgs, OwnedArgs, SharedArgs};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
@@ -55,7 +55,8 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
     decode_for(here, &mut call_encoded(here, there, Target::HOST, service, args, None).await?)
 }
 
-/// Calls a service of a host, or one of its tasks: `target` is no actor.
+/// Calls a service of a host, or one of its tasks: `target` is no actor. The arguments remain, so that the call can
+/// be repeated.
 ///
 /// # Errors
 ///
@@ -65,14 +66,14 @@ pub(crate) async fn call_service<T, R>(
     there: HostUid,
     target: Target,
     service: TypeHash,
-    args: T,
+    args: &mut T,
     deadline: Option<Instant>,
 ) -> Result<R, SendError>
 where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    decode_for(here, &mut call_encoded(here, there, target, service, OwnedArgs(args), deadline).await?)
+    decode_for(here, &mut call_encoded(here, there, target, service, KeptArgs(args), deadline).await?)
 }
 
 /// Calls a service, and returns the reply's body.

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::addr::RemoteAddr;
 use super::ask::call_host;
 use super::spawn::{Spawn, SpawnError};
-use crate::host::{Assignment, Host, Placement, PlacementResult, SendError, deadline_in};
+use tokio::time::Instant;
+
+use crate::config::NEXT_WORKER_TIMEOUT;
+use crate::host::{Assignment, Host, Placement, PlacementError, PlacementResult, SendError, deadline_in};
 use crate::id::Target;
 use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 
@@ -168,7 +171,19 @@ impl<A: Spawn> SpawnRequest<A> {
         // A single deadline covers placement and spawn.
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
-        let assigned = match placement.place_actor(&host, A::NAME, spec.as_deref()) {
+        // Before the choice: a worker that joins after it resolves this future.
+        let next_worker = placement.next_worker();
+        let place = || placement.place_actor(&host, A::NAME, spec.as_deref());
+        let mut placed = place();
+        let is_without_worker = matches!(placed, PlacementResult::Now(Err(PlacementError::NoWorker)));
+        if let Some(next_worker) = next_worker.filter(|_| is_without_worker) {
+            let limit = Instant::now() + NEXT_WORKER_TIMEOUT;
+            let until = deadline.map_or(limit, |deadline| limit.min(deadline.into()));
+            // Without one in time, the next placement fails as well.
+            let _ = tokio::time::timeout_at(until, next_worker).await;
+            placed = place();
+        }
+        let assigned = match placed {
             PlacementResult::Now(placed) => placed,
             PlacementResult::Later(assigned) => match deadline {
                 None => assigned.await,

@@ -6,6 +6,7 @@
 //! = n` run in a thread pool instead.
 
 mod executor;
+mod retries;
 mod run;
 
 use std::fmt;
@@ -62,6 +63,19 @@ pub enum TaskError {
         /// Name of the task.
         task: &'static str,
         /// Reason why the outcome is unknown.
+        reason: OutcomeUnknown,
+    },
+    /// The function was started several times, and its worker ended each time before the result arrived.
+    #[error(
+        "task {task} was started {runs} times, and each time its worker ended before the result arrived, the last \
+         time: {reason}; the task may be what ends its workers"
+    )]
+    WorkersLost {
+        /// Name of the task.
+        task: &'static str,
+        /// Number of times that the function may have run.
+        runs: u32,
+        /// Reason why the last outcome is unknown.
         reason: OutcomeUnknown,
     },
     /// The function panicked.

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
+use super::retries::{RunOptions, run_one};
 use super::{Task, TaskError};
 use crate::config;
-use crate::host::{Host, deadline_in};
-use crate::id::Target;
+use crate::host::Host;
 use crate::registry::TaskFn;
-use crate::remote::{ClusterRef, call_service};
+use crate::remote::ClusterRef;
 
 impl ClusterRef {
     /// Runs a task on the worker with the fewest tasks in flight.
@@ -45,7 +46,7 @@ impl ClusterRef {
     /// # }
     /// ```
     pub fn run<F: TaskFn>(&self, task: Task<F>) -> RunTask<F> {
-        RunTask { host: self.host.clone(), task, timeout: None }
+        RunTask { host: self.host.clone(), task, options: RunOptions::default() }
     }
 
     /// Runs many tasks on all workers, and returns their results in the tasks' order.
@@ -85,7 +86,12 @@ impl ClusterRef {
         I: IntoIterator<Item = Task<F>>,
         I::IntoIter: Send + 'a,
     {
-        RunAll { host: self.host.clone(), tasks: Box::new(tasks.into_iter()), progress: None }
+        RunAll {
+            host: self.host.clone(),
+            tasks: Box::new(tasks.into_iter()),
+            options: RunOptions::default(),
+            progress: None,
+        }
     }
 }
 
@@ -103,7 +109,7 @@ impl ClusterRef {
 pub struct RunTask<F: TaskFn> {
     host: Host,
     task: Task<F>,
-    timeout: Option<Duration>,
+    options: RunOptions<F>,
 }
 
 impl<F: TaskFn> RunTask<F> {
@@ -117,7 +123,48 @@ impl<F: TaskFn> RunTask<F> {
     /// [`TaskError::NotDelivered`] if it is certain that the task did not run, otherwise
     /// [`TaskError::OutcomeUnknown`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how often the task runs again if its worker ends before the result arrives; 3 by default.
+    ///
+    /// The earlier runs may have had effects, so 0 is for a function that must not run twice. A task that no worker
+    /// has received is sent to another one in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError::WorkersLost`] if the worker of each run ended. With 0, [`TaskError::OutcomeUnknown`] if one did.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = retries;
+        self
+    }
+
+    /// Runs the task again if its outcome satisfies `again`, within the number of [`retries`](Self::retries).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use roadshow::Cluster;
+    /// #[roadshow::task]
+    /// fn fetch(page: u32) -> Result<String, String> {
+    ///     Err(format!("page {page} is busy"))
+    /// }
+    ///
+    /// # #[roadshow::main]
+    /// # async fn main() -> Result<(), roadshow::Error> {
+    /// # let cluster = Cluster::in_process(2).await?;
+    /// let fetched = cluster.run(fetch::task(7)).retry_if(|outcome| matches!(outcome, Ok(Err(_)))).await?;
+    /// assert!(fetched.is_err(), "it failed four times");
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_if(
+        mut self,
+        again: impl Fn(&Result<F::Output, TaskError>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.options.retry_if = Some(Arc::new(again));
         self
     }
 }
@@ -127,26 +174,12 @@ impl<F: TaskFn> IntoFuture for RunTask<F> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(run_one(self.host, self.task, self.timeout))
+        Box::pin(run_one(self.host, self.task, self.options))
     }
 }
 
 /// Maximum number of results to reserve memory for, since an iterator may claim any length.
 const OUTPUTS_RESERVED_MAX: usize = 1 << 16;
-
-async fn run_one<F: TaskFn>(
-    host: Host,
-    task: Task<F>,
-    timeout: Option<Duration>,
-) -> Result<F::Output, TaskError> {
-    // Holds the slot until the call has ended, so that the count of tasks in flight is right.
-    let slot = host.placement().and_then(|placement| placement.place_task());
-    let slot = slot.ok_or(TaskError::NoWorker { task: F::NAME })?;
-    let deadline = timeout.and_then(deadline_in);
-    call_service(&host, slot.host, Target::TASKS, F::HASH, task.args, deadline)
-        .await
-        .map_err(TaskError::of::<F>)
-}
 
 /// Callback for the number of completed tasks, and of all tasks as far as known.
 type ProgressCallback<'a> = Box<dyn FnMut(usize, usize) + Send + 'a>;
@@ -164,6 +197,7 @@ type ProgressCallback<'a> = Box<dyn FnMut(usize, usize) + Send + 'a>;
 pub struct RunAll<'a, F: TaskFn> {
     host: Host,
     tasks: Box<dyn Iterator<Item = Task<F>> + Send + 'a>,
+    options: RunOptions<F>,
     progress: Option<ProgressCallback<'a>>,
 }
 
@@ -203,8 +237,23 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
         self
     }
 
+    /// Sets how often each task runs again if its worker ends; see [`RunTask::retries`].
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = retries;
+        self
+    }
+
+    /// Runs each task again whose outcome satisfies `again`; see [`RunTask::retry_if`].
+    pub fn retry_if(
+        mut self,
+        again: impl Fn(&Result<F::Output, TaskError>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.options.retry_if = Some(Arc::new(again));
+        self
+    }
+
     async fn run(self) -> Result<Vec<F::Output>, TaskError> {
-        let Self { host, tasks, mut progress } = self;
+        let Self { host, tasks, options, mut progress } = self;
         let (at_least, at_most) = tasks.size_hint();
         let known = at_most.unwrap_or(at_least);
         let mut tasks = tasks.enumerate();
@@ -217,10 +266,10 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
                 // Taken only when it can be sent, so the iterator may build large arguments lazily.
                 && let Some((index, task)) = tasks.next()
             {
-                let host = host.clone();
+                let (host, options) = (host.clone(), options.clone());
                 in_flight.push(async move {
                     let sent = Instant::now();
-                    (index, run_one(host, task, None).await, sent.elapsed())
+                    (index, run_one(host, task, options).await, sent.elapsed())
                 });
             }
             let Some((index, output, took)) = in_flight.next().await else { break };
@@ -279,7 +328,7 @@ impl<F: TaskFn> fmt::Debug for RunTask<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunTask")
             .field("task", &self.task)
-            .field("timeout", &self.timeout)
+            .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }

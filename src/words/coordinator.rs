@@ -1,6 +1,9 @@
 //! Coordinator: the actor that spawns Nodes and merges their answers.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -13,12 +16,15 @@ use super::{
     top::{questions, settle},
     tput::Threshold,
 };
-use crate::{Handles, prelude::*};
+use crate::{Handles, NotDelivered, OutcomeUnknown, SpawnError, prelude::*};
 
 /// Spawns [`Node`]s over the cluster, asks them and merges their answers.
 ///
 /// An ordinary actix actor in the driver process. Each [`Solve`] and each [`TopWords`] spawns its own
 /// Nodes, and they are stopped whatever the outcome is.
+///
+/// A Node whose worker ends is spawned again from its part, and asked again: a question changes nothing in a
+/// Node, so it does no harm that the first one may have been answered. [`Restarts`] counts these Nodes.
 ///
 /// # Examples
 ///
@@ -40,17 +46,40 @@ use crate::{Handles, prelude::*};
 #[derive(Debug)]
 pub struct Coordinator {
     cluster: ClusterRef,
+    /// Number of Nodes that were spawned again.
+    restarts: Arc<AtomicU64>,
 }
 
 impl Coordinator {
     /// Creates a coordinator of Nodes in this cluster.
     pub fn new(cluster: ClusterRef) -> Self {
-        Self { cluster }
+        Self { cluster, restarts: Arc::default() }
+    }
+}
+
+impl Coordinator {
+    /// Nodes of the next question; none is spawned yet.
+    fn nodes(&self, counting: Counting) -> Nodes {
+        let (cluster, restarts) = (self.cluster.clone(), Arc::clone(&self.restarts));
+        Nodes { cluster, counting, restarts, nodes: Vec::new() }
     }
 }
 
 impl Actor for Coordinator {
     type Context = Context<Self>;
+}
+
+/// Asks a [`Coordinator`] how many Nodes it has spawned again, since their workers had ended.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "u64")]
+pub struct Restarts;
+
+impl Handler<Restarts> for Coordinator {
+    type Result = u64;
+
+    fn handle(&mut self, Restarts: Restarts, _ctx: &mut Self::Context) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
 }
 
 /// Asks a [`Coordinator`] for the most frequent word. `None` is the answer without words.
@@ -71,9 +100,9 @@ impl Handler<Solve> for Coordinator {
     type Result = ResponseFuture<Result<Option<WordCount>, SolveError>>;
 
     fn handle(&mut self, solve: Solve, _ctx: &mut Self::Context) -> Self::Result {
-        let cluster = self.cluster.clone();
+        let nodes = self.nodes(solve.counting);
         Box::pin(async move {
-            let nodes = Nodes::spawn(&cluster, &solve.words, solve.nodes, solve.counting).await?;
+            let mut nodes = nodes.spawn(&solve.words, solve.nodes).await?;
             let answer = match solve.method {
                 Method::TwoRound => nodes.two_rounds().await.map(|counts| merge(&counts)),
                 Method::Exact => nodes.ask_all(CountAll).await.map(|counts| merge(&counts)),
@@ -105,9 +134,9 @@ impl Handler<TopWords> for Coordinator {
     type Result = ResponseFuture<Result<Vec<WordCount>, SolveError>>;
 
     fn handle(&mut self, top: TopWords, _ctx: &mut Self::Context) -> Self::Result {
-        let cluster = self.cluster.clone();
+        let nodes = self.nodes(top.counting);
         Box::pin(async move {
-            let nodes = Nodes::spawn(&cluster, &top.words, top.nodes, top.counting).await?;
+            let mut nodes = nodes.spawn(&top.words, top.nodes).await?;
             let answer = nodes.three_rounds(top.k).await;
             nodes.stop().await;
             answer
@@ -115,65 +144,166 @@ impl Handler<TopWords> for Coordinator {
     }
 }
 
+/// Number of times that a Node is spawned for one question, with an increasing delay in between.
+///
+/// Workers may be lost one after the other. A part that ends each of them must not be tried for ever.
+const SPAWNS_MAX: u32 = 30;
+
+/// Delay before a Node is spawned for the third time; it doubles each time.
+const SPAWN_DELAY: Duration = Duration::from_millis(10);
+
+/// Longest delay between two spawns of a Node.
+const SPAWN_DELAY_MAX: Duration = Duration::from_millis(640);
+
 /// Nodes of one question, in the order of their parts.
-#[derive(Debug, Default)]
-struct Nodes(Vec<RemoteAddr<Node>>);
+struct Nodes {
+    cluster: ClusterRef,
+    counting: Counting,
+    restarts: Arc<AtomicU64>,
+    nodes: Vec<PartNode>,
+}
+
+/// Part of the text, and the Node that has it.
+struct PartNode {
+    part: WordList,
+    node: RemoteAddr<Node>,
+}
 
 impl Nodes {
-    async fn spawn(
-        cluster: &ClusterRef,
-        words: &WordList,
-        nodes: NonZeroUsize,
-        counting: Counting,
-    ) -> Result<Self, SolveError> {
+    /// Spawns a Node for each part.
+    async fn spawn(mut self, words: &WordList, nodes: NonZeroUsize) -> Result<Self, SolveError> {
         let parts = words.partition(nodes).into_iter();
-        let spawning = parts.map(|part| cluster.spawn::<Node>((part, counting)).into_future());
-        let (mut nodes, mut failure) = (Self::default(), None);
+        let spawning = parts.map(|part| {
+            let nodes = &self;
+            async move {
+                let node = nodes.spawn_node(&part, 0).await?;
+                Ok::<_, SolveError>(PartNode { part, node })
+            }
+        });
+        let (mut spawned, mut failure) = (Vec::new(), None);
         // All spawns are awaited before a failure is returned: a Node that is still being spawned could not
         // be stopped.
-        for spawned in join_all(spawning).await {
-            match spawned {
-                Ok(node) => nodes.0.push(node),
+        for outcome in join_all(spawning).await {
+            match outcome {
+                Ok(node) => spawned.push(node),
                 Err(err) => failure = failure.or(Some(err)),
             }
         }
-        let Some(err) = failure else { return Ok(nodes) };
-        nodes.stop().await;
-        Err(err.into())
+        self.nodes = spawned;
+        let Some(err) = failure else { return Ok(self) };
+        self.stop().await;
+        Err(err)
     }
 
-    async fn two_rounds(&self) -> Result<Vec<Counts>, SolveError> {
+    /// Spawns a Node, and spawns it again if its worker ends meanwhile. `spawned` is the number of earlier
+    /// spawns for the question.
+    async fn spawn_node(&self, part: &WordList, mut spawned: u32) -> Result<RemoteAddr<Node>, SolveError> {
+        loop {
+            // The first two spawns are not delayed: mostly one worker alone is lost.
+            if let Some(doublings) = spawned.checked_sub(2) {
+                let delay = SPAWN_DELAY.saturating_mul(1 << doublings.min(16));
+                tokio::time::sleep(delay.min(SPAWN_DELAY_MAX)).await;
+            }
+            spawned += 1;
+            match self.cluster.spawn::<Node>((part.clone(), self.counting)).await {
+                Err(SpawnError::NotDelivered { .. } | SpawnError::OutcomeUnknown { .. })
+                    if spawned < SPAWNS_MAX => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    async fn two_rounds(&mut self) -> Result<Vec<Counts>, SolveError> {
         let winners = self.ask_all(MostFrequent).await?;
         let candidates = candidates(winners.iter().flatten())?;
         self.ask_all(CountWords(candidates)).await
     }
 
-    async fn three_rounds(&self, k: NonZeroUsize) -> Result<Vec<WordCount>, SolveError> {
+    async fn three_rounds(&mut self, k: NonZeroUsize) -> Result<Vec<WordCount>, SolveError> {
         let best = self.ask_all(BestWords(k)).await?;
         let threshold = Threshold::new(k, best.iter().map(Counts::iter));
         let others = self.ask_all(OtherWords { k, at_least: threshold.at_least() }).await?;
         let survivors = threshold.prune(others.iter().map(Counts::iter));
         let questions = questions(&survivors)?.into_iter();
-        let asked = questions.map(|(part, wanted)| self.0[part].send(CountWords(wanted)));
-        // Requests are sent by their first poll, so `join_all` lets all Nodes work at the same time.
-        let answers = join_all(asked).await.into_iter().collect::<Result<Vec<_>, SendError>>()?;
+        let answers = self.ask(questions.map(|(part, wanted)| (part, CountWords(wanted)))).await?;
         Ok(settle(survivors, &answers))
     }
 
     /// Sends one question to all Nodes, which work on it concurrently.
-    async fn ask_all<M>(&self, question: M) -> Result<Vec<M::Result>, SolveError>
+    async fn ask_all<M>(&mut self, question: M) -> Result<Vec<M::Result>, SolveError>
     where
         M: RemoteMessage + Clone,
         Node: Handles<M>,
     {
-        let asked = self.0.iter().map(|node| node.send(question.clone()));
-        let answers = join_all(asked).await.into_iter().collect::<Result<_, SendError>>();
-        Ok(answers?)
+        self.ask((0..self.nodes.len()).map(|part| (part, question.clone()))).await
+    }
+
+    /// Sends a question to the Node of each of these parts; returns the answers in the same order.
+    async fn ask<M>(
+        &mut self,
+        questions: impl Iterator<Item = (usize, M)>,
+    ) -> Result<Vec<M::Result>, SolveError>
+    where
+        M: RemoteMessage + Clone,
+        Node: Handles<M>,
+    {
+        let nodes = &*self;
+        let asked = questions.map(|(part, question)| async move {
+            let PartNode { part: words, node } = &nodes.nodes[part];
+            let (answer, node) = nodes.ask_node(words, node.clone(), question).await?;
+            Ok::<_, SolveError>((part, answer, node))
+        });
+        // Requests are sent by their first poll, so `join_all` lets all Nodes work at the same time.
+        let answered = join_all(asked).await;
+        let mut answers = Vec::with_capacity(answered.len());
+        for outcome in answered {
+            let (part, answer, node) = outcome?;
+            self.nodes[part].node = node;
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    /// Asks a Node, and spawns it again as long as its worker ends; returns the Node that has answered.
+    async fn ask_node<M>(
+        &self,
+        part: &WordList,
+        mut node: RemoteAddr<Node>,
+        question: M,
+    ) -> Result<(M::Result, RemoteAddr<Node>), SolveError>
+    where
+        M: RemoteMessage + Clone,
+        Node: Handles<M>,
+    {
+        let mut spawned = 1;
+        loop {
+            match node.send(question.clone()).await {
+                Ok(answer) => return Ok((answer, node)),
+                Err(err) if is_lost(&err) && spawned < SPAWNS_MAX => {
+                    node = self.spawn_node(part, spawned).await?;
+                    spawned += 1;
+                    self.restarts.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(err) => return Err(err.into()),
+            }
+        }
     }
 
     /// Stops the Nodes that are still reachable.
     async fn stop(self) {
         // A failed stop needs no handling: the Node has stopped already, or its worker has ended.
-        let _ = join_all(self.0.iter().map(RemoteAddr::stop)).await;
+        let _ = join_all(self.nodes.iter().map(|part| part.node.stop())).await;
     }
+}
+
+/// Returns whether the worker of a Node has ended, so that the Node can be spawned again.
+fn is_lost(err: &SendError) -> bool {
+    matches!(
+        err,
+        SendError::NotDelivered(
+            NotDelivered::Unreachable { .. }
+                | NotDelivered::StaleHost { .. }
+                | NotDelivered::UnknownHost { .. }
+        ) | SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { .. } | OutcomeUnknown::NoReply)
+    )
 }

@@ -50,7 +50,7 @@ mod tokenizer;
 mod top;
 pub mod tput;
 
-pub use coordinator::{Coordinator, Solve, TopWords};
+pub use coordinator::{Coordinator, Restarts, Solve, TopWords};
 pub use count::{Counting, Counts, MalformedCounts, Tally, WordCount};
 pub use counter::{Places, TextCounter};
 pub use error::{PieceError, SolveError, TextError};

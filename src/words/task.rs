@@ -12,6 +12,11 @@ use super::{
 };
 use crate::prelude::*;
 
+/// Number of times that a task runs again if its worker ends.
+///
+/// A task here has no effects, so it may run as often as workers are lost while it counts a large part.
+const RETRIES: u32 = 30;
+
 /// Returns the winner of a part: the first of the two rounds.
 #[crate::task]
 pub fn most_frequent(words: WordList, counting: Counting) -> Option<WordCount> {
@@ -64,7 +69,8 @@ pub async fn tasks(
     let counts = match method {
         Method::TwoRound => two_rounds(cluster, parts, counting).await?,
         Method::Exact => {
-            cluster.run_all(parts.into_iter().map(|part| count_all::task(part, counting))).await?
+            let all = parts.into_iter().map(|part| count_all::task(part, counting));
+            cluster.run_all(all).retries(RETRIES).await?
         }
         Method::Tput => return Ok(three_rounds(cluster, parts, NonZeroUsize::MIN, counting).await?.pop()),
     };
@@ -78,10 +84,10 @@ async fn two_rounds(
 ) -> Result<Vec<Counts>, SolveError> {
     // A clone shares the buffers of the text; each round only serializes its part again.
     let first = parts.iter().cloned().map(|part| most_frequent::task(part, counting));
-    let winners = cluster.run_all(first).await?;
+    let winners = cluster.run_all(first).retries(RETRIES).await?;
     let wanted = candidates(winners.iter().flatten())?;
     let second = parts.into_iter().map(|part| count_words::task(part, wanted.clone(), counting));
-    Ok(cluster.run_all(second).await?)
+    Ok(cluster.run_all(second).retries(RETRIES).await?)
 }
 
 async fn three_rounds(
@@ -91,14 +97,14 @@ async fn three_rounds(
     counting: Counting,
 ) -> Result<Vec<WordCount>, SolveError> {
     let first = parts.iter().cloned().map(|part| best_words::task(part, k, counting));
-    let best = cluster.run_all(first).await?;
+    let best = cluster.run_all(first).retries(RETRIES).await?;
     let threshold = Threshold::new(k, best.iter().map(Counts::iter));
     let at_least = threshold.at_least();
     let second = parts.iter().cloned().map(|part| other_words::task(part, k, at_least, counting));
-    let others = cluster.run_all(second).await?;
+    let others = cluster.run_all(second).retries(RETRIES).await?;
     let survivors = threshold.prune(others.iter().map(Counts::iter));
     let questions = questions(&survivors)?.into_iter();
     let third = questions.map(|(part, wanted)| count_words::task(parts[part].clone(), wanted, counting));
-    let missing = cluster.run_all(third).await?;
+    let missing = cluster.run_all(third).retries(RETRIES).await?;
     Ok(settle(survivors, &missing))
 }

@@ -47,6 +47,7 @@ fn errors() -> Vec<Box<dyn Error>> {
         Box::new(SpawnError::OutcomeUnknown { actor: "a", reason: OutcomeUnknown::NoReply }),
         Box::new(TaskError::NotDelivered { task: "t", reason: stopped() }),
         Box::new(TaskError::OutcomeUnknown { task: "t", reason: OutcomeUnknown::NoReply }),
+        Box::new(TaskError::WorkersLost { task: "t", runs: 4, reason: OutcomeUnknown::NoReply }),
         Box::new(FindError::from(PlacementError::NoWorker)),
         Box::new(HostError::from(registered_twice())),
         Box::new(HostError::Listen { address: AT, source: broken() }),

@@ -35,7 +35,7 @@ pub(crate) const ALL: &[Parts] = &[
             ("control_service", &["control_plane", "listing", "model", "protocol"]),
             ("membership", &["control_plane", "control_service", "model", "protocol"]),
             ("authorization", &["control_service", "model", "protocol", "security"]),
-            ("launch", &["error", "protocol"]),
+            ("launch", &["error", "host_info", "protocol"]),
             ("worker", &["authorization", "error", "io_thread", "launch", "membership", "model", "protocol"]),
             (
                 "local",

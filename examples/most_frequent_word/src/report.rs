@@ -13,6 +13,10 @@ pub(crate) struct Report {
     pub(crate) text: TextReport,
     pub(crate) cluster: ClusterReport,
     pub(crate) runs: Vec<Run>,
+    /// Number of Nodes that were spawned again, since their workers had ended.
+    pub(crate) restarts: u64,
+    /// Number of workers that ended.
+    pub(crate) workers_lost: usize,
     /// Present only for methods that are about traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) traffic: Option<TrafficReport>,
@@ -168,6 +172,17 @@ impl Report {
         ]
     }
 
+    /// Returns a sentence if workers ended.
+    fn losses(&self) -> Option<String> {
+        let Self { workers_lost, restarts, .. } = self;
+        (*workers_lost > 0).then(|| {
+            format!(
+                "{workers_lost} worker processes ended meanwhile, and {restarts} nodes were spawned again: the \
+                 answers hold, but the times include it."
+            )
+        })
+    }
+
     /// Returns a sentence if two rounds found a wrong word.
     fn disagreement(&self) -> Option<String> {
         let two_round = self.runs.iter().find(|run| run.method == Some(Method::TwoRound))?;
@@ -238,7 +253,7 @@ impl fmt::Display for Report {
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  "))?;
         }
         let traffic = self.traffic.as_ref().map(ToString::to_string);
-        for sentence in traffic.into_iter().chain(self.disagreement()) {
+        for sentence in traffic.into_iter().chain(self.disagreement()).chain(self.losses()) {
             writeln!(f, "\n{sentence}")?;
         }
         Ok(())

@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use roadshow::WorkerInfo;
 use roadshow::prelude::*;
-use roadshow::words::{Coordinator, Counting, Method, Solve, Traffic, WordCount, sequential, slices, tasks};
+use roadshow::words::{
+    Coordinator, Counting, Method, Restarts, Solve, Traffic, WordCount, sequential, slices, tasks,
+};
 
 use crate::args::Args;
 use crate::report::{ClusterReport, Place, Report, Run, TextReport, TrafficReport, WorkerReport};
@@ -35,18 +36,16 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
         runs.push(bench.run(planned).await?);
         bar.advance();
     }
-    let (all, ended) = (cluster.workers(), |worker: &&WorkerInfo| worker.ended.is_some());
-    let (ended, all) = (all.iter().filter(ended).count(), all.len());
-    // A lost worker makes the times meaningless: the others had more work, or a part was never counted.
-    if ended > 0 {
-        return Err(format!("{ended} of {all} workers ended while they were timed; run it again").into());
-    }
+    let workers_lost = cluster.workers().iter().filter(|worker| worker.ended.is_some()).count();
+    let restarts = bench.coordinator.send(Restarts).await?;
     cluster.shutdown().await?;
 
     Ok(Report {
         text: TextReport { source: text.source.clone(), words: text.words.len(), distinct: text.distinct },
         cluster: ClusterReport { nodes: args.nodes.get(), workers, start_seconds },
         runs,
+        restarts,
+        workers_lost,
         traffic: args.methods().contains(&Method::Tput).then(|| traffic(args, text)),
         driver_pid: std::process::id(),
     })

@@ -35,7 +35,7 @@ pub(in crate::cluster) enum ControlEvent {
     /// A worker accepts actors and tasks.
     WorkerReady { worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker ended, or could not be started.
-    WorkerEnded { worker: WorkerId, cause: String },
+    WorkerEnded { worker: WorkerId, cause: String, killed: bool },
     /// A signal stopped a worker's process, or continued it.
     WorkerSuspended { worker: WorkerId, suspended: bool },
     /// An assigned actor was created.

@@ -374,11 +374,14 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Name of the signal that only others send, in the cause of an end.
+pub(crate) const KILLED: &str = "SIGKILL";
+
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("the process exited with code {code}"),
         (None, Some(9)) => {
-            "the process was killed by signal 9 (SIGKILL), by a user or for want of memory".to_owned()
+            format!("the process was killed by signal 9 ({KILLED}), by a user or for want of memory")
         }
         (None, Some(signal)) => format!("the process was killed by signal {signal}"),
         (None, None) => "the process ended".to_owned(),

@@ -1,4 +1,5 @@
-//! Control plane of a local cluster: one node, one job, and workers that run already.
+//! Control plane of a local cluster: one node and one job. Its first workers run already; it requests one for each
+//! that ends.
 //!
 //! Actors without constraints bypass it: they are placed round robin. It tracks the others as in any cluster, but
 //! nothing outlives the driver, and nothing is persisted.
@@ -32,8 +33,6 @@ const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Debug)]
 pub(crate) struct LocalControlPlane {
     control: Arc<ControlPlane>,
-    /// Ids that the state has assigned to the workers, in their order.
-    worker_ids: Arc<Mutex<Vec<WorkerId>>>,
     stops: Mutex<Option<mpsc::Receiver<ActorLocation>>>,
     io: Handle,
 }
@@ -42,13 +41,17 @@ impl LocalControlPlane {
     /// Id of the only job.
     pub(crate) const JOB: JobId = JobId(1);
 
-    pub(crate) fn new(io: &Handle) -> Self {
-        let worker_ids = Arc::new(Mutex::new(Vec::new()));
+    /// Creates the control plane, and a channel with the workers that it requests.
+    ///
+    /// The channel is unbounded: there are at most as many requests as workers.
+    pub(crate) fn new(io: &Handle) -> (Self, mpsc::UnboundedReceiver<WorkerId>) {
+        let (request, requests) = mpsc::unbounded_channel();
         let (stop, stops) = mpsc::channel(STOPS_MAX);
-        let (assigned_ids, runtime) = (Arc::clone(&worker_ids), io.clone());
+        let runtime = io.clone();
         let executor = move |action: &Action| match action {
             Action::StartWorker { worker, .. } => {
-                assigned_ids.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
+                // The receiver is gone in a cluster whose workers are threads.
+                let _ = request.send(*worker);
             }
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
                 let actor = *at;
@@ -64,20 +67,22 @@ impl LocalControlPlane {
             Box::new(executor),
             None,
         ));
-        Self { control, worker_ids, stops: Mutex::new(Some(stops)), io: io.clone() }
+        (Self { control, stops: Mutex::new(Some(stops)), io: io.clone() }, requests)
     }
 
     pub(crate) fn control(&self) -> &Arc<ControlPlane> {
         &self.control
     }
 
-    /// Registers the ready workers with the state, and returns their ids in the same order.
+    /// Registers the ready workers with the state. Returns their ids in the same order, and the channel of later
+    /// requests.
     pub(crate) fn register_workers(
         &self,
         host: &Host,
         namespace: String,
         workers: Vec<(u32, WorkerAddress)>,
-    ) -> Vec<WorkerId> {
+        mut requests: mpsc::UnboundedReceiver<WorkerId>,
+    ) -> (Vec<WorkerId>, mpsc::UnboundedReceiver<WorkerId>) {
         let descriptor = NodeDescriptor {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -104,9 +109,9 @@ impl LocalControlPlane {
         // The ticket's answer is not needed: a new state gives its first job the id 1.
         self.control.apply(ControlEvent::JobStarted { ticket: Ticket(0), job: None, descriptor: job });
         self.control.apply(ControlEvent::NodeProvisioned { job: Self::JOB, node });
-        // The events above made the state request the node's workers, and the action handler has collected their
-        // ids. The workers run already, so each request is answered immediately.
-        let worker_ids = std::mem::take(&mut *self.worker_ids.lock().unwrap_or_else(PoisonError::into_inner));
+        // The events above made the state request the node's workers. They run already, so each request is answered
+        // immediately.
+        let worker_ids: Vec<_> = std::iter::from_fn(|| requests.try_recv().ok()).collect();
         for (&worker, (pid, member)) in worker_ids.iter().zip(workers) {
             self.control.apply(ControlEvent::WorkerReady { worker, member, pid });
         }
@@ -114,7 +119,7 @@ impl LocalControlPlane {
             background::spawn_on(&self.io, stop_actors(host.clone(), stops));
             background::spawn_on(&self.io, tick(Arc::downgrade(&self.control)));
         }
-        worker_ids
+        (worker_ids, requests)
     }
 
     /// Handler of a worker's reports.
@@ -135,13 +140,14 @@ impl LocalControlPlane {
     }
 }
 
-/// Advances the state's clock while actors wait: a reservation for one of them may expire.
+/// Advances the state's clock while actors wait, since a reservation for one of them may expire, and while the
+/// replacement of a worker is delayed.
 async fn tick(control: Weak<ControlPlane>) {
     let mut ticks = tokio::time::interval(TICK_EVERY);
     loop {
         ticks.tick().await;
         let Some(control) = control.upgrade() else { return };
-        if control.read(|state| state.waiting_count() > 0) {
+        if control.read(|state| state.waiting_count() > 0 || state.is_backing_off()) {
             control.apply(ControlEvent::Tick);
         }
     }

@@ -65,6 +65,8 @@ pub(in crate::cluster) enum NodeEvent {
     WorkerEnded {
         worker: WorkerId,
         cause: String,
+        /// It was killed from outside, and not for want of memory.
+        killed: bool,
     },
     /// A signal stopped the worker's process, or continued it.
     WorkerSuspended {

@@ -14,7 +14,7 @@ use roadshow::prelude::*;
 const COMPUTES: Duration = Duration::from_secs(60);
 
 #[derive(RemoteActor)]
-#[remote(handles(Pid, Compute, Never, Stop, UseStack))]
+#[remote(handles(Pid, PidOf, Compute, Never, Stop, UseStack))]
 pub(super) struct Worker(bool);
 
 impl Actor for Worker {
@@ -72,6 +72,18 @@ impl Handler<UseStack> for Worker {
     type Result = usize;
     fn handle(&mut self, UseStack(bytes): UseStack, _: &mut Context<Self>) -> usize {
         use_stack(bytes)
+    }
+}
+
+/// Asks the actor for the process of another one; `None` if that cannot be reached.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Option<u32>")]
+pub(super) struct PidOf(pub(super) RemoteAddr<Worker>);
+
+impl Handler<PidOf> for Worker {
+    type Result = ResponseFuture<Option<u32>>;
+    fn handle(&mut self, PidOf(other): PidOf, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(async move { other.send(Pid).await.ok() })
     }
 }
 

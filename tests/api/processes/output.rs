@@ -134,7 +134,7 @@ pub(super) async fn drive(what: &str) {
             cluster.run(print_bytes::task(number())).await.unwrap();
             report("all lines are printed");
         }
-        "crash" => drop(cluster.run(crash::task()).await.unwrap_err()),
+        "crash" => drop(cluster.run(crash::task()).retries(0).await.unwrap_err()),
         "sleeper" => {
             report(cluster.run(start_a_sleeper::task()).await.unwrap());
         }

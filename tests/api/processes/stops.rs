@@ -127,8 +127,7 @@ fn cluster_whose_only_worker_stopped_itself_reports_the_cause() {
         assert!(known.await.unwrap(), "the driver does not detect the end");
         let error = actor.send(Pid).await.unwrap_err().to_string();
         assert!(error.contains(&worker.to_string()) && error.contains("System::current().stop()"), "{error}");
-        let error = cluster.run(pid::task()).await.unwrap_err();
-        assert!(matches!(error, TaskError::NoWorker { .. }), "{error}");
+        assert_ne!(cluster.run(pid::task()).await.unwrap(), worker, "another worker replaces it");
         cluster.shutdown().await.unwrap();
     });
 }

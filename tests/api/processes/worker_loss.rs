@@ -1,19 +1,60 @@
 //! Death of a worker: it fails the calls open to that worker, and nothing else.
 
+use std::future::IntoFuture;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use actix::System;
-use roadshow::SpawnError;
 use roadshow::prelude::*;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use super::driver::PATIENCE;
-use super::fixtures::{Began, Listener, Never, Pid, Worker, pid};
+use super::fixtures::{Began, Listener, Never, Pid, PidOf, Worker, pid};
 use super::process_table::{signal, wait_until};
 
 /// Maximum time of an error that needs no network.
 const IMMEDIATE: Duration = Duration::from_secs(1);
+
+/// Kills its worker if the file does not exist, which it creates.
+#[roadshow::task]
+fn die_once(file: PathBuf, number: u32) -> u32 {
+    if std::fs::File::create_new(file).is_ok() {
+        signal(std::process::id(), Signal::KILL).unwrap();
+    }
+    number
+}
+
+#[roadshow::task]
+fn die() {
+    signal(std::process::id(), Signal::KILL).unwrap();
+}
+
+/// Counts its runs in a file. Fails until the given run, in which it panics, and succeeds afterwards.
+#[roadshow::task]
+fn fail_until(file: PathBuf, run: usize) -> Result<usize, usize> {
+    let runs = std::fs::read(&file).map_or(1, |bytes| bytes.len() + 1);
+    std::fs::write(file, vec![0; runs]).unwrap();
+    assert!(runs != run, "as asked");
+    if runs < run { Err(runs) } else { Ok(runs) }
+}
+
+/// Directory that is removed with its content.
+struct TestDir(PathBuf);
+
+impl TestDir {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("roadshow-{}-{name}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        Self(directory)
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
 
 /// Spawns two actors on different workers: one that the test will kill, and one that it will not.
 async fn two_actors(cluster: &Cluster) -> (RemoteAddr<Worker>, u32, RemoteAddr<Worker>, u32) {
@@ -78,19 +119,98 @@ fn actors_and_tasks_are_placed_on_the_remaining_workers() {
     });
 }
 
+/// Waits, beside the cluster's links, until a condition holds.
+async fn until(holds: impl Fn() -> bool + Send + 'static) {
+    let held = actix_rt::task::spawn_blocking(move || wait_until(PATIENCE, holds));
+    assert!(held.await.unwrap(), "the condition holds in time");
+}
+
 #[test]
-fn spawn_fails_after_the_last_worker_died() {
+fn the_only_worker_is_replaced_and_spawns_and_tasks_wait_for_it() {
     System::new().block_on(async {
         let cluster = Cluster::local(1).await.unwrap();
+        let first = cluster.workers()[0].pid;
         let actor = cluster.spawn::<Worker>(()).await.unwrap();
-        signal(cluster.workers()[0].pid, Signal::KILL).unwrap();
-        let known = actix_rt::task::spawn_blocking(move || wait_until(PATIENCE, || !actor.connected()));
-        assert!(known.await.unwrap(), "the driver does not detect the end");
+        signal(first, Signal::KILL).unwrap();
+        until(move || !actor.connected()).await;
 
-        let rejected = cluster.spawn::<Worker>(()).await.unwrap_err();
-        assert!(matches!(rejected, SpawnError::NoWorker { .. }), "{rejected}");
-        let rejected = cluster.run(pid::task()).await.unwrap_err();
-        assert!(matches!(rejected, TaskError::NoWorker { .. }), "{rejected}");
+        let (ran, spawned) =
+            tokio::join!(cluster.run(pid::task()).into_future(), cluster.spawn::<Worker>(()));
+        let second = spawned.unwrap().send(Pid).await.unwrap();
+        assert_eq!((ran.unwrap(), cluster.workers().len()), (second, 2));
+        assert_ne!(first, second);
+        let workers = cluster.workers();
+        assert!(workers[0].ended.is_some() && workers[1].ended.is_none() && workers[1].pid == second);
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_replacement_and_the_other_workers_know_each_other() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(2).await.unwrap();
+        let (victim, victim_pid, other, other_pid) = two_actors(&cluster).await;
+        signal(victim_pid, Signal::KILL).unwrap();
+        until(move || !victim.connected()).await;
+        // Round robin over the workers: one of two actors is in the new worker, once that has joined.
+        let spawned = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let spawned = cluster.spawn::<Worker>(()).await.unwrap();
+                if spawned.send(Pid).await.unwrap() != other_pid {
+                    break spawned;
+                }
+                spawned.stop().await.unwrap();
+            }
+        });
+        let spawned = spawned.await.unwrap();
+        let new_pid = spawned.send(Pid).await.unwrap();
+        assert_ne!(new_pid, victim_pid);
+        assert_eq!(spawned.send(PidOf(other.clone())).await.unwrap(), Some(other_pid));
+        assert_eq!(other.send(PidOf(spawned)).await.unwrap(), Some(new_pid));
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn tasks_of_killed_workers_run_again() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(2).await.unwrap();
+        let directory = TestDir::new("die-once");
+        // Each task kills its worker at its first run.
+        let tasks = (0..6).map(|number| die_once::task(directory.0.join(number.to_string()), number));
+        assert_eq!(cluster.run_all(tasks).await.unwrap(), [0, 1, 2, 3, 4, 5]);
+        assert!(cluster.workers().len() > 2, "workers were replaced");
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_task_that_kills_each_of_its_workers_ends_with_an_error_that_says_so() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(2).await.unwrap();
+        let error = cluster.run(die::task()).retries(2).await.unwrap_err();
+        assert!(matches!(error, TaskError::WorkersLost { runs: 3, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("started 3 times") && text.contains("SIGKILL"), "{text}");
+        let error = cluster.run(die::task()).retries(0).await.unwrap_err();
+        assert!(matches!(error, TaskError::OutcomeUnknown { .. }), "{error}");
+        // The cluster goes on.
+        cluster.run(pid::task()).await.unwrap();
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_task_runs_again_on_its_own_error_if_asked() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(1).await.unwrap();
+        let directory = TestDir::new("fail-until");
+        let count = |retries| {
+            let task = cluster.run(fail_until::task(directory.0.join("runs"), 3)).retries(retries);
+            task.retry_if(|outcome| matches!(outcome, Ok(Err(_)) | Err(TaskError::Panicked { .. })))
+        };
+        assert_eq!(count(1).await.unwrap(), Err(2), "two runs");
+        assert_eq!(count(1).await.unwrap(), Ok(4), "the third run panics");
         cluster.shutdown().await.unwrap();
     });
 }

@@ -56,16 +56,34 @@ pub(crate) struct Sent {
     since: Instant,
     end: Option<End>,
     started: u32,
+    /// Number of times that it may start.
+    starts_max: u32,
 }
 
 impl Sent {
     pub(crate) fn new(kind: SendKind, from: usize, to: usize) -> Self {
         let since = Instant::now();
-        Self { kind, from, to, stream: None, actor: Actor::Alive, limit: None, since, end: None, started: 0 }
+        Self {
+            kind,
+            from,
+            to,
+            stream: None,
+            actor: Actor::Alive,
+            limit: None,
+            since,
+            end: None,
+            started: 0,
+            starts_max: 1,
+        }
     }
 
     pub(crate) fn in_stream(self, stream: Stream, actor: Actor) -> Self {
         Self { stream: Some(stream), actor, ..self }
+    }
+
+    /// Allows it to run again that many times.
+    pub(crate) fn with_retries(self, retries: u32) -> Self {
+        Self { starts_max: 1 + retries, ..self }
     }
 
     pub(crate) fn within(self, limit: Option<Duration>) -> Self {
@@ -188,10 +206,10 @@ impl Record {
         let mut all = self.sent.borrow_mut();
         let Some(sent) = all.get_mut(&op) else { return };
         sent.started += 1;
-        let (kind, started, stream) = (sent.kind, sent.started, sent.stream);
+        let (kind, started, stream, starts_max) = (sent.kind, sent.started, sent.stream, sent.starts_max);
         // A violation borrows the record again.
         drop(all);
-        if started > 1 {
+        if started > starts_max {
             self.violation(format_args!("{op} {kind:?} started {started} times"));
         }
         if let Some(stream) = stream {

@@ -188,10 +188,11 @@ impl Sender {
         let mut answers = JoinSet::new();
         for _ in 0..tasks {
             self.pause(120).await;
-            let limit = self.limit();
-            let op = self.record().send(Sent::new(SendKind::Task, self.from, self.to).within(limit));
+            let (limit, retries) = (self.limit(), self.rng.u32(0..3));
+            let sent = Sent::new(SendKind::Task, self.from, self.to).within(limit).with_retries(retries);
+            let op = self.record().send(sent);
             let (here, there) = (self.hosts.at(self.from), self.hosts.at(self.to).host.identity());
-            let mut request = here.cluster.run(chore::task(op, content(op, self.bytes())));
+            let mut request = here.cluster.run(chore::task(op, content(op, self.bytes()))).retries(retries);
             if let Some(limit) = limit {
                 request = request.timeout(limit);
             }
@@ -254,7 +255,7 @@ impl Sender {
 fn of_task(error: TaskError) -> SendError {
     match error {
         TaskError::NotDelivered { reason, .. } => reason.into(),
-        TaskError::OutcomeUnknown { reason, .. } => reason.into(),
+        TaskError::OutcomeUnknown { reason, .. } | TaskError::WorkersLost { reason, .. } => reason.into(),
         other => SendError::Panicked { text: other.to_string() },
     }
 }

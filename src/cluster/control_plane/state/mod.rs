@@ -230,7 +230,7 @@ impl ClusterState {
             ControlEvent::NodeLeft { node, cause } => self.node_left(node, &cause),
             ControlEvent::NodeDrain { node } => self.node_drain(node),
             ControlEvent::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
-            ControlEvent::WorkerEnded { worker, cause } => self.worker_ended(worker, &cause),
+            ControlEvent::WorkerEnded { worker, cause, killed } => self.worker_ended(worker, &cause, killed),
             ControlEvent::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
             ControlEvent::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
             ControlEvent::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),

@@ -52,6 +52,11 @@ impl ClusterState {
         self.version
     }
 
+    /// Checks whether the start of a worker is delayed after crashes.
+    pub(in crate::cluster) fn is_backing_off(&self) -> bool {
+        !self.restarts.is_empty()
+    }
+
     /// Number of actors without an assigned worker.
     pub(in crate::cluster) fn waiting_count(&self) -> usize {
         self.pending.len()

@@ -148,9 +148,10 @@ impl ClusterState {
         }
     }
 
-    pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str) {
+    pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str, killed: bool) {
         self.record_worker_death(id, cause);
-        self.finish_worker(id, cause, true);
+        // What others do to it is no reason to wait, or to start no further worker.
+        self.finish_worker(id, cause, !killed);
     }
 
     /// Handles the end of a worker, and starts a replacement if its job needs one.

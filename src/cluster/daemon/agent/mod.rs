@@ -25,7 +25,6 @@ mod executable_exchange;
 mod jobs;
 mod join;
 #[cfg(feature = "cli")]
-pub(in crate::cluster) mod oom;
 mod orphans;
 mod output;
 mod router;

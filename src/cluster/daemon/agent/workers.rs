@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use super::Agent;
 use super::accounts::Account;
 use super::output;
-use crate::cluster::daemon::agent::oom;
 use crate::cluster::launch::control_socket::ControlSocket;
 use crate::cluster::launch::control_socket::Reports;
+use crate::cluster::launch::oom::{AtStart, WorkerEnd};
 use crate::cluster::launch::process::{WorkerCommand, WorkerProcess};
 use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{ActorCount, ActorKey, ActorLocation, JobId, TaskCount, WorkerAddress, WorkerId};
@@ -85,7 +85,8 @@ impl NodeWorkers {
             tracing::warn!(%worker, %job, cause, "a worker was not started");
             agent.workers.remove(&agent, worker);
             agent.orphans.worker_ended(&agent, job);
-            agent.record(NodeEvent::WorkerEnded { worker, cause });
+            // It counts as a failed start, whatever ended it.
+            agent.record(NodeEvent::WorkerEnded { worker, cause, killed: false });
         });
     }
 
@@ -330,7 +331,7 @@ async fn launch(
     }
 
     // 3. Supervision, before the initialisation: a process that dies or is suspended in the middle of it is noticed.
-    let oom_kills_before = oom::oom_kill_count();
+    let at_start = AtStart::now();
     let ended = watch(agent, worker, &process)?;
 
     // 4. Initialisation. The worker is reported as ready only with its hosts up, since the head places actors there
@@ -351,16 +352,16 @@ async fn launch(
     tokio::spawn(async move {
         let exit = ended.await.unwrap_or_else(|_| "the end of its process was not observed".to_owned());
         let last = reports.last().await;
-        let cause = match (stopping.load(Ordering::Relaxed), last) {
-            (true, _) => "it was stopped".to_owned(),
-            (false, Some(why)) => why,
-            (false, None) => oom::annotate_oom(exit, oom_kills_before),
+        let WorkerEnd { cause, killed } = match (stopping.load(Ordering::Relaxed), last) {
+            (true, _) => WorkerEnd { cause: "it was stopped".to_owned(), killed: false },
+            (false, Some(cause)) => WorkerEnd { cause, killed: false },
+            (false, None) => at_start.explain(exit),
         };
         // The last reports come before the end: the head ignores events of a worker that it has removed.
         agent.workers.remove(&agent, worker);
         agent.orphans.worker_ended(&agent, job);
         agent.statistics.worker_ended(worker);
-        agent.record(NodeEvent::WorkerEnded { worker, cause });
+        agent.record(NodeEvent::WorkerEnded { worker, cause, killed });
         if let Some(capture) = capture {
             capture.finish().await;
         }

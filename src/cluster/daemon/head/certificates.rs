@@ -356,7 +356,7 @@ mod tests {
             member: WorkerAddress { actors, actors_at: at, tasks, tasks_at: at },
             pid: 1,
         };
-        let ended = || NodeEvent::WorkerEnded { worker, cause: String::new() };
+        let ended = || NodeEvent::WorkerEnded { worker, cause: String::new(), killed: false };
         let [one, other] = known.worker;
         check_event(&known.state, here, &ready(one, other)).unwrap();
         check_event(&known.state, here, &ended()).unwrap();

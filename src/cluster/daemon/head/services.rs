@@ -165,7 +165,9 @@ impl Head {
             NodeEvent::WorkerReady { worker, member, pid } => {
                 ControlEvent::WorkerReady { worker, member, pid }
             }
-            NodeEvent::WorkerEnded { worker, cause } => ControlEvent::WorkerEnded { worker, cause },
+            NodeEvent::WorkerEnded { worker, cause, killed } => {
+                ControlEvent::WorkerEnded { worker, cause, killed }
+            }
             NodeEvent::WorkerSuspended { worker, suspended } => {
                 ControlEvent::WorkerSuspended { worker, suspended }
             }

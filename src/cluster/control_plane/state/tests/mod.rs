@@ -187,7 +187,7 @@ impl Harness {
     }
 
     fn ended(&mut self, worker: WorkerId) -> Vec<Action> {
-        self.handle(ControlEvent::WorkerEnded { worker, cause: "exit code 1".to_owned() })
+        self.handle(ControlEvent::WorkerEnded { worker, cause: "exit code 1".to_owned(), killed: false })
     }
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {

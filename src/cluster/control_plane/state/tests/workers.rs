@@ -257,3 +257,18 @@ fn exit_cause_of_a_worker_is_found_by_its_hosts() {
     let end = harness.state.host_exit_cause(member(other).actors).unwrap();
     assert!(end.contains("node lost: no heartbeat for 13 s"), "{end}");
 }
+
+#[test]
+fn a_kill_from_outside_delays_no_worker_and_counts_as_no_failed_start() {
+    let mut harness = Harness::new();
+    harness.join(node_descriptor(1, 4.0, 1));
+    let job = harness.start_job();
+    let mut worker = harness.provision(job, 1)[0];
+    for number in 0..20 {
+        if number % 5 == 0 {
+            harness.ready(worker);
+        }
+        let killed = ControlEvent::WorkerEnded { worker, cause: "SIGKILL".to_owned(), killed: true };
+        worker = started(&harness.handle(killed))[0];
+    }
+}

@@ -115,7 +115,11 @@ impl World {
             Step::WorkerEnds(worker) => {
                 let Some((node, worker)) = pick(&self.workers(|_| true), *worker) else { return };
                 self.nodes.entry(node).and_modify(|actual| drop(actual.workers.remove(&worker)));
-                self.event(ControlEvent::WorkerEnded { worker, cause: "it broke".to_owned() });
+                self.event(ControlEvent::WorkerEnded {
+                    worker,
+                    cause: "it broke".to_owned(),
+                    killed: worker.0 % 2 == 0,
+                });
             }
             Step::Place(job, spec) => {
                 if let Some(job) = pick(&self.jobs(), *job) {
@@ -403,7 +407,9 @@ impl World {
                 member: member(worker),
                 pid: 1,
             }),
-            1 => self.event(ControlEvent::WorkerEnded { worker: WorkerId(1 << 40 | n), cause }),
+            1 => {
+                self.event(ControlEvent::WorkerEnded { worker: WorkerId(1 << 40 | n), cause, killed: false })
+            }
             2 => self.event(ControlEvent::ActorStarted {
                 actor,
                 worker: WorkerId(1 << 40),

@@ -1,26 +1,57 @@
-//! Kills by the kernel's out-of-memory killer, read from the kernel's counters.
+//! Kills of processes, and those by the kernel's out-of-memory killer, read from the kernel's counters.
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use super::process::KILLED;
 use crate::cluster::host_info;
+use crate::config::WORKER_KILLED_AFTER;
 
 /// Number of processes that the kernel has killed so far, in this control group and on the whole machine.
-pub(crate) fn oom_kill_count() -> u64 {
+fn oom_kill_count() -> u64 {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     group_kills(Path::new(host_info::GROUPS), &groups) + machine_kills().unwrap_or(0)
 }
 
-/// Adds a hint to the cause of a process' end if the kernel has killed processes since.
-pub(crate) fn annotate_oom(cause: String, kills_before: u64) -> String {
-    // The counters do not name the victim, so the hint is added only to a kill.
-    match cause.contains("SIGKILL") && oom_kill_count() > kills_before {
-        true => format!(
-            "{cause}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node \
-             more memory"
-        ),
-        false => cause,
+/// Explanation of a worker's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerEnd {
+    pub(crate) cause: String,
+    /// True if the process was killed from outside, and not for want of memory.
+    pub(crate) killed: bool,
+}
+
+/// State at the start of a process, by which its end is explained.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtStart {
+    kills: u64,
+    started_at: Instant,
+}
+
+impl AtStart {
+    pub(crate) fn now() -> Self {
+        Self { kills: oom_kill_count(), started_at: Instant::now() }
     }
+
+    /// Explains the end of the process, with a hint if the kernel has killed processes since the start.
+    pub(crate) fn explain(self, cause: String) -> WorkerEnd {
+        explain(cause, oom_kill_count() > self.kills, self.started_at.elapsed())
+    }
+}
+
+fn explain(cause: String, kernel_kills: bool, age: Duration) -> WorkerEnd {
+    let is_kill = cause.contains(KILLED);
+    // The counters do not name the victim, so the hint is added only to a kill.
+    if !is_kill || !kernel_kills {
+        // A program may kill itself. One that does so at once must not be started again without a delay.
+        return WorkerEnd { cause, killed: is_kill && age >= WORKER_KILLED_AFTER };
+    }
+    let cause = format!(
+        "{cause}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node more \
+         memory"
+    );
+    WorkerEnd { cause, killed: false }
 }
 
 fn machine_kills() -> Option<u64> {
@@ -75,10 +106,21 @@ mod tests {
     }
 
     #[test]
+    fn only_late_kills_that_are_not_for_want_of_memory_are_from_outside() {
+        let (soon, late) = (WORKER_KILLED_AFTER / 2, WORKER_KILLED_AFTER);
+        let killed = |cause: &str, kernel_kills, age| explain(cause.to_owned(), kernel_kills, age).killed;
+        let kill = "the process was killed by signal 9 (SIGKILL)";
+        assert!(killed(kill, false, late) && !killed(kill, false, soon) && !killed(kill, true, late));
+        assert!(!killed("the process exited with code 1", false, late));
+    }
+
+    #[test]
     fn hint_is_added_only_to_kills() {
-        let ended = "the process exited with code 1".to_owned();
-        assert_eq!(annotate_oom(ended.clone(), 0), ended);
-        let killed = "the process was killed by signal 9 (SIGKILL)".to_owned();
-        assert_eq!(annotate_oom(killed.clone(), u64::MAX), killed);
+        let hinted =
+            |cause: &str| explain(cause.to_owned(), true, Duration::ZERO).cause.contains("want of memory");
+        assert!(
+            hinted("the process was killed by signal 9 (SIGKILL)")
+                && !hinted("the process exited with code 1")
+        );
     }
 }
