@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::control_plane::state::ControlReply;
 use super::control_service::{ControlRequest, HeadHandle};
@@ -22,7 +23,7 @@ use super::protocol::worker::HeadInfo;
 use crate::background;
 use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
 use crate::cluster::protocol::MembershipUpdate;
-use crate::config::HEAD_RPC_TIMEOUT;
+use crate::config::{HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT};
 use crate::host::{
     Assignment, Host, HostStatusFuture, LookupFuture, NextWorker, Placement, PlacementError, PlacementResult,
     TaskSlot,
@@ -218,7 +219,7 @@ async fn find(
 /// Cause of a worker's end, from the head; `None` if it lives or the head does not answer. The caller asks again.
 async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<String> {
     let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
-    match tokio::time::timeout(HEAD_RPC_TIMEOUT, request).await {
+    match timeout(HEAD_RPC_TIMEOUT, request).await {
         Ok(Ok(ControlReply::End(end))) => end,
         _ => None,
     }
@@ -290,8 +291,8 @@ impl Placement for Membership {
         }
         let mut joined = self.joined.subscribe();
         Some(Box::pin(async move {
-            // It fails if the cluster has ended; then there is nothing to wait for.
-            let _ = joined.changed().await;
+            // A change fails if the cluster has ended; then there is nothing to wait for.
+            timeout(NEXT_WORKER_TIMEOUT, joined.changed()).await.is_ok_and(|joined| joined.is_ok())
         }))
     }
 }

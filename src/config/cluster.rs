@@ -385,7 +385,7 @@ pub const WORKER_STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// Age from which a worker that is killed, but not for want of memory, does not count as crashed.
 ///
-/// Nobody else's kill is a reason to wait. A program that kills itself does so in its first calls.
+/// A kill by others is no reason to wait. A program that kills itself does so in its first calls.
 pub const WORKER_KILLED_AFTER: Duration = Duration::from_millis(50);
 
 /// Delay of a job's next worker after two consecutive crashes at start; it doubles with each further one.

@@ -279,6 +279,13 @@ impl From<EncodeError> for NotDelivered {
     }
 }
 
+impl OutcomeUnknown {
+    /// True if the other host has ended, or has dropped the session.
+    pub(crate) fn is_by_other_host(&self) -> bool {
+        matches!(self, Self::SessionLost { reason, .. } if *reason != DisconnectReason::Shutdown)
+    }
+}
+
 impl SendError {
     /// Error of a call to `host` that the session has ended.
     pub(crate) fn failed(host: HostUid, failed: CallError) -> Self {

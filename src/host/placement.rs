@@ -64,8 +64,8 @@ impl fmt::Debug for PlacementResult {
 /// Future of a lookup by name: the actor's type and its location.
 pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocation), PlacementError>> + Send>>;
 
-/// Future that resolves when a worker joins.
-pub type NextWorker = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Future that resolves to true when a worker joins, and to false if none does in time.
+pub type NextWorker = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Future of a host's exit cause, `None` if unknown.
 pub type HostStatusFuture = Pin<Box<dyn Future<Output = Option<String>> + Send>>;

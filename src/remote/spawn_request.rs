@@ -8,9 +8,6 @@ use std::time::Duration;
 use super::addr::RemoteAddr;
 use super::ask::call_host;
 use super::spawn::{Spawn, SpawnError};
-use tokio::time::Instant;
-
-use crate::config::NEXT_WORKER_TIMEOUT;
 use crate::host::{Assignment, Host, Placement, PlacementError, PlacementResult, SendError, deadline_in};
 use crate::id::Target;
 use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
@@ -177,10 +174,13 @@ impl<A: Spawn> SpawnRequest<A> {
         let mut placed = place();
         let is_without_worker = matches!(placed, PlacementResult::Now(Err(PlacementError::NoWorker)));
         if let Some(next_worker) = next_worker.filter(|_| is_without_worker) {
-            let limit = Instant::now() + NEXT_WORKER_TIMEOUT;
-            let until = deadline.map_or(limit, |deadline| limit.min(deadline.into()));
             // Without one in time, the next placement fails as well.
-            let _ = tokio::time::timeout_at(until, next_worker).await;
+            let _ = match deadline {
+                Some(deadline) => {
+                    tokio::time::timeout_at(deadline.into(), next_worker).await.unwrap_or(false)
+                }
+                None => next_worker.await,
+            };
             placed = place();
         }
         let assigned = match placed {

@@ -17,14 +17,11 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::{Task, TaskError};
-use crate::config::{
-    NEXT_WORKER_TIMEOUT, TASK_ATTEMPT_DELAY, TASK_ATTEMPT_DELAY_MAX, TASK_ATTEMPTS_MAX, TASK_RETRIES,
-};
+use crate::config::{TASK_ATTEMPT_DELAY, TASK_ATTEMPT_DELAY_MAX, TASK_ATTEMPTS_MAX, TASK_RETRIES};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, TaskSlot, deadline_in};
 use crate::id::Target;
 use crate::registry::TaskFn;
 use crate::remote::call_service;
-use crate::session::DisconnectReason;
 
 /// Decides by an outcome whether the task runs again.
 type RetryIf<F> = Arc<dyn Fn(&Result<<F as TaskFn>::Output, TaskError>) -> bool + Send + Sync>;
@@ -59,7 +56,7 @@ impl<F: TaskFn> fmt::Debug for RunOptions<F> {
     }
 }
 
-/// What a failed call means for its task.
+/// Meaning of a failed call for its task.
 enum Failure {
     /// The function did not run, and another worker may run it.
     NotRun,
@@ -78,11 +75,7 @@ impl Failure {
                 | NotDelivered::UnknownHost { .. }
                 | NotDelivered::Closing,
             ) => Self::NotRun,
-            SendError::OutcomeUnknown(OutcomeUnknown::SessionLost {
-                reason: DisconnectReason::Shutdown,
-                ..
-            }) => Self::Final,
-            SendError::OutcomeUnknown(lost @ OutcomeUnknown::SessionLost { .. }) => Self::Lost(lost.clone()),
+            SendError::OutcomeUnknown(lost) if lost.is_by_other_host() => Self::Lost(lost.clone()),
             _ => Self::Final,
         }
     }
@@ -186,14 +179,18 @@ async fn sleep_until(wake: Instant, deadline: Option<Instant>) -> bool {
 /// ones are replaced.
 async fn slot(host: &Host, deadline: Option<Instant>) -> Option<TaskSlot> {
     let placement = host.placement()?;
-    let limit = now() + NEXT_WORKER_TIMEOUT;
     loop {
         // Before the choice: a worker that joins after it resolves this future.
         let next = placement.next_worker();
         if let Some(slot) = placement.place_task() {
             return Some(slot);
         }
-        let until = deadline.map_or(limit, |deadline| deadline.min(limit));
-        timeout_at(until.into(), next?).await.ok()?;
+        let has_joined = match deadline {
+            Some(deadline) => timeout_at(deadline.into(), next?).await.ok()?,
+            None => next?.await,
+        };
+        if !has_joined {
+            return None;
+        }
     }
 }

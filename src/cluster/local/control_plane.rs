@@ -18,7 +18,7 @@ use crate::cluster::host_info;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{ActorLocation, JobDescriptor, JobId, NodeDescriptor, WorkerAddress, WorkerId};
 use crate::cluster::protocol::worker::{ActorEvent, WorkerMessage};
-use crate::config::TICK_EVERY;
+use crate::config::{TICK_EVERY, WORKERS_MAX};
 use crate::host::Host;
 use crate::observe::log;
 use crate::remote::stop_on_host;
@@ -43,15 +43,15 @@ impl LocalControlPlane {
 
     /// Creates the control plane, and a channel with the workers that it requests.
     ///
-    /// The channel is unbounded: there are at most as many requests as workers.
-    pub(crate) fn new(io: &Handle) -> (Self, mpsc::UnboundedReceiver<WorkerId>) {
-        let (request, requests) = mpsc::unbounded_channel();
+    /// There are at most as many requests as workers.
+    pub(crate) fn new(io: &Handle) -> (Self, mpsc::Receiver<WorkerId>) {
+        let (request, requests) = mpsc::channel(WORKERS_MAX);
         let (stop, stops) = mpsc::channel(STOPS_MAX);
         let runtime = io.clone();
         let executor = move |action: &Action| match action {
             Action::StartWorker { worker, .. } => {
-                // The receiver is gone in a cluster whose workers are threads.
-                let _ = request.send(*worker);
+                // The receiver is gone in a cluster whose workers are threads. It is never full.
+                let _ = request.try_send(*worker);
             }
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
                 let actor = *at;
@@ -81,8 +81,8 @@ impl LocalControlPlane {
         host: &Host,
         namespace: String,
         workers: Vec<(u32, WorkerAddress)>,
-        mut requests: mpsc::UnboundedReceiver<WorkerId>,
-    ) -> (Vec<WorkerId>, mpsc::UnboundedReceiver<WorkerId>) {
+        mut requests: mpsc::Receiver<WorkerId>,
+    ) -> (Vec<WorkerId>, mpsc::Receiver<WorkerId>) {
         let descriptor = NodeDescriptor {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

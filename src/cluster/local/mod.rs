@@ -142,7 +142,7 @@ impl LocalCluster {
     }
 
     /// Asks all workers to end, and waits up to the stop timeout. Workers that remain are killed.
-    pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
+    pub(super) async fn stop(&self) -> Result<(), ClusterError> {
         // From now on an end is expected, and no reason for a warning or a replacement.
         let mut ending = Ending::of(self);
         join_all(ending.workers.iter_mut().map(|worker| worker.handle.ask_to_stop())).await;

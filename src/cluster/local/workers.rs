@@ -279,7 +279,7 @@ impl Workers {
     }
 
     /// Starts the workers that the state requests, in place of ended ones.
-    pub(super) async fn replace(self: Arc<Self>, mut requests: mpsc::UnboundedReceiver<WorkerId>) {
+    pub(super) async fn replace(self: Arc<Self>, mut requests: mpsc::Receiver<WorkerId>) {
         while let Some(worker) = requests.recv().await {
             if self.list().stopping {
                 return;

@@ -65,7 +65,7 @@ pub(in crate::cluster) enum NodeEvent {
     WorkerEnded {
         worker: WorkerId,
         cause: String,
-        /// It was killed from outside, and not for want of memory.
+        /// True if it was killed from outside, and not for want of memory.
         killed: bool,
     },
     /// A signal stopped the worker's process, or continued it.
