@@ -65,15 +65,17 @@ pub enum TaskError {
         /// Reason why the outcome is unknown.
         reason: OutcomeUnknown,
     },
-    /// The function was started several times, and its worker ended each time before the result arrived.
+    /// Each worker that got the task ended before the result arrived.
+    ///
+    /// The function may have run in each of them. It may also have waited there behind another task.
     #[error(
-        "task {task} was started {runs} times, and each time its worker ended before the result arrived, the last \
-         time: {reason}; the task may be what ends its workers"
+        "task {task} was lost {runs} times with its worker, the last time: {reason}; \
+         the task may be what ends its workers"
     )]
     WorkersLost {
         /// Name of the task.
         task: &'static str,
-        /// Number of times that the function may have run.
+        /// Number of workers that ended with it.
         runs: u32,
         /// Reason why the last outcome is unknown.
         reason: OutcomeUnknown,

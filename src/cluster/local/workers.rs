@@ -286,11 +286,12 @@ impl Workers {
             }
             let this = Arc::clone(&self);
             background::spawn(async move {
+                let at_start = AtStart::now();
                 if let Err(error) = this.start_replacement(worker).await {
-                    let cause = Chain(&error).to_string();
+                    let WorkerEnd { cause, killed } = at_start.explain(Chain(&error).to_string());
                     log::warn!(cause, "a worker could not be replaced");
                     // The state counts the failure, and tries again a few times.
-                    this.head.control().apply(ControlEvent::WorkerEnded { worker, cause, killed: false });
+                    this.head.control().apply(ControlEvent::WorkerEnded { worker, cause, killed });
                 }
             });
         }

@@ -78,15 +78,15 @@ impl NodeWorkers {
         let stopping = self.reserve(worker, job, detached);
         let agent = Arc::clone(agent);
         tokio::spawn(async move {
-            let cause = match launch(&agent, worker, job, &stopping).await {
+            let at_start = AtStart::now();
+            let WorkerEnd { cause, killed } = match launch(&agent, worker, job, &stopping).await {
                 Ok(()) => return,
-                Err(cause) => cause,
+                Err(cause) => at_start.explain(cause),
             };
             tracing::warn!(%worker, %job, cause, "a worker was not started");
             agent.workers.remove(&agent, worker);
             agent.orphans.worker_ended(&agent, job);
-            // It counts as a failed start, whatever ended it.
-            agent.record(NodeEvent::WorkerEnded { worker, cause, killed: false });
+            agent.record(NodeEvent::WorkerEnded { worker, cause, killed });
         });
     }
 
