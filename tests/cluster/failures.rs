@@ -193,22 +193,22 @@ fn spawn_that_waits_for_crashing_workers_shows_the_reason_and_succeeds_in_the_en
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     // Back-off: the replacements start immediately, after one second, and after two.
-    let mut killed = 0;
+    let mut crashed = 0;
     for _ in 0..3 {
         let pid = wait_for("there is another worker", || {
-            job.numbers(Order::Workers).first().copied().filter(|pid| *pid != killed)
+            job.numbers(Order::Workers).first().copied().filter(|pid| *pid != crashed)
         });
-        proc::kill(pid.try_into().unwrap());
-        killed = pid;
+        proc::signal(pid.try_into().unwrap(), Signal::ABORT);
+        crashed = pid;
     }
-    wait_for("its end is known", || (site.row("workers", "pid", killed)["state"] == "DEAD").then_some(()));
+    wait_for("its end is known", || (site.row("workers", "pid", crashed)["state"] == "DEAD").then_some(()));
     let pending = job.begin(Order::Spawn("waits".into(), Box::default()));
     let reason = wait_for("the reason is shown", || {
         let status = site.json(&["status"]);
         let reason = status["waiting"][0]["reason"].as_str()?;
         Some(reason.to_owned())
     });
-    assert!(reason.contains("crash at their start") && reason.contains("SIGKILL"), "{reason}");
+    assert!(reason.contains("crash at their start") && reason.contains("signal 6"), "{reason}");
     assert!(job.end_of(pending).is_done(), "{}", job.errors());
     assert_eq!(job.add("waits", 1), 1);
     job.finish();
