@@ -326,6 +326,14 @@ pub const TASKS_IN_FLIGHT_MIN: usize = 2;
 /// Maximum number of tasks in flight for each host, reached with short tasks.
 pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 
+/// Maximum number of ended workers that a local cluster lists, the last ones.
+pub const ENDED_WORKERS_MAX: usize = 256;
+
+/// Time for which a worker that ends waits for the export of its last spans.
+///
+/// It is well within the time after which its parent kills it.
+pub const TRACE_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Default number of further runs of a task whose worker ended before its result arrived.
 ///
 /// A worker or two may be lost to a machine. A task that loses four is probably what ends them.

@@ -388,6 +388,14 @@ pub const WORKER_STABLE_AFTER: Duration = Duration::from_secs(10);
 /// A kill by others is no reason to wait. A program that kills itself does so in its first calls.
 pub const WORKER_KILLED_AFTER: Duration = Duration::from_millis(50);
 
+/// Number of workers killed from outside in a row, none of them stable, that are replaced immediately.
+pub const WORKER_KILLS_MAX: u32 = 8;
+
+/// Delay of the next worker after more kills than that.
+///
+/// The rate of starts is bounded, whoever kills.
+pub const WORKER_KILLED_DELAY: Duration = Duration::from_millis(200);
+
 /// Delay of a job's next worker after two consecutive crashes at start; it doubles with each further one.
 pub const WORKER_RESTART_BACKOFF: Duration = Duration::from_secs(1);
 

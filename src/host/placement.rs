@@ -32,8 +32,8 @@ pub trait Placement: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(None))
     }
 
-    /// Selects a host for a task; `None` if there is none left.
-    fn place_task(&self) -> Option<TaskSlot>;
+    /// Selects a host for a task, another than `avoided` if there is one; `None` if there is none left.
+    fn place_task(&self, avoided: Option<HostUid>) -> Option<TaskSlot>;
 
     /// Number of hosts that run tasks.
     fn task_hosts(&self) -> usize;

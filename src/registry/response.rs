@@ -142,6 +142,7 @@ where
         responder.release_credit();
         let (sender, reply) = oneshot::channel();
         if let Err(text) = panics::catch(|| response.handle(ctx, Some(sender))) {
+            trace::record_panic(&trace::current_span(), &text);
             responder.take().fail(CallFailure::Panicked { text: text.clone() });
             panics::resume(text);
         }

@@ -168,19 +168,26 @@ impl<A: Spawn> SpawnRequest<A> {
         // A single deadline covers placement and spawn.
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
-        // Before the choice: a worker that joins after it resolves this future.
-        let next_worker = placement.next_worker();
         let place = || placement.place_actor(&host, A::NAME, spec.as_deref());
         let mut placed = place();
-        let is_without_worker = matches!(placed, PlacementResult::Now(Err(PlacementError::NoWorker)));
-        if let Some(next_worker) = next_worker.filter(|_| is_without_worker) {
-            // Without one in time, the next placement fails as well.
-            let _ = match deadline {
+        while is_without_worker(&placed)
+            && let Some(next_worker) = placement.next_worker()
+        {
+            // Again: a worker that joined before it does not resolve the future.
+            placed = place();
+            if !is_without_worker(&placed) {
+                break;
+            }
+            drop(placed);
+            let has_joined = match deadline {
                 Some(deadline) => {
                     tokio::time::timeout_at(deadline.into(), next_worker).await.unwrap_or(false)
                 }
                 None => next_worker.await,
             };
+            if !has_joined || host.is_closing() {
+                return Err(SpawnError::NoWorker { actor: A::NAME });
+            }
             placed = place();
         }
         let assigned = match placed {
@@ -216,6 +223,11 @@ impl<A: Spawn> SpawnRequest<A> {
             }
         }
     }
+}
+
+/// Returns whether a placement failed since there is no worker.
+fn is_without_worker(placed: &PlacementResult) -> bool {
+    matches!(placed, PlacementResult::Now(Err(PlacementError::NoWorker)))
 }
 
 /// Assignment of an actor that has not started. Dropping it releases the assignment.

@@ -19,7 +19,7 @@ use tokio::time::timeout_at;
 use super::{Task, TaskError};
 use crate::config::{TASK_ATTEMPT_DELAY, TASK_ATTEMPT_DELAY_MAX, TASK_ATTEMPTS_MAX, TASK_RETRIES};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, TaskSlot, deadline_in};
-use crate::id::Target;
+use crate::id::{HostUid, Target};
 use crate::registry::TaskFn;
 use crate::remote::call_service;
 
@@ -82,32 +82,56 @@ impl Failure {
 }
 
 /// Runs of one task so far.
-#[derive(Default)]
-struct Runs {
+struct Runs<F: TaskFn> {
     /// Number of runs whose worker ended.
     lost: u32,
-    /// Number of runs that were repeated for any reason.
-    repeated: u32,
     /// Reason of the last loss.
-    last: Option<OutcomeUnknown>,
+    last_loss: Option<OutcomeUnknown>,
+    /// Outcome that `retry_if` has repeated.
+    repeated: Option<Result<F::Output, TaskError>>,
+    /// Number of further runs that are left.
+    retries: u32,
     /// Number of attempts in a row that reached no worker.
     unreached: u32,
+    /// Host of the last attempt that failed. Its calls fail at once, so it would always have the fewest tasks.
+    avoided: Option<HostUid>,
 }
 
-impl Runs {
-    /// Error of the task, given that of its last run: an earlier run may have happened.
-    fn merge<F: TaskFn>(self, error: TaskError) -> TaskError {
-        let Some(reason) = self.last else { return error };
-        match error {
-            TaskError::NoWorker { .. }
-            | TaskError::NotDelivered { .. }
-            | TaskError::OutcomeUnknown { .. }
-                if self.lost > 1 || !matches!(error, TaskError::OutcomeUnknown { .. }) =>
-            {
-                TaskError::WorkersLost { task: F::NAME, runs: self.lost, reason }
+impl<F: TaskFn> Runs<F> {
+    fn new(retries: u32) -> Self {
+        Self { lost: 0, last_loss: None, repeated: None, retries, unreached: 0, avoided: None }
+    }
+
+    /// Uses up one of the further runs; returns false if none is left.
+    fn takes_retry(&mut self) -> bool {
+        self.unreached = 0;
+        self.retries.checked_sub(1).inspect(|left| self.retries = *left).is_some()
+    }
+
+    /// Outcome of the task, given the error of its last run. An earlier run may have happened, which the error must
+    /// not deny.
+    fn fail(self, error: TaskError) -> Result<F::Output, TaskError> {
+        let is_without_run = matches!(error, TaskError::NoWorker { .. } | TaskError::NotDelivered { .. });
+        if let (true, Some(outcome)) = (is_without_run, self.repeated) {
+            return outcome;
+        }
+        let Some(reason) = self.last_loss else { return Err(error) };
+        let task = F::NAME;
+        Err(match error {
+            TaskError::NotDelivered { reason: NotDelivered::Expired, .. } => {
+                TaskError::OutcomeUnknown { task, reason: OutcomeUnknown::TimedOut }
+            }
+            TaskError::NotDelivered { reason: NotDelivered::Closing, .. } => {
+                TaskError::OutcomeUnknown { task, reason }
+            }
+            TaskError::NoWorker { .. } | TaskError::NotDelivered { .. } => {
+                TaskError::WorkersLost { task, runs: self.lost, reason }
+            }
+            TaskError::OutcomeUnknown { reason, .. } if self.lost > 1 && reason.is_by_other_host() => {
+                TaskError::WorkersLost { task, runs: self.lost, reason }
             }
             other => other,
-        }
+        })
     }
 }
 
@@ -118,47 +142,47 @@ pub(super) async fn run_one<F: TaskFn>(
     options: RunOptions<F>,
 ) -> Result<F::Output, TaskError> {
     let deadline = options.timeout.and_then(deadline_in);
-    let mut runs = Runs::default();
+    let is_late = || deadline.is_some_and(|deadline| deadline <= now());
+    let expired = || TaskError::of::<F>(NotDelivered::Expired.into());
+    let mut runs = Runs::<F>::new(options.retries);
     loop {
         // Holds the slot until the call has ended, so that the count of tasks in flight is right.
-        let slot = match slot(&host, deadline).await {
+        let slot = match slot(&host, runs.avoided, deadline).await {
             Some(slot) => slot,
-            None if deadline.is_some_and(|deadline| deadline <= now()) => {
-                return Err(runs.merge::<F>(TaskError::of::<F>(NotDelivered::Expired.into())));
-            }
-            None => return Err(runs.merge::<F>(TaskError::NoWorker { task: F::NAME })),
+            None if is_late() => return runs.fail(expired()),
+            None => return runs.fail(TaskError::NoWorker { task: F::NAME }),
         };
         let called = call_service(&host, slot.host, Target::TASKS, F::HASH, &mut task.args, deadline).await;
-        drop(slot);
         let failure = called.as_ref().err().map(Failure::of);
         let outcome = called.map_err(TaskError::of::<F>);
         match failure {
             Some(Failure::NotRun) if runs.unreached < TASK_ATTEMPTS_MAX && !host.is_closing() => {
-                let doublings = runs.unreached.min(16);
+                runs.avoided = Some(slot.host);
+                drop(slot);
+                let delay = TASK_ATTEMPT_DELAY.saturating_mul(1 << runs.unreached.min(16));
                 runs.unreached += 1;
-                let delay = TASK_ATTEMPT_DELAY.saturating_mul(1 << doublings).min(TASK_ATTEMPT_DELAY_MAX);
-                if !sleep_until(now() + delay, deadline).await {
-                    return Err(runs.merge::<F>(TaskError::of::<F>(NotDelivered::Expired.into())));
+                if !sleep_until(now() + delay.min(TASK_ATTEMPT_DELAY_MAX), deadline).await {
+                    return runs.fail(expired());
                 }
                 continue;
             }
             Some(Failure::Lost(reason)) => {
                 runs.lost += 1;
-                runs.last = Some(reason);
-                if runs.repeated < options.retries {
-                    runs.repeated += 1;
-                    runs.unreached = 0;
+                runs.last_loss = Some(reason);
+                runs.avoided = Some(slot.host);
+                if runs.takes_retry() {
                     continue;
                 }
             }
             _ => {}
         }
-        if runs.repeated < options.retries && options.retry_if.as_ref().is_some_and(|again| again(&outcome)) {
-            runs.repeated += 1;
-            runs.unreached = 0;
+        let again = options.retry_if.as_ref().is_some_and(|again| again(&outcome));
+        // After the deadline no further run could begin.
+        if again && !is_late() && runs.takes_retry() {
+            runs.repeated = Some(outcome);
             continue;
         }
-        return outcome.map_err(|error| runs.merge::<F>(error));
+        return outcome.or_else(|error| runs.fail(error));
     }
 }
 
@@ -177,19 +201,22 @@ async fn sleep_until(wake: Instant, deadline: Option<Instant>) -> bool {
 
 /// Takes a slot on the worker with the fewest tasks in flight. Without a worker it waits for the next one, if ended
 /// ones are replaced.
-async fn slot(host: &Host, deadline: Option<Instant>) -> Option<TaskSlot> {
+async fn slot(host: &Host, avoided: Option<HostUid>, deadline: Option<Instant>) -> Option<TaskSlot> {
     let placement = host.placement()?;
     loop {
-        // Before the choice: a worker that joins after it resolves this future.
-        let next = placement.next_worker();
-        if let Some(slot) = placement.place_task() {
+        if let Some(slot) = placement.place_task(avoided) {
+            return Some(slot);
+        }
+        let next = placement.next_worker()?;
+        // Again: a worker that joined before it does not resolve the future.
+        if let Some(slot) = placement.place_task(avoided) {
             return Some(slot);
         }
         let has_joined = match deadline {
-            Some(deadline) => timeout_at(deadline.into(), next?).await.ok()?,
-            None => next?.await,
+            Some(deadline) => timeout_at(deadline.into(), next).await.ok()?,
+            None => next.await,
         };
-        if !has_joined {
+        if !has_joined || host.is_closing() {
             return None;
         }
     }

@@ -273,6 +273,8 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
                 });
             }
             let Some((index, output, took)) = in_flight.next().await else { break };
+            // Workers may have ended or joined.
+            window.set_hosts(host.placement().map_or(1, |placement| placement.task_hosts()));
             window.adapt(took);
             if outputs.len() <= index {
                 // Results arrive in any order.
@@ -311,6 +313,11 @@ impl Window {
     fn new(hosts: usize) -> Self {
         let hosts = hosts.max(1);
         Self { width: hosts * config::TASKS_IN_FLIGHT_MIN, hosts }
+    }
+
+    fn set_hosts(&mut self, hosts: usize) {
+        self.hosts = hosts.max(1);
+        self.width = self.width.max(self.hosts * config::TASKS_IN_FLIGHT_MIN);
     }
 
     fn adapt(&mut self, took: Duration) {

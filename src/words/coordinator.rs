@@ -16,6 +16,7 @@ use super::{
     top::{questions, settle},
     tput::Threshold,
 };
+use crate::errors::DisconnectReason;
 use crate::{Handles, NotDelivered, OutcomeUnknown, SpawnError, prelude::*};
 
 /// Spawns [`Node`]s over the cluster, asks them and merges their answers.
@@ -61,7 +62,7 @@ impl Coordinator {
     /// Nodes of the next question; none is spawned yet.
     fn nodes(&self, counting: Counting) -> Nodes {
         let (cluster, restarts) = (self.cluster.clone(), Arc::clone(&self.restarts));
-        Nodes { cluster, counting, restarts, nodes: Vec::new() }
+        Nodes { spawner: Spawner { cluster, counting, restarts }, nodes: Vec::new() }
     }
 }
 
@@ -144,22 +145,20 @@ impl Handler<TopWords> for Coordinator {
     }
 }
 
-/// Number of times that a Node is spawned for one question, with an increasing delay in between.
+/// Number of times that a Node is spawned again for one question, with an increasing delay in between.
 ///
 /// Workers may be lost one after the other. A part that ends each of them must not be tried for ever.
-const SPAWNS_MAX: u32 = 30;
+const RESPAWNS_MAX: u32 = 30;
 
-/// Delay before a Node is spawned for the third time; it doubles each time.
-const SPAWN_DELAY: Duration = Duration::from_millis(10);
+/// Delay before the second time; it doubles each time.
+const RESPAWN_DELAY: Duration = Duration::from_millis(10);
 
-/// Longest delay between two spawns of a Node.
-const SPAWN_DELAY_MAX: Duration = Duration::from_millis(640);
+/// Longest delay between two of them.
+const RESPAWN_DELAY_MAX: Duration = Duration::from_millis(640);
 
 /// Nodes of one question, in the order of their parts.
 struct Nodes {
-    cluster: ClusterRef,
-    counting: Counting,
-    restarts: Arc<AtomicU64>,
+    spawner: Spawner,
     nodes: Vec<PartNode>,
 }
 
@@ -169,16 +168,80 @@ struct PartNode {
     node: RemoteAddr<Node>,
 }
 
+/// Settings of the Nodes of one question.
+struct Spawner {
+    cluster: ClusterRef,
+    counting: Counting,
+    restarts: Arc<AtomicU64>,
+}
+
+/// Number of times that a Node was spawned again for one question.
+#[derive(Default)]
+struct Respawns(u32);
+
+impl Respawns {
+    /// Waits before the next one; returns false if there were enough.
+    async fn next(&mut self) -> bool {
+        if self.0 >= RESPAWNS_MAX {
+            return false;
+        }
+        // The first one is not delayed: mostly one worker alone is lost.
+        if let Some(doublings) = self.0.checked_sub(1) {
+            let delay = RESPAWN_DELAY.saturating_mul(1 << doublings.min(16));
+            tokio::time::sleep(delay.min(RESPAWN_DELAY_MAX)).await;
+        }
+        self.0 += 1;
+        true
+    }
+}
+
+impl Spawner {
+    /// Spawns a Node, and spawns it again if its worker ends meanwhile.
+    async fn spawn(&self, part: &WordList, respawns: &mut Respawns) -> Result<RemoteAddr<Node>, SolveError> {
+        loop {
+            let spawned = self.cluster.spawn::<Node>((part.clone(), self.counting)).await;
+            let is_lost = match &spawned {
+                Err(SpawnError::NotDelivered { reason, .. }) => is_gone(reason),
+                Err(SpawnError::OutcomeUnknown { reason, .. }) => has_lost_host(reason),
+                _ => false,
+            };
+            if !is_lost || !respawns.next().await {
+                return Ok(spawned?);
+            }
+        }
+    }
+
+    /// Asks a Node, and spawns it again as long as its worker ends.
+    async fn ask<M>(&self, part: &mut PartNode, question: M) -> Result<M::Result, SolveError>
+    where
+        M: RemoteMessage + Clone,
+        Node: Handles<M>,
+    {
+        let mut respawns = Respawns::default();
+        loop {
+            let answer = part.node.send(question.clone()).await;
+            let is_lost = match &answer {
+                Err(SendError::NotDelivered(reason)) => is_gone(reason),
+                Err(SendError::OutcomeUnknown(reason)) => has_lost_host(reason),
+                _ => false,
+            };
+            if !is_lost || !respawns.next().await {
+                return Ok(answer?);
+            }
+            // Stored at once: whatever happens next, the Node is stopped in the end.
+            part.node = self.spawn(&part.part, &mut respawns).await?;
+            self.restarts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Nodes {
     /// Spawns a Node for each part.
     async fn spawn(mut self, words: &WordList, nodes: NonZeroUsize) -> Result<Self, SolveError> {
-        let parts = words.partition(nodes).into_iter();
-        let spawning = parts.map(|part| {
-            let nodes = &self;
-            async move {
-                let node = nodes.spawn_node(&part, 0).await?;
-                Ok::<_, SolveError>(PartNode { part, node })
-            }
+        let spawner = &self.spawner;
+        let spawning = words.partition(nodes).into_iter().map(async |part| {
+            let node = spawner.spawn(&part, &mut Respawns::default()).await?;
+            Ok::<_, SolveError>(PartNode { part, node })
         });
         let (mut spawned, mut failure) = (Vec::new(), None);
         // All spawns are awaited before a failure is returned: a Node that is still being spawned could not
@@ -195,24 +258,6 @@ impl Nodes {
         Err(err)
     }
 
-    /// Spawns a Node, and spawns it again if its worker ends meanwhile. `spawned` is the number of earlier
-    /// spawns for the question.
-    async fn spawn_node(&self, part: &WordList, mut spawned: u32) -> Result<RemoteAddr<Node>, SolveError> {
-        loop {
-            // The first two spawns are not delayed: mostly one worker alone is lost.
-            if let Some(doublings) = spawned.checked_sub(2) {
-                let delay = SPAWN_DELAY.saturating_mul(1 << doublings.min(16));
-                tokio::time::sleep(delay.min(SPAWN_DELAY_MAX)).await;
-            }
-            spawned += 1;
-            match self.cluster.spawn::<Node>((part.clone(), self.counting)).await {
-                Err(SpawnError::NotDelivered { .. } | SpawnError::OutcomeUnknown { .. })
-                    if spawned < SPAWNS_MAX => {}
-                outcome => return Ok(outcome?),
-            }
-        }
-    }
-
     async fn two_rounds(&mut self) -> Result<Vec<Counts>, SolveError> {
         let winners = self.ask_all(MostFrequent).await?;
         let candidates = candidates(winners.iter().flatten())?;
@@ -224,8 +269,11 @@ impl Nodes {
         let threshold = Threshold::new(k, best.iter().map(Counts::iter));
         let others = self.ask_all(OtherWords { k, at_least: threshold.at_least() }).await?;
         let survivors = threshold.prune(others.iter().map(Counts::iter));
-        let questions = questions(&survivors)?.into_iter();
-        let answers = self.ask(questions.map(|(part, wanted)| (part, CountWords(wanted)))).await?;
+        let mut asked: Vec<_> = self.nodes.iter().map(|_| None).collect();
+        for (part, wanted) in questions(&survivors)? {
+            asked[part] = Some(CountWords(wanted));
+        }
+        let answers = self.ask(asked).await?;
         Ok(settle(survivors, &answers))
     }
 
@@ -235,58 +283,20 @@ impl Nodes {
         M: RemoteMessage + Clone,
         Node: Handles<M>,
     {
-        self.ask((0..self.nodes.len()).map(|part| (part, question.clone()))).await
+        self.ask(self.nodes.iter().map(|_| Some(question.clone())).collect()).await
     }
 
-    /// Sends a question to the Node of each of these parts; returns the answers in the same order.
-    async fn ask<M>(
-        &mut self,
-        questions: impl Iterator<Item = (usize, M)>,
-    ) -> Result<Vec<M::Result>, SolveError>
+    /// Sends each Node its question, if it has one; returns the answers in the order of the Nodes.
+    async fn ask<M>(&mut self, questions: Vec<Option<M>>) -> Result<Vec<M::Result>, SolveError>
     where
         M: RemoteMessage + Clone,
         Node: Handles<M>,
     {
-        let nodes = &*self;
-        let asked = questions.map(|(part, question)| async move {
-            let PartNode { part: words, node } = &nodes.nodes[part];
-            let (answer, node) = nodes.ask_node(words, node.clone(), question).await?;
-            Ok::<_, SolveError>((part, answer, node))
-        });
+        let spawner = &self.spawner;
+        let asked = self.nodes.iter_mut().zip(questions);
+        let asked = asked.filter_map(|(part, question)| Some(spawner.ask(part, question?)));
         // Requests are sent by their first poll, so `join_all` lets all Nodes work at the same time.
-        let answered = join_all(asked).await;
-        let mut answers = Vec::with_capacity(answered.len());
-        for outcome in answered {
-            let (part, answer, node) = outcome?;
-            self.nodes[part].node = node;
-            answers.push(answer);
-        }
-        Ok(answers)
-    }
-
-    /// Asks a Node, and spawns it again as long as its worker ends; returns the Node that has answered.
-    async fn ask_node<M>(
-        &self,
-        part: &WordList,
-        mut node: RemoteAddr<Node>,
-        question: M,
-    ) -> Result<(M::Result, RemoteAddr<Node>), SolveError>
-    where
-        M: RemoteMessage + Clone,
-        Node: Handles<M>,
-    {
-        let mut spawned = 1;
-        loop {
-            match node.send(question.clone()).await {
-                Ok(answer) => return Ok((answer, node)),
-                Err(err) if is_lost(&err) && spawned < SPAWNS_MAX => {
-                    node = self.spawn_node(part, spawned).await?;
-                    spawned += 1;
-                    self.restarts.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(err) => return Err(err.into()),
-            }
-        }
+        join_all(asked).await.into_iter().collect()
     }
 
     /// Stops the Nodes that are still reachable.
@@ -296,14 +306,15 @@ impl Nodes {
     }
 }
 
-/// Returns whether the worker of a Node has ended, so that the Node can be spawned again.
-fn is_lost(err: &SendError) -> bool {
+/// Returns whether a message was not delivered since the worker has ended.
+fn is_gone(reason: &NotDelivered) -> bool {
     matches!(
-        err,
-        SendError::NotDelivered(
-            NotDelivered::Unreachable { .. }
-                | NotDelivered::StaleHost { .. }
-                | NotDelivered::UnknownHost { .. }
-        ) | SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { .. } | OutcomeUnknown::NoReply)
+        reason,
+        NotDelivered::Unreachable { .. } | NotDelivered::StaleHost { .. } | NotDelivered::UnknownHost { .. }
     )
+}
+
+/// Returns whether the worker has ended before it replied. The end of this process is another reason.
+fn has_lost_host(reason: &OutcomeUnknown) -> bool {
+    matches!(reason, OutcomeUnknown::SessionLost { reason, .. } if *reason != DisconnectReason::Shutdown)
 }

@@ -6,6 +6,7 @@ use axum::response::Response;
 use roadshow::observe::trace::{self, otlp};
 use tracing::Instrument;
 use tracing::field::Empty;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -15,7 +16,7 @@ roadshow::worker_setup!(subscribe);
 /// Exports the spans of this process.
 pub(crate) fn subscribe() {
     match otlp::layer("web_server") {
-        Ok(spans) => tracing_subscriber::registry().with(spans).init(),
+        Ok(spans) => tracing_subscriber::registry().with(LevelFilter::INFO).with(spans).init(),
         Err(error) => eprintln!("no spans are exported: {error}"),
     }
 }

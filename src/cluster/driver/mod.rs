@@ -286,7 +286,7 @@ async fn enrol_and_start(
     submitted.take();
     // 5. Shared state. The user's host can place actors as soon as it knows the head.
     let members = Arc::new(Membership::default());
-    members.expect_replacements();
+    members.expect_replacements(true);
     host.set_placement(Arc::clone(&members) as _);
     let JoinOptions { environment, limits, stack_bytes, .. } = options;
     let launch = WorkerSettings { arguments, environment, limits, stack_bytes };

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::background;
-use crate::cluster::control_plane::state::{Action, ControlEvent, Settings, Ticket};
+use crate::cluster::control_plane::state::{Action, ClusterState, ControlEvent, Settings, Ticket};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::host_info;
 use crate::cluster::model::NodeReport;
@@ -143,9 +143,14 @@ impl LocalControlPlane {
 /// Advances the state's clock while actors wait, since a reservation for one of them may expire, and while the
 /// replacement of a worker is delayed.
 async fn tick(control: Weak<ControlPlane>) {
-    let mut ticks = tokio::time::interval(TICK_EVERY);
     loop {
-        ticks.tick().await;
+        let Some(is_backing_off) =
+            control.upgrade().map(|control| control.read(ClusterState::is_backing_off))
+        else {
+            return;
+        };
+        // A delayed worker is not delayed further by a whole tick.
+        tokio::time::sleep(if is_backing_off { TICK_EVERY / 10 } else { TICK_EVERY }).await;
         let Some(control) = control.upgrade() else { return };
         if control.read(|state| state.waiting_count() > 0 || state.is_backing_off()) {
             control.apply(ControlEvent::Tick);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::control_service::{CONTROL, HeadHandle};
 use super::io_thread::IoThread;
@@ -37,6 +38,8 @@ use workers::{LocalWorker, WorkerHandle, Workers};
 /// Workers of a local cluster, and the thread that watches them. Dropping it ends them.
 pub(super) struct LocalCluster {
     workers: Arc<Workers>,
+    /// Starts workers in place of ended ones.
+    replacing: Option<JoinHandle<()>>,
     io: IoThread,
 }
 
@@ -120,14 +123,20 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     let ready = ready_workers.iter().map(|worker| (worker.handle.pid(), worker.member));
     let (worker_ids, requests) = head.register_workers(&host, namespace, ready.collect(), requests);
     let workers = Workers::new(members, host.clone(), head, settings, output, io.handle().clone());
-    let cluster = LocalCluster { workers, io };
-    for (worker, worker_id) in ready_workers.into_iter().zip(worker_ids) {
-        cluster.workers.add(worker, worker_id)?;
-    }
-    cluster.workers.introduce_all().await?;
+    let mut cluster = LocalCluster { workers, replacing: None, io };
+    // On the I/O thread as well, where the ends of workers are handled: a worker may end meanwhile.
+    let workers = Arc::clone(&cluster.workers);
+    let introducing = background::spawn_on(cluster.io.handle(), async move {
+        for (worker, worker_id) in ready_workers.into_iter().zip(worker_ids) {
+            workers.add(worker, worker_id)?;
+        }
+        workers.introduce_all().await
+    });
+    introducing.await.map_err(io::Error::other)??;
     if replaces {
-        cluster.workers.members().expect_replacements();
-        background::spawn_on(cluster.io.handle(), Arc::clone(&cluster.workers).replace(requests));
+        cluster.workers.members().expect_replacements(true);
+        let replacing = Arc::clone(&cluster.workers).replace(requests);
+        cluster.replacing = Some(background::spawn_on(cluster.io.handle(), replacing));
     }
     Ok((ClusterRef::new(host), cluster))
 }
@@ -142,10 +151,16 @@ impl LocalCluster {
     }
 
     /// Asks all workers to end, and waits up to the stop timeout. Workers that remain are killed.
-    pub(super) async fn stop(&self) -> Result<(), ClusterError> {
+    pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         // From now on an end is expected, and no reason for a warning or a replacement.
         let mut ending = Ending::of(self);
-        join_all(ending.workers.iter_mut().map(|worker| worker.handle.ask_to_stop())).await;
+        if let Some(replacing) = self.replacing.take() {
+            replacing.abort();
+            // Workers that are starting have ended then. A process that does not end is not waited for.
+            let _ = tokio::time::timeout(WORKER_STOP_TIMEOUT, replacing).await;
+        }
+        join_all(ending.workers.iter_mut().filter_map(|worker| Some(worker.handle.as_mut()?.ask_to_stop())))
+            .await;
         let all_ended = join_all(ending.workers.iter_mut().map(|worker| async {
             // The returned guard holds the channel's lock, so it is dropped immediately.
             drop(worker.ended.wait_for(Option::is_some).await);
@@ -188,19 +203,19 @@ impl Ending {
     fn busy(&self) -> ClusterError {
         let left: Vec<_> = self.workers.iter().filter(|worker| worker.ended.borrow().is_none()).collect();
         let limit = WORKER_STOP_TIMEOUT;
-        match left.first().map(|worker| &worker.handle) {
+        match left.first().and_then(|worker| worker.handle.as_ref()) {
             Some(WorkerHandle::Thread(_)) => {
                 let hosts = left.iter().map(|worker| worker.member.actors).collect();
                 ClusterError::WorkerBusy { hosts, limit }
             }
-            _ => ClusterError::WorkerKilled { pids: left.iter().map(|it| it.handle.pid()).collect(), limit },
+            _ => ClusterError::WorkerKilled { pids: left.iter().map(|it| it.pid).collect(), limit },
         }
     }
 
     /// Kills all worker processes and their descendants.
     fn kill(&self) {
         for worker in &self.workers {
-            if let WorkerHandle::Process(process) = &worker.handle {
+            if let Some(WorkerHandle::Process(process)) = &worker.handle {
                 process.kill();
             }
         }
@@ -211,7 +226,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         // All threads are asked before any is joined: they end at the same time.
         for worker in &mut self.workers {
-            if let WorkerHandle::Thread(thread) = &mut worker.handle {
+            if let Some(WorkerHandle::Thread(thread)) = &mut worker.handle {
                 thread.end();
             }
         }

@@ -66,6 +66,7 @@ impl LocalOutput {
         output: WorkerOutput,
         mut ended: watch::Receiver<Option<String>>,
     ) {
+        self.captures.retain(|capture| !capture.is_finished());
         self.captures.push(background::spawn_on(io, async move {
             // It fails if the worker's watch is gone; the output still has to be finished.
             let _ = ended.wait_for(Option::is_some).await;

@@ -12,8 +12,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
+use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -32,6 +35,7 @@ use crate::cluster::model::{WorkerAddress, WorkerId};
 use crate::cluster::protocol::worker::{HeadInfo, WorkerMessage};
 use crate::cluster::protocol::{MEMBERSHIP, MembershipUpdate};
 use crate::cluster::worker_info::WorkerInfo;
+use crate::config::ENDED_WORKERS_MAX;
 use crate::host::{Host, NotDelivered};
 use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
@@ -62,7 +66,9 @@ struct WorkerList {
 
 /// Worker of the cluster, running or ended.
 pub(super) struct LocalWorker {
-    pub(super) handle: WorkerHandle,
+    /// `None` once the process has ended: it holds file descriptors.
+    pub(super) handle: Option<WorkerHandle>,
+    pub(super) pid: u32,
     pub(super) member: WorkerAddress,
     /// Cause of its end, once it has ended.
     pub(super) ended: watch::Receiver<Option<String>>,
@@ -142,7 +148,7 @@ impl Workers {
         let info = |worker: &LocalWorker| WorkerInfo {
             host: worker.member.actors,
             tasks: worker.member.tasks,
-            pid: worker.handle.pid(),
+            pid: worker.pid,
             address: worker.member.actors_at,
             ended: worker.ended.borrow().clone(),
             stopped: worker.stopped.load(Ordering::Relaxed),
@@ -173,13 +179,16 @@ impl Workers {
         {
             let mut list = self.list();
             if list.stopping {
+                drop(list);
+                end_elsewhere(handle);
                 return Ok(false);
             }
             if let (Some(all), Some(output)) = (&mut list.output, output) {
                 all.add(&self.io, output, ended.clone());
             }
             list.recipients.push(member);
-            list.workers.push(LocalWorker { handle, member, ended, stopped });
+            list.workers.push(LocalWorker { handle: Some(handle), pid, member, ended, stopped });
+            list.drop_oldest_ended();
         }
         let this = Arc::clone(self);
         background::spawn_on(&self.io, async move {
@@ -204,6 +213,8 @@ impl Workers {
                 this.members.apply(&change, &this.host);
             }
             report_end.send_replace(Some(cause.clone()));
+            // The process was reaped, so its handle is dropped quickly.
+            drop(this.take_process(member));
             if is_unexpected {
                 log::warn!(pid, cause, "a worker has ended");
             }
@@ -256,7 +267,7 @@ impl Workers {
     fn pid_of(&self, host: HostUid) -> u32 {
         let list = self.list();
         let found = list.workers.iter().find(|worker| hosts_of(&worker.member).contains(&host));
-        found.map_or(0, |worker| worker.handle.pid())
+        found.map_or(0, |worker| worker.pid)
     }
 
     /// Sends a change to the live workers.
@@ -278,22 +289,38 @@ impl Workers {
         join_all(sent).await;
     }
 
-    /// Starts the workers that the state requests, in place of ended ones.
+    /// Starts the workers that the state requests, in place of ended ones. Dropping the future ends those that are
+    /// starting.
     pub(super) async fn replace(self: Arc<Self>, mut requests: mpsc::Receiver<WorkerId>) {
-        while let Some(worker) = requests.recv().await {
-            if self.list().stopping {
-                return;
+        let mut starting = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(worker) => starting.push(self.start_requested(worker)),
+                    None => return,
+                },
+                Some(()) = starting.next() => {}
             }
-            let this = Arc::clone(&self);
-            background::spawn(async move {
-                let at_start = AtStart::now();
-                if let Err(error) = this.start_replacement(worker).await {
-                    let WorkerEnd { cause, killed } = at_start.explain(Chain(&error).to_string());
-                    log::warn!(cause, "a worker could not be replaced");
-                    // The state counts the failure, and tries again a few times.
-                    this.head.control().apply(ControlEvent::WorkerEnded { worker, cause, killed });
-                }
-            });
+        }
+    }
+
+    /// Starts a worker, and reports a failure to the state.
+    async fn start_requested(self: &Arc<Self>, worker: WorkerId) {
+        let at_start = AtStart::now();
+        if self.is_ending() {
+            return;
+        }
+        if let Err(error) = self.start_replacement(worker).await {
+            // Want of memory or descriptors is no fault of the program, and may pass.
+            let is_passing = matches!(error, ClusterError::Start { .. });
+            let WorkerEnd { cause, killed } = at_start.explain(Chain(&error).to_string());
+            log::warn!(cause, "a worker could not be replaced");
+            let ended = ControlEvent::WorkerEnded { worker, cause, killed: killed || is_passing };
+            self.head.control().apply(ended);
+            if self.head.control().read(|state| state.is_blocked(LocalControlPlane::JOB)) {
+                log::error!("workers that end are no longer replaced: too many failed at their start");
+                self.members.expect_replacements(false);
+            }
         }
     }
 
@@ -308,10 +335,15 @@ impl Workers {
             }
             // From here on the watch reports an end of the worker.
             add_peers(&member, &self.host);
-            if let Err(error) = self.send_snapshot(&[member]).await {
+            let sent = self.send_snapshot(&[member]).await;
+            // It may have ended meanwhile, and then its end was announced. There is no `await` before the
+            // announcement below is on its way.
+            if self.is_ending() || !self.list().recipients.contains(&member) {
+                return Ok(());
+            }
+            if let Err(error) = sent {
                 log::warn!(pid, error = %Chain(&error), "a new worker does not get the list of workers");
-                // Dropped without the lock: the drop kills the process, whose end the watch reports.
-                drop(self.remove(member));
+                self.take_process(member).into_iter().for_each(end_elsewhere);
                 return Ok(());
             }
             let joined = MembershipUpdate::Joined(member);
@@ -323,18 +355,42 @@ impl Workers {
         Ok(())
     }
 
+    /// True once no worker is to be started.
+    fn is_ending(&self) -> bool {
+        self.list().stopping || self.host.is_closing()
+    }
+
     /// Takes all workers and their output for the end of the cluster; none is added from now on.
     pub(super) fn take_all(&self) -> (Vec<LocalWorker>, Option<LocalOutput>) {
         let mut list = self.list();
         list.stopping = true;
+        self.members.expect_replacements(false);
         (std::mem::take(&mut list.workers), list.output.take())
     }
 
-    fn remove(&self, member: WorkerAddress) -> Option<LocalWorker> {
+    /// Takes the handle of a worker process out of the list.
+    fn take_process(&self, member: WorkerAddress) -> Option<WorkerHandle> {
         let mut list = self.list();
-        let at = list.workers.iter().position(|worker| worker.member == member)?;
-        Some(list.workers.remove(at))
+        let worker = list.workers.iter_mut().find(|worker| worker.member == member)?;
+        worker.handle.take_if(|handle| matches!(handle, WorkerHandle::Process(_)))
     }
+}
+
+impl WorkerList {
+    /// Drops the oldest ended workers beyond the number that is kept.
+    fn drop_oldest_ended(&mut self) {
+        let has_ended = |worker: &LocalWorker| worker.handle.is_none();
+        while self.workers.iter().filter(|worker| has_ended(worker)).count() > ENDED_WORKERS_MAX {
+            let Some(oldest) = self.workers.iter().position(has_ended) else { return };
+            self.workers.remove(oldest);
+        }
+    }
+}
+
+/// Ends a worker process on a thread of its own, since a process that is blocked in the kernel ends late.
+fn end_elsewhere(handle: WorkerHandle) {
+    // If the thread cannot start, the process ends here.
+    let _ = thread::Builder::new().name("roadshow-end".to_owned()).spawn(move || drop(handle));
 }
 
 fn hosts_of(member: &WorkerAddress) -> [HostUid; 2] {

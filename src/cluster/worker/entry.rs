@@ -36,7 +36,7 @@ use crate::cluster::launch::process::dup_above_stdio;
 use crate::cluster::protocol::worker;
 use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
 use crate::cluster::worker::LOOPBACK;
-use crate::config::HANDOFF_QUEUE_MAX;
+use crate::config::{HANDOFF_QUEUE_MAX, TRACE_FLUSH_TIMEOUT};
 use crate::id::HostUid;
 use crate::observe::{Chain, log, trace};
 use crate::transport::{Routed, Tcp};
@@ -98,12 +98,13 @@ fn end(
         // The write fails if the parent has ended.
         control_socket.map(|control_socket| worker::write(control_socket, &WorkerMessage::Failed { why }));
     }
-    trace::flush();
     // The descendants are found only while this process lives. A worker without children may skip the scan: the
     // parent, which requested the end, scans once for all workers that end at the same time.
     if !is_asked || descendants::has_children() {
         descendants::end_all(std::process::id(), mark);
     }
+    // Last: a collector may be slow, and this process's parent waits for a bounded time.
+    trace::flush_within(TRACE_FLUSH_TIMEOUT);
     code
 }
 

@@ -5,20 +5,23 @@
 //! `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, and those of the batch processor. A worker on a node has those
 //! that the driver passes with [`ClusterBuilder::env`](crate::ClusterBuilder::env).
 //!
+//! The endpoint is plain HTTP, as of a collector on the same machine; `https` is refused.
+//!
 //! Spans are queued and sent by a thread of their own. A full queue drops spans, and never delays a handler. A
-//! collector that does not respond delays [`flush`](super::flush), and so the end of a process, for as long as
-//! the variables allow.
+//! collector that does not respond delays [`flush`](super::flush), and so the end of the driver, by up to five
+//! seconds. A worker waits for half a second, and loses what was not sent by then.
 //!
 //! # Examples
 //!
 //! ```no_run
 //! use roadshow::observe::trace::otlp;
+//! use tracing_subscriber::filter::LevelFilter;
 //! use tracing_subscriber::layer::SubscriberExt;
 //! use tracing_subscriber::util::SubscriberInitExt;
 //!
 //! fn subscribe() {
 //!     match otlp::layer("words") {
-//!         Ok(spans) => tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(spans).init(),
+//!         Ok(spans) => tracing_subscriber::registry().with(LevelFilter::INFO).with(spans).init(),
 //!         Err(error) => eprintln!("no spans are exported: {error}"),
 //!     }
 //! }
@@ -54,6 +57,9 @@ use super::{Propagator, PropagatorAlreadySet, TraceContext, set_propagator};
 /// Variable with the name of the service.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 
+/// Variables with the endpoint of the collector.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
 /// Error of an exporter that cannot be created.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -61,6 +67,14 @@ pub enum OtlpError {
     /// A variable is invalid, or the HTTP client cannot be created.
     #[error("cannot create the exporter of spans; check the variables OTEL_EXPORTER_OTLP_..")]
     Exporter(#[source] Box<dyn StdError + Send + Sync>),
+    /// The endpoint needs TLS.
+    #[error(
+        "spans are exported over plain HTTP: set {variable} to a collector on this machine, which may use TLS"
+    )]
+    Tls {
+        /// Variable with the endpoint.
+        variable: &'static str,
+    },
     /// The process has a propagator.
     #[error(transparent)]
     Propagator(#[from] PropagatorAlreadySet),
@@ -78,6 +92,11 @@ pub fn layer<S>(service: &str) -> Result<impl Layer<S> + Send + Sync + use<S>, O
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
+    let is_tls =
+        |variable: &str| std::env::var(variable).is_ok_and(|endpoint| endpoint.starts_with("https:"));
+    if let Some(variable) = ENDPOINTS.into_iter().find(|variable| is_tls(variable)) {
+        return Err(OtlpError::Tls { variable });
+    }
     let exporter = SpanExporter::builder().with_http().build();
     let exporter = exporter.map_err(|error| OtlpError::Exporter(error.into()))?;
     let service = std::env::var(SERVICE_NAME).unwrap_or_else(|_| service.to_owned());
@@ -117,7 +136,7 @@ impl Propagator for OpenTelemetry {
 
     fn flush(&self) {
         if let Err(error) = self.0.force_flush() {
-            tracing::debug!(%error, "some spans were not exported");
+            tracing::warn!(%error, "some spans were not exported");
         }
     }
 }

@@ -245,3 +245,14 @@ fn the_spans_of_a_request_form_one_tree() {
     assert_ne!(task.trace_id, trace_id);
     assert!(named("quotient").has_failed && !task.has_failed, "{spans:?}");
 }
+
+#[cfg(feature = "otlp")]
+#[test]
+fn a_collector_behind_tls_is_refused_with_the_remedy_and_the_server_goes_on() {
+    let mut server = Server::start_with_collector("https://127.0.0.1:1");
+    assert_eq!(server.ask("GET", "/square/12"), (200, "144".to_owned()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.ends().code(), Some(0));
+    let stderr_text = server.stderr_text();
+    assert!(stderr_text.contains("plain HTTP") && stderr_text.contains("OTEL_EXPORTER"), "{stderr_text}");
+}

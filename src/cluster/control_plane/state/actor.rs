@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::history::ActorRecord;
 use super::names::Class;
 use super::placement::NameWaiter;
+use super::worker::WorkerExit;
 use super::{Action, ClusterState, ControlError, ControlReply, Millis, Record, RecordKey, Ticket};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
@@ -477,7 +478,7 @@ impl ClusterState {
             self.actions.push(Action::StopWorker { node, worker });
         }
         // `failed` is false: a kill is no crash, and must not delay the replacement.
-        self.finish_worker(worker, &format!("it was killed to end the actor {key}"), false);
+        self.finish_worker(worker, &format!("it was killed to end the actor {key}"), WorkerExit::Requested);
         self.reply(ticket, Ok(ControlReply::Done));
     }
 }

@@ -7,17 +7,24 @@
 //!
 //! The first crash is replaced immediately. `base` is `WORKER_RESTART_BACKOFF`. A worker that has been stable
 //! for `WORKER_STABLE_AFTER` resets the count.
+//!
+//! A kill from outside is no crash. After `WORKER_KILLS_MAX` of them in a row each start is delayed by
+//! `WORKER_KILLED_DELAY`, since a program may also kill itself, and a killer may never stop.
 
 use super::pool::Pool;
 use super::{ClusterState, Millis, millis};
 use crate::cluster::model::{JobId, NodeId, WorkerId};
-use crate::config::{WORKER_RESTART_BACKOFF, WORKER_RESTART_DELAY_MAX};
+use crate::config::{
+    WORKER_KILLED_DELAY, WORKER_KILLS_MAX, WORKER_RESTART_BACKOFF, WORKER_RESTART_DELAY_MAX,
+};
 
 /// Crash history of a pool.
 #[derive(Debug, Default)]
 pub(super) struct CrashLoop {
     /// Number of crashes since the last stable worker.
     consecutive: u32,
+    /// Number of kills from outside since the last stable worker.
+    kills: u32,
     /// Exit cause of the last crash.
     last: String,
     /// End of the current delay; `None` if the pool is not backing off.
@@ -50,7 +57,7 @@ impl CrashLoop {
 impl ClusterState {
     /// Alert for a pool that has crashed more than once in a row.
     pub(super) fn crash_alert(&self, node: NodeId, pool: &Pool) -> Option<String> {
-        let CrashLoop { consecutive, last, next_start } = &pool.crash_loop;
+        let CrashLoop { consecutive, last, next_start, .. } = &pool.crash_loop;
         let now = self.now;
         let is_stable_worker =
             |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.is_stable(now));
@@ -86,6 +93,21 @@ impl ClusterState {
         let delay_ms = crash_loop.delay_ms();
         if delay_ms > 0 {
             let at = now.after(delay_ms);
+            crash_loop.next_start = Some(at);
+            self.restarts.insert((at, job, node));
+        }
+    }
+
+    /// Counts a worker that was killed from outside, ready or not.
+    pub(super) fn record_kill(&mut self, job: JobId, node: NodeId, was_stable: bool) {
+        let at = self.now.after(millis(WORKER_KILLED_DELAY));
+        let Some(pool) = self.pool(job, node) else { return };
+        let crash_loop = &mut pool.crash_loop;
+        if was_stable {
+            crash_loop.kills = 0;
+        }
+        crash_loop.kills = crash_loop.kills.saturating_add(1);
+        if crash_loop.kills > WORKER_KILLS_MAX && !crash_loop.is_backing_off() {
             crash_loop.next_start = Some(at);
             self.restarts.insert((at, job, node));
         }

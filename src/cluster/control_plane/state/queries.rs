@@ -57,6 +57,11 @@ impl ClusterState {
         !self.restarts.is_empty()
     }
 
+    /// Checks whether no more workers of a job are started on one of its nodes, since too many failed at their start.
+    pub(in crate::cluster) fn is_blocked(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|job| job.pools.values().any(|pool| pool.blocked.is_some()))
+    }
+
     /// Number of actors without an assigned worker.
     pub(in crate::cluster) fn waiting_count(&self) -> usize {
         self.pending.len()

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::worker::LiveWorker;
+use super::worker::{LiveWorker, WorkerExit};
 use super::{Action, ClusterState, ControlError};
 use crate::cluster::control_plane::state::actor::ActorPhase;
 use crate::cluster::model::NodeReport;
@@ -46,7 +46,7 @@ impl ClusterState {
             self.actions.push(Action::StopWorker { node: id, worker: *worker });
             let cause = "it was gone when its node rejoined";
             self.record_worker_death(*worker, cause);
-            self.finish_worker(*worker, cause, false);
+            self.finish_worker(*worker, cause, WorkerExit::Requested);
         }
         for worker in report.workers {
             self.worker_reported(id, worker, first_join);

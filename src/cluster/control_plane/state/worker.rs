@@ -31,6 +31,17 @@ pub(super) struct LiveWorker {
     pub(super) statistics: LatestStatistics,
 }
 
+/// Kind of a worker's end, as far as the start of the next one depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkerExit {
+    /// The cluster has ended it.
+    Requested,
+    /// It was killed from outside.
+    Killed,
+    /// It ended by itself, or could not be started.
+    Failed,
+}
+
 impl LiveWorker {
     /// Creates a worker that is about to start.
     pub(super) fn new(node: NodeId, job: JobId, detached: Option<ActorKey>) -> Self {
@@ -150,14 +161,12 @@ impl ClusterState {
 
     pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str, killed: bool) {
         self.record_worker_death(id, cause);
-        // What others do to it is no reason to wait, or to start no further worker.
-        self.finish_worker(id, cause, !killed);
+        self.finish_worker(id, cause, if killed { WorkerExit::Killed } else { WorkerExit::Failed });
     }
 
     /// Handles the end of a worker, and starts a replacement if its job needs one.
-    ///
-    /// `failed` is set if the worker ended by itself or could not be started.
-    pub(super) fn finish_worker(&mut self, id: WorkerId, cause: &str, failed: bool) {
+    pub(super) fn finish_worker(&mut self, id: WorkerId, cause: &str, exit: WorkerExit) {
+        let failed = exit == WorkerExit::Failed;
         let Some(worker) = self.workers.get(&id) else { return };
         let (node, job, detached, ready) =
             (worker.node, worker.job, worker.detached, worker.member.is_some());
@@ -180,8 +189,10 @@ impl ClusterState {
         let is_blocked = pool.blocked.is_some();
         // The back-off is for workers that were ready; failed starts were counted above, and block the pool
         // instead.
-        if ready && failed {
-            self.record_exit(job, node, was_stable, cause);
+        match exit {
+            WorkerExit::Failed if ready => self.record_exit(job, node, was_stable, cause),
+            WorkerExit::Killed => self.record_kill(job, node, was_stable),
+            WorkerExit::Failed | WorkerExit::Requested => {}
         }
         let is_backing_off = self.pool(job, node).is_some_and(|pool| pool.crash_loop.is_backing_off());
         if node_is_alive && !is_blocked && !is_backing_off {

@@ -1,7 +1,7 @@
 //! Tests of workers: start, readiness, crash and end.
 
 use super::*;
-use crate::config::TASK_NAMES_MAX;
+use crate::config::{TASK_NAMES_MAX, WORKER_KILLED_DELAY, WORKER_KILLS_MAX, WORKER_STABLE_AFTER};
 
 #[test]
 fn task_counts_of_a_worker_are_bounded() {
@@ -259,16 +259,23 @@ fn exit_cause_of_a_worker_is_found_by_its_hosts() {
 }
 
 #[test]
-fn a_kill_from_outside_delays_no_worker_and_counts_as_no_failed_start() {
+fn kills_from_outside_are_no_failures_and_delay_a_start_only_if_there_are_many() {
     let mut harness = Harness::new();
     harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let mut worker = harness.provision(job, 1)[0];
-    for number in 0..20 {
+    let killed = |worker| ControlEvent::WorkerEnded { worker, cause: "SIGKILL".to_owned(), killed: true };
+    for number in 0..WORKER_KILLS_MAX {
         if number % 5 == 0 {
             harness.ready(worker);
         }
-        let killed = ControlEvent::WorkerEnded { worker, cause: "SIGKILL".to_owned(), killed: true };
-        worker = started(&harness.handle(killed))[0];
+        worker = started(&harness.handle(killed(worker)))[0];
     }
+    assert_eq!(started(&harness.handle(killed(worker))), []);
+    harness.now += WORKER_KILLED_DELAY.as_millis() as u64;
+    worker = started(&harness.handle(ControlEvent::Tick))[0];
+    // A stable worker proves that nobody kills them all.
+    harness.ready(worker);
+    harness.now += WORKER_STABLE_AFTER.as_millis() as u64;
+    assert_eq!(started(&harness.handle(killed(worker))).len(), 1);
 }
