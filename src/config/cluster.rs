@@ -393,7 +393,7 @@ pub const WORKER_KILLS_MAX: u32 = 8;
 
 /// Delay of the next worker after more kills than that.
 ///
-/// The rate of starts is bounded, whoever kills.
+/// It bounds the rate of starts.
 pub const WORKER_KILLED_DELAY: Duration = Duration::from_millis(200);
 
 /// Delay of a job's next worker after two consecutive crashes at start; it doubles with each further one.

@@ -20,7 +20,7 @@ async fn stops(cluster: &Cluster, actor: &RemoteAddr<Worker>, what: StopTarget, 
     // The answer races with the end of the worker, so both outcomes are accepted.
     match context {
         StopContext::Handler => drop(actor.send(Stop(what)).await),
-        StopContext::Task => drop(cluster.run(stop::task(what)).await),
+        StopContext::Task => drop(cluster.run(stop::task(what)).retries(0).await),
     }
 }
 

@@ -34,11 +34,11 @@ pub(super) struct LiveWorker {
 /// Kind of a worker's end, as far as the start of the next one depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WorkerExit {
-    /// The cluster has ended it.
+    /// End that the cluster has requested.
     Requested,
-    /// It was killed from outside.
+    /// Kill from outside.
     Killed,
-    /// It ended by itself, or could not be started.
+    /// Crash, exit or failed start.
     Failed,
 }
 

@@ -274,7 +274,7 @@ fn kills_from_outside_are_no_failures_and_delay_a_start_only_if_there_are_many()
     assert_eq!(started(&harness.handle(killed(worker))), []);
     harness.now += WORKER_KILLED_DELAY.as_millis() as u64;
     worker = started(&harness.handle(ControlEvent::Tick))[0];
-    // A stable worker proves that nobody kills them all.
+    // A stable worker proves that they are not all killed.
     harness.ready(worker);
     harness.now += WORKER_STABLE_AFTER.as_millis() as u64;
     assert_eq!(started(&harness.handle(killed(worker))).len(), 1);
