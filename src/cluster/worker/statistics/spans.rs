@@ -206,7 +206,8 @@ mod tests {
             let mut reads = reads.iter();
             let clock = Clock::closest(|| {
                 let (before, since_1970, after) = reads.next().expect("no further read");
-                [before, after].map(|us| (start + Duration::from_micros(*us), Duration::from_micros(*since_1970)))
+                [before, after]
+                    .map(|us| (start + Duration::from_micros(*us), Duration::from_micros(*since_1970)))
             });
             (micros(clock.at - start), micros(clock.since_1970), reads.count())
         };
