@@ -18,6 +18,8 @@ use crate::config::JOB_TEXT_BYTES_MAX;
 
 pub use cluster_event::{EventId, EventInfo, EventKind, Severity};
 pub use statistics::{MessageCount, MessageInfo, Usage, WorkerUsage};
+#[cfg(feature = "cli")]
+pub(in crate::cluster) use timeline::mix;
 pub use timeline::{JobSpans, Span, SpanLane, SpanName};
 // For a fuzz target, which reads reports of workers.
 #[doc(hidden)]
@@ -104,10 +106,11 @@ impl JobDescriptor {
     }
 }
 
-/// Truncates a text at the last character boundary that fits.
+/// Truncates a text at the last character boundary that fits, and releases the memory of the rest.
 pub(in crate::cluster) fn cut(text: &mut String, bytes_max: usize) {
     let end = (0..=bytes_max.min(text.len())).rfind(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap_or(0));
+    text.shrink_to_fit();
 }
 
 /// State of a node.

@@ -29,7 +29,7 @@ pub const SPANS_PER_REPORT_MAX: usize = 256;
 /// [`ACTOR_NAME_BYTES_MAX`](super::ACTOR_NAME_BYTES_MAX) bytes. With the spans they fit 64 KiB.
 pub const SPAN_NAMES_PER_MESSAGE_MAX: usize = 32;
 
-/// Maximum number of threads of a worker with a lane of their own; further ones share the last lane.
+/// Maximum number of threads of a worker with a lane; spans of further ones are left out.
 ///
 /// A worker has a thread for actors, one for tasks, and those of functions that run in parallel.
 pub const SPAN_LANES_MAX: usize = 64;
@@ -53,7 +53,7 @@ pub const SPANS_REQUEST_BYTES_MAX: usize = 2 << 20;
 /// A span takes about 20 bytes there, so a hundred nodes with this number send the head 2 MB in a second.
 pub const SPANS_REQUEST_MAX: usize = 1024;
 
-/// Maximum number of spans that the head keeps of one job; then every second one is left out.
+/// Maximum number of spans that the head keeps of one job; then a random half is left out.
 ///
 /// About as many as a wide screen shows on ten lanes. They take 24 bytes each.
 pub const TIMELINE_SPANS_MAX: usize = 20_000;
@@ -71,7 +71,9 @@ pub const TIMELINE_NAMES_MAX: usize = 1024;
 pub const TIMELINE_NAME_BYTES_MAX: usize = 64 << 10;
 
 /// Maximum number of lanes in a timeline, each a thread of a worker; spans of further ones are left out.
+///
+/// Lanes that have no span any more make room when the spans are thinned.
 pub const TIMELINE_LANES_MAX: usize = 4096;
 
-/// Maximum number of spans in the report of a job, evenly chosen. They take about 30 bytes each in the file.
+/// Maximum number of spans in the report of a job, randomly chosen. They take about 30 bytes each in the file.
 pub const REPORT_SPANS_MAX: usize = 5000;

@@ -18,7 +18,10 @@
 //!   each message              none
 //!   each timed message, task  three loads, a comparison, and one addition to a counter if it is left out
 //!   each chosen one           a mutex, and a clone of the lane
+//!   each one for which        a mutex: the pace goes on while a report is late
+//!     there is no room
 //! ```
+//! A thread without a lane has no spans.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,28 +117,29 @@ impl SpanRecorder {
             _ => &self.coarse,
         };
         let end_us = micros(started_at.saturating_duration_since(*origin).saturating_add(time));
-        if pace.allows(end_us) {
-            self.record(pace, end_us, RecordedWork { work, started_at, time });
-        } else {
+        if !pace.allows(end_us) || !self.record(pace, end_us, RecordedWork { work, started_at, time }) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    /// Records a span that is on time. Returns false if it is left out.
     #[cold]
-    fn record(&self, pace: &Pace, end_us: u64, recorded: RecordedWork) {
-        // Before the lock, since the first call of a thread takes another one.
-        let lane = Lane::of_this_thread();
-        let mut chosen = self.chosen.lock();
-        match lane.filter(|_| chosen.len() < SPANS_PER_REPORT_MAX && pace.allows(end_us)) {
-            Some(lane) => {
-                pace.advance(end_us);
+    fn record(&self, pace: &Pace, end_us: u64, recorded: RecordedWork) -> bool {
+        let is_recorded = Lane::with_this_thread(|lane| {
+            let mut chosen = self.chosen.lock();
+            if !pace.allows(end_us) {
+                return false;
+            }
+            // Also without room. Otherwise each later span would take the lock.
+            pace.advance(end_us);
+            let has_room = chosen.len() < SPANS_PER_REPORT_MAX;
+            if has_room {
                 let RecordedWork { work, started_at, time } = recorded;
-                chosen.push(RecordedSpan { work, started_at, time, lane });
+                chosen.push(RecordedSpan { work, started_at, time, lane: lane.clone() });
             }
-            None => {
-                self.left_out.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+            has_room
+        });
+        is_recorded == Some(true)
     }
 
     /// Takes the spans since the last call, in the order of their ends, and the number of those that were left out.
@@ -213,6 +217,27 @@ mod tests {
         // Within the interval of quick messages.
         recorder.offer(QUICK, origin + Duration::from_micros(10), SPAN_COARSE_MIN);
         assert_eq!(recorder.take().0.len(), 2);
+    }
+
+    #[test]
+    fn pace_goes_on_while_there_is_no_room() {
+        let (recorder, origin) = started();
+        let mut now = origin;
+        let mut offer = |work, time| {
+            recorder.offer(work, now, time);
+            now += time;
+        };
+        (0..2 * SPANS_PER_REPORT_MAX).for_each(|_| offer(TASK, SPAN_COARSE_INTERVAL));
+        // Of those in a moment at most one takes the lock, and the others are ahead of the pace.
+        (0..1000).for_each(|_| offer(QUICK, Duration::ZERO));
+        let end_us = micros(now - origin);
+        assert!(!recorder.quick.allows(end_us));
+        let burst = SPAN_COARSE_BURST as usize + 1;
+        (0..burst).for_each(|_| recorder.offer(TASK, now, Duration::ZERO));
+        assert!(!recorder.coarse.allows(end_us));
+        let (chosen, left_out) = recorder.take();
+        let offered = 2 * SPANS_PER_REPORT_MAX + 1000 + burst;
+        assert_eq!((chosen.len(), left_out), (SPANS_PER_REPORT_MAX, (offered - SPANS_PER_REPORT_MAX) as u64));
     }
 
     proptest! {

@@ -167,6 +167,7 @@ impl TaskService {
                 let started_at = Instant::now();
                 let with_result = run_one(&host, run, inbound);
                 let time = started_at.elapsed();
+                // The result is sent by now. A worker that ends meanwhile leaves this span out uncounted.
                 SPANS.offer(Work::Task { function }, started_at.into_std(), time);
                 queue.lock().end(name, with_result, time);
                 drop(permit);

@@ -121,16 +121,21 @@ pub struct WorkerSpans {
 #[cfg(feature = "cli")]
 impl WorkerSpans {
     /// Cuts everything to its limit, and drops spans without a name: a worker may send anything.
+    ///
+    /// The memory of what is cut is released, so that [`Self::bytes`] are those that the report takes.
     pub(in crate::cluster) fn bound(&mut self) {
         self.names.truncate(SPAN_NAMES_PER_MESSAGE_MAX);
+        self.names.shrink_to_fit();
         self.names.iter_mut().for_each(SpanName::bound);
         self.lanes.truncate(SPAN_LANES_MAX);
         self.lanes.retain(|(number, _)| usize::from(*number) < SPAN_LANES_MAX);
+        self.lanes.shrink_to_fit();
         self.lanes.iter_mut().for_each(|(_, thread)| cut(thread, SPAN_LANE_NAME_BYTES_MAX));
         let sent = self.spans.len();
         let names = self.names.len();
         self.spans.retain(|span| usize::from(span.name) < names && usize::from(span.lane) < SPAN_LANES_MAX);
         self.spans.truncate(SPANS_PER_REPORT_MAX);
+        self.spans.shrink_to_fit();
         self.left_out = self.left_out.saturating_add((sent - self.spans.len()) as u64);
     }
 
@@ -154,7 +159,7 @@ pub struct SpanLane {
     pub thread: String,
 }
 
-/// Spans that the head keeps of a job: an even choice of what its workers have reported.
+/// Spans that the head keeps of a job: a random choice of what its workers have reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct JobSpans {
@@ -169,14 +174,33 @@ pub struct JobSpans {
 }
 
 impl JobSpans {
-    /// Leaves out spans evenly, so that at most `max` remain.
+    /// Leaves out random spans, so that at most `max` remain. A second call with the same spans leaves out the same.
+    ///
+    /// Each n-th one would not do: of functions that take turns it might keep only one.
     pub fn thin(&mut self, max: usize) {
         let count = self.spans.len();
-        if count > max {
-            self.spans = (0..max).map(|at| self.spans[at * count / max]).collect();
-            self.left_out = self.left_out.saturating_add((count - max) as u64);
+        if count <= max {
+            return;
         }
+        // By their times, so that a picture of a running job changes little from call to call.
+        let rank = |at: usize, span: &Span| (mix(span.start_us ^ mix(span.duration_us)), at);
+        let mut ranks: Vec<_> = self.spans.iter().enumerate().map(|(at, span)| rank(at, span)).collect();
+        let (_, first_left_out, _) = ranks.select_nth_unstable(max);
+        let (first_left_out, mut at) = (*first_left_out, 0);
+        self.spans.retain(|span| {
+            at += 1;
+            rank(at - 1, span) < first_left_out
+        });
+        self.left_out = self.left_out.saturating_add((count - max) as u64);
     }
+}
+
+/// Hash of a number: the mixing function of SplitMix64 (Steele, Lea, Flood, 2014).
+pub(in crate::cluster) fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -221,11 +245,73 @@ mod tests {
         assert_eq!(report.spans.len(), SPANS_PER_REPORT_MAX);
     }
 
+    #[cfg(feature = "cli")]
+    #[test]
+    fn cut_report_takes_no_more_memory_than_it_counts() {
+        let long = "n".repeat(20 * ACTOR_NAME_BYTES_MAX);
+        let name = SpanName::Message { class: long.clone(), message: long.clone() };
+        let mut report = WorkerSpans {
+            names: vec![name; 2 * SPAN_NAMES_PER_MESSAGE_MAX],
+            lanes: vec![(0, long); 2 * SPAN_LANES_MAX],
+            spans: vec![span(1, 1); 100 * SPANS_PER_REPORT_MAX],
+            left_out: 0,
+        };
+        report.bound();
+        let names: usize = report
+            .names
+            .iter()
+            .map(|name| match name {
+                SpanName::Message { class, message } => class.capacity() + message.capacity(),
+                SpanName::Task { function } => function.capacity(),
+            })
+            .sum();
+        let lanes: usize = report.lanes.iter().map(|(_, thread)| thread.capacity()).sum();
+        let taken = size_of::<WorkerSpans>()
+            + names
+            + lanes
+            + report.names.capacity() * size_of::<SpanName>()
+            + report.lanes.capacity() * size_of::<(u16, String)>()
+            + report.spans.capacity() * size_of::<Span>();
+        assert_eq!(taken, report.bytes());
+    }
+
     #[test]
     fn thinned_spans_are_from_the_whole_time() {
         let mut spans = JobSpans { spans: (0..1000).map(|at| span(at, 1)).collect(), ..JobSpans::default() };
-        spans.thin(10);
-        let starts: Vec<_> = spans.spans.iter().map(|span| span.start_us).collect();
-        assert_eq!((starts, spans.left_out), ((0..10).map(|at| at * 100).collect(), 990));
+        let mut again = spans.clone();
+        spans.thin(500);
+        assert_eq!((spans.spans.len(), spans.left_out), (500, 500));
+        assert!(spans.spans.is_sorted_by_key(|span| span.start_us));
+        for tenth in 0..10 {
+            let within = spans.spans.iter().filter(|span| span.start_us / 100 == tenth).count();
+            assert!((30..=70).contains(&within), "{within} spans in tenth {tenth}");
+        }
+        again.thin(500);
+        assert_eq!(again, spans);
+        again.thin(500);
+        assert_eq!(again, spans, "they are few enough");
+    }
+
+    #[test]
+    fn functions_that_take_turns_all_remain() {
+        for functions in 2..=5 {
+            let spans = (0..1000).map(|at| Span { name: (at % functions) as u16, ..span(at * 1000, 1000) });
+            let mut spans = JobSpans { spans: spans.collect(), ..JobSpans::default() };
+            spans.thin(1000 / functions as usize);
+            for name in 0..functions as u16 {
+                let count = spans.spans.iter().filter(|span| span.name == name).count();
+                let even = 1000 / (functions * functions) as usize;
+                assert!((even / 2..=even * 2).contains(&count), "{count} of function {name} of {functions}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_spans_are_bounded_too() {
+        let mut spans = JobSpans { spans: vec![span(1, 1); 100], ..JobSpans::default() };
+        spans.thin(7);
+        assert_eq!((spans.spans.len(), spans.left_out), (7, 93));
+        spans.thin(0);
+        assert_eq!((spans.spans.len(), spans.left_out), (0, 100));
     }
 }

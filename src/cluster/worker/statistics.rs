@@ -51,6 +51,7 @@ pub(super) struct StatisticsReporter {
 struct Reported {
     tasks: FxHashMap<TypeHash, (TaskCounts, Option<Percentiles>)>,
     messages: FxHashMap<(&'static str, &'static str), HandlerCounts>,
+    lane_ends: spans::LaneEnds,
 }
 
 impl StatisticsReporter {
@@ -114,7 +115,7 @@ impl StatisticsReporter {
             .chunks(REPORTED_ACTORS_MAX)
             .map(|actors| WorkerStatistics { actors: actors.to_vec(), ..WorkerStatistics::default() });
         let statistics = [usage].into_iter().chain(messages).chain(actors).map(WorkerMessage::Statistics);
-        tasks.chain(statistics).chain(spans::taken()).collect()
+        tasks.chain(statistics).chain(spans::taken(&mut reported.lane_ends)).collect()
     }
 
     fn changed_tasks(&self, service: &TaskService, reported: &mut Reported) -> Vec<TaskCount> {

@@ -106,6 +106,20 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
             "runsOf(Array.from({ length: 9999 }, (_, at) => ({ name: String(at), startUs: at, endUs: at })), 0, 9999, 50).length",
             json!(50),
         ),
+        // Spans beyond the drawing are at its ends.
+        (
+            "trace",
+            "runsOf([{ name: 'a', startUs: -500, endUs: -400 }, { name: 'b', startUs: 400, endUs: 500 }], 0, 100, 4)",
+            json!([[0, 1, "a"], [3, 4, "b"]]),
+        ),
+        // Spans of the job's life, of a clock that is half a second behind, and of two that are far off.
+        (
+            "trace",
+            "[[5.5e6], [4.5e6], [1], [3.6e9]].map(starts => readTrace({ otherData: { started_ms: 5000 }, traceEvents: \
+             [{ ph: 'X', cat: 'job', ts: 5e6, dur: 2e6 }, ...starts.map(ts => ({ ph: 'X', cat: 'task', ts, dur: 10 }))] \
+             })).map(trace => [trace.startUs / 1e5, trace.endUs / 1e5])",
+            json!([[50, 70], [45, 70], [40, 70], [50, 80]]),
+        ),
         ("trace", "spanAt([{ startUs: 5, endUs: 6 }, { startUs: 20, endUs: 30 }], 17, 4).startUs", json!(20)),
         ("trace", "spanAt([{ startUs: 5, endUs: 6 }], 17, 4)", Value::Null),
         ("series", "aligned([1, null, 3], [20, 30, 40], [10, 20, 30])", json!([null, 1, null])),
@@ -149,6 +163,7 @@ fn exports(module: &str, name: &str) -> String {
     match module {
         "routes" => "parseRoute, actorHref, withQuery, listPath, logPath".to_owned(),
         "log_text" => "plainLine, appendText, emptyLog, matchingLines, marked".to_owned(),
+        "trace" => "axisOf, readTrace, runsOf, spanAt".to_owned(),
         "task_groups" => "progressParts, byFunction".to_owned(),
         _ => name.to_owned(),
     }

@@ -76,9 +76,10 @@ impl<'a> BusyTimes<'a> {
             let [from, to] = [span.start_us, end_us].map(|us| (scale.x_us(us) - NAMES) / COLUMN);
             let first = (from as usize).min(COLUMNS - 1);
             let last = (to as usize).clamp(first, COLUMNS - 1);
+            let colour = self.colour(span.name);
             for (column, times) in times.iter_mut().enumerate().take(last + 1).skip(first) {
                 let covered = to.min(column as f64 + 1.0) - from.max(column as f64);
-                times[self.colour(span.name)] += covered.max(f64::EPSILON);
+                times[colour] += covered.max(f64::EPSILON);
             }
         }
         let longest = |times: [f64; COLOURS + 1]| {
@@ -89,7 +90,7 @@ impl<'a> BusyTimes<'a> {
     }
 
     fn colour(&self, name: u16) -> usize {
-        self.names.iter().position(|(other, _)| *other == name).unwrap_or(COLOURS).min(COLOURS)
+        self.names.iter().take(COLOURS).position(|(other, _)| *other == name).unwrap_or(COLOURS)
     }
 
     /// Appends the names of the colours.

@@ -210,10 +210,12 @@ async fn send_statistics(agent: &Agent) -> Result<Infallible, RejoinReason> {
             }
             ask(agent, NodeRequest::Statistics { node, workers }).await?;
         }
-        let workers = agent.spans.take();
+        let (workers, unacked) = agent.spans.take();
         if !workers.is_empty() {
             ask(agent, NodeRequest::Spans { node, workers }).await?;
         }
+        // Also if there were none. An error, or the end of the session meanwhile, drops it.
+        unacked.ack();
     }
 }
 

@@ -1,14 +1,17 @@
 //! Spans of the jobs' timelines, as the workers report them.
 //!
 //! They are not part of the cluster's state: they decide nothing, change no version, and have a lock of their own.
-//! Everything is bounded, whatever an agent or a worker sends. When a job is over its bound, every second span is
-//! dropped, and half as many are kept from then on. A long job is therefore shown from its start to its end.
+//! Everything is bounded, whatever an agent or a worker sends. When a job is over its bound, a random half of its spans
+//! is dropped, and half as many are kept from then on. A long job is therefore shown from its start to its end.
+//!
+//! Each span has a random rank. Those whose rank is a multiple of a power of two are kept. Every second one would not
+//! do: of two workers that report in turn it keeps one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::cluster::model::{JobId, JobSpans, Span, SpanLane, SpanName, WorkerId, WorkerSpans};
+use crate::cluster::model::{JobId, JobSpans, Span, SpanLane, SpanName, WorkerId, WorkerSpans, mix};
 use crate::config::{
     TIMELINE_LANES_MAX, TIMELINE_NAME_BYTES_MAX, TIMELINE_NAMES_MAX, TIMELINE_SPANS_MAX, TIMELINES_MAX,
     TIMELINES_SPANS_MAX,
@@ -16,6 +19,14 @@ use crate::config::{
 
 /// Function name of the spans whose name found no room.
 const OTHER: &str = "other";
+
+/// Number of spans for which one without a lane counts.
+///
+/// About 300 such spans release lanes. With 1 the timeline would have a gap as long as the time of 20,000 spans.
+const REFUSED_WEIGHT: usize = 64;
+
+/// Number of spans that a timeline has room for first.
+const SPANS_GROWTH_MIN: usize = 64;
 
 /// Spans of all jobs.
 #[derive(Debug, Default)]
@@ -38,13 +49,34 @@ struct Timeline {
     name_bytes: usize,
     lanes: Vec<SpanLane>,
     lane_positions: FxHashMap<(WorkerId, u16), u16>,
-    spans: Vec<Span>,
-    /// Number of reported spans of which one is kept, a power of two.
-    stride: u64,
+    spans: Vec<KeptSpan>,
+    /// Number of reported spans of which about one is kept, a power of two.
+    stride: u32,
+    /// Number of chosen spans since the last thinning that found no lane.
+    refused: usize,
     reported: u64,
     left_out: u64,
     /// Number of the last report, by which the oldest timeline is found.
     last_report: u64,
+}
+
+/// Span with its rank, which takes no more memory than a [`Span`].
+#[derive(Clone, Copy, Debug)]
+struct KeptSpan {
+    start_us: u64,
+    duration_us: u64,
+    name: u16,
+    /// Position in the list of lanes.
+    lane: u16,
+    rank: u32,
+}
+
+const _: () = assert!(size_of::<KeptSpan>() == size_of::<Span>(), "the rank is in the padding");
+
+impl From<&KeptSpan> for Span {
+    fn from(kept: &KeptSpan) -> Self {
+        Self::from((kept.start_us, kept.duration_us, kept.name, kept.lane))
+    }
 }
 
 impl Timelines {
@@ -93,6 +125,7 @@ impl Default for Timeline {
             lane_positions: FxHashMap::default(),
             spans: Vec::new(),
             stride: 1,
+            refused: 0,
             reported: 0,
             left_out: 0,
             last_report: 0,
@@ -108,33 +141,79 @@ impl Timeline {
         // By their positions in the report.
         let names: Vec<u16> = names.into_iter().map(|name| self.name(name)).collect();
         for span in spans {
-            let number = self.reported;
-            self.reported += 1;
-            let lane = match number.is_multiple_of(self.stride) {
-                true => self.lane(worker, span.lane, &threads),
-                false => None,
-            };
-            let (Some(lane), Some(name)) = (lane, names.get(usize::from(span.name))) else {
-                self.left_out = self.left_out.saturating_add(1);
-                continue;
-            };
-            self.spans.push(Span { name: *name, lane, ..span });
-            if self.spans.len() > TIMELINE_SPANS_MAX {
-                self.thin();
-            }
+            let name = names.get(usize::from(span.name));
+            let is_kept = name.is_some_and(|name| self.push(worker, Span { name: *name, ..span }, &threads));
+            self.left_out = self.left_out.saturating_add(u64::from(!is_kept));
         }
     }
 
-    /// Drops every second span, and keeps half as many of the later ones.
+    /// Adds a span, whose lane is the number of a thread. Returns false if it is left out.
+    fn push(&mut self, worker: WorkerId, span: Span, threads: &FxHashMap<u16, String>) -> bool {
+        // By the order of arrival: from what workers send, one of them could choose its ranks. Half of the hash is
+        // enough for 2^32 times the maximum.
+        let rank = mix(self.reported) as u32;
+        self.reported += 1;
+        if !rank.is_multiple_of(self.stride) {
+            return false;
+        }
+        // Those without a lane count, too. Otherwise nothing would be thinned, and no lane released, once all
+        // workers that have a lane were replaced.
+        if self.spans.len() + self.refused * REFUSED_WEIGHT >= TIMELINE_SPANS_MAX {
+            self.thin();
+            if !rank.is_multiple_of(self.stride) || self.spans.len() >= TIMELINE_SPANS_MAX {
+                return false;
+            }
+        }
+        let Some(lane) = self.lane(worker, span.lane, threads) else {
+            self.refused += 1;
+            return false;
+        };
+        let count = self.spans.len();
+        if count == self.spans.capacity() {
+            // The vector's own growth may take twice the maximum.
+            self.spans.reserve_exact(count.max(SPANS_GROWTH_MIN).min(TIMELINE_SPANS_MAX - count));
+        }
+        let Span { start_us, duration_us, name, .. } = span;
+        self.spans.push(KeptSpan { start_us, duration_us, name, lane, rank });
+        true
+    }
+
+    /// Drops about half of the spans, and keeps half as many of the later ones.
     fn thin(&mut self) {
-        let before = self.spans.len();
-        let mut number = 0;
-        self.spans.retain(|_| {
-            number += 1;
-            number % 2 == 1
-        });
+        // At the largest stride one in 2^31 is kept, and further ones are left out.
+        self.stride = self.stride.checked_mul(2).unwrap_or(self.stride);
+        let (before, stride) = (self.spans.len(), self.stride);
+        self.spans.retain(|span| span.rank.is_multiple_of(stride));
+        self.spans.shrink_to_fit();
         self.left_out = self.left_out.saturating_add((before - self.spans.len()) as u64);
-        self.stride = self.stride.saturating_mul(2);
+        self.refused = 0;
+        self.release_lanes();
+    }
+
+    /// Removes the lanes that no span has any more.
+    fn release_lanes(&mut self) {
+        let mut is_used = vec![false; self.lanes.len()];
+        self.spans.iter().for_each(|span| is_used[usize::from(span.lane)] = true);
+        let mut next = 0;
+        let positions: Vec<u16> = is_used
+            .iter()
+            .map(|is_used| {
+                let position = next;
+                next += u16::from(*is_used);
+                position
+            })
+            .collect();
+        self.spans.iter_mut().for_each(|span| span.lane = positions[usize::from(span.lane)]);
+        let mut old = 0;
+        self.lanes.retain(|_| {
+            old += 1;
+            is_used[old - 1]
+        });
+        self.lane_positions.retain(|_, lane| {
+            let old = usize::from(*lane);
+            *lane = positions[old];
+            is_used[old]
+        });
     }
 
     /// Position of a name, which is new or known.
@@ -176,7 +255,7 @@ impl Timeline {
         let names = names.into_iter().map(|(name, _)| name.clone()).collect();
         let mut copy = JobSpans::default();
         (copy.names, copy.lanes) = (names, self.lanes.clone());
-        (copy.spans, copy.left_out) = (self.spans.clone(), self.left_out);
+        (copy.spans, copy.left_out) = (self.spans.iter().map(Span::from).collect(), self.left_out);
         copy
     }
 }
@@ -241,10 +320,66 @@ mod tests {
     }
 
     #[test]
+    fn workers_and_names_in_turn_all_remain() {
+        let timelines = Timelines::default();
+        let sent = 5 * TIMELINE_SPANS_MAX as u64;
+        for at in 0..sent / 4 {
+            for worker in 1..=2 {
+                // Two functions in turn.
+                let mut report = report(at * 10..at * 10 + 2);
+                report.names.push(task("g"));
+                report.spans[1].name = 1;
+                timelines.add(JobId(1), WorkerId(worker), report);
+            }
+        }
+        let spans = timelines.of(JobId(1));
+        let mut counts = FxHashMap::<_, usize>::default();
+        for span in &spans.spans {
+            *counts.entry((spans.lanes[usize::from(span.lane)].worker_id, span.name)).or_default() += 1;
+        }
+        let count = spans.spans.len();
+        assert_eq!((count as u64 + spans.left_out, counts.len()), (sent, 4));
+        for (of, number) in counts {
+            assert!(number.abs_diff(count / 4) <= count / 40, "{number} of {count} spans have {of:?}");
+        }
+    }
+
+    #[test]
+    fn replaced_workers_make_room_for_lanes() {
+        let timelines = Timelines::default();
+        let workers = 30 * TIMELINE_LANES_MAX as u64;
+        for worker in 0..workers {
+            timelines.add(JobId(1), WorkerId(worker), report(worker * 10..worker * 10 + 2));
+        }
+        let spans = timelines.of(JobId(1));
+        assert!(spans.lanes.len() <= TIMELINE_LANES_MAX);
+        let of_last = spans.lanes.iter().filter(|lane| lane.worker_id.0 >= workers / 10 * 9).count();
+        assert!(of_last > 0, "the last workers are in the timeline");
+        for span in &spans.spans {
+            let worker = spans.lanes[usize::from(span.lane)].worker_id.0;
+            assert_eq!(span.start_us / 10, worker, "the span is on a lane of its worker");
+        }
+        assert_eq!(spans.spans.len() as u64 + spans.left_out, 2 * workers);
+    }
+
+    #[test]
+    fn memory_of_a_job_is_that_of_its_largest_number_of_spans() {
+        let timelines = Timelines::default();
+        let each = SPANS_PER_REPORT_MAX as u64;
+        for number in 0..2 * TIMELINE_SPANS_MAX as u64 / each {
+            timelines.add(JobId(1), WorkerId(1), report(number * each..(number + 1) * each));
+            let capacity = timelines.lock().jobs[&JobId(1)].spans.capacity();
+            assert!(capacity <= TIMELINE_SPANS_MAX, "room for {capacity} spans");
+        }
+    }
+
+    #[test]
     fn job_without_reports_for_longest_makes_room() {
         let timelines = Timelines::default();
         let fill = |job| {
-            let starts = (0..TIMELINE_SPANS_MAX as u64).step_by(SPANS_PER_REPORT_MAX);
+            // As many whole reports as fit.
+            let starts =
+                (0..(TIMELINE_SPANS_MAX - SPANS_PER_REPORT_MAX) as u64).step_by(SPANS_PER_REPORT_MAX);
             starts.for_each(|at| {
                 timelines.add(JobId(job), WorkerId(1), report(at..at + SPANS_PER_REPORT_MAX as u64))
             });
@@ -277,7 +412,11 @@ mod tests {
             spans.names.len() <= TIMELINE_NAMES_MAX + 1 && bytes <= TIMELINE_NAME_BYTES_MAX + OTHER.len()
         );
         assert_eq!(spans.names.last(), Some(&task(OTHER)));
-        assert_eq!((spans.lanes.len(), spans.spans.len()), (TIMELINE_LANES_MAX, TIMELINE_LANES_MAX));
+        let lanes = TIMELINE_LANES_MAX / 2..=TIMELINE_LANES_MAX;
+        assert!(lanes.contains(&spans.lanes.len()), "{} lanes", spans.lanes.len());
+        // Each worker has one span.
+        let left_out = (2 * TIMELINE_LANES_MAX - spans.lanes.len()) as u64;
+        assert_eq!((spans.spans.len(), spans.left_out), (spans.lanes.len(), left_out));
     }
 
     proptest! {

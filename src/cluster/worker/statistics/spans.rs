@@ -10,24 +10,79 @@ use crate::cluster::protocol::worker::WorkerMessage;
 use crate::config::{ACTOR_NAME_BYTES_MAX, SPAN_LANE_NAME_BYTES_MAX, SPAN_NAMES_PER_MESSAGE_MAX};
 use crate::observe::{RecordedSpan, SPANS, Work};
 
+/// Distance of two reads of one clock within which the read of the other is close enough.
+const CLOCK_GAP_MAX: Duration = Duration::from_micros(50);
+
+/// Maximum number of reads of both clocks for a report. A thread that is preempted in each of them takes the best.
+const CLOCK_READS_MAX: usize = 8;
+
+/// Maximum overlap of two spans of a lane that is an error of the reads. A longer one is a clock that was set back.
+const OVERLAP_US_MAX: u64 = 10_000;
+
 /// Takes the spans since the last report.
-pub(super) fn taken() -> Vec<WorkerMessage> {
+pub(super) fn taken(ends: &mut LaneEnds) -> Vec<WorkerMessage> {
     let (spans, left_out) = SPANS.take();
-    let clock =
-        Clock { at: Instant::now(), since_1970: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default() };
-    messages(&spans, left_out, clock).into_iter().map(WorkerMessage::Spans).collect()
+    let mut messages = messages(&spans, left_out, Clock::now());
+    messages.iter_mut().flat_map(|message| &mut message.spans).for_each(|span| ends.separate(span));
+    messages.into_iter().map(WorkerMessage::Spans).collect()
 }
 
 /// Time by both clocks. It is read anew for each report, so that times follow the clock of the machine.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Clock {
     at: Instant,
     since_1970: Duration,
 }
 
 impl Clock {
+    fn now() -> Self {
+        Self::closest(|| {
+            let before = Instant::now();
+            let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            [(before, since_1970), (Instant::now(), since_1970)]
+        })
+    }
+
+    /// Chooses of some reads the one that took the least time, during which the thread was not preempted.
+    fn closest(mut read: impl FnMut() -> [(Instant, Duration); 2]) -> Self {
+        let (mut best, mut gap) = Self::between(read());
+        for _ in 1..CLOCK_READS_MAX {
+            if gap <= CLOCK_GAP_MAX {
+                break;
+            }
+            let (clock, its_gap) = Self::between(read());
+            if its_gap < gap {
+                (best, gap) = (clock, its_gap);
+            }
+        }
+        best
+    }
+
+    fn between([(before, since_1970), (after, _)]: [(Instant, Duration); 2]) -> (Self, Duration) {
+        let gap = after.saturating_duration_since(before);
+        (Self { at: before + gap / 2, since_1970 }, gap)
+    }
+
     fn micros(self, time: Instant) -> u64 {
         micros(self.since_1970.saturating_sub(self.at.saturating_duration_since(time)))
+    }
+}
+
+/// Ends of the last spans of the lanes, by which spans of one lane never overlap.
+///
+/// Each report has its own reads of the clocks, which differ by some microseconds.
+#[derive(Debug, Default)]
+pub(super) struct LaneEnds(BTreeMap<u16, u64>);
+
+impl LaneEnds {
+    /// Moves a span behind the last one of its lane, if it overlaps it.
+    fn separate(&mut self, span: &mut Span) {
+        // Bounded by the number of lanes.
+        let end_us = self.0.entry(span.lane).or_default();
+        if end_us.saturating_sub(span.start_us) <= OVERLAP_US_MAX {
+            span.start_us = span.start_us.max(*end_us);
+        }
+        *end_us = span.start_us.saturating_add(span.duration_us);
     }
 }
 
@@ -141,6 +196,43 @@ mod tests {
         let messages = super::messages(&few.collect::<Vec<_>>(), u64::MAX, clock);
         let [message] = &messages[..] else { panic!("one message") };
         worker::encode(&WorkerMessage::Spans(message.clone())).expect("the report fits a message");
+    }
+
+    #[test]
+    fn clocks_are_those_of_the_closest_reads() {
+        let start = Instant::now();
+        // Times of the read's begin, of the other clock, and of the read's end.
+        let read = |reads: &[(u64, u64, u64)]| {
+            let mut reads = reads.iter();
+            let clock = Clock::closest(|| {
+                let (before, since_1970, after) = reads.next().expect("no further read");
+                [before, after]
+                    .map(|us| (start + Duration::from_micros(*us), Duration::from_micros(*since_1970)))
+            });
+            (micros(clock.at - start), micros(clock.since_1970), reads.count())
+        };
+        assert_eq!(read(&[(0, 1010, 20), (0, 0, 0)]), (10, 1010, 1), "the first is close enough");
+        assert_eq!(read(&[(0, 1000, 5000), (5000, 6001, 5002), (0, 0, 0)]), (5001, 6001, 1));
+        let preempted: Vec<_> = (1..=CLOCK_READS_MAX as u64).map(|at| (0, at, 10_000 - at)).collect();
+        assert_eq!(read(&preempted).1, CLOCK_READS_MAX as u64, "the best of the reads");
+        let clock = Clock::now();
+        assert!(clock.at <= Instant::now());
+    }
+
+    #[test]
+    fn spans_of_a_lane_do_not_overlap() {
+        let mut ends = LaneEnds::default();
+        let mut separated = |start_us, duration_us, lane| {
+            let mut span = Span::from((start_us, duration_us, 0, lane));
+            ends.separate(&mut span);
+            (span.start_us, span.duration_us)
+        };
+        assert_eq!(separated(100_000, 50, 0), (100_000, 50));
+        assert_eq!(separated(100_040, 20, 0), (100_050, 20), "the report has another read of the clock");
+        assert_eq!(separated(100_060, 5, 0), (100_070, 5));
+        assert_eq!(separated(100_060, 5, 1), (100_060, 5), "another lane");
+        assert_eq!(separated(50_000, 5, 0), (50_000, 5), "the clock was set back");
+        assert_eq!(separated(50_003, u64::MAX, 0), (50_005, u64::MAX));
     }
 
     #[test]

@@ -3,16 +3,23 @@
 // Lanes in a drawing; the download has all.
 const LANES_MAX = 48;
 
+// Time before and behind the job's life for spans of machines whose clocks differ. One far off must not squeeze the
+// drawing.
+const CLOCK_DIFFERENCE_US_MAX = 1_000_000;
+
 // Spans and events of a trace: lanes with their worker and thread, names by the sum of their times, and the time
-// from `startUs` to `endUs`.
+// from `startUs` to `endUs`. Spans beyond that time are drawn at its ends.
 export const readTrace = ({ traceEvents, otherData }) => {
   const processes = new Map();
   const lanes = new Map();
   const times = new Map();
   const events = [];
   const lives = new Map();
-  let startUs = otherData.started_ms * 1_000;
-  let endUs = startUs + 1;
+  // Lives have times of the head's clock, spans those of their machines.
+  let lifeStartUs = otherData.started_ms * 1_000;
+  let lifeEndUs = lifeStartUs + 1;
+  let firstUs = Infinity;
+  let lastUs = 0;
   for (const event of traceEvents) {
     const { ph, cat, name, pid, tid, ts, dur, args } = event;
     if (ph === 'M' && name === 'process_name') processes.set(pid, args.name);
@@ -20,18 +27,22 @@ export const readTrace = ({ traceEvents, otherData }) => {
     if (ph === 'M' && name === 'thread_sort_index' && lanes.has(tid)) lanes.get(tid).position = args.sort_index;
     if (ph === 'i') events.push({ us: ts, name, text: args.text, severity: args.severity });
     if (ph !== 'X') continue;
-    endUs = Math.max(endUs, ts + dur);
-    startUs = Math.min(startUs, ts);
+    if (cat === 'job' || cat === 'worker') {
+      lifeStartUs = Math.min(lifeStartUs, ts);
+      lifeEndUs = Math.max(lifeEndUs, ts + dur);
+    }
     if (cat === 'worker') lives.set(pid, { startUs: ts, endUs: ts + dur });
     if (cat !== 'task' && cat !== 'message') continue;
+    firstUs = Math.min(firstUs, ts);
+    lastUs = Math.max(lastUs, ts + dur);
     lanes.get(tid)?.spans.push({ name, cat, startUs: ts, endUs: ts + dur });
     times.set(name, (times.get(name) ?? 0) + Math.max(1, dur));
   }
   const all = [...lanes.values()].sort((a, b) => a.pid - b.pid || a.position - b.position)
     .map((lane) => ({ ...lane, worker: processes.get(lane.pid) ?? '', life: lives.get(lane.pid) ?? null }));
   return {
-    startUs,
-    endUs,
+    startUs: Math.min(lifeStartUs, Math.max(firstUs, lifeStartUs - CLOCK_DIFFERENCE_US_MAX)),
+    endUs: Math.max(lifeEndUs, Math.min(lastUs, lifeEndUs + CLOCK_DIFFERENCE_US_MAX)),
     lanes: all.slice(0, LANES_MAX),
     lanesLeftOut: Math.max(0, all.length - LANES_MAX),
     names: [...times.entries()].sort((a, b) => b[1] - a[1]),
@@ -48,7 +59,7 @@ export const runsOf = (spans, startUs, endUs, columns) => {
   const perUs = columns / Math.max(1, endUs - startUs);
   for (const span of spans) {
     const from = Math.max(0, (span.startUs - startUs) * perUs);
-    const to = Math.min(columns, (span.endUs - startUs) * perUs);
+    const to = Math.min(columns, Math.max(0, (span.endUs - startUs) * perUs));
     const last = Math.min(columns - 1, Math.floor(to));
     for (let column = Math.min(last, Math.floor(from)); column <= last; column += 1) {
       // A span without a width counts, too.

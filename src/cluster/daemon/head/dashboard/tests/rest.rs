@@ -94,7 +94,8 @@ fn timeline_is_the_trace_of_the_command_with_fewer_spans_if_asked() {
         (&json!("square"), &json!(1_000_000), &json!(50))
     );
     let (some, left_out) = tasks("&limit=2");
-    assert_eq!((some, left_out), (vec![all[0].clone(), all[2].clone()], 5));
+    assert_eq!((some.len(), left_out), (2, 5));
+    assert!(some.iter().all(|task| all.contains(task)));
 }
 
 #[test]
