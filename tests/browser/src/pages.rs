@@ -208,8 +208,10 @@ pub(crate) async fn reload_and_back_work(site: Arc<Site>) {
     browser.open("#/jobs/ffffffff", "Job").await;
     // The head says what is wrong; the page stays usable.
     browser.until("document.querySelector('.failure')?.textContent.length > 20").await;
-    browser.forget_logs().await;
     browser.open("#/no-such-page", "No such page").await;
+    // Each section of the job's page has asked for a job that does not exist.
+    browser.forget_logs().await;
+    browser.open("#/", "Overview").await;
 }
 
 pub(crate) async fn keyboard_reaches_everything(site: Arc<Site>) {
