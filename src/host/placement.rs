@@ -6,8 +6,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use thiserror::Error;
+use tokio::time::timeout_at;
 
 use super::Host;
 use crate::id::{HostUid, Target};
@@ -41,6 +43,35 @@ pub trait Placement: Send + Sync + fmt::Debug {
     /// Future that resolves when the next worker joins; `None` if no ended worker is replaced.
     fn next_worker(&self) -> Option<NextWorker> {
         None
+    }
+}
+
+impl dyn Placement {
+    /// Places something. Without a worker, of which `place` returns `None`, it waits for the next one, if ended ones
+    /// are replaced. Returns `None` if there is none before the deadline, or in time.
+    pub(crate) async fn with_worker<T>(
+        &self,
+        host: &Host,
+        deadline: Option<Instant>,
+        place: impl Fn() -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            if let Some(placed) = place() {
+                return Some(placed);
+            }
+            let next_worker = self.next_worker()?;
+            // Again: a worker that joined before it does not resolve the future.
+            if let Some(placed) = place() {
+                return Some(placed);
+            }
+            let has_joined = match deadline {
+                Some(deadline) => timeout_at(deadline.into(), next_worker).await.ok()?,
+                None => next_worker.await,
+            };
+            if !has_joined || host.is_closing() {
+                return None;
+            }
+        }
     }
 }
 

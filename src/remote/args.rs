@@ -1,4 +1,4 @@
-//! Arguments of a call to a host: a value of its own, or one that several calls share.
+//! Arguments of a call to a host: a value that its caller keeps, or one that several calls share.
 
 use std::sync::Arc;
 
@@ -14,17 +14,7 @@ pub(super) trait Args: Send {
     fn encoded<R>(&self, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError>;
 }
 
-/// Value that is encoded for a single call.
-pub(super) struct OwnedArgs<T>(pub(super) T);
-
-impl<T: Serialize + DeserializeOwned + Send> Args for OwnedArgs<T> {
-    #[inline]
-    fn encoded<R>(&self, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError> {
-        wire::encode_message(&self.0, limit, then)
-    }
-}
-
-/// Value that the caller keeps for further calls. Exclusive, since the value need not be `Sync`.
+/// Value that the caller keeps, also for further calls. Exclusive, since the value need not be `Sync`.
 pub(super) struct KeptArgs<'a, T>(pub(super) &'a mut T);
 
 impl<T: Serialize + DeserializeOwned + Send> Args for KeptArgs<'_, T> {

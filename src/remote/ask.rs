@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout_at;
 
 use super::address::decode_reply;
-use super::args::{Args, KeptArgs, OwnedArgs, SharedArgs};
+use super::args::{Args, KeptArgs, SharedArgs};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
@@ -113,9 +113,9 @@ pub(crate) async fn call_last(
 ) -> Result<(), SendError> {
     let peer = here.peer(there)?;
     let mut body = match peer.enqueue_waiter_last(target) {
-        None => call_peer(here, &peer, target, service, OwnedArgs(()), None).await?,
+        None => call_peer(here, &peer, target, service, KeptArgs(&mut ()), None).await?,
         Some(position) => {
-            let open = queue_in_turn(here, &peer, position, service, OwnedArgs(()), None).await?;
+            let open = queue_in_turn(here, &peer, position, service, KeptArgs(&mut ()), None).await?;
             unless_deadlock(here, ReplyFuture::new(&peer, open))
                 .await
                 .map_err(|_| SendError::deadlock(true))??

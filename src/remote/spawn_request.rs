@@ -168,28 +168,18 @@ impl<A: Spawn> SpawnRequest<A> {
         // A single deadline covers placement and spawn.
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
-        let place = || placement.place_actor(&host, A::NAME, spec.as_deref());
-        let mut placed = place();
-        while is_without_worker(&placed)
-            && let Some(next_worker) = placement.next_worker()
-        {
-            // Again: a worker that joined before it does not resolve the future.
-            placed = place();
-            if !is_without_worker(&placed) {
-                break;
-            }
-            drop(placed);
-            let has_joined = match deadline {
-                Some(deadline) => {
-                    tokio::time::timeout_at(deadline.into(), next_worker).await.unwrap_or(false)
-                }
-                None => next_worker.await,
-            };
-            if !has_joined || host.is_closing() {
-                return Err(SpawnError::NoWorker { actor: A::NAME });
-            }
-            placed = place();
-        }
+        let place = || match placement.place_actor(&host, A::NAME, spec.as_deref()) {
+            PlacementResult::Now(Err(PlacementError::NoWorker)) => None,
+            placed => Some(placed),
+        };
+        let Some(placed) = placement.with_worker(&host, deadline, place).await else {
+            let is_late = deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std());
+            let actor = A::NAME;
+            return Err(match is_late {
+                true => SpawnError::PlacementTimedOut { actor },
+                false => SpawnError::NoWorker { actor },
+            });
+        };
         let assigned = match placed {
             PlacementResult::Now(placed) => placed,
             PlacementResult::Later(assigned) => match deadline {
@@ -223,11 +213,6 @@ impl<A: Spawn> SpawnRequest<A> {
             }
         }
     }
-}
-
-/// Returns whether a placement failed since there is no worker.
-fn is_without_worker(placed: &PlacementResult) -> bool {
-    matches!(placed, PlacementResult::Now(Err(PlacementError::NoWorker)))
 }
 
 /// Assignment of an actor that has not started. Dropping it releases the assignment.

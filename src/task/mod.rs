@@ -69,7 +69,7 @@ pub enum TaskError {
     ///
     /// The function may have run in each of them. It may also have waited there behind another task.
     #[error(
-        "task {task} was lost {runs} times with its worker, the last time: {reason}; \
+        "task {task} was lost with {runs} of its workers, the last time: {reason}; \
          the task may be what ends its workers"
     )]
     WorkersLost {

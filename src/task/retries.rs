@@ -14,11 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout_at;
-
 use super::{Task, TaskError};
 use crate::config::{TASK_ATTEMPT_DELAY, TASK_ATTEMPT_DELAY_MAX, TASK_ATTEMPTS_MAX, TASK_RETRIES};
-use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, TaskSlot, deadline_in};
+use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::id::{HostUid, Target};
 use crate::registry::TaskFn;
 use crate::remote::call_service;
@@ -145,9 +143,11 @@ pub(super) async fn run_one<F: TaskFn>(
     let is_late = || deadline.is_some_and(|deadline| deadline <= now());
     let expired = || TaskError::of::<F>(NotDelivered::Expired.into());
     let mut runs = Runs::<F>::new(options.retries);
+    let Some(placement) = host.placement() else { return Err(TaskError::NoWorker { task: F::NAME }) };
     loop {
+        let avoided = runs.avoided;
         // Holds the slot until the call has ended, so that the count of tasks in flight is right.
-        let slot = match slot(&host, runs.avoided, deadline).await {
+        let slot = match placement.with_worker(&host, deadline, || placement.place_task(avoided)).await {
             Some(slot) => slot,
             None if is_late() => return runs.fail(expired()),
             None => return runs.fail(TaskError::NoWorker { task: F::NAME }),
@@ -199,25 +199,72 @@ async fn sleep_until(wake: Instant, deadline: Option<Instant>) -> bool {
     is_in_time
 }
 
-/// Takes a slot on the worker with the fewest tasks in flight. Without a worker it waits for the next one, if ended
-/// ones are replaced.
-async fn slot(host: &Host, avoided: Option<HostUid>, deadline: Option<Instant>) -> Option<TaskSlot> {
-    let placement = host.placement()?;
-    loop {
-        if let Some(slot) = placement.place_task(avoided) {
-            return Some(slot);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{HostId, Incarnation};
+    use crate::session::DisconnectReason;
+
+    struct Double;
+
+    impl TaskFn for Double {
+        type Args = (u32,);
+        type Output = u32;
+        const NAME: &'static str = "double";
+        const PARALLEL: Option<usize> = None;
+
+        fn call((n,): (u32,)) -> u32 {
+            2 * n
         }
-        let next = placement.next_worker()?;
-        // Again: a worker that joined before it does not resolve the future.
-        if let Some(slot) = placement.place_task(avoided) {
-            return Some(slot);
+    }
+
+    const TASK: &str = Double::NAME;
+
+    fn loss() -> OutcomeUnknown {
+        let host = HostUid { host: HostId(1), incarnation: Incarnation(1) };
+        OutcomeUnknown::SessionLost { host, reason: DisconnectReason::Closed }
+    }
+
+    /// Outcome of a task whose last run failed with `error`, after `lost` runs whose workers ended.
+    fn failed(lost: u32, error: TaskError) -> Result<u32, TaskError> {
+        let last_loss = (lost > 0).then(loss);
+        Runs::<Double> { lost, last_loss, ..Runs::new(0) }.fail(error)
+    }
+
+    fn not_delivered(reason: NotDelivered) -> TaskError {
+        TaskError::NotDelivered { task: TASK, reason }
+    }
+
+    fn unknown(reason: OutcomeUnknown) -> TaskError {
+        TaskError::OutcomeUnknown { task: TASK, reason }
+    }
+
+    #[test]
+    fn error_of_the_only_run_is_that_of_the_task() {
+        for error in
+            [TaskError::NoWorker { task: TASK }, not_delivered(NotDelivered::Expired), unknown(loss())]
+        {
+            assert_eq!(failed(0, error.clone()), Err(error));
         }
-        let has_joined = match deadline {
-            Some(deadline) => timeout_at(deadline.into(), next).await.ok()?,
-            None => next.await,
-        };
-        if !has_joined || host.is_closing() {
-            return None;
-        }
+        assert_eq!(failed(1, unknown(loss())), Err(unknown(loss())), "with no retries");
+    }
+
+    #[test]
+    fn error_after_a_loss_does_not_deny_that_run() {
+        let timed_out = unknown(OutcomeUnknown::TimedOut);
+        assert_eq!(failed(1, not_delivered(NotDelivered::Expired)), Err(timed_out.clone()));
+        assert_eq!(failed(2, timed_out.clone()), Err(timed_out));
+        assert_eq!(failed(1, not_delivered(NotDelivered::Closing)), Err(unknown(loss())));
+        let lost = |runs| Err(TaskError::WorkersLost { task: TASK, runs, reason: loss() });
+        assert_eq!(failed(1, TaskError::NoWorker { task: TASK }), lost(1));
+        assert_eq!(failed(3, unknown(loss())), lost(3));
+    }
+
+    #[test]
+    fn outcome_that_was_repeated_is_kept_if_no_further_run_began() {
+        let repeated = |error| Runs::<Double> { repeated: Some(Ok(7)), ..Runs::new(0) }.fail(error);
+        assert_eq!(repeated(not_delivered(NotDelivered::Expired)), Ok(7));
+        assert_eq!(repeated(TaskError::NoWorker { task: TASK }), Ok(7));
+        assert_eq!(repeated(unknown(loss())), Err(unknown(loss())));
     }
 }

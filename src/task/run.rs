@@ -257,7 +257,9 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
         let (at_least, at_most) = tasks.size_hint();
         let known = at_most.unwrap_or(at_least);
         let mut tasks = tasks.enumerate();
-        let mut window = Window::new(host.placement().map_or(1, |placement| placement.task_hosts()));
+        let placement = host.placement();
+        let hosts = || placement.as_ref().map_or(1, |placement| placement.task_hosts());
+        let mut window = Window::new(hosts());
         let mut in_flight = FuturesUnordered::new();
         let mut outputs = Vec::with_capacity(at_least.min(OUTPUTS_RESERVED_MAX));
         let mut done = 0;
@@ -274,7 +276,7 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
             }
             let Some((index, output, took)) = in_flight.next().await else { break };
             // Workers may have ended or joined.
-            window.set_hosts(host.placement().map_or(1, |placement| placement.task_hosts()));
+            window.set_hosts(hosts());
             window.adapt(took);
             if outputs.len() <= index {
                 // Results arrive in any order.

@@ -16,6 +16,8 @@ roadshow::worker_setup!(|| match std::env::var(SETUP).as_deref() {
     Ok(super::traces::SPANS) => super::traces::subscribe(),
     Ok("panic") => panic!("as asked"),
     Ok("exit") => std::process::exit(2),
+    // A file by which a test ends the workers that start from then on.
+    Ok(file) if std::path::Path::new(file).exists() => std::process::exit(2),
     _ => {}
 });
 

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use actix::System;
 use roadshow::prelude::*;
+use roadshow::{NotDelivered, SpawnError};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use super::driver::PATIENCE;
 use super::fixtures::{Began, Listener, Never, Pid, PidOf, Worker, pid};
 use super::process_table::{signal, wait_until};
+use super::tracing::SETUP;
 
 /// Maximum time of an error that needs no network.
 const IMMEDIATE: Duration = Duration::from_secs(1);
@@ -23,6 +25,12 @@ fn die_once(file: PathBuf, number: u32) -> u32 {
         signal(std::process::id(), Signal::KILL).unwrap();
     }
     number
+}
+
+/// Crashes its worker.
+#[roadshow::task]
+fn crash() {
+    std::process::abort();
 }
 
 #[roadshow::task]
@@ -191,7 +199,7 @@ fn a_task_that_kills_each_of_its_workers_ends_with_an_error_that_says_so() {
         let error = cluster.run(die::task()).retries(2).await.unwrap_err();
         assert!(matches!(error, TaskError::WorkersLost { runs: 3, .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("lost 3 times") && text.contains("SIGKILL"), "{text}");
+        assert!(text.contains("lost with 3 of its workers") && text.contains("SIGKILL"), "{text}");
         let error = cluster.run(die::task()).retries(0).await.unwrap_err();
         assert!(matches!(error, TaskError::OutcomeUnknown { .. }), "{error}");
         // The cluster goes on.
@@ -211,6 +219,51 @@ fn a_task_runs_again_on_its_own_error_if_asked() {
         };
         assert_eq!(count(1).await.unwrap(), Err(2), "two runs");
         assert_eq!(count(1).await.unwrap(), Ok(4), "the third run panics");
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_spawn_and_a_task_wait_for_a_delayed_worker_until_their_deadline() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(1).await.unwrap();
+        // The second crash in a row delays the next worker by a second.
+        for _ in 0..2 {
+            cluster.run(crash::task()).retries(0).await.unwrap_err();
+        }
+        let soon = Duration::from_millis(50);
+        let (spawned, ran) = tokio::join!(
+            cluster.spawn::<Worker>(()).timeout(soon).into_future(),
+            cluster.run(pid::task()).timeout(soon).into_future(),
+        );
+        let late = spawned.unwrap_err();
+        assert!(matches!(late, SpawnError::PlacementTimedOut { .. }), "{late}");
+        let expired = ran.unwrap_err();
+        assert!(
+            matches!(expired, TaskError::NotDelivered { reason: NotDelivered::Expired, .. }),
+            "{expired}"
+        );
+        cluster.run(pid::task()).await.unwrap();
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn workers_that_fail_at_their_start_are_not_replaced_for_ever() {
+    System::new().block_on(async {
+        let directory = TestDir::new("no-start");
+        let file = directory.0.join("exit");
+        let cluster =
+            Cluster::builder().workers(1).local().env(SETUP, file.to_str().unwrap()).start().await.unwrap();
+        std::fs::write(file, "").unwrap();
+        signal(cluster.workers()[0].pid, Signal::KILL).unwrap();
+        // It may be sent to the worker that is killed.
+        cluster.run(pid::task()).await.unwrap_err();
+        // Waits for no timeout: the cluster knows that no further worker comes.
+        let start = Instant::now();
+        let error = cluster.run(pid::task()).await.unwrap_err();
+        assert!(matches!(error, TaskError::NoWorker { .. }), "{error}");
+        assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
         cluster.shutdown().await.unwrap();
     });
 }
