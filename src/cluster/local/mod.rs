@@ -91,26 +91,18 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         }),
     })
     .await?;
-    let replaces = in_process.is_none();
-    let mut output = None;
-    let display = match in_process {
-        Some(_) => None,
-        None => {
-            let output = output.insert(LocalOutput::start(io.handle(), NodeId(identity.host.0), dedup_logs)?);
-            Some(output.display())
-        }
-    };
     let settings = Arc::new(WorkerSettings { secret, limits, stack_bytes, environment });
-    let starting = {
-        let (settings, runtime) = (Arc::clone(&settings), io.handle().clone());
-        async move {
-            match (in_process, display) {
-                (Some(network), _) => start::threads(count, &settings, network, runtime).boxed().await,
-                (None, Some(display)) => start::processes(count, &settings, display).boxed().await,
-                (None, None) => Ok(Vec::new()),
-            }
+    let mut output = None;
+    let starting = match in_process {
+        Some(network) => start::threads(count, Arc::clone(&settings), network, io.handle().clone()).boxed(),
+        None => {
+            let node = NodeId(identity.host.0);
+            let output = output.insert(LocalOutput::start(io.handle(), node, dedup_logs)?);
+            start::processes(count, Arc::clone(&settings), output.display()).boxed()
         }
     };
+    // Threads are not replaced.
+    let replaces = output.is_some();
     // On the I/O runtime: control sockets and pipes belong to the runtime they were created in, and that of the caller
     // may end before the cluster.
     let ready_workers = background::spawn_on(io.handle(), starting).await;

@@ -1,6 +1,7 @@
 //! Start of workers: processes of this executable, or threads.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join_all};
 use tokio::runtime::Handle;
@@ -54,7 +55,7 @@ impl WorkerSettings {
 /// Starts `count` workers as threads.
 pub(super) async fn threads(
     count: usize,
-    settings: &WorkerSettings,
+    settings: Arc<WorkerSettings>,
     network: InProcess,
     io: Handle,
 ) -> Result<Vec<ReadyWorker>, ClusterError> {
@@ -75,7 +76,7 @@ async fn thread(init: WorkerInit, endpoint: HostEndpoint) -> Result<ReadyWorker,
 /// Starts `count` workers as processes, at the same time.
 pub(super) async fn processes(
     count: usize,
-    settings: &WorkerSettings,
+    settings: Arc<WorkerSettings>,
     display: (Display, NodeId),
 ) -> Result<Vec<ReadyWorker>, ClusterError> {
     let mut outputs = Vec::with_capacity(count);

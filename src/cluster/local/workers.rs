@@ -327,31 +327,30 @@ impl Workers {
     async fn start_replacement(self: &Arc<Self>, worker: WorkerId) -> Result<(), ClusterError> {
         let display = self.list().output.as_ref().map(LocalOutput::display);
         let Some(display) = display else { return Ok(()) };
-        let started = start::processes(1, &self.settings, display).await?;
-        for ready in started {
-            let (member, pid) = (ready.member, ready.handle.pid());
-            if !self.add(ready, worker)? {
-                return Ok(());
-            }
-            // From here on the watch reports an end of the worker.
-            add_peers(&member, &self.host);
-            let sent = self.send_snapshot(&[member]).await;
-            // It may have ended meanwhile, and then its end was announced. There is no `await` before the
-            // announcement below is on its way.
-            if self.is_ending() || !self.list().recipients.contains(&member) {
-                return Ok(());
-            }
-            if let Err(error) = sent {
-                log::warn!(pid, error = %Chain(&error), "a new worker does not get the list of workers");
-                self.take_process(member).into_iter().for_each(end_elsewhere);
-                return Ok(());
-            }
-            let joined = MembershipUpdate::Joined(member);
-            self.members.apply(&joined, &self.host);
-            self.head.control().apply(ControlEvent::WorkerReady { worker, member, pid });
-            log::info!(pid, "a worker replaces an ended one");
-            self.broadcast(joined).await;
+        let mut started = start::processes(1, Arc::clone(&self.settings), display).await?;
+        let Some(ready) = started.pop() else { return Ok(()) };
+        let (member, pid) = (ready.member, ready.handle.pid());
+        if !self.add(ready, worker)? {
+            return Ok(());
         }
+        // From here on the watch reports an end of the worker.
+        add_peers(&member, &self.host);
+        let sent = self.send_snapshot(&[member]).await;
+        // It may have ended meanwhile, and then its end was announced. There is no `await` before the announcement
+        // below is on its way.
+        if self.is_ending() || !self.list().recipients.contains(&member) {
+            return Ok(());
+        }
+        if let Err(error) = sent {
+            log::warn!(pid, error = %Chain(&error), "a new worker does not get the list of workers");
+            self.take_process(member).into_iter().for_each(end_elsewhere);
+            return Ok(());
+        }
+        let joined = MembershipUpdate::Joined(member);
+        self.members.apply(&joined, &self.host);
+        self.head.control().apply(ControlEvent::WorkerReady { worker, member, pid });
+        log::info!(pid, "a worker replaces an ended one");
+        self.broadcast(joined).await;
         Ok(())
     }
 

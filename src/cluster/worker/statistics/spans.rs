@@ -124,7 +124,7 @@ impl Part {
             self.spans.names.push(name_of(*work));
             next
         });
-        self.lanes.insert(lane.number, bounded(&lane.thread, SPAN_LANE_NAME_BYTES_MAX));
+        self.lanes.entry(lane.number).or_insert_with(|| bounded(&lane.thread, SPAN_LANE_NAME_BYTES_MAX));
         let (start_us, duration_us) = (clock.micros(*started_at), micros(*time));
         self.spans.spans.push(Span::from((start_us, duration_us, name, lane.number)));
     }
