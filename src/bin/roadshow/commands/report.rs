@@ -9,7 +9,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
 use crate::output::CliOutput;
-use crate::output::file::write_private;
+use crate::output::file::{refuse_terminal, write_private};
 use crate::output::time::now_ms;
 
 /// Writes a report of a job: one HTML file that needs neither the cluster nor a network.
@@ -37,12 +37,9 @@ pub(crate) async fn run(
     connector: &impl AdminConnector,
     output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
-    if arguments.output.is_none() && !arguments.json && output.are_terminals[0] {
-        let next = format!("redirect it: roadshow report {} > job.html", arguments.job);
-        return Err(CliError::usage(
-            "the report is an HTML file, and the standard output is a terminal",
-            next,
-        ));
+    if arguments.output.is_none() && !arguments.json {
+        let command = format!("roadshow report {} > job.html", arguments.job);
+        refuse_terminal(output, "the report is an HTML file", &command)?;
     }
     let mut head = connector.head().await?;
     let job: JobInfo = resolve_at_head(&mut head, &arguments.job).await?;

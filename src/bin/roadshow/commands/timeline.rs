@@ -9,7 +9,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
 use crate::output::CliOutput;
-use crate::output::file::write_private;
+use crate::output::file::{refuse_terminal, write_private};
 
 /// Writes a timeline of a job: a JSON trace that Perfetto (ui.perfetto.dev) and chrome://tracing open.
 ///
@@ -33,13 +33,10 @@ pub(crate) async fn run(
     connector: &impl AdminConnector,
     output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
-    if arguments.output.is_none() && output.are_terminals[0] {
+    if arguments.output.is_none() {
         let job = arguments.job.as_ref().map_or_else(String::new, |job| format!(" {job}"));
-        let next = format!("redirect it: roadshow timeline{job} > job.json");
-        return Err(CliError::usage(
-            "the timeline is a file for a viewer, and the standard output is a terminal",
-            next,
-        ));
+        let command = format!("roadshow timeline{job} > job.json");
+        refuse_terminal(output, "the timeline is a file for a viewer", &command)?;
     }
     let mut head = connector.head().await?;
     let job: JobInfo = match &arguments.job {
