@@ -86,7 +86,8 @@ fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
         #[automatically_derived]
         impl #krate::__private::actix::Handler<#krate::__private::Delivery<#message>> for #actor {
             type Result = ();
-            #[inline]
+            // As `Delivery::run`, for the same reason.
+            #[inline(always)]
             fn handle(
                 &mut self,
                 delivery: #krate::__private::Delivery<#message>,

@@ -14,7 +14,7 @@ use crate::id::{CallId, HostUid};
 use crate::lock::Mutex;
 use crate::observe::log;
 use crate::registry::{Inbound, PackedCharge, ReplyPath};
-use crate::wire::{Body, CallFailure, Encoded};
+use crate::wire::{Body, CallFailure, Encoded, MessageBody};
 
 type LoopbackReply = Result<Body, CallFailure>;
 
@@ -27,12 +27,14 @@ impl Loopback {
         host: HostUid,
         body_bytes_max: usize,
         deadline: Option<Instant>,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> (Inbound, Self) {
         let (sender, reply) = oneshot::channel();
         let caller = Arc::new(LocalReplyPath { host, body_bytes_max, sender: Mutex::new(Some(sender)) });
         // Each reply path serves a single call, so the id is arbitrary.
-        (Inbound::new(caller, Some(CallId(0)), deadline, owned(body), None), Self(reply))
+        let trace = body.trace.map(|trace| Box::new(*trace));
+        let body = Body { trace, ..owned(body.encoded) };
+        (Inbound::new(caller, Some(CallId(0)), deadline, body, None), Self(reply))
     }
 }
 
@@ -97,11 +99,7 @@ impl ReplyPath for LocalReplyPath {
 }
 
 fn owned(body: Encoded<'_>) -> Body {
-    Body {
-        message: body.message.into(),
-        attachments: body.attachments.into(),
-        trace: body.trace.map(|trace| Box::new(*trace)),
-    }
+    Body { message: body.message.into(), attachments: body.attachments.into(), trace: None }
 }
 
 /// Reply path of one-way messages from a host to itself: nothing is encoded, nothing is answered.

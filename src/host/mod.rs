@@ -58,7 +58,7 @@ use crate::registry::{
 use crate::session::{DisconnectReason, Secret};
 use crate::spec::ActorKey;
 use crate::transport::{Role, Transport};
-use crate::wire::{CallFailure, Encoded};
+use crate::wire::{CallFailure, MessageBody};
 
 pub use config::{HostConfig, HostError, HostServices};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
@@ -417,7 +417,7 @@ impl Host {
         &self,
         service: TypeHash,
         deadline: Option<Instant>,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Loopback {
         let (inbound, reply) =
             Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);

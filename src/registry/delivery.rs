@@ -89,7 +89,8 @@ impl<M: RemoteMessage> Delivery<M> {
     ///
     /// A message is skipped if its deadline has passed or its caller has cancelled. A panic in the
     /// handler fails this call with its text, and then ends the actor.
-    #[inline]
+    // Always: out of line, a delivery is copied for each message, and its fields are read right after.
+    #[inline(always)]
     pub fn run<A: Handles<M>>(
         mut self,
         actor: &mut A,
@@ -101,7 +102,7 @@ impl<M: RemoteMessage> Delivery<M> {
         }
         self.responder.start();
         let message = self.message;
-        let span = trace::enter_handler(self.trace, A::NAME, M::NAME);
+        let _span = trace::enter_handler(self.trace, A::NAME, M::NAME);
         let sampled = self.stats.and_then(HandlerStats::begin_local);
         match synchronous::call(|| panics::catch(|| actor.handle(message, ctx))) {
             // By reference: most replies are immediate, and moving the responder would cost more than
@@ -113,9 +114,7 @@ impl<M: RemoteMessage> Delivery<M> {
                 }
             }
             Err(text) => {
-                if let Some(span) = &span {
-                    trace::record_panic(span, &text);
-                }
+                trace::record_panic(&trace::current_span(), &text);
                 self.responder.fail(CallFailure::Panicked { text: text.clone() });
                 panics::resume(text);
             }

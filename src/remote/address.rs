@@ -18,7 +18,7 @@ use crate::id::HostUid;
 use crate::observe::{log, trace};
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
 use crate::spec::ActorLocation;
-use crate::wire::{self, Body, CallFailure, Encoded};
+use crate::wire::{self, Body, CallFailure, MessageBody};
 
 /// Location of an actor, and its binding to a host if it has one.
 #[derive(Clone)]
@@ -149,7 +149,7 @@ impl Address {
         let trace = trace::current();
         wire::encode_message(message, peer.body_bytes_max(), |body| {
             payload_hint::check::<M>(body);
-            let body = Encoded { trace: trace.as_ref(), ..body };
+            let body = MessageBody { encoded: body, trace: trace.as_ref() };
             match position {
                 None => peer.tell(self.location.target, M::HASH, body, patient),
                 Some(position) => peer.tell_in_turn(position, M::HASH, body),
@@ -238,7 +238,7 @@ impl BoundAddress {
         let trace = trace::current();
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
             payload_hint::check::<M>(body);
-            let body = Encoded { trace: trace.as_ref(), ..body };
+            let body = MessageBody { encoded: body, trace: trace.as_ref() };
             peer.call(self.location.target, M::HASH, deadline, repeat, body)
         });
         Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))
@@ -257,7 +257,7 @@ impl BoundAddress {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let trace = trace::current();
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
-            let body = Encoded { trace: trace.as_ref(), ..body };
+            let body = MessageBody { encoded: body, trace: trace.as_ref() };
             peer.call_in_turn(position, M::HASH, deadline, repeat, body)
         });
         Ok(ReplySource::Remote(open.map_err(NotDelivered::from)??))

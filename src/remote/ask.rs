@@ -15,7 +15,7 @@ use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable,
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::{HostUid, Target, TypeHash};
 use crate::observe::trace;
-use crate::wire::{Body, Encoded};
+use crate::wire::{Body, MessageBody};
 
 /// Calls a service of a host.
 ///
@@ -89,7 +89,7 @@ async fn call_encoded(
         let limit = here.limits().frame_bytes_max;
         let trace = trace::current();
         let reply = args.encoded(limit, |body| {
-            here.call_self(service, deadline, Encoded { trace: trace.as_ref(), ..body })
+            here.call_self(service, deadline, MessageBody { encoded: body, trace: trace.as_ref() })
         });
         let reply = unless_deadlock(here, reply.map_err(NotDelivered::from)?);
         let waited = until(deadline, reply).await.ok_or(OutcomeUnknown::TimedOut)?;
@@ -139,7 +139,7 @@ async fn call_peer(
 ) -> Result<Body, SendError> {
     let trace = trace::current();
     let queued = args.encoded(peer.body_bytes_max(), |body| {
-        let body = Encoded { trace: trace.as_ref(), ..body };
+        let body = MessageBody { encoded: body, trace: trace.as_ref() };
         peer.call(target, service, deadline, &mut Retryable::Never, body)
     });
     let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
@@ -174,7 +174,7 @@ async fn queue_in_turn(
         granted.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
         let trace = trace::current();
         let queued = args.encoded(peer.body_bytes_max(), |body| {
-            let body = Encoded { trace: trace.as_ref(), ..body };
+            let body = MessageBody { encoded: body, trace: trace.as_ref() };
             peer.call_in_turn(&position, service, deadline, &mut Retryable::Never, body)
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {

@@ -38,7 +38,7 @@ impl Body {
     /// Length on the wire in bytes, with the trace context and the table of attachments.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.as_encoded().len()
+        self.as_message().len()
     }
 
     /// Returns whether the body has no bytes.
@@ -50,7 +50,13 @@ impl Body {
     /// Borrows the body for writing.
     #[must_use]
     pub fn as_encoded(&self) -> Encoded<'_> {
-        Encoded { message: &self.message, attachments: &self.attachments, trace: self.trace.as_deref() }
+        Encoded { message: &self.message, attachments: &self.attachments }
+    }
+
+    /// Borrows the body of a call or a tell for writing, with its trace context.
+    #[must_use]
+    pub fn as_message(&self) -> MessageBody<'_> {
+        MessageBody { encoded: self.as_encoded(), trace: self.trace.as_deref() }
     }
 
     /// Reads the body of a frame with this number of attachments, and with a trace context if it is `traced`.
@@ -178,8 +184,61 @@ pub struct Encoded<'a> {
     pub message: &'a [u8],
     /// Payloads that the value refers to by index.
     pub attachments: &'a [Bytes],
-    /// Trace context of the sender, in a call or a tell.
+}
+
+/// Encoded body of a call or a tell, with the trace context of its sender.
+///
+/// It is a type of its own, since replies have no context: their path is spared the branches and the larger copies.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageBody<'a> {
+    /// The body.
+    pub encoded: Encoded<'a>,
+    /// Trace context of the sender.
     pub trace: Option<&'a TraceContext>,
+}
+
+impl<'a> From<Encoded<'a>> for MessageBody<'a> {
+    #[inline]
+    fn from(encoded: Encoded<'a>) -> Self {
+        Self { encoded, trace: None }
+    }
+}
+
+impl MessageBody<'_> {
+    /// Length on the wire in bytes, with the trace context and the table of attachments.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let trace_bytes = if self.trace.is_some() { TraceContext::ENCODED_BYTES } else { 0 };
+        trace_bytes + self.encoded.len()
+    }
+
+    /// Returns whether the body has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As [`Encoded::put_after`].
+    #[inline(always)]
+    pub(super) fn put_after<const N: usize, const M: usize>(
+        &self,
+        header: &[u8; N],
+        out: &mut impl FrameSink,
+    ) {
+        if self.trace.is_none() {
+            return self.encoded.put_after::<N, M>(header, out);
+        }
+        out.put_slice(header);
+        self.put(out);
+    }
+
+    #[inline(always)]
+    pub(super) fn put(&self, out: &mut impl FrameSink) {
+        if let Some(trace) = self.trace {
+            out.put_slice(&trace.encode());
+        }
+        self.encoded.put(out);
+    }
 }
 
 impl<'a> From<&'a Body> for Encoded<'a> {
@@ -190,17 +249,16 @@ impl<'a> From<&'a Body> for Encoded<'a> {
 }
 
 impl<'a> Encoded<'a> {
-    /// Creates a body without payloads and without a trace context.
+    /// Creates a body without payloads.
     #[must_use]
     pub const fn of(message: &'a [u8]) -> Self {
-        Self { message, attachments: &[], trace: None }
+        Self { message, attachments: &[] }
     }
 
-    /// Length on the wire in bytes, with the trace context and the table of attachments.
+    /// Length on the wire in bytes, the table of attachments included.
     #[must_use]
     pub fn len(&self) -> usize {
-        let trace_bytes = if self.trace.is_some() { TraceContext::ENCODED_BYTES } else { 0 };
-        trace_bytes + size(self.message.len(), self.attachments)
+        size(self.message.len(), self.attachments)
     }
 
     /// Returns whether the body has no bytes.
@@ -221,7 +279,6 @@ impl<'a> Encoded<'a> {
     ) {
         const { assert!(M == N + SHORT_BYTES) };
         if self.attachments.is_empty()
-            && self.trace.is_none()
             && let Some(short) = ShortSlice::new(self.message)
         {
             let mut start = [0; M];
@@ -235,9 +292,6 @@ impl<'a> Encoded<'a> {
 
     #[inline(always)]
     pub(super) fn put(&self, out: &mut impl FrameSink) {
-        if let Some(trace) = self.trace {
-            out.put_slice(&trace.encode());
-        }
         match self.attachments {
             [] => out.put_slice(self.message),
             [payload] => self.put_with_payload(payload, out),

@@ -1,6 +1,6 @@
 //! Messages to actors: calls, which have a reply, and tells, which have none.
 
-use super::body::{Body, Encoded, SHORT_BYTES};
+use super::body::{Body, MessageBody, SHORT_BYTES};
 use super::frame::prefix;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
@@ -67,7 +67,7 @@ impl Call {
     /// The length in bytes of the whole frame.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
-        self.header().frame_bytes(self.body.as_encoded())
+        self.header().frame_bytes(self.body.as_message())
     }
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
@@ -117,19 +117,21 @@ impl CallHeader {
 
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
-    pub fn frame_bytes(&self, body: Encoded<'_>) -> usize {
+    pub fn frame_bytes<'a>(&self, body: impl Into<MessageBody<'a>>) -> usize {
+        let body = body.into();
         let watermark_bytes = if self.low_watermark.is_some() { WATERMARK_BYTES } else { 0 };
         CALL_HEADER_BYTES + watermark_bytes + body.len()
     }
 
     /// Writes the whole frame and returns its length in bytes.
     #[inline]
-    pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
+    pub fn put<'a>(&self, body: impl Into<MessageBody<'a>>, out: &mut impl FrameSink) -> usize {
+        let body = body.into();
         let frame_bytes = self.frame_bytes(body);
         let flags = if self.low_watermark.is_some() { RETRYABLE } else { 0 } | traced(body);
         // One write: the header is most of a small call.
         let mut header = [0; CALL_HEADER_BYTES];
-        set(&mut header, 0, prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes));
+        set(&mut header, 0, prefix(FrameKind::Call, flags, body.encoded.attachments.len(), frame_bytes));
         set(&mut header, PREFIX_BYTES, self.call.0.to_be_bytes());
         set_target(&mut header, PREFIX_BYTES + 8, self.target);
         set(&mut header, PREFIX_BYTES + 8 + TARGET_BYTES, self.message.0.to_be_bytes());
@@ -170,7 +172,7 @@ impl Tell {
     /// The length in bytes of the whole frame.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
-        TellHeader::frame_bytes(self.body.as_encoded())
+        TellHeader::frame_bytes(self.body.as_message())
     }
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
@@ -200,16 +202,22 @@ impl TellHeader {
 
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
-    pub fn frame_bytes(body: Encoded<'_>) -> usize {
+    pub fn frame_bytes<'a>(body: impl Into<MessageBody<'a>>) -> usize {
+        let body = body.into();
         TELL_HEADER_BYTES + body.len()
     }
 
     /// Writes the whole frame and returns its length in bytes.
     #[inline]
-    pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
+    pub fn put<'a>(&self, body: impl Into<MessageBody<'a>>, out: &mut impl FrameSink) -> usize {
+        let body = body.into();
         let frame_bytes = Self::frame_bytes(body);
         let mut header = [0; TELL_HEADER_BYTES];
-        set(&mut header, 0, prefix(FrameKind::Tell, traced(body), body.attachments.len(), frame_bytes));
+        set(
+            &mut header,
+            0,
+            prefix(FrameKind::Tell, traced(body), body.encoded.attachments.len(), frame_bytes),
+        );
         set_target(&mut header, PREFIX_BYTES, self.target);
         set(&mut header, PREFIX_BYTES + TARGET_BYTES, self.message.0.to_be_bytes());
         body.put_after::<_, { TELL_HEADER_BYTES + SHORT_BYTES }>(&header, out);
@@ -219,7 +227,7 @@ impl TellHeader {
 
 /// Flag of a frame with this body.
 #[inline]
-fn traced(body: Encoded<'_>) -> u8 {
+fn traced(body: MessageBody<'_>) -> u8 {
     if body.trace.is_some() { TRACED } else { 0 }
 }
 

@@ -82,7 +82,7 @@ where
     if size > limit {
         return Err(EncodeError::TooLarge { size, limit });
     }
-    let body = Encoded { message: out.bytes.bytes(), attachments, trace: None };
+    let body = Encoded { message: out.bytes.bytes(), attachments };
     // Decoding every message as a check would double the cost of sending. Only wide integers can
     // fail.
     if out.has_wide_integer {
@@ -108,7 +108,7 @@ fn unreadable(error: DecodeError) -> EncodeError {
 /// or has bytes after the value.
 #[inline]
 pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
-    let Encoded { message, attachments, .. } = body.into();
+    let Encoded { message, attachments } = body.into();
     match attachments {
         [] => decode_taking(message, None),
         attachments => decode_taking(message, Some(&mut attachments.into())),

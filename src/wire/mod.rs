@@ -67,7 +67,7 @@ mod sink;
 mod tests;
 
 pub use attachments::Attachments;
-pub use body::{Body, Encoded, IncomingBody, LongSlice};
+pub use body::{Body, Encoded, IncomingBody, LongSlice, MessageBody};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
 pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};

@@ -15,7 +15,7 @@ use crate::host::error::NotDelivered;
 use crate::id::{Target, TypeHash};
 use crate::lock::Locked;
 use crate::session::{Retryable, Waiter, WaiterId};
-use crate::wire::{CALL_HEADER_BYTES, Encoded};
+use crate::wire::{CALL_HEADER_BYTES, MessageBody};
 
 /// Position in the wait queue for capacity. Dropping it leaves the queue.
 pub(crate) struct QueuePosition {
@@ -104,7 +104,7 @@ impl Peer {
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
         let mut state = self.lock_if_alive()?;
         state.session.begin_turn(position.number, position.target);
@@ -123,7 +123,7 @@ impl Peer {
         self: &Arc<Self>,
         position: &QueuePosition,
         message: TypeHash,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Result<(), NotDelivered> {
         let mut state = self.lock_if_alive()?;
         state.session.begin_turn(position.number, position.target);

@@ -18,7 +18,7 @@ use crate::host::receive::{InboundSink, ReceivedBatch, SessionSink};
 use crate::id::{CallId, HostUid, Target, TypeHash};
 use crate::registry::{PackedCharge, ReplyPath};
 use crate::session::{CallError, DisconnectReason, Event, Rejected, Retryable, Session};
-use crate::wire::{Body, CallFailure, Encoded, FrameCodec};
+use crate::wire::{Body, CallFailure, Encoded, FrameCodec, MessageBody};
 
 /// Reply slots and received batch of one session.
 #[doc(hidden)]
@@ -44,7 +44,7 @@ impl ReceivePath {
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: Retryable,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Result<(CallId, SlotId), Rejected> {
         let ticket = self.reply_slots.next();
         let called = session.call(now, target, message, deadline, repeat, body, ticket);

@@ -9,7 +9,7 @@ use crate::config::TELL_BACKPRESSURE_BYTES;
 use crate::host::error::NotDelivered;
 use crate::id::{CallId, Target, TypeHash};
 use crate::session::{Rejected, Retryable};
-use crate::wire::{Encoded, TellHeader};
+use crate::wire::{MessageBody, TellHeader};
 
 impl Peer {
     /// Queues a call. `repeat` is updated to identify the call in a retry.
@@ -23,7 +23,7 @@ impl Peer {
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
         let mut state = self.lock_if_alive()?;
         let called = self.call_inlined(&mut state, target, message, deadline, repeat, body);
@@ -45,7 +45,7 @@ impl Peer {
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
         self.call_inlined(state, target, message, deadline, repeat, body)
     }
@@ -58,7 +58,7 @@ impl Peer {
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: &mut Retryable,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
         let slot_id = state.reply_slots.next();
         // Only a deadline depends on the time, so a call without one is spared a read of the clock.
@@ -84,7 +84,7 @@ impl Peer {
         self: &Arc<Self>,
         target: Target,
         message: TypeHash,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
         patient: bool,
     ) -> Result<(), NotDelivered> {
         let mut state = self.lock_if_alive()?;
@@ -109,7 +109,7 @@ impl Peer {
         state: &mut PeerState,
         target: Target,
         message: TypeHash,
-        body: Encoded<'_>,
+        body: MessageBody<'_>,
     ) -> Result<(), NotDelivered> {
         state
             .session

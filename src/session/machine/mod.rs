@@ -28,7 +28,7 @@ use super::waiters::{WaiterId, Waiters};
 use super::{CallError, DisconnectReason, Rejected};
 use crate::config::{self, InjectedBug};
 use crate::id::{CallId, Target, TypeHash};
-use crate::wire::{CallHeader, Cancel, Encoded, FrameSink, TellHeader, Watermark};
+use crate::wire::{CallHeader, Cancel, FrameSink, MessageBody, TellHeader, Watermark};
 
 /// Limits of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,16 +238,17 @@ impl<T> Session<T> {
     /// or when a retried call is forgotten by either side. The slot is returned.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     #[inline(always)]
-    pub fn call(
+    pub fn call<'a>(
         &mut self,
         now: Instant,
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
         retry: Retryable,
-        body: Encoded<'_>,
+        body: impl Into<MessageBody<'a>>,
         call_slot: T,
     ) -> Result<CallId, (Rejected, T)> {
+        let body = body.into();
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, low_watermark: None };
         let once = matches!(retry, Retryable::Never);
@@ -299,7 +300,13 @@ impl<T> Session<T> {
     ///
     /// When the budgets have no capacity, when the frame is too large, or when either side is
     /// closing.
-    pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
+    pub fn tell<'a>(
+        &mut self,
+        target: Target,
+        message: TypeHash,
+        body: impl Into<MessageBody<'a>>,
+    ) -> Result<(), Rejected> {
+        let body = body.into();
         let frame_bytes = TellHeader::frame_bytes(body);
         let way = self.admit(target, frame_bytes, false)?;
         self.submit(way, MessageKind::Tell, target, frame_bytes, (TellHeader { target, message }, body));
@@ -443,13 +450,13 @@ trait Message {
     fn put(&self, out: &mut impl FrameSink) -> usize;
 }
 
-impl Message for (CallHeader, Encoded<'_>) {
+impl Message for (CallHeader, MessageBody<'_>) {
     fn put(&self, out: &mut impl FrameSink) -> usize {
         self.0.put(self.1, out)
     }
 }
 
-impl Message for (TellHeader, Encoded<'_>) {
+impl Message for (TellHeader, MessageBody<'_>) {
     fn put(&self, out: &mut impl FrameSink) -> usize {
         self.0.put(self.1, out)
     }

@@ -387,7 +387,7 @@ impl World {
         let deadline = timeout_ms.map(|ms| now + Duration::from_millis(ms));
         let message = (attempt.number, "x".repeat(padding));
         let called = wire::encode(&message, 1 << 20, |body| {
-            side.path.call(&mut side.session, now, TARGET, MESSAGE, deadline, retry, body)
+            side.path.call(&mut side.session, now, TARGET, MESSAGE, deadline, retry, body.into())
         });
         match called.unwrap() {
             Ok((call, call_slot)) => {

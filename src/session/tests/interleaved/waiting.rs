@@ -125,5 +125,5 @@ impl Side {
 }
 
 fn frame_bytes_of(number: Number, padding: usize) -> usize {
-    wire::encode(&(number, "x".repeat(padding)), 1 << 20, wire::TellHeader::frame_bytes).unwrap()
+    wire::encode(&(number, "x".repeat(padding)), 1 << 20, |body| wire::TellHeader::frame_bytes(body)).unwrap()
 }

@@ -72,7 +72,7 @@ impl Message {
     }
 
     pub(crate) fn as_encoded(&self) -> Encoded<'_> {
-        Encoded { message: &self.bytes, attachments: &self.attachments, trace: None }
+        Encoded { message: &self.bytes, attachments: &self.attachments }
     }
 
     /// Returns the body that the peer must receive.

@@ -97,7 +97,7 @@ impl Endpoint {
         let frame_bytes = header.frame_bytes(message.as_encoded());
         let before = self.waiting(target, frame_bytes, true);
         let Self { path, session, .. } = self;
-        match path.call(session, now, target, MESSAGE, deadline, retry, message.as_encoded()) {
+        match path.call(session, now, target, MESSAGE, deadline, retry, message.as_encoded().into()) {
             Ok((call, ticket)) => {
                 assert!(self.open.insert(ticket, attempt).is_none(), "a slot has one call");
                 self.sent.on_accepted(attempt, retry, AcceptedCall { call, target });
