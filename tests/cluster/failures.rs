@@ -215,6 +215,18 @@ fn spawn_that_waits_for_crashing_workers_shows_the_reason_and_succeeds_in_the_en
 }
 
 #[test]
+fn tasks_wait_for_the_worker_that_replaces_the_only_one() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    let pid = job.numbers(Order::Workers)[0];
+    proc::kill(pid.try_into().unwrap());
+    // The driver may not know of the end yet: a task is then lost with the worker, and runs again.
+    let ran = job.numbers(Order::Tasks(8));
+    assert!(ran.len() == 8 && !ran.contains(&pid), "{pid}: {ran:?}");
+    job.finish();
+}
+
+#[test]
 fn suspended_worker_is_shown_until_it_continues_and_its_tasks_are_counted() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
