@@ -2,6 +2,8 @@
 //!
 //! Plain data without rules: the cluster interprets it.
 
+mod end;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{HostUid, Target, define_id};
+
+pub use end::{End, EndReason};
 
 /// Reads and encodes an id that people see: hexadecimal digits as text, and a number in compact formats.
 macro_rules! impl_hex_text {

@@ -79,10 +79,10 @@ impl Membership {
                 drop(entries);
                 self.joined.send_replace(());
             }
-            MembershipUpdate::Left { member, cause } => {
+            MembershipUpdate::Left { member, end } => {
                 self.entries_mut().retain(|entry| entry.member != *member);
-                host.mark_peer_down(member.actors, cause);
-                host.mark_peer_down(member.tasks, cause);
+                host.mark_peer_down(member.actors, &end.text);
+                host.mark_peer_down(member.tasks, &end.text);
             }
             MembershipUpdate::Head(head) => self.set_head(head, host),
             MembershipUpdate::Several(changes) => changes.iter().for_each(|change| self.apply(change, host)),
@@ -221,7 +221,7 @@ async fn find(
 async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<String> {
     let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match timeout(HEAD_RPC_TIMEOUT, request).await {
-        Ok(Ok(ControlReply::End(end))) => end,
+        Ok(Ok(ControlReply::End(end))) => Some(end?.text),
         _ => None,
     }
 }

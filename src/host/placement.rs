@@ -12,8 +12,8 @@ use thiserror::Error;
 use tokio::time::timeout_at;
 
 use super::Host;
-use crate::id::{HostUid, Target};
-use crate::spec::{ActorKey, ActorLocation, ActorSpec};
+use crate::id::{ActorIncarnation, HostUid, Target};
+use crate::spec::{ActorKey, ActorLocation, ActorSpec, End};
 
 /// Selects hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
@@ -163,19 +163,19 @@ pub trait LifecycleObserver: Send + Sync + fmt::Debug {
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation);
 
     /// Reports that an actor has stopped, or was not created.
-    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>);
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd);
 
     /// Reports the type of an actor that is about to start and that the cluster does not track.
     fn named(&self, _class: &'static str) {}
 }
 
 /// End of an actor that the cluster tracks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActorEnd<'a> {
-    /// Explanation of the end.
-    pub cause: &'a str,
-    /// True if the actor panicked.
-    pub panicked: bool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorEnd {
+    /// Incarnation that has ended.
+    pub incarnation: ActorIncarnation,
+    /// Reason and explanation.
+    pub end: End,
     /// Number of messages that it has handled.
     pub handled: u64,
 }

@@ -18,10 +18,10 @@ use super::addr::RemoteAddr;
 use super::ask::call_last;
 use super::cluster_ref::ClusterRef;
 use crate::host::{ActorEnd, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
-use crate::id::{Target, TypeHash};
+use crate::id::{ActorIncarnation, Target, TypeHash};
 use crate::observe::log;
 use crate::registry::{Inbound, RemoteActor, Responder, STOP, panics, synchronous};
-use crate::spec::{ActorKey, ActorLocation};
+use crate::spec::{ActorKey, ActorLocation, End, EndReason};
 use crate::wire::CallFailure;
 
 /// Actor that can be created on another host, from serializable arguments.
@@ -261,13 +261,14 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     // Releases the cluster's assignment. The spawner may have gone, so it cannot be left to it.
-    let report_failure = |why: &str| {
+    let report_failure = |reason, why: &str| {
         if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
-            observer.actor_stopped(key, ActorEnd { cause: why, panicked: false, handled: 0 });
+            let end = End::new(reason, why);
+            observer.actor_stopped(key, ActorEnd { incarnation: ActorIncarnation(0), end, handled: 0 });
         }
     };
     if responder.is_expired_or_cancelled(deadline) {
-        report_failure("its spawner has cancelled the request");
+        report_failure(EndReason::Killed, "its spawner has cancelled the request");
         return responder.fail(CallFailure::Expired);
     }
     // `actix_rt::spawn` below would panic.
@@ -299,12 +300,12 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         }
         Ok(Err(text)) => {
             host.actors().remove(target);
-            report_failure(&text);
+            report_failure(EndReason::Refused, &text);
             responder.fail(CallFailure::Refused { text });
         }
         Err(text) => {
             host.actors().remove(target);
-            report_failure(&text);
+            report_failure(EndReason::Panicked, &text);
             responder.fail(CallFailure::Panicked { text });
         }
     }
@@ -345,15 +346,12 @@ impl<A: RemoteActor> ActorRunner<A> {
         let counts = self.host.actors().remove(self.target);
         if let (Some(key), Some(observer)) = (self.key, self.host.lifecycle_observer()) {
             let handled = counts.map_or(0, |counts| counts.handled);
-            match &panic {
-                Some(text) => {
-                    let cause = &format!("it panicked: {text}");
-                    observer.actor_stopped(key, ActorEnd { cause, panicked: true, handled });
-                }
-                None => {
-                    observer.actor_stopped(key, ActorEnd { cause: "it stopped", panicked: false, handled })
-                }
-            }
+            let end = match &panic {
+                Some(text) => End::new(EndReason::Panicked, format!("it panicked: {text}")),
+                None => End::new(EndReason::Stopped, "it stopped"),
+            };
+            let incarnation = self.target.incarnation;
+            observer.actor_stopped(key, ActorEnd { incarnation, end, handled });
         }
         // Dropped last, since the drop runs user code that may take long.
         let mut future = self.future.take();

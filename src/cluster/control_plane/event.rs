@@ -9,7 +9,8 @@ use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId,
     NodeInfo, NodeReport, TaskCount, WorkerAddress, WorkerId, WorkerStatistics,
 };
-use crate::id::HostUid;
+use crate::id::{ActorIncarnation, HostUid};
+use crate::spec::End;
 
 /// Id of a request that waits for a reply, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,15 +36,13 @@ pub(in crate::cluster) enum ControlEvent {
     /// A worker accepts actors and tasks.
     WorkerReady { worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker ended, or could not be started.
-    WorkerEnded { worker: WorkerId, cause: String, killed: bool },
+    WorkerEnded { worker: WorkerId, end: End, killed: bool },
     /// A signal stopped a worker's process, or continued it.
     WorkerSuspended { worker: WorkerId, suspended: bool },
     /// An assigned actor was created.
     ActorStarted { actor: ActorKey, worker: WorkerId, at: ActorLocation },
     /// An actor ended, or its creation failed.
-    ActorEnded { actor: ActorKey, cause: String },
-    /// An actor panicked.
-    ActorPanicked { actor: ActorKey, cause: String },
+    ActorEnded { actor: ActorKey, incarnation: ActorIncarnation, end: End },
     /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
     SpawnCancelled { actor: ActorKey, cause: String },
     /// Task counts of a worker; only the functions whose counts have changed.
@@ -157,7 +156,7 @@ pub(in crate::cluster) enum ControlReply {
     /// Page of the actor list.
     Actors(Page<ActorInfo>),
     /// Exit cause of a worker; `None` while it may be alive.
-    End(Option<String>),
+    End(Option<End>),
 }
 
 /// Ready worker of a job.
@@ -202,7 +201,7 @@ pub(in crate::cluster) enum JobEvent {
     /// A worker of the job is ready.
     WorkerUp { node: NodeId, worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker of the job ended.
-    WorkerDown { node: NodeId, worker: WorkerId, member: Option<WorkerAddress>, cause: String },
+    WorkerDown { node: NodeId, worker: WorkerId, member: Option<WorkerAddress>, end: End },
     /// The job was stopped.
     Stopped { why: String },
 }

@@ -18,6 +18,7 @@ use crate::cluster::model::{
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
+use crate::spec::{End, EndReason};
 use crate::wire;
 
 /// Workers of each node.
@@ -189,7 +190,11 @@ impl ControlPlaneBench {
     /// Ends the selected actor. Returns true if another was placed in its room.
     pub fn end(&mut self) -> bool {
         let Some(actor) = self.actors.pop() else { return false };
-        self.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
+        self.handle(ControlEvent::ActorEnded {
+            actor,
+            incarnation: ActorIncarnation(0),
+            end: End::new(EndReason::Stopped, "it stopped"),
+        });
         self.placed().is_some()
     }
 

@@ -251,7 +251,7 @@ impl ControlPlane {
                 self.list(&query).await.map(ControlReply::Actors).map_err(invalid_query)
             }
             ControlRequest::HostStatus { host } => {
-                Ok(ControlReply::End(self.read(|state| state.host_exit_cause(host))))
+                Ok(ControlReply::End(self.read(|state| state.host_end(host))))
             }
             ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
@@ -383,7 +383,7 @@ impl Drop for AssignmentGuard<'_> {
     fn drop(&mut self) {
         if !self.committed {
             let cause = std::mem::take(&mut self.cause);
-            self.control.apply(ControlEvent::ActorEnded { actor: self.actor, cause });
+            self.control.apply(ControlEvent::SpawnCancelled { actor: self.actor, cause });
         }
     }
 }
@@ -391,7 +391,7 @@ impl Drop for AssignmentGuard<'_> {
 /// Event that releases the assignment in a reply that nothing received.
 fn reclaim(reply: Option<Result<ControlReply, ControlError>>) -> Option<ControlEvent> {
     let actor = assigned_actor(&reply?.ok()?)?;
-    Some(ControlEvent::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
+    Some(ControlEvent::SpawnCancelled { actor, cause: REQUESTER_GONE.to_owned() })
 }
 
 /// Milliseconds since 1970 that never go back, even if the system clock is set back.

@@ -73,7 +73,6 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         ControlEvent::WorkerReady { .. }
         | ControlEvent::ActorStarted { .. }
         | ControlEvent::ActorEnded { .. }
-        | ControlEvent::ActorPanicked { .. }
         | ControlEvent::SpawnCancelled { .. }
         | ControlEvent::Place { .. }
         | ControlEvent::Cancelled { .. }

@@ -132,7 +132,9 @@ impl LocalControlPlane {
                         ActorEvent::Started { actor, at, .. } => {
                             ControlEvent::ActorStarted { actor, worker, at }
                         }
-                        ActorEvent::Stopped { actor, cause, .. } => ControlEvent::ActorEnded { actor, cause },
+                        ActorEvent::Stopped { actor, incarnation, end, .. } => {
+                            ControlEvent::ActorEnded { actor, incarnation, end }
+                        }
                     });
                 }
             }

@@ -12,7 +12,8 @@ use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
 };
-use crate::id::Target;
+use crate::id::{ActorIncarnation, Target};
+use crate::spec::{End, EndReason};
 
 /// Actor that is not dead. There may be millions, so rare data is boxed, or in tables of its own.
 #[derive(Debug)]
@@ -317,7 +318,7 @@ impl ClusterState {
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.start_lease.as_secs_f64();
         let cause = format!("it was not created within {within} s of the end of its job");
-        self.end_actor(key, &cause.as_str().into(), ControlError::JobEnded);
+        self.end_actor(key, &End::new(EndReason::Evicted, cause).into(), ControlError::JobEnded);
     }
 
     /// Fails a killed actor of which its worker has reported nothing.
@@ -327,15 +328,18 @@ impl ClusterState {
     pub(super) fn kill_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.kill_lease.as_secs_f64();
         let cause = format!("it was killed, and its constructor did not return within {within} s");
-        self.end_actor(key, &cause.as_str().into(), ControlError::Unknown);
+        self.end_actor(key, &End::new(EndReason::Killed, cause).into(), ControlError::Unknown);
     }
 
     /// Handles the report that an actor ended, or was not created.
-    pub(super) fn actor_ended(&mut self, key: ActorKey, cause: &str) {
+    pub(super) fn actor_ended(&mut self, key: ActorKey, _incarnation: ActorIncarnation, end: End) {
         // Unassigned actors are unknown to workers, so such a report cannot be about them.
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
-            self.end_actor(key, &cause.into(), ControlError::Unknown);
+            if end.reason == EndReason::Panicked {
+                self.record_actor_death(key, &end.text);
+            }
+            self.end_actor(key, &end.into(), ControlError::Unknown);
         }
     }
 
@@ -346,7 +350,7 @@ impl ClusterState {
     pub(super) fn spawn_cancelled(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
             Some(ActorPhase::Alive(worker, target)) => self.stop_alive(key, worker, target),
-            _ => self.actor_ended(key, cause),
+            _ => self.actor_ended(key, ActorIncarnation(0), End::new(EndReason::Stopped, cause)),
         }
     }
 
@@ -373,12 +377,7 @@ impl ClusterState {
     ///   dedicated worker                      stopped; the actor is detached from it already
     ///   history                               keeps the shape until the row is displaced
     /// ```
-    pub(super) fn end_actor(
-        &mut self,
-        key: ActorKey,
-        cause: &Arc<str>,
-        to_error: fn(String) -> ControlError,
-    ) {
+    pub(super) fn end_actor(&mut self, key: ActorKey, end: &Arc<End>, to_error: fn(String) -> ControlError) {
         let Some(mut actor) = self.actors.remove(&key) else { return };
         let phase = actor.phase;
         let at = phase.worker().and_then(|worker| {
@@ -408,7 +407,7 @@ impl ClusterState {
         if let Some(unplaced) = self.pending.remove(&key)
             && self.open_requests.remove(&unplaced.ticket).is_some()
         {
-            self.reply(unplaced.ticket, Err(to_error(cause.to_string())));
+            self.reply(unplaced.ticket, Err(to_error(end.text.clone())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
@@ -418,10 +417,11 @@ impl ClusterState {
         let has_dedicated = phase.worker().is_some() || phase == ActorPhase::Unaccounted;
         let dedicated = self.dedicated_workers.get(&key).copied().filter(|_| has_dedicated);
         if let Some(worker) = dedicated {
-            self.stop_worker(worker, &format!("its actor has ended: {cause}"));
+            let text = format!("its actor has ended: {end}");
+            self.stop_worker(worker, &End::new(EndReason::Killed, text));
         }
         let (ended, handled) = (self.now, self.actor_counts.remove(&key).map(|(handled, _)| handled));
-        self.record_ended_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause), ended, handled });
+        self.record_ended_actor(ActorRecord { key, actor, at, end: Arc::clone(end), ended, handled });
     }
 
     /// Unbinds an unassigned actor from its node; it is scheduled again after the event.
@@ -460,7 +460,10 @@ impl ClusterState {
                     self.kill_leases.grant(self.now, key);
                 }
             }
-            _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
+            _ => {
+                let end = End::new(EndReason::Killed, "it was killed before it was created");
+                self.end_actor(key, &end.into(), ControlError::Unknown);
+            }
         }
         self.reply(ticket, Ok(ControlReply::Done));
     }
@@ -478,7 +481,8 @@ impl ClusterState {
             self.actions.push(Action::StopWorker { node, worker });
         }
         // `failed` is false: a kill is no crash, and must not delay the replacement.
-        self.finish_worker(worker, &format!("it was killed to end the actor {key}"), WorkerExit::Requested);
+        let end = End::new(EndReason::Killed, format!("it was killed to end the actor {key}"));
+        self.finish_worker(worker, &end, WorkerExit::Requested);
         self.reply(ticket, Ok(ControlReply::Done));
     }
 }

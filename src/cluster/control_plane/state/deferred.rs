@@ -9,6 +9,7 @@ use super::placement::NameWaiter;
 use super::{ClusterState, ControlError};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{ActorKey, JobId, NodeId};
+use crate::spec::{End, EndReason};
 
 /// Work to do at the end of the event.
 #[derive(Debug, Default)]
@@ -61,7 +62,8 @@ impl ClusterState {
             }
         }
         for (shape, actors) in infeasible {
-            let why = self.explain_infeasible(shape, actors.first()).into();
+            let why = self.explain_infeasible(shape, actors.first());
+            let why = End::new(EndReason::Evicted, why).into();
             for actor in actors {
                 self.end_actor(actor, &why, ControlError::Infeasible);
             }
@@ -80,7 +82,7 @@ impl ClusterState {
             self.schedule(key);
         } else {
             let why = self.explain_infeasible(shape, Some(&key));
-            self.end_actor(key, &why.into(), ControlError::Infeasible);
+            self.end_actor(key, &End::new(EndReason::Evicted, why).into(), ControlError::Infeasible);
         }
     }
 

@@ -230,17 +230,10 @@ impl ClusterState {
             ControlEvent::NodeLeft { node, cause } => self.node_left(node, &cause),
             ControlEvent::NodeDrain { node } => self.node_drain(node),
             ControlEvent::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
-            ControlEvent::WorkerEnded { worker, cause, killed } => self.worker_ended(worker, &cause, killed),
+            ControlEvent::WorkerEnded { worker, end, killed } => self.worker_ended(worker, &end, killed),
             ControlEvent::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
             ControlEvent::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
-            ControlEvent::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
-            ControlEvent::ActorPanicked { actor, cause } => {
-                // An actor without a worker cannot panic, whatever a worker reports.
-                if self.worker_of_actor(actor).is_some() {
-                    self.record_actor_death(actor, &cause);
-                }
-                self.actor_ended(actor, &cause);
-            }
+            ControlEvent::ActorEnded { actor, incarnation, end } => self.actor_ended(actor, incarnation, end),
             ControlEvent::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),
             ControlEvent::TaskCounts { worker, counts } => self.task_counts(worker, counts),
             ControlEvent::Statistics { worker, statistics } => self.merge_statistics(worker, statistics),

@@ -10,6 +10,7 @@ use crate::cluster::model::{
     JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, Severity, WorkerId,
 };
 use crate::id::HostUid;
+use crate::spec::{End, EndReason};
 
 /// Node that is not dead.
 #[derive(Debug)]
@@ -189,7 +190,7 @@ impl ClusterState {
             let dedicated_to = self.workers.get(&worker).and_then(|worker| worker.detached);
             if let Some(actor) = dedicated_to.filter(|actor| self.pending.contains_key(actor)) {
                 self.evict(actor);
-                self.stop_worker(worker, "its node is draining");
+                self.stop_worker(worker, &End::new(EndReason::Evicted, "its node is draining"));
             }
         }
         self.deferred.capacity_shrunk = true;
@@ -212,7 +213,7 @@ impl ClusterState {
     fn end_node(&mut self, id: NodeId, why: &str, severity: Severity) {
         let Some(node) = self.nodes.get(&id) else { return };
         let (workers, pools, drivers) = (node.workers.clone(), node.pools.clone(), node.drivers.clone());
-        let cause = format!("node lost: {why}");
+        let end = End::new(EndReason::NodeLost, format!("node lost: {why}"));
         let severity = if node.is_stopping { Severity::Info } else { severity };
         self.record_node_death(id, why, severity);
         self.node_leases.end(id);
@@ -226,15 +227,15 @@ impl ClusterState {
                 self.evict(actor);
             }
             // Not `finish_worker`, which would start a replacement on the lost node.
-            self.record_deaths_with(worker, &cause);
-            self.remove_worker(worker, &cause);
+            self.record_deaths_with(worker, &end.text);
+            self.remove_worker(worker, &end);
         }
         for &job in &pools {
             self.evict_waiting(job, id);
             self.remove_pool(job, id);
         }
         for job in drivers {
-            self.end_job(job, JobState::Failed, None, &cause);
+            self.end_job(job, JobState::Failed, None, &end.text);
         }
         self.schedule.remove(id);
         // Before the next incarnation of the node is added, which is reserved for none.

@@ -4,6 +4,7 @@ use super::actor::{ActorPhase, UnplacedActor};
 use super::{ClusterState, ControlError, ControlReply, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
+use crate::spec::{End, EndReason};
 
 /// Request that waits for a reply.
 #[derive(Clone, Copy, Debug)]
@@ -225,7 +226,8 @@ impl ClusterState {
             Some(OpenRequest::Place(actor)) => {
                 // Removed first, so that `end_actor` does not answer a request that was cancelled.
                 self.open_requests.remove(&ticket);
-                self.end_actor(actor, &"its request was cancelled".into(), ControlError::Unknown);
+                let end = End::new(EndReason::Killed, "its request was cancelled").into();
+                self.end_actor(actor, &end, ControlError::Unknown);
             }
             Some(OpenRequest::WaitForActor { .. }) => self.cancel_waiter(ticket),
             None => {}

@@ -13,6 +13,7 @@ use crate::cluster::model::{
     PendingActor, WorkerId, WorkerSummary,
 };
 use crate::id::{HostId, HostUid};
+use crate::spec::{End, EndReason};
 
 /// Queries for lists and operators.
 impl ClusterState {
@@ -223,20 +224,21 @@ impl ClusterState {
             .or_else(|| self.hosts.get(&host).map(|(worker, _)| *worker))
     }
 
-    /// Exit cause of the worker that owned a host; `None` while it may be alive. Valid only for hosts of
+    /// End of the worker that owned a host; `None` while it may be alive. Valid only for hosts of
     /// workers.
-    pub(in crate::cluster) fn host_exit_cause(&self, host: HostUid) -> Option<String> {
+    pub(in crate::cluster) fn host_end(&self, host: HostUid) -> Option<End> {
         if self.worker_of(host).is_some() {
             return None;
         }
         if let Some(ended) = self.history.worker_of(host) {
             let WorkerSummary { pid, node_id, cause, .. } = &ended.summary;
             let cause = cause.as_deref().unwrap_or("it has ended");
-            return Some(format!("worker {pid} on node {node_id}: {cause}"));
+            return Some(End::new(ended.reason, format!("worker {pid} on node {node_id}: {cause}")));
         }
         // The control plane learns the address of a worker before any other process does. Once every node has
         // reported its workers, an unknown host therefore belongs to a worker that has ended.
-        self.all_rejoined().then(|| "its worker ended long ago, or while the head was down".to_owned())
+        let text = "its worker ended long ago, or while the head was down";
+        self.all_rejoined().then(|| End::new(EndReason::Unknown, text))
     }
 
     /// Checks whether all nodes have rejoined since the head restarted.

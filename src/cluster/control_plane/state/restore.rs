@@ -10,6 +10,7 @@ use crate::cluster::model::{
     Severity,
 };
 use crate::config::REJOIN_MAX;
+use crate::spec::{End, EndReason};
 
 impl Record {
     /// Key of the record.
@@ -114,9 +115,9 @@ impl ClusterState {
     /// Fails the actors that no node has reported until the rejoin deadline.
     pub(super) fn fail_unaccounted(&mut self) {
         self.rejoin_deadline = None;
-        let cause = "it was lost while the head was down".into();
+        let end = End::new(EndReason::Unknown, "it was lost while the head was down").into();
         for actor in std::mem::take(&mut self.unaccounted) {
-            self.end_actor(actor, &cause, ControlError::Unknown);
+            self.end_actor(actor, &end, ControlError::Unknown);
         }
     }
 }

@@ -165,8 +165,8 @@ impl Head {
             NodeEvent::WorkerReady { worker, member, pid } => {
                 ControlEvent::WorkerReady { worker, member, pid }
             }
-            NodeEvent::WorkerEnded { worker, cause, killed } => {
-                ControlEvent::WorkerEnded { worker, cause, killed }
+            NodeEvent::WorkerEnded { worker, end, killed } => {
+                ControlEvent::WorkerEnded { worker, end, killed }
             }
             NodeEvent::WorkerSuspended { worker, suspended } => {
                 ControlEvent::WorkerSuspended { worker, suspended }
@@ -174,7 +174,7 @@ impl Head {
             NodeEvent::Actor { worker, event: ActorEvent::Started { actor, at, .. } } => {
                 ControlEvent::ActorStarted { actor, worker, at }
             }
-            NodeEvent::Actor { worker, event: ActorEvent::Stopped { actor, cause, panicked, handled } } => {
+            NodeEvent::Actor { worker, event: ActorEvent::Stopped { actor, incarnation, end, handled } } => {
                 // The row of the ended actor keeps its last count. That is zero if the actor ended with its host,
                 // or has handled nothing.
                 if handled > 0 {
@@ -182,10 +182,7 @@ impl Head {
                     let statistics = WorkerStatistics { actors, ..WorkerStatistics::default() };
                     self.control.apply(ControlEvent::Statistics { worker, statistics });
                 }
-                match panicked {
-                    true => ControlEvent::ActorPanicked { actor, cause },
-                    false => ControlEvent::ActorEnded { actor, cause },
-                }
+                ControlEvent::ActorEnded { actor, incarnation, end }
             }
             NodeEvent::Tasks { worker, counts } => ControlEvent::TaskCounts { worker, counts },
             NodeEvent::ExecutablePinned { job } => ControlEvent::ExecutablePinned { job, node },

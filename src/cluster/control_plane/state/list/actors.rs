@@ -62,7 +62,7 @@ impl<'a> ActorRow<'a> {
 
     fn cause(self, state: &ClusterState, reasons: &mut Reasons) -> Option<String> {
         match self.record {
-            Some(record) => Some(record.cause.to_string()),
+            Some(record) => Some(record.end.text.clone()),
             None => state.pending_reason(self.key, self.actor, reasons),
         }
     }

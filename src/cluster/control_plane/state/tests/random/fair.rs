@@ -65,7 +65,7 @@ impl Workload {
             self.alive.front().copied().filter(|(placed_at, _)| *placed_at + LIFETIME_STEPS <= step)
         {
             self.alive.pop_front();
-            self.event(step, ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
+            self.event(step, actor_ended(actor, "it stopped"));
         }
     }
 }
