@@ -19,9 +19,9 @@ pub struct End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// It ended by itself, without an error.
+    /// End by itself, without an error.
     Stopped,
-    /// Something requested the end: an address's `stop`, `Cluster::kill`, a command.
+    /// End on request: an address's `stop`, `Cluster::kill`, a command.
     Killed,
     /// A handler or another part of the actor panicked.
     Panicked,

@@ -82,6 +82,7 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::JobHeartbeat { .. }
         | ControlEvent::ExecutablePinned { .. }
         | ControlEvent::Find { .. }
+        | ControlEvent::Locate { .. }
         | ControlEvent::WatermarksDurable { .. }
         | ControlEvent::Tick => &[],
     }

@@ -50,6 +50,11 @@ pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
         JobEvent::WorkerDown { worker, member, end, node } => {
             worker_down(shared, node, worker, member, end);
         }
+        JobEvent::ActorMoved { at, member } => {
+            let change = MembershipUpdate::Moved { at, member };
+            shared.members.apply(&change, &shared.host);
+            shared.broadcast.add(change);
+        }
         JobEvent::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
             let all: Vec<_> = shared.view().workers.iter().map(|known| known.member).collect();

@@ -291,6 +291,16 @@ impl Workers {
         join_all(sent).await;
     }
 
+    /// Announces the locations of restarted actors, here and to the workers.
+    pub(super) async fn announce_moves(self: Arc<Self>, mut moves: mpsc::Receiver<MembershipUpdate>) {
+        while let Some(change) = moves.recv().await {
+            self.members.apply(&change, &self.host);
+            // In a task of its own: a stopped worker answers late, and must not delay the next one.
+            let this = Arc::clone(&self);
+            background::spawn(async move { this.broadcast(change).await });
+        }
+    }
+
     /// Starts the workers that the state requests, in place of ended ones. Dropping the future ends those that are
     /// starting.
     pub(super) async fn replace(self: Arc<Self>, mut requests: mpsc::Receiver<WorkerId>) {

@@ -8,7 +8,7 @@ use crate::cluster::model::{
 };
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
-use crate::spec::{ActorLocation, End};
+use crate::spec::{ActorLocation, End, Recipe};
 
 /// Service of the head that receives requests of agents.
 pub(in crate::cluster) const NODE: TypeHash = TypeHash::of("roadshow::Node");
@@ -108,6 +108,12 @@ pub(in crate::cluster) enum AgentCommand {
     },
     StopWorker {
         worker: WorkerId,
+    },
+    /// Creates an incarnation of a managed actor in a worker.
+    StartActor {
+        worker: WorkerId,
+        at: ActorLocation,
+        recipe: Recipe,
     },
     StopActor {
         worker: WorkerId,

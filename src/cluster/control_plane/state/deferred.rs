@@ -64,7 +64,8 @@ impl ClusterState {
         for (shape, actors) in infeasible {
             let why = self.explain_infeasible(shape, actors.first());
             let why = End::new(EndReason::Evicted, why).into();
-            for actor in actors {
+            // One that restarts waits for a node that may still come.
+            for actor in actors.into_iter().filter(|actor| !self.is_restarting(*actor)).collect::<Vec<_>>() {
                 self.end_actor(actor, &why, ControlError::Infeasible);
             }
         }
@@ -78,7 +79,7 @@ impl ClusterState {
 
     fn reschedule(&mut self, key: ActorKey) {
         let Some(shape) = self.actors.get(&key).map(|actor| actor.shape) else { return };
-        if self.schedule.is_feasible(shape) {
+        if self.schedule.is_feasible(shape) || self.is_restarting(key) {
             self.schedule(key);
         } else {
             let why = self.explain_infeasible(shape, Some(&key));

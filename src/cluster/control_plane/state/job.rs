@@ -43,6 +43,8 @@ pub(super) struct Job {
     pub(super) waiting_tickets: BTreeSet<Ticket>,
     /// Leaf at which the next round-robin search starts.
     pub(super) round_robin: usize,
+    /// Total size of the recipes of its managed actors, in bytes.
+    pub(super) recipe_bytes: usize,
     /// Value of [`ClusterState::turns`] when the job was last served from the pending queues.
     pub(super) last_turn: u64,
 }
@@ -63,6 +65,7 @@ impl Job {
             unassigned_actors: BTreeSet::new(),
             waiting_tickets: BTreeSet::new(),
             round_robin: 0,
+            recipe_bytes: 0,
             last_turn: 0,
         }
     }

@@ -35,6 +35,7 @@ mod history;
 mod ids;
 mod job;
 mod list;
+mod managed;
 mod names;
 mod node;
 mod ordered_map;
@@ -69,6 +70,7 @@ use events::EventLog;
 use history::History;
 use ids::IdAllocator;
 use job::Job;
+use managed::ManagedActor;
 use names::{Classes, Names};
 use node::LiveNode;
 use ordered_map::OrderedMap;
@@ -137,6 +139,10 @@ pub(in crate::cluster) struct ClusterState {
     /// Ready workers, by either of their hosts.
     hosts: FxHashMap<HostId, (HostUid, WorkerId)>,
     actors: OrderedMap<ActorKey, Actor>,
+    /// Managed part of the actors that are restarted.
+    managed: FxHashMap<ActorKey, ManagedActor>,
+    /// Ends of the back-offs of restarting actors.
+    backing_off: BTreeSet<(Millis, ActorKey)>,
     /// Actors that have not been assigned to a worker, with the requests that wait for them.
     pending: BTreeMap<ActorKey, UnplacedActor>,
     /// Actors alive before the head restarted that no node has reported since.
@@ -188,6 +194,8 @@ impl ClusterState {
             suspended: BTreeSet::new(),
             hosts: FxHashMap::default(),
             actors: OrderedMap::default(),
+            managed: FxHashMap::default(),
+            backing_off: BTreeSet::new(),
             pending: BTreeMap::new(),
             unaccounted: BTreeSet::new(),
             rejoin_deadline: None,
@@ -247,7 +255,8 @@ impl ClusterState {
             ControlEvent::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
-            ControlEvent::Place { ticket, job, spec } => self.place(ticket, job, spec),
+            ControlEvent::Place { ticket, job, spec, recipe } => self.place(ticket, job, spec, recipe),
+            ControlEvent::Locate { ticket, actor, gone } => self.locate(ticket, actor, gone),
             ControlEvent::Cancelled { ticket } => self.cancel(ticket),
             ControlEvent::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             ControlEvent::Kill { ticket, actor } => self.kill(ticket, actor),
@@ -275,7 +284,9 @@ impl ClusterState {
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
         let restart = self.restarts.first().map(|(at, ..)| *at);
-        let others = [self.start_leases.next(), self.kill_leases.next(), self.rejoin_deadline, restart];
+        let backoff = self.backing_off.first().map(|(at, _)| *at);
+        let others =
+            [self.start_leases.next(), self.kill_leases.next(), self.rejoin_deadline, restart, backoff];
         let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
@@ -317,6 +328,7 @@ impl ClusterState {
         }
         // After the leases: the pools of nodes and jobs that ended above are gone, and must not be filled.
         self.restart_workers();
+        self.end_backoffs();
         self.end_reservations();
         if self.rejoin_deadline.is_some_and(|until| until <= self.now) {
             self.fail_unaccounted();

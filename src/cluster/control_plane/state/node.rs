@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::history::NodeRecord;
+use super::managed::Loss;
 use super::{Action, ClusterState, JobEvent, Millis, Record, RecordKey};
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::NodeReport;
@@ -182,7 +183,9 @@ impl ClusterState {
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         self.persist_node(id);
         self.record_node_drain(id);
-        // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end.
+        // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end, but for managed
+        // ones, which restart elsewhere.
+        self.move_actors_from(id, &End::new(EndReason::Evicted, "its node is draining"));
         for job in pools {
             self.evict_waiting(job, id);
         }
@@ -228,7 +231,7 @@ impl ClusterState {
             }
             // Not `finish_worker`, which would start a replacement on the lost node.
             self.record_deaths_with(worker, &end.text);
-            self.remove_worker(worker, &end);
+            self.remove_worker(worker, &end, Loss::External);
         }
         for &job in &pools {
             self.evict_waiting(job, id);

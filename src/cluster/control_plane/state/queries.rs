@@ -53,9 +53,16 @@ impl ClusterState {
         self.version
     }
 
-    /// Checks whether the start of a worker is delayed after crashes.
+    /// Checks whether the start of a worker or an actor is delayed after failures.
     pub(in crate::cluster) fn is_backing_off(&self) -> bool {
-        !self.restarts.is_empty()
+        self.next_restart().is_some()
+    }
+
+    /// Time of the next delayed start of a worker or an actor.
+    pub(in crate::cluster) fn next_restart(&self) -> Option<Millis> {
+        let worker = self.restarts.first().map(|(at, ..)| *at);
+        let actor = self.backing_off.first().map(|(at, _)| *at);
+        worker.into_iter().chain(actor).min()
     }
 
     /// Checks whether no more workers of a job are started on one of its nodes, since too many failed at their start.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use super::managed::Loss;
 use super::worker::{LiveWorker, WorkerExit};
 use super::{Action, ClusterState, ControlError};
 use crate::cluster::control_plane::state::actor::ActorPhase;
@@ -100,6 +101,7 @@ impl ClusterState {
             self.reconcile_actor(actor, Some(&class), id, at);
         }
         self.end_unreported(id, &reported);
+        self.restart_missed(id);
     }
 
     /// Checks whether a worker of an earlier head incarnation still has a purpose.
@@ -122,7 +124,7 @@ impl ClusterState {
                 self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, ActorPhase::Alive(..)));
             if alive && !reported.contains(&key) {
                 let end = End::new(EndReason::Unknown, "it was gone when its node rejoined").into();
-                self.end_actor(key, &end, ControlError::Unknown);
+                self.lose_actor(key, &end, Loss::External, ControlError::Unknown);
             }
         }
     }

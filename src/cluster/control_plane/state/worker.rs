@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::history::WorkerRecord;
+use super::managed::Loss;
 use super::statistics::LatestStatistics;
 use super::{Action, ClusterState, ControlError, JobEvent, Millis, millis};
 use crate::cluster::model::{
@@ -177,7 +178,7 @@ impl ClusterState {
             self.dedicated_worker_failed(actor, end, failed);
         }
         self.record_deaths_with(id, &end.text);
-        self.remove_worker(id, end);
+        self.remove_worker(id, end, if failed { Loss::Failure } else { Loss::External });
         if detached.is_some() {
             return;
         }
@@ -221,11 +222,11 @@ impl ClusterState {
     pub(super) fn stop_worker(&mut self, id: WorkerId, end: &End) {
         let Some(worker) = self.workers.get(&id) else { return };
         self.actions.push(Action::StopWorker { node: worker.node, worker: id });
-        self.remove_worker(id, end);
+        self.remove_worker(id, end, Loss::External);
     }
 
-    /// Removes a worker; the actors in it are dead.
-    pub(super) fn remove_worker(&mut self, id: WorkerId, end: &End) {
+    /// Removes a worker. The actors in it are dead, or restart elsewhere.
+    pub(super) fn remove_worker(&mut self, id: WorkerId, end: &End, loss: Loss) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         // `end_actor` stops the dedicated worker of the actor that it ends. Without this entry it does not
         // find the worker that is being removed here.
@@ -243,7 +244,7 @@ impl ClusterState {
         // release their resources.
         let shared_end: Arc<End> = end.clone().into();
         for actor in worker.actors.clone() {
-            self.end_actor(actor, &shared_end, ControlError::Unknown);
+            self.lose_actor(actor, &shared_end, loss, ControlError::Unknown);
         }
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(member) = worker.member {

@@ -36,7 +36,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 
 use super::error::{DaemonError, failed};
 use super::host::start_host;
@@ -51,7 +50,7 @@ use crate::cluster::model::NodeId;
 use crate::cluster::open_files;
 use crate::cluster::protocol::AgentCommand;
 use crate::cluster::security::{CertificateRequest, Claims, Token};
-use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX, TICK_EVERY};
+use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, HostUid};
 use crate::transport::{Credentials, Role, Routed};
@@ -221,11 +220,8 @@ async fn renew_loop(head: Arc<Head>, credentials: Credentials, claims: Claims) {
 
 /// Sends clock ticks to the state, which has no clock of its own.
 async fn tick(head: Arc<Head>) {
-    let mut ticks = tokio::time::interval(TICK_EVERY);
-    // A head that was suspended must not catch up with a burst of ticks.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        head.control.next_tick().await;
         head.control.apply(ControlEvent::Tick);
     }
 }
@@ -294,6 +290,10 @@ impl Head {
             }
             Action::StopWorker { node, worker } => {
                 self.send_command(node, AgentCommand::StopWorker { worker })
+            }
+            Action::StartActor { node, worker, at, recipe, .. } => {
+                let recipe = (*recipe).clone();
+                self.send_command(node, AgentCommand::StartActor { worker, at, recipe })
             }
             Action::StopActor { node, worker, at, .. } => {
                 self.send_command(node, AgentCommand::StopActor { worker, at })

@@ -209,7 +209,7 @@ impl Harness {
     }
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {
-        self.ask(|ticket| ControlEvent::Place { ticket, job, spec })
+        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: None })
     }
 
     /// Places an actor, and reports it as created.

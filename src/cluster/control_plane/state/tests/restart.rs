@@ -19,7 +19,7 @@ impl Recorder {
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> (Ticket, Vec<Action>) {
         let ticket = self.harness.ticket();
-        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec }))
+        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec, recipe: None }))
     }
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {

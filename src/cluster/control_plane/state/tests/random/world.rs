@@ -119,7 +119,7 @@ impl World {
             }
             Step::Place(job, spec) => {
                 if let Some(job) = pick(&self.jobs(), *job) {
-                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone() });
+                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone(), recipe: None });
                 }
             }
             Step::Cancel(ticket) => {
@@ -510,6 +510,7 @@ impl World {
             }
             Action::Persist(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
             Action::Delete(key) => drop(self.unwritten.insert(*key, None)),
+            Action::StartActor { .. } => {}
             Action::StopDriver { node, job } => {
                 if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
                     actual.drivers.remove(job);
