@@ -126,7 +126,7 @@ pub use remote::{
     SpawnRequest, TrySendError,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
-pub use spec::{Lifetime, NodeId, Resources, Restart, Strategy};
+pub use spec::{Lifetime, NodeId, Resources, Restart, Strategy, Supervision};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use transport::Memory;
 pub use wire::{Payload, payload};

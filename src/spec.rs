@@ -11,10 +11,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{HostUid, Target, define_id};
+use crate::id::{ActorIncarnation, HostUid, Target, define_id};
 
 pub use end::{End, EndReason};
-pub use restart::{Recipe, Restart};
+pub use restart::{Recipe, Restart, Supervision};
 
 /// Reads and encodes an id that people see: hexadecimal digits as text, and a number in compact formats.
 macro_rules! impl_hex_text {
@@ -222,9 +222,20 @@ pub struct ActorSpec {
     pub get_if_exists: bool,
     /// Policy of restarts; `None` for an actor with a single incarnation.
     pub restart: Option<Restart>,
+    /// Parent with which the actor ends, in the incarnation that requests it.
+    pub parent: Option<(ActorKey, ActorIncarnation)>,
+    /// Strategy for the actor's own children.
+    pub supervision: Supervision,
+    /// The job fails if the actor fails for good.
+    pub essential: bool,
 }
 
 impl ActorSpec {
+    /// True if only the control plane can create the actor, which it refuses without a policy.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.restart.is_some() || self.parent.is_some() || self.essential
+    }
+
     /// True if a restarted head must know the actor: it has a name, is detached, holds resources, or is restarted.
     pub(crate) fn is_durable(&self) -> bool {
         let takes_any = self.resources.0.values().any(|amount| amount.0 > 0);

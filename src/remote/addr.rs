@@ -208,13 +208,18 @@ impl<A: RemoteActor> RemoteAddr<A> {
         RemoteRecipient::new(self.address.clone())
     }
 
-    /// Host of the actor.
-    #[must_use]
-    pub fn host(&self) -> HostUid {
-        self.address.location.host
+    /// Target of the actor in its latest known incarnation.
+    pub(super) fn present_target(&self) -> Target {
+        self.address.present().target
     }
 
-    /// Id of the actor on its host.
+    /// Host of the actor, in its latest known incarnation.
+    #[must_use]
+    pub fn host(&self) -> HostUid {
+        self.address.present().host
+    }
+
+    /// Id of the actor on its host; that of a restartable actor is the same on each.
     #[must_use]
     pub fn actor(&self) -> ActorId {
         self.address.location.target.actor

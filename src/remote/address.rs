@@ -65,6 +65,12 @@ impl Address {
         Self::new(self.location, Some(host.clone()))
     }
 
+    /// Latest known location.
+    pub(super) fn present(&self) -> ActorLocation {
+        let route = self.bound.as_ref().and_then(|bound| bound.route());
+        route.and_then(|route| route.present().ok()).unwrap_or(self.location)
+    }
+
     pub(crate) fn connected(&self) -> bool {
         let Some(bound) = &self.bound else { return false };
         if let Some(route) = bound.route() {

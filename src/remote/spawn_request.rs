@@ -10,7 +10,8 @@ use super::ask::call_host;
 use super::spawn::{Spawn, SpawnError};
 use crate::host::{Assignment, Host, Placement, PlacementError, PlacementResult, SendError, deadline_in};
 use crate::id::Target;
-use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Recipe, Resources, Restart, Strategy};
+use crate::registry::RemoteActor;
+use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Recipe, Resources, Restart, Strategy, Supervision};
 
 /// Request to spawn an actor; awaiting it spawns the actor and returns its address.
 ///
@@ -178,6 +179,49 @@ impl<A: Spawn> SpawnRequest<A> {
         self.with_spec(|spec| spec.restart = Some(policy))
     }
 
+    /// Makes the actor a child of `parent`, which spawns it: it ends with the parent's present incarnation.
+    ///
+    /// The next incarnation of the parent spawns its own children. A child that fails more often than its policy
+    /// allows fails its parent. Both have a [`restart`](Self::restart) policy; with `at_most(0)` it never restarts.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::Placement`] if the parent is not restartable, or has been restarted or ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// use roadshow::Restart;
+    ///
+    /// let parent = cluster.spawn::<Counter>(0).restart(Restart::on_failure()).await?;
+    /// let child = cluster.spawn::<Counter>(40).restart(Restart::on_failure()).child_of(&parent).await?;
+    /// parent.stop().await?;
+    /// // The child ends a moment later.
+    /// while child.send(Add(2)).await.is_ok() {}
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn child_of<P: RemoteActor>(self, parent: &RemoteAddr<P>) -> Self {
+        let target = parent.present_target();
+        // The control plane refuses a parent that it does not know, such as this one.
+        let number = target.actor.managed_number().unwrap_or_default();
+        self.with_spec(|spec| spec.parent = Some((ActorKey(number), target.incarnation)))
+    }
+
+    /// Sets the strategy by which the actor's own children restart together.
+    pub fn supervise(self, supervision: Supervision) -> Self {
+        self.with_spec(|spec| spec.supervision = supervision)
+    }
+
+    /// Fails the job if the actor fails more often than its [`restart`](Self::restart) policy allows.
+    ///
+    /// The message of the job names the actor that began it. Calls of the job then fail.
+    pub fn essential(self) -> Self {
+        self.with_spec(|spec| spec.essential = true)
+    }
+
     /// Sets the lifetime of the actor.
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with_spec(|spec| spec.lifetime = lifetime)
@@ -193,7 +237,7 @@ impl<A: Spawn> SpawnRequest<A> {
         // A single deadline covers placement and spawn.
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
-        if let Some(spec) = spec.as_deref().filter(|spec| spec.restart.is_some()) {
+        if let Some(spec) = spec.as_deref().filter(|spec| spec.is_managed()) {
             return run_managed(&*placement, &host, spec.clone(), args, deadline).await;
         }
         let place = || match placement.place_actor(&host, A::NAME, spec.as_deref()) {

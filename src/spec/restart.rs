@@ -81,6 +81,18 @@ impl Default for Restart {
     }
 }
 
+/// Strategy by which an actor's children restart together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Supervision {
+    /// Only the child that failed restarts.
+    #[default]
+    OneForOne,
+    /// All children restart.
+    OneForAll,
+    /// The child that failed restarts, and those that were spawned after it.
+    RestForOne,
+}
+
 /// Type and encoded arguments of an actor, from which any worker can create it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {

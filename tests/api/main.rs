@@ -42,6 +42,7 @@ mod shutdown;
 mod stopping;
 mod stress;
 mod subscriber;
+mod supervision;
 mod tasks;
 mod threads;
 mod timeouts;

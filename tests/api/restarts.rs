@@ -16,7 +16,7 @@ static CREATED: LazyLock<Mutex<HashMap<u32, u32>>> = LazyLock::new(Mutex::defaul
 /// Gates that handlers pass, by the id of their counter.
 static GATES: LazyLock<Mutex<HashMap<u32, Gate>>> = LazyLock::new(Mutex::default);
 
-fn created(id: u32) -> u32 {
+pub(crate) fn created(id: u32) -> u32 {
     CREATED.lock().unwrap().get(&id).copied().unwrap_or_default()
 }
 
@@ -27,7 +27,7 @@ fn gate(id: u32) -> Gate {
 /// Counter that fails on demand.
 #[derive(RemoteActor)]
 #[remote(handles(Add, Fail, Incarnation, Wait, Leave, Forward))]
-struct Counter {
+pub(crate) struct Counter {
     id: u32,
     incarnation: u32,
     total: u64,
@@ -39,14 +39,14 @@ impl Actor for Counter {
 
 /// Arguments of a counter.
 #[derive(Clone, Serialize, Deserialize)]
-struct Args {
+pub(crate) struct Args {
     id: u32,
     /// First incarnation that refuses to start.
     refuses_from: u32,
     ballast: Payload,
 }
 
-fn args(id: u32) -> Args {
+pub(crate) fn args(id: u32) -> Args {
     Args { id, refuses_from: u32::MAX, ballast: Payload::default() }
 }
 
@@ -68,7 +68,7 @@ impl Spawn for Counter {
 /// Adds, and returns the sum.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
-struct Add(u64);
+pub(crate) struct Add(pub(crate) u64);
 
 impl Handler<Add> for Counter {
     type Result = u64;
@@ -82,7 +82,7 @@ impl Handler<Add> for Counter {
 /// Makes the handler panic.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
-struct Fail;
+pub(crate) struct Fail;
 
 impl Handler<Fail> for Counter {
     type Result = ();
@@ -95,7 +95,7 @@ impl Handler<Fail> for Counter {
 /// Returns the number of the incarnation, from 1.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u32")]
-struct Incarnation;
+pub(crate) struct Incarnation;
 
 impl Handler<Incarnation> for Counter {
     type Result = u32;
@@ -145,7 +145,7 @@ impl Handler<Forward> for Counter {
     }
 }
 
-fn soon() -> Restart {
+pub(crate) fn soon() -> Restart {
     Restart::on_failure().backoff(Duration::from_millis(1)..Duration::from_millis(5))
 }
 

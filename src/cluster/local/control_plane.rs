@@ -47,7 +47,16 @@ pub(crate) struct LocalControlPlane {
 }
 
 /// Actors to stop, and locations of actors that have moved.
-type Receivers = (mpsc::Receiver<ActorLocation>, mpsc::Receiver<MembershipUpdate>);
+type Receivers = (mpsc::Receiver<ActorLocation>, mpsc::Receiver<LocalNotice>);
+
+/// Notice of the control plane for the driver and its workers.
+#[derive(Debug)]
+pub(crate) enum LocalNotice {
+    /// A restarted actor is alive at another location.
+    Moved(MembershipUpdate),
+    /// The job has failed, for this reason.
+    Stopped(String),
+}
 
 /// Driver's host, and the control plane, for the start of actors.
 type StartParts = (Host, Weak<ControlPlane>);
@@ -77,7 +86,15 @@ impl LocalControlPlane {
             }
             Action::NotifyDriver { event: JobEvent::ActorMoved { at, member }, .. } => {
                 // If it is full, senders learn the location when a message fails.
-                let _ = moved.try_send(MembershipUpdate::Moved { at: *at, member: *member });
+                let _ =
+                    moved.try_send(LocalNotice::Moved(MembershipUpdate::Moved { at: *at, member: *member }));
+            }
+            Action::NotifyDriver { event: JobEvent::Stopped { why }, .. } => {
+                let (moved, why) = (moved.clone(), why.clone());
+                background::spawn_on(
+                    &runtime,
+                    async move { drop(moved.send(LocalNotice::Stopped(why)).await) },
+                );
             }
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
                 let actor = *at;
@@ -109,7 +126,7 @@ impl LocalControlPlane {
         namespace: String,
         workers: Vec<(u32, WorkerAddress)>,
         mut requests: mpsc::Receiver<WorkerId>,
-    ) -> (Vec<WorkerId>, mpsc::Receiver<WorkerId>, mpsc::Receiver<MembershipUpdate>) {
+    ) -> (Vec<WorkerId>, mpsc::Receiver<WorkerId>, mpsc::Receiver<LocalNotice>) {
         // Only this sets it.
         let _ = self.start_parts.set((host.clone(), Arc::downgrade(&self.control)));
         let descriptor = NodeDescriptor {

@@ -40,7 +40,7 @@ pub(super) struct LocalCluster {
     workers: Arc<Workers>,
     /// Starts workers in place of ended ones.
     replacing: Option<JoinHandle<()>>,
-    /// Announces the locations of restarted actors.
+    /// Announces locations of restarted actors, and the failure of the job.
     announcing: JoinHandle<()>,
     io: IoThread,
 }
@@ -117,7 +117,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     let ready = ready_workers.iter().map(|worker| (worker.handle.pid(), worker.member));
     let (worker_ids, requests, moves) = head.register_workers(&host, namespace, ready.collect(), requests);
     let workers = Workers::new(members, host.clone(), head, settings, output, io.handle().clone());
-    let announcing = background::spawn_on(io.handle(), Arc::clone(&workers).announce_moves(moves));
+    let announcing = background::spawn_on(io.handle(), Arc::clone(&workers).announce(moves));
     let mut cluster = LocalCluster { workers, replacing: None, announcing, io };
     // On the I/O thread as well, where the ends of workers are handled: a worker may end meanwhile.
     let workers = Arc::clone(&cluster.workers);

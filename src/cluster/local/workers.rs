@@ -20,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::control_plane::LocalControlPlane;
+use super::control_plane::{LocalControlPlane, LocalNotice};
 use super::output::{LocalOutput, WorkerOutput};
 use super::start::{self, ReadyWorker, WorkerSettings};
 use super::thread_worker::WorkerThread;
@@ -291,9 +291,21 @@ impl Workers {
         join_all(sent).await;
     }
 
-    /// Announces the locations of restarted actors, here and to the workers.
-    pub(super) async fn announce_moves(self: Arc<Self>, mut moves: mpsc::Receiver<MembershipUpdate>) {
-        while let Some(change) = moves.recv().await {
+    /// Announces the notices of the control plane, here and to the workers.
+    pub(super) async fn announce(self: Arc<Self>, mut notices: mpsc::Receiver<LocalNotice>) {
+        while let Some(notice) = notices.recv().await {
+            let change = match notice {
+                LocalNotice::Moved(change) => change,
+                LocalNotice::Stopped(why) => {
+                    log::error!(why, "the job is over");
+                    let end = |member| {
+                        let end = End::new(EndReason::JobEnded, format!("the job is over: {why}"));
+                        MembershipUpdate::Left { member, end }
+                    };
+                    self.members.expect_replacements(false);
+                    MembershipUpdate::Several(self.members.list().into_iter().map(end).collect())
+                }
+            };
             self.members.apply(&change, &self.host);
             // In a task of its own: a stopped worker answers late, and must not delay the next one.
             let this = Arc::clone(&self);

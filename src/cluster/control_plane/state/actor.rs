@@ -442,7 +442,11 @@ impl ClusterState {
         if (!phase.is_unplaced() || self.is_restarting(key)) && self.is_durable(key, &actor) {
             self.actions.push(Action::Delete(RecordKey::Actor(key)));
         }
-        self.end_managed(key, actor.job, end);
+        if self.managed.contains_key(&key) {
+            let class = self.classes.shared_name(actor.class);
+            self.supervise_end(key, actor.job, &class, end);
+            self.end_managed(key, actor.job, end);
+        }
         if let Some(unplaced) = self.pending.remove(&key)
             && let Some(ticket) = unplaced.ticket
             && self.open_requests.remove(&ticket).is_some()

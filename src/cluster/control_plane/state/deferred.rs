@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::placement::NameWaiter;
+use super::supervision::Consequences;
 use super::{ClusterState, ControlError};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{ActorKey, JobId, NodeId};
@@ -22,6 +23,8 @@ pub(super) struct DeferredWork {
     pub(super) freed: BTreeSet<NodeId>,
     /// Waiters for actors that are dead.
     pub(super) retries: VecDeque<NameWaiter>,
+    /// Consequences of ends and restarts for other actors.
+    pub(super) consequences: Consequences,
     /// Draining nodes that may have become idle.
     pub(super) maybe_drained: BTreeSet<NodeId>,
 }
@@ -29,10 +32,13 @@ pub(super) struct DeferredWork {
 impl ClusterState {
     /// Runs the deferred work until none is left.
     pub(super) fn run_deferred(&mut self) {
-        // The order of the arms matters. Infeasible actors fail before others are placed. Evicted actors are
+        // The order of the arms matters. Consequences come first, since they end actors. Infeasible actors fail before others are placed. Evicted actors are
         // placed, or queued by age, before freed nodes serve the queues. Waiters retry once names are free.
         // Reservations come last: they are for actors that no free room fits.
         loop {
+            if self.run_consequence() {
+                continue;
+            }
             if std::mem::take(&mut self.deferred.capacity_shrunk) {
                 self.drop_reservations();
                 self.fail_infeasible();

@@ -315,7 +315,7 @@ impl ClusterState {
 
     /// Requests the end of an open job's driver, through the driver itself and through the agent that runs
     /// it.
-    fn stop_driver(&mut self, id: JobId, why: &str) {
+    pub(super) fn stop_driver(&mut self, id: JobId, why: &str) {
         // A driver that has not connected gets no event, and one that a user started has no agent: hence
         // both ways.
         self.notify_driver(id, JobEvent::Stopped { why: why.to_owned() });

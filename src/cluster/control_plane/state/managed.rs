@@ -13,13 +13,14 @@
 //!
 //! A restart that cannot be placed stays pending, with its reason, until a node has room.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::actor::{Actor, ActorPhase, UnplacedActor};
 use super::events::EventSubject;
 use super::placement::OpenRequest;
 use super::queries::Reasons;
+use super::supervision::Place;
 use super::{
     Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket, millis,
 };
@@ -47,6 +48,9 @@ pub(super) struct ManagedActor {
     locators: BTreeMap<Ticket, Option<ActorIncarnation>>,
     /// Cause of the last restart, while it lasts.
     pub(super) restarting: Option<Arc<End>>,
+    pub(super) place: Place,
+    /// Children of the present incarnation.
+    pub(super) children: BTreeSet<ActorKey>,
 }
 
 /// Kind of an end, as far as a restart depends on it.
@@ -69,6 +73,8 @@ impl ManagedActor {
             spawner: None,
             locators: BTreeMap::new(),
             restarting: None,
+            place: Place::default(),
+            children: BTreeSet::new(),
         }
     }
 
@@ -99,6 +105,7 @@ impl ClusterState {
         spec: &ActorSpec,
         recipe: Option<&Recipe>,
     ) -> Result<(), ControlError> {
+        self.check_parent(job, spec)?;
         let (Some(_), Some(recipe)) = (spec.restart, recipe) else {
             return match (spec.restart, recipe) {
                 (None, None) => Ok(()),
@@ -132,7 +139,7 @@ impl ClusterState {
         &mut self,
         key: ActorKey,
         job: JobId,
-        policy: Restart,
+        (policy, place): (Restart, Place),
         recipe: Arc<Recipe>,
         incarnation: ActorIncarnation,
         spawner: Option<Ticket>,
@@ -140,8 +147,9 @@ impl ClusterState {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.recipe_bytes += recipe.len();
         }
-        let managed = ManagedActor { spawner, ..ManagedActor::new(recipe, policy, incarnation) };
+        let managed = ManagedActor { spawner, place, ..ManagedActor::new(recipe, policy, incarnation) };
         self.managed.insert(key, managed);
+        self.add_child(key, place.parent);
     }
 
     /// Writes the recipe of a managed actor, once.
@@ -156,8 +164,13 @@ impl ClusterState {
     pub(super) fn persist_actor(&mut self, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else { return };
         let incarnation = self.incarnation(key);
-        let restart = self.managed.get(&key).map(|managed| managed.policy);
-        let spec = ActorSpec { restart, ..self.spec(actor) };
+        let mut spec = self.spec(actor);
+        if let Some(managed) = self.managed.get(&key) {
+            let Place { parent, supervision, essential } = managed.place;
+            // The incarnation was checked with the request.
+            spec.parent = parent.map(|parent| (parent, self.incarnation(parent)));
+            (spec.restart, spec.supervision, spec.essential) = (Some(managed.policy), supervision, essential);
+        }
         let record = Record::Actor { actor: key, job: actor.job, spec, incarnation };
         self.actions.push(Action::Persist(record));
     }
@@ -317,6 +330,7 @@ impl ClusterState {
         let Some(actor) = self.actors.get(&key) else { return };
         let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.index_in_worker);
         self.record_restart(key, delay_ms, end);
+        self.supervise_restart(key, end);
         match phase {
             ActorPhase::Assigned(_) | ActorPhase::Alive(..) => self.detach_from_worker(key, at, phase),
             ActorPhase::Unaccounted => drop(self.unaccounted.remove(&key)),
@@ -371,15 +385,19 @@ impl ClusterState {
         for id in workers {
             let actors = self.workers.get(&id).map(|worker| worker.actors.clone()).unwrap_or_default();
             for key in actors.into_iter().filter(|key| self.managed.contains_key(key)).collect::<Vec<_>>() {
-                let (Some(target), Some(member)) = (
-                    target(key, self.incarnation(key)),
-                    self.workers.get(&id).and_then(|worker| worker.member),
-                ) else {
-                    continue;
-                };
-                self.stop_actor(key, id, ActorLocation { host: member.actors, target });
+                self.stop_incarnation(key);
                 self.lose_actor(key, &why, Loss::External, ControlError::Unknown);
             }
+        }
+    }
+
+    /// Commands the stop of an incarnation that may run, while its actor goes on without it.
+    pub(super) fn stop_incarnation(&mut self, key: ActorKey) {
+        let phase = self.actors.get(&key).map(|actor| actor.phase);
+        let Some(ActorPhase::Assigned(worker) | ActorPhase::Alive(worker, _)) = phase else { return };
+        let member = self.workers.get(&worker).and_then(|worker| worker.member);
+        if let (Some(target), Some(member)) = (target(key, self.incarnation(key)), member) {
+            self.stop_actor(key, worker, ActorLocation { host: member.actors, target });
         }
     }
 

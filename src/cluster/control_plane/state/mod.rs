@@ -46,6 +46,7 @@ mod reconcile;
 mod reservations;
 mod restore;
 mod statistics;
+mod supervision;
 mod worker;
 
 pub(in crate::cluster) use super::event::{

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::actor::{ActorPhase, UnplacedActor};
+use super::supervision::Place;
 use super::{ClusterState, ControlError, ControlReply, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
@@ -88,13 +89,18 @@ impl ClusterState {
                 return Err(error);
             }
         };
+        let place = Place {
+            parent: spec.parent.map(|(parent, _)| parent),
+            supervision: spec.supervision,
+            essential: spec.essential,
+        };
         let managed = spec.restart.zip(recipe);
         self.add_actor(key, job_id, spec, shape, ActorPhase::Waiting);
         // The request for a managed actor is answered once it is alive, and not with its assignment.
         let placed = if managed.is_some() { None } else { Some(ticket) };
         self.pending.insert(key, UnplacedActor { ticket: placed, failed: 0 });
         if let Some((policy, recipe)) = managed {
-            self.add_managed(key, job_id, policy, recipe, ActorIncarnation(0), Some(ticket));
+            self.add_managed(key, job_id, (policy, place), recipe, ActorIncarnation(0), Some(ticket));
             self.persist_recipe(key);
         }
         self.open_requests.insert(ticket, OpenRequest::Place(key));

@@ -7,6 +7,7 @@ use super::events::EventSubject;
 use super::job::Job;
 use super::managed::Loss;
 use super::node::LiveNode;
+use super::supervision::Place;
 use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, RejoinPeriod, millis};
 use crate::cluster::model::{
     ActorKey, ActorSpec, EventKind, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
@@ -61,7 +62,12 @@ impl ClusterState {
                     self.restore_job(job, restored);
                 }
                 Record::Actor { actor, job, spec, incarnation } => {
-                    let policy = spec.restart;
+                    let place = Place {
+                        parent: spec.parent.map(|(parent, _)| parent),
+                        supervision: spec.supervision,
+                        essential: spec.essential,
+                    };
+                    let policy = spec.restart.map(|policy| (policy, place));
                     self.restore_actor(actor, job, spec);
                     policies.extend(policy.map(|policy| (actor, (job, policy, incarnation))));
                 }
