@@ -122,9 +122,9 @@ pub type LocateFuture = Pin<Box<dyn Future<Output = Result<Located, PlacementErr
 /// Location of a managed actor, or its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Located {
-    /// It is alive here.
+    /// Location of an actor that is alive.
     At(ActorLocation),
-    /// It has ended for good.
+    /// End of an actor that never returns.
     Gone(End),
 }
 

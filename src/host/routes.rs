@@ -61,9 +61,9 @@ pub(crate) enum RouteState {
 /// Evidence about an incarnation of a managed actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evidence {
-    /// It has ended: its host says so, or its host has ended.
+    /// End of the incarnation: its host says so, or its host has ended.
     Ended,
-    /// Its host cannot be reached by what this host knows.
+    /// No way to its host, as far as this host knows.
     Unreachable,
 }
 

@@ -41,7 +41,7 @@ pub enum EndReason {
     JobEnded,
     /// Its parent ended, or something that it is linked with.
     Linked,
-    /// It ended earlier, and the reason is no longer known.
+    /// End whose reason is no longer known.
     Unknown,
 }
 

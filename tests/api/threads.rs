@@ -45,6 +45,8 @@ fn public_types_are_send_and_sync() {
     send_and_sync::<RemoteRecipient<Add>>();
     send_and_sync::<SpawnContext<Clerk>>();
     send_and_sync::<Retry>();
+    send_and_sync::<Restart>();
+    send_and_sync::<Supervision>();
     send_and_sync::<NodeId>();
     send_and_sync::<Resources>();
     send_and_sync::<Strategy>();

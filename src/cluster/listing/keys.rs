@@ -76,6 +76,7 @@ const ACTOR_KEYS: Keys = &[
     ("pid", KeyKind::Number),
     ("started_ms", KeyKind::Number),
     ("ended_ms", KeyKind::Number),
+    ("restarts", KeyKind::Number),
     ("handled", KeyKind::Number),
     ("mailbox", KeyKind::Number),
     ("cause", KeyKind::Text),

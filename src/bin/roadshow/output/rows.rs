@@ -124,7 +124,7 @@ impl TableRow for JobInfo {
 impl TableRow for ActorInfo {
     const NOUN: &'static str = "actor";
     const HEADERS: &'static [&'static str] =
-        &["ACTOR", "STATE", "CLASS", "NAME", "JOB", "NODE", "PID", "HANDLED", "MAILBOX", "CAUSE"];
+        &["ACTOR", "STATE", "CLASS", "NAME", "JOB", "NODE", "PID", "RESTARTS", "HANDLED", "MAILBOX", "CAUSE"];
     const FIELDS: &'static [&'static str] = &[
         "actor_id",
         "class",
@@ -139,6 +139,7 @@ impl TableRow for ActorInfo {
         "pid",
         "started_ms",
         "ended_ms",
+        "restarts",
         "handled",
         "mailbox",
         "cause",
@@ -153,6 +154,7 @@ impl TableRow for ActorInfo {
             significant(&self.job_id.to_string()).to_owned(),
             or_nothing(self.node_id.map(short)),
             or_nothing(self.pid),
+            self.restarts.to_string(),
             or_nothing(self.handled),
             or_nothing(self.mailbox),
             or_nothing(self.cause.as_ref()),

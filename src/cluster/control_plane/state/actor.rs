@@ -442,6 +442,7 @@ impl ClusterState {
         if (!phase.is_unplaced() || self.is_restarting(key)) && self.is_durable(key, &actor) {
             self.actions.push(Action::Delete(RecordKey::Actor(key)));
         }
+        let restarts = self.managed.get(&key).map_or(0, |managed| managed.restarts);
         if self.managed.contains_key(&key) {
             let class = self.classes.shared_name(actor.class);
             self.supervise_end(key, actor.job, &class, end);
@@ -465,7 +466,15 @@ impl ClusterState {
             self.stop_worker(worker, &End::new(EndReason::Killed, text));
         }
         let (ended, handled) = (self.now, self.actor_counts.remove(&key).map(|(handled, _)| handled));
-        self.record_ended_actor(ActorRecord { key, actor, at, end: Arc::clone(end), ended, handled });
+        self.record_ended_actor(ActorRecord {
+            key,
+            actor,
+            at,
+            end: Arc::clone(end),
+            ended,
+            restarts,
+            handled,
+        });
     }
 
     /// Unbinds an unassigned actor from its node; it is scheduled again after the event.

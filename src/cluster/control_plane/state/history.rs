@@ -87,6 +87,7 @@ pub(super) struct ActorRecord {
     pub(super) at: Option<(NodeId, WorkerId, u32)>,
     pub(super) end: Arc<End>,
     pub(super) ended: Millis,
+    pub(super) restarts: u32,
     /// Messages handled, if any was reported.
     pub(super) handled: Option<u64>,
 }

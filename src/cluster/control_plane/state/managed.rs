@@ -25,7 +25,7 @@ use super::{
     Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket, millis,
 };
 use crate::cluster::model::{
-    ActorKey, ActorLocation, ActorSpec, EventKind, JobId, Lifetime, NodeId, Severity, WorkerId,
+    ActorKey, ActorLocation, ActorSpec, ActorState, EventKind, JobId, Lifetime, NodeId, Severity, WorkerId,
 };
 use crate::config::{RECIPE_BYTES_MAX, RECIPES_PER_JOB_BYTES_MAX};
 use crate::id::{ActorId, ActorIncarnation, Target};
@@ -369,6 +369,14 @@ impl ClusterState {
             self.backing_off.remove(&(at, key));
             self.set_phase(key, ActorPhase::Waiting);
             self.deferred.evicted.insert(key);
+        }
+    }
+
+    /// State of an actor that is not dead, as lists show it.
+    pub(super) fn state_of(&self, key: ActorKey, actor: &Actor) -> ActorState {
+        match actor.phase.state() {
+            ActorState::PendingCreation if self.is_restarting(key) => ActorState::Restarting,
+            state => state,
         }
     }
 

@@ -27,8 +27,11 @@ impl<'a> ActorRow<'a> {
         Some(Self { key, actor: state.actors.get(&key)?, record: None })
     }
 
-    fn state(self) -> ActorState {
-        if self.record.is_some() { ActorState::Dead } else { self.actor.phase.state() }
+    fn state(self, state: &ClusterState) -> ActorState {
+        match self.record {
+            Some(_) => ActorState::Dead,
+            None => state.state_of(self.key, self.actor),
+        }
     }
 
     /// Node, worker and process id of the actor.
@@ -74,7 +77,10 @@ impl<'a> ActorRow<'a> {
     }
 
     fn restarts(self, state: &ClusterState) -> u32 {
-        state.managed.get(&self.key).map_or(0, |managed| managed.restarts)
+        match self.record {
+            Some(record) => record.restarts,
+            None => state.managed.get(&self.key).map_or(0, |managed| managed.restarts),
+        }
     }
 
     fn lifetime(self) -> Lifetime {
@@ -97,7 +103,7 @@ impl Listed for ActorInfo {
         match key {
             "actor_id" => Value::Id(at.key.0),
             "class" => Value::Text(state.classes.name(at.actor.class)),
-            "state" => Value::Text(at.state().word()),
+            "state" => Value::Text(at.state(state).word()),
             "job_id" => Value::Id(at.actor.job.0.into()),
             "name" => Value::text(at.actor.named.as_ref().map(|named| named.name.as_str())),
             "namespace" => Value::Text(at.namespace(state)),
@@ -121,7 +127,7 @@ impl Listed for ActorInfo {
         Some(Self {
             actor_id: at.key,
             class: state.classes.name(at.actor.class).to_owned(),
-            state: at.state(),
+            state: at.state(state),
             job_id: at.actor.job,
             name: at.actor.named.as_ref().map(|named| named.name.clone()),
             namespace: at.namespace(state).to_owned(),

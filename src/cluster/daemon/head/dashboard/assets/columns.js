@@ -95,6 +95,7 @@ export const actorColumns = ({ rates, withJob = true, withPlace = true }) => [
     { id: 'worker', title: 'Worker', sort: 'worker_id', align: 'end', cell: (actor) => html`<${WorkerLink} id=${actor.worker_id} />` },
     { id: 'pid', title: 'PID', sort: 'pid', align: 'end', cell: (actor) => actor.pid ?? format.NONE },
   ] : []),
+  { id: 'restarts', title: 'Restarts', sort: 'restarts', align: 'end', has: (actor) => actor.restarts > 0, cell: (actor) => format.count(actor.restarts) },
   {
     id: 'mailbox', title: 'Mailbox', sort: 'mailbox', align: 'end', hint: 'Messages that wait', has: (actor) => known(actor.mailbox),
     cell: (actor) => format.count(actor.mailbox),
