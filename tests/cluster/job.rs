@@ -54,6 +54,8 @@ pub(super) struct SpawnOptions {
     pub(super) label: Option<(String, String)>,
     pub(super) pack: bool,
     pub(super) detached: bool,
+    /// Restarts the actor after failures.
+    pub(super) restarts: bool,
 }
 
 /// Operation for a program. Actors are named as in their spawn.
@@ -358,6 +360,10 @@ impl SpawnOptions {
         Self { name: Some(name.to_owned()), ..Self::default() }
     }
 
+    pub(super) fn restarting() -> Self {
+        Self { restarts: true, ..Self::default() }
+    }
+
     pub(super) fn with(name: &str, amount: f64) -> Self {
         Self { resources: vec![(name.to_owned(), amount)], ..Self::default() }
     }
@@ -389,6 +395,9 @@ impl SpawnOptions {
         }
         if self.pack {
             request = request.strategy(Strategy::Pack);
+        }
+        if self.restarts {
+            request = request.restart(Restart::on_failure());
         }
         if self.detached {
             request = request.lifetime(Lifetime::Detached);

@@ -35,7 +35,7 @@ impl ClassSearch {
         let before = self.at.unwrap_or(ActorKey(u64::MAX));
         let mut last = None;
         for (key, actor) in state.actors.before(before).take(LIST_SLICE_ROWS) {
-            self.count(actor.class, state.state_of(*key, actor));
+            self.count(actor.class, state.state_of(key, actor));
             last = Some(key);
         }
         self.at = last.or(self.at);
