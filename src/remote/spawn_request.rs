@@ -204,7 +204,7 @@ impl<A: Spawn> SpawnRequest<A> {
     /// # }
     /// ```
     pub fn child_of<P: RemoteActor>(self, parent: &RemoteAddr<P>) -> Self {
-        let target = parent.present_target();
+        let target = parent.target_as_parent();
         // The control plane refuses a parent that it does not know, such as this one.
         let number = target.actor.managed_number().unwrap_or_default();
         self.with_spec(|spec| spec.parent = Some((ActorKey(number), target.incarnation)))
