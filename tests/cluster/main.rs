@@ -28,6 +28,7 @@ mod outages;
 mod placement;
 mod proc;
 mod provisioning;
+mod reachability;
 mod secrets;
 mod statistics;
 mod submit;

@@ -12,9 +12,9 @@ fn rounds() -> usize {
     std::env::var("ROADSHOW_TEST_ROUNDS").ok().map_or(1, |rounds| rounds.parse().unwrap())
 }
 
-/// Durations of outages in seconds; the longest is nine tenths of a lease.
+/// Durations of outages in seconds; the longest is what `NODE_LEASE` promises.
 fn outages() -> &'static [u64] {
-    if rounds() > 1 { &[2, 5, 9] } else { &[9] }
+    if rounds() > 1 { &[2, 5, 7] } else { &[7] }
 }
 
 fn pass(time: Duration) {

@@ -63,7 +63,12 @@ impl LocalControlPlane {
             _ => {}
         };
         let control = Arc::new(ControlPlane::new(
-            Settings { node_lease: NO_LEASE, job_lease: NO_LEASE, ..Settings::default() },
+            Settings {
+                node_unreachable_after: NO_LEASE,
+                node_lease: NO_LEASE,
+                job_lease: NO_LEASE,
+                ..Settings::default()
+            },
             Box::new(executor),
             None,
         ));
@@ -150,7 +155,7 @@ async fn tick(control: Weak<ControlPlane>) {
             return;
         };
         // A delayed worker is not delayed further by a whole tick.
-        tokio::time::sleep(if is_backing_off { TICK_EVERY / 10 } else { TICK_EVERY }).await;
+        tokio::time::sleep(if is_backing_off { TICK_EVERY / 3 } else { TICK_EVERY }).await;
         let Some(control) = control.upgrade() else { return };
         if control.read(|state| state.waiting_count() > 0 || state.is_backing_off()) {
             control.apply(ControlEvent::Tick);

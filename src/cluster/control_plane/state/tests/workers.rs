@@ -255,7 +255,7 @@ fn exit_cause_of_a_worker_is_found_by_its_hosts() {
     assert_eq!(harness.state.host_exit_cause(member(other).actors), None);
     harness.advance(lease() + 1, &[agent(1, 1)], &[job]);
     let end = harness.state.host_exit_cause(member(other).actors).unwrap();
-    assert!(end.contains("node lost: no heartbeat for 13 s"), "{end}");
+    assert!(end.contains("node lost: no heartbeat for 10 s"), "{end}");
 }
 
 #[test]
