@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn time_without_acks_is_limited_in_milliseconds() {
+        let (near, _far) = pair().await;
+        assert_eq!(sockopt::tcp_user_timeout(&near).unwrap(), 0);
+        limit_unacked_time(&near, Duration::from_millis(1500));
+        assert_eq!(sockopt::tcp_user_timeout(&near).unwrap(), 1500);
+    }
+
+    #[tokio::test]
     async fn a_sender_on_this_core_is_distinguished_from_others() {
         let mut here = CpuSet::new();
         here.set(sched_getcpu());
