@@ -196,7 +196,7 @@ impl ClusterState {
         }
     }
 
-    /// Handles a node that has been silent for too long to get new work, and not long enough to be dead.
+    /// Handles a node that has been silent for too long to get new actors, and not long enough to be dead.
     ///
     /// Its workers and their actors are left alone. Actors that wait for one of its workers move to other nodes.
     pub(super) fn node_unreachable(&mut self, id: NodeId) {

@@ -74,7 +74,7 @@ pub(crate) struct StartArgs {
     /// directory in the session]
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
     state_dir: Option<PathBuf>,
-    /// Seconds without a heartbeat after which the head gives a node no new work [default: 3]
+    /// Seconds without a heartbeat after which the head gives a node no new actors [default: 3]
     ///
     /// At least 2, and less than --dead-after. A head that is restarted needs both options again.
     #[arg(long, value_name = "S", conflicts_with = "address", value_parser = seconds, allow_negative_numbers = true)]

@@ -54,7 +54,7 @@ fn silent_node_is_unreachable_after_three_seconds_and_dead_after_ten() {
     let unreachable = (EventKind::NodeUnreachable, "no heartbeat for 3 s".to_owned());
     assert_eq!(harness.events_of(2), std::slice::from_ref(&unreachable));
     let alert = "node 0000000000000002 (n2 at 127.0.0.1:1): no heartbeat for 3 s; \
-                 it gets no new work, and is dead after 10 s";
+                 it gets no new actors, and is dead after 10 s";
     assert_eq!(harness.unreachable_alerts(), [alert]);
     assert_eq!(harness.actor(actor).state, ActorState::Alive);
 
