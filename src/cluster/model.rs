@@ -121,6 +121,8 @@ pub enum NodeState {
     Alive,
     /// Joined, and accepts no new work; its jobs run on.
     Draining,
+    /// Silent for some seconds: it gets no new actors, and what runs there is left alone.
+    Unreachable,
     /// Alive when the previous incarnation of the head stopped, and has not rejoined since.
     Rejoining,
     /// Left the cluster, or its lease expired.
@@ -384,6 +386,8 @@ pub struct Alert {
 pub enum AlertKind {
     /// The head cannot persist its state and refuses requests that need it to.
     HeadState,
+    /// A node is silent, and gets no new actors.
+    UnreachableNode,
     /// Workers of a job crash, or cannot be started, on some node.
     WorkerStarts,
     /// A signal has stopped the process of a worker.

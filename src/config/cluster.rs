@@ -114,8 +114,21 @@ pub const INBOUND_PEER_EXPIRY: Duration = Duration::from_secs(60);
 
 /// Interval in which agents and drivers renew their leases at the head.
 ///
-/// A fraction of the lease time, so that one late renewal does not count as a death.
-pub const LEASE_RENEW_INTERVAL: Duration = Duration::from_secs(1);
+/// A small part of [`NODE_UNREACHABLE_AFTER`], so that several renewals may be late or lost.
+pub const LEASE_RENEW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Interval in which an agent adds the usage of its machine to a heartbeat.
+///
+/// A measurement reads files of each process of the node's jobs, so it is rarer than heartbeats are.
+pub const USAGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time after which a connection to the head breaks that has unacknowledged bytes (`TCP_USER_TIMEOUT`).
+///
+/// TCP doubles the pause between retransmissions, so a connection may be silent after an outage for as long as during
+/// it. One that breaks is dialled again immediately. A peer that is alive but busy does not break it, since its kernel
+/// acknowledges. On a path that dropped all packets for 350 of each 500 ms, a node died within a minute without this
+/// limit, and did not with it.
+pub const HEAD_LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Timeout of a request to the head, and of a command from the head to a member.
 ///
@@ -289,25 +302,38 @@ pub const LOG_DEDUP_COUNTS_MAX: usize = 1 << 15;
 
 // Times of the lease protocol. Each must be well below the next, or a delay becomes a death:
 //
-//     TICK_EVERY = LEASE_RENEW_INTERVAL = REJOIN_BACKOFF_MAX    1 s
+//     TICK_EVERY                                             0.25 s
+//     LEASE_RENEW_INTERVAL = CLOCK_GAP_MAX                    0.5 s
+//     HEAD_LINK_TIMEOUT = REJOIN_BACKOFF_MAX                    1 s
 //     HEAD_RPC_TIMEOUT                                          2 s
-//     CLOCK_GAP_MAX = LEASE_GRACE                               3 s
-//     NODE_LEASE = JOB_LEASE                                   10 s
-//     NODE_LEASE + LEASE_GRACE: death of a silent member       13 s
+//     NODE_UNREACHABLE_AFTER = REJOIN_GAP_MAX                   3 s
+//     NODE_LEASE = JOB_LEASE: death of a silent member         10 s
 //     INBOUND_PEER_EXPIRY: its session is dropped              60 s
 //     REJOIN_MAX: end of the wait after a start of the head   120 s
 
-/// Lease of a node: an outage of up to one [`LEASE_RENEW_INTERVAL`] less than this has no consequence.
+/// Time since the last heartbeat of a node after which it is unreachable: it gets no new actors.
 ///
-/// Several renewals of its agent, since a busy machine may miss some. With [`LEASE_GRACE`] it is the time
-/// in which callers wait for the actors of a machine that lost power.
+/// Six renewals, since a busy machine may be late with some. What runs there is left alone until [`NODE_LEASE`].
+pub const NODE_UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
+
+/// Smallest time after which a node may be unreachable: four renewals.
+pub const NODE_UNREACHABLE_AFTER_MIN: Duration = Duration::from_secs(2);
+
+/// Lease of a node: time since its last heartbeat after which it is dead, with all that runs there.
+///
+/// It is the time in which callers wait for the actors of a machine that lost power. The last renewal may precede an
+/// outage by [`LEASE_RENEW_INTERVAL`]. After an outage of some seconds the next attempt to connect may be two seconds
+/// away, since TCP repeats its first packet after one second and after three. So an outage of 7 s is survived.
 pub const NODE_LEASE: Duration = Duration::from_secs(10);
 
-/// Time beyond a lease that the head waits for a member.
+/// Largest lease of nodes and drivers: below [`INBOUND_PEER_EXPIRY`], after which a session is dropped.
+pub const NODE_LEASE_MAX: Duration = Duration::from_secs(50);
+
+/// Maximum time between two rejoins after a start of the head, while they keep it busy.
 ///
-/// The last renewal may precede an outage by [`LEASE_RENEW_INTERVAL`]. The first one after it arrives
-/// within [`REJOIN_BACKOFF_MAX`] and the round trips of a new link.
-pub const LEASE_GRACE: Duration = Duration::from_secs(3);
+/// Leases do not end meanwhile. A member that is there repeats its attempt within [`REJOIN_BACKOFF_MAX`] and
+/// [`HEAD_RPC_TIMEOUT`].
+pub const REJOIN_GAP_MAX: Duration = Duration::from_secs(3);
 
 /// Maximum time after a start of the head in which it declares no member dead, while others rejoin.
 pub const REJOIN_MAX: Duration = Duration::from_secs(120);
@@ -344,13 +370,15 @@ pub const RECIPE_BYTES_MAX: usize = 1 << 20;
 pub const RECIPES_PER_JOB_BYTES_MAX: usize = 64 << 20;
 
 /// Interval of the control plane's ticks while any lease is held.
-pub const TICK_EVERY: Duration = Duration::from_secs(1);
-
-/// Gap between two events of the control plane from which it concludes that it was suspended.
 ///
-/// The silence was then its own, and leases are extended by the gap. It is several ticks, which a loaded
-/// machine may delay.
-pub const CLOCK_GAP_MAX: Duration = Duration::from_secs(3);
+/// It is the delay with which an expired lease is noticed.
+pub const TICK_EVERY: Duration = Duration::from_millis(250);
+
+/// Gap between two events of the control plane from which it concludes that it did not run.
+///
+/// The silence was then its own, and leases are extended by the gap without one tick. It is two ticks: a gap of one
+/// second must not count against [`NODE_UNREACHABLE_AFTER`].
+pub const CLOCK_GAP_MAX: Duration = Duration::from_millis(500);
 
 /// Later placements after which a node is reserved for a pending actor.
 ///

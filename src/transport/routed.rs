@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 
 use super::credentials::Credentials;
 use super::{BoxFuture, Incoming, Link, Listener, Route, Transport, tcp, tls};
-use crate::id::HostUid;
+use crate::config::HEAD_LINK_TIMEOUT;
+use crate::id::{HostId, HostUid};
 
 /// Transport between the hosts of a real cluster.
 pub struct Routed {
@@ -86,6 +87,10 @@ impl Transport for Routed {
         Box::pin(async move {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            // Heartbeats to the head must not wait for the next retransmission after an outage.
+            if to.host == HostId::HEAD {
+                tcp::limit_unacked_time(&stream, HEAD_LINK_TIMEOUT);
+            }
             // In the clear, before TLS: the acceptor routes the connection without the keys of the
             // host behind it.
             stream.write_all(&Route::Host(to.host).preamble()).await?;

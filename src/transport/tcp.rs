@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
@@ -44,6 +45,20 @@ pub(super) fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
         use_reno_on_loopback(&stream);
     }
     Ok(Box::new(TcpLink(stream)))
+}
+
+/// Makes a connection break once it has bytes that the peer's kernel has not acknowledged for some time.
+///
+/// Without it TCP retransmits at intervals that double, for many minutes. If the system does not support it, the
+/// default stays.
+pub(super) fn limit_unacked_time(stream: &TcpStream, timeout: Duration) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(
+        stream,
+        u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+    );
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, timeout);
 }
 
 /// Returns whether the connection uses the loopback interface.
@@ -182,6 +197,14 @@ mod tests {
         let socket = near.as_fd().try_clone_to_owned().unwrap();
         let _link = open(near).unwrap();
         assert_eq!(sockopt::tcp_congestion(&socket).unwrap(), "reno");
+    }
+
+    #[tokio::test]
+    async fn time_without_acks_is_limited_in_milliseconds() {
+        let (near, _far) = pair().await;
+        assert_eq!(sockopt::tcp_user_timeout(&near).unwrap(), 0);
+        limit_unacked_time(&near, Duration::from_millis(1500));
+        assert_eq!(sockopt::tcp_user_timeout(&near).unwrap(), 1500);
     }
 
     #[tokio::test]

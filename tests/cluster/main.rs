@@ -28,6 +28,7 @@ mod outages;
 mod placement;
 mod proc;
 mod provisioning;
+mod reachability;
 mod restarts;
 mod secrets;
 mod statistics;

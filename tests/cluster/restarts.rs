@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rustix::process::Signal;
+
 use super::job::{Job, Order, Reply, SpawnOptions};
 use super::proc::{self, wait_for};
 use super::test_cluster::{Node, TestCluster};
@@ -91,5 +93,38 @@ fn drained_node_hands_its_restartable_actors_over() {
     super::test_cluster::output(site.roadshow(&["drain", &other.id]));
     let next = pid_after(&mut job, &name, pid);
     assert_ne!(site.node_of(next), other.id);
+    job.finish();
+}
+
+#[test]
+fn restartable_actor_moves_from_a_node_that_is_silent_and_its_earlier_incarnation_ends() {
+    let site = TestCluster::pair();
+    let mut job = Job::join(&site);
+    let other = site.nodes[1].clone();
+    let name = spawn_on(&site, &mut job, &other);
+    let pid = job.pid_of(&name);
+    let workers = proc::children(other.agent());
+    // The whole node stops: its agent and its workers.
+    let stopped: Vec<u32> = workers.iter().copied().chain([other.agent()]).collect();
+    let start = Instant::now();
+    stopped.iter().for_each(|pid| drop(proc::signal(*pid, Signal::STOP)));
+    let lost = job.reply(Order::Pid(name.clone()));
+    println!("the call to the silent node ended after {:?}: {lost:?}", start.elapsed());
+    let next = match lost {
+        Reply::Number(next) => next,
+        _ => pid_after(&mut job, &name, pid),
+    };
+    println!("the actor replied from elsewhere after {:?}", start.elapsed());
+    assert_ne!(next, pid);
+    assert_eq!(job.add(&name, 3), 3);
+    stopped.iter().rev().for_each(|pid| drop(proc::signal(*pid, Signal::CONT)));
+    wait_for("the node is back", || {
+        (site.row("nodes", "node_id", other.id.as_str())["state"] == "ALIVE").then_some(())
+    });
+    // The address stays with the later incarnation, which is the only one that is listed.
+    assert_eq!(job.add(&name, 4), 7);
+    assert_eq!(job.pid_of(&name), next);
+    let row = site.row("actors", "name", name.as_str());
+    assert_eq!((&row["state"], &row["restarts"]), (&"ALIVE".into(), &1.into()), "{row}");
     job.finish();
 }

@@ -18,7 +18,10 @@ use super::host_info;
 
 pub use error::DaemonError;
 pub use job_users::{JobUser, JobUsers, JobUsersError, UidRange};
-pub use options::{AgentOptions, AgentReady, DashboardOptions, DashboardStatus, HeadOptions, HeadReady};
+pub use options::{
+    AgentOptions, AgentReady, DashboardOptions, DashboardStatus, HeadOptions, HeadReady, LeaseOptions,
+    LeaseOptionsError,
+};
 
 pub use removal::{RemoveTreeError, remove_tree};
 

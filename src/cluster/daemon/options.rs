@@ -6,11 +6,16 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::cluster::daemon::job_users::JobUsers;
 use crate::cluster::model::{Labels, NodeId, Resources};
+use crate::config::{
+    LEASE_RENEW_INTERVAL, NODE_LEASE, NODE_LEASE_MAX, NODE_UNREACHABLE_AFTER, NODE_UNREACHABLE_AFTER_MIN,
+};
 
 /// Start options of a head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +30,77 @@ pub struct HeadOptions {
     /// Dashboard to serve; `None` serves none.
     #[serde(default)]
     pub dashboard: Option<DashboardOptions>,
+    /// Limits of the silence of nodes and drivers.
+    #[serde(default)]
+    pub leases: LeaseOptions,
+}
+
+/// Times since the last heartbeat after which a head takes a node for unreachable, and a node or a driver for dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseOptions {
+    unreachable_after: Duration,
+    dead_after: Duration,
+}
+
+/// Error of lease times that contradict each other or the interval of heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LeaseOptionsError {
+    /// A node would be unreachable after a few late heartbeats.
+    #[error(
+        "a node cannot be unreachable after {} s: at least {} s are needed, since it sends a heartbeat every {} s",
+        .0.as_secs_f64(), NODE_UNREACHABLE_AFTER_MIN.as_secs_f64(), LEASE_RENEW_INTERVAL.as_secs_f64()
+    )]
+    UnreachableTooEarly(Duration),
+    /// A node would be dead before it is unreachable.
+    #[error("a node that is unreachable after {} s cannot be dead after {} s", .unreachable_after.as_secs_f64(), .dead_after.as_secs_f64())]
+    DeadBeforeUnreachable {
+        /// Time after which a node is unreachable.
+        unreachable_after: Duration,
+        /// Time after which it is dead.
+        dead_after: Duration,
+    },
+    /// Sessions of a silent member are dropped before it is dead.
+    #[error("a node cannot be dead only after {} s: at most {} s are possible", .0.as_secs_f64(), NODE_LEASE_MAX.as_secs_f64())]
+    DeadTooLate(Duration),
+}
+
+impl LeaseOptions {
+    /// Checks both times.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseOptionsError`] if they are out of range, or in the wrong order.
+    pub fn new(unreachable_after: Duration, dead_after: Duration) -> Result<Self, LeaseOptionsError> {
+        if unreachable_after < NODE_UNREACHABLE_AFTER_MIN {
+            return Err(LeaseOptionsError::UnreachableTooEarly(unreachable_after));
+        }
+        if unreachable_after >= dead_after {
+            return Err(LeaseOptionsError::DeadBeforeUnreachable { unreachable_after, dead_after });
+        }
+        if dead_after > NODE_LEASE_MAX {
+            return Err(LeaseOptionsError::DeadTooLate(dead_after));
+        }
+        Ok(Self { unreachable_after, dead_after })
+    }
+
+    /// Time after which a node is unreachable.
+    #[must_use]
+    pub fn unreachable_after(&self) -> Duration {
+        self.unreachable_after
+    }
+
+    /// Time after which a node or a driver is dead.
+    #[must_use]
+    pub fn dead_after(&self) -> Duration {
+        self.dead_after
+    }
+}
+
+impl Default for LeaseOptions {
+    fn default() -> Self {
+        Self { unreachable_after: NODE_UNREACHABLE_AFTER, dead_after: NODE_LEASE }
+    }
 }
 
 /// Options of the dashboard that a head serves.
@@ -149,6 +225,26 @@ pub struct AgentReady {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lease_times_are_several_heartbeats_and_in_order() {
+        let seconds = Duration::from_secs_f64;
+        let check = |unreachable, dead| LeaseOptions::new(seconds(unreachable), seconds(dead));
+        assert_eq!(check(3.0, 10.0), Ok(LeaseOptions::default()));
+        assert!(check(2.0, 2.5).is_ok() && check(49.0, 50.0).is_ok());
+        for (unreachable, dead, why) in [
+            (
+                1.9,
+                10.0,
+                "unreachable after 1.9 s: at least 2 s are needed, since it sends a heartbeat every 0.5 s",
+            ),
+            (3.0, 3.0, "unreachable after 3 s cannot be dead after 3 s"),
+            (3.0, 50.5, "dead only after 50.5 s: at most 50 s"),
+        ] {
+            let error = check(unreachable, dead).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
 
     #[test]
     fn options_pass_as_json_and_show_no_secret() {

@@ -188,14 +188,22 @@ fn start_again(shared: &DriverShared) -> JobRequest {
     JobRequest::Start { job: Some(shared.job), descriptor: shared.descriptor.clone() }
 }
 
-/// Compares the workers with the head's list once every live node has had time to rejoin it.
+/// Compares the workers with the head's list once every node has rejoined it, or is dead.
 fn schedule_reconcile(shared: &Arc<DriverShared>) {
     let shared = Arc::clone(shared);
     background::spawn(async move {
-        tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
-        let before = events::live_workers(&shared);
-        if let Ok(Ok(ControlReply::Job { workers, .. })) = shared.ask(start_again(&shared)).await {
-            events::remove_unlisted(&shared, before, &workers);
+        loop {
+            tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
+            let before = events::live_workers(&shared);
+            match shared.ask(start_again(&shared)).await {
+                // The head has a longer lease than the default, or members still rejoin.
+                Ok(Ok(ControlReply::Job { all_rejoined: false, .. })) => {}
+                Ok(Ok(ControlReply::Job { workers, .. })) => {
+                    return events::remove_unlisted(&shared, before, &workers);
+                }
+                // The next rejoin compares again.
+                _ => return,
+            }
         }
     });
 }

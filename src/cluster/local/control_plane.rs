@@ -106,7 +106,12 @@ impl LocalControlPlane {
             _ => {}
         };
         let control = Arc::new(ControlPlane::new(
-            Settings { node_lease: NO_LEASE, job_lease: NO_LEASE, ..Settings::default() },
+            Settings {
+                node_unreachable_after: NO_LEASE,
+                node_lease: NO_LEASE,
+                job_lease: NO_LEASE,
+                ..Settings::default()
+            },
             Box::new(executor),
             None,
         ));

@@ -28,6 +28,10 @@ pub enum EventKind {
     NodeJoined,
     /// A node accepts no new work.
     NodeDraining,
+    /// A node is silent, and gets no new actors.
+    NodeUnreachable,
+    /// The heartbeats of an unreachable node arrive again.
+    NodeReachable,
     /// A node left, or its lease expired.
     NodeDead,
     /// A worker ended unasked, or could not be started.

@@ -32,7 +32,7 @@ macro_rules! words {
 }
 
 words! {
-    NodeState { Alive = "ALIVE", Draining = "DRAINING", Rejoining = "REJOINING", Dead = "DEAD" }
+    NodeState { Alive = "ALIVE", Draining = "DRAINING", Unreachable = "UNREACHABLE", Rejoining = "REJOINING", Dead = "DEAD" }
     JobState {
         Pending = "PENDING", Running = "RUNNING", Stopped = "STOPPED", Succeeded = "SUCCEEDED",
         Failed = "FAILED"
@@ -45,8 +45,8 @@ words! {
     Severity { Info = "INFO", Warning = "WARNING", Error = "ERROR" }
     EventKind {
         HeadStarted = "HEAD_STARTED", NodeJoined = "NODE_JOINED", NodeDraining = "NODE_DRAINING",
-        NodeDead = "NODE_DEAD", WorkerDied = "WORKER_DIED", JobSubmitted = "JOB_SUBMITTED",
-        JobStarted = "JOB_STARTED", JobEnded = "JOB_ENDED", ActorDied = "ACTOR_DIED",
-        ActorRestarted = "ACTOR_RESTARTED"
+        NodeUnreachable = "NODE_UNREACHABLE", NodeReachable = "NODE_REACHABLE", NodeDead = "NODE_DEAD",
+        WorkerDied = "WORKER_DIED", JobSubmitted = "JOB_SUBMITTED", JobStarted = "JOB_STARTED",
+        JobEnded = "JOB_ENDED", ActorDied = "ACTOR_DIED", ActorRestarted = "ACTOR_RESTARTED"
     }
 }

@@ -21,8 +21,8 @@ pub(in crate::cluster) const AGENT_COMMAND: TypeHash = TypeHash::of("roadshow::A
 pub(in crate::cluster) enum NodeRequest {
     /// Joins or rejoins.
     Join(NodeReport),
-    /// Renews the node's lease, and reports its usage.
-    Heartbeat { node: HostUid, usage: Usage },
+    /// Renews the node's lease, and reports its usage if that was measured since the last one.
+    Heartbeat { node: HostUid, usage: Option<Usage> },
     /// Reports statistics of workers that have changed since the last report, or a part of them.
     Statistics { node: HostUid, workers: Vec<(WorkerId, WorkerStatistics)> },
     /// Reports events in order.

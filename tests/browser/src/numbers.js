@@ -239,7 +239,7 @@
 
   const counts = (nodes) => {
     const parts = [f.counted(nodes.length, 'node')];
-    for (const each of ['ALIVE', 'DRAINING', 'REJOINING', 'DEAD']) {
+    for (const each of ['ALIVE', 'DRAINING', 'UNREACHABLE', 'REJOINING', 'DEAD']) {
       const many = nodes.filter((node) => node.state === each).length;
       if (many > 0) parts.push(`${many} ${each.toLowerCase()}`);
     }
@@ -282,7 +282,7 @@
     if (open > 0) return { wait: `${open} requests are under way` };
     const of = (each) => status.jobs[each] ?? 0;
     const nodes = (each) => status.nodes.filter((node) => node.state === each).length;
-    const others = ['DRAINING', 'REJOINING', 'DEAD'].filter((each) => nodes(each) > 0).map((each) => `${nodes(each)} ${each.toLowerCase()}`);
+    const others = ['DRAINING', 'UNREACHABLE', 'REJOINING', 'DEAD'].filter((each) => nodes(each) > 0).map((each) => `${nodes(each)} ${each.toLowerCase()}`);
     const ended = ['SUCCEEDED', 'FAILED', 'STOPPED'].filter((each) => of(each) > 0).map((each) => `${of(each)} ${each.toLowerCase()}`);
     const pending = sum(classes, 'pending_creation') + sum(classes, 'restarting');
     const { used, total } = status.resources.cpu;

@@ -67,12 +67,13 @@ impl Status {
         for (title, state) in [
             ("Alive", NodeState::Alive),
             ("Draining", NodeState::Draining),
+            ("Unreachable", NodeState::Unreachable),
             ("Rejoining the restarted head", NodeState::Rejoining),
             ("Dead", NodeState::Dead),
         ] {
             let nodes: Vec<_> = self.0.nodes.iter().filter(|node| node.state == state).collect();
-            // Only after a restart of the head can a node be in this state.
-            if state == NodeState::Rejoining && nodes.is_empty() {
+            // Nodes are rarely in these states, and never for long.
+            if matches!(state, NodeState::Unreachable | NodeState::Rejoining) && nodes.is_empty() {
                 continue;
             }
             writeln!(page, "  {title}: {}", nodes.len())?;

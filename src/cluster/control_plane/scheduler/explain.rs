@@ -3,7 +3,7 @@
 use super::resource_index::Feature;
 use super::shape::Shape;
 use super::tree::{self, Amount};
-use super::{Queue, Scheduler};
+use super::{Queue, Schedulability, Scheduler};
 use crate::cluster::model::{ActorSpec, Labels, NodeId, Quantity, Resources};
 
 /// Nodes that an explanation is about: all of them, or the one that the actor is pinned to.
@@ -71,8 +71,16 @@ impl Scheduler {
         let candidates = self.candidates(shape.node);
         let subject = shape.node.map_or("no node".to_owned(), |node| format!("node {node}"));
         if tree::find(candidates.most, Feature::SCHEDULABLE).is_none_or(|work| work.free == 0) {
-            let are = if shape.node.is_some() { "has not rejoined" } else { "has rejoined" };
-            return format!("{subject} {are} since the head restarted");
+            // Rare, so all nodes may be visited: some wait for the restarted head, or all are silent.
+            let mut absent =
+                self.nodes.iter().filter(|(node, _)| shape.node.is_none_or(|only| only == **node));
+            let rejoins = absent.any(|(_, entry)| entry.schedulability == Schedulability::Rejoining);
+            return match (shape.node, rejoins) {
+                (Some(_), true) => format!("{subject} has not rejoined since the head restarted"),
+                (Some(_), false) => format!("{subject} is unreachable"),
+                (None, true) => format!("{subject} has rejoined since the head restarted"),
+                (None, false) => format!("{subject} that takes work is reachable"),
+            };
         }
         if tree::find(candidates.most, Feature::of_job(job)).is_none() {
             let does = if shape.node.is_some() { "does not run" } else { "runs" };

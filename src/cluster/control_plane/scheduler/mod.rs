@@ -30,6 +30,8 @@ pub(in crate::cluster) enum Schedulability {
     Schedulable,
     /// Accepts none until its agent rejoins; counts for feasibility.
     Rejoining,
+    /// Accepts none until its agent is heard again; counts for feasibility.
+    Unreachable,
     /// Accepts none, and does not count for feasibility.
     Unschedulable,
 }
@@ -115,12 +117,12 @@ impl Scheduler {
 
     /// Sets whether a node accepts actors.
     pub(in crate::cluster) fn set_schedulability(&mut self, node: NodeId, schedulability: Schedulability) {
-        // A rejoining node has a total of 1 and 0 free: no search for room returns it, but requests that only
-        // this node could serve stay pending. After a restart of the head they must not fail as infeasible
-        // before the nodes are back.
+        // A rejoining or unreachable node has a total of 1 and 0 free: no search for room returns it, but requests
+        // that only this node could serve stay pending. They must not fail as infeasible before the node is back,
+        // or is dead.
         let [free, total] = match schedulability {
             Schedulability::Schedulable => [1, 1],
-            Schedulability::Rejoining => [0, 1],
+            Schedulability::Rejoining | Schedulability::Unreachable => [0, 1],
             Schedulability::Unschedulable => [0, 0],
         };
         let Some(entry) = self.nodes.get_mut(&node) else { return };

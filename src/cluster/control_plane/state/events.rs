@@ -48,6 +48,11 @@ impl EventLog {
         EventId(now.0.saturating_mul(1000).max(self.last + 1))
     }
 
+    /// Id of the last event; 0 before the first one.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Events with lower ids, latest first.
     pub(super) fn before(&self, id: EventId) -> impl Iterator<Item = &EventInfo> {
         let end = self.all.partition_point(|event| event.event_id < id);
@@ -106,6 +111,13 @@ impl ClusterState {
         let subject = EventSubject { node: Some(id), ..EventSubject::default() };
         let text = "it accepts no new work, and stops when its jobs have ended".to_owned();
         self.record_event(Severity::Info, EventKind::NodeDraining, subject, text);
+    }
+
+    /// Records that a node has become unreachable, or reachable again.
+    pub(super) fn record_node_reachability(&mut self, id: NodeId, kind: EventKind, text: String) {
+        let subject = EventSubject { node: Some(id), ..EventSubject::default() };
+        let severity = if kind == EventKind::NodeUnreachable { Severity::Warning } else { Severity::Info };
+        self.record_event(severity, kind, subject, text);
     }
 
     /// Records the death of a node.

@@ -107,8 +107,8 @@ impl ClusterState {
 
     pub(super) fn job_submitted(&mut self, ticket: Ticket, descriptor: JobDescriptor) {
         let runs_on = descriptor.runs_on.and_then(|node| self.nodes.get(&node));
-        if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
-            let text = "the node for the job's driver has left the cluster or is draining";
+        if runs_on.is_none_or(|node| node.shown_state() != NodeState::Alive) {
+            let text = "the node for the job's driver has left the cluster, is draining, or is unreachable";
             return self.reply(ticket, Err(ControlError::Unknown(text.to_owned())));
         }
         let id = match self.new_job() {

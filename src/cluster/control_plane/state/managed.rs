@@ -392,7 +392,13 @@ impl ClusterState {
         let why = Arc::new(why.clone());
         for id in workers {
             let actors = self.workers.get(&id).map(|worker| worker.actors.clone()).unwrap_or_default();
-            for key in actors.into_iter().filter(|key| self.managed.contains_key(key)).collect::<Vec<_>>() {
+            let can_move = |key: &ActorKey| {
+                let shape = self.actors.get(key).map(|actor| actor.shape);
+                // One that is restricted to this node is better off there.
+                self.managed.contains_key(key)
+                    && shape.is_some_and(|shape| self.schedule.only_node(shape) != Some(node))
+            };
+            for key in actors.into_iter().filter(can_move).collect::<Vec<_>>() {
                 self.stop_incarnation(key);
                 self.lose_actor(key, &why, Loss::External, ControlError::Unknown);
             }

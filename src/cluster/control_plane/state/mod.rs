@@ -10,6 +10,7 @@
 //! - A name has one owner, from the request until the actor is dead.
 //! - Each pending actor could run on some node, and currently fits on none, except on reserved ones.
 //! - An actor that was passed too often has a node reserved, in turn with other actors of its job.
+//! - A node without a heartbeat for a part of its lease is unreachable: nothing new is placed there.
 //! - A member without a heartbeat during its lease is dead, with everything that depends on it.
 //! - While writes fail, no job or actor is accepted that needs a durable record.
 //!
@@ -82,6 +83,8 @@ use worker::LiveWorker;
 /// Settings that differ between clusters; the defaults are those of `config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cluster) struct Settings {
+    /// Silence after which a node is unreachable; see [`config::NODE_UNREACHABLE_AFTER`].
+    pub(in crate::cluster) node_unreachable_after: Duration,
     /// Lease of a node; see [`config::NODE_LEASE`].
     pub(in crate::cluster) node_lease: Duration,
     /// Lease of a driver; see [`config::JOB_LEASE`].
@@ -99,8 +102,9 @@ pub(in crate::cluster) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            node_lease: config::NODE_LEASE + config::LEASE_GRACE,
-            job_lease: config::JOB_LEASE + config::LEASE_GRACE,
+            node_unreachable_after: config::NODE_UNREACHABLE_AFTER,
+            node_lease: config::NODE_LEASE,
+            job_lease: config::JOB_LEASE,
             submitted_lease: config::SUBMITTED_LEASE,
             start_lease: config::START_LEASE,
             kill_lease: config::KILL_LEASE,
@@ -160,6 +164,8 @@ pub(in crate::cluster) struct ClusterState {
     /// Turns that jobs with pending actors have had.
     turns: u64,
     rejoin_period: Option<RejoinPeriod>,
+    /// Nodes that have joined and are reachable, each until it has been silent for too long.
+    reachable_leases: Leases<NodeId>,
     node_leases: Leases<NodeId>,
     job_leases: Leases<JobId>,
     /// Submitted jobs whose drivers have not started.
@@ -208,6 +214,7 @@ impl ClusterState {
             waiting: PendingQueues::default(),
             turns: 0,
             rejoin_period: None,
+            reachable_leases: Leases::new(millis(settings.node_unreachable_after)),
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
@@ -230,7 +237,8 @@ impl ClusterState {
         // from event to event.
         std::mem::swap(actions, &mut self.actions);
         self.advance_clock(now);
-        let (changes_rows, before) = (event.changes_rows(), (self.actions.len(), self.history.count()));
+        let effects = |state: &Self| (state.actions.len(), state.history.count(), state.events.last());
+        let (changes_rows, before) = (event.changes_rows(), effects(self));
         match event {
             ControlEvent::Restored(records) => self.restore(records),
             ControlEvent::OwnAgent { agent } => self.set_own_agent(agent),
@@ -271,8 +279,8 @@ impl ClusterState {
         // Last, so that the invariants hold again: handlers only note which nodes have gained room and which
         // actors have lost theirs.
         self.run_deferred();
-        // A tick changes rows only where something expires, which leaves an action or a row in the history.
-        let has_effects = before != (self.actions.len(), self.history.count());
+        // A tick or a heartbeat changes rows only with an action, a row in the history or an event.
+        let has_effects = before != effects(self);
         self.version += u64::from(changes_rows || has_effects);
         std::mem::swap(actions, &mut self.actions);
     }
@@ -286,8 +294,9 @@ impl ClusterState {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
         let restart = self.restarts.first().map(|(at, ..)| *at);
         let backoff = self.backing_off.first().map(|(at, _)| *at);
-        let others =
-            [self.start_leases.next(), self.kill_leases.next(), self.rejoin_deadline, restart, backoff];
+        let reachable = self.reachable_leases.next();
+        let killed = self.kill_leases.next();
+        let others = [reachable, self.start_leases.next(), killed, self.rejoin_deadline, restart, backoff];
         let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
@@ -298,12 +307,15 @@ impl ClusterState {
         // so the gap must not count against any member.
         let gap_ms = now.0.saturating_sub(self.now.0);
         if gap_ms > millis(config::CLOCK_GAP_MAX) {
-            self.node_leases.extend(gap_ms);
-            self.job_leases.extend(gap_ms);
-            self.submitted_leases.extend(gap_ms);
-            self.start_leases.extend(gap_ms);
-            self.kill_leases.extend(gap_ms);
-            self.rejoin_deadline = self.rejoin_deadline.map(|until| until.after(gap_ms));
+            // One tick of it counts. On a machine where each tick is late, leases would never expire otherwise.
+            let lost_ms = gap_ms.saturating_sub(millis(config::TICK_EVERY));
+            self.reachable_leases.extend(lost_ms);
+            self.node_leases.extend(lost_ms);
+            self.job_leases.extend(lost_ms);
+            self.submitted_leases.extend(lost_ms);
+            self.start_leases.extend(lost_ms);
+            self.kill_leases.extend(lost_ms);
+            self.rejoin_deadline = self.rejoin_deadline.map(|until| until.after(lost_ms));
         }
         self.now = self.now.max(now);
     }
@@ -314,6 +326,10 @@ impl ClusterState {
         // Nodes before jobs: a driver that is lost with its node ends with the cause of the node.
         while let Some(node) = self.node_leases.pop_expired(self.now) {
             self.node_lost(node, &lease_expired_text(self.settings.node_lease));
+        }
+        // After the dead ones, whose leases here have ended with them.
+        while let Some(node) = self.reachable_leases.pop_expired(self.now) {
+            self.node_unreachable(node);
         }
         while let Some(job) = self.job_leases.pop_expired(self.now) {
             self.job_lease_expired(job);
@@ -341,12 +357,13 @@ impl ClusterState {
     /// A member may be unable to reach the head only because others keep it busy.
     fn extend_leases_while_rejoining(&mut self) {
         let Some(RejoinPeriod { until, last }) = self.rejoin_period else { return };
-        // The leases run again once no member has rejoined for `LEASE_GRACE`: the missing ones are probably
-        // gone. `until` bounds the period even if members rejoin one by one forever.
+        // The leases run again once no member has rejoined for `REJOIN_GAP_MAX`: the missing ones are
+        // probably gone. `until` bounds the period even if members rejoin one by one forever.
         if self.now >= until || self.all_rejoined() {
             self.rejoin_period = None;
-        } else if self.now.since(last) < millis(config::LEASE_GRACE) {
-            let until = self.now.after(millis(config::LEASE_GRACE));
+        } else if self.now.since(last) < millis(config::REJOIN_GAP_MAX) {
+            let until = self.now.after(millis(config::REJOIN_GAP_MAX));
+            self.reachable_leases.extend_to(until);
             self.node_leases.extend_to(until);
             self.job_leases.extend_to(until);
             self.submitted_leases.extend_to(until);

@@ -1,14 +1,22 @@
-//! Nodes: join, drain, stop and loss.
+//! Nodes: join, silence, drain, stop and loss.
+//!
+//! ```text
+//!                3 s without a heartbeat             10 s
+//!  ALIVE <-----------------------------> UNREACHABLE ----> DEAD
+//!    | drain       a heartbeat             ^   (DRAINING before: DRAINING again)
+//!    v                                     |
+//!  DRAINING <------------------------------'
+//! ```
 
 use std::collections::BTreeSet;
 
 use super::history::NodeRecord;
 use super::managed::Loss;
-use super::{Action, ClusterState, JobEvent, Millis, Record, RecordKey};
+use super::{Action, ClusterState, JobEvent, Millis, Record, RecordKey, lease_expired_text};
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
-    JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, Severity, WorkerId,
+    EventKind, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, Severity, WorkerId,
 };
 use crate::id::HostUid;
 use crate::spec::{End, EndReason};
@@ -17,7 +25,10 @@ use crate::spec::{End, EndReason};
 #[derive(Debug)]
 pub(super) struct LiveNode {
     pub(super) descriptor: NodeDescriptor,
+    /// State apart from silence: alive or draining.
     pub(super) state: NodeState,
+    /// Set while its agent, which had joined, is silent.
+    pub(super) is_unreachable: bool,
     /// Set once its agent has joined this incarnation of the head.
     pub(super) has_rejoined: bool,
     pub(super) joined: Millis,
@@ -37,6 +48,7 @@ impl LiveNode {
         Self {
             descriptor,
             state: NodeState::Alive,
+            is_unreachable: false,
             has_rejoined: true,
             joined,
             workers: BTreeSet::new(),
@@ -57,14 +69,21 @@ impl LiveNode {
         match self.state {
             NodeState::Alive if self.descriptor.workers == 0 => Schedulability::Unschedulable,
             NodeState::Alive if !self.has_rejoined => Schedulability::Rejoining,
+            NodeState::Alive if self.is_unreachable => Schedulability::Unreachable,
             NodeState::Alive => Schedulability::Schedulable,
-            NodeState::Draining | NodeState::Rejoining | NodeState::Dead => Schedulability::Unschedulable,
+            NodeState::Unreachable | NodeState::Draining | NodeState::Rejoining | NodeState::Dead => {
+                Schedulability::Unschedulable
+            }
         }
     }
 
     /// State of the node, as lists show it.
     pub(super) fn shown_state(&self) -> NodeState {
-        if self.has_rejoined { self.state } else { NodeState::Rejoining }
+        match self.has_rejoined {
+            false => NodeState::Rejoining,
+            true if self.is_unreachable => NodeState::Unreachable,
+            true => self.state,
+        }
     }
 
     fn record(&self) -> Record {
@@ -92,7 +111,7 @@ impl ClusterState {
     /// Head's own node, if its agent has joined and it accepts new work.
     pub(in crate::cluster) fn own_node(&self) -> Option<NodeDescriptor> {
         let node = self.nodes.get(&NodeId(self.own_agent?.host.0))?;
-        (node.has_rejoined && node.state == NodeState::Alive).then(|| node.descriptor.clone())
+        (node.shown_state() == NodeState::Alive).then(|| node.descriptor.clone())
     }
 
     /// Checks whether a node is the head's own.
@@ -137,6 +156,10 @@ impl ClusterState {
         self.schedule.add(id, &node.descriptor.resources, &node.descriptor.labels);
         self.schedule.set_schedulability(id, node.schedulability());
         self.node_leases.grant(self.now, id);
+        // A node that has not rejoined the restarted head is not unreachable: it does not know the head yet.
+        if node.has_rejoined {
+            self.reachable_leases.grant(self.now, id);
+        }
         self.nodes.insert(id, node);
     }
 
@@ -162,8 +185,46 @@ impl ClusterState {
     pub(super) fn node_heartbeat(&mut self, agent: HostUid) {
         // A late heartbeat of an earlier incarnation must not renew the lease of the present one.
         if self.is_member(agent) {
-            self.node_leases.renew(self.now, NodeId(agent.host.0));
+            self.node_heard(NodeId(agent.host.0));
         }
+    }
+
+    /// Renews the leases of a node that has joined.
+    pub(super) fn node_heard(&mut self, id: NodeId) {
+        self.node_leases.grant(self.now, id);
+        self.reachable_leases.grant(self.now, id);
+        if self.nodes.get(&id).is_some_and(|node| node.is_unreachable) {
+            self.node_reachable_again(id);
+        }
+    }
+
+    /// Handles a node that has been silent for too long to get new actors, and not long enough to be dead.
+    ///
+    /// Its managed actors restart elsewhere. Its workers and their other actors are left alone. Actors that wait for one
+    /// of its workers move to other nodes.
+    pub(super) fn node_unreachable(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.is_unreachable = true;
+        let (schedulability, pools) = (node.schedulability(), node.pools.clone());
+        self.schedule.set_schedulability(id, schedulability);
+        let text = lease_expired_text(self.settings.node_unreachable_after);
+        let end = End::new(EndReason::NodeLost, format!("node {id} is unreachable: {text}"));
+        self.record_node_reachability(id, EventKind::NodeUnreachable, text);
+        self.move_actors_from(id, &end);
+        for job in pools {
+            self.evict_waiting(job, id);
+        }
+    }
+
+    /// Handles the first heartbeat, or the rejoin, of an unreachable node.
+    fn node_reachable_again(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.is_unreachable = false;
+        let schedulability = node.schedulability();
+        self.schedule.set_schedulability(id, schedulability);
+        let text = "its heartbeats arrive again".to_owned();
+        self.record_node_reachability(id, EventKind::NodeReachable, text);
+        self.deferred.freed.insert(id);
     }
 
     pub(super) fn node_left(&mut self, agent: HostUid, cause: &str) {
@@ -220,6 +281,7 @@ impl ClusterState {
         let severity = if node.is_stopping { Severity::Info } else { severity };
         self.record_node_death(id, why, severity);
         self.node_leases.end(id);
+        self.reachable_leases.end(id);
         // First, so that nothing below is placed on the node again.
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         for worker in workers {

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::node::LiveNode;
 use super::worker::LiveWorker;
-use super::{ClusterState, Millis};
+use super::{ClusterState, Millis, lease_expired_text};
 use crate::cluster::control_plane::scheduler::Queue;
 use crate::cluster::model::{
     ActorKey, Alert, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
@@ -136,12 +136,28 @@ impl ClusterState {
             }
             Alert { kind: AlertKind::SuspendedWorker, text }
         });
+        let unreachable = self.nodes.values().filter(|node| node.is_unreachable);
+        let mut unreachable: Vec<&NodeDescriptor> = unreachable.map(|node| &node.descriptor).collect();
+        // The hash map has no fixed order.
+        unreachable.sort_unstable_by_key(|node| node.id());
+        let unreachable = unreachable.into_iter().map(|node| {
+            let (limit, lease) = (self.settings.node_unreachable_after, self.settings.node_lease);
+            let text = format!(
+                "node {} ({} at {}): {}; it gets no new actors, and is dead after {} s",
+                node.id(),
+                node.hostname,
+                node.address,
+                lease_expired_text(limit),
+                lease.as_secs_f64()
+            );
+            Alert { kind: AlertKind::UnreachableNode, text }
+        });
         let persistence = self
             .check_persistence()
             .err()
             .map(|denied| Alert { kind: AlertKind::HeadState, text: denied.to_string() });
         // The condition of the head comes first: the limit must not cut it off.
-        persistence.into_iter().chain(starts).chain(suspended).take(ALERTS_MAX).collect()
+        persistence.into_iter().chain(unreachable).chain(starts).chain(suspended).take(ALERTS_MAX).collect()
     }
 }
 
@@ -178,7 +194,8 @@ impl ClusterState {
     /// State of a node, including listed dead ones.
     pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
         let from_history = || self.history.node(node).map(|_| NodeState::Dead);
-        self.nodes.get(&node).map(|node| node.state).or_else(from_history)
+        let state = |node: &LiveNode| if node.is_unreachable { NodeState::Unreachable } else { node.state };
+        self.nodes.get(&node).map(state).or_else(from_history)
     }
 
     /// State of a job, including listed ended ones.

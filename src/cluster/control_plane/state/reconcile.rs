@@ -37,7 +37,7 @@ impl ClusterState {
             self.schedule.change(id, &node.descriptor.resources, &node.descriptor.labels);
         }
         self.schedule.set_schedulability(id, node.schedulability());
-        self.node_leases.grant(self.now, id);
+        self.node_heard(id);
         if changed {
             self.deferred.capacity_shrunk = true;
             self.persist_node(id);

@@ -15,6 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -31,7 +33,7 @@ use crate::cluster::security::token_rpc::{Enrolment, TokenRpcError};
 use crate::cluster::security::{Claims, Token};
 use crate::config::{
     HEAD_RPC_TIMEOUT, JOIN_TIMEOUT, LEASE_RENEW_INTERVAL, LEAVE_TIMEOUT, STATISTICS_INTERVAL,
-    STATISTICS_REQUESTS_PER_INTERVAL_MAX,
+    STATISTICS_REQUESTS_PER_INTERVAL_MAX, USAGE_INTERVAL,
 };
 use crate::host::{SendError, deadline_in};
 use crate::id::HostUid;
@@ -168,10 +170,21 @@ async fn run_session(
     // Begins a measurement, for the first heartbeat.
     disk.latest(session_dir);
     let heartbeats = async {
+        // They do not wait for each other: a reply that is late must not delay the next renewal. Each has a timeout,
+        // so only a few are open.
+        let mut unanswered = FuturesUnordered::new();
+        let mut usage_due = Instant::now();
         loop {
-            interval.tick().await;
-            let usage = host_info::usage(agent.workers.pids().into_iter(), disk.latest(session_dir));
-            ask(agent, NodeRequest::Heartbeat { node, usage }).await?;
+            tokio::select! {
+                _ = interval.tick() => {
+                    let usage = (usage_due <= Instant::now()).then(|| {
+                        usage_due = Instant::now() + USAGE_INTERVAL;
+                        host_info::usage(agent.workers.pids().into_iter(), disk.latest(session_dir))
+                    });
+                    unanswered.push(ask(agent, NodeRequest::Heartbeat { node, usage }));
+                }
+                Some(reply) = unanswered.next() => drop(reply?),
+            }
         }
     };
     let events = async {

@@ -39,7 +39,7 @@ use tokio::task::JoinSet;
 
 use super::error::{DaemonError, failed};
 use super::host::start_host;
-use super::options::{DashboardOptions, DashboardStatus, HeadOptions, HeadReady};
+use super::options::{DashboardOptions, DashboardStatus, HeadOptions, HeadReady, LeaseOptions};
 use super::signals::ShutdownSignals;
 use crate::cluster::control_plane::state::{Action, ControlEvent, Settings};
 use crate::cluster::control_service::{ActionExecutor, ControlPlane, Persistence};
@@ -114,7 +114,8 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).map_err(failed("the head's certificate"))?;
     let (host_queue, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
-    let head = Head::start(authority, store, identity, &credentials, arrivals).await?;
+    let head =
+        Head::start(authority, store, identity, (&credentials, arrivals), settings(options.leases)).await?;
 
     // 4. Recovery, before the first request. A member that rejoins must find its record, and an id that was
     //    allocated before its watermark is on disk could be allocated again by the next head.
@@ -146,6 +147,16 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     tasks.abort_all();
     head.host.abort();
     Ok(())
+}
+
+/// Settings of the state: those of the options, and defaults.
+fn settings(leases: LeaseOptions) -> Settings {
+    Settings {
+        node_unreachable_after: leases.unreachable_after(),
+        node_lease: leases.dead_after(),
+        job_lease: leases.dead_after(),
+        ..Settings::default()
+    }
 }
 
 /// Starts the dashboard, if there is to be one.
@@ -255,8 +266,8 @@ impl Head {
         authority: CertificateAuthority,
         store: StateStore,
         identity: HostUid,
-        credentials: &Credentials,
-        arrivals: mpsc::Receiver<TcpStream>,
+        (credentials, arrivals): (&Credentials, mpsc::Receiver<TcpStream>),
+        settings: Settings,
     ) -> Result<Arc<Self>, DaemonError> {
         let cell = HeadCell::default();
         // The host binds no port, so its address names none.
@@ -265,7 +276,7 @@ impl Head {
         let services = services::host_services(Arc::clone(&cell));
         let host = start_host(identity, authority.token(), transport, address, services).await?;
         let (executor, persistence) = (executor(Arc::clone(&cell)), persistence(Arc::clone(&cell)));
-        let control = Arc::new(ControlPlane::new(Settings::default(), executor, Some(persistence)));
+        let control = Arc::new(ControlPlane::new(settings, executor, Some(persistence)));
         let outbox = Mutex::new(Outbox::default());
         let head = Arc::new(Self {
             authority,

@@ -107,7 +107,9 @@ impl Head {
             // `Unknown` makes the agent rejoin, with its whole state in both directions.
             NodeRequest::Heartbeat { .. } if self.outbox().take_lagging(from) => NodeReply::Unknown,
             NodeRequest::Heartbeat { usage, .. } => {
-                self.outbox().set_usage(NodeId(from.host.0), usage);
+                if let Some(usage) = usage {
+                    self.outbox().set_usage(NodeId(from.host.0), usage);
+                }
                 self.control.apply(ControlEvent::NodeHeartbeat { node: from });
                 NodeReply::Done
             }

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use roadshow::daemon::{AgentOptions, AgentReady, DashboardOptions, DashboardStatus, HeadOptions, HeadReady};
+use roadshow::daemon::{
+    AgentOptions, AgentReady, DashboardOptions, DashboardStatus, HeadOptions, HeadReady, LeaseOptions,
+};
 use roadshow::model::{NodeInfo, NodeState};
 
 use super::launch::Daemon;
@@ -71,7 +73,8 @@ async fn start_fresh(
     let port = arguments.port.unwrap_or(HEAD_PORT);
     // Before the daemons start: another start must find the session even if this command is killed.
     state.record(session)?;
-    let (mut head, token, dashboard) = start_head(session, state, dashboard, context).await?;
+    let (mut head, token, dashboard) =
+        start_head(session, state, (dashboard, arguments.leases()?), context).await?;
     let options = arguments.agent(session, (host, port), Vec::new(), &token);
     // An agent whose head has ended would wait for it until its own timeout.
     let (agent, AgentReady { address, node_id }) = tokio::select! {
@@ -96,7 +99,8 @@ async fn restart_head(
 ) -> CliResult<StartedNode> {
     let address = check_restartable(arguments, &session)?;
     let served = dashboard::options(arguments, address.ip())?;
-    let (mut head, token, dashboard) = start_head(&mut session, state, served, context).await?;
+    let (mut head, token, dashboard) =
+        start_head(&mut session, state, (served, arguments.leases()?), context).await?;
     session.node.head_address = Some(address);
     io_failure(&session, session.save())?;
     let target = ClusterTarget::new(vec![address], token.clone());
@@ -176,14 +180,15 @@ async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bo
 async fn start_head(
     session: &mut NodeSession,
     state: &LockedStateDir,
-    dashboard: Option<DashboardOptions>,
+    (served, leases): (Option<DashboardOptions>, LeaseOptions),
     context: &StartContext,
 ) -> CliResult<(Daemon, TokenText, DashboardStatus)> {
     let options = HeadOptions {
         state_dir: state.path.clone(),
         session_dir: session.dir.clone(),
         agent_socket: session.head_socket(),
-        dashboard,
+        dashboard: served,
+        leases,
     };
     let command = (context.program)(DaemonRole::Head, &session.dir);
     let mut head = Daemon::start(command, DaemonRole::Head, &options, &session.log(DaemonRole::Head))?;

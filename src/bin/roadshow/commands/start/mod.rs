@@ -16,15 +16,15 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use clap::ArgGroup;
-use roadshow::daemon::{AgentOptions, DashboardStatus, JobUsers, UidRange};
-use roadshow::internals::config::{NODE_LEASE, WORKERS_MAX};
+use roadshow::daemon::{AgentOptions, DashboardStatus, JobUsers, LeaseOptions, UidRange};
+use roadshow::internals::config::WORKERS_MAX;
 use roadshow::model::Resources;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::cluster_args::Environment;
 use crate::cli::token::{TokenFile, TokenText};
 use crate::cli::values::{
-    Custom, HostPort, LabelList, bytes, cores, custom, host, labels, name, port, switch,
+    Custom, HostPort, LabelList, bytes, cores, custom, host, labels, name, port, seconds, switch,
 };
 use crate::error::{CliError, CliResult};
 use crate::output::CliOutput;
@@ -74,6 +74,14 @@ pub(crate) struct StartArgs {
     /// directory in the session]
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
     state_dir: Option<PathBuf>,
+    /// Seconds without a heartbeat after which the head gives a node no new actors [default: 3]
+    ///
+    /// At least 2, and less than --dead-after. A head that is restarted needs both options again.
+    #[arg(long, value_name = "S", conflicts_with = "address", value_parser = seconds, allow_negative_numbers = true)]
+    unreachable_after: Option<Duration>,
+    /// Seconds without a heartbeat after which the head declares a node or a driver dead; at most 50 [default: 10]
+    #[arg(long, value_name = "S", conflicts_with = "address", value_parser = seconds, allow_negative_numbers = true)]
+    dead_after: Option<Duration>,
     /// Directory for the node's logs, sockets and job files [default: a new one below the directory for temporary
     /// files]
     ///
@@ -176,7 +184,7 @@ async fn start(arguments: &StartArgs) -> CliResult<StartedNode> {
         environment: Environment::read(),
         program: launch::this_program,
         // After a lease the head declares the node dead, so a longer wait is useless.
-        patience: NODE_LEASE,
+        patience: arguments.leases()?.dead_after(),
     };
     match &arguments.address {
         Some(address) => join::start(arguments, address, &context).await,
@@ -195,6 +203,18 @@ struct StartContext {
 }
 
 impl StartArgs {
+    /// Limits of the silence of nodes and drivers.
+    fn leases(&self) -> CliResult<LeaseOptions> {
+        let default = LeaseOptions::default();
+        let unreachable = self.unreachable_after.unwrap_or(default.unreachable_after());
+        LeaseOptions::new(unreachable, self.dead_after.unwrap_or(default.dead_after())).map_err(|error| {
+            CliError::usage(
+                error,
+                "give --unreachable-after and --dead-after other values, or leave them out",
+            )
+        })
+    }
+
     /// Resources that the node offers.
     fn all_resources(&self) -> Resources {
         let cores = self.num_cpus.unwrap_or_else(host_resources::cores);

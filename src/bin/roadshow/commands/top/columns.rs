@@ -196,7 +196,7 @@ fn tone_of(state: &str) -> Tone {
         "PENDING" | "PENDING_CREATION" | "STARTING" | "RESTARTING" | "DRAINING" | "REJOINING" => {
             Tone::Waiting
         }
-        "FAILED" | "SUSPENDED" => Tone::Bad,
+        "FAILED" | "SUSPENDED" | "UNREACHABLE" => Tone::Bad,
         "DEAD" | "STOPPED" | "SUCCEEDED" => Tone::Ended,
         _ => Tone::Plain,
     }
@@ -234,7 +234,9 @@ impl TopRow for NodeInfo {
             _ if self.is_head => {
                 Err("the head's own node cannot be drained; `roadshow stop` ends the cluster")
             }
-            NodeState::Alive | NodeState::Rejoining => Ok(Action::DrainNode(self.node_id)),
+            NodeState::Alive | NodeState::Unreachable | NodeState::Rejoining => {
+                Ok(Action::DrainNode(self.node_id))
+            }
             NodeState::Draining => Err("the node is draining already"),
             NodeState::Dead => Err("the node is dead already"),
         }

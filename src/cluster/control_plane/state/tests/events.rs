@@ -31,7 +31,8 @@ fn life_of_a_cluster_is_recorded() {
     harness.handle(ControlEvent::NodeLeft { node: agent(2, 1), cause: "the node was drained".to_owned() });
     harness.advance(2 * lease(), &[], &[]);
     use EventKind::*;
-    let kinds = [NodeJoined, NodeJoined, JobStarted, NodeDraining, JobEnded, NodeDead, NodeDead];
+    let kinds =
+        [NodeJoined, NodeJoined, JobStarted, NodeDraining, JobEnded, NodeDead, NodeUnreachable, NodeDead];
     assert_eq!(harness.kinds(), kinds);
     let events = harness.events();
     assert_eq!(events[0].text, "it joined: n1 at 127.0.0.1:1");
@@ -39,9 +40,10 @@ fn life_of_a_cluster_is_recorded() {
     assert_eq!((events[4].severity, events[4].text.as_str()), (Severity::Info, "SUCCEEDED: done"));
     // A drained node ends as asked; one without heartbeats does not.
     assert_eq!((events[5].node_id, events[5].severity), (Some(NodeId(2)), Severity::Info));
-    assert_eq!((events[6].node_id, events[6].severity), (Some(NodeId(1)), Severity::Error));
-    assert!(events[6].text.starts_with("no heartbeat for"), "{}", events[6].text);
-    assert_eq!(events[6].time_ms / 1000, events[6].event_id.0 / 1_000_000);
+    assert_eq!((events[6].node_id, events[6].severity), (Some(NodeId(1)), Severity::Warning));
+    assert_eq!((events[7].node_id, events[7].severity), (Some(NodeId(1)), Severity::Error));
+    assert_eq!([&events[6].text, &events[7].text], ["no heartbeat for 3 s", "no heartbeat for 10 s"]);
+    assert_eq!(events[7].time_ms / 1000, events[7].event_id.0 / 1_000_000);
 }
 
 #[test]

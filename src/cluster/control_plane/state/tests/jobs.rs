@@ -48,7 +48,7 @@ fn job_fails_when_the_lease_of_its_driver_expires() {
     harness.advance(lease() - 1, &heartbeats, &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
     let actions = harness.advance(1, &heartbeats, &[]);
-    let why = "the driver was lost: no heartbeat for 13 s".to_owned();
+    let why = "the driver was lost: no heartbeat for 10 s".to_owned();
     assert_eq!(driver_events(&actions), [&JobEvent::Stopped { why: why.clone() }]);
     let info = &harness.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
@@ -212,7 +212,7 @@ fn submitted_job_ends_with_the_node_of_its_driver() {
     let info = harness.state.jobs().pop().unwrap();
     assert_eq!((info.job_id, info.state), (job, JobState::Failed));
     assert_eq!(info.message.as_deref(), Some("node lost: it was stopped"));
-    let why = "the node for the job's driver has left the cluster or is draining";
+    let why = "the node for the job's driver has left the cluster, is draining, or is unreachable";
     submit_job(&mut harness, 1).expect_error(ControlError::Unknown, why);
 }
 

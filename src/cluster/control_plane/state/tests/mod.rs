@@ -8,6 +8,7 @@ mod names;
 mod nodes;
 mod placement;
 mod random;
+mod reachability;
 mod restart;
 mod statistics;
 mod workers;
@@ -249,11 +250,15 @@ impl Harness {
         self.state.waiting(usize::MAX).into_iter().map(|waiting| waiting.reason).collect()
     }
 
-    /// Advances the time tick by tick, with heartbeats of the given members.
+    /// Advances the time tick by tick, with heartbeats of the given members in each second.
     fn advance(&mut self, seconds: u64, nodes: &[HostUid], jobs: &[JobId]) -> Vec<Action> {
         let mut actions = Vec::new();
         for _ in 0..seconds {
-            self.now += 1000;
+            for _ in 0..3 {
+                self.now += 250;
+                actions.extend(self.handle(ControlEvent::Tick));
+            }
+            self.now += 250;
             for node in nodes {
                 actions.extend(self.handle(ControlEvent::NodeHeartbeat { node: *node }));
             }

@@ -53,13 +53,13 @@ fn node_with_an_expired_lease_is_dead_with_everything_on_it() {
     let heartbeats = [agent(1, 1)];
     assert_eq!(harness.advance(lease() - 1, &heartbeats, &[job]), []);
     let actions = harness.advance(1, &heartbeats, &[job]);
-    harness.expect_dead(other, "node lost: no heartbeat for 13 s");
+    harness.expect_dead(other, "node lost: no heartbeat for 10 s");
     assert_eq!(harness.actor(one).state, ActorState::Alive);
-    let end = End::new(EndReason::NodeLost, "node lost: no heartbeat for 13 s");
+    let end = End::new(EndReason::NodeLost, "node lost: no heartbeat for 10 s");
     let gone = JobEvent::WorkerDown { node: NodeId(2), worker, member: Some(member(worker)), end };
     assert_eq!(driver_events(&actions), [&gone, &JobEvent::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(harness.state.node_state(NodeId(2)), Some(NodeState::Dead));
-    assert_eq!(harness.state.nodes()[1].cause.as_deref(), Some("no heartbeat for 13 s"));
+    assert_eq!(harness.state.nodes()[1].cause.as_deref(), Some("no heartbeat for 10 s"));
     assert!(!harness.state.is_member(agent(2, 1)));
 }
 
@@ -153,7 +153,7 @@ fn workers_of_a_dead_node_are_stopped_when_it_rejoins() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, plain());
     harness.advance(lease(), &[], &[job]);
-    harness.expect_dead(actor, "node lost: no heartbeat for 13 s");
+    harness.expect_dead(actor, "node lost: no heartbeat for 10 s");
     let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report(worker, job, &[actor])]);
     assert_eq!(stopped(&actions), [worker]);
     assert_eq!(harness.state.nodes().len(), 1);

@@ -252,7 +252,7 @@ fn exit_cause_of_a_worker_is_found_by_its_hosts() {
     assert_eq!(harness.state.host_end(member(other).actors), None);
     harness.advance(lease() + 1, &[agent(1, 1)], &[job]);
     let end = harness.state.host_end(member(other).actors).unwrap();
-    assert!(end.text.contains("node lost: no heartbeat for 13 s"), "{end}");
+    assert!(end.text.contains("node lost: no heartbeat for 10 s"), "{end}");
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub(super) fn text(seen: &Observation, stream_clients: usize) -> String {
 
 fn nodes(registry: &mut Registry, seen: &Observation) {
     let states = gauges(registry, "nodes", "Nodes by state");
-    for state in ["ALIVE", "DRAINING", "REJOINING", "DEAD"] {
+    for state in ["ALIVE", "DRAINING", "UNREACHABLE", "REJOINING", "DEAD"] {
         let count = seen.nodes.iter().filter(|row| row["state"] == state).count();
         set(&states, vec![("state", state.to_owned())], count as f64);
     }
@@ -171,7 +171,13 @@ fn work(registry: &mut Registry, seen: &Observation) {
 
 fn alerts(registry: &mut Registry, seen: &Observation) {
     let alerts = gauges(registry, "alerts", "Conditions that an operator should handle, by kind");
-    for kind in [AlertKind::HeadState, AlertKind::WorkerStarts, AlertKind::SuspendedWorker] {
+    let kinds = [
+        AlertKind::HeadState,
+        AlertKind::UnreachableNode,
+        AlertKind::WorkerStarts,
+        AlertKind::SuspendedWorker,
+    ];
+    for kind in kinds {
         let number = seen.alerts.iter().filter(|alert| alert.kind == kind).count();
         let name = serde_json::to_value(kind).ok().and_then(|name| Some(name.as_str()?.to_owned()));
         set(&alerts, vec![("kind", name.unwrap_or_default())], number as f64);

@@ -62,7 +62,8 @@ fn counts<'a>(summary: &Summary, model: &Model) -> [Line<'a>; 4] {
     // The head lists dead nodes last, so only they can be among those that it left out.
     let total = nodes.len() as u64 + summary.more_nodes;
     let mut nodes_text = format!("Nodes   {}/{total} alive", in_state(NodeState::Alive));
-    for (state, count) in [NodeState::Draining, NodeState::Rejoining].map(|state| (state, in_state(state))) {
+    let others = [NodeState::Draining, NodeState::Unreachable, NodeState::Rejoining];
+    for (state, count) in others.map(|state| (state, in_state(state))) {
         if count > 0 {
             nodes_text += &format!(", {count} {}", word(&state).to_lowercase());
         }

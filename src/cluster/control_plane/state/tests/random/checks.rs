@@ -6,11 +6,12 @@ use super::super::super::actor::ActorPhase;
 use super::super::super::placement::NameWaiter;
 use super::*;
 use crate::cluster::control_plane::scheduler::Queue;
-use crate::cluster::model::WorkerState;
+use crate::cluster::model::{AlertKind, WorkerState};
 
 impl World {
     pub(super) fn check(&mut self) {
         self.check_resources();
+        self.check_reachability();
         self.check_requests();
         self.check_names();
         self.check_actors();
@@ -34,6 +35,17 @@ impl World {
             assert_eq!(free, total - allocated, "of {}", node.node_id);
         }
         assert!(allocated.is_empty(), "resources are held of nodes that are not there: {allocated:?}");
+    }
+
+    /// Exactly the nodes that were silent for too long are unreachable.
+    fn check_reachability(&self) {
+        let state = &self.harness.state;
+        for (id, node) in &state.nodes {
+            assert_eq!(node.is_unreachable, self.silent.contains(id), "{id}");
+            assert_eq!(node.has_rejoined, node.is_unreachable || self.heard_until.contains_key(id), "{id}");
+        }
+        let alerts = state.alerts().iter().filter(|alert| alert.kind == AlertKind::UnreachableNode).count();
+        assert_eq!(alerts, self.silent.len());
     }
 
     /// Each open request is known to the state, and every wait has a reason.
@@ -228,15 +240,15 @@ impl World {
     /// Nodes go silent later than drivers.
     pub(super) fn silence_all(&mut self) {
         self.step(&Step::DiskFrees);
-        for _ in 0..40 {
-            self.harness.now += 1000;
+        for _ in 0..80 {
+            self.harness.now += 500;
             self.send_node_heartbeats();
             self.event(ControlEvent::Tick);
             self.check();
         }
         assert!(self.harness.state.open_jobs.iter().all(|job| self.runs_driver(*job)));
-        for _ in 0..30 {
-            self.harness.now += 1000;
+        for _ in 0..60 {
+            self.harness.now += 500;
             self.event(ControlEvent::Tick);
             self.check();
         }

@@ -40,6 +40,7 @@ pub(super) enum Step {
     ActorEnds(u8),
     UnknownIds(u8),
     Heartbeat,
+    /// Lets time pass after heartbeats, if set; in one step if the number is odd, as for a suspended head.
     Advance(u16, bool),
     /// Makes writes fail from now on; the head notices if set.
     DiskFills(bool),

@@ -31,6 +31,12 @@ pub(super) struct World {
     pub(super) states: BTreeMap<ActorKey, ActorState>,
     pub(super) assigned: BTreeSet<ActorKey>,
     pub(super) restarted: bool,
+    /// Time up to which each node that was heard lately counts as reachable.
+    pub(super) heard_until: BTreeMap<NodeId, u64>,
+    /// Nodes that were silent for longer.
+    pub(super) silent: BTreeSet<NodeId>,
+    /// Time of the last event.
+    last_event: u64,
 }
 
 /// Actual state of a node.
@@ -77,6 +83,9 @@ impl World {
             states: BTreeMap::new(),
             assigned: BTreeSet::new(),
             restarted: false,
+            heard_until: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            last_event: 0,
         }
     }
 
@@ -162,8 +171,12 @@ impl World {
                 if *send_heartbeats {
                     self.send_heartbeats();
                 }
-                self.harness.now += u64::from(*ms);
-                self.event(ControlEvent::Tick);
+                let tick_ms = if ms % 2 == 0 { 250 } else { u64::from(*ms) };
+                let until = self.harness.now + u64::from(*ms);
+                while self.harness.now < until {
+                    self.harness.now = until.min(self.harness.now + tick_ms);
+                    self.event(ControlEvent::Tick);
+                }
             }
             Step::DiskFills(noticed) => {
                 self.disk_is_full = true;
@@ -446,6 +459,14 @@ impl World {
             ControlEvent::Restored(_) | ControlEvent::NodeJoined(_) | ControlEvent::ActorStarted { .. }
         );
         let before = self.held_of_reserved();
+        let unreachable_before = self.bound_to_unreachable();
+        self.count_gap();
+        let heard = match &event {
+            ControlEvent::NodeHeartbeat { node } => Some(*node),
+            ControlEvent::NodeJoined(report) => Some(report.descriptor.agent),
+            _ => None,
+        };
+        let is_tick = event == ControlEvent::Tick;
         for action in self.harness.handle(event) {
             self.apply_action(&action);
             self.log.push(action);
@@ -455,7 +476,55 @@ impl World {
             let grows = stays.is_some_and(|(_, before)| pinned > *before);
             assert!(!grows, "{node} is reserved, and another was placed there");
         }
+        self.note_reachability(heard, is_tick);
+        for (node, bound) in self.bound_to_unreachable() {
+            let earlier = unreachable_before.get(&node).filter(|_| !reports_actors);
+            let is_new = earlier.and_then(|earlier| bound.difference(earlier).next());
+            assert_eq!(is_new, None, "{node} is unreachable, and an actor was placed there");
+        }
         self.write();
+    }
+
+    /// Adds a gap in the head's clock to the time in which nodes count as reachable, but for one tick.
+    fn count_gap(&mut self) {
+        let gap = self.harness.now - std::mem::replace(&mut self.last_event, self.harness.now);
+        if gap > 500 {
+            self.heard_until.values_mut().for_each(|until| *until += gap - 250);
+        }
+    }
+
+    /// Notes a sign of life from a member, and which nodes have become silent at a tick.
+    fn note_reachability(&mut self, heard: Option<HostUid>, is_tick: bool) {
+        let (state, now) = (&self.harness.state, self.harness.now);
+        if let Some(agent) = heard.filter(|agent| state.is_member(*agent)) {
+            let node = NodeId(agent.host.0);
+            self.heard_until.insert(node, now + 3000);
+            self.silent.remove(&node);
+        }
+        if is_tick {
+            // While members rejoin a restarted head, none becomes unreachable.
+            if state.rejoin_period.is_some_and(|period| now - period.last.0 < 3000) {
+                self.heard_until.values_mut().for_each(|until| *until = now.max(*until - 3000) + 3000);
+            }
+            let silent = self.heard_until.extract_if(.., |_, until| *until <= now).map(|(node, _)| node);
+            self.silent.extend(silent);
+        }
+        self.heard_until.retain(|node, _| state.nodes.contains_key(node));
+        self.silent.retain(|node| state.nodes.contains_key(node));
+    }
+
+    /// Actors that are bound to unreachable nodes.
+    fn bound_to_unreachable(&self) -> BTreeMap<NodeId, BTreeSet<ActorKey>> {
+        let state = &self.harness.state;
+        let unreachable = state.nodes.iter().filter(|(_, node)| node.is_unreachable);
+        let mut bound: BTreeMap<_, BTreeSet<_>> = unreachable.map(|(id, _)| (*id, BTreeSet::new())).collect();
+        for (key, actor) in &state.actors {
+            let node = state.node_of(actor.phase);
+            if let Some(actors) = node.and_then(|node| bound.get_mut(&node)) {
+                actors.insert(*key);
+            }
+        }
+        bound
     }
 
     /// Makes all pending writes durable, unless the disk is full.
@@ -479,7 +548,9 @@ impl World {
         match action {
             Action::StartWorker { node, worker, job, detached } => {
                 let state = self.harness.state.node_state(*node);
-                assert_eq!(state, Some(NodeState::Alive), "no worker is started elsewhere");
+                // A worker that ends on an unreachable node is replaced there: its agent has reported the end.
+                let may_run = matches!(state, Some(NodeState::Alive | NodeState::Unreachable));
+                assert!(may_run, "no worker is started elsewhere: {state:?}");
                 let new =
                     ActualWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
                 assert!(self.workers_started.insert(*worker), "{worker} was given twice");
@@ -495,7 +566,7 @@ impl World {
                 }
             }
             Action::StopNode { node } => {
-                assert_eq!(self.harness.state.node_state(*node), Some(NodeState::Draining));
+                assert_eq!(self.harness.state.nodes[node].state, NodeState::Draining);
             }
             Action::Reply { ticket, reply } => {
                 assert!(self.open.remove(ticket), "{ticket:?} was answered although it was not open");
@@ -535,6 +606,8 @@ impl World {
     fn restart(&mut self) {
         let before = self.durable_state();
         self.harness.state = ClusterState::new(Settings::default());
+        self.heard_until.clear();
+        self.silent.clear();
         self.open.clear();
         self.restarted = true;
         self.nodes.values_mut().for_each(|actual| actual.linked = false);

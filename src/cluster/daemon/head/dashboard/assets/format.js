@@ -151,7 +151,7 @@ export const tone = (state) => {
     case 'RUNNING': return 'active';
     case 'PENDING': case 'PENDING_CREATION': case 'STARTING': case 'RESTARTING': case 'REJOINING': return 'wait';
     case 'DRAINING': case 'SUSPENDED': case 'WARNING': return 'warn';
-    case 'FAILED': case 'ERROR': return 'bad';
+    case 'FAILED': case 'ERROR': case 'UNREACHABLE': return 'bad';
     default: return 'off';
   }
 };

@@ -11,7 +11,8 @@ import { useStore } from '../store.js';
 import { latestSample } from '../stream.js';
 import { useView } from '../view.js';
 
-const STATES = [['ALIVE', 'Alive'], ['DRAINING', 'Draining'], ['REJOINING', 'Rejoining'], ['DEAD', 'Dead']];
+const STATES = [['ALIVE', 'Alive'], ['DRAINING', 'Draining'], ['UNREACHABLE', 'Unreachable'],
+  ['REJOINING', 'Rejoining'], ['DEAD', 'Dead']];
 const ROWS_MAX = 1_000;
 const NODE_COUNTERS = ['cpu_seconds', 'sent_bytes', 'received_bytes'];
 

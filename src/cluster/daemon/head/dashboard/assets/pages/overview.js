@@ -36,7 +36,7 @@ const sum = (rows, field) => rows.reduce((total, row) => total + (row[field] ?? 
 const NodesTile = ({ nodes }) => {
   const alive = nodes.filter((node) => node.state === 'ALIVE').length;
   const listed = nodes.length;
-  const others = ['DRAINING', 'REJOINING', 'DEAD'].map((state) => [state, nodes.filter((node) => node.state === state).length]);
+  const others = ['DRAINING', 'UNREACHABLE', 'REJOINING', 'DEAD'].map((state) => [state, nodes.filter((node) => node.state === state).length]);
   const detail = others.filter(([, many]) => many > 0).map(([state, many]) => `${many} ${format.words(state).toLowerCase()}`);
   return html`<${Tile} title="Nodes" href="#/cluster" value=${`${alive} / ${listed}`} detail=${detail.join(', ') || 'all alive'}
     tone=${alive < listed ? 'is-warn' : ''} share=${format.share(alive, listed)} />`;
