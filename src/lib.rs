@@ -123,10 +123,10 @@ pub use host::{NotDelivered, OutcomeUnknown, PlacementError, SendError};
 pub use registry::{HandledBy, Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
 pub use remote::{
     ClusterRef, FindError, RemoteAddr, RemoteRecipient, Request, Retry, Spawn, SpawnContext, SpawnError,
-    SpawnRequest, TrySendError,
+    SpawnRequest, Terminated, TrySendError, Watch,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
-pub use spec::{Lifetime, NodeId, Resources, Strategy};
+pub use spec::{End, EndReason, Lifetime, NodeId, Resources, Strategy};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use transport::Memory;
 pub use wire::{Payload, payload};
@@ -152,7 +152,8 @@ pub mod prelude {
 
     pub use crate::{
         Cluster, ClusterRef, Handles, Lifetime, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage,
-        RemoteRecipient, Resources, Retry, SendError, Spawn, SpawnContext, SpawnError, Strategy, TaskError,
+        EndReason, RemoteRecipient, Resources, Retry, SendError, Spawn, SpawnContext, SpawnError, Strategy, TaskError,
+        Terminated,
     };
 }
 

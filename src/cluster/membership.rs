@@ -5,11 +5,14 @@
 //! | worker of an actor without constraints, local cluster | round robin ([`Membership::next_for_actor`]) |
 //! | worker of any other actor | the control plane ([`place`]) |
 //! | worker of a task | least tasks in flight from this process ([`Placement::place_task`]) |
-//! | location of a named actor, cause of a worker's end | the control plane ([`find`], [`host_exit_cause`]) |
+//! | location of a named actor | the control plane ([`find`]) |
+//! | end of a worker | [`EndedHosts`], and for older ends the control plane ([`host_status`]) |
+//! | end of a node or a job | the control plane ([`watch`]) |
 //!
 //! Changes come as [`MembershipUpdate`]s: those of the workers from the driver, those of the head from the node's
 //! agent.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
@@ -23,20 +26,21 @@ use super::protocol::worker::HeadInfo;
 use crate::background;
 use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
 use crate::cluster::protocol::MembershipUpdate;
-use crate::config::{HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT};
+use crate::config::{ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX};
 use crate::host::{
-    Assignment, Host, HostStatusFuture, LookupFuture, NextWorker, Placement, PlacementError, PlacementResult,
-    TaskSlot,
+    Assignment, EndFuture, Host, HostStatus, HostStatusFuture, LookupFuture, NextWorker, Placement, PlacementError,
+    PlacementResult, TaskSlot, Watched,
 };
 use crate::id::{HostId, HostUid, Target};
-use crate::lock::{Guard, RwLock};
+use crate::lock::{Guard, Mutex, RwLock};
 use crate::registry::{Inbound, decode};
-use crate::spec::{ActorLocation, Lifetime};
+use crate::spec::{ActorLocation, End, Lifetime};
 
 /// Live workers of the cluster, as one process knows them.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     workers: RwLock<Vec<MemberEntry>>,
+    ended: Mutex<EndedHosts>,
     head: HeadRoute,
     /// Round-robin counters; they only grow, and wrap around.
     next_actor_worker: AtomicUsize,
@@ -53,6 +57,27 @@ struct MemberEntry {
     member: WorkerAddress,
     /// Tasks of this process in flight on the worker.
     tasks: Arc<AtomicUsize>,
+}
+
+/// Ends of the last hosts that ended, oldest first.
+#[derive(Debug, Default)]
+struct EndedHosts(VecDeque<(HostUid, Arc<End>)>);
+
+impl EndedHosts {
+    fn add(&mut self, host: HostUid, end: Arc<End>) {
+        // The first account of an end stands.
+        if self.of(host).is_some() {
+            return;
+        }
+        if self.0.len() >= ENDED_HOSTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((host, end));
+    }
+
+    fn of(&self, host: HostUid) -> Option<End> {
+        self.0.iter().rev().find(|(ended, _)| *ended == host).map(|(_, end)| End::clone(end))
+    }
 }
 
 impl Membership {
@@ -81,6 +106,12 @@ impl Membership {
             }
             MembershipUpdate::Left { member, end } => {
                 self.entries_mut().retain(|entry| entry.member != *member);
+                {
+                    // Before the calls to the hosts fail: watchers look here then.
+                    let (mut ended, end) = (self.ended.lock(), Arc::new(end.clone()));
+                    ended.add(member.actors, Arc::clone(&end));
+                    ended.add(member.tasks, end);
+                }
                 host.mark_peer_down(member.actors, &end.text);
                 host.mark_peer_down(member.tasks, &end.text);
             }
@@ -168,6 +199,16 @@ impl Membership {
         placement_reply(self.head.connection()?.head.ask(host.clone(), request).await)
     }
 
+    /// True if a worker is live as far as this process knows.
+    fn is_listed(&self, host: HostUid) -> bool {
+        self.entries().iter().any(|entry| entry.member.actors == host || entry.member.tasks == host)
+    }
+
+    /// True if the control plane is in this process, as it is in the driver of a local cluster.
+    fn is_head(&self) -> bool {
+        self.head.connection().is_ok_and(|connection| matches!(connection.head, HeadHandle::Local(_)))
+    }
+
     fn tracks_all_actors(&self) -> bool {
         self.head.connection().is_ok_and(|connection| connection.tracks_all_actors)
     }
@@ -217,12 +258,28 @@ async fn find(
     }
 }
 
-/// Cause of a worker's end, from the head; `None` if it lives or the head does not answer. The caller asks again.
-async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<String> {
+/// Status of a worker's host, from the head. If the head does not answer, the caller asks again.
+async fn host_status(route: HeadRoute, host: Host, of: HostUid) -> HostStatus {
     let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match timeout(HEAD_RPC_TIMEOUT, request).await {
-        Ok(Ok(ControlReply::End(end))) => Some(end?.text),
-        _ => None,
+        Ok(Ok(ControlReply::End(Some(end)))) => HostStatus::Ended(end),
+        Ok(Ok(ControlReply::End(None))) => HostStatus::Alive,
+        _ => HostStatus::Unknown,
+    }
+}
+
+/// End of a node or a job, from the head, which replies when it comes.
+async fn watch(route: HeadRoute, host: Host, watched: Watched) -> End {
+    let request = |_| match watched {
+        Watched::Node(node) => ControlRequest::WatchNode { node },
+        Watched::Job(job) => ControlRequest::WatchJob { job },
+    };
+    loop {
+        match route.clone().ask(host.clone(), request, true).await {
+            Ok(ControlReply::End(Some(end))) => return end,
+            // The head is away, or has too many watchers.
+            _ => tokio::time::sleep(WATCH_RETRY_MAX).await,
+        }
     }
 }
 
@@ -260,13 +317,25 @@ impl Placement for Membership {
         });
     }
 
-    /// In a local cluster the driver reports ended workers to every process, so there is nothing to ask. The end of
-    /// the head is not the end of a worker.
-    fn host_exit_cause(&self, host: &Host, of: HostUid) -> HostStatusFuture {
-        if of.host == HostId::HEAD || !self.tracks_all_actors() {
-            return Box::pin(std::future::ready(None));
-        }
-        Box::pin(host_exit_cause(self.head.clone(), host.clone(), of))
+    /// In a local cluster the driver reports ended workers to every process, and is asked only about hosts that a
+    /// process has never heard of. The end of the head is not the end of a worker.
+    fn host_status(&self, host: &Host, of: HostUid) -> HostStatusFuture {
+        let ended = self.ended.lock().of(of);
+        let known = match ended {
+            Some(end) => HostStatus::Ended(end),
+            None if of.host == HostId::HEAD => HostStatus::Unknown,
+            None if self.tracks_all_actors() => {
+                return Box::pin(host_status(self.head.clone(), host.clone(), of));
+            }
+            None if self.is_listed(of) => HostStatus::Alive,
+            None if self.is_head() => HostStatus::Unknown,
+            None => return Box::pin(host_status(self.head.clone(), host.clone(), of)),
+        };
+        Box::pin(std::future::ready(known))
+    }
+
+    fn watch(&self, host: &Host, watched: Watched) -> EndFuture {
+        Box::pin(watch(self.head.clone(), host.clone(), watched))
     }
 
     /// Worker with the fewest tasks of this process in flight; workers with equally few take turns.

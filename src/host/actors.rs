@@ -5,11 +5,16 @@ use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use actix::Addr;
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 
+use super::HostShared;
+use super::watches::{WatchState, Watchers, Watches};
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::lock::{Guard, Mutex, RwLock};
-use crate::registry::{ActorCounts, ErasedMailbox, HostContext, Mailbox, RemoteActor};
-use crate::spec::ActorKey;
+use crate::registry::{
+    self, ActorCounts, Attachment, ControlMessage, ErasedMailbox, HostContext, Mailbox, RemoteActor,
+};
+use crate::spec::{ActorKey, End, EndReason};
 use crate::wire::CallFailure;
 
 /// Remote actors of a host by id. Ids are never reused.
@@ -18,6 +23,8 @@ pub(crate) struct Actors {
     entries: RwLock<Entries>,
     last: AtomicU64,
     changed: ChangedActors,
+    /// Locked before `entries` where both are.
+    watches: Mutex<Watches>,
 }
 
 /// Actors whose counts have changed since the last report.
@@ -55,6 +62,11 @@ impl Entries {
     }
 }
 
+/// End of an actor that ended before it was watched, and too long ago.
+fn ended_unseen() -> End {
+    End::new(EndReason::Unknown, "it ended earlier, and how is no longer known")
+}
+
 /// Incarnation of every actor, since there are no restarts yet.
 const FIRST_INCARNATION: ActorIncarnation = ActorIncarnation(0);
 
@@ -71,10 +83,11 @@ impl Actors {
         &self,
         target: Target,
         addr: Addr<A>,
+        is_run_by_host: bool,
         host_context: Arc<dyn HostContext>,
         key: Option<ActorKey>,
     ) {
-        let mailbox = Mailbox::new(addr, target.incarnation, host_context, key);
+        let mailbox = Mailbox::new(addr, target.incarnation, is_run_by_host, host_context, key);
         let mut entries = self.write();
         let is_due = entries.live.len() >= entries.sweep_at;
         let ended = if is_due { entries.sweep() } else { Vec::new() };
@@ -84,12 +97,90 @@ impl Actors {
         drop((ended, before));
     }
 
-    /// Removes an actor that has ended, or is no longer reachable; returns its last counts.
-    pub(crate) fn remove(&self, target: Target) -> Option<ActorCounts> {
+    /// Removes an actor that has ended, and tells its watchers; returns its last counts.
+    ///
+    /// Without an end it stopped by itself.
+    pub(crate) fn end(&self, target: Target, end: Option<Box<End>>) -> Option<ActorCounts> {
+        let (mailbox, watchers) = self.remove(target, end.clone());
+        if !watchers.is_empty() {
+            let end = end.map_or_else(registry::stopped, |end| *end);
+            // A watcher may have gone meanwhile.
+            watchers.into_iter().for_each(|watcher| drop(watcher.send(end.clone())));
+        }
+        mailbox?.take_counts()
+    }
+
+    /// Removes an actor whose thread has ended; returns its last counts.
+    ///
+    /// The watches fail: the process probably ends as well, and its end is the cause.
+    pub(crate) fn end_with_thread(&self, target: Target) -> Option<ActorCounts> {
+        let end = End::new(EndReason::Stopped, "it stopped, as its thread ended");
+        self.remove(target, Some(Box::new(end))).0?.take_counts()
+    }
+
+    /// Removes an actor in one step with its watchers: a watch either is among them or finds the end.
+    fn remove(&self, target: Target, end: Option<Box<End>>) -> (Option<Arc<dyn ErasedMailbox>>, Watchers) {
+        let mut watches = self.watches.lock();
         // The mailbox holds an address, whose drop may run foreign code, so it happens outside of the
         // lock.
         let mailbox = self.write().live.remove(&target.actor);
-        mailbox?.take_counts()
+        (mailbox, watches.record(target, end))
+    }
+
+    /// Ends a registered actor, as the attachment of the watch `first` reports; `None` if the actor had ended before.
+    fn signalled(&self, target: Target, first: u64, end: Option<End>) {
+        // An attachment is also dropped when it is released.
+        if self.watches.lock().is_begun_by(target, first) {
+            self.end(target, Some(Box::new(end.unwrap_or_else(ended_unseen))));
+        }
+    }
+
+    /// Watches an actor.
+    pub(super) fn watch(&self, target: Target, shared: &Weak<HostShared>) -> WatchState {
+        let (watcher, end) = oneshot::channel();
+        let (number, is_first, mailbox) = {
+            let mut watches = self.watches.lock();
+            if let Some(ended) = watches.end_of(target) {
+                return WatchState::Ended(Some(ended.map_or_else(registry::stopped, |end| *end)));
+            }
+            let mailbox = self.read().live.get(&target.actor).cloned();
+            let mailbox = mailbox.filter(|mailbox| mailbox.incarnation() == target.incarnation);
+            let Some(mailbox) = mailbox.filter(|mailbox| mailbox.is_run_by_host() || mailbox.is_connected())
+            else {
+                return WatchState::Ended(Some(match self.has_existed(target) {
+                    true => ended_unseen(),
+                    false => End::new(EndReason::Unknown, "its host never had such an actor"),
+                }));
+            };
+            let (number, is_first) = watches.add(target, watcher);
+            (number, is_first, mailbox)
+        };
+        if is_first && !mailbox.is_run_by_host() {
+            let host = Weak::clone(shared);
+            let (attachment, release) = Attachment::new(move |end| {
+                if let Some(host) = host.upgrade() {
+                    host.actors.signalled(target, number, end);
+                }
+            });
+            self.watches.lock().keep_release(target, number, release);
+            mailbox.control(ControlMessage::Attach(attachment));
+        }
+        WatchState::Waiting { number, end }
+    }
+
+    pub(super) fn with_watches<R>(&self, work: impl FnOnce(&mut Watches) -> R) -> R {
+        work(&mut self.watches.lock())
+    }
+
+    /// Number of watches.
+    pub(crate) fn watches(&self) -> usize {
+        self.watches.lock().len()
+    }
+
+    /// True if the host has had an actor with that id.
+    fn has_existed(&self, target: Target) -> bool {
+        // Ids are assigned in order and never reused.
+        (1..=self.last.load(Ordering::Relaxed)).contains(&target.actor.0)
     }
 
     /// Begins to note the actors whose counts change; must precede the first actor.

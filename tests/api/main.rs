@@ -46,6 +46,7 @@ mod threads;
 mod timeouts;
 mod transports;
 mod values;
+mod watching;
 mod words;
 
 roadshow::worker_test!();

@@ -75,6 +75,10 @@ pub(in crate::cluster) enum ControlEvent {
     Cancelled { ticket: Ticket },
     /// Looks up an alive actor by name. Answered with [`ControlReply::Found`].
     Find { ticket: Ticket, namespace: String, name: String },
+    /// Waits for the end of a node. Answered with [`ControlReply::End`].
+    WatchNode { ticket: Ticket, node: NodeId },
+    /// Waits for the end of a job. Answered with [`ControlReply::End`].
+    WatchJob { ticket: Ticket, job: JobId },
     /// Ends an actor. Answered with [`ControlReply::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
     /// Ends an actor by killing its worker, with everything in it. Answered with [`ControlReply::Done`].
@@ -97,6 +101,8 @@ impl ControlEvent {
                 | Self::TaskCounts { .. }
                 | Self::Statistics { .. }
                 | Self::Find { .. }
+                | Self::WatchNode { .. }
+                | Self::WatchJob { .. }
                 | Self::WatermarksDurable { .. }
                 | Self::Tick
         )
@@ -155,7 +161,7 @@ pub(in crate::cluster) enum ControlReply {
     Nodes(Page<NodeInfo>),
     /// Page of the actor list.
     Actors(Page<ActorInfo>),
-    /// Exit cause of a worker; `None` while it may be alive.
+    /// End of a worker, a node or a job; `None` for a worker that may be alive.
     End(Option<End>),
 }
 

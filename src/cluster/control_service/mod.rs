@@ -34,6 +34,7 @@ use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
+use crate::wire::CallFailure;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 pub(super) use request::{CONTROL, ControlRequest, ControlResult};
 pub(in crate::cluster) use versions::TableVersions;
@@ -193,6 +194,12 @@ impl ControlPlane {
                 return responder.reply(Ok(ControlReply::Done));
             }
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
+            // Open for as long as the node or the job: it must neither outlive its caller nor delay a shutdown.
+            ControlRequest::WatchNode { .. } | ControlRequest::WatchJob { .. } => {
+                let watch = Arc::clone(self).reply_to_watch(host.clone(), request, responder);
+                background::spawn_on(host.io(), watch);
+                return;
+            }
             _ => None,
         };
         background::spawn_on(host.io(), Arc::clone(self).reply(request, cancellable, responder));
@@ -214,6 +221,21 @@ impl ControlPlane {
             biased;
             reply = replying => reply,
             () = std::future::poll_fn(|task| responder.poll_cancelled(task)) => return,
+        };
+        responder.reply(reply);
+    }
+
+    async fn reply_to_watch(
+        self: Arc<Self>,
+        host: Host,
+        request: ControlRequest,
+        mut responder: Responder<ControlResult>,
+    ) {
+        let reply = tokio::select! {
+            biased;
+            reply = self.request(request) => reply,
+            () = std::future::poll_fn(|task| responder.poll_abandoned(task)) => return,
+            () = host.closing() => return responder.fail(CallFailure::Closing),
         };
         responder.reply(reply);
     }
@@ -253,6 +275,10 @@ impl ControlPlane {
             ControlRequest::HostStatus { host } => {
                 Ok(ControlReply::End(self.read(|state| state.host_end(host))))
             }
+            ControlRequest::WatchNode { node } => {
+                self.ask(|ticket| ControlEvent::WatchNode { ticket, node }).await
+            }
+            ControlRequest::WatchJob { job } => self.ask(|ticket| ControlEvent::WatchJob { ticket, job }).await,
             ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
@@ -334,6 +360,8 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
         | ControlRequest::Kill { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)
+        | ControlRequest::WatchNode { .. }
+        | ControlRequest::WatchJob { .. }
         | ControlRequest::HostStatus { .. } => return Ok(()),
     };
     match state.may_speak_for(from, job) {

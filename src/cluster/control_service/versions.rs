@@ -82,6 +82,8 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::JobHeartbeat { .. }
         | ControlEvent::ExecutablePinned { .. }
         | ControlEvent::Find { .. }
+        | ControlEvent::WatchNode { .. }
+        | ControlEvent::WatchJob { .. }
         | ControlEvent::WatermarksDurable { .. }
         | ControlEvent::Tick => &[],
     }

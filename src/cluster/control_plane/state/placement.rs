@@ -230,7 +230,7 @@ impl ClusterState {
                 self.end_actor(actor, &end, ControlError::Unknown);
             }
             Some(OpenRequest::WaitForActor { .. }) => self.cancel_waiter(ticket),
-            None => {}
+            None => self.watchers.cancel(ticket),
         }
     }
 
