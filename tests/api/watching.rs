@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use actix::Arbiter;
+use actix::System;
 use futures_util::future::join_all;
 use roadshow::internals::id::{ActorId, HostId, HostUid, Incarnation};
 use roadshow::prelude::*;
@@ -73,7 +73,7 @@ struct EndThread;
 impl Handler<EndThread> for Ward {
     type Result = ();
     fn handle(&mut self, _: EndThread, _: &mut Context<Self>) {
-        Arbiter::current().stop();
+        System::current().stop();
     }
 }
 
@@ -153,7 +153,6 @@ fn an_actor_that_the_cluster_kills_ends_as_killed() {
     run(async {
         let cluster = Cluster::in_process(1).await.unwrap();
         let ward = cluster.spawn::<Ward>(()).name("ward").await.unwrap();
-        until(|| true).await;
         let watch = cluster.watch(&ward);
         for actor in cluster.actors().await.unwrap() {
             cluster.kill(actor.actor_id).await.unwrap();
@@ -207,7 +206,7 @@ fn ends_of_actors_that_were_only_registered_are_seen_as_well() {
 fn a_watch_outlives_broken_links() {
     run(async {
         let (pair, proxy) = Proxy::between(Limits::default()).await;
-        let ward = pair.here.cluster.spawn::<Ward>(()).await.unwrap();
+        let ward = pair.serve(Ward::default);
         let mut watch = pair.here.cluster.watch(&ward);
         assert!(poll_once(&mut watch).await.is_pending());
         for broken in 1..4 {
