@@ -10,6 +10,7 @@ mod placement;
 mod random;
 mod restart;
 mod statistics;
+mod watchers;
 mod workers;
 
 use crate::cluster::control_plane::state::*;
