@@ -341,7 +341,7 @@ pub const ENDED_HOSTS_MAX: usize = 1024;
 /// Maximum number of links of a host's actors; one more is refused.
 ///
 /// A link is a task and an open call. Without a limit any peer could request them without end.
-pub const LINKS_MAX: usize = 64 << 10;
+pub const LINKS_MAX: usize = 65_536;
 
 /// Delay before a watch that has lost its session calls the actor's host again; it doubles with each failure.
 pub const WATCH_RETRY_MIN: Duration = Duration::from_millis(10);

@@ -28,8 +28,8 @@ use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, pla
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::{ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX};
 use crate::host::{
-    Assignment, EndFuture, Host, HostStatus, HostStatusFuture, LookupFuture, NextWorker, Placement, PlacementError,
-    PlacementResult, TaskSlot, Watched,
+    Assignment, EndFuture, Host, HostStatus, HostStatusFuture, LookupFuture, NextWorker, Placement,
+    PlacementError, PlacementResult, TaskSlot, Watched,
 };
 use crate::id::{HostId, HostUid, Target};
 use crate::lock::{Guard, Mutex, RwLock};

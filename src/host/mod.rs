@@ -56,7 +56,8 @@ use crate::registry::{
     ReplyPath, STOP, panics,
 };
 
-use crate::session::{DisconnectReason, Secret};
+pub(crate) use crate::session::DisconnectReason;
+use crate::session::Secret;
 use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, MessageBody};
@@ -68,8 +69,8 @@ pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    ActorEnd, Assignment, EndFuture, HostStatus, HostStatusFuture, LifecycleObserver, LookupFuture, NextWorker,
-    Placement, PlacementError, PlacementResult, TaskSlot, Watched,
+    ActorEnd, Assignment, EndFuture, HostStatus, HostStatusFuture, LifecycleObserver, LookupFuture,
+    NextWorker, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
 };
 #[doc(hidden)]
 pub use receive::InboundSink;

@@ -36,9 +36,8 @@ pub(super) fn note_stop(end: Box<End>) {
 pub(crate) fn take_stop() -> Option<Box<End>> {
     let task = task::try_id()?;
     // An actor may be dropped at the end of its thread, when the thread's variables are gone.
-    let taken = LAST_STOP.try_with(|last| {
-        last.borrow_mut().take_if(|(stopped, _)| *stopped == task).map(|(_, end)| end)
-    });
+    let taken = LAST_STOP
+        .try_with(|last| last.borrow_mut().take_if(|(stopped, _)| *stopped == task).map(|(_, end)| end));
     taken.ok().flatten()
 }
 

@@ -133,7 +133,9 @@ async fn end_of(cluster: &Cluster, early: bool, end: impl AsyncFnOnce(&RemoteAdd
 #[test]
 fn watchers_get_the_cause_of_an_end_whether_they_watch_before_it_or_after() {
     run(async {
-        for (network, early) in networks().into_iter().zip([true, false]).chain(networks().into_iter().zip([false, true])) {
+        for (network, early) in
+            networks().into_iter().zip([true, false]).chain(networks().into_iter().zip([false, true]))
+        {
             let cluster = start(1, network).await;
             let left = end_of(&cluster, early, async |ward| ward.send(Leave).await.unwrap()).await;
             assert_eq!((left.reason, left.text.as_str()), (EndReason::Stopped, "it stopped"));
@@ -267,7 +269,11 @@ fn a_thousand_watchers_get_the_same_end() {
         assert!(poll_once(&mut watches).await.is_pending());
         ward.send(Fall).await.unwrap_err();
         let ends = watches.await;
-        assert!(ends.iter().all(|it| it.end.reason == EndReason::Panicked && *it == ends[0]), "{:?}", ends[0]);
+        assert!(
+            ends.iter().all(|it| it.end.reason == EndReason::Panicked && *it == ends[0]),
+            "{:?}",
+            ends[0]
+        );
         cluster.shutdown().await.unwrap();
     });
 }

@@ -21,8 +21,9 @@ fn watchers_get_the_end_of_a_lost_node_from_its_actors_and_from_itself() {
     job.spawn("doomed", SpawnOptions::on(&node));
     job.spawn("linked", SpawnOptions::on(&site.nodes[0]));
     job.does(Order::Link("doomed".into(), "linked".into()));
-    let watches = [Order::Watch("doomed".into()), Order::Watch("linked".into()), Order::WatchNode(node.id.clone())]
-        .map(|order| job.begin(order));
+    let watches =
+        [Order::Watch("doomed".into()), Order::Watch("linked".into()), Order::WatchNode(node.id.clone())]
+            .map(|order| job.begin(order));
     job.add("doomed", 1);
     proc::kill(node.agent());
     let [actor, linked, lost] = watches.map(|pending| end(&mut job, pending));

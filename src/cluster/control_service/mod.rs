@@ -278,7 +278,9 @@ impl ControlPlane {
             ControlRequest::WatchNode { node } => {
                 self.ask(|ticket| ControlEvent::WatchNode { ticket, node }).await
             }
-            ControlRequest::WatchJob { job } => self.ask(|ticket| ControlEvent::WatchJob { ticket, job }).await,
+            ControlRequest::WatchJob { job } => {
+                self.ask(|ticket| ControlEvent::WatchJob { ticket, job }).await
+            }
             ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");

@@ -2,11 +2,10 @@
 
 use crate::background;
 use crate::config::ACTOR_NAME_BYTES_MAX;
-use crate::host::{Host, LinkEntry, NotDelivered, NotLinked, OutcomeUnknown, SendError};
+use crate::host::{DisconnectReason, Host, LinkEntry, NotDelivered, NotLinked, OutcomeUnknown, SendError};
 use crate::id::{Target, TypeHash};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
-use crate::session::DisconnectReason;
 use crate::spec::{ActorLocation, End, EndReason};
 use crate::wire::CallFailure;
 
@@ -61,7 +60,9 @@ pub(in crate::remote) fn serve_link(host: &Host, inbound: Inbound) {
     // Names of peers are kept for as long as the link.
     let name: String = name.chars().take(ACTOR_NAME_BYTES_MAX).collect();
     match host.enter_link(target, other) {
-        Ok(entry) => drop(background::spawn_on(host.io(), stop_with(host.clone(), entry, target, other, name))),
+        Ok(entry) => {
+            drop(background::spawn_on(host.io(), stop_with(host.clone(), entry, target, other, name)))
+        }
         Err(NotLinked::Exists) => {}
         Err(NotLinked::TooMany) => {
             let text = "the host has too many links; watch the actors instead".to_owned();

@@ -6,9 +6,8 @@ use tokio::time::{Instant, sleep};
 
 use super::WATCH;
 use crate::config::{UNKNOWN_HOST_GRACE, WATCH_RETRY_MAX, WATCH_RETRY_MIN};
-use crate::host::{Host, HostStatus, NotDelivered, OutcomeUnknown, SendError};
+use crate::host::{DisconnectReason, Host, HostStatus, NotDelivered, OutcomeUnknown, SendError};
 use crate::remote::call_host;
-use crate::session::DisconnectReason;
 use crate::spec::{ActorLocation, End, EndReason};
 
 /// Waits for the end of an actor.

@@ -51,7 +51,9 @@ impl Watchers {
     fn take(&mut self, watched: Watched) -> Vec<Ticket> {
         let (first, last) = (Ticket(0), Ticket(u64::MAX));
         let tickets: Vec<Ticket> = match watched {
-            Watched::Node(node) => self.nodes.range((node, first)..=(node, last)).map(|(_, it)| *it).collect(),
+            Watched::Node(node) => {
+                self.nodes.range((node, first)..=(node, last)).map(|(_, it)| *it).collect()
+            }
             Watched::Job(job) => self.jobs.range((job, first)..=(job, last)).map(|(_, it)| *it).collect(),
         };
         tickets.iter().for_each(|ticket| self.cancel(*ticket));

@@ -90,9 +90,7 @@ fn watchers_beyond_the_limit_are_refused() {
         assert_eq!(harness.watch_job(job).1, []);
     }
     let (ticket, actions) = harness.watch_node(1);
-    let refused = |action: &Action| {
-        matches!(action, Action::Reply { ticket: it, reply: Err(ControlError::Unknown(_)) } if *it == ticket)
-    };
+    let refused = |action: &Action| matches!(action, Action::Reply { ticket: it, reply: Err(ControlError::Unknown(_)) } if *it == ticket);
     assert!(actions.iter().all(refused) && actions.len() == 1, "{actions:?}");
     assert_eq!(harness.state.watchers.len(), WATCHERS_MAX);
 }
