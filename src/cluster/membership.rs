@@ -34,7 +34,7 @@ use crate::host::{
 use crate::id::{HostId, HostUid, Target};
 use crate::lock::{Guard, Mutex, RwLock};
 use crate::registry::{Inbound, decode};
-use crate::spec::{ActorLocation, End, Lifetime};
+use crate::spec::{ActorLocation, End, EndReason, Lifetime};
 
 /// Live workers of the cluster, as one process knows them.
 #[derive(Debug, Default)]
@@ -258,13 +258,13 @@ async fn find(
     }
 }
 
-/// Status of a worker's host, from the head. If the head does not answer, the caller asks again.
-async fn host_status(route: HeadRoute, host: Host, of: HostUid) -> HostStatus {
+/// Status of a worker's host, from the head. If the head does not answer, it is `known`, and the caller asks again.
+async fn host_status(route: HeadRoute, host: Host, of: HostUid, known: HostStatus) -> HostStatus {
     let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match timeout(HEAD_RPC_TIMEOUT, request).await {
         Ok(Ok(ControlReply::End(Some(end)))) => HostStatus::Ended(end),
-        Ok(Ok(ControlReply::End(None))) => HostStatus::Alive,
-        _ => HostStatus::Unknown,
+        Ok(Ok(ControlReply::End(None))) if known == HostStatus::Unknown => HostStatus::Alive,
+        _ => known,
     }
 }
 
@@ -322,14 +322,23 @@ impl Placement for Membership {
     fn host_status(&self, host: &Host, of: HostUid) -> HostStatusFuture {
         let ended = self.ended.lock().of(of);
         let known = match ended {
+            // The driver does not know how a worker ended while the head was away; the head may.
+            Some(end) if end.reason == EndReason::Unknown && self.tracks_all_actors() => {
+                let known = HostStatus::Ended(end);
+                return Box::pin(host_status(self.head.clone(), host.clone(), of, known));
+            }
             Some(end) => HostStatus::Ended(end),
             None if of.host == HostId::HEAD => HostStatus::Unknown,
             None if self.tracks_all_actors() => {
-                return Box::pin(host_status(self.head.clone(), host.clone(), of));
+                let (route, known) = (self.head.clone(), HostStatus::Unknown);
+                return Box::pin(host_status(route, host.clone(), of, known));
             }
             None if self.is_listed(of) => HostStatus::Alive,
             None if self.is_head() => HostStatus::Unknown,
-            None => return Box::pin(host_status(self.head.clone(), host.clone(), of)),
+            None => {
+                let (route, known) = (self.head.clone(), HostStatus::Unknown);
+                return Box::pin(host_status(route, host.clone(), of, known));
+            }
         };
         Box::pin(std::future::ready(known))
     }

@@ -29,7 +29,7 @@ pub trait Placement: Send + Sync + fmt::Debug {
     /// Reports that an actor with an assignment was not started there.
     fn spawn_failed(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
-    /// What the cluster knows of a host that cannot be reached.
+    /// Status of a host that cannot be reached.
     fn host_status(&self, _host: &Host, _of: HostUid) -> HostStatusFuture {
         Box::pin(std::future::ready(HostStatus::Unknown))
     }
@@ -110,7 +110,7 @@ pub type HostStatusFuture = Pin<Box<dyn Future<Output = HostStatus> + Send>>;
 /// Future of an end.
 pub type EndFuture = Pin<Box<dyn Future<Output = End> + Send>>;
 
-/// What the cluster knows of a host.
+/// Status of a host, as far as the cluster knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostStatus {
     /// Its process has ended.

@@ -5,7 +5,7 @@
 //!                                                                                      v
 //!   an actor that was registered:  Attachment in its context --Actors::signalled--> watchers, ring of ends
 //! ```
-//! An actor that nobody watches has no entry. The ends of registered actors are seen only while they are watched.
+//! An actor without a watch has no entry. The ends of registered actors are seen only while they are watched.
 
 use std::collections::VecDeque;
 use std::future::Future;

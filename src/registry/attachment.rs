@@ -1,6 +1,6 @@
 //! End of an actor, seen from within its context.
 //!
-//! actix tells nobody when an actor ends. It drops the actor's context then, with all futures in it. An
+//! actix reports no end of an actor. It drops the actor's context then, with all futures in it. An
 //! [`Attachment`] is such a future, which a [`ControlMessage`](super::ControlMessage) brings there.
 //!
 //! The stop by which an actor ends is noted for the task that runs the actor: an actor is one task of tokio,

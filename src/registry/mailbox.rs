@@ -95,8 +95,6 @@ pub struct Mailbox<A: RemoteActor> {
     me: Weak<Self>,
     addr: Addr<A>,
     incarnation: ActorIncarnation,
-    /// Lies in padding, as the count of waiting messages does.
-    is_run_by_host: bool,
     host_context: Arc<dyn HostContext>,
     waiting: WaitingCount,
     handled: HandledCount,
@@ -147,10 +145,9 @@ impl<A: RemoteActor> Mailbox<A> {
             me: Weak::clone(me),
             addr,
             incarnation,
-            is_run_by_host,
             host_context,
             waiting: WaitingCount::default(),
-            handled: HandledCount::new(key),
+            handled: HandledCount::new(key, is_run_by_host),
             queue: Mutex::new(MailboxQueue { waiting: VecDeque::new(), drain_scheduled: false }),
         })
     }
@@ -322,7 +319,7 @@ impl<A: RemoteActor> ErasedMailbox for Mailbox<A> {
     }
 
     fn is_run_by_host(&self) -> bool {
-        self.is_run_by_host
+        self.handled.is_run_by_host()
     }
 }
 

@@ -328,7 +328,7 @@ struct ActorRunner<A: RemoteActor> {
     key: Option<ActorKey>,
 }
 
-/// How the runner of an actor saw its end.
+/// Cause of an actor's end, as its runner sees it.
 enum EndCause {
     Stopped,
     Panicked(String),

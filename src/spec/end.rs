@@ -19,7 +19,7 @@ pub struct End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// It ended by itself, without an error.
+    /// End by itself, without an error.
     Stopped,
     /// Something requested the end: an address's `stop`, `Cluster::kill`, a command.
     Killed,
@@ -41,7 +41,7 @@ pub enum EndReason {
     JobEnded,
     /// Its parent ended, or something that it is linked with.
     Linked,
-    /// It ended earlier, and the reason is no longer known.
+    /// Earlier end, whose reason is no longer known.
     Unknown,
 }
 

@@ -17,7 +17,7 @@ impl Running {
     /// Starts a task that resolves to an end, at the latest when this process leaves the cluster.
     ///
     /// In a task, and not in the watcher's future: the shutdown of the host waits for open calls, and cannot
-    /// depend on a future that nobody polls.
+    /// depend on a future that is never polled.
     pub(super) fn start(host: &Host, end: EndFuture) -> Self {
         let watching = host.clone();
         Self(background::spawn_on(host.io(), async move {

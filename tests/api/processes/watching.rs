@@ -29,7 +29,7 @@ impl Spawn for Mortal {
     }
 }
 
-/// How the process ends.
+/// Ends the process.
 #[derive(Clone, Copy, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 enum Die {
