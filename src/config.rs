@@ -328,9 +328,14 @@ pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 
 /// Number of ended actors whose ends a host keeps, the last ones, for watches that begin later.
 ///
-/// A watch usually begins soon after its actor was spawned. An end without a panic takes 24 bytes, one with the
-/// longest panic text some 16 KiB.
+/// A watch usually begins soon after its actor was spawned. With [`END_TEXT_BYTES_MAX`] they take four megabytes at
+/// most.
 pub const ENDED_ACTORS_MAX: usize = 1024;
+
+/// Longest text of an end that is kept for watches, in bytes; the rest is cut.
+///
+/// The texts of panics and of refused spawns come from programs.
+pub const END_TEXT_BYTES_MAX: usize = 4096;
 
 /// Number of ended hosts whose ends each process of a cluster keeps, the last ones.
 ///

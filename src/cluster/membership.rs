@@ -26,7 +26,9 @@ use super::protocol::worker::HeadInfo;
 use crate::background;
 use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
 use crate::cluster::protocol::MembershipUpdate;
-use crate::config::{ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX};
+use crate::config::{
+    END_TEXT_BYTES_MAX, ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX,
+};
 use crate::host::{
     Assignment, EndFuture, Host, HostStatus, HostStatusFuture, LookupFuture, NextWorker, Placement,
     PlacementError, PlacementResult, TaskSlot, Watched,
@@ -108,7 +110,9 @@ impl Membership {
                 self.entries_mut().retain(|entry| entry.member != *member);
                 {
                     // Before the calls to the hosts fail: watchers look here then.
-                    let (mut ended, end) = (self.ended.lock(), Arc::new(end.clone()));
+                    let mut end = end.clone();
+                    end.cut(END_TEXT_BYTES_MAX);
+                    let (mut ended, end) = (self.ended.lock(), Arc::new(end));
                     ended.add(member.actors, Arc::clone(&end));
                     ended.add(member.tasks, end);
                 }
@@ -419,6 +423,19 @@ mod tests {
         assert_ne!(third.host, kept);
         drop(third);
         assert_eq!(members.place_task(Some(freed)).unwrap().host, kept);
+    }
+
+    #[test]
+    fn the_ends_of_the_last_hosts_are_kept_and_the_first_account_of_each_stands() {
+        let host = |number| HostUid { host: HostId(number), incarnation: Incarnation(1) };
+        let mut ended = EndedHosts::default();
+        let end = |text: &str| Arc::new(End::new(EndReason::Exited(1), text));
+        for number in 0..=ENDED_HOSTS_MAX as u64 {
+            ended.add(host(number), end("first"));
+            ended.add(host(number), end("second"));
+        }
+        assert_eq!((ended.of(host(0)), ended.0.len()), (None, ENDED_HOSTS_MAX));
+        assert_eq!(ended.of(host(1)).unwrap().text, "first");
     }
 
     #[test]

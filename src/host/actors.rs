@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::HostShared;
 use super::watches::{WatchState, Watchers, Watches};
+use crate::config::END_TEXT_BYTES_MAX;
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::lock::{Guard, Mutex, RwLock};
 use crate::registry::{
@@ -100,13 +101,12 @@ impl Actors {
     /// Removes an actor that has ended, and tells its watchers; returns its last counts.
     ///
     /// Without an end it stopped by itself.
-    pub(crate) fn end(&self, target: Target, end: Option<Box<End>>) -> Option<ActorCounts> {
-        let (mailbox, watchers) = self.remove(target, end.clone());
-        if !watchers.is_empty() {
-            let end = end.map_or_else(registry::stopped, |end| *end);
-            // A watcher may have gone meanwhile.
-            watchers.into_iter().for_each(|watcher| drop(watcher.send(end.clone())));
+    pub(crate) fn end(&self, target: Target, mut end: Option<Box<End>>) -> Option<ActorCounts> {
+        if let Some(end) = &mut end {
+            end.cut(END_TEXT_BYTES_MAX);
         }
+        let (mailbox, watchers) = self.remove(target, end.clone());
+        watchers.notify(end);
         mailbox?.take_counts()
     }
 
@@ -115,7 +115,9 @@ impl Actors {
     /// The watches fail: the process probably ends as well, and its end is the cause.
     pub(crate) fn end_with_thread(&self, target: Target) -> Option<ActorCounts> {
         let end = End::new(EndReason::Stopped, "it stopped, as its thread ended");
-        self.remove(target, Some(Box::new(end))).0?.take_counts()
+        let (mailbox, watchers) = self.remove(target, Some(Box::new(end)));
+        drop(watchers);
+        mailbox?.take_counts()
     }
 
     /// Removes an actor in one step with its watchers: a watch either is among them or finds the end.
@@ -127,7 +129,7 @@ impl Actors {
         (mailbox, watches.record(target, end))
     }
 
-    /// Ends a registered actor, as the attachment of the watch `first` reports; `None` if the actor had ended before.
+    /// Ends a registered actor, as the attachment of the watch `first` reports; without an end it had ended before.
     fn signalled(&self, target: Target, first: u64, end: Option<End>) {
         // An attachment is also dropped when it is released.
         if self.watches.lock().is_begun_by(target, first) {
@@ -138,24 +140,27 @@ impl Actors {
     /// Watches an actor.
     pub(super) fn watch(&self, target: Target, shared: &Weak<HostShared>) -> WatchState {
         let (watcher, end) = oneshot::channel();
-        let (number, is_first, mailbox) = {
+        // Declared here, and so dropped without the lock: it may be the last reference, and hold the last address.
+        let mailbox;
+        let (number, is_first) = {
             let mut watches = self.watches.lock();
             if let Some(ended) = watches.end_of(target) {
                 return WatchState::Ended(Some(ended.map_or_else(registry::stopped, |end| *end)));
             }
-            let mailbox = self.read().live.get(&target.actor).cloned();
-            let mailbox = mailbox.filter(|mailbox| mailbox.incarnation() == target.incarnation);
-            let Some(mailbox) = mailbox.filter(|mailbox| mailbox.is_run_by_host() || mailbox.is_connected())
-            else {
+            mailbox = self.read().live.get(&target.actor).cloned();
+            let is_live = mailbox.as_ref().is_some_and(|mailbox| {
+                mailbox.incarnation() == target.incarnation
+                    && (mailbox.is_run_by_host() || mailbox.is_connected())
+            });
+            if !is_live {
                 return WatchState::Ended(Some(match self.has_existed(target) {
                     true => ended_unseen(),
                     false => End::new(EndReason::Unknown, "its host never had such an actor"),
                 }));
-            };
-            let (number, is_first) = watches.add(target, watcher);
-            (number, is_first, mailbox)
+            }
+            watches.add(target, watcher)
         };
-        if is_first && !mailbox.is_run_by_host() {
+        if let Some(mailbox) = mailbox.filter(|mailbox| is_first && !mailbox.is_run_by_host()) {
             let host = Weak::clone(shared);
             let (attachment, release) = Attachment::new(move |end| {
                 if let Some(host) = host.upgrade() {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::Host;
 use crate::config::{ENDED_ACTORS_MAX, LINKS_MAX};
 use crate::id::{ActorId, Target};
+use crate::registry;
 use crate::spec::{ActorLocation, End};
 
 /// Watches of the actors of a host.
@@ -41,8 +42,21 @@ struct WatchedActor {
     _release: Option<oneshot::Sender<()>>,
 }
 
-/// Watchers that left the table with the end of their actor.
-pub(super) type Watchers = Vec<oneshot::Sender<End>>;
+/// Watchers that left the table. They are told, and dropped, without the lock: both wake tasks.
+#[must_use = "the watchers are told"]
+pub(super) struct Watchers(Option<WatchedActor>);
+
+impl Watchers {
+    /// Tells them the end; `None` stands for an actor that stopped by itself.
+    pub(super) fn notify(self, end: Option<Box<End>>) {
+        let Some(actor) = self.0 else { return };
+        let end = end.map_or_else(registry::stopped, |end| *end);
+        for watcher in actor.watchers.into_values() {
+            // It may have gone meanwhile.
+            drop(watcher.send(end.clone()));
+        }
+    }
+}
 
 impl Watches {
     /// End of an actor, if it is among the last ones.
@@ -71,12 +85,17 @@ impl Watches {
     }
 
     /// Removes a watcher, and the entry of its actor with the last one.
-    fn remove(&mut self, target: Target, number: u64) {
-        let Some(actor) = self.watched.get_mut(&target.actor) else { return };
-        actor.watchers.remove(&number);
-        if actor.watchers.is_empty() {
-            self.watched.remove(&target.actor);
-        }
+    ///
+    /// The caller drops them without the lock: that wakes the actor's task.
+    fn remove(
+        &mut self,
+        target: Target,
+        number: u64,
+    ) -> (Option<oneshot::Sender<End>>, Option<WatchedActor>) {
+        let Some(actor) = self.watched.get_mut(&target.actor) else { return (None, None) };
+        let watcher = actor.watchers.remove(&number);
+        let is_unwatched = actor.watchers.is_empty();
+        (watcher, is_unwatched.then(|| self.watched.remove(&target.actor)).flatten())
     }
 
     /// Records the end of an actor; returns those who wait for it.
@@ -85,10 +104,7 @@ impl Watches {
             self.ended.pop_front();
         }
         self.ended.push_back((target, end));
-        match self.watched.remove(&target.actor) {
-            Some(actor) => actor.watchers.into_values().collect(),
-            None => Vec::new(),
-        }
+        Watchers(self.watched.remove(&target.actor))
     }
 
     /// True if the entry of the actor was begun by this watch, and has not ended.
@@ -174,7 +190,7 @@ impl Future for ActorWatch {
 impl Drop for ActorWatch {
     fn drop(&mut self) {
         if let WatchState::Waiting { number, .. } = self.state {
-            self.host.actors().with_watches(|watches| watches.remove(self.target, number));
+            drop(self.host.actors().with_watches(|watches| watches.remove(self.target, number)));
         }
     }
 }

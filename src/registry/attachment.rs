@@ -32,16 +32,20 @@ pub(super) fn note_stop(end: Box<End>) {
     }
 }
 
-/// Takes the requested stop of the actor that the current task runs; `None` if it ended by itself.
-pub(crate) fn take_stop() -> Option<Box<End>> {
+/// Requested stop of the actor that the current task runs; `None` if it ended by itself.
+///
+/// The note stays: an actor may have several attachments.
+pub(crate) fn requested_stop() -> Option<Box<End>> {
     let task = task::try_id()?;
     // An actor may be dropped at the end of its thread, when the thread's variables are gone.
-    let taken = LAST_STOP
-        .try_with(|last| last.borrow_mut().take_if(|(stopped, _)| *stopped == task).map(|(_, end)| end));
-    taken.ok().flatten()
+    let noted = LAST_STOP.try_with(|last| {
+        let last = last.borrow();
+        last.as_ref().filter(|(stopped, _)| *stopped == task).map(|(_, end)| end.clone())
+    });
+    noted.ok().flatten()
 }
 
-/// Function that is called once with the end of the actor, or with `None` if the actor never got the attachment.
+/// Function that is called once with the end of the actor, or with `None` if the actor had ended unseen before.
 type OnEnd = Box<dyn FnOnce(Option<End>) + Send>;
 
 /// Future in an actor's context that reports the actor's end when it is dropped.
@@ -88,10 +92,12 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let Some(on_end) = self.on_end.take() else { return };
-        on_end(self.is_attached.then(|| match panics::current() {
-            Some(text) => panicked(&text),
-            None => take_stop().map_or_else(stopped, |end| *end),
-        }));
+        // One that is still in the mailbox is dropped with it, by the same panic or stop.
+        let end = match panics::current() {
+            Some(text) => Some(panicked(&text)),
+            None => requested_stop().map(|end| *end).or_else(|| self.is_attached.then(stopped)),
+        };
+        on_end(end);
     }
 }
 

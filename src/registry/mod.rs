@@ -33,7 +33,7 @@ use thiserror::Error;
 use crate::id::TypeHash;
 
 pub use attachment::Attachment;
-pub(crate) use attachment::{panicked, stopped, take_stop};
+pub(crate) use attachment::{panicked, requested_stop, stopped};
 pub use batch::MessageBatch;
 pub use delivery::{ControlMessage, Delivery};
 pub(crate) use delivery::{STOP, decode, stop, stopped_by};

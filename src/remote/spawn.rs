@@ -355,7 +355,7 @@ impl<A: RemoteActor> ActorRunner<A> {
     fn end(&mut self, cause: EndCause) {
         let end = match &cause {
             EndCause::Panicked(text) => Some(Box::new(registry::panicked(text))),
-            EndCause::Stopped => registry::take_stop(),
+            EndCause::Stopped => registry::requested_stop(),
             EndCause::ThreadEnded => None,
         };
         // First, so that senders see a stopped actor while the rest runs.

@@ -300,6 +300,27 @@ fn a_watching_actor_gets_one_message_while_a_dropped_one_is_not_kept_alive() {
 }
 
 #[test]
+fn a_registered_actor_that_watches_others_has_its_own_end() {
+    run(async {
+        let pair = Pair::start().await;
+        let ward = pair.here.cluster.spawn::<Ward>(()).await.unwrap();
+        let (sender, _told) = mpsc::channel(10);
+        let watcher = Watcher(sender).start();
+        // Before and after its own attachment for the watch.
+        pair.here.cluster.watch(&ward).notify(watcher.clone());
+        let watched = pair.here.cluster.register(watcher.clone());
+        let mut watch = pair.here.cluster.watch(&watched);
+        assert!(poll_once(&mut watch).await.is_pending());
+        until(|| pair.here.host.snapshot().watches == 1).await;
+        pair.here.cluster.watch(&ward).notify(watcher);
+        until(|| pair.there.host.snapshot().watches == 2).await;
+        watched.stop().await.unwrap();
+        assert_eq!(watch.await.end.reason, EndReason::Killed);
+        until(|| pair.there.host.snapshot().watches == 0).await;
+    });
+}
+
+#[test]
 fn a_watch_is_told_while_the_watching_thread_is_blocked() {
     run(async {
         let pair = Pair::start().await;

@@ -80,6 +80,10 @@ impl Attempts {
     /// End that follows from a failed call, and from what the cluster knows; `None` if the watch goes on.
     async fn judge(&mut self, here: &Host, actor: ActorLocation, error: &SendError) -> Option<End> {
         let failed = Failed::of(error);
+        // The next call shows more, and the watches of a host that shuts down must not ask the head all at once.
+        if failed == Failed::ForNow && self.delay < WATCH_RETRY_MAX {
+            return None;
+        }
         let status = match here.placement() {
             Some(placement) => placement.host_status(here, actor.host).await,
             // Nothing will tell more.
