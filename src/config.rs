@@ -326,6 +326,41 @@ pub const TASKS_IN_FLIGHT_MIN: usize = 2;
 /// Maximum number of tasks in flight for each host, reached with short tasks.
 pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 
+/// Number of ended actors whose ends a host keeps, the last ones, for watches that begin later.
+///
+/// A watch usually begins soon after its actor was spawned. With [`END_TEXT_BYTES_MAX`] they take four megabytes at
+/// most.
+pub const ENDED_ACTORS_MAX: usize = 1024;
+
+/// Longest text of an end that is kept for watches, in bytes; the rest is cut.
+///
+/// The texts of panics and of refused spawns come from programs.
+pub const END_TEXT_BYTES_MAX: usize = 4096;
+
+/// Number of ended hosts whose ends each process of a cluster keeps, the last ones.
+///
+/// An actor's end is looked up here when its host has ended. A worker has two hosts. On a cluster of nodes the
+/// head knows more.
+pub const ENDED_HOSTS_MAX: usize = 1024;
+
+/// Maximum number of links of a host's actors; one more is refused.
+///
+/// A link is a task and an open call. Without a limit any peer could request them without end.
+pub const LINKS_MAX: usize = 65_536;
+
+/// Delay before a watch that has lost its session calls the actor's host again; it doubles with each failure.
+pub const WATCH_RETRY_MIN: Duration = Duration::from_millis(10);
+
+/// Maximum delay between two attempts of a watch.
+///
+/// It bounds the time from the news of an end to the watcher, if no session fails with it.
+pub const WATCH_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Time for which a watch waits for news of a host that neither this process nor the cluster knows.
+///
+/// A process learns of new workers some milliseconds after the driver does.
+pub const UNKNOWN_HOST_GRACE: Duration = Duration::from_secs(2);
+
 /// Maximum number of ended workers that a local cluster lists, the last ones.
 pub const ENDED_WORKERS_MAX: usize = 256;
 

@@ -69,7 +69,7 @@
 //! | `transport` | sockets, and TLS between machines |
 //! | `registry` | from a message's name to its handler |
 //! | `host` | the part of a process that speaks the protocol |
-//! | `remote` | `RemoteAddr`, `RemoteRecipient`, requests, spawning |
+//! | `remote` | `RemoteAddr`, `RemoteRecipient`, requests, spawning, watches |
 //! | `task` | functions that run elsewhere |
 //! | `cluster` | worker processes; the head, agents and drivers of a cluster of nodes |
 //! | [`model`] | of that, what people see: nodes, jobs, workers, actors and their states |
@@ -123,10 +123,10 @@ pub use host::{NotDelivered, OutcomeUnknown, PlacementError, SendError};
 pub use registry::{HandledBy, Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
 pub use remote::{
     ClusterRef, FindError, RemoteAddr, RemoteRecipient, Request, Retry, Spawn, SpawnContext, SpawnError,
-    SpawnRequest, TrySendError,
+    SpawnRequest, Terminated, TrySendError, Watch,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
-pub use spec::{Lifetime, NodeId, Resources, Restart, Strategy, Supervision};
+pub use spec::{End, EndReason, Lifetime, NodeId, Resources, Restart, Strategy, Supervision};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use transport::Memory;
 pub use wire::{Payload, payload};
@@ -151,9 +151,9 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Cluster, ClusterRef, Handles, Lifetime, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage,
-        RemoteRecipient, Resources, Restart, Retry, SendError, Spawn, SpawnContext, SpawnError, Strategy,
-        TaskError,
+        Cluster, ClusterRef, EndReason, Handles, Lifetime, Payload, RemoteActor, RemoteAddr, RemoteData,
+        RemoteMessage, RemoteRecipient, Resources, Restart, Retry, SendError, Spawn, SpawnContext,
+        SpawnError, Strategy, TaskError, Terminated,
     };
 }
 
@@ -313,4 +313,6 @@ mod pages {
     mod migration {}
     #[doc = include_str!("../docs/programs.md")]
     mod programs {}
+    #[doc = include_str!("../docs/supervision.md")]
+    mod supervision {}
 }

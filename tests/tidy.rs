@@ -55,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "id",
         ],
     ),
-    ("remote", &["host", "registry", "observe", "wire", "spec", "lock", "id"]),
+    ("remote", &["host", "registry", "observe", "wire", "spec", "background", "lock", "config", "id"]),
     ("task", &["remote", "host", "registry", "observe", "wire", "lock", "config", "id"]),
     ("object", &["remote", "host", "id", "config"]),
     (

@@ -5,11 +5,14 @@
 //! | worker of an actor without constraints, local cluster | round robin ([`Membership::next_for_actor`]) |
 //! | worker of any other actor | the control plane ([`place`]) |
 //! | worker of a task | least tasks in flight from this process ([`Placement::place_task`]) |
-//! | location of a named actor, cause of a worker's end | the control plane ([`find`], [`host_exit_cause`]) |
+//! | location of a named actor | the control plane ([`find`]) |
+//! | end of a worker | [`EndedHosts`], and for older ends the control plane ([`host_status`]) |
+//! | end of a node or a job | the control plane ([`watch`]) |
 //!
 //! Changes come as [`MembershipUpdate`]s: those of the workers from the driver, those of the head from the node's
 //! agent.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
@@ -23,20 +26,23 @@ use super::protocol::worker::HeadInfo;
 use crate::background;
 use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
 use crate::cluster::protocol::MembershipUpdate;
-use crate::config::{HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT};
+use crate::config::{
+    END_TEXT_BYTES_MAX, ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX,
+};
 use crate::host::{
-    Assignment, Host, HostStatusFuture, LocateFuture, Located, LookupFuture, NextWorker, PlaceFuture,
-    Placement, PlacementError, PlacementResult, TaskSlot,
+    Assignment, EndFuture, Host, HostStatus, HostStatusFuture, LocateFuture, Located, LookupFuture,
+    NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
 };
 use crate::id::{ActorIncarnation, HostId, HostUid, Target};
-use crate::lock::{Guard, RwLock};
+use crate::lock::{Guard, Mutex, RwLock};
 use crate::registry::{Inbound, decode};
-use crate::spec::{ActorLocation, Lifetime, Recipe};
+use crate::spec::{ActorLocation, End, EndReason, Lifetime, Recipe};
 
 /// Live workers of the cluster, as one process knows them.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     workers: RwLock<Vec<MemberEntry>>,
+    ended: Mutex<EndedHosts>,
     head: HeadRoute,
     /// Round-robin counters; they only grow, and wrap around.
     next_actor_worker: AtomicUsize,
@@ -53,6 +59,27 @@ struct MemberEntry {
     member: WorkerAddress,
     /// Tasks of this process in flight on the worker.
     tasks: Arc<AtomicUsize>,
+}
+
+/// Ends of the last hosts that ended, oldest first.
+#[derive(Debug, Default)]
+struct EndedHosts(VecDeque<(HostUid, Arc<End>)>);
+
+impl EndedHosts {
+    fn add(&mut self, host: HostUid, end: Arc<End>) {
+        // The first account of an end stands.
+        if self.of(host).is_some() {
+            return;
+        }
+        if self.0.len() >= ENDED_HOSTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((host, end));
+    }
+
+    fn of(&self, host: HostUid) -> Option<End> {
+        self.0.iter().rev().find(|(ended, _)| *ended == host).map(|(_, end)| End::clone(end))
+    }
 }
 
 impl Membership {
@@ -81,6 +108,14 @@ impl Membership {
             }
             MembershipUpdate::Left { member, end } => {
                 self.entries_mut().retain(|entry| entry.member != *member);
+                {
+                    // Before the calls to the hosts fail: watchers look here then.
+                    let mut end = end.clone();
+                    end.cut(END_TEXT_BYTES_MAX);
+                    let (mut ended, end) = (self.ended.lock(), Arc::new(end));
+                    ended.add(member.actors, Arc::clone(&end));
+                    ended.add(member.tasks, end);
+                }
                 host.mark_peer_down(member.actors, &end.text);
                 host.mark_peer_down(member.tasks, &end.text);
             }
@@ -170,6 +205,16 @@ impl Membership {
         request: ControlRequest,
     ) -> Result<ControlReply, PlacementError> {
         placement_reply(self.head.connection()?.head.ask(host.clone(), request).await)
+    }
+
+    /// True if a worker is live as far as this process knows.
+    fn is_listed(&self, host: HostUid) -> bool {
+        self.entries().iter().any(|entry| entry.member.actors == host || entry.member.tasks == host)
+    }
+
+    /// True if the control plane is in this process, as it is in the driver of a local cluster.
+    fn is_head(&self) -> bool {
+        self.head.connection().is_ok_and(|connection| matches!(connection.head, HeadHandle::Local(_)))
     }
 
     fn tracks_all_actors(&self) -> bool {
@@ -268,12 +313,29 @@ async fn find(
     }
 }
 
-/// Cause of a worker's end, from the head; `None` if it lives or the head does not answer. The caller asks again.
-async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<String> {
+/// Status of a worker's host, from the head. If the head does not answer, it is `known`, and the caller asks again.
+async fn host_status(route: HeadRoute, host: Host, of: HostUid, known: HostStatus) -> HostStatus {
     let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match timeout(HEAD_RPC_TIMEOUT, request).await {
-        Ok(Ok(ControlReply::End(end))) => Some(end?.text),
-        _ => None,
+        Ok(Ok(ControlReply::End(Some(end)))) => HostStatus::Ended(end),
+        Ok(Ok(ControlReply::End(None))) if known == HostStatus::Unknown => HostStatus::Alive,
+        _ => known,
+    }
+}
+
+/// End of a node, a job or a managed actor, from the head, which replies when it comes.
+async fn watch(route: HeadRoute, host: Host, watched: Watched) -> End {
+    let request = |_| match watched {
+        Watched::Node(node) => ControlRequest::WatchNode { node },
+        Watched::Job(job) => ControlRequest::WatchJob { job },
+        Watched::Actor(actor) => ControlRequest::WatchActor { actor },
+    };
+    loop {
+        match route.clone().ask(host.clone(), request, true).await {
+            Ok(ControlReply::End(Some(end))) => return end,
+            // The head is away, or has too many watchers.
+            _ => tokio::time::sleep(WATCH_RETRY_MAX).await,
+        }
     }
 }
 
@@ -326,13 +388,34 @@ impl Placement for Membership {
         });
     }
 
-    /// In a local cluster the driver reports ended workers to every process, so there is nothing to ask. The end of
-    /// the head is not the end of a worker.
-    fn host_exit_cause(&self, host: &Host, of: HostUid) -> HostStatusFuture {
-        if of.host == HostId::HEAD || !self.tracks_all_actors() {
-            return Box::pin(std::future::ready(None));
-        }
-        Box::pin(host_exit_cause(self.head.clone(), host.clone(), of))
+    /// In a local cluster the driver reports ended workers to every process, and is asked only about hosts that a
+    /// process has never heard of. The end of the head is not the end of a worker.
+    fn host_status(&self, host: &Host, of: HostUid) -> HostStatusFuture {
+        let ended = self.ended.lock().of(of);
+        let known = match ended {
+            // The driver does not know how a worker ended while the head was away; the head may.
+            Some(end) if end.reason == EndReason::Unknown && self.tracks_all_actors() => {
+                let known = HostStatus::Ended(end);
+                return Box::pin(host_status(self.head.clone(), host.clone(), of, known));
+            }
+            Some(end) => HostStatus::Ended(end),
+            None if of.host == HostId::HEAD => HostStatus::Unknown,
+            None if self.tracks_all_actors() => {
+                let (route, known) = (self.head.clone(), HostStatus::Unknown);
+                return Box::pin(host_status(route, host.clone(), of, known));
+            }
+            None if self.is_listed(of) => HostStatus::Alive,
+            None if self.is_head() => HostStatus::Unknown,
+            None => {
+                let (route, known) = (self.head.clone(), HostStatus::Unknown);
+                return Box::pin(host_status(route, host.clone(), of, known));
+            }
+        };
+        Box::pin(std::future::ready(known))
+    }
+
+    fn watch(&self, host: &Host, watched: Watched) -> EndFuture {
+        Box::pin(watch(self.head.clone(), host.clone(), watched))
     }
 
     /// Worker with the fewest tasks of this process in flight; workers with equally few take turns.
@@ -407,6 +490,19 @@ mod tests {
         assert_ne!(third.host, kept);
         drop(third);
         assert_eq!(members.place_task(Some(freed)).unwrap().host, kept);
+    }
+
+    #[test]
+    fn the_ends_of_the_last_hosts_are_kept_and_the_first_account_of_each_stands() {
+        let host = |number| HostUid { host: HostId(number), incarnation: Incarnation(1) };
+        let mut ended = EndedHosts::default();
+        let end = |text: &str| Arc::new(End::new(EndReason::Exited(1), text));
+        for number in 0..=ENDED_HOSTS_MAX as u64 {
+            ended.add(host(number), end("first"));
+            ended.add(host(number), end("second"));
+        }
+        assert_eq!((ended.of(host(0)), ended.0.len()), (None, ENDED_HOSTS_MAX));
+        assert_eq!(ended.of(host(1)).unwrap().text, "first");
     }
 
     #[test]

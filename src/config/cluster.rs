@@ -404,6 +404,11 @@ pub const RESERVE_AGAIN_AFTER: Duration = RESERVATION_MAX;
 /// A search scans each node that could ever take the actor.
 pub const RESERVATIONS_MAX: usize = 64;
 
+/// Maximum number of requests that wait for the end of a node or a job; one more is refused, and repeated later.
+///
+/// Each is an open call and a task of the head. Programs have a few.
+pub const WATCHERS_MAX: usize = 16_384;
+
 /// Maximum number of ended jobs kept for lists, and of dead nodes, workers and actors each; the oldest
 /// are deleted.
 ///

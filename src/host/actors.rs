@@ -5,11 +5,17 @@ use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use actix::Addr;
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 
+use super::HostShared;
+use super::watches::{WatchState, Watchers, Watches};
+use crate::config::END_TEXT_BYTES_MAX;
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::lock::{Guard, Mutex, RwLock};
-use crate::registry::{ActorCounts, ErasedMailbox, HostContext, Mailbox, RemoteActor};
-use crate::spec::ActorKey;
+use crate::registry::{
+    self, ActorCounts, Attachment, ControlMessage, ErasedMailbox, HostContext, Mailbox, RemoteActor,
+};
+use crate::spec::{ActorKey, End, EndReason};
 use crate::wire::CallFailure;
 
 /// Remote actors of a host by id. Ids are never reused.
@@ -18,6 +24,8 @@ pub(crate) struct Actors {
     entries: RwLock<Entries>,
     last: AtomicU64,
     changed: ChangedActors,
+    /// Locked before `entries` where both are.
+    watches: Mutex<Watches>,
 }
 
 /// Actors whose counts have changed since the last report.
@@ -55,6 +63,11 @@ impl Entries {
     }
 }
 
+/// End of an actor that ended before it was watched, and too long ago.
+fn ended_unseen() -> End {
+    End::new(EndReason::Unknown, "it ended earlier, and how is no longer known")
+}
+
 /// Incarnation of every actor that is not managed.
 const FIRST_INCARNATION: ActorIncarnation = ActorIncarnation(0);
 
@@ -71,10 +84,11 @@ impl Actors {
         &self,
         target: Target,
         addr: Addr<A>,
+        is_run_by_host: bool,
         host_context: Arc<dyn HostContext>,
         key: Option<ActorKey>,
     ) {
-        let mailbox = Mailbox::new(addr, target.incarnation, host_context, key);
+        let mailbox = Mailbox::new(addr, target.incarnation, is_run_by_host, host_context, key);
         let mut entries = self.write();
         let is_due = entries.live.len() >= entries.sweep_at;
         let ended = if is_due { entries.sweep() } else { Vec::new() };
@@ -84,16 +98,99 @@ impl Actors {
         drop((ended, before));
     }
 
-    /// Removes an actor that has ended, or is no longer reachable; returns its last counts.
-    pub(crate) fn remove(&self, target: Target) -> Option<ActorCounts> {
+    /// Removes an actor that has ended, and tells its watchers; returns its last counts.
+    ///
+    /// Without an end it stopped by itself.
+    pub(crate) fn end(&self, target: Target, mut end: Option<Box<End>>) -> Option<ActorCounts> {
+        if let Some(end) = &mut end {
+            end.cut(END_TEXT_BYTES_MAX);
+        }
+        let (mailbox, watchers) = self.remove(target, end.clone());
+        watchers.notify(end);
+        mailbox?.take_counts()
+    }
+
+    /// Removes an actor whose thread has ended; returns its last counts.
+    ///
+    /// The watches fail: the process probably ends as well, and its end is the cause.
+    pub(crate) fn end_with_thread(&self, target: Target) -> Option<ActorCounts> {
+        let end = End::new(EndReason::Stopped, "it stopped, as its thread ended");
+        let (mailbox, watchers) = self.remove(target, Some(Box::new(end)));
+        drop(watchers);
+        mailbox?.take_counts()
+    }
+
+    /// Removes an actor in one step with its watchers: a watch either is among them or finds the end.
+    fn remove(&self, target: Target, end: Option<Box<End>>) -> (Option<Arc<dyn ErasedMailbox>>, Watchers) {
+        let mut watches = self.watches.lock();
         // The mailbox holds an address, whose drop may run foreign code, so it happens outside of the
         // lock.
         let mut entries = self.write();
         // A later incarnation may have its place.
-        let is_present = entries.live.get(&target.actor)?.incarnation() == target.incarnation;
+        let is_present = |mailbox: &Arc<dyn ErasedMailbox>| mailbox.incarnation() == target.incarnation;
+        let is_present = entries.live.get(&target.actor).is_some_and(is_present);
         let mailbox = is_present.then(|| entries.live.remove(&target.actor)).flatten();
         drop(entries);
-        mailbox?.take_counts()
+        (mailbox, watches.record(target, end))
+    }
+
+    /// Ends a registered actor, as the attachment of the watch `first` reports; without an end it had ended before.
+    fn signalled(&self, target: Target, first: u64, end: Option<End>) {
+        // An attachment is also dropped when it is released.
+        if self.watches.lock().is_begun_by(target, first) {
+            self.end(target, Some(Box::new(end.unwrap_or_else(ended_unseen))));
+        }
+    }
+
+    /// Watches an actor.
+    pub(super) fn watch(&self, target: Target, shared: &Weak<HostShared>) -> WatchState {
+        let (watcher, end) = oneshot::channel();
+        // Declared here, and so dropped without the lock: it may be the last reference, and hold the last address.
+        let mailbox;
+        let (number, is_first) = {
+            let mut watches = self.watches.lock();
+            if let Some(ended) = watches.end_of(target) {
+                return WatchState::Ended(Some(ended.map_or_else(registry::stopped, |end| *end)));
+            }
+            mailbox = self.read().live.get(&target.actor).cloned();
+            let is_live = mailbox.as_ref().is_some_and(|mailbox| {
+                mailbox.incarnation() == target.incarnation
+                    && (mailbox.is_run_by_host() || mailbox.is_connected())
+            });
+            if !is_live {
+                return WatchState::Ended(Some(match self.has_existed(target) {
+                    true => ended_unseen(),
+                    false => End::new(EndReason::Unknown, "its host never had such an actor"),
+                }));
+            }
+            watches.add(target, watcher)
+        };
+        if let Some(mailbox) = mailbox.filter(|mailbox| is_first && !mailbox.is_run_by_host()) {
+            let host = Weak::clone(shared);
+            let (attachment, release) = Attachment::new(move |end| {
+                if let Some(host) = host.upgrade() {
+                    host.actors.signalled(target, number, end);
+                }
+            });
+            self.watches.lock().keep_release(target, number, release);
+            mailbox.control(ControlMessage::Attach(attachment));
+        }
+        WatchState::Waiting { number, end }
+    }
+
+    pub(super) fn with_watches<R>(&self, work: impl FnOnce(&mut Watches) -> R) -> R {
+        work(&mut self.watches.lock())
+    }
+
+    /// Number of watches.
+    pub(crate) fn watches(&self) -> usize {
+        self.watches.lock().len()
+    }
+
+    /// True if the host has had an actor with that id.
+    fn has_existed(&self, target: Target) -> bool {
+        // Ids are assigned in order and never reused.
+        (1..=self.last.load(Ordering::Relaxed)).contains(&target.actor.0)
     }
 
     /// Begins to note the actors whose counts change; must precede the first actor.

@@ -29,11 +29,12 @@ mod receive;
 pub(crate) mod routes;
 mod traffic;
 pub(crate) mod unauthenticated;
+mod watches;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -56,7 +57,8 @@ use crate::registry::{
     ReplyPath, STOP, panics,
 };
 
-use crate::session::{DisconnectReason, Secret};
+pub(crate) use crate::session::DisconnectReason;
+use crate::session::Secret;
 use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::{Role, Transport};
 use crate::wire::{Body, CallFailure, MessageBody};
@@ -68,8 +70,8 @@ pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    ActorEnd, Assignment, HostStatusFuture, LifecycleObserver, LocateFuture, Located, LookupFuture,
-    NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot,
+    ActorEnd, Assignment, EndFuture, HostStatus, HostStatusFuture, LifecycleObserver, LocateFuture, Located,
+    LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
 };
 #[doc(hidden)]
 pub use receive::InboundSink;
@@ -80,6 +82,7 @@ use peers::Peers;
 use routes::{Route, Routes};
 use traffic::TrafficCounters;
 use unauthenticated::RejectionLog;
+pub(crate) use watches::{ActorWatch, LinkEntry, NotLinked};
 
 /// A running host. Clones are the same host.
 ///
@@ -113,7 +116,7 @@ pub(crate) struct HostShared {
     traffic: Arc<TrafficCounters>,
     rejections: RejectionLog,
     /// Set once the host shuts down; it accepts no new peers then.
-    draining: AtomicBool,
+    draining: CancellationToken,
     /// Cancelled when the host accepts no further links.
     closed: CancellationToken,
     /// Context in which the actors of this host decode their messages.
@@ -176,7 +179,7 @@ impl Host {
             dead_letters: AtomicU64::new(0),
             traffic: Arc::default(),
             rejections: RejectionLog::default(),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             closed: CancellationToken::new(),
             actor_context: Arc::new(decode_context::WeakHostContext(Weak::clone(shared))),
         });
@@ -277,6 +280,7 @@ impl Host {
         HostSnapshot {
             identity: self.shared.identity,
             actors: self.shared.actors.len(),
+            watches: self.shared.actors.watches(),
             dead_letters: self.shared.dead_letters.load(Ordering::Relaxed),
             traffic: self.shared.traffic.totals(),
             peers: self.shared.peers.all().iter().map(|peer| peer.snapshot()).collect(),
@@ -298,7 +302,7 @@ impl Host {
     /// Dropping the future leaves a host that accepts nothing new; [`Host::abort`] ends it.
     pub async fn shutdown(&self, reason: &str) {
         // Before the list of peers is taken: a peer that is added later would not be drained.
-        self.shared.draining.store(true, Ordering::Relaxed);
+        self.shared.draining.cancel();
         let peers = self.shared.peers.all();
         for peer in &peers {
             peer.drain(reason);
@@ -319,6 +323,7 @@ impl Host {
 
     /// Ends the host immediately: open calls fail, links break, actors are dropped.
     pub fn abort(&self) {
+        self.shared.draining.cancel();
         self.shared.closed.cancel();
         // Removed peers are included, since messages may wait at addresses that still hold them.
         for peer in self.shared.peers.all_held() {
@@ -333,7 +338,23 @@ impl Host {
 impl Host {
     /// True once the host shuts down.
     pub(crate) fn is_closing(&self) -> bool {
-        self.shared.draining.load(Ordering::Relaxed) || self.shared.closed.is_cancelled()
+        self.shared.draining.is_cancelled()
+    }
+
+    /// Resolves once the host shuts down. What stays open for long must end then, or the shutdown waits for it.
+    pub(crate) async fn closing(&self) {
+        self.shared.draining.cancelled().await;
+    }
+
+    /// Watches an actor of this host.
+    pub(crate) fn watch_actor(&self, target: Target) -> ActorWatch {
+        let state = self.shared.actors.watch(target, &Arc::downgrade(&self.shared));
+        ActorWatch::new(self.clone(), target, state)
+    }
+
+    /// Enters a link of an actor of this host with another one.
+    pub(crate) fn enter_link(&self, target: Target, other: ActorLocation) -> Result<LinkEntry, NotLinked> {
+        LinkEntry::new(self, target, other)
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -346,14 +367,16 @@ impl Host {
 
     /// Makes an actor reachable under a reserved id.
     ///
-    /// `key` is its id in the cluster, if that tracks it.
+    /// `key` is its id in the cluster, if that tracks it. For an actor that this host runs, [`Actors::end`] must
+    /// follow.
     pub(crate) fn register_actor<A: RemoteActor>(
         &self,
         target: Target,
         addr: Addr<A>,
+        is_run_by_host: bool,
         key: Option<ActorKey>,
     ) {
-        self.shared.actors.insert(target, addr, Arc::clone(&self.shared.actor_context), key);
+        self.shared.actors.insert(target, addr, is_run_by_host, Arc::clone(&self.shared.actor_context), key);
     }
 
     /// Route to a managed actor, whose location an address names; `None` for any other actor.

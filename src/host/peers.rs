@@ -6,7 +6,6 @@
 //! addresses work.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ impl PeerTable {
                 return Err((Refusal::WrongHost, text));
             }
             // A known peer may still reconnect, since its open calls have to end.
-            None if host.draining.load(Ordering::Relaxed) => {
+            None if host.draining.is_cancelled() => {
                 return Err((Refusal::Closing, "the host is shutting down".into()));
             }
             Some(_) | None => {}

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::Host;
 use crate::id::{ActorIncarnation, HostUid, Target};
-use crate::spec::{ActorKey, ActorLocation, ActorSpec, End, Recipe};
+use crate::spec::{ActorKey, ActorLocation, ActorSpec, End, EndReason, JobId, NodeId, Recipe};
 
 /// Selects hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
@@ -47,9 +47,15 @@ pub trait Placement: Send + Sync + fmt::Debug {
     /// Reports that an actor with an assignment was not started there.
     fn spawn_failed(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
-    /// Exit cause of an unreachable host, if the cluster knows that it has exited.
-    fn host_exit_cause(&self, _host: &Host, _of: HostUid) -> HostStatusFuture {
-        Box::pin(std::future::ready(None))
+    /// Status of a host that cannot be reached.
+    fn host_status(&self, _host: &Host, _of: HostUid) -> HostStatusFuture {
+        Box::pin(std::future::ready(HostStatus::Unknown))
+    }
+
+    /// Resolves to the end of a node, a job or a managed actor, also if it has ended already.
+    fn watch(&self, _host: &Host, _watched: Watched) -> EndFuture {
+        let text = "this process belongs to no cluster";
+        Box::pin(std::future::ready(End::new(EndReason::Unknown, text)))
     }
 
     /// Selects a host for a task, another than `avoided` if there is one; `None` if there is none left.
@@ -131,8 +137,33 @@ pub enum Located {
 /// Future that resolves to true when a worker joins, and to false if none does in time.
 pub type NextWorker = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// Future of a host's exit cause, `None` if unknown.
-pub type HostStatusFuture = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+/// Future of a host's status.
+pub type HostStatusFuture = Pin<Box<dyn Future<Output = HostStatus> + Send>>;
+
+/// Future of an end.
+pub type EndFuture = Pin<Box<dyn Future<Output = End> + Send>>;
+
+/// Status of a host, as far as the cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostStatus {
+    /// Its process has ended.
+    Ended(End),
+    /// The cluster believes that it runs.
+    Alive,
+    /// The cluster does not know it, or does not answer.
+    Unknown,
+}
+
+/// Object of the cluster whose end the control plane knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// A node.
+    Node(NodeId),
+    /// A job.
+    Job(JobId),
+    /// A managed actor, over all of its incarnations.
+    Actor(ActorKey),
+}
 
 /// Assignment of an actor to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

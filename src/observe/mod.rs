@@ -24,6 +24,8 @@ pub struct HostSnapshot {
     pub identity: HostUid,
     /// Number of live remote actors.
     pub actors: usize,
+    /// Number of watches of these actors, of all hosts.
+    pub watches: usize,
     /// Number of one-way messages that reached no handler, sent or received by this host.
     pub dead_letters: u64,
     /// Bytes and messages over all links so far.

@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Instant;
 
 use actix::prelude::SendError;
-use actix::{ActorContext, Handler, Message};
+use actix::{ActorContext, AsyncContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
+use super::attachment::{self, Attachment};
 use super::batch::Envelope;
 use super::handler_stats::HandlerStats;
 use super::mailbox::{DecodeScope, DrainRequest, ErasedMailbox, Mailbox, MessageHandler};
@@ -17,17 +18,21 @@ use super::{
 };
 use crate::id::{HostUid, TraceContext, TypeHash};
 use crate::observe::trace;
+use crate::spec::{End, EndReason};
 use crate::wire::{self, Attachments, CallFailure, DecodeError, Encoded};
 
 /// Message from the host to an actor, beside the user's messages.
 #[derive(Debug)]
 pub enum ControlMessage {
-    /// Stops the actor behind earlier messages; the requester gets a reply when stopping begins.
-    Stop(Responder<()>),
+    /// Stops the actor behind earlier messages; the requester gets a reply when stopping begins. The end is what
+    /// watchers get.
+    Stop(Responder<()>, Box<End>),
     /// Ends the actor with the panic of a future that ran beside it.
     Panic(String),
     /// Drains the queue of remote messages.
     Drain(DrainRequest),
+    /// Leaves something in the actor's context that is dropped with it.
+    Attach(Attachment),
 }
 
 impl Message for ControlMessage {
@@ -38,13 +43,15 @@ impl ControlMessage {
     /// Executes the request; called by the generated handler.
     pub fn apply<A: RemoteActor>(self, actor: &mut A, ctx: &mut A::Context) {
         match self {
-            Self::Stop(mut responder) => {
+            Self::Stop(mut responder, end) => {
                 responder.start();
                 ctx.stop();
+                attachment::note_stop(end);
                 responder.reply(());
             }
             Self::Panic(text) => panics::resume(text),
             Self::Drain(request) => request.take(actor, ctx),
+            Self::Attach(attachment) => drop(ctx.spawn(attachment.attached())),
         }
     }
 }
@@ -149,9 +156,15 @@ pub(crate) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
 /// Queues stops in an actor's mailbox, behind earlier messages.
 pub(crate) fn stop(to: &dyn ErasedMailbox, messages: MessageBatch, _: &'static HandlerStats) {
     messages.for_each(|inbound| {
+        let end = stopped_by(inbound.from());
         let (_, _, responder) = inbound.into_parts();
-        to.control(ControlMessage::Stop(responder));
+        to.control(ControlMessage::Stop(responder, end));
     });
+}
+
+/// End of an actor that a host has stopped by address.
+pub(crate) fn stopped_by(host: HostUid) -> Box<End> {
+    Box::new(End::new(EndReason::Killed, format!("it was stopped by host {host}")))
 }
 
 /// Decodes the next message of a batch and runs its handler.

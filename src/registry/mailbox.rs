@@ -31,7 +31,7 @@ use super::{ControlMessage, MessageBatch, RemoteActor, Responder};
 use crate::config::{BATCH_MESSAGES_MAX, BATCH_TIME_MAX, InjectedBug};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::lock::{Locked, Mutex};
-use crate::spec::ActorKey;
+use crate::spec::{ActorKey, End};
 use crate::wire::CallFailure;
 
 /// Number of messages handled between two checks of the drain budget's clock.
@@ -83,8 +83,10 @@ pub trait ErasedMailbox: Any + Send + Sync {
     fn take_counts(&self) -> Option<ActorCounts>;
     /// Queues a control message behind the remote messages received so far.
     fn control(&self, control: ControlMessage);
-    /// Stops the actor behind the messages that its own host has sent it.
-    fn stop(&self, responder: Responder<()>);
+    /// Stops the actor behind the messages that its own host has sent it; `end` is what watchers get.
+    fn stop(&self, responder: Responder<()>, end: Box<End>);
+    /// True if the host runs the actor, and so learns of its end; false if it was only registered.
+    fn is_run_by_host(&self) -> bool;
 }
 
 /// Mailbox of an actor of type `A`.
@@ -135,6 +137,7 @@ impl<A: RemoteActor> Mailbox<A> {
     pub fn new(
         addr: Addr<A>,
         incarnation: ActorIncarnation,
+        is_run_by_host: bool,
         host_context: Arc<dyn HostContext>,
         key: Option<ActorKey>,
     ) -> Arc<Self> {
@@ -144,7 +147,7 @@ impl<A: RemoteActor> Mailbox<A> {
             incarnation,
             host_context,
             waiting: WaitingCount::default(),
-            handled: HandledCount::new(key),
+            handled: HandledCount::new(key, is_run_by_host),
             queue: Mutex::new(MailboxQueue { waiting: VecDeque::new(), drain_scheduled: false }),
         })
     }
@@ -310,9 +313,13 @@ impl<A: RemoteActor> ErasedMailbox for Mailbox<A> {
         self.push(MailboxEntry::Control(control));
     }
 
-    fn stop(&self, responder: Responder<()>) {
+    fn stop(&self, responder: Responder<()>, end: Box<End>) {
         // Messages of this host are in actix's own mailbox, where a drain request may be ahead of them.
-        self.addr.do_send(ControlMessage::Stop(responder));
+        self.addr.do_send(ControlMessage::Stop(responder, end));
+    }
+
+    fn is_run_by_host(&self) -> bool {
+        self.handled.is_run_by_host()
     }
 }
 

@@ -9,6 +9,9 @@ use crate::spec::ActorKey;
 /// Bit of [`WaitingCount`] that is set from a change to the report of it.
 const CHANGED: u32 = 1 << 31;
 
+/// Mark of an actor that was started by the program, and only registered.
+const REGISTERED: u64 = u64::MAX;
+
 /// Number of messages in a mailbox, with the one that is being handled, and the bit [`CHANGED`].
 #[derive(Debug, Default)]
 pub(super) struct WaitingCount(AtomicU32);
@@ -16,7 +19,8 @@ pub(super) struct WaitingCount(AtomicU32);
 /// Number of messages that an actor has handled.
 #[derive(Debug)]
 pub(super) struct HandledCount {
-    /// Id of the actor in its cluster; 0 if the cluster does not track it.
+    /// Id of the actor in its cluster; 0 if the cluster does not track it, and [`REGISTERED`] if its host does not
+    /// run it. The cluster tracks none of those.
     key: u64,
     handled: AtomicU64,
 }
@@ -63,13 +67,19 @@ impl WaitingCount {
 }
 
 impl HandledCount {
-    pub(super) fn new(key: Option<ActorKey>) -> Self {
-        Self { key: key.map_or(0, |key| key.0), handled: AtomicU64::new(0) }
+    pub(super) fn new(key: Option<ActorKey>, is_run_by_host: bool) -> Self {
+        let untracked = if is_run_by_host { 0 } else { REGISTERED };
+        Self { key: key.map_or(untracked, |key| key.0), handled: AtomicU64::new(0) }
+    }
+
+    /// Returns true for an actor that its host runs.
+    pub(super) fn is_run_by_host(&self) -> bool {
+        self.key != REGISTERED
     }
 
     /// Returns true for an actor that the cluster tracks.
     pub(super) fn is_tracked(&self) -> bool {
-        self.key > 0
+        self.key > 0 && self.key != REGISTERED
     }
 
     pub(super) fn add(&self, messages: u32) {
@@ -81,7 +91,7 @@ impl HandledCount {
         // Cleared first: a change during the report is reported by the next one.
         let waiting = waiting.take();
         let handled = self.handled.load(Ordering::Relaxed);
-        (self.key > 0).then_some(ActorCounts { key: ActorKey(self.key), handled, waiting })
+        self.is_tracked().then_some(ActorCounts { key: ActorKey(self.key), handled, waiting })
     }
 }
 
@@ -91,13 +101,16 @@ mod tests {
 
     #[test]
     fn actor_is_reported_once_after_any_number_of_changes() {
-        let (handled, waiting) = (HandledCount::new(Some(ActorKey(7))), WaitingCount::default());
+        let (handled, waiting) = (HandledCount::new(Some(ActorKey(7)), true), WaitingCount::default());
         handled.add(3);
         assert_eq!([waiting.add(3), waiting.subtract(2), waiting.touch()], [true, false, false]);
         assert_eq!(handled.take(&waiting), Some(ActorCounts { key: ActorKey(7), handled: 3, waiting: 1 }));
         assert!(waiting.subtract(1) && !waiting.add(1));
         assert_eq!(handled.take(&waiting), Some(ActorCounts { key: ActorKey(7), handled: 3, waiting: 1 }));
-        assert_eq!(HandledCount::new(None).take(&waiting), None);
+        for is_run_by_host in [true, false] {
+            let untracked = HandledCount::new(None, is_run_by_host);
+            assert_eq!((untracked.take(&waiting), untracked.is_run_by_host()), (None, is_run_by_host));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! comparison of declarations between two executables.
 //! Knows neither links nor hosts: a reply leaves through [`ReplyPath`].
 
+mod attachment;
 mod batch;
 mod delivery;
 mod handler_stats;
@@ -31,9 +32,11 @@ use thiserror::Error;
 
 use crate::id::TypeHash;
 
+pub use attachment::Attachment;
+pub(crate) use attachment::{panicked, requested_stop, stopped};
 pub use batch::MessageBatch;
 pub use delivery::{ControlMessage, Delivery};
-pub(crate) use delivery::{STOP, decode, stop};
+pub(crate) use delivery::{STOP, decode, stop, stopped_by};
 pub use handler_stats::HandlerStats;
 pub(crate) use handler_stats::{HandlerCounts, handler_counts};
 pub use mailbox::{DecodeScope, DrainRequest, ErasedMailbox, HostContext, Mailbox};

@@ -32,6 +32,12 @@ pub trait ReplyPath: Send + Sync {
     ///
     /// Each call has one waker, which is dropped with the reply.
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool;
+    /// True if the call was dropped with its session: the caller has ended, or has dropped its half.
+    ///
+    /// The waker of the call is woken then.
+    fn is_lost(&self, _call: CallId) -> bool {
+        false
+    }
     /// Releases the credit of a message that was handled or dropped.
     fn release_credit(&self, charge: PackedCharge);
     /// Counts a one-way message that reached no handler.
@@ -260,6 +266,17 @@ impl<R> Responder<R> {
             _ => self.is_cancelled(),
         };
         if cancelled { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Is ready once the caller has cancelled or is gone; only one task may poll it.
+    pub fn poll_abandoned(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        if self.poll_cancelled(task).is_ready() {
+            return Poll::Ready(());
+        }
+        match &self.to {
+            Some(ReplyTo::Remote(reply_path, call)) if reply_path.is_lost(*call) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
     }
 
     /// Moves the obligation out; none remains here.

@@ -1,4 +1,4 @@
-//! Remote actors: typed addresses, requests and their retries, spawning.
+//! Remote actors: typed addresses, requests and their retries, spawning, watching.
 //!
 //! Programs hold [`RemoteAddr`] instead of actix's `Addr`. The module knows the cluster only as the
 //! host's placement, which selects the host of a new actor.
@@ -15,6 +15,7 @@ mod request;
 mod retry;
 mod spawn;
 mod spawn_request;
+mod watch;
 
 pub use addr::RemoteAddr;
 pub use cluster_ref::{ClusterRef, FindError};
@@ -23,6 +24,7 @@ pub use request::{Request, TrySendError};
 pub use retry::Retry;
 pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, actor_services};
 pub use spawn_request::SpawnRequest;
+pub use watch::{Terminated, Watch};
 
 pub(crate) use args::SharedArgs;
 pub(crate) use ask::{ask_host_shared, call_host, call_service};

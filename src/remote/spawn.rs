@@ -18,10 +18,11 @@ use tokio::sync::oneshot;
 use super::addr::RemoteAddr;
 use super::ask::{call_host, call_last};
 use super::cluster_ref::ClusterRef;
+use super::watch;
 use crate::host::{ActorEnd, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
 use crate::id::{ActorIncarnation, Target, TypeHash};
 use crate::observe::log;
-use crate::registry::{Inbound, RemoteActor, Responder, STOP, panics, synchronous};
+use crate::registry::{self, Inbound, RemoteActor, Responder, STOP, panics, synchronous};
 use crate::spec::{ActorKey, ActorLocation, End, EndReason, Recipe};
 use crate::wire::CallFailure;
 
@@ -250,12 +251,13 @@ pub(crate) async fn stop_on_host(here: &Host, actor: ActorLocation) -> Result<()
 
 async fn stop_here(host: &Host, target: Target) -> Result<(), SendError> {
     let (reply, stopped) = oneshot::channel();
-    host.actors().find(target)?.stop(Responder::local(reply));
+    let end = registry::stopped_by(host.identity());
+    host.actors().find(target)?.stop(Responder::local(reply), end);
     // Dropped without a reply: the mailbox has closed.
     Ok(stopped.await.unwrap_or(Err(CallFailure::ActorStopped))?)
 }
 
-/// Services of a host that runs actors: spawning them.
+/// Services of a host that runs actors: spawning, watching and linking them.
 pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
     // Built on first use: the registrations of all linked crates are collected at run time.
     static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnRegistration>> =
@@ -263,6 +265,8 @@ pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
     match SPAWNABLE.get(&service) {
         Some(spawnable) => (spawnable.spawn)(host, inbound),
         None if service == START_ACTOR => start_incarnation_here(host, inbound, &SPAWNABLE),
+        None if service == watch::WATCH => watch::serve_watch(host, inbound),
+        None if service == watch::LINK => watch::serve_link(host, inbound),
         None => inbound.fail(&CallFailure::NotHandled {
             actor: "this executable".to_owned(),
             message: format!("spawning {}", host.registry().name_of(service)),
@@ -272,7 +276,7 @@ pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
 
 fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     let (body, deadline, responder) = inbound.into_parts::<Target>();
-    let request = crate::registry::decode::<(Option<ActorKey>, A::Args)>(&body);
+    let request = registry::decode::<(Option<ActorKey>, A::Args)>(&body);
     let (key, args) = match request {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
@@ -301,7 +305,10 @@ fn start_here<A: Spawn>(host: &Host, start: StartActor, mut responder: Responder
                 return responder.fail(CallFailure::Refused { text });
             }
             // It was replaced while this worker could not be reached.
-            Ordering::Less => other.stop(Responder::local(oneshot::channel().0)),
+            Ordering::Less => {
+                let end = End::new(EndReason::Evicted, "a later incarnation replaces it");
+                other.stop(Responder::discard(host.as_reply_path()), Box::new(end));
+            }
         }
     }
     match recipe.args::<A::Args>() {
@@ -316,7 +323,7 @@ fn start_here<A: Spawn>(host: &Host, start: StartActor, mut responder: Responder
 
 fn start_incarnation_here(host: &Host, inbound: Inbound, spawnable: &FxHashMap<TypeHash, SpawnRegistration>) {
     let (body, _, responder) = inbound.into_parts::<Target>();
-    let start = match crate::registry::decode::<StartActor>(&body) {
+    let start = match registry::decode::<StartActor>(&body) {
         Ok(start) => start,
         Err(failure) => return responder.fail(failure),
     };
@@ -376,7 +383,7 @@ fn create<A: Spawn>(
     }
     let context = Context::new();
     // Registered before `spawn`, since the actor may send its own address to others from there.
-    host.register_actor(target, context.address(), key);
+    host.register_actor(target, context.address(), true, key);
     let at = SpawnContext {
         address: RemoteAddr::new(host.identity(), target, host),
         cluster: ClusterRef::new(host.clone()),
@@ -393,12 +400,14 @@ fn create<A: Spawn>(
             responder.reply(target);
         }
         Ok(Err(text)) => {
-            host.actors().remove(target);
-            report_failure(host, key, target.incarnation, End::new(EndReason::Refused, text.as_str()));
+            let end = End::new(EndReason::Refused, text.clone());
+            host.actors().end(target, Some(Box::new(end.clone())));
+            report_failure(host, key, target.incarnation, end);
             responder.fail(CallFailure::Refused { text });
         }
         Err(text) => {
-            host.actors().remove(target);
+            let end = registry::panicked(&text);
+            host.actors().end(target, Some(Box::new(end)));
             report_failure(host, key, target.incarnation, End::new(EndReason::Panicked, text.as_str()));
             responder.fail(CallFailure::Panicked { text });
         }
@@ -418,38 +427,55 @@ struct ActorRunner<A: RemoteActor> {
     key: Option<ActorKey>,
 }
 
+/// Cause of an actor's end, as its runner sees it.
+enum EndCause {
+    Stopped,
+    Panicked(String),
+    ThreadEnded,
+}
+
 impl<A: RemoteActor> Future for ActorRunner<A> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
         let Some(future) = &mut this.future else { return Poll::Ready(()) };
-        let text = match panics::catch(|| Pin::new(future).poll(task)) {
+        let cause = match panics::catch(|| Pin::new(future).poll(task)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => None,
-            Err(text) => Some(text),
+            Ok(Poll::Ready(())) => EndCause::Stopped,
+            Err(text) => EndCause::Panicked(text),
         };
-        this.end(text);
+        this.end(cause);
         Poll::Ready(())
     }
 }
 
 impl<A: RemoteActor> ActorRunner<A> {
-    fn end(&mut self, panic: Option<String>) {
+    fn end(&mut self, cause: EndCause) {
+        let end = match &cause {
+            EndCause::Panicked(text) => Some(Box::new(registry::panicked(text))),
+            EndCause::Stopped => registry::requested_stop(),
+            EndCause::ThreadEnded => None,
+        };
         // First, so that senders see a stopped actor while the rest runs.
-        let counts = self.host.actors().remove(self.target);
+        let counts = match cause {
+            EndCause::ThreadEnded => self.host.actors().end_with_thread(self.target),
+            _ => self.host.actors().end(self.target, end.clone()),
+        };
         if let (Some(key), Some(observer)) = (self.key, self.host.lifecycle_observer()) {
             let handled = counts.map_or(0, |counts| counts.handled);
-            let end = match &panic {
-                Some(text) => End::new(EndReason::Panicked, format!("it panicked: {text}")),
-                None => End::new(EndReason::Stopped, "it stopped"),
+            // The process probably ends as well, and is the cause.
+            let no_end = || match cause {
+                EndCause::ThreadEnded => End::new(EndReason::Unknown, "its thread ended"),
+                _ => registry::stopped(),
             };
+            let end = end.map_or_else(no_end, |end| *end);
             let incarnation = self.target.incarnation;
             observer.actor_stopped(key, ActorEnd { incarnation, end, handled });
         }
         // Dropped last, since the drop runs user code that may take long.
         let mut future = self.future.take();
-        if let (Some(_), Some(future)) = (&panic, &mut future) {
+        if let (EndCause::Panicked(_), Some(future)) = (&cause, &mut future) {
             // Without this, dropping the future would make actix run the panicked actor once more.
             future.ctx().terminate();
         }
@@ -458,12 +484,12 @@ impl<A: RemoteActor> ActorRunner<A> {
                 log::warn!(actor = A::NAME, text, "an actor panicked while it was dropped");
             }
         };
-        match panic {
-            Some(text) => {
+        match cause {
+            EndCause::Panicked(text) => {
                 log::warn!(actor = A::NAME, text, "an actor panicked and has stopped");
                 panics::with_panic_text(text, drop_actor);
             }
-            None => drop_actor(),
+            EndCause::Stopped | EndCause::ThreadEnded => drop_actor(),
         }
     }
 }
@@ -475,7 +501,7 @@ impl<A: RemoteActor> Drop for ActorRunner<A> {
     fn drop(&mut self) {
         // The arbiter has ended while the actor was running.
         if self.future.is_some() {
-            self.end(None);
+            self.end(EndCause::ThreadEnded);
         }
     }
 }

@@ -41,13 +41,21 @@ pub enum EndReason {
     JobEnded,
     /// Its parent ended, or something that it is linked with.
     Linked,
-    /// End whose reason is no longer known.
+    /// Earlier end, whose reason is no longer known.
     Unknown,
 }
 
 impl End {
     pub(crate) fn new(reason: EndReason, text: impl Into<String>) -> Self {
         Self { reason, text: text.into() }
+    }
+
+    /// Cuts the text, which a program may have made, to a length.
+    pub(crate) fn cut(&mut self, bytes_max: usize) {
+        if self.text.len() > bytes_max {
+            let end = (0..=bytes_max).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or_default();
+            self.text.truncate(end);
+        }
     }
 }
 
@@ -65,5 +73,19 @@ impl EndReason {
             self,
             Self::Panicked | Self::Refused | Self::Exited(_) | Self::Signalled(_) | Self::OutOfMemory
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let mut end = End::new(EndReason::Panicked, "aéé");
+        end.cut(5);
+        assert_eq!(end.text, "aéé");
+        end.cut(4);
+        assert_eq!(end.text, "aé");
     }
 }

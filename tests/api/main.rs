@@ -48,6 +48,7 @@ mod threads;
 mod timeouts;
 mod transports;
 mod values;
+mod watching;
 mod words;
 
 roadshow::worker_test!();

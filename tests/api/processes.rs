@@ -16,4 +16,5 @@ mod starts;
 mod stops;
 mod traces;
 mod tracing;
+mod watching;
 mod worker_loss;

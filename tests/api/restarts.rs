@@ -304,3 +304,27 @@ fn too_large_arguments_are_refused_with_their_size() {
         cluster.shutdown().await.unwrap();
     });
 }
+
+#[test]
+fn watch_of_a_restarted_actor_resolves_once_at_its_final_end() {
+    run(async {
+        let cluster = Cluster::in_process(2).await.unwrap();
+        let counter = cluster.spawn::<Counter>(args(20)).restart(soon().at_most(1)).await.unwrap();
+        let (early, during) = (cluster.watch(&counter), cluster.watch(&counter));
+        let during = actix_rt::spawn(during);
+        counter.send(Fail).await.unwrap_err();
+        assert_eq!(counter.send(Incarnation).await, Ok(2));
+        assert!(!during.is_finished());
+        counter.send(Fail).await.unwrap_err();
+        let terminated = early.await;
+        assert!(terminated.is(&counter));
+        assert_eq!(terminated.end.reason, EndReason::Panicked);
+        assert!(terminated.end.text.contains("more than 1 times"), "{}", terminated.end);
+        assert_eq!(during.await.unwrap().end, terminated.end);
+        assert_eq!(cluster.watch(&counter).await.end, terminated.end);
+        let stopped = cluster.spawn::<Counter>(args(21)).restart(soon()).await.unwrap();
+        stopped.stop().await.unwrap();
+        assert_eq!(cluster.watch(&stopped).await.end.reason, EndReason::Killed);
+        cluster.shutdown().await.unwrap();
+    });
+}

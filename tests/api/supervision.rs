@@ -42,7 +42,7 @@ fn children_end_with_the_incarnation_of_their_parent() {
         let next = cluster.spawn::<Counter>(args(103)).restart(soon()).child_of(&parent).await.unwrap();
         assert_eq!(next.send(Add(1)).await, Ok(1));
         parent.stop().await.unwrap();
-        assert!(end_of(&next).await.contains("it stopped"));
+        assert!(end_of(&next).await.contains("has ended"));
         assert_eq!([100, 101, 102, 103].map(created), [2, 1, 1, 1]);
         let late = cluster.spawn::<Counter>(args(104)).restart(soon()).child_of(&parent).await.unwrap_err();
         assert!(late.to_string().contains("or it has ended"), "{late}");

@@ -51,6 +51,9 @@ fn public_types_are_send_and_sync() {
     send_and_sync::<Resources>();
     send_and_sync::<Strategy>();
     send_and_sync::<Lifetime>();
+    send_and_sync::<End>();
+    send_and_sync::<EndReason>();
+    send_and_sync::<Terminated>();
     send_and_sync::<Task<Square>>();
     send_and_sync::<internals::host::Host>();
     send_and_sync::<model::NodeInfo>();
@@ -86,6 +89,7 @@ fn errors_are_send_and_sync() {
 fn requests_are_send() {
     // Requests hold messages, arguments and closures, which need not be `Sync`.
     send::<Request<Add>>();
+    send::<Watch>();
     send::<SpawnRequest<Clerk>>();
     send::<RunTask<Square>>();
     send::<RunAll<'static, Square>>();

@@ -95,6 +95,14 @@ pub(super) enum Order {
     StopSystem,
     /// Uses a number of bytes of a task's stack.
     UseStack(u64),
+    /// Waits for the end of an actor; returns reason and text.
+    Watch(String),
+    /// Waits for the end of the node with that id.
+    WatchNode(String),
+    /// Waits for the end of the job with that id.
+    WatchJob(String),
+    /// Links two actors.
+    Link(String, String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -281,6 +289,10 @@ async fn obey() {
     }
 }
 
+fn ended(end: &roadshow::End) -> Reply {
+    Reply::Text(Some(format!("{:?}: {end}", end.reason)))
+}
+
 async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Reply, String> {
     fn text(error: impl std::fmt::Display) -> String {
         error.to_string()
@@ -348,6 +360,18 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
         Order::LookAtItself => Reply::Itself(cluster.run(look_at_itself::task()).await.map_err(text)?),
         Order::LeaveFiles => cluster.run(leave_files::task()).await.map(|()| Reply::Done).map_err(text)?,
         Order::UseStack(bytes) => Reply::Number(cluster.run(use_stack::task(bytes)).await.map_err(text)?),
+        Order::Watch(of) => {
+            let of = actor(&of)?;
+            let terminated = cluster.watch(&of).await;
+            assert!(terminated.is(&of));
+            ended(&terminated.end)
+        }
+        Order::WatchNode(node) => ended(&cluster.watch_node(node.parse().unwrap()).await),
+        Order::WatchJob(job) => ended(&cluster.watch_job(job.parse().unwrap()).await),
+        Order::Link(one, other) => {
+            cluster.link(&actor(&one)?, &actor(&other)?).await.map_err(text)?;
+            Reply::Done
+        }
         Order::Workers => {
             let workers = cluster.workers().into_iter().filter(|worker| worker.ended.is_none());
             Reply::Numbers(workers.map(|worker| worker.pid.into()).collect())

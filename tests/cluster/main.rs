@@ -37,5 +37,6 @@ mod test_cluster;
 mod tokens;
 mod top;
 mod users;
+mod watching;
 
 roadshow::worker_test!();

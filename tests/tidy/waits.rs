@@ -10,7 +10,7 @@ pub(crate) const FOLDERS: &[&str] =
     &["src/remote", "src/task", "src/cluster/mod.rs", "src/cluster/builder.rs", "src/host/mod.rs"];
 
 /// Return types of operations that are awaited.
-const REQUESTS: &[&str] = &["Request<", "SpawnRequest<", "RunTask<", "RunAll<", "impl Future<"];
+const REQUESTS: &[&str] = &["Request<", "SpawnRequest<", "RunTask<", "RunAll<", "Watch", "impl Future<"];
 
 /// Lists the public operations of a file that take time, as `Type::name`.
 pub(crate) fn operations(source: &str) -> Vec<String> {

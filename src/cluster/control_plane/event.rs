@@ -80,6 +80,12 @@ pub(in crate::cluster) enum ControlEvent {
     /// Locates a managed actor, in an incarnation after `gone`. Answered with [`ControlReply::Found`] once there is
     /// one, or with [`ControlReply::Gone`].
     Locate { ticket: Ticket, actor: ActorKey, gone: Option<ActorIncarnation> },
+    /// Waits for the end of a node. Answered with [`ControlReply::End`].
+    WatchNode { ticket: Ticket, node: NodeId },
+    /// Waits for the end of a job. Answered with [`ControlReply::End`].
+    WatchJob { ticket: Ticket, job: JobId },
+    /// Waits for the final end of a managed actor. Answered with [`ControlReply::End`].
+    WatchActor { ticket: Ticket, actor: ActorKey },
     /// Ends an actor. Answered with [`ControlReply::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
     /// Ends an actor by killing its worker, with everything in it. Answered with [`ControlReply::Done`].
@@ -103,6 +109,9 @@ impl ControlEvent {
                 | Self::Statistics { .. }
                 | Self::Find { .. }
                 | Self::Locate { .. }
+                | Self::WatchNode { .. }
+                | Self::WatchJob { .. }
+                | Self::WatchActor { .. }
                 | Self::WatermarksDurable { .. }
                 | Self::Tick
         )
@@ -165,7 +174,7 @@ pub(in crate::cluster) enum ControlReply {
     Nodes(Page<NodeInfo>),
     /// Page of the actor list.
     Actors(Page<ActorInfo>),
-    /// Exit cause of a worker; `None` while it may be alive.
+    /// End of a worker, a node or a job; `None` for a worker that may be alive.
     End(Option<End>),
 }
 

@@ -35,6 +35,7 @@ use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
+use crate::wire::CallFailure;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 pub(super) use request::{CONTROL, ControlRequest, ControlResult};
 pub(in crate::cluster) use versions::TableVersions;
@@ -224,6 +225,14 @@ impl ControlPlane {
                 return responder.reply(Ok(ControlReply::Done));
             }
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
+            // Open for as long as the node or the job: it must neither outlive its caller nor delay a shutdown.
+            ControlRequest::WatchNode { .. }
+            | ControlRequest::WatchJob { .. }
+            | ControlRequest::WatchActor { .. } => {
+                let watch = Arc::clone(self).reply_to_watch(host.clone(), request, responder);
+                background::spawn_on(host.io(), watch);
+                return;
+            }
             _ => None,
         };
         background::spawn_on(host.io(), Arc::clone(self).reply(request, cancellable, responder));
@@ -245,6 +254,21 @@ impl ControlPlane {
             biased;
             reply = replying => reply,
             () = std::future::poll_fn(|task| responder.poll_cancelled(task)) => return,
+        };
+        responder.reply(reply);
+    }
+
+    async fn reply_to_watch(
+        self: Arc<Self>,
+        host: Host,
+        request: ControlRequest,
+        mut responder: Responder<ControlResult>,
+    ) {
+        let reply = tokio::select! {
+            biased;
+            reply = self.request(request) => reply,
+            () = std::future::poll_fn(|task| responder.poll_abandoned(task)) => return,
+            () = host.closing() => return responder.fail(CallFailure::Closing),
         };
         responder.reply(reply);
     }
@@ -288,6 +312,15 @@ impl ControlPlane {
             }
             ControlRequest::HostStatus { host } => {
                 Ok(ControlReply::End(self.read(|state| state.host_end(host))))
+            }
+            ControlRequest::WatchNode { node } => {
+                self.ask(|ticket| ControlEvent::WatchNode { ticket, node }).await
+            }
+            ControlRequest::WatchJob { job } => {
+                self.ask(|ticket| ControlEvent::WatchJob { ticket, job }).await
+            }
+            ControlRequest::WatchActor { actor } => {
+                self.ask(|ticket| ControlEvent::WatchActor { ticket, actor }).await
             }
             ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
@@ -371,6 +404,9 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
         | ControlRequest::Locate { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)
+        | ControlRequest::WatchNode { .. }
+        | ControlRequest::WatchJob { .. }
+        | ControlRequest::WatchActor { .. }
         | ControlRequest::HostStatus { .. } => return Ok(()),
     };
     match state.may_speak_for(from, job) {

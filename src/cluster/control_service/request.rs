@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::listing::Query;
-use crate::cluster::model::{ActorKey, ActorSpec, JobId};
+use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::id::{ActorIncarnation, HostUid, TypeHash};
 use crate::spec::Recipe;
 
@@ -32,6 +32,12 @@ pub(in crate::cluster) enum ControlRequest {
     SpawnFailed { actor: ActorKey, why: String },
     /// Requests the exit cause of the worker that owned a host.
     HostStatus { host: HostUid },
+    /// Requests the end of a node, once it has ended.
+    WatchNode { node: NodeId },
+    /// Requests the end of a job, once it has ended.
+    WatchJob { job: JobId },
+    /// Waits for the final end of a managed actor.
+    WatchActor { actor: ActorKey },
 }
 
 /// Reply to a request.

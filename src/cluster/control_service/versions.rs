@@ -83,6 +83,9 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::ExecutablePinned { .. }
         | ControlEvent::Find { .. }
         | ControlEvent::Locate { .. }
+        | ControlEvent::WatchNode { .. }
+        | ControlEvent::WatchJob { .. }
+        | ControlEvent::WatchActor { .. }
         | ControlEvent::WatermarksDurable { .. }
         | ControlEvent::Tick => &[],
     }

@@ -55,6 +55,10 @@ impl PeerState {
     /// Stores the outcomes in the slots of their calls; the returned work wakes the callers.
     pub(super) fn resolve(&mut self, events: Vec<Event<SlotId>>) -> DeferredWakeups {
         let mut deferred = DeferredWakeups::default();
+        // Without open calls of the peer, these were dropped with the session.
+        if self.session.inbound_calls() == 0 && !self.cancel_wakers.is_empty() {
+            deferred.wake.extend(std::mem::take(&mut self.cancel_wakers).into_values());
+        }
         for event in events {
             if let Some(Event::DeadLetters { count }) = self.reply_slots.take_event(event, &mut deferred.wake)
             {

@@ -59,6 +59,10 @@ impl ReplyPath for Peer {
         false
     }
 
+    fn is_lost(&self, call: CallId) -> bool {
+        !self.lock().session.has_inbound_call(call)
+    }
+
     fn release_credit(&self, charge: PackedCharge) {
         let mut state = self.lock();
         if state.release_credit(Some(&charge)) {

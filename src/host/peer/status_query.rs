@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use super::{Peer, PeerState};
 use crate::background;
-use crate::host::Host;
+use crate::host::{Host, HostStatus};
 use crate::session::DisconnectReason;
 
 impl Peer {
@@ -22,15 +22,15 @@ impl Peer {
         let (peer, identity, host) = (Arc::downgrade(self), self.identity, Weak::clone(&self.host));
         background::spawn_on(&self.io, async move {
             let host = host.upgrade().map(|shared| Host { shared });
-            let end = match host.as_ref().and_then(Host::placement).zip(host) {
-                Some((placement, host)) => placement.host_exit_cause(&host, identity).await,
-                None => None,
+            let status = match host.as_ref().and_then(Host::placement).zip(host) {
+                Some((placement, host)) => placement.host_status(&host, identity).await,
+                None => HostStatus::Unknown,
             };
             let Some(peer) = peer.upgrade() else { return };
             // Before the result is used, so that a later failure starts another query.
             peer.lock().status_query_running = false;
-            if let Some(cause) = end {
-                peer.close(DisconnectReason::HostDown(cause));
+            if let HostStatus::Ended(end) = status {
+                peer.close(DisconnectReason::HostDown(end.text));
             }
         });
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Session;
+use crate::id::CallId;
 use crate::session::{CallError, Event};
 
 impl<T> Session<T> {
@@ -36,6 +37,12 @@ impl<T> Session<T> {
     #[must_use]
     pub fn open_calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// True if a call of the peer has no outcome.
+    #[must_use]
+    pub fn has_inbound_call(&self, call: CallId) -> bool {
+        self.inbound.calls.contains(call)
     }
 
     /// Number of the peer's calls without an outcome.

@@ -372,7 +372,8 @@ impl ClusterState {
             if end.reason == EndReason::Panicked {
                 self.record_actor_death(key, &end.text);
             }
-            match end.reason.is_failure() {
+            // An unknown reason is that of a worker which is about to end.
+            match end.reason.is_failure() || end.reason == EndReason::Unknown {
                 true => self.lose_actor(key, &end.into(), Loss::Failure, ControlError::Unknown),
                 false => self.end_actor(key, &end.into(), ControlError::Unknown),
             }

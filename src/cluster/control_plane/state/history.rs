@@ -68,6 +68,7 @@ impl<T> Latest<T> {
 pub(super) struct NodeRecord {
     pub(super) agent: HostUid,
     pub(super) info: NodeInfo,
+    pub(super) reason: EndReason,
 }
 
 #[derive(Debug)]

@@ -365,6 +365,7 @@ impl ClusterState {
             self.deferred.maybe_drained.insert(node.descriptor.id());
         }
         self.release_all(id, &End::new(EndReason::JobEnded, cause));
+        self.notify_job_watchers(id);
         self.record_ended_job(id);
     }
 

@@ -229,11 +229,7 @@ impl ClusterState {
     /// Looks up a managed actor: answered once an incarnation after `gone` is alive, or with the actor's end.
     pub(super) fn locate(&mut self, ticket: Ticket, key: ActorKey, gone: Option<ActorIncarnation>) {
         let Some(managed) = self.managed.get(&key) else {
-            let end = match self.history.actor(key) {
-                Some(record) => (*record.end).clone(),
-                None => End::new(EndReason::Unknown, "it ended long ago, or never existed"),
-            };
-            return self.reply(ticket, Ok(ControlReply::Gone(end)));
+            return self.reply(ticket, Ok(ControlReply::Gone(self.end_of_actor(key))));
         };
         let is_later = gone.is_none_or(|gone| managed.incarnation > gone);
         match self.found(key).filter(|_| is_later) {
@@ -277,6 +273,7 @@ impl ClusterState {
             self.open_requests.remove(&ticket);
             self.reply(ticket, Ok(ControlReply::Gone(end.clone())));
         }
+        self.notify_actor_watchers(key, end);
     }
 
     /// Ends the present incarnation of an actor, and restarts it if its policy allows it.

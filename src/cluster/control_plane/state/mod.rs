@@ -48,6 +48,7 @@ mod reservations;
 mod restore;
 mod statistics;
 mod supervision;
+mod watchers;
 mod worker;
 
 pub(in crate::cluster) use super::event::{
@@ -78,6 +79,7 @@ use node::LiveNode;
 use ordered_map::OrderedMap;
 use placement::OpenRequest;
 use statistics::ActorCounts;
+use watchers::Watchers;
 use worker::LiveWorker;
 
 /// Settings that differ between clusters; the defaults are those of `config`.
@@ -179,6 +181,7 @@ pub(in crate::cluster) struct ClusterState {
     history: History,
     events: EventLog,
     actor_counts: ActorCounts,
+    watchers: Watchers,
     /// Reason why writes fail; `None` while they succeed.
     persistence_error: Option<String>,
     deferred: DeferredWork,
@@ -224,6 +227,7 @@ impl ClusterState {
             history: History::new(settings.history_max),
             events: EventLog::default(),
             actor_counts: ActorCounts::default(),
+            watchers: Watchers::default(),
             persistence_error: None,
             deferred: DeferredWork::default(),
             actions: Vec::new(),
@@ -268,6 +272,9 @@ impl ClusterState {
             ControlEvent::Locate { ticket, actor, gone } => self.locate(ticket, actor, gone),
             ControlEvent::Cancelled { ticket } => self.cancel(ticket),
             ControlEvent::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
+            ControlEvent::WatchNode { ticket, node } => self.watch_node(ticket, node),
+            ControlEvent::WatchJob { ticket, job } => self.watch_job(ticket, job),
+            ControlEvent::WatchActor { ticket, actor } => self.watch_actor(ticket, actor),
             ControlEvent::Kill { ticket, actor } => self.kill(ticket, actor),
             ControlEvent::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
             ControlEvent::WatermarksDurable { jobs, workers, actors } => {

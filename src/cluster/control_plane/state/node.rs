@@ -320,7 +320,10 @@ impl ClusterState {
                 self.notify_driver(job, JobEvent::NodeGone { agent: node.descriptor.agent });
             }
             self.actions.push(Action::ForgetAgent { agent: node.descriptor.agent });
-            self.history.add_node(NodeRecord { agent: node.descriptor.agent, info });
+            // A node that was drained stops as commanded.
+            let reason = if node.is_stopping { EndReason::Stopped } else { EndReason::NodeLost };
+            self.history.add_node(NodeRecord { agent: node.descriptor.agent, info, reason });
+            self.notify_node_watchers(id);
         }
     }
 

@@ -261,7 +261,7 @@ impl ClusterState {
             }
             Some(OpenRequest::WaitForActor { .. }) => self.cancel_waiter(ticket),
             Some(OpenRequest::Locate(actor)) => self.cancel_locator(ticket, actor),
-            None => {}
+            None => self.watchers.cancel(ticket),
         }
     }
 

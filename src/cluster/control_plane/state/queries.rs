@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 
+use super::job::Job;
 use super::node::LiveNode;
 use super::worker::LiveWorker;
 use super::{ClusterState, Millis, lease_expired_text};
@@ -248,16 +249,21 @@ impl ClusterState {
             .or_else(|| self.hosts.get(&host).map(|(worker, _)| *worker))
     }
 
-    /// End of the worker that owned a host; `None` while it may be alive. Valid only for hosts of
-    /// workers.
+    /// End of the worker that owned a host; `None` while it, or another owner, may be alive.
     pub(in crate::cluster) fn host_end(&self, host: HostUid) -> Option<End> {
-        if self.worker_of(host).is_some() {
+        // An agent or a driver is no worker that has ended.
+        if self.owner_of_host(host.host) == Some(host) {
             return None;
         }
         if let Some(ended) = self.history.worker_of(host) {
             let WorkerSummary { pid, node_id, cause, .. } = &ended.summary;
             let cause = cause.as_deref().unwrap_or("it has ended");
             return Some(End::new(ended.reason, format!("worker {pid} on node {node_id}: {cause}")));
+        }
+        let had = |job: &Job| [job.descriptor.driver, job.descriptor.user_host].contains(&Some(host));
+        if let Some((id, job)) = self.jobs.iter().find(|(_, job)| had(job)) {
+            let message = job.message.as_deref().unwrap_or("it has ended");
+            return Some(End::new(EndReason::JobEnded, format!("driver of job {id}: {message}")));
         }
         // The control plane learns the address of a worker before any other process does. Once every node has
         // reported its workers, an unknown host therefore belongs to a worker that has ended.

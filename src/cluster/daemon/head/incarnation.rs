@@ -12,7 +12,7 @@ use crate::id::Incarnation;
 /// A disk error does not stop the head: the incarnation then depends on the clock alone.
 pub(super) async fn choose(store: &StateStore, records: &[Record], now: Incarnation) -> Incarnation {
     let incarnation = after(records, now);
-    store.change(Write::Put(Record::Incarnation { incarnation: incarnation.0 }));
+    store.change(Write::Put(Box::new(Record::Incarnation { incarnation: incarnation.0 })));
     if let Err(error) = store.flushed().await {
         tracing::error!(
             error,

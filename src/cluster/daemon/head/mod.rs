@@ -318,7 +318,7 @@ impl Head {
             }
             Action::ForgetAgent { agent } => self.outbox().forget_agent(agent),
             Action::NotifyDriver { job, event } => self.outbox().notify_driver(&self.host, job, event),
-            Action::Persist(record) => self.store.change(Write::Put(record)),
+            Action::Persist(record) => self.store.change(Write::Put(Box::new(record))),
             Action::Delete(key) => self.store.change(Write::Delete(key)),
             Action::Reply { .. } => {}
         }

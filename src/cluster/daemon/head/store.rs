@@ -60,7 +60,7 @@ impl<E: Into<redb::Error>> From<E> for StateStoreError {
 /// Change of one record.
 #[derive(Debug)]
 pub(super) enum Write {
-    Put(Record),
+    Put(Box<Record>),
     Delete(RecordKey),
 }
 
@@ -259,9 +259,10 @@ impl SharedWrites {
 
     fn set_flushed(&self, written: u64, changes: &BTreeMap<RecordKey, Write>) {
         let watermarks = match changes.get(&RecordKey::IdWatermarks) {
-            Some(Write::Put(Record::IdWatermarks { jobs, workers, actors })) => {
-                Some((*jobs, *workers, *actors))
-            }
+            Some(Write::Put(record)) => match **record {
+                Record::IdWatermarks { jobs, workers, actors } => Some((jobs, workers, actors)),
+                _ => None,
+            },
             _ => None,
         };
         let mut had_failed = false;
@@ -366,8 +367,8 @@ mod tests {
         let watermarks = |actors| Record::IdWatermarks { jobs: 1, workers: 2, actors };
         let (store, records) = StateStore::open(&path).await.unwrap();
         assert_eq!(records, []);
-        store.change(Write::Put(watermarks(3)));
-        store.change(Write::Put(watermarks(4)));
+        store.change(Write::Put(watermarks(3).into()));
+        store.change(Write::Put(watermarks(4).into()));
         store.change(Write::Delete(RecordKey::Actor(ActorKey(9))));
         drop(store);
         let (store, records) = StateStore::open(&path).await.unwrap();
@@ -417,7 +418,7 @@ mod tests {
         let full = Database::builder().create_with_backend(disk).unwrap();
         is_full.store(true, Ordering::Relaxed);
         let store = StateStore::start_writer(&path, full).unwrap();
-        store.change(Write::Put(watermarks.clone()));
+        store.change(Write::Put(Box::new(watermarks.clone())));
         let why = store.flushed().await.unwrap_err();
         assert!(store.progress().borrow().last_error.as_ref() == Some(&why), "{why}");
         // The failed database accepts nothing more. The retry opens the file of the same name, which does.
@@ -452,7 +453,7 @@ mod tests {
         leftovers.iter().for_each(|leftover| fs::write(leftover, [0; 4096]).unwrap());
         let (store, records) = StateStore::open(&path).await.unwrap();
         assert_eq!((records, leftovers.map(|leftover| leftover.exists())), (Vec::new(), [false; 2]));
-        store.change(Write::Put(Record::IdWatermarks { jobs: 1, workers: 2, actors: 3 }));
+        store.change(Write::Put(Box::new(Record::IdWatermarks { jobs: 1, workers: 2, actors: 3 })));
         drop(store);
         assert_eq!(StateStore::open(&path).await.unwrap().1.len(), 1);
         // A failed creation leaves no file that could be taken for a database.

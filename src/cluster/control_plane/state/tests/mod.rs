@@ -11,6 +11,7 @@ mod random;
 mod reachability;
 mod restart;
 mod statistics;
+mod watchers;
 mod workers;
 
 use crate::cluster::control_plane::state::*;

@@ -12,6 +12,7 @@ use crate::config::RESERVE_AFTER_PASSED;
 use world::World;
 
 /// Random event. A number selects one of the candidates that exist when the step runs.
+#[expect(clippy::large_enum_variant, reason = "few steps are held at a time")]
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Join(u8),
