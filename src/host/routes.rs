@@ -126,7 +126,12 @@ async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence:
         let Some((key, mut changes)) = route.upgrade().map(|route| (route.key, route.subscribe())) else {
             return;
         };
-        let Some(placement) = host.placement() else { return };
+        let Some(placement) = host.placement() else {
+            return route.upgrade().into_iter().for_each(|route| {
+                let end = End::new(EndReason::Unknown, "this process belongs to no cluster");
+                route.state.send_replace(RouteState::Ended(Arc::new(end)));
+            });
+        };
         let located = tokio::select! {
             located = placement.locate(&host, key, gone) => located,
             // The cluster announces it, or the last address is dropped.

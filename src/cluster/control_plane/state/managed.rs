@@ -360,6 +360,18 @@ impl ClusterState {
         }
     }
 
+    /// Restarts the managed actors that no node has reported, once all have rejoined the restarted head.
+    ///
+    /// They were lost, or between two incarnations, while the head was away.
+    pub(super) fn restart_unaccounted(&mut self) {
+        let lost: Vec<_> =
+            self.unaccounted.iter().copied().filter(|key| self.managed.contains_key(key)).collect();
+        let end = Arc::new(End::new(EndReason::Unknown, "it was lost while the head was down"));
+        for key in lost {
+            self.lose_actor(key, &end, Loss::External, ControlError::Unknown);
+        }
+    }
+
     /// Places the actors whose back-off has passed.
     pub(super) fn end_backoffs(&mut self) {
         while let Some(&(at, key)) = self.backing_off.first().filter(|(at, _)| *at <= self.now) {

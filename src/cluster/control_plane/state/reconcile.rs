@@ -54,6 +54,9 @@ impl ClusterState {
             self.worker_reported(id, worker, first_join);
         }
         self.reconcile_jobs(id, report.jobs, report.drivers);
+        if first_join && self.all_rejoined() {
+            self.restart_unaccounted();
+        }
         if first_join || changed {
             self.notify_jobs(id);
         }
