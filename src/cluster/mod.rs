@@ -33,11 +33,15 @@ pub mod daemon;
 mod dial;
 mod driver;
 mod error;
+#[cfg(any(feature = "cli", feature = "sim"))]
+mod event_queue;
 #[cfg_attr(
     all(not(feature = "cli"), not(test)),
     expect(dead_code, reason = "only agents check and store executables")
 )]
 mod executable;
+#[cfg(any(feature = "cli", feature = "sim"))]
+mod head_core;
 mod host_info;
 mod io_thread;
 #[cfg_attr(
@@ -68,6 +72,8 @@ mod protocol;
     expect(dead_code, unreachable_pub, reason = "only the head and agents have the server side")
 )]
 pub(crate) mod security;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(test)]
 mod test_dir;
 mod worker;

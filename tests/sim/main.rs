@@ -3,6 +3,7 @@
 //! Each seed is run twice, and both logs have to be equal. The example `simulate` runs the same simulation
 //! over any number of seeds.
 
+mod cluster;
 mod world;
 
 use std::sync::{PoisonError, RwLock};
@@ -82,4 +83,12 @@ fn a_forgotten_host_that_is_mistaken_for_a_resuming_one_is_found() {
 #[test]
 fn a_stop_that_overtakes_a_message_is_found() {
     assert!(seeds_to_find(InjectedBug::OvertakingStop).is_some());
+}
+
+#[test]
+fn a_cluster_runs_twice_with_equal_logs() {
+    let [log, again] = [0, 1].map(|_| cluster::run(roadshow::sim::Plan::new(1)));
+    println!("{:#?}", log.lines());
+    assert_eq!(log.lines(), again.lines());
+    assert_eq!(log.violations(), [""; 0]);
 }

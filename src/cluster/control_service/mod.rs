@@ -18,10 +18,11 @@ mod versions;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::control_plane::state::{
     Action, ClusterState, ControlError, ControlEvent, ControlReply, Listed, Millis, Search, Settings, Ticket,
@@ -29,6 +30,7 @@ use super::control_plane::state::{
 use super::listing::{Kind, Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
 use crate::background;
+use crate::host::entropy::unix_time;
 use crate::host::{Host, SendError};
 use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
@@ -403,11 +405,11 @@ struct Clock {
 
 impl Clock {
     fn new() -> Self {
-        Self { started: Instant::now(), epoch: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default() }
+        Self { started: Instant::now(), epoch: unix_time() }
     }
 
     fn now(&self) -> Millis {
-        // `Instant` never goes back, unlike the system clock, which is read once.
+        // `Instant` never goes back, unlike the system clock, which is read once. Tokio's can be paused by tests.
         let since = self.epoch + self.started.elapsed();
         Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }

@@ -14,7 +14,7 @@ use crate::cluster::error::ClusterError;
 use crate::cluster::membership::Membership;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
-use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
+use crate::cluster::protocol::worker::{HeadInfo, WorkerInit, WorkerMessage};
 use crate::cluster::worker::statistics::{StatisticsReporter, StatisticsSink};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits, STATISTICS_INTERVAL, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};
@@ -32,9 +32,11 @@ pub(crate) struct HostEndpoint {
     pub(crate) io: Handle,
 }
 
-/// Endpoints of a worker's two hosts.
+/// Endpoints of a worker's two hosts, and the head that they know from the start.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerEndpoints {
+    /// Head of a cluster of nodes; `None` in a local cluster, whose driver is the head.
+    pub(crate) head: Option<HeadInfo>,
     pub(crate) actors: HostEndpoint,
     pub(crate) tasks: HostEndpoint,
 }
@@ -81,8 +83,10 @@ pub(crate) async fn serve(
     let service = Arc::downgrade(&task_service);
     let run_tasks: HostServices = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
     let run_actors = Box::new(actor_services);
-    let actors = start(&init, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
-    let tasks = start(&init, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
+    let actors =
+        start(&init, endpoints.head, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
+    let tasks =
+        start(&init, endpoints.head, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
     let reporter =
         observers.statistics.map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
     actors.set_lifecycle_observer(observers.lifecycle);
@@ -124,6 +128,7 @@ pub(crate) async fn serve(
 /// Starts a host that also serves the cluster's membership.
 async fn start(
     init: &WorkerInit,
+    head: Option<HeadInfo>,
     endpoint: &HostEndpoint,
     identity: HostUid,
     executor: Executor,
@@ -132,10 +137,10 @@ async fn start(
     let mut limits: Limits = init.limits.clone();
     // The drain must end before the parent kills the worker, which it does WORKER_STOP_TIMEOUT after its request.
     // A node ends within a second, even if a peer does not answer: there the drain gets half as long.
-    let most = if init.node.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
+    let most = if head.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
     limits.drain_timeout = limits.drain_timeout.min(most);
     let members = Arc::new(Membership::default());
-    let head = init.node.as_ref().map(|node| MembershipUpdate::Head(node.head));
+    let head = head.map(MembershipUpdate::Head);
     let membership = Arc::clone(&members);
     let host = Host::start(HostConfig {
         identity,
