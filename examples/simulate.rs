@@ -1,10 +1,12 @@
 //! Runs the simulation of hosts and links over many seeds: `cargo run --release --example simulate --
-//! --seeds 1000`.
+//! --seeds 1000`. With `--cluster` it is the simulation of whole clusters.
 //!
 //! Each seed is run twice, and both logs have to be equal. After each run the process has as many threads
 //! and descriptors as before. The first seed that violates a guarantee ends the program with exit code 1
 //! and the end of its log.
 
+#[path = "../tests/sim/cluster/mod.rs"]
+mod cluster;
 #[path = "../tests/sim/world/mod.rs"]
 mod world;
 
@@ -18,9 +20,12 @@ use world::Script;
 /// Number of log lines shown of a run that violates a guarantee.
 const TAIL_LINES: usize = 30;
 
-/// Simulates hosts and links under seeded faults.
+/// Simulates hosts and links, or clusters, under seeded faults.
 #[derive(Debug, Parser)]
 struct Args {
+    /// Simulate clusters: a head, agents, workers and drivers
+    #[arg(long)]
+    cluster: bool,
     /// Number of seeds to try
     #[arg(long, default_value_t = 200)]
     seeds: u64,
@@ -81,7 +86,7 @@ fn main() -> ExitCode {
     let since = Instant::now();
     let (mut events, mut broken) = (0, 0);
     // The first run starts lazy parts that stay, such as the logger.
-    let _ = world::run(Script::of(first));
+    let _ = run(first, &args);
     let before = open();
     for seed in first..first + args.seeds {
         let tried = try_seed(seed, &args).and_then(|logged| match open() {
@@ -113,23 +118,38 @@ fn open() -> [usize; 2] {
     ["/proc/self/task", "/proc/self/fd"].map(|list| std::fs::read_dir(list).map_or(0, Iterator::count))
 }
 
+/// Log and violations of one run.
+fn run(seed: u64, args: &Args) -> [Vec<String>; 2] {
+    let bug = args.plant.map(InjectedBug::from);
+    if args.cluster {
+        let script = cluster::Script::of(seed);
+        let outcome = cluster::run(match bug {
+            None => script,
+            Some(bug) => script.with_bug(bug),
+        });
+        return [outcome.log, outcome.violations];
+    }
+    let script = Script::of(seed);
+    let outcome = world::run(match bug {
+        None => script,
+        Some(bug) => script.with_bug(bug),
+    });
+    [outcome.log, outcome.violations]
+}
+
 /// Runs a seed twice; returns the number of logged events, or the violation.
 fn try_seed(seed: u64, args: &Args) -> Result<usize, String> {
-    let script = || match args.plant {
-        None => Script::of(seed),
-        Some(bug) => Script::of(seed).with_bug(bug.into()),
-    };
     // Both runs must log the same events, or a failing seed could not be reproduced.
-    let (outcome, again) = (world::run(script()), world::run(script()));
+    let ([log, violations], [again, _]) = (run(seed, args), run(seed, args));
     if args.log {
-        outcome.log.iter().for_each(|line| println!("{line}"));
+        log.iter().for_each(|line| println!("{line}"));
     }
-    if outcome.violations.is_empty() {
-        return match outcome.log == again.log {
-            true => Ok(outcome.log.len()),
+    if violations.is_empty() {
+        return match log == again {
+            true => Ok(log.len()),
             false => Err("gives two different logs".to_owned()),
         };
     }
-    outcome.log.iter().rev().take(TAIL_LINES).rev().for_each(|line| eprintln!("{line}"));
-    Err(format!("violates guarantees: {:#?}", outcome.violations))
+    log.iter().rev().take(TAIL_LINES).rev().for_each(|line| eprintln!("{line}"));
+    Err(format!("violates guarantees: {violations:#?}"))
 }

@@ -16,10 +16,10 @@ use super::{Shared, WorldError};
 use crate::cluster::authorization;
 use crate::cluster::backoff::Backoff;
 use crate::cluster::control_plane::state::{ControlError, ControlReply, JobEvent, WorkerEntry};
-use crate::cluster::control_service::ControlResult;
+use crate::cluster::control_service::{ControlRequest, ControlResult};
 use crate::cluster::executable::Digest;
 use crate::cluster::membership::Membership;
-use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeDescriptor, WorkerAddress, WorkerId};
+use crate::cluster::model::{ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, WorkerAddress, WorkerId};
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::cluster::protocol::{
     EXECUTABLE, ExecutableReply, ExecutableRequest, JOB, JOB_EVENT, JobRequest, JobSpec, MEMBERSHIP,
@@ -29,7 +29,7 @@ use crate::config::{
     EXECUTABLE_TIMEOUT, HEAD_RPC_TIMEOUT, JOB_EVENT_QUEUE_MAX, JOB_LEASE, LEASE_RENEW_INTERVAL, NODE_LEASE,
     WORKER_START_TIMEOUT,
 };
-use crate::host::{Executor, Host, HostConfig, HostServices, SendError, deadline_in, fresh_identity};
+use crate::host::{Executor, Host, HostConfig, HostServices, PlacementError, SendError, deadline_in, fresh_identity};
 use crate::id::HostUid;
 use crate::registry::{Inbound, decode};
 use crate::remote::{ClusterRef, SharedArgs, actor_services, ask_host_shared, call_host};
@@ -159,6 +159,19 @@ impl SimDriver {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.0.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Ends an actor through the head.
+    ///
+    /// # Errors
+    ///
+    /// [`PlacementError`] if there is no such actor, or if the head does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped after its first poll, the actor may end or not.
+    pub async fn end_actor(&self, actor: ActorKey) -> Result<(), PlacementError> {
+        self.0.members.ask(&self.0.host, ControlRequest::Kill { actor }).await.map(drop)
     }
 
     /// Ends the job, as a shutdown of the cluster handle does.

@@ -31,6 +31,7 @@ use crate::config::{InjectedBug, Limits};
 use crate::host::entropy::simulated::SimulatedEntropy;
 use crate::host::random_u64;
 use crate::id::HostUid;
+use crate::observe::HostSnapshot;
 use crate::session::Secret;
 use agent::SimAgent;
 use disk::Disk;
@@ -117,7 +118,9 @@ impl Shared {
 
     fn unregister(&self, hosts: impl IntoIterator<Item = HostUid>) {
         let mut running = lock(&self.running);
-        hosts.into_iter().for_each(|host| drop(running.remove(&host)));
+        for host in hosts {
+            running.remove(&host);
+        }
     }
 
     /// Incarnation of the running head.
@@ -253,6 +256,20 @@ impl World {
         self.shared.network.cut_off(machine, sends_nothing, receives_nothing);
     }
 
+    /// Pauses a node: until it is resumed, all bytes from and to its processes wait.
+    ///
+    /// Handlers that have their message already run on.
+    pub fn pause(&self, node: usize) {
+        self.journal().note(format_args!("node {node} is paused"));
+        self.shared.network.set_paused(Machine::Node(node), true);
+    }
+
+    /// Resumes a node that was paused.
+    pub fn resume(&self, node: usize) {
+        self.journal().note(format_args!("node {node} is resumed"));
+        self.shared.network.set_paused(Machine::Node(node), false);
+    }
+
     /// Breaks all links between two machines.
     pub fn break_links(&self, one: Machine, other: Machine) {
         let links = self.shared.network.break_links(one, other);
@@ -281,6 +298,23 @@ impl World {
     #[must_use]
     pub fn is_running(&self, host: HostUid) -> bool {
         lock(&self.shared.running).contains(&host)
+    }
+
+    /// Number of nodes.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Snapshots of the hosts of the head and of the agents that run, each with its machine.
+    #[must_use]
+    pub fn daemons(&self) -> Vec<(Machine, HostSnapshot)> {
+        let head = lock(&self.head);
+        let head = head.iter().map(|head| (Machine::Head, head.host.snapshot()));
+        let agents = self.nodes.iter().enumerate().filter_map(|(node, agent)| {
+            lock(agent).as_ref().map(|agent| (Machine::Node(node), agent.0.host.snapshot()))
+        });
+        head.chain(agents).collect()
     }
 
     /// Workers that run or start on a node.

@@ -1,26 +1,42 @@
-//! Actors and tasks of the workload, which log what they handle.
+//! Actors and tasks of the workload. They log what they handle.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
+use roadshow::internals::id::HostUid;
 use roadshow::prelude::*;
 use roadshow::sim::World;
 
+use super::record::{Op, Record};
+
 thread_local! {
-    static WORLD: RefCell<Weak<World>> = const { RefCell::new(Weak::new()) };
+    /// Run on this thread, for actors and tasks, which the library creates.
+    static RUN: RefCell<(Weak<World>, Weak<Record>)> = const { RefCell::new((Weak::new(), Weak::new())) };
 }
 
-/// Makes `world` the one in which actors and tasks of this thread log.
-pub(crate) fn set_world(world: &Rc<World>) {
-    WORLD.set(Rc::downgrade(world));
+/// Makes this the run in which actors and tasks of this thread log.
+pub(crate) fn set_run(world: &Rc<World>, record: &Rc<Record>) {
+    RUN.set((Rc::downgrade(world), Rc::downgrade(record)));
+}
+
+/// Record of the run, unless the process of this host has ended: a killed one handles nothing more.
+fn record_at(host: Option<HostUid>) -> Option<Rc<Record>> {
+    RUN.with_borrow(|(world, record)| {
+        let world = world.upgrade()?;
+        let runs = host.is_none_or(|host| world.is_running(host));
+        if runs { record.upgrade() } else { None }
+    })
 }
 
 /// Logs each message that it handles.
 #[derive(RemoteActor)]
-#[remote(handles(Note))]
+#[remote(handles(Note, Errand))]
 pub(crate) struct Counter {
-    number: u64,
+    /// Number of its spawn.
+    number: Op,
+    host: HostUid,
 }
 
 impl Actor for Counter {
@@ -28,27 +44,65 @@ impl Actor for Counter {
 }
 
 impl Spawn for Counter {
-    type Args = u64;
+    type Args = Op;
     type Error = Infallible;
 
-    fn spawn(number: u64, _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
-        Ok(Self { number })
+    fn spawn(number: Op, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+        let host = at.address().host();
+        if let Some(record) = record_at(Some(host)) {
+            record.started(number, number);
+        }
+        Ok(Self { number, host })
     }
 }
 
-#[derive(Message, RemoteMessage, Serialize, Deserialize)]
-#[rtype(result = "u64")]
-pub(crate) struct Note {
-    pub(crate) op: u64,
+impl Counter {
+    fn log_start(&self, op: Op) {
+        if let Some(record) = record_at(Some(self.host)) {
+            record.started(op, self.number);
+        }
+    }
 }
+
+/// Message that is answered immediately.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Op")]
+pub(crate) struct Note(pub(crate) Op);
 
 impl Handler<Note> for Counter {
-    type Result = u64;
+    type Result = MessageResult<Note>;
 
-    fn handle(&mut self, note: Note, _: &mut Context<Self>) -> u64 {
-        if let Some(world) = WORLD.with_borrow(Weak::upgrade) {
-            world.journal().note(format_args!("{} handled by {}", note.op, self.number));
-        }
-        note.op
+    fn handle(&mut self, Note(op): Note, _: &mut Context<Self>) -> MessageResult<Note> {
+        self.log_start(op);
+        MessageResult(op)
     }
+}
+
+/// Message that is answered by a future.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Op")]
+pub(crate) struct Errand {
+    pub(crate) op: Op,
+    pub(crate) takes_ms: u64,
+}
+
+impl Handler<Errand> for Counter {
+    type Result = ResponseFuture<Op>;
+
+    fn handle(&mut self, Errand { op, takes_ms }: Errand, _: &mut Context<Self>) -> ResponseFuture<Op> {
+        self.log_start(op);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(takes_ms)).await;
+            op
+        })
+    }
+}
+
+/// Task with a result that shows which arguments it got.
+#[roadshow::task]
+pub(crate) fn triple(op: Op) -> Op {
+    if let Some(record) = record_at(None) {
+        record.started(op, 0);
+    }
+    3 * op
 }
