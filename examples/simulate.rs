@@ -147,9 +147,15 @@ fn try_seed(seed: u64, args: &Args) -> Result<usize, String> {
     if violations.is_empty() {
         return match log == again {
             true => Ok(log.len()),
-            false => Err("gives two different logs".to_owned()),
+            false => Err(format!("gives two different logs: {:?}", first_difference(&log, &again))),
         };
     }
     log.iter().rev().take(TAIL_LINES).rev().for_each(|line| eprintln!("{line}"));
     Err(format!("violates guarantees: {violations:#?}"))
+}
+
+/// First lines of two logs that differ.
+fn first_difference<'a>(log: &'a [String], again: &'a [String]) -> [Option<&'a str>; 2] {
+    let equal = log.iter().zip(again).take_while(|(one, other)| one == other).count();
+    [log, again].map(|lines| lines.get(equal).map(String::as_str))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::random_between;
 use crate::cluster::control_plane::state::{Record, RecordKey};
@@ -23,10 +23,11 @@ struct DiskState {
     synced: BTreeMap<RecordKey, Record>,
     /// Unsynced writes; `None` deletes.
     unsynced: BTreeMap<RecordKey, Option<Record>>,
-    submitted: u64,
     /// Number of the writer that has it open; earlier ones write nothing any more.
     writer: u64,
-    progress: watch::Sender<Progress>,
+    progress: Progress,
+    /// Wakes those who wait for progress in order. A `watch` wakes them in a random one.
+    changed: Arc<Notify>,
 }
 
 /// Progress of the writer.
@@ -50,10 +51,11 @@ impl Disk {
     /// writes of the last writer, which are lost.
     pub(super) fn open(&self) -> (DiskWriter, Vec<Record>, usize) {
         let mut state = self.lock();
+        // Those who wait for the last writer learn of its end.
+        state.changed.notify_waiters();
         let lost = std::mem::take(&mut state.unsynced).len();
         state.writer += 1;
-        state.progress.send_replace(Progress::default());
-        state.submitted = 0;
+        state.progress = Progress::default();
         let writer = DiskWriter { disk: self.clone(), number: state.writer };
         (writer, state.synced.values().cloned().collect(), lost)
     }
@@ -76,37 +78,42 @@ impl DiskWriter {
         let mut state = self.disk.lock();
         if state.writer == self.number {
             state.unsynced.insert(key, record);
-            state.submitted += 1;
-            let submitted = state.submitted;
-            state.progress.send_modify(|progress| progress.submitted = submitted);
+            state.progress.submitted += 1;
+            state.changed.notify_waiters();
         }
     }
 
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
-        self.disk.lock().progress.subscribe()
+    /// Waits until the progress satisfies a condition. Fails once the disk has another writer.
+    pub(super) async fn wait_for(&self, condition: impl Fn(&Progress) -> bool) -> Result<Progress, String> {
+        loop {
+            let changed = {
+                let state = self.disk.lock();
+                if state.writer != self.number {
+                    return Err("the head is ending".to_owned());
+                }
+                if condition(&state.progress) {
+                    return Ok(state.progress);
+                }
+                // It counts from here, and not from its first poll.
+                Arc::clone(&state.changed).notified_owned()
+            };
+            changed.await;
+        }
     }
 
     /// Waits until all writes so far are synced.
     pub(super) async fn flushed(self) -> Result<(), String> {
-        let (target, mut progress) = {
-            let state = self.disk.lock();
-            if state.writer != self.number {
-                return Err("the head is ending".to_owned());
-            }
-            (state.submitted, state.progress.subscribe())
-        };
-        let written = progress.wait_for(|progress| progress.written >= target).await;
-        written.map(drop).map_err(|_| "the disk is gone".to_owned())
+        let target = self.disk.lock().progress.submitted;
+        self.wait_for(|progress| progress.written >= target).await.map(drop)
     }
 
     /// Syncs writes until it is aborted.
     pub(super) async fn sync(self) {
-        let mut progress = self.progress();
         loop {
-            if progress.wait_for(|progress| progress.submitted > progress.written).await.is_err() {
+            if self.wait_for(|progress| progress.submitted > progress.written).await.is_err() {
                 return;
             }
-            let target = self.disk.lock().submitted;
+            let target = self.disk.lock().progress.submitted;
             // What is written meanwhile joins the next group.
             let group = self.disk.lock().unsynced.clone();
             tokio::time::sleep(random_between(SYNC_MICROS.map(Duration::from_micros))).await;
@@ -127,10 +134,9 @@ impl DiskWriter {
                 Some(Record::IdWatermarks { jobs, workers, actors }) => Some((*jobs, *workers, *actors)),
                 _ => None,
             };
-            state.progress.send_modify(|progress| {
-                progress.written = target;
-                progress.watermarks = watermarks;
-            });
+            state.progress.written = target;
+            state.progress.watermarks = watermarks;
+            state.changed.notify_waiters();
         }
     }
 }

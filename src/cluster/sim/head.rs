@@ -145,15 +145,11 @@ fn sign(control: &ControlPlane, agent: HostUid, hosts: [HostUid; 2]) -> NodeRepl
 
 /// Reports durable watermarks of ids to the state.
 async fn report_watermarks(control: Arc<ControlPlane>, writer: DiskWriter) {
-    let (mut progress, mut last) = (writer.progress(), None);
-    loop {
-        let watermarks = progress.borrow_and_update().watermarks;
-        if let Some((jobs, workers, actors)) = watermarks.filter(|it| last != Some(*it)) {
-            last = watermarks;
+    let mut last = None;
+    while let Ok(progress) = writer.wait_for(|progress| progress.watermarks != last).await {
+        last = progress.watermarks;
+        if let Some((jobs, workers, actors)) = last {
             control.apply(ControlEvent::WatermarksDurable { jobs, workers, actors });
-        }
-        if progress.changed().await.is_err() {
-            return;
         }
     }
 }
