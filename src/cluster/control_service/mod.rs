@@ -140,6 +140,12 @@ impl ControlPlane {
         self.clock.now().0
     }
 
+    /// Ends all pending requests, as the end of the process does.
+    #[cfg(feature = "sim")]
+    pub(super) fn abandon_requests(&self) {
+        self.lock().reply_channels.clear();
+    }
+
     fn handle(&self, inner: &mut ControlPlaneInner, event: ControlEvent) {
         // A reply that nothing waits for may contain an assignment. Its resources must be released, by an
         // event that is handled after the present one: `ClusterState::handle` is not reentrant.

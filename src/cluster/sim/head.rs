@@ -76,6 +76,7 @@ impl SimHead {
         shared.unregister([self.host.identity()]);
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         self.host.abort();
+        self.control.abandon_requests();
         // What it has not synced is lost, and whatever still runs of it writes nothing any more.
         shared.disk.open().2
     }

@@ -122,7 +122,8 @@ impl Work<'_> {
             Some(Ok(address)) => {
                 self.record().end(op, End::Answered);
                 let stream = self.record().number();
-                self.actors.push(Known { address, stream, is_stopped: false });
+                // Others may find a named actor, and stop it.
+                self.actors.push(Known { address, stream, is_stopped: name });
             }
             Some(Err(error)) => self.record().end(op, of_spawn(&error)),
         }

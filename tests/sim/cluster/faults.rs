@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep};
 use super::drivers::Drivers;
 use super::script::{Script, Severity};
 
-/// Longest absence of a machine that nothing ends of, in milliseconds: with the time to come back it is shorter than a
-/// lease, even if the last renewal was a second before.
-const SHORT_CUT_MS: u64 = 6_000;
+/// Longest absence of a machine that ends nothing, in milliseconds. It is shorter than a lease, and than the time in which
+/// the first link to a host has to come up.
+const SHORT_CUT_MS: u64 = 3_500;
 
 /// Time in which all members come back after a short absence.
 const CALM: Duration = Duration::from_secs(5);

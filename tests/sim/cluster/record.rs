@@ -185,10 +185,10 @@ impl Record {
         self.killed.borrow_mut().push(driver);
     }
 
-    /// Operations without an outcome, but those of killed drivers.
+    /// Operations without an outcome. Those of killed drivers fail, too: in this process they are still awaited.
     pub(crate) fn open(&self) -> Vec<(Op, Kind)> {
-        let (all, killed) = (self.sent.borrow(), self.killed.borrow());
-        let open = all.iter().filter(|(_, sent)| sent.end.is_none() && !killed.contains(&sent.driver));
+        let all = self.sent.borrow();
+        let open = all.iter().filter(|(_, sent)| sent.end.is_none());
         open.map(|(op, sent)| (*op, sent.kind)).collect()
     }
 
