@@ -35,7 +35,7 @@ struct Args {
     /// Bug to inject, which the simulation has to find
     #[arg(long)]
     plant: Option<Bug>,
-    /// Print the names of the bugs that can be injected, and exit
+    /// Print the names of the bugs that can be injected into hosts, or into clusters, and exit
     #[arg(long)]
     list_bugs: bool,
     /// Try all seeds, even after one that violates a guarantee
@@ -53,6 +53,16 @@ enum Bug {
     ResendAfterClose,
     LostGeneration,
     OvertakingStop,
+    ForgottenActors,
+    LostWorkerEnd,
+    StaleHeartbeat,
+}
+
+impl Bug {
+    /// True for a bug of clusters, which only their simulation can find.
+    fn is_of_clusters(self) -> bool {
+        matches!(self, Self::ForgottenActors | Self::LostWorkerEnd | Self::StaleHeartbeat)
+    }
 }
 
 impl From<Bug> for InjectedBug {
@@ -63,6 +73,9 @@ impl From<Bug> for InjectedBug {
             Bug::ResendAfterClose => Self::ResendAfterClose,
             Bug::LostGeneration => Self::LostGeneration,
             Bug::OvertakingStop => Self::OvertakingStop,
+            Bug::ForgottenActors => Self::ForgottenActors,
+            Bug::LostWorkerEnd => Self::LostWorkerEnd,
+            Bug::StaleHeartbeat => Self::StaleHeartbeat,
         }
     }
 }
@@ -70,7 +83,8 @@ impl From<Bug> for InjectedBug {
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.list_bugs {
-        let names = Bug::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let bugs = Bug::value_variants().iter().filter(|bug| bug.is_of_clusters() == args.cluster);
+        let names = bugs.filter_map(ValueEnum::to_possible_value);
         names.for_each(|name| println!("{}", name.get_name()));
         return ExitCode::SUCCESS;
     }

@@ -7,6 +7,7 @@ use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::model::{ActorCount, NodeId, WorkerReport, WorkerStatistics};
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{NodeEvent, NodeReply, NodeRequest};
+use crate::config::InjectedBug;
 use crate::id::HostUid;
 use crate::registry::{Inbound, decode};
 
@@ -56,7 +57,7 @@ impl HeadCore {
                 self.control.apply(ControlEvent::NodeJoined(report));
                 NodeReply::Done
             }
-            _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
+            _ if !self.accepts(from, &request) => NodeReply::Unknown,
             // `Unknown` makes the agent rejoin, with its whole state in both directions.
             NodeRequest::Heartbeat { .. } if self.outbox().take_lagging(from) => NodeReply::Unknown,
             NodeRequest::Heartbeat { usage, .. } => {
@@ -97,6 +98,13 @@ impl HeadCore {
                 NodeReply::Failed { text: "this head neither signs certificates nor keeps spans".to_owned() }
             }
         }
+    }
+
+    /// Returns true for a request of a member, which the state has not declared dead.
+    fn accepts(&self, from: HostUid, request: &NodeRequest) -> bool {
+        let (is_member, bug) = self.control.read(|state| (state.is_member(from), state.injected_bug()));
+        let is_heartbeat = matches!(request, NodeRequest::Heartbeat { .. });
+        is_member || (is_heartbeat && bug == Some(InjectedBug::StaleHeartbeat))
     }
 
     /// Returns true if a worker in a join report can belong to its node.

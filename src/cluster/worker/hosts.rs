@@ -78,51 +78,83 @@ pub(crate) async fn serve(
     stop: oneshot::Receiver<()>,
     thread_end: impl Future<Output = String>,
 ) -> Result<Ended, ClusterError> {
-    let task_service = Arc::new(TaskService::new(endpoints.tasks.io.clone()));
-    // Weak: the host's closure owns the service, and the reporter must not keep it alive after the host.
-    let service = Arc::downgrade(&task_service);
-    let run_tasks: HostServices = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
-    let run_actors = Box::new(actor_services);
-    let actors =
-        start(&init, endpoints.head, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
-    let tasks =
-        start(&init, endpoints.head, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
-    let reporter =
-        observers.statistics.map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
-    actors.set_lifecycle_observer(observers.lifecycle);
-    let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
-        return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
-    };
-    report(WorkerMessage::Ready { actors_at, tasks_at })?;
-    // After the report: the parent expects no other before it.
-    if let Some(reporter) = reporter.clone() {
-        background::spawn_on(&endpoints.tasks.io, async move {
-            while reporter.report_changes() {
-                tokio::time::sleep(STATISTICS_INTERVAL).await;
-            }
-        });
+    let hosts = WorkerHosts::start(&init, endpoints, executors, observers).await?;
+    hosts.serve(report, stop, thread_end).await
+}
+
+/// Both hosts of a worker, which run until they are served to their end.
+pub(crate) struct WorkerHosts {
+    pub(crate) actors: Host,
+    pub(crate) tasks: Host,
+    reporter: Option<Arc<StatisticsReporter>>,
+    io: Handle,
+}
+
+impl WorkerHosts {
+    pub(crate) async fn start(
+        init: &WorkerInit,
+        endpoints: WorkerEndpoints,
+        executors: Executors,
+        observers: Observers,
+    ) -> Result<Self, ClusterError> {
+        let WorkerEndpoints { head, actors: actors_at, tasks: tasks_at } = endpoints;
+        let task_service = Arc::new(TaskService::new(tasks_at.io.clone()));
+        // Weak: the host's closure owns the service, and the reporter must not keep it alive after the host.
+        let service = Arc::downgrade(&task_service);
+        let run_tasks: HostServices =
+            Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
+        let run_actors = Box::new(actor_services);
+        let actors = start(init, head, &actors_at, init.actors, executors.actors, run_actors).await?;
+        let tasks = start(init, head, &tasks_at, init.tasks, executors.tasks, run_tasks).await?;
+        let reporter = observers
+            .statistics
+            .map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
+        actors.set_lifecycle_observer(observers.lifecycle);
+        Ok(Self { actors, tasks, reporter, io: tasks_at.io })
     }
-    // Concurrently: each may use all of its drain timeout.
-    let graceful = async {
-        if stop.await.is_ok() {
-            // The shutdown drops the actors, and their counts with them.
-            if let Some(reporter) = &reporter {
-                reporter.report_changes();
-            }
-            tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
+
+    /// Serves until the end, as [`serve`] describes it.
+    pub(crate) async fn serve(
+        self,
+        report: impl FnOnce(WorkerMessage) -> io::Result<()>,
+        stop: oneshot::Receiver<()>,
+        thread_end: impl Future<Output = String>,
+    ) -> Result<Ended, ClusterError> {
+        let Self { actors, tasks, reporter, io: runtime } = self;
+        let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
+            return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
+        };
+        report(WorkerMessage::Ready { actors_at, tasks_at })?;
+        // After the report: the parent expects no other before it.
+        if let Some(reporter) = reporter.clone() {
+            background::spawn_on(&runtime, async move {
+                while reporter.report_changes() {
+                    tokio::time::sleep(STATISTICS_INTERVAL).await;
+                }
+            });
         }
-    };
-    let ended = tokio::select! {
-        () = graceful => Ended::Asked,
-        cause = thread_end => Ended::Because(cause),
-    };
-    // The last counts would be missing from `roadshow summary` otherwise: the next interval never comes.
-    if let Some(reporter) = reporter {
-        reporter.report_last();
+        // Concurrently: each may use all of its drain timeout.
+        let graceful = async {
+            if stop.await.is_ok() {
+                // The shutdown drops the actors, and their counts with them.
+                if let Some(reporter) = &reporter {
+                    reporter.report_changes();
+                }
+                tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
+            }
+        };
+        let ended = tokio::select! {
+            () = graceful => Ended::Asked,
+            cause = thread_end => Ended::Because(cause),
+        };
+        // The last counts would be missing from `roadshow summary` otherwise: the next interval never comes.
+        if let Some(reporter) = reporter {
+            reporter.report_last();
+        }
+        actors.abort();
+        tasks.abort();
+        Ok(ended)
     }
-    actors.abort();
-    tasks.abort();
-    Ok(ended)
 }
 
 /// Starts a host that also serves the cluster's membership.

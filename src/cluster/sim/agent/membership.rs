@@ -12,7 +12,7 @@ use crate::cluster::backoff::Backoff;
 use crate::cluster::model::Usage;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::sim::network::Machine;
-use crate::config::{HEAD_RPC_TIMEOUT, LEASE_RENEW_INTERVAL};
+use crate::config::{HEAD_RPC_TIMEOUT, InjectedBug, LEASE_RENEW_INTERVAL};
 use crate::host::{SendError, deadline_in};
 use crate::remote::call_host;
 
@@ -88,6 +88,9 @@ async fn find_head(agent: &Agent) -> bool {
 /// Joins the head, then sends heartbeats and events until the head is lost.
 async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
+    if agent.shared.plan.injected_bug == Some(InjectedBug::LostWorkerEnd) {
+        agent.events.clear();
+    }
     agent.note("has joined");
     agent.has_joined.store(true, Ordering::Relaxed);
     let node = agent.host.identity();

@@ -21,9 +21,9 @@ use crate::cluster::model::{ActorKey, ActorLocation, JobId, WorkerAddress, Worke
 use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{MEMBERSHIP, MembershipUpdate, NodeEvent, NodeRequest};
 use crate::cluster::sim::{Shared, random_between};
-use crate::cluster::worker::hosts::{self, Executors, HostEndpoint, Observers, WorkerEndpoints};
+use crate::cluster::worker::hosts::{Executors, HostEndpoint, Observers, WorkerEndpoints, WorkerHosts};
 use crate::config::WORKER_STOP_TIMEOUT;
-use crate::host::{ActorEnd, Executor, LifecycleObserver, fresh_identity};
+use crate::host::{ActorEnd, Executor, Host, LifecycleObserver, fresh_identity};
 use crate::id::HostUid;
 use crate::remote::call_host;
 
@@ -46,7 +46,9 @@ pub(super) struct SimWorker {
 
 #[derive(Debug)]
 struct Process {
-    hosts: [HostUid; 2],
+    identities: [HostUid; 2],
+    /// Its hosts, once they are started.
+    hosts: Vec<Host>,
     /// A message stops the worker gracefully; dropping it kills the worker.
     stop: Option<oneshot::Sender<()>>,
     /// `None` until the worker is ready.
@@ -85,7 +87,9 @@ impl SimWorker {
     pub(super) fn kill(&mut self, shared: &Shared) {
         self.is_killed = true;
         if let Some(process) = &mut self.process {
-            shared.unregister(process.hosts);
+            shared.unregister(process.identities);
+            // Now, and not when its task runs next: what arrives in this instant is not read any more.
+            process.hosts.iter().for_each(Host::abort);
             process.stop = None;
         }
     }
@@ -161,8 +165,13 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
         if entry.is_stopping {
             return Err("it was stopped while it started".to_owned());
         }
-        entry.process =
-            Some(Process { hosts: identities, stop: Some(stop), member: None, actors: BTreeMap::new() });
+        entry.process = Some(Process {
+            identities,
+            hosts: Vec::new(),
+            stop: Some(stop),
+            member: None,
+            actors: BTreeMap::new(),
+        });
     }
     agent.shared.register(identities);
     let (ready, is_ready) = oneshot::channel();
@@ -236,10 +245,21 @@ fn serve(
         }
         Ok(())
     };
-    let serving = hosts::serve(init, endpoints, executors, observers, report, stop, std::future::pending());
-    let shared = Arc::clone(shared);
+    let (shared, agent) = (Arc::clone(shared), Arc::downgrade(agent));
     async move {
-        if let Err(error) = serving.await {
+        let served = match WorkerHosts::start(&init, endpoints, executors, observers).await {
+            Ok(hosts) => {
+                if let Some(agent) = agent.upgrade()
+                    && let Some(entry) = agent.lock(&agent.workers).get_mut(&worker)
+                    && let Some(process) = &mut entry.process
+                {
+                    process.hosts = vec![hosts.actors.clone(), hosts.tasks.clone()];
+                }
+                hosts.serve(report, stop, std::future::pending()).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
             shared.journal.violation(format_args!("worker {worker} cannot start: {error}"));
         }
         shared.unregister([actors, tasks]);
@@ -251,7 +271,7 @@ fn ended(agent: &Agent, worker: WorkerId, cause: String, killed: bool) {
     let Some(entry) = agent.lock(&agent.workers).remove(&worker) else { return };
     agent.shared.journal.note(format_args!("worker {worker} on {} ended: {cause}", agent.machine));
     agent.release_if_idle(entry.job);
-    for host in entry.process.into_iter().flat_map(|process| process.hosts) {
+    for host in entry.process.into_iter().flat_map(|process| process.identities) {
         agent.host.mark_peer_down(host, "the worker has ended");
         agent.host.forget(host);
     }
