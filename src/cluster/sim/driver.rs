@@ -19,7 +19,9 @@ use crate::cluster::control_plane::state::{ControlError, ControlReply, JobEvent,
 use crate::cluster::control_service::{ControlRequest, ControlResult};
 use crate::cluster::executable::Digest;
 use crate::cluster::membership::Membership;
-use crate::cluster::model::{ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, WorkerAddress, WorkerId};
+use crate::cluster::model::{
+    ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, WorkerAddress, WorkerId,
+};
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::cluster::protocol::{
     EXECUTABLE, ExecutableReply, ExecutableRequest, JOB, JOB_EVENT, JobRequest, JobSpec, MEMBERSHIP,
@@ -29,7 +31,9 @@ use crate::config::{
     EXECUTABLE_TIMEOUT, HEAD_RPC_TIMEOUT, JOB_EVENT_QUEUE_MAX, JOB_LEASE, LEASE_RENEW_INTERVAL, NODE_LEASE,
     WORKER_START_TIMEOUT,
 };
-use crate::host::{Executor, Host, HostConfig, HostServices, PlacementError, SendError, deadline_in, fresh_identity};
+use crate::host::{
+    Executor, Host, HostConfig, HostServices, PlacementError, SendError, deadline_in, fresh_identity,
+};
 use crate::id::HostUid;
 use crate::registry::{Inbound, decode};
 use crate::remote::{ClusterRef, SharedArgs, actor_services, ask_host_shared, call_host};

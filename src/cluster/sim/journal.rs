@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -46,6 +47,15 @@ impl Journal {
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
+    }
+
+    /// Time since the last line that contains a text.
+    #[must_use]
+    pub fn since_last(&self, text: &str) -> Option<Duration> {
+        let state = self.lock();
+        let last = state.lines.iter().rev().find(|line| line.contains(text))?;
+        let micros = last.split_ascii_whitespace().next()?.parse().ok()?;
+        Some(state.begin.elapsed().saturating_sub(Duration::from_micros(micros)))
     }
 
     fn lock(&self) -> MutexGuard<'_, JournalState> {

@@ -203,6 +203,7 @@ impl World {
         if lock(&self.head).is_some() {
             return;
         }
+        self.shared.network.disturb(Machine::Head);
         let head = SimHead::start(&self.shared).await;
         *lock(&self.shared.head) = Some(head.host.identity());
         *lock(&self.head) = Some(head);
@@ -219,6 +220,7 @@ impl World {
     /// Starts the agent of a node, unless it runs. It joins in the background.
     pub async fn start_agent(&self, node: usize) {
         if lock(&self.nodes[node]).is_none() {
+            self.shared.network.disturb(Machine::Node(node));
             let agent = SimAgent::start(&self.shared, node).await;
             *lock(&self.nodes[node]) = Some(agent);
         }
@@ -298,6 +300,18 @@ impl World {
     #[must_use]
     pub fn is_running(&self, host: HostUid) -> bool {
         lock(&self.shared.running).contains(&host)
+    }
+
+    /// Time since the last fault of a machine or its end; zero while the machine is cut off.
+    #[must_use]
+    pub fn calm_for(&self, machine: Machine) -> Duration {
+        self.shared.network.calm_for(machine)
+    }
+
+    /// Checks whether the agent of a node runs.
+    #[must_use]
+    pub fn agent_runs(&self, node: usize) -> bool {
+        lock(&self.nodes[node]).is_some()
     }
 
     /// Number of nodes.

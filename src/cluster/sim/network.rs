@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::random_between;
 use crate::transport::{Memory, Transport};
@@ -64,13 +65,33 @@ struct Isolation {
 pub(super) struct SimNetwork {
     memory: Memory,
     machines: Mutex<BTreeMap<Machine, Isolation>>,
+    /// Time of the last fault of each machine.
+    faults: Mutex<BTreeMap<Machine, Instant>>,
     changed: Notify,
 }
 
 impl SimNetwork {
     pub(super) fn new(seed: u64, machines: impl Iterator<Item = Machine>) -> Self {
         let machines = machines.map(|machine| (machine, Isolation::default())).collect();
-        Self { memory: Memory::new(seed), machines: Mutex::new(machines), changed: Notify::new() }
+        let (faults, changed) = (Mutex::default(), Notify::new());
+        Self { memory: Memory::new(seed), machines: Mutex::new(machines), faults, changed }
+    }
+
+    /// Notes a fault of a machine, or the end of one.
+    pub(super) fn disturb(&self, machine: Machine) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.insert(machine, Instant::now());
+    }
+
+    /// Time since the last fault of a machine; zero while it is cut off.
+    pub(super) fn calm_for(&self, machine: Machine) -> Duration {
+        let is_isolated = self.lock().get(&machine).is_some_and(|it| *it != Isolation::default());
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        match faults.get(&machine) {
+            _ if is_isolated => Duration::ZERO,
+            Some(last) => last.elapsed(),
+            None => Duration::MAX,
+        }
     }
 
     pub(super) fn at(&self, machine: Machine) -> Arc<dyn Transport> {
@@ -83,6 +104,7 @@ impl SimNetwork {
 
     /// Breaks the links between two machines, and returns their number.
     pub(super) fn break_links(&self, one: Machine, other: Machine) -> usize {
+        [one, other].into_iter().for_each(|machine| self.disturb(machine));
         self.memory.cut(one.ip(), other.ip())
     }
 
@@ -97,6 +119,7 @@ impl SimNetwork {
     }
 
     fn change(&self, machine: Machine, change: impl FnOnce(&mut Isolation)) {
+        self.disturb(machine);
         let mut machines = self.lock();
         let Some(isolation) = machines.get_mut(&machine) else { return };
         change(isolation);

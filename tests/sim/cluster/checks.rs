@@ -18,6 +18,10 @@ use super::script::Script;
 /// Interval of the checks at each step.
 const STEP: Duration = Duration::from_millis(250);
 
+/// Time without a fault after which the head and an agent agree: an agent finds out that it lost the head, finds it and
+/// joins.
+const AGREE: Duration = Duration::from_secs(15);
+
 /// Virtual time after the last fault within which everything is as without faults.
 const SETTLE: Duration = Duration::from_secs(180);
 
@@ -33,6 +37,7 @@ pub(crate) async fn step(world: &World) {
         sleep(STEP).await;
         if let Some(lists) = world.lists() {
             check_lists(world, &lists);
+            (0..world.nodes()).for_each(|node| check_node(world, &lists, node));
         }
         check_workers(world);
     }
@@ -56,13 +61,40 @@ fn check_lists(world: &World, lists: &Lists) {
     }
     for node in lists.nodes.iter().filter(|node| node.state != NodeState::Dead) {
         let cpus = |resources: &Resources| resources.0.get(Resources::CPU).map_or(0, |amount| amount.0);
-        let on_node = lists.actors.iter().filter(|actor| {
-            actor.node_id == Some(node.node_id) && actor.state != ActorState::Dead
-        });
+        let on_node = lists
+            .actors
+            .iter()
+            .filter(|actor| actor.node_id == Some(node.node_id) && actor.state != ActorState::Dead);
         let held: u64 = on_node.map(|actor| cpus(&actor.resources)).sum();
         let taken = cpus(&node.resources).wrapping_sub(cpus(&node.available));
         if held != taken {
             violation(format_args!("node {}: {taken} are allocated, and actors hold {held}", node.node_id));
+        }
+    }
+}
+
+/// Checks that the head and the agent of a node agree, once both were undisturbed for a while.
+fn check_node(world: &World, lists: &Lists, node: usize) {
+    let machine = Machine::Node(node);
+    let is_calm = [Machine::Head, machine].into_iter().all(|it| world.calm_for(it) >= AGREE);
+    if !is_calm || !world.agent_runs(node) {
+        return;
+    }
+    let name = machine.to_string();
+    let row = lists.nodes.iter().find(|row| row.hostname == name && row.state == NodeState::Alive);
+    let Some(row) = row else {
+        return world.journal().violation(format_args!("{machine} runs, and the head does not know it"));
+    };
+    let listed =
+        lists.workers.iter().filter(|it| it.node_id == row.node_id && it.state == WorkerState::Alive);
+    let running = world.workers_on(node);
+    for worker in listed.filter(|it| !running.contains(&it.worker_id)) {
+        let calm = world.journal().since_last(&format!("worker {} on", worker.worker_id));
+        if calm.is_none_or(|calm| calm >= AGREE) {
+            world.journal().violation(format_args!(
+                "worker {} has ended, and the head does not know it",
+                worker.worker_id
+            ));
         }
     }
 }
@@ -161,7 +193,9 @@ pub(crate) async fn settle(world: &Rc<World>) {
         let daemons: Vec<_> = world
             .daemons()
             .into_iter()
-            .map(|(process, snapshot)| (process, snapshot.peers.iter().map(|it| it.identity).collect::<Vec<_>>()))
+            .map(|(process, snapshot)| {
+                (process, snapshot.peers.iter().map(|it| it.identity).collect::<Vec<_>>())
+            })
             .collect();
         world.journal().violation(format_args!("{sessions} sessions are left: {daemons:?}"));
     }

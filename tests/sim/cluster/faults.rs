@@ -131,11 +131,18 @@ fn kill_agent(world: &Rc<World>, node: usize, rng: &mut Rng) {
 
 fn kill_head(world: &Rc<World>, rng: &mut Rng) {
     let after = Duration::from_millis(rng.u64(50..20_000));
+    // A worker that ends while its agent rejoins is in neither its report nor a session.
+    let (and_worker, delay) = (rng.u8(..3) > 0, Duration::from_millis(rng.u64(..1_200)));
+    let (node, number) = (rng.usize(..world.nodes()), rng.usize(..4));
     world.kill_head();
     let world = Rc::clone(world);
     tokio::task::spawn_local(async move {
         sleep(after).await;
         world.start_head().await;
+        if and_worker {
+            sleep(delay).await;
+            world.kill_worker(node, number);
+        }
     });
 }
 

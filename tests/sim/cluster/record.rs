@@ -99,7 +99,14 @@ impl Record {
     }
 
     /// Records an operation that is about to be sent.
-    pub(crate) fn send(&self, kind: Kind, driver: u64, stream: Option<u64>, may_fail: bool, starts_max: u32) -> Op {
+    pub(crate) fn send(
+        &self,
+        kind: Kind,
+        driver: u64,
+        stream: Option<u64>,
+        may_fail: bool,
+        starts_max: u32,
+    ) -> Op {
         let op = self.number();
         self.note(format_args!("{op} {kind:?} by {driver} in {stream:?}"));
         let sent = Sent { kind, driver, stream, starts_max, may_fail, started: 0, end: None };
