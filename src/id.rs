@@ -48,6 +48,8 @@ define_id! {
 define_id! {
     /// Actor id within a host. It is never reused in one incarnation of the host.
     ///
+    /// That of a managed actor, which is restarted, is made from its id in the cluster, and is the same on every host.
+    ///
     /// [`ActorId::HOST`] is the host itself, which spawns and stops actors. Tasks are calls to
     /// [`ActorId::TASKS`].
     #[derive(Serialize, Deserialize)]
@@ -55,7 +57,7 @@ define_id! {
     ActorId(u64), "{}"
 }
 define_id! {
-    /// Incarnation of an actor: a restarted actor would keep its id and get the next one.
+    /// Incarnation of an actor: a restarted actor keeps its id and gets the next one.
     #[derive(Serialize, Deserialize)]
     #[serde(transparent)]
     ActorIncarnation(u32), "{}"
@@ -90,6 +92,22 @@ impl ActorId {
     /// Tasks of a host, which have a flow of their own: queued tasks do not delay other calls to the
     /// host.
     pub const TASKS: Self = Self(u64::MAX);
+
+    /// Bits of the ids of managed actors. No host counts its own actors this far, and [`ActorId::TASKS`] has one more.
+    const MANAGED: u64 = 0b10 << 62;
+    const KIND: u64 = 0b11 << 62;
+
+    /// Id of a managed actor, from its number in the cluster. `None` for a number that no cluster reaches.
+    #[must_use]
+    pub const fn managed(number: u64) -> Option<Self> {
+        if number & Self::KIND == 0 { Some(Self(Self::MANAGED | number)) } else { None }
+    }
+
+    /// Number of a managed actor in the cluster; `None` for any other actor.
+    #[must_use]
+    pub const fn managed_number(self) -> Option<u64> {
+        if self.0 & Self::KIND == Self::MANAGED { Some(self.0 & !Self::KIND) } else { None }
+    }
 }
 
 impl LinkId {

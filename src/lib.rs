@@ -126,7 +126,7 @@ pub use remote::{
     SpawnRequest, TrySendError,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
-pub use spec::{Lifetime, NodeId, Resources, Strategy};
+pub use spec::{Lifetime, NodeId, Resources, Restart, Strategy};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use transport::Memory;
 pub use wire::{Payload, payload};
@@ -152,7 +152,8 @@ pub mod prelude {
 
     pub use crate::{
         Cluster, ClusterRef, Handles, Lifetime, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage,
-        RemoteRecipient, Resources, Retry, SendError, Spawn, SpawnContext, SpawnError, Strategy, TaskError,
+        RemoteRecipient, Resources, Restart, Retry, SendError, Spawn, SpawnContext, SpawnError, Strategy,
+        TaskError,
     };
 }
 

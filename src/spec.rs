@@ -2,6 +2,9 @@
 //!
 //! Plain data without rules: the cluster interprets it.
 
+mod end;
+mod restart;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +12,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{HostUid, Target, define_id};
+
+pub use end::{End, EndReason};
+pub use restart::{Recipe, Restart};
 
 /// Reads and encodes an id that people see: hexadecimal digits as text, and a number in compact formats.
 macro_rules! impl_hex_text {
@@ -214,13 +220,15 @@ pub struct ActorSpec {
     pub lifetime: Lifetime,
     /// Return the live actor with the name instead of a new one.
     pub get_if_exists: bool,
+    /// Policy of restarts; `None` for an actor with a single incarnation.
+    pub restart: Option<Restart>,
 }
 
 impl ActorSpec {
-    /// True if a restarted head must know the actor: it has a name, is detached, or holds resources.
+    /// True if a restarted head must know the actor: it has a name, is detached, holds resources, or is restarted.
     pub(crate) fn is_durable(&self) -> bool {
         let takes_any = self.resources.0.values().any(|amount| amount.0 > 0);
-        self.name.is_some() || self.lifetime == Lifetime::Detached || takes_any
+        self.name.is_some() || self.lifetime == Lifetime::Detached || takes_any || self.restart.is_some()
     }
 }
 

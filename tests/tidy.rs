@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("lock", &[]),
     ("background", &[]),
-    ("spec", &["id"]),
+    ("spec", &["wire", "id"]),
     ("wire", &["id", "config"]),
     ("session", &["wire", "id", "config"]),
     ("transport", &["wire", "config", "id"]),

@@ -152,6 +152,8 @@ impl Drop for EventBatch<'_> {
 mod tests {
     use super::*;
     use crate::cluster::model::{ActorKey, JobId, JobState};
+    use crate::id::ActorIncarnation;
+    use crate::spec::{End, EndReason};
 
     fn driver_ended() -> NodeEvent {
         let (job, state, message) = (JobId(1), JobState::Succeeded, String::new());
@@ -159,8 +161,8 @@ mod tests {
     }
 
     fn actor_ended() -> NodeEvent {
-        let cause = "it stopped".to_owned();
-        let event = ActorEvent::Stopped { actor: ActorKey(1), cause, panicked: false, handled: 0 };
+        let (incarnation, end) = (ActorIncarnation(0), End::new(EndReason::Stopped, "it stopped"));
+        let event = ActorEvent::Stopped { actor: ActorKey(1), incarnation, end, handled: 0 };
         NodeEvent::Actor { worker: WorkerId(1), event }
     }
 

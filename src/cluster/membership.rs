@@ -25,13 +25,13 @@ use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, pla
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::{HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT};
 use crate::host::{
-    Assignment, Host, HostStatusFuture, LookupFuture, NextWorker, Placement, PlacementError, PlacementResult,
-    TaskSlot,
+    Assignment, Host, HostStatusFuture, LocateFuture, Located, LookupFuture, NextWorker, PlaceFuture,
+    Placement, PlacementError, PlacementResult, TaskSlot,
 };
-use crate::id::{HostId, HostUid, Target};
+use crate::id::{ActorIncarnation, HostId, HostUid, Target};
 use crate::lock::{Guard, RwLock};
 use crate::registry::{Inbound, decode};
-use crate::spec::{ActorLocation, Lifetime};
+use crate::spec::{ActorLocation, Lifetime, Recipe};
 
 /// Live workers of the cluster, as one process knows them.
 #[derive(Debug, Default)]
@@ -79,10 +79,14 @@ impl Membership {
                 drop(entries);
                 self.joined.notify_waiters();
             }
-            MembershipUpdate::Left { member, cause } => {
+            MembershipUpdate::Left { member, end } => {
                 self.entries_mut().retain(|entry| entry.member != *member);
-                host.mark_peer_down(member.actors, cause);
-                host.mark_peer_down(member.tasks, cause);
+                host.mark_peer_down(member.actors, &end.text);
+                host.mark_peer_down(member.tasks, &end.text);
+            }
+            MembershipUpdate::Moved { at, member } => {
+                add_peers(member, host);
+                host.actor_moved(*at);
             }
             MembershipUpdate::Head(head) => self.set_head(head, host),
             MembershipUpdate::Several(changes) => changes.iter().for_each(|change| self.apply(change, host)),
@@ -189,15 +193,62 @@ async fn place(route: HeadRoute, host: Host, spec: ActorSpec) -> Result<Assignme
     let may_repeat = spec.name.is_none() || spec.get_if_exists;
     let request_ids = Arc::clone(&route.next_request_id);
     let number = || request_ids.fetch_add(1, Ordering::Relaxed);
-    let place = |job| ControlRequest::Place { job, spec: spec.clone(), number: number() };
+    let place = |job| ControlRequest::Place { job, spec: spec.clone(), recipe: None, number: number() };
     match route.ask(host.clone(), place, may_repeat).await? {
         ControlReply::Placed { actor, member, alive } => {
             add_peers(&member, &host);
             let at = alive.unwrap_or(ActorLocation { host: member.actors, target: Target::HOST });
             Ok(Assignment { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
         }
-        _ => Err(PlacementError::Head { text: "it sent an unexpected reply".to_owned() }),
+        _ => Err(unexpected_reply()),
     }
+}
+
+/// Requests a managed actor from the head, and adds its worker to this host's peers.
+async fn place_managed(
+    route: HeadRoute,
+    host: Host,
+    spec: ActorSpec,
+    recipe: Recipe,
+) -> Result<ActorLocation, PlacementError> {
+    // A repeated request could create a second actor, so only one that finds the first is repeated.
+    let may_repeat = spec.get_if_exists;
+    let request_ids = Arc::clone(&route.next_request_id);
+    let number = || request_ids.fetch_add(1, Ordering::Relaxed);
+    let place = |job| ControlRequest::Place {
+        job,
+        spec: spec.clone(),
+        recipe: Some(recipe.clone()),
+        number: number(),
+    };
+    match route.ask(host.clone(), place, may_repeat).await? {
+        ControlReply::Placed { member, alive: Some(at), .. } => {
+            add_peers(&member, &host);
+            Ok(at)
+        }
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Locates a managed actor, and adds its worker to this host's peers.
+async fn locate(
+    route: HeadRoute,
+    host: Host,
+    actor: ActorKey,
+    gone: Option<ActorIncarnation>,
+) -> Result<Located, PlacementError> {
+    match route.ask(host.clone(), |_| ControlRequest::Locate { actor, gone }, true).await? {
+        ControlReply::Found { at, member, .. } => {
+            add_peers(&member, &host);
+            Ok(Located::At(at))
+        }
+        ControlReply::Gone(end) => Ok(Located::Gone(end)),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+fn unexpected_reply() -> PlacementError {
+    PlacementError::Head { text: "it sent an unexpected reply".to_owned() }
 }
 
 /// Looks up a named actor at the head; returns its class and location.
@@ -213,7 +264,7 @@ async fn find(
             add_peers(&member, &host);
             Ok((class, at))
         }
-        _ => Err(PlacementError::Head { text: "it sent an unexpected reply".to_owned() }),
+        _ => Err(unexpected_reply()),
     }
 }
 
@@ -221,7 +272,7 @@ async fn find(
 async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<String> {
     let request = route.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match timeout(HEAD_RPC_TIMEOUT, request).await {
-        Ok(Ok(ControlReply::End(end))) => end,
+        Ok(Ok(ControlReply::End(end))) => Some(end?.text),
         _ => None,
     }
 }
@@ -243,6 +294,21 @@ impl Placement for Membership {
             spec.lifetime = Lifetime::Job;
         }
         PlacementResult::Later(Box::pin(place(self.head.clone(), host.clone(), spec)))
+    }
+
+    fn place_managed(
+        &self,
+        host: &Host,
+        class: &'static str,
+        spec: ActorSpec,
+        recipe: Recipe,
+    ) -> PlaceFuture {
+        let spec = ActorSpec { class: class.to_owned(), ..spec };
+        Box::pin(place_managed(self.head.clone(), host.clone(), spec, recipe))
+    }
+
+    fn locate(&self, host: &Host, actor: ActorKey, gone: Option<ActorIncarnation>) -> LocateFuture {
+        Box::pin(locate(self.head.clone(), host.clone(), actor, gone))
     }
 
     fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> LookupFuture {

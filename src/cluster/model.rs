@@ -310,6 +310,9 @@ pub struct ActorInfo {
     pub started_ms: Option<u64>,
     /// End of the actor, in milliseconds since 1970.
     pub ended_ms: Option<u64>,
+    /// Number of restarts so far.
+    #[serde(default)]
+    pub restarts: u32,
     /// Number of messages that the actor has handled; `None` if not known.
     pub handled: Option<u64>,
     /// Number of messages from other workers and drivers that wait or are being handled; `None` if not known.

@@ -334,6 +334,15 @@ pub const START_LEASE: Duration = Duration::from_secs(10);
 /// constructor, and must not hold its name and resources for ever.
 pub const KILL_LEASE: Duration = Duration::from_secs(60);
 
+/// Maximum size of the encoded arguments of an actor that is restarted, in bytes.
+///
+/// The control plane keeps them, and writes them to its disk. Larger data belongs in the actor's first message, or
+/// in a file that the arguments name.
+pub const RECIPE_BYTES_MAX: usize = 1 << 20;
+
+/// Maximum total size of the recipes of one job, in bytes: 64 actors with the largest arguments.
+pub const RECIPES_PER_JOB_BYTES_MAX: usize = 64 << 20;
+
 /// Interval of the control plane's ticks while any lease is held.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
 

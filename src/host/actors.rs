@@ -55,7 +55,7 @@ impl Entries {
     }
 }
 
-/// Incarnation of every actor, since there are no restarts yet.
+/// Incarnation of every actor that is not managed.
 const FIRST_INCARNATION: ActorIncarnation = ActorIncarnation(0);
 
 impl Actors {
@@ -88,7 +88,11 @@ impl Actors {
     pub(crate) fn remove(&self, target: Target) -> Option<ActorCounts> {
         // The mailbox holds an address, whose drop may run foreign code, so it happens outside of the
         // lock.
-        let mailbox = self.write().live.remove(&target.actor);
+        let mut entries = self.write();
+        // A later incarnation may have its place.
+        let is_present = entries.live.get(&target.actor)?.incarnation() == target.incarnation;
+        let mailbox = is_present.then(|| entries.live.remove(&target.actor)).flatten();
+        drop(entries);
         mailbox?.take_counts()
     }
 
@@ -128,9 +132,16 @@ impl Actors {
             }
             Some(_) => Err(CallFailure::ActorStopped),
             // Ids are assigned in order and never reused, so this actor existed once.
+            // The control plane names a managed actor only once it is alive.
+            None if target.actor.managed_number().is_some() => Err(CallFailure::ActorStopped),
             None if target.actor.0 <= self.last.load(Ordering::Relaxed) => Err(CallFailure::ActorStopped),
             None => Err(CallFailure::NoSuchActor),
         }
+    }
+
+    /// Mailbox of any incarnation of an actor.
+    pub(crate) fn any_incarnation(&self, actor: ActorId) -> Option<Arc<dyn ErasedMailbox>> {
+        self.read().live.get(&actor).map(Arc::clone)
     }
 
     /// Number of live actors.

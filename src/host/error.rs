@@ -159,6 +159,15 @@ pub enum NotDelivered {
     /// The actor has stopped.
     #[error("the actor has stopped; spawn another")]
     ActorStopped,
+    /// The actor restarts, and the sender does not wait for it.
+    #[error("the actor restarts; use `send` or `tell`, which wait for it, or send later")]
+    Restarting,
+    /// The actor, which was restarted after failures, has ended for good.
+    #[error("the actor has ended: {text}; spawn another")]
+    ActorEnded {
+        /// Explanation of the end.
+        text: String,
+    },
     /// The actor does not list the message.
     #[error(
         "{actor} does not handle {message}; list it in `#[remote(handles(..))]` and build both sides from one source"
@@ -228,6 +237,9 @@ pub enum OutcomeUnknown {
     /// Also the outcome of a retried call whose reply was evicted from the dedup cache.
     #[error("the actor stopped, or dropped the reply, after the handler began")]
     NoReply,
+    /// The actor was restarted while the call was open, and the handler may have run in the earlier incarnation.
+    #[error("the actor was restarted before it replied")]
+    Restarted,
     /// The handler ran; its reply is larger than the longest frame.
     #[error(
         "the handler ran, but its reply has {size} bytes and the limit is {limit}; raise `Limits::frame_bytes_max` on both sides"

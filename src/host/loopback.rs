@@ -1,4 +1,4 @@
-//! Calls of a host to its own services, made by actors that run on it.
+//! Calls of a host to its own services and managed actors, made by actors that run on it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -85,12 +85,15 @@ impl ReplyPath for LocalReplyPath {
         self.send(Err(failure.clone()));
     }
 
+    /// The caller has dropped its end.
     fn is_cancelled(&self, _call: CallId) -> bool {
-        false
+        self.sender.lock().as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
-    fn wake_when_cancelled(&self, _call: CallId, _waker: &Waker) -> bool {
-        false
+    fn wake_when_cancelled(&self, _call: CallId, waker: &Waker) -> bool {
+        let mut sender = self.sender.lock();
+        let closed = sender.as_mut().map(|sender| sender.poll_closed(&mut Context::from_waker(waker)));
+        closed.is_some_and(|closed| closed.is_pending())
     }
 
     fn release_credit(&self, _charge: PackedCharge) {}
@@ -98,7 +101,7 @@ impl ReplyPath for LocalReplyPath {
     fn dead_letter(&self, _why: &CallFailure) {}
 }
 
-fn owned(body: Encoded<'_>) -> Body {
+pub(super) fn owned(body: Encoded<'_>) -> Body {
     Body { message: body.message.into(), attachments: body.attachments.into(), trace: None }
 }
 

@@ -27,6 +27,7 @@ pub(crate) mod peer;
 mod peers;
 pub(crate) mod placement;
 mod receive;
+pub(crate) mod routes;
 mod traffic;
 pub(crate) mod unauthenticated;
 
@@ -57,9 +58,9 @@ use crate::registry::{
 };
 
 use crate::session::{DisconnectReason, Secret};
-use crate::spec::ActorKey;
+use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::{Role, Transport};
-use crate::wire::{CallFailure, MessageBody};
+use crate::wire::{Body, CallFailure, MessageBody};
 
 pub use config::{HostConfig, HostError, HostServices};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
@@ -68,8 +69,8 @@ pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    ActorEnd, Assignment, HostStatusFuture, LifecycleObserver, LookupFuture, NextWorker, Placement,
-    PlacementError, PlacementResult, TaskSlot,
+    ActorEnd, Assignment, HostStatusFuture, LifecycleObserver, LocateFuture, Located, LookupFuture,
+    NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot,
 };
 #[doc(hidden)]
 pub use receive::InboundSink;
@@ -77,8 +78,9 @@ pub use receive::InboundSink;
 pub(crate) use entropy::random_u64;
 
 use actors::Actors;
-use loopback::Loopback;
+pub(crate) use loopback::Loopback;
 use peers::Peers;
+use routes::{Route, Routes};
 use traffic::TrafficCounters;
 use unauthenticated::RejectionLog;
 
@@ -105,6 +107,8 @@ pub(crate) struct HostShared {
     registry: Registry,
     actors: Actors,
     peers: Peers,
+    /// Locations of managed actors.
+    routes: Routes,
     placement: OnceLock<Arc<dyn Placement>>,
     lifecycle: OnceLock<Arc<dyn LifecycleObserver>>,
     dead_letters: AtomicU64,
@@ -169,6 +173,7 @@ impl Host {
             registry,
             actors: Actors::default(),
             peers: Peers::default(),
+            routes: Routes::default(),
             placement: OnceLock::new(),
             lifecycle: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
@@ -354,6 +359,19 @@ impl Host {
         self.shared.actors.insert(target, addr, Arc::clone(&self.shared.actor_context), key);
     }
 
+    /// Route to a managed actor, whose location an address names; `None` for any other actor.
+    pub(crate) fn route(&self, hint: ActorLocation) -> Option<Arc<Route>> {
+        let key = ActorKey(hint.target.actor.managed_number()?);
+        Some(self.shared.routes.of(key, hint))
+    }
+
+    /// Records that a managed actor is alive at another location.
+    pub(crate) fn actor_moved(&self, at: ActorLocation) {
+        if let Some(number) = at.target.actor.managed_number() {
+            self.shared.routes.moved(ActorKey(number), at);
+        }
+    }
+
     /// This host as the reply path of messages to itself.
     pub(crate) fn as_reply_path(&self) -> Arc<dyn ReplyPath> {
         Arc::clone(&self.shared) as _
@@ -413,6 +431,34 @@ impl Host {
     /// Runs a future on the thread that drives this host's links.
     pub(crate) fn execute(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.shared.executor.spawn(future);
+    }
+
+    /// Calls an actor of this host by an encoded message, as another host does.
+    pub(crate) fn call_own_actor(
+        &self,
+        target: Target,
+        message: TypeHash,
+        deadline: Option<Instant>,
+        body: MessageBody<'_>,
+    ) -> Loopback {
+        let (inbound, reply) =
+            Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);
+        self.deliver(target, message, inbound);
+        reply
+    }
+
+    /// Sends an actor of this host an encoded one-way message; an error if it has ended.
+    pub(crate) fn tell_own_actor(
+        &self,
+        target: Target,
+        message: TypeHash,
+        body: MessageBody<'_>,
+    ) -> Result<(), CallFailure> {
+        let Some(to) = self.find(target, message)? else { return Err(CallFailure::NoSuchActor) };
+        let trace = body.trace.map(|trace| Box::new(*trace));
+        let body = Body { trace, ..loopback::owned(body.encoded) };
+        to.deliver(Inbound::new(self.as_reply_path(), None, None, body, None).into());
+        Ok(())
     }
 
     /// Calls one of this host's own services, on the thread that drives its links.

@@ -12,8 +12,8 @@ use thiserror::Error;
 use tokio::time::timeout_at;
 
 use super::Host;
-use crate::id::{HostUid, Target};
-use crate::spec::{ActorKey, ActorLocation, ActorSpec};
+use crate::id::{ActorIncarnation, HostUid, Target};
+use crate::spec::{ActorKey, ActorLocation, ActorSpec, End, Recipe};
 
 /// Selects hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
@@ -23,6 +23,24 @@ pub trait Placement: Send + Sync + fmt::Debug {
     /// Finds the live actor with a name. The default namespace is that of the job.
     fn find_actor(&self, _host: &Host, _namespace: Option<&str>, name: &str) -> LookupFuture {
         let text = format!("no actor is called {name:?}: this cluster has no names");
+        Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
+    }
+
+    /// Creates a managed actor, and returns its location once it is alive.
+    fn place_managed(
+        &self,
+        _host: &Host,
+        class: &'static str,
+        _spec: ActorSpec,
+        _recipe: Recipe,
+    ) -> PlaceFuture {
+        let text = format!("this cluster restarts no actors, so it cannot spawn a {class} with a policy");
+        Box::pin(std::future::ready(Err(PlacementError::Infeasible { text })))
+    }
+
+    /// Locates a managed actor, in an incarnation after `gone`. It waits while the actor restarts.
+    fn locate(&self, _host: &Host, actor: ActorKey, _gone: Option<ActorIncarnation>) -> LocateFuture {
+        let text = format!("this cluster has no actor {actor}");
         Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
     }
 
@@ -95,6 +113,21 @@ impl fmt::Debug for PlacementResult {
 /// Future of a lookup by name: the actor's type and its location.
 pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocation), PlacementError>> + Send>>;
 
+/// Future of the location of a new managed actor.
+pub type PlaceFuture = Pin<Box<dyn Future<Output = Result<ActorLocation, PlacementError>> + Send>>;
+
+/// Future of the location of a managed actor, or of its end.
+pub type LocateFuture = Pin<Box<dyn Future<Output = Result<Located, PlacementError>> + Send>>;
+
+/// Location of a managed actor, or its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// It is alive here.
+    At(ActorLocation),
+    /// It has ended for good.
+    Gone(End),
+}
+
 /// Future that resolves to true when a worker joins, and to false if none does in time.
 pub type NextWorker = Pin<Box<dyn Future<Output = bool> + Send>>;
 
@@ -123,6 +156,18 @@ pub enum PlacementError {
     #[error("{text}")]
     Infeasible {
         /// Requested resources, and those of the cluster.
+        text: String,
+    },
+    /// The actor's own `spawn` returned an error.
+    #[error("{text}")]
+    Refused {
+        /// Text of the error.
+        text: String,
+    },
+    /// The actor's own `spawn` panicked.
+    #[error("{text}")]
+    Panicked {
+        /// Text and source location of the panic.
         text: String,
     },
     /// A live actor has the name.
@@ -163,19 +208,19 @@ pub trait LifecycleObserver: Send + Sync + fmt::Debug {
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation);
 
     /// Reports that an actor has stopped, or was not created.
-    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>);
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd);
 
     /// Reports the type of an actor that is about to start and that the cluster does not track.
     fn named(&self, _class: &'static str) {}
 }
 
 /// End of an actor that the cluster tracks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActorEnd<'a> {
-    /// Explanation of the end.
-    pub cause: &'a str,
-    /// True if the actor panicked.
-    pub panicked: bool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorEnd {
+    /// Incarnation that has ended.
+    pub incarnation: ActorIncarnation,
+    /// Reason and explanation.
+    pub end: End,
     /// Number of messages that it has handled.
     pub handled: u64,
 }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::address::Address;
 use super::recipient::RemoteRecipient;
 use super::request::{Request, TrySendError};
-use super::spawn::stop_on_host;
 use crate::host::{Host, NotDelivered, SendError};
 use crate::id::{ActorId, HostUid, Target};
 use crate::registry::{HandledBy, RemoteActor};
@@ -179,7 +178,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// ```
     pub fn stop(&self) -> impl Future<Output = Result<(), SendError>> + Send + use<A> {
         let address = self.address.clone();
-        async move { stop_on_host(address.here()?, address.location).await }
+        async move { address.stop().await }
     }
 
     /// Returns `false` once this host knows that the actor or its host is down, and for an unbound

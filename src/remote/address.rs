@@ -9,12 +9,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
+use super::managed::{evidence, evidence_of, located};
 use super::payload_hint;
 use super::request::{ReplySource, Request, TrySendError};
+use super::spawn::stop_on_host;
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, QueuePosition, Retryable, Waiter};
+use crate::host::routes::{Route, RouteState};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::HostUid;
+use crate::lock::Mutex;
 use crate::observe::{log, trace};
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
 use crate::spec::ActorLocation;
@@ -34,17 +38,24 @@ pub(super) struct BoundAddress {
     peer: OnceLock<Arc<Peer>>,
     /// Set on evidence that the actor has stopped for good.
     dead: AtomicBool,
+    /// Of the address of a managed actor, as a program has it; `None` for any other, and for a location that it
+    /// led to.
+    managed: Option<Box<ManagedAddress>>,
+}
+
+/// Managed part of an address.
+struct ManagedAddress {
+    route: Arc<Route>,
+    /// Latest location, if it is another than that of the address.
+    present: Mutex<Option<Arc<BoundAddress>>>,
 }
 
 impl Address {
     pub(crate) fn new(location: ActorLocation, here: Option<Host>) -> Self {
         let bound = here.map(|here| {
-            Arc::new(BoundAddress {
-                location,
-                local_host: here,
-                peer: OnceLock::new(),
-                dead: AtomicBool::new(false),
-            })
+            let managed = here.route(location);
+            let managed = managed.map(|route| Box::new(ManagedAddress { route, present: Mutex::default() }));
+            Arc::new(BoundAddress { managed, ..BoundAddress::new(location, here) })
         });
         Self { location, bound }
     }
@@ -56,6 +67,9 @@ impl Address {
 
     pub(crate) fn connected(&self) -> bool {
         let Some(bound) = &self.bound else { return false };
+        if let Some(route) = bound.route() {
+            return !matches!(route.state(), RouteState::Ended(_));
+        }
         let reachable = match bound.local_host.identity() == self.location.host {
             // On this host the table knows the answer, so no evidence is needed.
             true => bound.local_host.actors().find(self.location.target).is_ok(),
@@ -66,13 +80,30 @@ impl Address {
 
     pub(crate) fn send<M: RemoteMessage>(&self, message: M) -> Request<M> {
         match &self.bound {
-            Some(bound) => Request::new(Arc::clone(bound), message),
+            Some(bound) if bound.managed.is_none() => Request::new(Arc::clone(bound), message),
+            Some(bound) => Request::managed(bound, message),
             None => Request::failed(NotDelivered::Unbound.into()),
         }
     }
 
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
         let mut slot = Some(message);
+        let Some((bound, route)) = self.bound.as_ref().and_then(|bound| Some((bound, bound.route()?))) else {
+            return self.tell_incarnation(&mut slot).await;
+        };
+        loop {
+            let at = located(Arc::clone(route)).await?;
+            let present = Self { location: at, bound: Some(bound.at(at)) };
+            // Boxed: the future of a message to any other actor is moved often.
+            let told = Box::pin(present.tell_incarnation(&mut slot)).await;
+            let Err(reason) = told else { return Ok(()) };
+            let Some(evidence) = evidence_of(&reason) else { return Err(reason) };
+            route.report(&bound.local_host, at, evidence);
+        }
+    }
+
+    /// [`tell`](Self::tell) to the location of the address. The message stays in the slot on failure.
+    async fn tell_incarnation<M: RemoteMessage>(&self, slot: &mut Option<M>) -> Result<(), NotDelivered> {
         // In a synchronous handler a `tell` waits only for capacity, where a deadlock is detected. The
         // blocked thread would neither release credit nor wake a task whose budget is used up.
         let patient = synchronous::running().is_none();
@@ -86,7 +117,7 @@ impl Address {
         }
         let mut position: Option<QueuePosition> = None;
         loop {
-            match self.post(&mut slot, patient, position.as_ref()) {
+            match self.post(slot, patient, position.as_ref()) {
                 Err(NotDelivered::Full { size, .. }) => {
                     let peer = self.peer()?;
                     let waiter = Waiter { frame_bytes: size, is_call: false, spares_queue: patient };
@@ -99,8 +130,28 @@ impl Address {
         }
     }
 
+    /// Stops the actor behind everything that this host has sent to it before.
+    pub(crate) async fn stop(&self) -> Result<(), SendError> {
+        let here = self.here()?;
+        let Some(route) = self.bound()?.route() else { return stop_on_host(here, self.location).await };
+        loop {
+            let at = match located(Arc::clone(route)).await {
+                Ok(at) => at,
+                // It has ended.
+                Err(_) => return Ok(()),
+            };
+            match stop_on_host(here, at).await {
+                Err(error) => match evidence(&error) {
+                    Some(evidence) => route.report(here, at, evidence),
+                    None => return Err(error),
+                },
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
     pub(crate) fn do_send<M: RemoteMessage>(&self, message: M) {
-        if let Err(error) = self.post(&mut Some(message), false, None) {
+        if let Err(error) = self.post_present(message) {
             log::debug!(to = ?self, message = M::NAME, %error, "a one-way message was not delivered");
             if let Some(bound) = &self.bound {
                 bound.local_host.count_dead_letter();
@@ -113,6 +164,9 @@ impl Address {
         let Some(bound) = &self.bound else {
             return Err(TrySendError { message, reason: NotDelivered::Unbound });
         };
+        if bound.managed.is_some() {
+            return Request::try_managed(bound, message);
+        }
         let mut slot = Some(message);
         match bound.call(&mut slot, None, &mut Retryable::Never, true) {
             Ok(reply) => {
@@ -130,6 +184,20 @@ impl Address {
         }
     }
 
+    /// Queues a one-way message immediately, for the present incarnation of a managed actor.
+    fn post_present<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
+        let Some((bound, route)) = self.bound.as_ref().and_then(|bound| Some((bound, bound.route()?))) else {
+            return self.post(&mut Some(message), false, None);
+        };
+        let at = route.present()?;
+        let present = Self { location: at, bound: Some(bound.at(at)) };
+        let posted = present.post(&mut Some(message), false, None);
+        if let Some(evidence) = posted.as_ref().err().and_then(evidence_of) {
+            route.report(&bound.local_host, at, evidence);
+        }
+        posted
+    }
+
     /// Queues a one-way message, which stays in the slot on failure.
     ///
     /// A `patient` sender can wait. One that has waited passes its queue position.
@@ -141,6 +209,9 @@ impl Address {
     ) -> Result<(), NotDelivered> {
         let bound = self.bound()?;
         if bound.local_host.identity() == self.location.host {
+            if bound.is_managed() {
+                return bound.tell_own(slot);
+            }
             let responder = Responder::discard(bound.local_host.as_reply_path());
             return bound.deliver_local(slot, None, responder, false);
         }
@@ -192,6 +263,60 @@ fn not_delivered(failure: CallFailure) -> NotDelivered {
 }
 
 impl BoundAddress {
+    fn new(location: ActorLocation, local_host: Host) -> Self {
+        Self { location, local_host, peer: OnceLock::new(), dead: AtomicBool::new(false), managed: None }
+    }
+
+    /// Route to the managed actor of the address, if it is one.
+    pub(super) fn route(&self) -> Option<&Arc<Route>> {
+        self.managed.as_ref().map(|managed| &managed.route)
+    }
+
+    /// True for a managed actor, also at a location that its address led to.
+    fn is_managed(&self) -> bool {
+        self.location.target.actor.managed_number().is_some()
+    }
+
+    /// The same address at another location of its managed actor.
+    pub(super) fn at(self: &Arc<Self>, location: ActorLocation) -> Arc<Self> {
+        let Some(managed) = self.managed.as_ref().filter(|_| location != self.location) else {
+            return Arc::clone(self);
+        };
+        let mut present = managed.present.lock();
+        match &*present {
+            Some(known) if known.location == location => Arc::clone(known),
+            _ => Arc::clone(present.insert(Arc::new(Self::new(location, self.local_host.clone())))),
+        }
+    }
+
+    /// Calls a managed actor of this host. The message stays with the caller.
+    fn call_own<M: RemoteMessage>(
+        &self,
+        slot: &Option<M>,
+        deadline: Option<Instant>,
+    ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
+        let message = slot.as_ref().expect("a slot is called with while it is full");
+        let trace = trace::current();
+        let reply = wire::encode_message(message, self.local_host.limits().frame_bytes_max, |body| {
+            let body = MessageBody { encoded: body, trace: trace.as_ref() };
+            self.local_host.call_own_actor(self.location.target, M::HASH, deadline, body)
+        });
+        Ok(ReplySource::Own(Box::new(reply.map_err(NotDelivered::from)?)))
+    }
+
+    /// Sends a managed actor of this host a one-way message, which stays in the slot on failure.
+    fn tell_own<M: RemoteMessage>(&self, slot: &mut Option<M>) -> Result<(), NotDelivered> {
+        let message = slot.as_ref().expect("a slot is posted while it is full");
+        let trace = trace::current();
+        let told = wire::encode_message(message, self.local_host.limits().frame_bytes_max, |body| {
+            let body = MessageBody { encoded: body, trace: trace.as_ref() };
+            self.local_host.tell_own_actor(self.location.target, M::HASH, body)
+        });
+        told.map_err(NotDelivered::from)?.map_err(not_delivered)?;
+        *slot = None;
+        Ok(())
+    }
+
     /// Sends a call. The message stays in the slot on failure, or if the call may be retried.
     ///
     /// `repeat` is updated to identify the next attempt.
@@ -219,6 +344,9 @@ impl BoundAddress {
         only_if_room: bool,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         if self.local_host.identity() == self.location.host {
+            if self.is_managed() {
+                return self.call_own(slot, deadline);
+            }
             let (sender, reply) = oneshot::channel();
             self.deliver_local(slot, deadline, Responder::local(sender), only_if_room)?;
             return Ok(ReplySource::Local(reply));
@@ -343,8 +471,13 @@ impl BoundAddress {
 }
 
 impl PartialEq for Address {
+    /// Addresses of a managed actor are equal whatever incarnations they were made for.
     fn eq(&self, other: &Self) -> bool {
-        self.location == other.location
+        let (actor, other_actor) = (self.location.target.actor, other.location.target.actor);
+        match actor.managed_number() {
+            Some(_) => actor == other_actor,
+            None => self.location == other.location,
+        }
     }
 }
 
@@ -352,7 +485,10 @@ impl Eq for Address {}
 
 impl std::hash::Hash for Address {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.location.hash(state);
+        match self.location.target.actor.managed_number() {
+            Some(number) => number.hash(state),
+            None => self.location.hash(state),
+        }
     }
 }
 

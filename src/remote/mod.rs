@@ -8,6 +8,7 @@ mod address;
 mod args;
 mod ask;
 mod cluster_ref;
+mod managed;
 mod payload_hint;
 mod recipient;
 mod request;
@@ -25,4 +26,4 @@ pub use spawn_request::SpawnRequest;
 
 pub(crate) use args::SharedArgs;
 pub(crate) use ask::{ask_host_shared, call_host, call_service};
-pub(crate) use spawn::stop_on_host;
+pub(crate) use spawn::{start_incarnation, stop_on_host};

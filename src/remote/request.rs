@@ -33,9 +33,12 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::address::BoundAddress;
+use super::managed::{ManagedCall, evidence};
 use super::retry::{Retry, RetryState};
+use crate::host::Loopback;
 use crate::host::blocked::WaitProbe;
 use crate::host::peer::{CallHandle, QueuePosition, Retryable, Waiter};
+use crate::host::routes::Evidence;
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::{RemoteMessage, synchronous};
 use crate::wire::{Body, CallFailure};
@@ -76,6 +79,8 @@ struct RequestOptions<M> {
     deadline_in_session: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     retry: Option<RetryState>,
+    /// Part of a call to a managed actor.
+    managed: Option<Box<ManagedCall>>,
     /// Probe for a deadlock within a synchronous handler or task.
     blocked: WaitProbe,
 }
@@ -107,6 +112,8 @@ enum RequestState<M: RemoteMessage> {
     Local(oneshot::Receiver<Result<M::Result, CallFailure>>),
     /// The call is queued or has ended, which its handle knows.
     Remote(CallHandle),
+    /// The encoded message is queued for a managed actor of this host.
+    Own(Box<Loopback>),
     Done(Option<Box<NotDelivered>>),
 }
 
@@ -114,11 +121,54 @@ enum RequestState<M: RemoteMessage> {
 pub(super) enum ReplySource<R> {
     Local(oneshot::Receiver<Result<R, CallFailure>>),
     Remote(CallHandle),
+    Own(Box<Loopback>),
 }
 
 impl<M: RemoteMessage> Request<M> {
     pub(super) fn new(to: Arc<BoundAddress>, message: M) -> Self {
         Self { to: Some(to), options: None, state: RequestState::Unsent(Some(message)) }
+    }
+
+    /// Call to a managed actor.
+    pub(super) fn managed(to: &Arc<BoundAddress>, message: M) -> Self {
+        let options = Box::new(RequestOptions { managed: ManagedCall::new(to), ..RequestOptions::default() });
+        let state = RequestState::Unsent(Some(message));
+        Self { to: Some(Arc::clone(to)), options: Some(options), state }
+    }
+
+    /// Call to the present incarnation of a managed actor, queued immediately.
+    pub(super) fn try_managed(to: &Arc<BoundAddress>, message: M) -> Result<Self, TrySendError<M>> {
+        let at = match to.route().map(|route| route.present()) {
+            Some(Ok(at)) => at,
+            Some(Err(reason)) => return Err(TrySendError { message, reason }),
+            None => to.location,
+        };
+        let present = to.at(at);
+        let mut slot = Some(message);
+        match present.call(&mut slot, None, &mut Retryable::Never, true) {
+            Ok(reply) => {
+                let mut request =
+                    Self::managed(to, slot.take().expect("an encoded message stays in its slot"));
+                let RequestState::Unsent(message) = std::mem::replace(&mut request.state, reply.into())
+                else {
+                    unreachable!("a new request is unsent")
+                };
+                request.to = Some(present);
+                if let Some(options) = &mut request.options {
+                    options.message = message;
+                }
+                Ok(request)
+            }
+            Err(reason) => {
+                let message = slot.take().expect("an encoded message stays in its slot");
+                let error = SendError::NotDelivered(*reason);
+                if let (Some(evidence), Some(route)) = (evidence(&error), to.route()) {
+                    route.report(&to.local_host, at, evidence);
+                }
+                let SendError::NotDelivered(reason) = error else { unreachable!("made above") };
+                Err(TrySendError { message, reason })
+            }
+        }
     }
 
     #[inline]
@@ -185,6 +235,20 @@ impl<M: RemoteMessage> Request<M> {
         self
     }
 
+    /// Fails the call immediately if its actor restarts, instead of waiting for the next incarnation.
+    ///
+    /// It has an effect only on calls to actors with a [`Restart`](crate::Restart) policy.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDelivered::Restarting`], or the error of the attempt that has found the actor gone.
+    pub fn fail_fast(mut self) -> Self {
+        if let Some(managed) = self.options.as_mut().and_then(|options| options.managed.as_mut()) {
+            managed.fails_fast = true;
+        }
+        self
+    }
+
     fn poll_unsent(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
         let (RequestState::Unsent(message), Some(to)) = (&mut self.state, &self.to) else {
             return Poll::Ready(Ok(()));
@@ -227,10 +291,15 @@ impl<M: RemoteMessage> Request<M> {
 
     fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, Box<SendError>>> {
         loop {
-            let error = match ready!(self.poll_attempt(task)) {
-                Ok(reply) => return Poll::Ready(Ok(reply)),
-                Err(error) => error,
+            ready!(self.poll_located(task)).map_err(SendError::from)?;
+            let error = match self.poll_attempt(task) {
+                Poll::Ready(Ok(reply)) => return Poll::Ready(Ok(reply)),
+                Poll::Ready(Err(error)) => error,
+                Poll::Pending => ready!(self.poll_restarted(task)),
             };
+            if self.goes_to_next_incarnation(&error) {
+                continue;
+            }
             let (Some(options), Some(to)) = (&mut self.options, &self.to) else {
                 return Poll::Ready(Err(error));
             };
@@ -245,6 +314,58 @@ impl<M: RemoteMessage> Request<M> {
                 self.state = RequestState::Unsent(options.message.take());
             }
         }
+    }
+
+    /// Finds the location of a managed actor for an attempt.
+    #[inline]
+    fn poll_located(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
+        let RequestState::Unsent(_) = self.state else { return Poll::Ready(Ok(())) };
+        let Some(options) = &mut self.options else { return Poll::Ready(Ok(())) };
+        let Some(managed) = &mut options.managed else { return Poll::Ready(Ok(())) };
+        let to = ready!(managed.poll_located(task));
+        Poll::Ready(to.map(|to| {
+            let previous = self.to.replace(to);
+            let is_moved = previous
+                .is_none_or(|previous| Some(previous.location) != self.to.as_ref().map(|to| to.location));
+            if is_moved {
+                options.position = None;
+                options.retry.iter_mut().for_each(RetryState::on_relocated);
+            }
+        }))
+    }
+
+    /// Ends an attempt whose incarnation was replaced, as a restart elsewhere does while its link is silent.
+    #[inline]
+    fn poll_restarted(&mut self, task: &mut Context<'_>) -> Poll<Box<SendError>> {
+        let (Some(options), Some(to)) = (&mut self.options, &self.to) else { return Poll::Pending };
+        let Some(managed) = &mut options.managed else { return Poll::Pending };
+        let at = to.location;
+        ready!(managed.poll_left(at, task));
+        Poll::Ready(match self.state {
+            // It waits for capacity.
+            RequestState::Unsent(_) => Box::new(NotDelivered::ActorStopped.into()),
+            _ => {
+                self.cancel();
+                Box::new(OutcomeUnknown::Restarted.into())
+            }
+        })
+    }
+
+    /// Prepares another attempt at the next incarnation of a managed actor, if that is possible after an error.
+    #[inline]
+    fn goes_to_next_incarnation(&mut self, error: &SendError) -> bool {
+        let (Some(options), Some(to)) = (&mut self.options, &self.to) else { return false };
+        let Some(managed) = &mut options.managed else { return false };
+        let is_retried = managed.on_error(to.location, error) || {
+            let has_evidence = matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::Restarted))
+                || evidence(error) == Some(Evidence::Ended);
+            has_evidence && options.retry.as_mut().is_some_and(|retry| retry.retry_after_restart(error))
+        };
+        if is_retried && !matches!(self.state, RequestState::Unsent(_)) {
+            options.deadline_in_session = false;
+            self.state = RequestState::Unsent(options.message.take());
+        }
+        is_retried
     }
 
     #[inline]
@@ -262,11 +383,18 @@ impl<M: RemoteMessage> Request<M> {
                 let reply = ready!(Pin::new(reply).poll(task)).unwrap_or(Err(CallFailure::NoReply));
                 Poll::Ready(reply.map_err(|failure| Box::new(failure.into())))
             }
+            (RequestState::Own(reply), Some(to)) => {
+                let reply = ready!(Pin::new(&mut **reply).poll(task));
+                Poll::Ready(match reply {
+                    Ok(mut body) => to.decode(&mut body),
+                    Err(failure) => Err(Box::new(failure.into())),
+                })
+            }
             (RequestState::Done(reason), _) => {
                 let reason = reason.take().expect("a request is not polled after it was ready");
                 Poll::Ready(Err(Box::new((*reason).into())))
             }
-            (RequestState::Unsent(_) | RequestState::Remote(_), _) => Poll::Pending,
+            (RequestState::Unsent(_) | RequestState::Remote(_) | RequestState::Own(_), _) => Poll::Pending,
         }
     }
 }
@@ -299,6 +427,7 @@ impl<M: RemoteMessage> From<ReplySource<M::Result>> for RequestState<M> {
         match reply {
             ReplySource::Local(reply) => Self::Local(reply),
             ReplySource::Remote(open) => Self::Remote(open),
+            ReplySource::Own(reply) => Self::Own(reply),
         }
     }
 }
@@ -314,6 +443,7 @@ impl<M> Default for RequestOptions<M> {
             deadline_in_session: false,
             sleep: None,
             retry: None,
+            managed: None,
             blocked: WaitProbe::default(),
         }
     }
@@ -340,10 +470,11 @@ impl<M> RequestOptions<M> {
     /// Records a queued attempt, which `repeat` identifies; returns true if it may be retried.
     fn on_queued<R>(&mut self, to: &BoundAddress, reply: &ReplySource<R>, repeat: Retryable) -> bool {
         self.position = None;
-        let ReplySource::Remote(_) = reply else { return false };
+        let is_managed = self.managed.is_some();
+        let ReplySource::Remote(_) = reply else { return is_managed };
         self.deadline_in_session = true;
-        let (Some(retry), Some(peer)) = (&mut self.retry, to.known_peer()) else { return false };
-        let Retryable::Again(call) = repeat else { return false };
+        let (Some(retry), Some(peer)) = (&mut self.retry, to.known_peer()) else { return is_managed };
+        let Retryable::Again(call) = repeat else { return is_managed };
         retry.on_queued(peer, call);
         true
     }

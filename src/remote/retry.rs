@@ -31,13 +31,23 @@ use crate::id::{CallId, HostUid};
 pub struct Retry {
     times: u32,
     delay: Duration,
+    across_restarts: bool,
 }
 
 impl Retry {
     /// Retries a call up to `times` times.
     #[must_use]
     pub const fn times(times: u32) -> Self {
-        Self { times, delay: Duration::from_millis(50) }
+        Self { times, delay: Duration::from_millis(50), across_restarts: false }
+    }
+
+    /// Also retries a call whose outcome is unknown because its actor, which is [restarted](crate::Restart), ended.
+    ///
+    /// The next incarnation knows nothing of the earlier one, so the message may be handled a second time. It is for
+    /// messages of which that does no harm.
+    #[must_use]
+    pub const fn across_restarts(self) -> Self {
+        Self { across_restarts: true, ..self }
     }
 
     /// Sets the delay before the first retry, which doubles with each further one.
@@ -114,6 +124,23 @@ impl RetryState {
         self.attempts += 1;
         // The shift is bounded, since `attempts` may be any number.
         Some(self.policy.delay.saturating_mul(1 << (self.attempts - 1).min(16)))
+    }
+
+    /// Counts a retry at the next incarnation of a managed actor; false if the policy does not allow it.
+    pub(super) fn retry_after_restart(&mut self, error: &SendError) -> bool {
+        if !error.is_outcome_unknown() || !self.policy.across_restarts || self.attempts >= self.policy.times {
+            return false;
+        }
+        self.attempts += 1;
+        self.unknown = true;
+        true
+    }
+
+    /// Prepares for an attempt at another host, where the call is a new one.
+    pub(super) fn on_relocated(&mut self) {
+        if let Some((peer, call)) = self.call.take() {
+            peer.end_retries(call);
+        }
     }
 
     /// Waits before the next attempt, or until the peer is down for good, when waiting is pointless.

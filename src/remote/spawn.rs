@@ -1,5 +1,6 @@
 //! Spawning and stopping of actors on other hosts.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,19 +10,19 @@ use std::task::{Context as TaskContext, Poll};
 use actix::dev::ContextFut;
 use actix::{ActorContext, AsyncContext, Context};
 use rustc_hash::FxHashMap;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::addr::RemoteAddr;
-use super::ask::call_last;
+use super::ask::{call_host, call_last};
 use super::cluster_ref::ClusterRef;
 use crate::host::{ActorEnd, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
-use crate::id::{Target, TypeHash};
+use crate::id::{ActorIncarnation, Target, TypeHash};
 use crate::observe::log;
 use crate::registry::{Inbound, RemoteActor, Responder, STOP, panics, synchronous};
-use crate::spec::{ActorKey, ActorLocation};
+use crate::spec::{ActorKey, ActorLocation, End, EndReason, Recipe};
 use crate::wire::CallFailure;
 
 /// Actor that can be created on another host, from serializable arguments.
@@ -169,6 +170,8 @@ impl SpawnError {
     pub(super) fn placement<A: RemoteActor>(reason: PlacementError) -> Self {
         match reason {
             PlacementError::NoWorker => Self::NoWorker { actor: A::NAME },
+            PlacementError::Refused { text } => Self::Refused { actor: A::NAME, text },
+            PlacementError::Panicked { text } => Self::Panicked { actor: A::NAME, text },
             reason => Self::Placement { actor: A::NAME, reason },
         }
     }
@@ -189,10 +192,24 @@ impl SpawnError {
 pub struct SpawnRegistration {
     hash: TypeHash,
     spawn: SpawnHere,
+    start: StartHere,
 }
 
 /// Function that creates an actor on this host from its arguments, and replies with its target.
 type SpawnHere = fn(&Host, Inbound);
+
+/// Function that creates an incarnation of a managed actor on this host, and replies with its target.
+type StartHere = fn(&Host, StartActor, Responder<Target>);
+
+/// Service of workers that creates an incarnation of a managed actor.
+const START_ACTOR: TypeHash = TypeHash::of("roadshow::StartActor");
+
+/// Incarnation to create.
+#[derive(Debug, Serialize, Deserialize)]
+struct StartActor {
+    target: Target,
+    recipe: Recipe,
+}
 
 inventory::collect!(SpawnRegistration);
 
@@ -200,7 +217,7 @@ impl SpawnRegistration {
     /// Registers `A`.
     #[must_use]
     pub const fn of<A: Spawn>() -> Self {
-        Self { hash: A::HASH, spawn: spawn_here::<A> }
+        Self { hash: A::HASH, spawn: spawn_here::<A>, start: start_here::<A> }
     }
 }
 
@@ -241,11 +258,11 @@ async fn stop_here(host: &Host, target: Target) -> Result<(), SendError> {
 /// Services of a host that runs actors: spawning them.
 pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
     // Built on first use: the registrations of all linked crates are collected at run time.
-    static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnHere>> = LazyLock::new(|| {
-        inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect()
-    });
+    static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnRegistration>> =
+        LazyLock::new(|| inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, *it)).collect());
     match SPAWNABLE.get(&service) {
-        Some(spawn) => spawn(host, inbound),
+        Some(spawnable) => (spawnable.spawn)(host, inbound),
+        None if service == START_ACTOR => start_incarnation_here(host, inbound, &SPAWNABLE),
         None => inbound.fail(&CallFailure::NotHandled {
             actor: "this executable".to_owned(),
             message: format!("spawning {}", host.registry().name_of(service)),
@@ -254,22 +271,101 @@ pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
 }
 
 fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
-    let (body, deadline, mut responder) = inbound.into_parts::<Target>();
+    let (body, deadline, responder) = inbound.into_parts::<Target>();
     let request = crate::registry::decode::<(Option<ActorKey>, A::Args)>(&body);
     let (key, args) = match request {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
-    // Releases the cluster's assignment. The spawner may have gone, so it cannot be left to it.
-    let report_failure = |why: &str| {
-        if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
-            observer.actor_stopped(key, ActorEnd { cause: why, panicked: false, handled: 0 });
-        }
-    };
     if responder.is_expired_or_cancelled(deadline) {
-        report_failure("its spawner has cancelled the request");
+        let end = End::new(EndReason::Killed, "its spawner has cancelled the request");
+        report_failure(host, key, ActorIncarnation(0), end);
         return responder.fail(CallFailure::Expired);
     }
+    create::<A>(host, host.actors().reserve(), key, args, responder);
+}
+
+/// Creates an incarnation of a managed actor, unless it exists.
+fn start_here<A: Spawn>(host: &Host, start: StartActor, mut responder: Responder<Target>) {
+    let StartActor { target, recipe } = start;
+    let key = target.actor.managed_number().map(ActorKey);
+    if let Some(other) = host.actors().any_incarnation(target.actor) {
+        match other.incarnation().cmp(&target.incarnation) {
+            // A repeated command.
+            Ordering::Equal => {
+                responder.start();
+                return responder.reply(target);
+            }
+            Ordering::Greater => {
+                let text = "a later incarnation of the actor runs here".to_owned();
+                return responder.fail(CallFailure::Refused { text });
+            }
+            // It was replaced while this worker could not be reached.
+            Ordering::Less => other.stop(Responder::local(oneshot::channel().0)),
+        }
+    }
+    match recipe.args::<A::Args>() {
+        Ok(args) => create::<A>(host, target, key, args, responder),
+        Err(error) => {
+            let text = format!("its arguments cannot be decoded: {error}");
+            report_failure(host, key, target.incarnation, End::new(EndReason::Refused, text.as_str()));
+            responder.fail(CallFailure::Refused { text });
+        }
+    }
+}
+
+fn start_incarnation_here(host: &Host, inbound: Inbound, spawnable: &FxHashMap<TypeHash, SpawnRegistration>) {
+    let (body, _, responder) = inbound.into_parts::<Target>();
+    let start = match crate::registry::decode::<StartActor>(&body) {
+        Ok(start) => start,
+        Err(failure) => return responder.fail(failure),
+    };
+    match spawnable.get(&start.recipe.kind) {
+        Some(spawnable) => (spawnable.start)(host, start, responder),
+        None => {
+            let text = format!("this executable has no actor {}", host.registry().name_of(start.recipe.kind));
+            let key = start.target.actor.managed_number().map(ActorKey);
+            let end = End::new(EndReason::Refused, text.as_str());
+            report_failure(host, key, start.target.incarnation, end);
+            responder.fail(CallFailure::Refused { text });
+        }
+    }
+}
+
+/// Creates an incarnation of a managed actor on a worker.
+///
+/// The worker reports its start or its failure. Returns the end to report if the worker could not be reached, and has
+/// not ended.
+pub(crate) async fn start_incarnation(here: &Host, at: ActorLocation, recipe: Recipe) -> Option<ActorEnd> {
+    let start = StartActor { target: at.target, recipe };
+    let started: Result<Target, SendError> = call_host(here, at.host, START_ACTOR, start, None).await;
+    let reason = match started {
+        Ok(_) | Err(SendError::Panicked { .. } | SendError::OutcomeUnknown(_)) => return None,
+        Err(SendError::NotDelivered(NotDelivered::Refused { .. } | NotDelivered::Unreachable { .. })) => {
+            return None;
+        }
+        Err(SendError::NotDelivered(reason)) => reason,
+    };
+    log::warn!(?at, %reason, "cannot create an actor");
+    let end = End::new(EndReason::Unknown, format!("it could not be created: {reason}"));
+    Some(ActorEnd { incarnation: at.target.incarnation, end, handled: 0 })
+}
+
+/// Releases the cluster's assignment. The spawner may have gone, so it cannot be left to it.
+fn report_failure(host: &Host, key: Option<ActorKey>, incarnation: ActorIncarnation, end: End) {
+    if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
+        observer.actor_stopped(key, ActorEnd { incarnation, end, handled: 0 });
+    }
+}
+
+/// Creates an actor under a reserved target.
+fn create<A: Spawn>(
+    host: &Host,
+    target: Target,
+    key: Option<ActorKey>,
+    args: A::Args,
+    mut responder: Responder<Target>,
+) {
     // `actix_rt::spawn` below would panic.
     if actix_rt::Arbiter::try_current().is_none() {
         let text = "this host runs no actix arbiter, so it cannot run actors".to_owned();
@@ -278,7 +374,6 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     if let (None, Some(observer)) = (key, host.lifecycle_observer()) {
         observer.named(A::NAME);
     }
-    let target = host.actors().reserve();
     let context = Context::new();
     // Registered before `spawn`, since the actor may send its own address to others from there.
     host.register_actor(target, context.address(), key);
@@ -299,12 +394,12 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         }
         Ok(Err(text)) => {
             host.actors().remove(target);
-            report_failure(&text);
+            report_failure(host, key, target.incarnation, End::new(EndReason::Refused, text.as_str()));
             responder.fail(CallFailure::Refused { text });
         }
         Err(text) => {
             host.actors().remove(target);
-            report_failure(&text);
+            report_failure(host, key, target.incarnation, End::new(EndReason::Panicked, text.as_str()));
             responder.fail(CallFailure::Panicked { text });
         }
     }
@@ -345,15 +440,12 @@ impl<A: RemoteActor> ActorRunner<A> {
         let counts = self.host.actors().remove(self.target);
         if let (Some(key), Some(observer)) = (self.key, self.host.lifecycle_observer()) {
             let handled = counts.map_or(0, |counts| counts.handled);
-            match &panic {
-                Some(text) => {
-                    let cause = &format!("it panicked: {text}");
-                    observer.actor_stopped(key, ActorEnd { cause, panicked: true, handled });
-                }
-                None => {
-                    observer.actor_stopped(key, ActorEnd { cause: "it stopped", panicked: false, handled })
-                }
-            }
+            let end = match &panic {
+                Some(text) => End::new(EndReason::Panicked, format!("it panicked: {text}")),
+                None => End::new(EndReason::Stopped, "it stopped"),
+            };
+            let incarnation = self.target.incarnation;
+            observer.actor_stopped(key, ActorEnd { incarnation, end, handled });
         }
         // Dropped last, since the drop runs user code that may take long.
         let mut future = self.future.take();

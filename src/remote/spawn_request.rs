@@ -3,14 +3,14 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::addr::RemoteAddr;
 use super::ask::call_host;
 use super::spawn::{Spawn, SpawnError};
 use crate::host::{Assignment, Host, Placement, PlacementError, PlacementResult, SendError, deadline_in};
 use crate::id::Target;
-use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
+use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Recipe, Resources, Restart, Strategy};
 
 /// Request to spawn an actor; awaiting it spawns the actor and returns its address.
 ///
@@ -153,6 +153,31 @@ impl<A: Spawn> SpawnRequest<A> {
         self.with_spec(|spec| drop(spec.labels.insert(name.into(), value.into())))
     }
 
+    /// Restarts the actor after failures, and when its worker or its node is lost.
+    ///
+    /// The actor becomes a *managed* one: its address outlives its incarnations. Each incarnation is created from the
+    /// arguments of this request, and starts without the state of the earlier one. The cluster keeps the encoded
+    /// arguments, of at most a mebibyte. What an incarnation has not begun to handle goes to the next one; a call that
+    /// may have run ends as [`OutcomeUnknown`](crate::OutcomeUnknown).
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::Placement`] if the arguments are too large, or with [`Lifetime::Detached`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("counter_example.txt")]
+    /// let counter = cluster.spawn::<Counter>(40).restart(roadshow::Restart::on_failure()).await?;
+    /// assert_eq!(counter.send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn restart(self, policy: Restart) -> Self {
+        self.with_spec(|spec| spec.restart = Some(policy))
+    }
+
     /// Sets the lifetime of the actor.
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with_spec(|spec| spec.lifetime = lifetime)
@@ -168,6 +193,9 @@ impl<A: Spawn> SpawnRequest<A> {
         // A single deadline covers placement and spawn.
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
+        if let Some(spec) = spec.as_deref().filter(|spec| spec.restart.is_some()) {
+            return run_managed(&*placement, &host, spec.clone(), args, deadline).await;
+        }
         let place = || match placement.place_actor(&host, A::NAME, spec.as_deref()) {
             PlacementResult::Now(Err(PlacementError::NoWorker)) => None,
             placed => Some(placed),
@@ -213,6 +241,29 @@ impl<A: Spawn> SpawnRequest<A> {
             }
         }
     }
+}
+
+/// Creates a managed actor: the cluster creates each of its incarnations, the first one included.
+async fn run_managed<A: Spawn>(
+    placement: &dyn Placement,
+    host: &Host,
+    spec: ActorSpec,
+    args: A::Args,
+    deadline: Option<Instant>,
+) -> Result<RemoteAddr<A>, SpawnError> {
+    let recipe = Recipe::new(A::HASH, &args, host.limits().frame_bytes_max);
+    // It may be large, and the recipe holds a copy.
+    drop(args);
+    let recipe = recipe.map_err(|error| SpawnError::NotDelivered { actor: A::NAME, reason: error.into() })?;
+    let placed = placement.place_managed(host, A::NAME, spec, recipe);
+    let placed = match deadline {
+        None => placed.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), placed)
+            .await
+            .map_err(|_| SpawnError::PlacementTimedOut { actor: A::NAME })?,
+    };
+    let at = placed.map_err(SpawnError::placement::<A>)?;
+    Ok(RemoteAddr::new(at.host, at.target, host))
 }
 
 /// Assignment of an actor that has not started. Dropping it releases the assignment.

@@ -36,6 +36,7 @@ mod proxy;
 mod raw;
 mod recorder;
 mod response_types;
+mod restarts;
 mod retry;
 mod shutdown;
 mod stopping;

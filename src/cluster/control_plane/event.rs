@@ -1,6 +1,7 @@
 //! Events that the control plane handles, and actions that it requests.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,8 @@ use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId,
     NodeInfo, NodeReport, TaskCount, WorkerAddress, WorkerId, WorkerStatistics,
 };
-use crate::id::HostUid;
+use crate::id::{ActorIncarnation, HostUid};
+use crate::spec::{End, Recipe};
 
 /// Id of a request that waits for a reply, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,15 +37,13 @@ pub(in crate::cluster) enum ControlEvent {
     /// A worker accepts actors and tasks.
     WorkerReady { worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker ended, or could not be started.
-    WorkerEnded { worker: WorkerId, cause: String, killed: bool },
+    WorkerEnded { worker: WorkerId, end: End, killed: bool },
     /// A signal stopped a worker's process, or continued it.
     WorkerSuspended { worker: WorkerId, suspended: bool },
     /// An assigned actor was created.
     ActorStarted { actor: ActorKey, worker: WorkerId, at: ActorLocation },
     /// An actor ended, or its creation failed.
-    ActorEnded { actor: ActorKey, cause: String },
-    /// An actor panicked.
-    ActorPanicked { actor: ActorKey, cause: String },
+    ActorEnded { actor: ActorKey, incarnation: ActorIncarnation, end: End },
     /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
     SpawnCancelled { actor: ActorKey, cause: String },
     /// Task counts of a worker; only the functions whose counts have changed.
@@ -70,12 +70,16 @@ pub(in crate::cluster) enum ControlEvent {
     /// A driver ended, or is known to have ended. For a job that has already ended, only adds a missing exit
     /// code.
     JobEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
-    /// Requests a node for an actor. Answered with [`ControlReply::Placed`] once a worker is ready for it.
-    Place { ticket: Ticket, job: JobId, spec: ActorSpec },
+    /// Requests a node for an actor. Answered with [`ControlReply::Placed`] once a worker is ready for it, or once an
+    /// actor with a recipe is alive.
+    Place { ticket: Ticket, job: JobId, spec: ActorSpec, recipe: Option<Arc<Recipe>> },
     /// Cancels a request that has not been answered; a pending actor is dropped.
     Cancelled { ticket: Ticket },
     /// Looks up an alive actor by name. Answered with [`ControlReply::Found`].
     Find { ticket: Ticket, namespace: String, name: String },
+    /// Locates a managed actor, in an incarnation after `gone`. Answered with [`ControlReply::Found`] once there is
+    /// one, or with [`ControlReply::Gone`].
+    Locate { ticket: Ticket, actor: ActorKey, gone: Option<ActorIncarnation> },
     /// Ends an actor. Answered with [`ControlReply::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
     /// Ends an actor by killing its worker, with everything in it. Answered with [`ControlReply::Done`].
@@ -98,6 +102,7 @@ impl ControlEvent {
                 | Self::TaskCounts { .. }
                 | Self::Statistics { .. }
                 | Self::Find { .. }
+                | Self::Locate { .. }
                 | Self::WatermarksDurable { .. }
                 | Self::Tick
         )
@@ -111,6 +116,8 @@ pub(in crate::cluster) enum Action {
     StartWorker { node: NodeId, worker: WorkerId, job: JobId, detached: Option<ActorKey> },
     /// Commands an agent to stop a worker, if it runs.
     StopWorker { node: NodeId, worker: WorkerId },
+    /// Commands an agent to create an incarnation of a managed actor in a worker.
+    StartActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation, recipe: Arc<Recipe> },
     /// Commands an agent to stop one actor of a worker.
     StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation },
     /// Commands the agent of a drained node to stop.
@@ -149,6 +156,8 @@ pub(in crate::cluster) enum ControlReply {
     Placed { actor: ActorKey, member: WorkerAddress, alive: Option<ActorLocation> },
     /// Alive actor with its type name and location.
     Found { actor: ActorKey, class: String, at: ActorLocation, member: WorkerAddress },
+    /// The actor has ended for good.
+    Gone(End),
     /// The request was carried out.
     Done,
     /// Page of the node list. The control service produces this answer and the next two; they change no
@@ -157,7 +166,7 @@ pub(in crate::cluster) enum ControlReply {
     /// Page of the actor list.
     Actors(Page<ActorInfo>),
     /// Exit cause of a worker; `None` while it may be alive.
-    End(Option<String>),
+    End(Option<End>),
 }
 
 /// Ready worker of a job.
@@ -175,6 +184,12 @@ pub(in crate::cluster) enum ControlError {
     /// No node of the cluster could ever host the actor.
     #[error("{0}")]
     Infeasible(String),
+    /// The actor's own `spawn` returned an error.
+    #[error("{0}")]
+    Refused(String),
+    /// The actor's own `spawn` panicked.
+    #[error("{0}")]
+    Panicked(String),
     /// An actor that is not dead has the name.
     #[error("{0}")]
     NameTaken(String),
@@ -202,7 +217,9 @@ pub(in crate::cluster) enum JobEvent {
     /// A worker of the job is ready.
     WorkerUp { node: NodeId, worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker of the job ended.
-    WorkerDown { node: NodeId, worker: WorkerId, member: Option<WorkerAddress>, cause: String },
+    WorkerDown { node: NodeId, worker: WorkerId, member: Option<WorkerAddress>, end: End },
+    /// An actor of the job was restarted, and is alive at another location.
+    ActorMoved { at: ActorLocation, member: WorkerAddress },
     /// The job was stopped.
     Stopped { why: String },
 }
@@ -222,8 +239,10 @@ pub(in crate::cluster) enum Record {
         /// True if the driver of a submitted job has left the cluster.
         left: bool,
     },
-    /// Actor that has a name, holds resources, or outlives its job.
-    Actor { actor: ActorKey, job: JobId, spec: ActorSpec },
+    /// Actor that has a name, holds resources, outlives its job, or is restarted.
+    Actor { actor: ActorKey, job: JobId, spec: ActorSpec, incarnation: ActorIncarnation },
+    /// Recipe of an actor that is restarted.
+    Recipe { actor: ActorKey, recipe: Recipe },
     /// Watermarks of the allocated ids; the next incarnation starts one block above them.
     IdWatermarks { jobs: u32, workers: u64, actors: u64 },
     /// Alive node, with the time of its join and its drain flag.
@@ -237,6 +256,7 @@ pub(in crate::cluster) enum Record {
 pub(in crate::cluster) enum RecordKey {
     Job(JobId),
     Actor(ActorKey),
+    Recipe(ActorKey),
     IdWatermarks,
     Node(NodeId),
     Incarnation,

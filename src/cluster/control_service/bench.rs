@@ -18,6 +18,7 @@ use crate::cluster::model::{
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
+use crate::spec::{End, EndReason};
 use crate::wire;
 
 /// Workers of each node.
@@ -151,7 +152,7 @@ impl ControlPlaneBench {
         let resources = Resources::none().with(Resources::CPU, 1.0);
         let spec = ActorSpec { class: "module::Actor".to_owned(), resources, labels, ..ActorSpec::default() };
         let ticket = self.ticket();
-        self.handle(ControlEvent::Place { ticket, job: self.job, spec });
+        self.handle(ControlEvent::Place { ticket, job: self.job, spec, recipe: None });
         self.placed().is_some()
     }
 
@@ -189,7 +190,11 @@ impl ControlPlaneBench {
     /// Ends the selected actor. Returns true if another was placed in its room.
     pub fn end(&mut self) -> bool {
         let Some(actor) = self.actors.pop() else { return false };
-        self.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
+        self.handle(ControlEvent::ActorEnded {
+            actor,
+            incarnation: ActorIncarnation(0),
+            end: End::new(EndReason::Stopped, "it stopped"),
+        });
         self.placed().is_some()
     }
 

@@ -68,6 +68,8 @@ pub(in crate::cluster) fn placement_reply(
             ControlError::Infeasible(text) => PlacementError::Infeasible { text },
             ControlError::NameTaken(text) => PlacementError::NameTaken { text },
             ControlError::Unknown(text) => PlacementError::Unknown { text },
+            ControlError::Refused(text) => PlacementError::Refused { text },
+            ControlError::Panicked(text) => PlacementError::Panicked { text },
             ControlError::JobEnded(text) => PlacementError::JobEnded { text },
             error @ ControlError::NotPersisted(_) => PlacementError::NotPersisted { text: error.to_string() },
         }),

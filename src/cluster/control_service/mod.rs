@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::control_plane::state::{
@@ -30,6 +30,7 @@ use super::control_plane::state::{
 use super::listing::{Kind, Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
 use crate::background;
+use crate::config::TICK_EVERY;
 use crate::host::entropy::unix_time;
 use crate::host::{Host, SendError};
 use crate::id::HostUid;
@@ -60,6 +61,8 @@ pub(super) struct ControlPlane {
     persistence: Option<Persistence>,
     /// Requests of other hosts that can still be cancelled.
     pending: PendingRequests,
+    /// Notified when a delayed restart is added.
+    delayed: Arc<Notify>,
 }
 
 /// Everything behind the lock of the control plane.
@@ -90,6 +93,7 @@ impl ControlPlane {
             executor,
             persistence,
             pending: PendingRequests::default(),
+            delayed: Arc::default(),
         }
     }
 
@@ -121,6 +125,31 @@ impl ControlPlane {
         let reply = (&mut guard.reply).await;
         guard.received = true;
         reply.unwrap_or_else(|_| Err(ControlError::Unknown("the control plane has ended".to_owned())))
+    }
+
+    /// Future that resolves when the state's next tick is due. It holds the control plane only weakly.
+    pub(super) fn next_tick(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let (control, delayed) = (Arc::downgrade(self), Arc::clone(&self.delayed));
+        let latest = Instant::now() + TICK_EVERY;
+        async move {
+            // Only while it waits for nothing: the control plane may be dropped meanwhile.
+            while let Some(next) = control.upgrade().map(|control| control.time_to_restart()) {
+                let due = next.map_or(latest, |next| latest.min(Instant::now() + next));
+                tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(due) => return,
+                    () = delayed.notified() => {}
+                }
+            }
+        }
+    }
+
+    /// Time until the next delayed start of a worker or an actor.
+    fn time_to_restart(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let at = self.read(ClusterState::next_restart)?;
+        // At least a millisecond: the state compares whole ones.
+        Some(Duration::from_millis(at.since(now).max(1)))
     }
 
     /// Reads the current state.
@@ -171,6 +200,9 @@ impl ControlPlane {
                 }
             }
             inner.actions = actions;
+            if inner.state.next_restart().is_some() {
+                self.delayed.notify_one();
+            }
         }
     }
 
@@ -229,7 +261,7 @@ impl ControlPlane {
     /// Carries out a request.
     pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> ControlResult {
         match request {
-            ControlRequest::Place { job, mut spec, .. } => {
+            ControlRequest::Place { job, mut spec, recipe, .. } => {
                 // Both options qualify a name; without one they would be ignored silently.
                 if spec.name.is_none() && (spec.get_if_exists || !spec.namespace.is_empty()) {
                     let what = if spec.get_if_exists { "get_if_exists()" } else { "namespace(..)" };
@@ -240,7 +272,9 @@ impl ControlPlane {
                     spec.namespace = self.namespace_of(job);
                 }
                 let is_durable = spec.is_durable();
-                let reply = Arc::clone(&self).ask(|ticket| ControlEvent::Place { ticket, job, spec }).await?;
+                let recipe = recipe.map(Arc::new);
+                let place = |ticket| ControlEvent::Place { ticket, job, spec, recipe };
+                let reply = Arc::clone(&self).ask(place).await?;
                 match is_durable {
                     true => self.commit_placement(reply).await,
                     false => Ok(reply),
@@ -249,6 +283,9 @@ impl ControlPlane {
             ControlRequest::Find { job, namespace, name } => {
                 let namespace = namespace.unwrap_or_else(|| self.namespace_of(job));
                 self.ask(|ticket| ControlEvent::Find { ticket, namespace, name }).await
+            }
+            ControlRequest::Locate { actor, gone } => {
+                self.ask(|ticket| ControlEvent::Locate { ticket, actor, gone }).await
             }
             // Only a local requester gets here, and dropping its own future has cancelled the request.
             ControlRequest::Cancel { .. } => Ok(ControlReply::Done),
@@ -259,7 +296,7 @@ impl ControlPlane {
                 self.list(&query).await.map(ControlReply::Actors).map_err(invalid_query)
             }
             ControlRequest::HostStatus { host } => {
-                Ok(ControlReply::End(self.read(|state| state.host_exit_cause(host))))
+                Ok(ControlReply::End(self.read(|state| state.host_end(host))))
             }
             ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
@@ -340,6 +377,7 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
         },
         ControlRequest::Cancel { .. }
         | ControlRequest::Kill { .. }
+        | ControlRequest::Locate { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)
         | ControlRequest::HostStatus { .. } => return Ok(()),
@@ -391,7 +429,7 @@ impl Drop for AssignmentGuard<'_> {
     fn drop(&mut self) {
         if !self.committed {
             let cause = std::mem::take(&mut self.cause);
-            self.control.apply(ControlEvent::ActorEnded { actor: self.actor, cause });
+            self.control.apply(ControlEvent::SpawnCancelled { actor: self.actor, cause });
         }
     }
 }
@@ -399,7 +437,7 @@ impl Drop for AssignmentGuard<'_> {
 /// Event that releases the assignment in a reply that nothing received.
 fn reclaim(reply: Option<Result<ControlReply, ControlError>>) -> Option<ControlEvent> {
     let actor = assigned_actor(&reply?.ok()?)?;
-    Some(ControlEvent::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
+    Some(ControlEvent::SpawnCancelled { actor, cause: REQUESTER_GONE.to_owned() })
 }
 
 /// Milliseconds since 1970 that never go back, even if the system clock is set back.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::listing::Query;
 use crate::cluster::model::{ActorKey, ActorSpec, JobId};
-use crate::id::{HostUid, TypeHash};
+use crate::id::{ActorIncarnation, HostUid, TypeHash};
+use crate::spec::Recipe;
 
 /// Service of the control plane on its host.
 pub(in crate::cluster) const CONTROL: TypeHash = TypeHash::of("roadshow::Control");
@@ -14,11 +15,13 @@ pub(in crate::cluster) const CONTROL: TypeHash = TypeHash::of("roadshow::Control
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum ControlRequest {
     /// Requests a worker for an actor. `number` is unique within the requesting host.
-    Place { job: JobId, spec: ActorSpec, number: u64 },
+    Place { job: JobId, spec: ActorSpec, recipe: Option<Recipe>, number: u64 },
     /// Cancels the placement request of that number.
     Cancel { number: u64 },
     /// Looks up an alive actor by name.
     Find { job: JobId, namespace: Option<String>, name: String },
+    /// Locates a managed actor, in an incarnation after `gone`.
+    Locate { actor: ActorKey, gone: Option<ActorIncarnation> },
     /// Ends an actor.
     Kill { actor: ActorKey },
     /// Requests a page of the node list.

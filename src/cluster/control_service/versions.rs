@@ -73,7 +73,6 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         ControlEvent::WorkerReady { .. }
         | ControlEvent::ActorStarted { .. }
         | ControlEvent::ActorEnded { .. }
-        | ControlEvent::ActorPanicked { .. }
         | ControlEvent::SpawnCancelled { .. }
         | ControlEvent::Place { .. }
         | ControlEvent::Cancelled { .. }
@@ -83,6 +82,7 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::JobHeartbeat { .. }
         | ControlEvent::ExecutablePinned { .. }
         | ControlEvent::Find { .. }
+        | ControlEvent::Locate { .. }
         | ControlEvent::WatermarksDurable { .. }
         | ControlEvent::Tick => &[],
     }

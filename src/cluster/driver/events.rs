@@ -11,6 +11,7 @@ use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use crate::cluster::protocol::MembershipUpdate;
 use crate::observe::log;
 use crate::registry::{Inbound, decode};
+use crate::spec::{End, EndReason};
 use crate::wire::CallFailure;
 
 /// Receives an event from the head. The reply follows once the queue has room, which slows the head down.
@@ -46,15 +47,20 @@ pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
         JobEvent::WorkerUp { node, worker, member, pid } => {
             worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
         }
-        JobEvent::WorkerDown { worker, member, cause, node } => {
-            worker_down(shared, node, worker, member, cause);
+        JobEvent::WorkerDown { worker, member, end, node } => {
+            worker_down(shared, node, worker, member, end);
+        }
+        JobEvent::ActorMoved { at, member } => {
+            let change = MembershipUpdate::Moved { at, member };
+            shared.members.apply(&change, &shared.host);
+            shared.broadcast.add(change);
         }
         JobEvent::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
             let all: Vec<_> = shared.view().workers.iter().map(|known| known.member).collect();
             for member in all {
-                let cause = format!("the job is over: {why}");
-                shared.members.apply(&MembershipUpdate::Left { member, cause }, &shared.host);
+                let end = End::new(EndReason::JobEnded, format!("the job is over: {why}"));
+                shared.members.apply(&MembershipUpdate::Left { member, end }, &shared.host);
             }
         }
     }
@@ -102,13 +108,13 @@ fn worker_down(
     node: NodeId,
     worker: WorkerId,
     member: Option<WorkerAddress>,
-    cause: String,
+    end: End,
 ) {
     let known = {
         let mut view = shared.view();
         let known = view.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
         let ended = known.map(|known| {
-            known.ended = Some(cause.clone());
+            known.ended = Some(end.text.clone());
             (known.member, known.pid)
         });
         view.forget_ended();
@@ -116,19 +122,19 @@ fn worker_down(
     };
     match (known, member) {
         (Some((member, pid)), _) => {
-            log::warn!(%node, pid, cause, "a worker has ended");
-            let cause = format!("worker {pid} on node {node}: {cause}");
-            let change = MembershipUpdate::Left { member, cause };
+            log::warn!(%node, pid, cause = end.text, "a worker has ended");
+            let end = End::new(end.reason, format!("worker {pid} on node {node}: {end}"));
+            let change = MembershipUpdate::Left { member, end };
             shared.members.apply(&change, &shared.host);
             shared.broadcast.add(change);
         }
         // A worker that this driver never used, such as that of a detached actor: only calls to it must fail.
-        (None, Some(member)) => shared.members.apply(&MembershipUpdate::Left { member, cause }, &shared.host),
+        (None, Some(member)) => shared.members.apply(&MembershipUpdate::Left { member, end }, &shared.host),
         (None, None) => {
-            log::warn!(%node, cause, "a worker could not be started");
+            log::warn!(%node, cause = end.text, "a worker could not be started");
             shared.startup.send_modify(|startup| {
                 startup.failed += 1;
-                startup.last_failure = Some(format!("node {node}: {cause}"));
+                startup.last_failure = Some(format!("node {node}: {end}"));
             });
         }
     }
@@ -152,7 +158,7 @@ pub(super) fn live_workers(shared: &DriverShared) -> Vec<KnownWorker> {
 pub(super) fn remove_unlisted(shared: &Arc<DriverShared>, before: Vec<KnownWorker>, workers: &[WorkerEntry]) {
     let is_listed = |known: &KnownWorker| workers.iter().any(|working| working.worker == known.worker);
     for KnownWorker { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
-        let cause = "it ended while the head was unreachable".to_owned();
-        worker_down(shared, node, worker, Some(member), cause);
+        let end = End::new(EndReason::Unknown, "it ended while the head was unreachable");
+        worker_down(shared, node, worker, Some(member), end);
     }
 }

@@ -51,6 +51,10 @@ impl HeadCore {
             Action::StopWorker { node, worker } => {
                 self.send_command(node, AgentCommand::StopWorker { worker })
             }
+            Action::StartActor { node, worker, at, recipe, .. } => {
+                let recipe = (*recipe).clone();
+                self.send_command(node, AgentCommand::StartActor { worker, at, recipe })
+            }
             Action::StopActor { node, worker, at, .. } => {
                 self.send_command(node, AgentCommand::StopActor { worker, at })
             }

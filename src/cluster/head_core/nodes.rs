@@ -120,8 +120,8 @@ impl HeadCore {
             NodeEvent::WorkerReady { worker, member, pid } => {
                 ControlEvent::WorkerReady { worker, member, pid }
             }
-            NodeEvent::WorkerEnded { worker, cause, killed } => {
-                ControlEvent::WorkerEnded { worker, cause, killed }
+            NodeEvent::WorkerEnded { worker, end, killed } => {
+                ControlEvent::WorkerEnded { worker, end, killed }
             }
             NodeEvent::WorkerSuspended { worker, suspended } => {
                 ControlEvent::WorkerSuspended { worker, suspended }
@@ -129,7 +129,7 @@ impl HeadCore {
             NodeEvent::Actor { worker, event: ActorEvent::Started { actor, at, .. } } => {
                 ControlEvent::ActorStarted { actor, worker, at }
             }
-            NodeEvent::Actor { worker, event: ActorEvent::Stopped { actor, cause, panicked, handled } } => {
+            NodeEvent::Actor { worker, event: ActorEvent::Stopped { actor, incarnation, end, handled } } => {
                 // The row of the ended actor keeps its last count. That is zero if the actor ended with its host,
                 // or has handled nothing.
                 if handled > 0 {
@@ -137,10 +137,7 @@ impl HeadCore {
                     let statistics = WorkerStatistics { actors, ..WorkerStatistics::default() };
                     self.control.apply(ControlEvent::Statistics { worker, statistics });
                 }
-                match panicked {
-                    true => ControlEvent::ActorPanicked { actor, cause },
-                    false => ControlEvent::ActorEnded { actor, cause },
-                }
+                ControlEvent::ActorEnded { actor, incarnation, end }
             }
             NodeEvent::Tasks { worker, counts } => ControlEvent::TaskCounts { worker, counts },
             NodeEvent::ExecutablePinned { job } => ControlEvent::ExecutablePinned { job, node },

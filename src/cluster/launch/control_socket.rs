@@ -19,6 +19,7 @@ use crate::cluster::protocol::worker::{HANDOFF, RENEW, WorkerMessage};
 use crate::config;
 use crate::id::HostId;
 use crate::observe::log;
+use crate::spec::{End, EndReason};
 use crate::transport::Credentials;
 
 /// Time to read the last reports of a worker that has ended.
@@ -37,9 +38,11 @@ impl Reports {
     }
 
     /// Waits for the last report of an ended worker; returns the cause that the worker reported, if any.
-    pub(crate) async fn last(self) -> Option<String> {
+    pub(crate) async fn last(self) -> Option<End> {
         // A descendant of the worker may hold its end of the socket open, so end of file may never come.
-        tokio::time::timeout(FINAL_REPORTS_TIMEOUT, self.reader).await.ok()?.ok()?
+        let text = tokio::time::timeout(FINAL_REPORTS_TIMEOUT, self.reader).await.ok()?.ok()??;
+        // A worker that reports its own failure exits with this code.
+        Some(End::new(EndReason::Exited(1), text))
     }
 }
 

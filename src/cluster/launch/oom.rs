@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::process::KILLED;
+use super::process::SIGKILL;
 use crate::cluster::host_info;
 use crate::config::WORKER_KILLED_AFTER;
+use crate::spec::{End, EndReason};
 
 /// Number of processes that the kernel has killed so far, in this control group and on the whole machine.
 fn oom_kill_count() -> u64 {
@@ -17,7 +18,7 @@ fn oom_kill_count() -> u64 {
 /// Explanation of a worker's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerEnd {
-    pub(crate) cause: String,
+    pub(crate) end: End,
     /// True if the process was killed from outside, and not for want of memory.
     pub(crate) killed: bool,
 }
@@ -35,23 +36,23 @@ impl AtStart {
     }
 
     /// Explains the end of the process, with a hint if the kernel has killed processes since the start.
-    pub(crate) fn explain(self, cause: String) -> WorkerEnd {
-        explain(cause, oom_kill_count() > self.kills, self.started_at.elapsed())
+    pub(crate) fn explain(self, end: End) -> WorkerEnd {
+        explain(end, oom_kill_count() > self.kills, self.started_at.elapsed())
     }
 }
 
-fn explain(cause: String, kernel_kills: bool, age: Duration) -> WorkerEnd {
-    let is_kill = cause.contains(KILLED);
+fn explain(end: End, kernel_kills: bool, age: Duration) -> WorkerEnd {
+    let is_kill = end.reason == EndReason::Signalled(SIGKILL);
     // The counters do not name the victim, so the hint is added only to a kill.
     if !is_kill || !kernel_kills {
         // A program may kill itself. One that does so at once must not be started again without a delay.
-        return WorkerEnd { cause, killed: is_kill && age >= WORKER_KILLED_AFTER };
+        return WorkerEnd { end, killed: is_kill && age >= WORKER_KILLED_AFTER };
     }
-    let cause = format!(
-        "{cause}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node more \
+    let text = format!(
+        "{end}; the kernel has killed processes for want of memory meanwhile: give it less to do, or the node more \
          memory"
     );
-    WorkerEnd { cause, killed: false }
+    WorkerEnd { end: End::new(EndReason::OutOfMemory, text), killed: false }
 }
 
 fn machine_kills() -> Option<u64> {
@@ -105,22 +106,30 @@ mod tests {
         assert_eq!(counter(text, "low"), None);
     }
 
-    #[test]
-    fn only_late_kills_that_are_not_for_want_of_memory_are_from_outside() {
-        let (soon, late) = (WORKER_KILLED_AFTER / 2, WORKER_KILLED_AFTER);
-        let killed = |cause: &str, kernel_kills, age| explain(cause.to_owned(), kernel_kills, age).killed;
-        let kill = "the process was killed by signal 9 (SIGKILL)";
-        assert!(killed(kill, false, late) && !killed(kill, false, soon) && !killed(kill, true, late));
-        assert!(!killed("the process exited with code 1", false, late));
+    fn killed() -> End {
+        End::new(EndReason::Signalled(SIGKILL), "the process was killed by signal 9 (SIGKILL)")
+    }
+
+    fn exited() -> End {
+        End::new(EndReason::Exited(1), "the process exited with code 1")
     }
 
     #[test]
-    fn hint_is_added_only_to_kills() {
-        let hinted =
-            |cause: &str| explain(cause.to_owned(), true, Duration::ZERO).cause.contains("want of memory");
-        assert!(
-            hinted("the process was killed by signal 9 (SIGKILL)")
-                && !hinted("the process exited with code 1")
-        );
+    fn only_late_kills_that_are_not_for_want_of_memory_are_from_outside() {
+        let (soon, late) = (WORKER_KILLED_AFTER / 2, WORKER_KILLED_AFTER);
+        let is_killed = |end, kernel_kills, age| explain(end, kernel_kills, age).killed;
+        let [at_once, later, by_kernel] = [(false, soon), (false, late), (true, late)]
+            .map(|(kernel_kills, age)| is_killed(killed(), kernel_kills, age));
+        assert_eq!([at_once, later, by_kernel], [false, true, false]);
+        assert!(!is_killed(exited(), false, late));
+    }
+
+    #[test]
+    fn only_kills_can_be_for_want_of_memory() {
+        let explained = |end| explain(end, true, Duration::ZERO).end;
+        let by_kernel = explained(killed());
+        assert_eq!(by_kernel.reason, EndReason::OutOfMemory);
+        assert!(by_kernel.text.contains("want of memory"), "{by_kernel}");
+        assert_eq!(explained(exited()), exited());
     }
 }

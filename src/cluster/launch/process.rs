@@ -41,6 +41,7 @@ use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{Variables, worker};
 use crate::config;
 use crate::observe::log;
+use crate::spec::{End, EndReason};
 
 /// Stack size of the thread that waits for a process and ends its descendants.
 const WATCH_STACK_BYTES: usize = 128 << 10;
@@ -198,14 +199,14 @@ impl WorkerProcess {
         }
         match ended {
             Ok(Some(status)) if entry_reached && status.code().is_some() => {
-                format!("{} before it was ready: a worker_setup! may have ended it", describe(status))
+                format!("{} before it was ready: a worker_setup! may have ended it", end_of(status))
             }
             Ok(Some(status)) if status.code().is_some() => format!(
                 "{} before it reached roadshow::run_if_worker(), which runs a worker: call it first in main, or \
                  put #[roadshow::main] on main",
-                describe(status)
+                end_of(status)
             ),
-            Ok(Some(status)) => describe(status),
+            Ok(Some(status)) => end_of(status).text,
             _ => error.to_string(),
         }
     }
@@ -217,7 +218,7 @@ impl WorkerProcess {
     pub(crate) fn on_exit(
         &self,
         on_pause: impl Fn(bool) + Send + 'static,
-    ) -> io::Result<oneshot::Receiver<String>> {
+    ) -> io::Result<oneshot::Receiver<End>> {
         let handle = Arc::clone(&self.handle);
         let child = Arc::clone(&self.child);
         let (pid, mark) = (self.pid, self.mark.clone());
@@ -227,10 +228,11 @@ impl WorkerProcess {
                 wait_for_end(handle.as_fd(), on_pause);
                 // Before the reaping: until then neither the pid nor the process group can be reused.
                 descendants::end_all(pid, Some(&mark));
-                let cause = lock(&child).wait().map_or_else(|error| error.to_string(), describe);
+                let unknown = |error: io::Error| End::new(EndReason::Unknown, error.to_string());
+                let end = lock(&child).wait().map_or_else(unknown, end_of);
                 children::ended(pid);
                 // The receiver is gone if the cluster was dropped.
-                let _ = report_end.send(cause);
+                let _ = report_end.send(end);
             },
         )?;
         Ok(ended)
@@ -374,17 +376,20 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Name of the signal that only others send, in the cause of an end.
-pub(crate) const KILLED: &str = "SIGKILL";
+/// Number of the signal that only others send.
+pub(crate) const SIGKILL: i32 = 9;
 
-fn describe(status: ExitStatus) -> String {
+fn end_of(status: ExitStatus) -> End {
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("the process exited with code {code}"),
-        (None, Some(9)) => {
-            format!("the process was killed by signal 9 ({KILLED}), by a user or for want of memory")
+        (Some(code), _) => End::new(EndReason::Exited(code), format!("the process exited with code {code}")),
+        (None, Some(SIGKILL)) => End::new(
+            EndReason::Signalled(SIGKILL),
+            "the process was killed by signal 9 (SIGKILL), by a user or for want of memory",
+        ),
+        (None, Some(signal)) => {
+            End::new(EndReason::Signalled(signal), format!("the process was killed by signal {signal}"))
         }
-        (None, Some(signal)) => format!("the process was killed by signal {signal}"),
-        (None, None) => "the process ended".to_owned(),
+        (None, None) => End::new(EndReason::Unknown, "the process ended"),
     }
 }
 

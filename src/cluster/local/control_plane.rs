@@ -5,23 +5,30 @@
 //! nothing outlives the driver, and nothing is persisted.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::background;
-use crate::cluster::control_plane::state::{Action, ClusterState, ControlEvent, Settings, Ticket};
+use crate::cluster::control_plane::state::{Action, ControlEvent, JobEvent, Settings, Ticket};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::host_info;
 use crate::cluster::model::NodeReport;
-use crate::cluster::model::{ActorLocation, JobDescriptor, JobId, NodeDescriptor, WorkerAddress, WorkerId};
+use crate::cluster::model::{
+    ActorKey, ActorLocation, JobDescriptor, JobId, NodeDescriptor, WorkerAddress, WorkerId,
+};
+use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::{ActorEvent, WorkerMessage};
-use crate::config::{TICK_EVERY, WORKERS_MAX};
-use crate::host::Host;
+use crate::config::WORKERS_MAX;
+use crate::host::{ActorEnd, Host};
 use crate::observe::log;
-use crate::remote::stop_on_host;
+use crate::remote::{start_incarnation, stop_on_host};
+use crate::spec::Recipe;
+
+/// Most locations of restarted actors that wait to be announced.
+const MOVES_MAX: usize = 1024;
 
 /// Most actors that wait to be stopped.
 const STOPS_MAX: usize = 1024;
@@ -33,9 +40,17 @@ const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Debug)]
 pub(crate) struct LocalControlPlane {
     control: Arc<ControlPlane>,
-    stops: Mutex<Option<mpsc::Receiver<ActorLocation>>>,
+    receivers: Mutex<Option<Receivers>>,
+    /// Set before the first actor is placed.
+    start_parts: Arc<OnceLock<StartParts>>,
     io: Handle,
 }
+
+/// Actors to stop, and locations of actors that have moved.
+type Receivers = (mpsc::Receiver<ActorLocation>, mpsc::Receiver<MembershipUpdate>);
+
+/// Driver's host, and the control plane, for the start of actors.
+type StartParts = (Host, Weak<ControlPlane>);
 
 impl LocalControlPlane {
     /// Id of the only job.
@@ -47,11 +62,22 @@ impl LocalControlPlane {
     pub(crate) fn new(io: &Handle) -> (Self, mpsc::Receiver<WorkerId>) {
         let (request, requests) = mpsc::channel(WORKERS_MAX);
         let (stop, stops) = mpsc::channel(STOPS_MAX);
-        let runtime = io.clone();
+        let (moved, moves) = mpsc::channel(MOVES_MAX);
+        let shared = Arc::<OnceLock<StartParts>>::default();
+        let (runtime, started) = (io.clone(), Arc::clone(&shared));
         let executor = move |action: &Action| match action {
             Action::StartWorker { worker, .. } => {
                 // The receiver is gone in a cluster whose workers are threads. It is never full.
                 let _ = request.try_send(*worker);
+            }
+            Action::StartActor { actor, worker, at, recipe, .. } => {
+                let Some(parts) = started.get() else { return };
+                let start = start_actor(parts.clone(), *actor, *worker, *at, (**recipe).clone());
+                background::spawn_on(&runtime, start);
+            }
+            Action::NotifyDriver { event: JobEvent::ActorMoved { at, member }, .. } => {
+                // If it is full, senders learn the location when a message fails.
+                let _ = moved.try_send(MembershipUpdate::Moved { at: *at, member: *member });
             }
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
                 let actor = *at;
@@ -67,22 +93,25 @@ impl LocalControlPlane {
             Box::new(executor),
             None,
         ));
-        (Self { control, stops: Mutex::new(Some(stops)), io: io.clone() }, requests)
+        let receivers = Mutex::new(Some((stops, moves)));
+        (Self { control, receivers, start_parts: shared, io: io.clone() }, requests)
     }
 
     pub(crate) fn control(&self) -> &Arc<ControlPlane> {
         &self.control
     }
 
-    /// Registers the ready workers with the state. Returns their ids in the same order, and the channel of later
-    /// requests.
+    /// Registers the ready workers with the state. Returns their ids in the same order, the channel of later requests,
+    /// and that of the locations of restarted actors.
     pub(crate) fn register_workers(
         &self,
         host: &Host,
         namespace: String,
         workers: Vec<(u32, WorkerAddress)>,
         mut requests: mpsc::Receiver<WorkerId>,
-    ) -> (Vec<WorkerId>, mpsc::Receiver<WorkerId>) {
+    ) -> (Vec<WorkerId>, mpsc::Receiver<WorkerId>, mpsc::Receiver<MembershipUpdate>) {
+        // Only this sets it.
+        let _ = self.start_parts.set((host.clone(), Arc::downgrade(&self.control)));
         let descriptor = NodeDescriptor {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -115,11 +144,11 @@ impl LocalControlPlane {
         for (&worker, (pid, member)) in worker_ids.iter().zip(workers) {
             self.control.apply(ControlEvent::WorkerReady { worker, member, pid });
         }
-        if let Some(stops) = self.stops.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            background::spawn_on(&self.io, stop_actors(host.clone(), stops));
-            background::spawn_on(&self.io, tick(Arc::downgrade(&self.control)));
-        }
-        (worker_ids, requests)
+        let receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (stops, moves) = receivers.expect("workers are registered once");
+        background::spawn_on(&self.io, stop_actors(host.clone(), stops));
+        background::spawn_on(&self.io, tick(Arc::downgrade(&self.control)));
+        (worker_ids, requests, moves)
     }
 
     /// Handler of a worker's reports.
@@ -132,7 +161,9 @@ impl LocalControlPlane {
                         ActorEvent::Started { actor, at, .. } => {
                             ControlEvent::ActorStarted { actor, worker, at }
                         }
-                        ActorEvent::Stopped { actor, cause, .. } => ControlEvent::ActorEnded { actor, cause },
+                        ActorEvent::Stopped { actor, incarnation, end, .. } => {
+                            ControlEvent::ActorEnded { actor, incarnation, end }
+                        }
                     });
                 }
             }
@@ -144,17 +175,28 @@ impl LocalControlPlane {
 /// replacement of a worker is delayed.
 async fn tick(control: Weak<ControlPlane>) {
     loop {
-        let Some(is_backing_off) =
-            control.upgrade().map(|control| control.read(ClusterState::is_backing_off))
-        else {
-            return;
-        };
-        // A delayed worker is not delayed further by a whole tick.
-        tokio::time::sleep(if is_backing_off { TICK_EVERY / 10 } else { TICK_EVERY }).await;
+        let Some(due) = control.upgrade().map(|control| control.next_tick()) else { return };
+        due.await;
         let Some(control) = control.upgrade() else { return };
         if control.read(|state| state.waiting_count() > 0 || state.is_backing_off()) {
             control.apply(ControlEvent::Tick);
         }
+    }
+}
+
+/// Creates an incarnation of a managed actor in a worker.
+async fn start_actor(
+    (host, control): StartParts,
+    actor: ActorKey,
+    worker: WorkerId,
+    at: ActorLocation,
+    recipe: Recipe,
+) {
+    if let Some(ActorEnd { incarnation, end, .. }) = start_incarnation(&host, at, recipe).await
+        && let Some(control) = control.upgrade()
+    {
+        log::debug!(%worker, %actor, %end, "an actor was not started");
+        control.apply(ControlEvent::ActorEnded { actor, incarnation, end });
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct LocalCluster {
     workers: Arc<Workers>,
     /// Starts workers in place of ended ones.
     replacing: Option<JoinHandle<()>>,
+    /// Announces the locations of restarted actors.
+    announcing: JoinHandle<()>,
     io: IoThread,
 }
 
@@ -113,9 +115,10 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     ));
     host.set_placement(Arc::clone(&members) as _);
     let ready = ready_workers.iter().map(|worker| (worker.handle.pid(), worker.member));
-    let (worker_ids, requests) = head.register_workers(&host, namespace, ready.collect(), requests);
+    let (worker_ids, requests, moves) = head.register_workers(&host, namespace, ready.collect(), requests);
     let workers = Workers::new(members, host.clone(), head, settings, output, io.handle().clone());
-    let mut cluster = LocalCluster { workers, replacing: None, io };
+    let announcing = background::spawn_on(io.handle(), Arc::clone(&workers).announce_moves(moves));
+    let mut cluster = LocalCluster { workers, replacing: None, announcing, io };
     // On the I/O thread as well, where the ends of workers are handled: a worker may end meanwhile.
     let workers = Arc::clone(&cluster.workers);
     let introducing = background::spawn_on(cluster.io.handle(), async move {
@@ -174,6 +177,7 @@ impl LocalCluster {
 
 impl Drop for LocalCluster {
     fn drop(&mut self) {
+        self.announcing.abort();
         drop(Ending::of(self));
     }
 }

@@ -20,7 +20,7 @@ use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{ActorEnd, LifecycleObserver};
 use crate::lock::Mutex;
 use crate::observe::Chain;
-use crate::spec::{ActorKey, ActorLocation};
+use crate::spec::{ActorKey, ActorLocation, End, EndReason};
 use crate::transport::{Memory, Tcp, Transport};
 
 /// Network between the hosts of a cluster whose workers are threads of this process.
@@ -60,7 +60,7 @@ impl InProcess {
 pub(crate) struct WorkerThread {
     stop: Option<oneshot::Sender<()>>,
     asked_at: Option<Instant>,
-    ended: Option<oneshot::Receiver<String>>,
+    ended: Option<oneshot::Receiver<End>>,
     /// Disconnected just before the threads end. The lock makes a cluster `Sync`.
     alive: sync::Mutex<Receiver<()>>,
     observer: Arc<ChannelObserver>,
@@ -109,7 +109,7 @@ impl WorkerThread {
                 tokio::join!(actors.ends(), tasks.ends());
             }
             // The receiver is gone if the cluster was dropped.
-            let _ = report_end.send(cause);
+            let _ = report_end.send(End::new(EndReason::Exited(1), cause));
         });
         let (stop, ended) = (Some(stop), Some(ended));
         let mut worker = Self {
@@ -128,14 +128,17 @@ impl WorkerThread {
             }
             Ok(Err(_)) => {
                 let ended = worker.on_exit();
-                Err(ClusterError::Worker { pid, cause: ended.await.unwrap_or_default() })
+                Err(ClusterError::Worker {
+                    pid,
+                    cause: ended.await.map_or_else(|_| String::new(), |end| end.text),
+                })
             }
             Err(_) => Err(ClusterError::WorkerStartTimeout { pid, limit: WORKER_START_TIMEOUT }),
         }
     }
 
     /// Receiver of the cause of the worker's end. May be called once.
-    pub(crate) fn on_exit(&mut self) -> oneshot::Receiver<String> {
+    pub(crate) fn on_exit(&mut self) -> oneshot::Receiver<End> {
         self.ended.take().unwrap_or_else(|| oneshot::channel().1)
     }
 
@@ -202,9 +205,9 @@ impl LifecycleObserver for ChannelObserver {
         self.report(ActorEvent::Started { actor, class: class.to_owned(), at });
     }
 
-    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>) {
-        let ActorEnd { cause, panicked, handled } = end;
-        self.report(ActorEvent::Stopped { actor, cause: cause.to_owned(), panicked, handled });
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd) {
+        let ActorEnd { incarnation, end, handled } = end;
+        self.report(ActorEvent::Stopped { actor, incarnation, end, handled });
     }
 }
 

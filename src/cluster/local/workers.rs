@@ -41,6 +41,7 @@ use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::observe::{Chain, log};
 use crate::remote::{SharedArgs, ask_host_shared};
+use crate::spec::{End, EndReason};
 
 /// Workers of the cluster, and what their replacement needs.
 pub(super) struct Workers {
@@ -89,7 +90,7 @@ impl WorkerHandle {
         }
     }
 
-    fn on_exit(&mut self, stopped: &Arc<AtomicBool>) -> io::Result<oneshot::Receiver<String>> {
+    fn on_exit(&mut self, stopped: &Arc<AtomicBool>) -> io::Result<oneshot::Receiver<End>> {
         match self {
             Self::Process(process) => {
                 let (pid, paused) = (process.pid(), Arc::clone(stopped));
@@ -192,17 +193,18 @@ impl Workers {
         }
         let this = Arc::clone(self);
         background::spawn_on(&self.io, async move {
-            let Ok(cause) = watched.await else { return };
+            let Ok(exit) = watched.await else { return };
             let reported = match reports {
                 Some(reports) => reports.last().await,
                 None => None,
             };
-            let WorkerEnd { cause, killed } = match reported {
+            let WorkerEnd { end, killed } = match reported {
                 // The worker's own account says more than its exit status.
-                Some(cause) => WorkerEnd { cause, killed: false },
-                None => at_start.explain(cause),
+                Some(end) => WorkerEnd { end, killed: false },
+                None => at_start.explain(exit),
             };
-            let change = MembershipUpdate::Left { member, cause: format!("worker {pid}: {cause}") };
+            let named = End::new(end.reason, format!("worker {pid}: {end}"));
+            let change = MembershipUpdate::Left { member, end: named };
             let is_unexpected = {
                 let mut list = this.list();
                 list.recipients.retain(|other| *other != member);
@@ -212,13 +214,13 @@ impl Workers {
                 // Before `ended` is set. Code that has seen the end must not be given this worker by a placement.
                 this.members.apply(&change, &this.host);
             }
-            report_end.send_replace(Some(cause.clone()));
+            report_end.send_replace(Some(end.text.clone()));
             // The process was reaped, so its handle is dropped quickly.
             drop(this.take_process(member));
             if is_unexpected {
-                log::warn!(pid, cause, "a worker has ended");
+                log::warn!(pid, cause = end.text, "a worker has ended");
             }
-            let ended = ControlEvent::WorkerEnded { worker: worker_id, cause, killed };
+            let ended = ControlEvent::WorkerEnded { worker: worker_id, end, killed };
             this.head.control().apply(ended);
             if is_unexpected {
                 this.broadcast(change).await;
@@ -289,6 +291,16 @@ impl Workers {
         join_all(sent).await;
     }
 
+    /// Announces the locations of restarted actors, here and to the workers.
+    pub(super) async fn announce_moves(self: Arc<Self>, mut moves: mpsc::Receiver<MembershipUpdate>) {
+        while let Some(change) = moves.recv().await {
+            self.members.apply(&change, &self.host);
+            // In a task of its own: a stopped worker answers late, and must not delay the next one.
+            let this = Arc::clone(&self);
+            background::spawn(async move { this.broadcast(change).await });
+        }
+    }
+
     /// Starts the workers that the state requests, in place of ended ones. Dropping the future ends those that are
     /// starting.
     pub(super) async fn replace(self: Arc<Self>, mut requests: mpsc::Receiver<WorkerId>) {
@@ -313,9 +325,10 @@ impl Workers {
         if let Err(error) = self.start_replacement(worker).await {
             // Want of memory or descriptors is no fault of the program, and may pass.
             let is_passing = matches!(error, ClusterError::Start { .. });
-            let WorkerEnd { cause, killed } = at_start.explain(Chain(&error).to_string());
-            log::warn!(cause, "a worker could not be replaced");
-            let ended = ControlEvent::WorkerEnded { worker, cause, killed: killed || is_passing };
+            let failed = End::new(EndReason::Refused, Chain(&error).to_string());
+            let WorkerEnd { end, killed } = at_start.explain(failed);
+            log::warn!(cause = end.text, "a worker could not be replaced");
+            let ended = ControlEvent::WorkerEnded { worker, end, killed: killed || is_passing };
             self.head.control().apply(ended);
             if self.head.control().read(|state| state.is_blocked(LocalControlPlane::JOB)) {
                 log::error!("workers that end are no longer replaced: too many failed at their start");

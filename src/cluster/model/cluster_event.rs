@@ -40,6 +40,8 @@ pub enum EventKind {
     JobEnded,
     /// An actor panicked, or ended with its worker.
     ActorDied,
+    /// An actor failed, or was lost, and is restarted.
+    ActorRestarted,
 }
 
 /// Row of the event list.

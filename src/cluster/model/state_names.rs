@@ -46,6 +46,7 @@ words! {
     EventKind {
         HeadStarted = "HEAD_STARTED", NodeJoined = "NODE_JOINED", NodeDraining = "NODE_DRAINING",
         NodeDead = "NODE_DEAD", WorkerDied = "WORKER_DIED", JobSubmitted = "JOB_SUBMITTED",
-        JobStarted = "JOB_STARTED", JobEnded = "JOB_ENDED", ActorDied = "ACTOR_DIED"
+        JobStarted = "JOB_STARTED", JobEnded = "JOB_ENDED", ActorDied = "ACTOR_DIED",
+        ActorRestarted = "ACTOR_RESTARTED"
     }
 }

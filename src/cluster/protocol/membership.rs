@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::model::WorkerAddress;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::id::TypeHash;
+use crate::spec::{ActorLocation, End};
 
 /// Service of workers that receives updates from the driver.
 pub(in crate::cluster) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
@@ -17,7 +18,9 @@ pub(in crate::cluster) enum MembershipUpdate {
     /// A worker joined.
     Joined(WorkerAddress),
     /// A worker ended.
-    Left { member: WorkerAddress, cause: String },
+    Left { member: WorkerAddress, end: End },
+    /// A managed actor is alive at another location, in this worker.
+    Moved { at: ActorLocation, member: WorkerAddress },
     /// The head changed.
     Head(HeadInfo),
     /// Several updates in order.

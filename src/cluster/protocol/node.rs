@@ -8,7 +8,7 @@ use crate::cluster::model::{
 };
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
-use crate::spec::ActorLocation;
+use crate::spec::{ActorLocation, End, Recipe};
 
 /// Service of the head that receives requests of agents.
 pub(in crate::cluster) const NODE: TypeHash = TypeHash::of("roadshow::Node");
@@ -64,7 +64,7 @@ pub(in crate::cluster) enum NodeEvent {
     },
     WorkerEnded {
         worker: WorkerId,
-        cause: String,
+        end: End,
         /// True if it was killed from outside, and not for want of memory.
         killed: bool,
     },
@@ -108,6 +108,12 @@ pub(in crate::cluster) enum AgentCommand {
     },
     StopWorker {
         worker: WorkerId,
+    },
+    /// Creates an incarnation of a managed actor in a worker.
+    StartActor {
+        worker: WorkerId,
+        at: ActorLocation,
+        recipe: Recipe,
     },
     StopActor {
         worker: WorkerId,

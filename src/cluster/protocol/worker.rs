@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{ActorKey, ActorLocation, JobId, TaskCount, WorkerSpans, WorkerStatistics};
 use crate::config::Limits;
-use crate::id::HostUid;
+use crate::id::{ActorIncarnation, HostUid};
+use crate::spec::End;
 use crate::transport::Credentials;
 use crate::wire::{self, Encoded};
 
@@ -108,8 +109,8 @@ pub(crate) enum ActorEvent {
     },
     Stopped {
         actor: ActorKey,
-        cause: String,
-        panicked: bool,
+        incarnation: ActorIncarnation,
+        end: End,
         /// Number of messages that the actor has handled.
         handled: u64,
     },

@@ -37,6 +37,7 @@ use crate::host::{
 use crate::id::HostUid;
 use crate::registry::{Inbound, decode};
 use crate::remote::{ClusterRef, SharedArgs, actor_services, ask_host_shared, call_host};
+use crate::spec::{End, EndReason};
 use crate::wire::CallFailure;
 
 /// Time limit of an attempt to find the head.
@@ -295,8 +296,11 @@ async fn event_loop(driver: Arc<DriverShared>, mut events: mpsc::Receiver<JobEve
             JobEvent::NodeUp(node) => provision_later(&driver, node),
             JobEvent::NodeGone { .. } => {}
             JobEvent::WorkerUp { worker, member, .. } => worker_up(&driver, worker, member),
-            JobEvent::WorkerDown { worker, member, cause, .. } => {
-                worker_down(&driver, worker, member, cause);
+            JobEvent::WorkerDown { worker, member, end, .. } => worker_down(&driver, worker, member, end),
+            JobEvent::ActorMoved { at, member } => {
+                let change = MembershipUpdate::Moved { at, member };
+                driver.members.apply(&change, &driver.host);
+                driver.broadcast(change);
             }
             JobEvent::Stopped { why } => on_job_ended(&driver, &why),
         }
@@ -308,8 +312,8 @@ fn on_job_ended(driver: &DriverShared, why: &str) {
     driver.has_ended.store(true, Ordering::Relaxed);
     let all: Vec<_> = driver.lock(&driver.workers).iter().map(|known| known.member).collect();
     for member in all {
-        let cause = format!("the job is over: {why}");
-        driver.members.apply(&MembershipUpdate::Left { member, cause }, &driver.host);
+        let end = End::new(EndReason::JobEnded, format!("the job is over: {why}"));
+        driver.members.apply(&MembershipUpdate::Left { member, end }, &driver.host);
     }
 }
 
@@ -364,7 +368,7 @@ fn worker_up(driver: &Arc<DriverShared>, worker: WorkerId, member: WorkerAddress
     });
 }
 
-fn worker_down(driver: &DriverShared, worker: WorkerId, member: Option<WorkerAddress>, cause: String) {
+fn worker_down(driver: &DriverShared, worker: WorkerId, member: Option<WorkerAddress>, end: End) {
     let known = {
         let mut workers = driver.lock(&driver.workers);
         let known = workers.iter_mut().find(|known| known.worker == worker && known.is_alive);
@@ -374,7 +378,7 @@ fn worker_down(driver: &DriverShared, worker: WorkerId, member: Option<WorkerAdd
         })
     };
     let Some(gone) = known.or(member) else { return };
-    let change = MembershipUpdate::Left { member: gone, cause };
+    let change = MembershipUpdate::Left { member: gone, end };
     driver.members.apply(&change, &driver.host);
     if known.is_some() {
         driver.broadcast(change);
@@ -467,8 +471,8 @@ fn start_again(driver: &DriverShared) -> JobRequest {
 /// Declares dead the workers of `before` that the head does not list.
 fn remove_unlisted(driver: &DriverShared, before: &[KnownWorker], listed: &[WorkerEntry]) {
     for known in before.iter().filter(|known| listed.iter().all(|entry| entry.worker != known.worker)) {
-        let cause = "it ended while the head was unreachable".to_owned();
-        worker_down(driver, known.worker, Some(known.member), cause);
+        let end = End::new(EndReason::Unknown, "it ended while the head was unreachable");
+        worker_down(driver, known.worker, Some(known.member), end);
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 
 use super::Shared;
 use super::disk::DiskWriter;
@@ -15,7 +14,7 @@ use crate::cluster::control_service::{ActionExecutor, CONTROL, ControlPlane, Per
 use crate::cluster::head_core::{HeadCore, checks};
 use crate::cluster::model::NodeId;
 use crate::cluster::protocol::{JOB, NODE, NodeReply, NodeRequest};
-use crate::config::{INBOUND_PEER_EXPIRY, TICK_EVERY};
+use crate::config::INBOUND_PEER_EXPIRY;
 use crate::host::entropy::unix_time;
 use crate::host::{Executor, Host, HostConfig, HostServices};
 use crate::id::{HostId, HostUid, Incarnation};
@@ -157,10 +156,8 @@ async fn report_watermarks(control: Arc<ControlPlane>, writer: DiskWriter) {
 
 /// Sends clock ticks to the state. It also keeps the core alive for as long as the head runs.
 async fn tick(control: Arc<ControlPlane>, core: Arc<HeadCore>) {
-    let mut ticks = tokio::time::interval(TICK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        control.next_tick().await;
         control.apply(ControlEvent::Tick);
         // Moved into the future, and not only captured by it.
         let _ = &core;

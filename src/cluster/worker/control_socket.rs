@@ -226,12 +226,11 @@ impl LifecycleObserver for Reporter {
         self.report(|pending| pending.events.push(event));
     }
 
-    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>) {
-        let ActorEnd { cause, panicked, handled } = end;
-        let mut cause = cause.to_owned();
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd) {
+        let ActorEnd { incarnation, mut end, handled } = end;
         // It has to fit a message.
-        cut(&mut cause, CAUSE_BYTES_MAX);
-        let event = ActorEvent::Stopped { actor, cause, panicked, handled };
+        cut(&mut end.text, CAUSE_BYTES_MAX);
+        let event = ActorEvent::Stopped { actor, incarnation, end, handled };
         self.report(|pending| pending.events.push(event));
     }
 

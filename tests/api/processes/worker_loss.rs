@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use actix::System;
+use roadshow::NotDelivered;
 use roadshow::prelude::*;
-use roadshow::{NotDelivered, SpawnError};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
@@ -264,6 +264,103 @@ fn workers_that_fail_at_their_start_are_not_replaced_for_ever() {
         let error = cluster.run(pid::task()).await.unwrap_err();
         assert!(matches!(error, TaskError::NoWorker { .. }), "{error}");
         assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+/// Policy that restarts often enough for these tests.
+fn often() -> Restart {
+    Restart::on_failure().at_most(100)
+}
+
+#[test]
+fn restarted_actor_answers_after_its_worker_was_killed_and_an_open_call_has_an_unknown_outcome() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(2).await.unwrap();
+        let worker = cluster.spawn::<Worker>(()).restart(often()).await.unwrap();
+        let pid = worker.send(Pid).await.unwrap();
+        let (sender, mut began) = mpsc::channel(1);
+        let listener = cluster.register(Listener(sender).start());
+        let pending = worker.try_send(Never { began: listener.recipient::<Began>() }).unwrap();
+        began.recv().await.unwrap();
+
+        let start = Instant::now();
+        signal(pid, Signal::KILL).unwrap();
+        let lost = tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap_err();
+        let failed_after = start.elapsed();
+        assert!(lost.is_outcome_unknown() && lost.to_string().contains("SIGKILL"), "{lost}");
+        let next = worker.send(Pid).await.unwrap();
+        println!("error after {failed_after:?}, reply of the next incarnation after {:?}", start.elapsed());
+        assert_ne!(next, pid);
+        // A kill from outside has no back-off, however often it comes.
+        for _ in 0..3 {
+            let pid = worker.send(Pid).await.unwrap();
+            signal(pid, Signal::KILL).unwrap();
+            until_not(&worker, pid).await;
+        }
+        let actors = cluster.actors().await.unwrap();
+        let [actor] = &actors[..] else { panic!("{actors:#?}") };
+        assert_eq!((actor.restarts, actor.cause.as_deref()), (4, None));
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+/// Waits for a reply from another process than `pid`.
+async fn until_not(worker: &RemoteAddr<Worker>, pid: u32) {
+    let replied = async {
+        loop {
+            match worker.send(Pid).await {
+                Ok(now) if now != pid => return,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => assert!(error.is_outcome_unknown(), "{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, replied).await.expect("the actor restarts");
+}
+
+#[test]
+fn call_that_may_be_repeated_goes_on_at_the_next_incarnation() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(2).await.unwrap();
+        let worker = cluster.spawn::<Worker>(()).restart(often()).await.unwrap();
+        let pid = worker.send(Pid).await.unwrap();
+        let (sender, mut began) = mpsc::channel(2);
+        let listener = cluster.register(Listener(sender).start());
+        let never = Never { began: listener.recipient::<Began>() };
+        let call = worker.send(never).retry(Retry::times(1).across_restarts()).into_future();
+        let call = actix_rt::spawn(call);
+        began.recv().await.unwrap();
+        signal(pid, Signal::KILL).unwrap();
+        // The handler of the next incarnation has it.
+        tokio::time::timeout(PATIENCE, began.recv()).await.unwrap().unwrap();
+        let next = worker.send(Pid).await.unwrap();
+        signal(next, Signal::KILL).unwrap();
+        let lost = tokio::time::timeout(PATIENCE, call).await.unwrap().unwrap().unwrap_err();
+        assert!(lost.is_outcome_unknown(), "{lost}");
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn crash_of_the_worker_counts_as_a_failure_of_its_actors() {
+    System::new().block_on(async {
+        let cluster = Cluster::local(1).await.unwrap();
+        let worker = cluster.spawn::<Worker>(()).restart(Restart::on_failure().at_most(1)).await.unwrap();
+        let pid = worker.send(Pid).await.unwrap();
+        signal(pid, Signal::ABORT).unwrap();
+        until_not(&worker, pid).await;
+        signal(worker.send(Pid).await.unwrap(), Signal::ABORT).unwrap();
+        let ending = async {
+            loop {
+                match worker.send(Pid).await {
+                    Err(error) if error.is_not_delivered() => return Err::<u32, _>(error),
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, ending).await.unwrap();
+        assert!(matches!(&ended, Err(SendError::NotDelivered(NotDelivered::ActorEnded { text })) if text.contains("signal 6")), "{ended:?}");
         cluster.shutdown().await.unwrap();
     });
 }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::history::ActorRecord;
+use super::managed::Loss;
 use super::names::Class;
 use super::placement::NameWaiter;
 use super::worker::WorkerExit;
-use super::{Action, ClusterState, ControlError, ControlReply, Millis, Record, RecordKey, Ticket};
+use super::{Action, ClusterState, ControlError, ControlReply, Millis, RecordKey, Ticket};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
 };
-use crate::id::Target;
+use crate::id::{ActorIncarnation, Target};
+use crate::spec::{End, EndReason};
 
 /// Actor that is not dead. There may be millions, so rare data is boxed, or in tables of its own.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Actor {
 /// From [`AwaitingWorker`](Self::AwaitingWorker) to [`Alive`](Self::Alive) it holds resources of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ActorPhase {
+    /// Between a failure and the restart.
+    BackingOff,
     /// Queued: no node has room.
     Waiting,
     /// Bound to a node on which no worker of the job is ready.
@@ -60,7 +64,8 @@ pub(super) struct NameEntry {
 /// Request for an actor that is not assigned yet.
 #[derive(Debug)]
 pub(super) struct UnplacedActor {
-    pub(super) ticket: Ticket,
+    /// `None` for an actor that restarts.
+    pub(super) ticket: Option<Ticket>,
     /// Number of its dedicated workers that failed to start.
     pub(super) failed: u32,
 }
@@ -69,7 +74,7 @@ impl ActorPhase {
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
             Self::Starting(worker) | Self::Assigned(worker) | Self::Alive(worker, _) => Some(worker),
-            Self::Waiting | Self::AwaitingWorker(_) | Self::Unaccounted => None,
+            Self::BackingOff | Self::Waiting | Self::AwaitingWorker(_) | Self::Unaccounted => None,
         }
     }
 
@@ -82,14 +87,17 @@ impl ActorPhase {
 
     /// True while no process knows the assignment, so that it can still be changed.
     pub(super) fn is_unplaced(self) -> bool {
-        matches!(self, Self::Waiting | Self::AwaitingWorker(_) | Self::Starting(_))
+        matches!(self, Self::BackingOff | Self::Waiting | Self::AwaitingWorker(_) | Self::Starting(_))
     }
 }
 
 impl ClusterState {
     /// Checks whether later incarnations of the head need a record of the actor.
-    fn is_durable(&self, actor: &Actor) -> bool {
-        actor.named.is_some() || actor.detached || self.schedule.requires_resources(actor.shape)
+    fn is_durable(&self, key: ActorKey, actor: &Actor) -> bool {
+        self.managed.contains_key(&key)
+            || actor.named.is_some()
+            || actor.detached
+            || self.schedule.requires_resources(actor.shape)
     }
 
     /// Reconstructs the spec of the request.
@@ -99,6 +107,7 @@ impl ClusterState {
             lifetime: if actor.detached { Lifetime::Detached } else { Lifetime::Job },
             ..ActorSpec::default()
         };
+        // The policy stays with the recipe.
         if let Some(named) = &actor.named {
             spec.name = Some(named.name.clone());
             spec.namespace.clone_from(&named.namespace);
@@ -141,7 +150,7 @@ impl ClusterState {
     }
 
     /// Removes an actor from its worker's list.
-    fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: ActorPhase) {
+    pub(super) fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: ActorPhase) {
         let Some(worker) = phase.worker().and_then(|worker| self.workers.get_mut(&worker)) else { return };
         worker.alive_actors -= usize::from(matches!(phase, ActorPhase::Alive(..)));
         let at_index = at as usize;
@@ -169,20 +178,26 @@ impl ClusterState {
             None => return,
         }
         let Some(unplaced) = self.pending.remove(&key) else { return };
-        self.open_requests.remove(&unplaced.ticket);
+        unplaced.ticket.map(|ticket| self.open_requests.remove(&ticket));
         let actor = &self.actors[&key];
         // Written before the reply is sent: the requester may rely on the name and the detached lifetime.
-        if self.is_durable(actor) {
-            let record = Record::Actor { actor: key, job: actor.job, spec: self.spec(actor) };
-            self.actions.push(Action::Persist(record));
+        if self.is_durable(key, actor) {
+            self.persist_actor(key);
         }
+        let actor = &self.actors[&key];
         let (job, detached) = (actor.job, actor.detached);
         // A detached actor stays in the set of its job until it is created: if its creator ends before that,
         // the job has to end it.
         if !detached {
             self.mark_assigned(job, key);
         }
-        self.reply(unplaced.ticket, Ok(ControlReply::Placed { actor: key, member, alive: None }));
+        match unplaced.ticket {
+            Some(ticket) => {
+                self.reply(ticket, Ok(ControlReply::Placed { actor: key, member, alive: None }));
+            }
+            // The control plane creates managed actors itself.
+            None => self.start_incarnation(key, worker),
+        }
     }
 
     /// Handles the report that an actor was created.
@@ -201,6 +216,9 @@ impl ClusterState {
         at: ActorLocation,
     ) {
         let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
+        if phase.is_some() && !self.is_present_incarnation(key, at.target) {
+            return self.stop_actor(key, worker, at);
+        }
         let dedicated = self.workers.get(&worker).and_then(|worker| worker.detached);
         match phase {
             Some((ActorPhase::Assigned(placed), _)) if placed == worker => {
@@ -232,7 +250,18 @@ impl ClusterState {
         }
     }
 
-    fn stop_actor(&mut self, actor: ActorKey, worker: WorkerId, at: ActorLocation) {
+    /// Checks the incarnation of a reported actor. After a restart of the head, whose last record may be lost, a later
+    /// one counts as the present one.
+    fn is_present_incarnation(&mut self, key: ActorKey, reported: Target) -> bool {
+        let Some(managed) = self.managed.get_mut(&key) else { return true };
+        let is_unaccounted = self.unaccounted.contains(&key);
+        if is_unaccounted && reported.incarnation > managed.incarnation {
+            managed.incarnation = reported.incarnation;
+        }
+        reported.incarnation == managed.incarnation
+    }
+
+    pub(super) fn stop_actor(&mut self, actor: ActorKey, worker: WorkerId, at: ActorLocation) {
         if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
             self.actions.push(Action::StopActor { node, worker, actor, at });
         }
@@ -303,6 +332,7 @@ impl ClusterState {
         if named && !self.stopping.contains(&key) {
             self.reply_to_waiters(key);
         }
+        self.managed_is_alive(key);
     }
 
     /// Checks whether an actor may be created at any moment, and then outlives its job.
@@ -317,7 +347,7 @@ impl ClusterState {
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.start_lease.as_secs_f64();
         let cause = format!("it was not created within {within} s of the end of its job");
-        self.end_actor(key, &cause.as_str().into(), ControlError::JobEnded);
+        self.end_actor(key, &End::new(EndReason::Evicted, cause).into(), ControlError::JobEnded);
     }
 
     /// Fails a killed actor of which its worker has reported nothing.
@@ -327,15 +357,25 @@ impl ClusterState {
     pub(super) fn kill_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.kill_lease.as_secs_f64();
         let cause = format!("it was killed, and its constructor did not return within {within} s");
-        self.end_actor(key, &cause.as_str().into(), ControlError::Unknown);
+        self.end_actor(key, &End::new(EndReason::Killed, cause).into(), ControlError::Unknown);
     }
 
     /// Handles the report that an actor ended, or was not created.
-    pub(super) fn actor_ended(&mut self, key: ActorKey, cause: &str) {
+    pub(super) fn actor_ended(&mut self, key: ActorKey, incarnation: ActorIncarnation, end: End) {
         // Unassigned actors are unknown to workers, so such a report cannot be about them.
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
-            self.end_actor(key, &cause.into(), ControlError::Unknown);
+            // A report about an earlier incarnation, which was replaced.
+            if incarnation != self.incarnation(key) {
+                return;
+            }
+            if end.reason == EndReason::Panicked {
+                self.record_actor_death(key, &end.text);
+            }
+            match end.reason.is_failure() {
+                true => self.lose_actor(key, &end.into(), Loss::Failure, ControlError::Unknown),
+                false => self.end_actor(key, &end.into(), ControlError::Unknown),
+            }
         }
     }
 
@@ -346,7 +386,7 @@ impl ClusterState {
     pub(super) fn spawn_cancelled(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
             Some(ActorPhase::Alive(worker, target)) => self.stop_alive(key, worker, target),
-            _ => self.actor_ended(key, cause),
+            _ => self.actor_ended(key, ActorIncarnation(0), End::new(EndReason::Stopped, cause)),
         }
     }
 
@@ -373,12 +413,7 @@ impl ClusterState {
     ///   dedicated worker                      stopped; the actor is detached from it already
     ///   history                               keeps the shape until the row is displaced
     /// ```
-    pub(super) fn end_actor(
-        &mut self,
-        key: ActorKey,
-        cause: &Arc<str>,
-        to_error: fn(String) -> ControlError,
-    ) {
+    pub(super) fn end_actor(&mut self, key: ActorKey, end: &Arc<End>, to_error: fn(String) -> ControlError) {
         let Some(mut actor) = self.actors.remove(&key) else { return };
         let phase = actor.phase;
         let at = phase.worker().and_then(|worker| {
@@ -386,6 +421,7 @@ impl ClusterState {
             Some((found.node, worker, found.pid))
         });
         match phase {
+            ActorPhase::BackingOff => {}
             ActorPhase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
             ActorPhase::AwaitingWorker(node) => self.remove_awaiting_worker(actor.job, node, key),
             ActorPhase::Unaccounted => drop(self.unaccounted.remove(&key)),
@@ -401,14 +437,17 @@ impl ClusterState {
             self.deferred.freed.insert(node);
         }
         self.mark_assigned(actor.job, key);
-        // The record is written with the assignment, so before that there is none to delete.
-        if !phase.is_unplaced() && self.is_durable(&actor) {
+        // The record is written with the assignment, so before that there is none to delete. One that restarts was
+        // assigned before.
+        if (!phase.is_unplaced() || self.is_restarting(key)) && self.is_durable(key, &actor) {
             self.actions.push(Action::Delete(RecordKey::Actor(key)));
         }
+        self.end_managed(key, actor.job, end);
         if let Some(unplaced) = self.pending.remove(&key)
-            && self.open_requests.remove(&unplaced.ticket).is_some()
+            && let Some(ticket) = unplaced.ticket
+            && self.open_requests.remove(&ticket).is_some()
         {
-            self.reply(unplaced.ticket, Err(to_error(cause.to_string())));
+            self.reply(ticket, Err(to_error(end.text.clone())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
@@ -418,10 +457,11 @@ impl ClusterState {
         let has_dedicated = phase.worker().is_some() || phase == ActorPhase::Unaccounted;
         let dedicated = self.dedicated_workers.get(&key).copied().filter(|_| has_dedicated);
         if let Some(worker) = dedicated {
-            self.stop_worker(worker, &format!("its actor has ended: {cause}"));
+            let text = format!("its actor has ended: {end}");
+            self.stop_worker(worker, &End::new(EndReason::Killed, text));
         }
         let (ended, handled) = (self.now, self.actor_counts.remove(&key).map(|(handled, _)| handled));
-        self.record_ended_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause), ended, handled });
+        self.record_ended_actor(ActorRecord { key, actor, at, end: Arc::clone(end), ended, handled });
     }
 
     /// Unbinds an unassigned actor from its node; it is scheduled again after the event.
@@ -460,7 +500,10 @@ impl ClusterState {
                     self.kill_leases.grant(self.now, key);
                 }
             }
-            _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
+            _ => {
+                let end = End::new(EndReason::Killed, "it was killed before it was created");
+                self.end_actor(key, &end.into(), ControlError::Unknown);
+            }
         }
         self.reply(ticket, Ok(ControlReply::Done));
     }
@@ -478,7 +521,8 @@ impl ClusterState {
             self.actions.push(Action::StopWorker { node, worker });
         }
         // `failed` is false: a kill is no crash, and must not delay the replacement.
-        self.finish_worker(worker, &format!("it was killed to end the actor {key}"), WorkerExit::Requested);
+        let end = End::new(EndReason::Killed, format!("it was killed to end the actor {key}"));
+        self.finish_worker(worker, &end, WorkerExit::Requested);
         self.reply(ticket, Ok(ControlReply::Done));
     }
 }

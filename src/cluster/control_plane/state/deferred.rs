@@ -9,6 +9,7 @@ use super::placement::NameWaiter;
 use super::{ClusterState, ControlError};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{ActorKey, JobId, NodeId};
+use crate::spec::{End, EndReason};
 
 /// Work to do at the end of the event.
 #[derive(Debug, Default)]
@@ -61,8 +62,10 @@ impl ClusterState {
             }
         }
         for (shape, actors) in infeasible {
-            let why = self.explain_infeasible(shape, actors.first()).into();
-            for actor in actors {
+            let why = self.explain_infeasible(shape, actors.first());
+            let why = End::new(EndReason::Evicted, why).into();
+            // One that restarts waits for a node that may still come.
+            for actor in actors.into_iter().filter(|actor| !self.is_restarting(*actor)).collect::<Vec<_>>() {
                 self.end_actor(actor, &why, ControlError::Infeasible);
             }
         }
@@ -76,11 +79,11 @@ impl ClusterState {
 
     fn reschedule(&mut self, key: ActorKey) {
         let Some(shape) = self.actors.get(&key).map(|actor| actor.shape) else { return };
-        if self.schedule.is_feasible(shape) {
+        if self.schedule.is_feasible(shape) || self.is_restarting(key) {
             self.schedule(key);
         } else {
             let why = self.explain_infeasible(shape, Some(&key));
-            self.end_actor(key, &why.into(), ControlError::Infeasible);
+            self.end_actor(key, &End::new(EndReason::Evicted, why).into(), ControlError::Infeasible);
         }
     }
 

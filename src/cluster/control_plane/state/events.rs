@@ -31,16 +31,16 @@ pub(super) struct EventSubject {
 impl EventLog {
     fn add(&mut self, event: EventInfo) {
         self.last = event.event_id.0;
-        let is_of_actor = event.kind == EventKind::ActorDied;
+        let is_of_actor = is_about_actor(event.kind);
         self.actor_events += usize::from(is_of_actor);
         self.all.push_back(event);
         let excess = match self.actor_events > ACTOR_EVENTS_MAX {
             // Within its own limit, so that a storm of them displaces no event of another kind.
-            true => self.all.iter().position(|event| event.kind == EventKind::ActorDied),
+            true => self.all.iter().position(|event| is_about_actor(event.kind)),
             false => (self.all.len() > EVENTS_MAX).then_some(0),
         };
         let removed = excess.and_then(|at| self.all.remove(at));
-        self.actor_events -= usize::from(removed.is_some_and(|event| event.kind == EventKind::ActorDied));
+        self.actor_events -= usize::from(removed.is_some_and(|event| is_about_actor(event.kind)));
     }
 
     /// Id of the next event: the time in microseconds, so that the ids also grow across restarts of the head.
@@ -62,6 +62,11 @@ impl EventLog {
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &EventInfo> + Clone {
         self.all.iter()
     }
+}
+
+/// Checks whether an event is about a single actor: there may be very many of these.
+fn is_about_actor(kind: EventKind) -> bool {
+    matches!(kind, EventKind::ActorDied | EventKind::ActorRestarted)
 }
 
 impl ClusterState {

@@ -10,6 +10,7 @@ use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerSummary,
 };
 use crate::id::HostUid;
+use crate::spec::{End, EndReason};
 
 /// Ended rows that lists still show.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ pub(super) struct WorkerRecord {
     pub(super) summary: WorkerSummary,
     /// Addresses of its hosts; `None` if it was never ready.
     pub(super) member: Option<WorkerAddress>,
+    pub(super) reason: EndReason,
     pub(super) tasks: Vec<TaskCount>,
     pub(super) statistics: LatestStatistics,
 }
@@ -83,7 +85,7 @@ pub(super) struct ActorRecord {
     pub(super) key: ActorKey,
     pub(super) actor: Actor,
     pub(super) at: Option<(NodeId, WorkerId, u32)>,
-    pub(super) cause: Arc<str>,
+    pub(super) end: Arc<End>,
     pub(super) ended: Millis,
     /// Messages handled, if any was reported.
     pub(super) handled: Option<u64>,

@@ -12,6 +12,7 @@ use crate::cluster::model::{
     ActorKey, EventKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeState, cut,
 };
 use crate::config::JOB_TEXT_BYTES_MAX;
+use crate::spec::{End, EndReason};
 
 /// Text truncated to the length that the head stores.
 fn bounded(text: &str) -> String {
@@ -42,6 +43,8 @@ pub(super) struct Job {
     pub(super) waiting_tickets: BTreeSet<Ticket>,
     /// Leaf at which the next round-robin search starts.
     pub(super) round_robin: usize,
+    /// Total size of the recipes of its managed actors, in bytes.
+    pub(super) recipe_bytes: usize,
     /// Value of [`ClusterState::turns`] when the job was last served from the pending queues.
     pub(super) last_turn: u64,
 }
@@ -62,6 +65,7 @@ impl Job {
             unassigned_actors: BTreeSet::new(),
             waiting_tickets: BTreeSet::new(),
             round_robin: 0,
+            recipe_bytes: 0,
             last_turn: 0,
         }
     }
@@ -305,7 +309,7 @@ impl ClusterState {
         if !driver_runs {
             self.submitted_leases.grant(self.now, id);
         }
-        self.release_all(id, &format!("its job has left the cluster: {why}"));
+        self.release_all(id, &End::new(EndReason::JobEnded, format!("its job has left the cluster: {why}")));
         self.persist_job(id);
     }
 
@@ -360,12 +364,12 @@ impl ClusterState {
             node.drivers.remove(&id);
             self.deferred.maybe_drained.insert(node.descriptor.id());
         }
-        self.release_all(id, &cause);
+        self.release_all(id, &End::new(EndReason::JobEnded, cause));
         self.record_ended_job(id);
     }
 
     /// Releases everything that a job holds, and refuses its open requests.
-    fn release_all(&mut self, id: JobId, cause: &str) {
+    fn release_all(&mut self, id: JobId, end: &End) {
         // Both sets are taken first: ending an actor, or a waiter, edits the sets of its job.
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let waiting_tickets = std::mem::take(&mut job.waiting_tickets);
@@ -373,20 +377,20 @@ impl ClusterState {
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
         for ticket in waiting_tickets {
             self.cancel_waiter(ticket);
-            self.reply(ticket, Err(ControlError::JobEnded(cause.to_owned())));
+            self.reply(ticket, Err(ControlError::JobEnded(end.text.clone())));
         }
-        let shared_cause = cause.into();
+        let shared_end = end.clone().into();
         for actor in unassigned_actors {
             if self.may_still_start(actor) {
                 // Its creator may have ended as soon as the actor existed, before the worker reported it. The
                 // actor gets some time to appear instead.
                 self.start_leases.grant(self.now, actor);
             } else {
-                self.end_actor(actor, &shared_cause, ControlError::JobEnded);
+                self.end_actor(actor, &shared_end, ControlError::JobEnded);
             }
         }
         for node in nodes {
-            self.close_pool(id, node, cause);
+            self.close_pool(id, node, end);
         }
         let pinned_by = self
             .nodes

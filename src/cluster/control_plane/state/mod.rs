@@ -35,6 +35,7 @@ mod history;
 mod ids;
 mod job;
 mod list;
+mod managed;
 mod names;
 mod node;
 mod ordered_map;
@@ -69,6 +70,7 @@ use events::EventLog;
 use history::History;
 use ids::IdAllocator;
 use job::Job;
+use managed::ManagedActor;
 use names::{Classes, Names};
 use node::LiveNode;
 use ordered_map::OrderedMap;
@@ -140,6 +142,10 @@ pub(in crate::cluster) struct ClusterState {
     /// Ready workers, by either of their hosts.
     hosts: FxHashMap<HostId, (HostUid, WorkerId)>,
     actors: OrderedMap<ActorKey, Actor>,
+    /// Managed part of the actors that are restarted.
+    managed: FxHashMap<ActorKey, ManagedActor>,
+    /// Ends of the back-offs of restarting actors.
+    backing_off: BTreeSet<(Millis, ActorKey)>,
     /// Actors that have not been assigned to a worker, with the requests that wait for them.
     pending: BTreeMap<ActorKey, UnplacedActor>,
     /// Actors alive before the head restarted that no node has reported since.
@@ -191,6 +197,8 @@ impl ClusterState {
             suspended: BTreeSet::new(),
             hosts: FxHashMap::default(),
             actors: OrderedMap::default(),
+            managed: FxHashMap::default(),
+            backing_off: BTreeSet::new(),
             pending: BTreeMap::new(),
             unaccounted: BTreeSet::new(),
             rejoin_deadline: None,
@@ -233,17 +241,10 @@ impl ClusterState {
             ControlEvent::NodeLeft { node, cause } => self.node_left(node, &cause),
             ControlEvent::NodeDrain { node } => self.node_drain(node),
             ControlEvent::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
-            ControlEvent::WorkerEnded { worker, cause, killed } => self.worker_ended(worker, &cause, killed),
+            ControlEvent::WorkerEnded { worker, end, killed } => self.worker_ended(worker, &end, killed),
             ControlEvent::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
             ControlEvent::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
-            ControlEvent::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
-            ControlEvent::ActorPanicked { actor, cause } => {
-                // An actor without a worker cannot panic, whatever a worker reports.
-                if self.worker_of_actor(actor).is_some() {
-                    self.record_actor_death(actor, &cause);
-                }
-                self.actor_ended(actor, &cause);
-            }
+            ControlEvent::ActorEnded { actor, incarnation, end } => self.actor_ended(actor, incarnation, end),
             ControlEvent::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),
             ControlEvent::TaskCounts { worker, counts } => self.task_counts(worker, counts),
             ControlEvent::Statistics { worker, statistics } => self.merge_statistics(worker, statistics),
@@ -257,7 +258,8 @@ impl ClusterState {
             ControlEvent::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
-            ControlEvent::Place { ticket, job, spec } => self.place(ticket, job, spec),
+            ControlEvent::Place { ticket, job, spec, recipe } => self.place(ticket, job, spec, recipe),
+            ControlEvent::Locate { ticket, actor, gone } => self.locate(ticket, actor, gone),
             ControlEvent::Cancelled { ticket } => self.cancel(ticket),
             ControlEvent::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             ControlEvent::Kill { ticket, actor } => self.kill(ticket, actor),
@@ -285,7 +287,9 @@ impl ClusterState {
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
         let restart = self.restarts.first().map(|(at, ..)| *at);
-        let others = [self.start_leases.next(), self.kill_leases.next(), self.rejoin_deadline, restart];
+        let backoff = self.backing_off.first().map(|(at, _)| *at);
+        let others =
+            [self.start_leases.next(), self.kill_leases.next(), self.rejoin_deadline, restart, backoff];
         let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
@@ -327,6 +331,7 @@ impl ClusterState {
         }
         // After the leases: the pools of nodes and jobs that ended above are gone, and must not be filled.
         self.restart_workers();
+        self.end_backoffs();
         self.end_reservations();
         if self.rejoin_deadline.is_some_and(|until| until <= self.now) {
             self.fail_unaccounted();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::history::NodeRecord;
+use super::managed::Loss;
 use super::{Action, ClusterState, JobEvent, Millis, Record, RecordKey};
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::NodeReport;
@@ -11,6 +12,7 @@ use crate::cluster::model::{
 };
 use crate::config::InjectedBug;
 use crate::id::HostUid;
+use crate::spec::{End, EndReason};
 
 /// Node that is not dead.
 #[derive(Debug)]
@@ -182,7 +184,9 @@ impl ClusterState {
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         self.persist_node(id);
         self.record_node_drain(id);
-        // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end.
+        // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end, but for managed
+        // ones, which restart elsewhere.
+        self.move_actors_from(id, &End::new(EndReason::Evicted, "its node is draining"));
         for job in pools {
             self.evict_waiting(job, id);
         }
@@ -190,7 +194,7 @@ impl ClusterState {
             let dedicated_to = self.workers.get(&worker).and_then(|worker| worker.detached);
             if let Some(actor) = dedicated_to.filter(|actor| self.pending.contains_key(actor)) {
                 self.evict(actor);
-                self.stop_worker(worker, "its node is draining");
+                self.stop_worker(worker, &End::new(EndReason::Evicted, "its node is draining"));
             }
         }
         self.deferred.capacity_shrunk = true;
@@ -213,7 +217,7 @@ impl ClusterState {
     fn end_node(&mut self, id: NodeId, why: &str, severity: Severity) {
         let Some(node) = self.nodes.get(&id) else { return };
         let (workers, pools, drivers) = (node.workers.clone(), node.pools.clone(), node.drivers.clone());
-        let cause = format!("node lost: {why}");
+        let end = End::new(EndReason::NodeLost, format!("node lost: {why}"));
         let severity = if node.is_stopping { Severity::Info } else { severity };
         self.record_node_death(id, why, severity);
         self.node_leases.end(id);
@@ -232,15 +236,15 @@ impl ClusterState {
                 worker.actors.clear();
             }
             // Not `finish_worker`, which would start a replacement on the lost node.
-            self.record_deaths_with(worker, &cause);
-            self.remove_worker(worker, &cause);
+            self.record_deaths_with(worker, &end.text);
+            self.remove_worker(worker, &end, Loss::External);
         }
         for &job in &pools {
             self.evict_waiting(job, id);
             self.remove_pool(job, id);
         }
         for job in drivers {
-            self.end_job(job, JobState::Failed, None, &cause);
+            self.end_job(job, JobState::Failed, None, &end.text);
         }
         self.schedule.remove(id);
         // Before the next incarnation of the node is added, which is reserved for none.

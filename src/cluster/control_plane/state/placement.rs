@@ -1,9 +1,13 @@
 //! Requests for actors: placement, names, look-ups and cancellation.
 
+use std::sync::Arc;
+
 use super::actor::{ActorPhase, UnplacedActor};
 use super::{ClusterState, ControlError, ControlReply, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
+use crate::id::ActorIncarnation;
+use crate::spec::{End, EndReason, Recipe};
 
 /// Request that waits for a reply.
 #[derive(Clone, Copy, Debug)]
@@ -12,13 +16,15 @@ pub(super) enum OpenRequest {
     Place(ActorKey),
     /// Request that waits for another request's actor to be created or to end.
     WaitForActor { owner: ActorKey, job: Option<JobId> },
+    /// Request for the location of a managed actor that restarts.
+    Locate(ActorKey),
 }
 
 /// Request that waits for an actor which another request is creating.
 #[derive(Debug)]
 pub(super) enum NameWaiter {
     /// Wants an actor of that name, whichever request creates it.
-    Place { ticket: Ticket, job: JobId, spec: ActorSpec },
+    Place { ticket: Ticket, job: JobId, spec: Box<ActorSpec>, recipe: Option<Arc<Recipe>> },
     /// Wants the location of the actor.
     Find { ticket: Ticket },
 }
@@ -39,13 +45,19 @@ impl NameWaiter {
 }
 
 impl ClusterState {
-    pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec) {
-        if let Err(error) = self.try_place(ticket, job, spec) {
+    pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec, recipe: Option<Arc<Recipe>>) {
+        if let Err(error) = self.try_place(ticket, job, spec, recipe) {
             self.reply(ticket, Err(error));
         }
     }
 
-    fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), ControlError> {
+    fn try_place(
+        &mut self,
+        ticket: Ticket,
+        job_id: JobId,
+        mut spec: ActorSpec,
+        recipe: Option<Arc<Recipe>>,
+    ) -> Result<(), ControlError> {
         let job = self.active_job(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
@@ -54,8 +66,9 @@ impl ClusterState {
         // The name decides first: a request for an existing actor needs no room, whatever it asks for.
         let owner = spec.name.as_ref().and_then(|name| self.names.owner(&spec.namespace, name));
         if let Some(owner) = owner {
-            return self.place_existing(ticket, job_id, spec, owner);
+            return self.place_existing(ticket, job_id, spec, recipe, owner);
         }
+        self.check_recipe(job_id, &spec, recipe.as_deref())?;
         if let Some(why) = spec.node.and_then(|node| self.why_unavailable(node)) {
             return Err(ControlError::Infeasible(why));
         }
@@ -75,8 +88,15 @@ impl ClusterState {
                 return Err(error);
             }
         };
+        let managed = spec.restart.zip(recipe);
         self.add_actor(key, job_id, spec, shape, ActorPhase::Waiting);
-        self.pending.insert(key, UnplacedActor { ticket, failed: 0 });
+        // The request for a managed actor is answered once it is alive, and not with its assignment.
+        let placed = if managed.is_some() { None } else { Some(ticket) };
+        self.pending.insert(key, UnplacedActor { ticket: placed, failed: 0 });
+        if let Some((policy, recipe)) = managed {
+            self.add_managed(key, job_id, policy, recipe, ActorIncarnation(0), Some(ticket));
+            self.persist_recipe(key);
+        }
         self.open_requests.insert(ticket, OpenRequest::Place(key));
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.unassigned_actors.insert(key);
@@ -92,6 +112,7 @@ impl ClusterState {
         ticket: Ticket,
         job_id: JobId,
         spec: ActorSpec,
+        recipe: Option<Arc<Recipe>>,
         owner: ActorKey,
     ) -> Result<(), ControlError> {
         let missing = || ControlError::Unknown(format!("actor {owner} is gone"));
@@ -108,7 +129,7 @@ impl ClusterState {
             )));
         }
         let alive = matches!(actor.phase, ActorPhase::Alive(..));
-        let waiter = NameWaiter::Place { ticket, job: job_id, spec };
+        let waiter = NameWaiter::Place { ticket, job: job_id, spec: Box::new(spec), recipe };
         self.add_waiter(waiter, owner);
         // Answered like a waiter, so that requests before and after the creation get the same reply.
         if alive {
@@ -147,7 +168,7 @@ impl ClusterState {
     }
 
     /// Answer that describes an alive actor.
-    fn found(&self, key: ActorKey) -> Option<ControlReply> {
+    pub(super) fn found(&self, key: ActorKey) -> Option<ControlReply> {
         let actor = self.actors.get(&key)?;
         let ActorPhase::Alive(worker, target) = actor.phase else { return None };
         Some(ControlReply::Found {
@@ -186,7 +207,7 @@ impl ClusterState {
         }
         self.unregister_waiter(waiter.ticket());
         match waiter {
-            NameWaiter::Place { ticket, job, spec } => self.place(ticket, job, spec),
+            NameWaiter::Place { ticket, job, spec, recipe } => self.place(ticket, job, *spec, recipe),
             NameWaiter::Find { ticket } => {
                 let text = "it was not created, or has ended since";
                 self.reply(ticket, Err(ControlError::Unknown(text.to_owned())));
@@ -208,6 +229,10 @@ impl ClusterState {
                 let missing = || ControlError::Unknown(format!("the actor {name} is gone"));
                 self.reply(ticket, found.ok_or_else(missing));
             }
+            // A restart is short as a rule, and its caller has a timeout of its own.
+            Some((owner, _)) if self.is_restarting(owner) => {
+                self.add_waiter(NameWaiter::Find { ticket }, owner);
+            }
             // An actor without a worker may stay pending forever, and a look-up must not wait with it.
             Some(_) => {
                 let text = format!("the actor {name} of the namespace {namespace} waits for a node");
@@ -225,9 +250,11 @@ impl ClusterState {
             Some(OpenRequest::Place(actor)) => {
                 // Removed first, so that `end_actor` does not answer a request that was cancelled.
                 self.open_requests.remove(&ticket);
-                self.end_actor(actor, &"its request was cancelled".into(), ControlError::Unknown);
+                let end = End::new(EndReason::Killed, "its request was cancelled").into();
+                self.end_actor(actor, &end, ControlError::Unknown);
             }
             Some(OpenRequest::WaitForActor { .. }) => self.cancel_waiter(ticket),
+            Some(OpenRequest::Locate(actor)) => self.cancel_locator(ticket, actor),
             None => {}
         }
     }

@@ -6,6 +6,7 @@ use super::ClusterState;
 use super::crash_loop::CrashLoop;
 use super::node::LiveNode;
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
+use crate::spec::End;
 
 /// Workers of a job on one node.
 #[derive(Debug, Default)]
@@ -106,10 +107,10 @@ impl ClusterState {
     }
 
     /// Stops a job's workers on a node.
-    pub(super) fn close_pool(&mut self, job: JobId, node: NodeId, cause: &str) {
+    pub(super) fn close_pool(&mut self, job: JobId, node: NodeId, end: &End) {
         let workers = self.pool(job, node).map(|pool| pool.workers.clone());
         for worker in workers.into_iter().flatten() {
-            self.stop_worker(worker, cause);
+            self.stop_worker(worker, end);
         }
         self.schedule.set_provisioned(node, job, false);
         self.deferred.capacity_shrunk = true;

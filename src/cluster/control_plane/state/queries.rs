@@ -14,6 +14,7 @@ use crate::cluster::model::{
 };
 use crate::config::InjectedBug;
 use crate::id::{HostId, HostUid};
+use crate::spec::{End, EndReason};
 
 /// Queries for lists and operators.
 impl ClusterState {
@@ -53,9 +54,16 @@ impl ClusterState {
         self.version
     }
 
-    /// Checks whether the start of a worker is delayed after crashes.
+    /// Checks whether the start of a worker or an actor is delayed after failures.
     pub(in crate::cluster) fn is_backing_off(&self) -> bool {
-        !self.restarts.is_empty()
+        self.next_restart().is_some()
+    }
+
+    /// Time of the next delayed start of a worker or an actor.
+    pub(in crate::cluster) fn next_restart(&self) -> Option<Millis> {
+        let worker = self.restarts.first().map(|(at, ..)| *at);
+        let actor = self.backing_off.first().map(|(at, _)| *at);
+        worker.into_iter().chain(actor).min()
     }
 
     /// Checks whether no more workers of a job are started on one of its nodes, since too many failed at their start.
@@ -229,20 +237,21 @@ impl ClusterState {
             .or_else(|| self.hosts.get(&host).map(|(worker, _)| *worker))
     }
 
-    /// Exit cause of the worker that owned a host; `None` while it may be alive. Valid only for hosts of
+    /// End of the worker that owned a host; `None` while it may be alive. Valid only for hosts of
     /// workers.
-    pub(in crate::cluster) fn host_exit_cause(&self, host: HostUid) -> Option<String> {
+    pub(in crate::cluster) fn host_end(&self, host: HostUid) -> Option<End> {
         if self.worker_of(host).is_some() {
             return None;
         }
         if let Some(ended) = self.history.worker_of(host) {
             let WorkerSummary { pid, node_id, cause, .. } = &ended.summary;
             let cause = cause.as_deref().unwrap_or("it has ended");
-            return Some(format!("worker {pid} on node {node_id}: {cause}"));
+            return Some(End::new(ended.reason, format!("worker {pid} on node {node_id}: {cause}")));
         }
         // The control plane learns the address of a worker before any other process does. Once every node has
         // reported its workers, an unknown host therefore belongs to a worker that has ended.
-        self.all_rejoined().then(|| "its worker ended long ago, or while the head was down".to_owned())
+        let text = "its worker ended long ago, or while the head was down";
+        self.all_rejoined().then(|| End::new(EndReason::Unknown, text))
     }
 
     /// Checks whether all nodes have rejoined since the head restarted.

@@ -8,12 +8,14 @@
 
 use std::collections::BTreeSet;
 
+use super::managed::Loss;
 use super::worker::{LiveWorker, WorkerExit};
 use super::{Action, ClusterState, ControlError};
 use crate::cluster::control_plane::state::actor::ActorPhase;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
+use crate::spec::{End, EndReason};
 
 impl ClusterState {
     /// Handles the join of an agent incarnation that is known: its link was lost, or the head restarted.
@@ -44,9 +46,9 @@ impl ClusterState {
         for worker in known_workers.difference(&reported) {
             // The agent may have received the command to start it after the report was made.
             self.actions.push(Action::StopWorker { node: id, worker: *worker });
-            let cause = "it was gone when its node rejoined";
-            self.record_worker_death(*worker, cause);
-            self.finish_worker(*worker, cause, WorkerExit::Requested);
+            let end = End::new(EndReason::Unknown, "it was gone when its node rejoined");
+            self.record_worker_death(*worker, &end.text);
+            self.finish_worker(*worker, &end, WorkerExit::Requested);
         }
         for worker in report.workers {
             self.worker_reported(id, worker, first_join);
@@ -99,6 +101,7 @@ impl ClusterState {
             self.reconcile_actor(actor, Some(&class), id, at);
         }
         self.end_unreported(id, &reported);
+        self.restart_missed(id);
     }
 
     /// Checks whether a worker of an earlier head incarnation still has a purpose.
@@ -120,7 +123,8 @@ impl ClusterState {
             let alive =
                 self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, ActorPhase::Alive(..)));
             if alive && !reported.contains(&key) {
-                self.end_actor(key, &"it was gone when its node rejoined".into(), ControlError::Unknown);
+                let end = End::new(EndReason::Unknown, "it was gone when its node rejoined").into();
+                self.lose_actor(key, &end, Loss::External, ControlError::Unknown);
             }
         }
     }

@@ -1,8 +1,11 @@
 //! Restoration of the state from the records of an earlier incarnation of the head.
 
+use std::collections::BTreeMap;
+
 use super::actor::ActorPhase;
 use super::events::EventSubject;
 use super::job::Job;
+use super::managed::Loss;
 use super::node::LiveNode;
 use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, RejoinPeriod, millis};
 use crate::cluster::model::{
@@ -10,6 +13,7 @@ use crate::cluster::model::{
     Severity,
 };
 use crate::config::REJOIN_MAX;
+use crate::spec::{End, EndReason};
 
 impl Record {
     /// Key of the record.
@@ -17,6 +21,7 @@ impl Record {
         match self {
             Self::Job { job, .. } => RecordKey::Job(*job),
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
+            Self::Recipe { actor, .. } => RecordKey::Recipe(*actor),
             Self::IdWatermarks { .. } => RecordKey::IdWatermarks,
             Self::Node { descriptor, .. } => RecordKey::Node(descriptor.id()),
             Self::Incarnation { .. } => RecordKey::Incarnation,
@@ -33,9 +38,11 @@ impl ClusterState {
             Record::Node { joined_ms, .. } => (1, *joined_ms),
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
+            Record::Recipe { actor, .. } => (4, actor.0),
         });
         // For a state directory without a record of watermarks.
         self.ids.start_first();
+        let mut policies = BTreeMap::new();
         for record in records {
             match record {
                 Record::IdWatermarks { jobs, workers, actors } => self.ids.start_at(jobs, workers, actors),
@@ -53,7 +60,20 @@ impl ClusterState {
                     };
                     self.restore_job(job, restored);
                 }
-                Record::Actor { actor, job, spec } => self.restore_actor(actor, job, spec),
+                Record::Actor { actor, job, spec, incarnation } => {
+                    let policy = spec.restart;
+                    self.restore_actor(actor, job, spec);
+                    policies.extend(policy.map(|policy| (actor, (job, policy, incarnation))));
+                }
+                Record::Recipe { actor, recipe } => {
+                    let known = policies.remove(&actor).filter(|_| self.actors.contains_key(&actor));
+                    match known {
+                        Some((job, policy, incarnation)) => {
+                            self.add_managed(actor, job, policy, recipe.into(), incarnation, None);
+                        }
+                        None => self.actions.push(Action::Delete(RecordKey::Recipe(actor))),
+                    }
+                }
                 Record::Incarnation { .. } => {}
             }
         }
@@ -114,9 +134,9 @@ impl ClusterState {
     /// Fails the actors that no node has reported until the rejoin deadline.
     pub(super) fn fail_unaccounted(&mut self) {
         self.rejoin_deadline = None;
-        let cause = "it was lost while the head was down".into();
+        let end = End::new(EndReason::Unknown, "it was lost while the head was down").into();
         for actor in std::mem::take(&mut self.unaccounted) {
-            self.end_actor(actor, &cause, ControlError::Unknown);
+            self.lose_actor(actor, &end, Loss::External, ControlError::Unknown);
         }
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::history::WorkerRecord;
+use super::managed::Loss;
 use super::statistics::LatestStatistics;
 use super::{Action, ClusterState, ControlError, JobEvent, Millis, millis};
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerState, WorkerSummary, cut,
 };
 use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, WORKER_STARTS_FAILED_MAX};
+use crate::spec::End;
 
 /// Worker that is starting or running.
 #[derive(Debug)]
@@ -159,13 +161,13 @@ impl ClusterState {
         }
     }
 
-    pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str, killed: bool) {
-        self.record_worker_death(id, cause);
-        self.finish_worker(id, cause, if killed { WorkerExit::Killed } else { WorkerExit::Failed });
+    pub(super) fn worker_ended(&mut self, id: WorkerId, end: &End, killed: bool) {
+        self.record_worker_death(id, &end.text);
+        self.finish_worker(id, end, if killed { WorkerExit::Killed } else { WorkerExit::Failed });
     }
 
     /// Handles the end of a worker, and starts a replacement if its job needs one.
-    pub(super) fn finish_worker(&mut self, id: WorkerId, cause: &str, exit: WorkerExit) {
+    pub(super) fn finish_worker(&mut self, id: WorkerId, end: &End, exit: WorkerExit) {
         let failed = exit == WorkerExit::Failed;
         let Some(worker) = self.workers.get(&id) else { return };
         let (node, job, detached, ready) =
@@ -173,10 +175,10 @@ impl ClusterState {
         let was_stable = worker.is_stable(self.now);
         // Before `remove_worker`, which ends all actors that are still in the worker: this one is evicted.
         if let Some(actor) = detached.filter(|_| !ready) {
-            self.dedicated_worker_failed(actor, cause, failed);
+            self.dedicated_worker_failed(actor, end, failed);
         }
-        self.record_deaths_with(id, cause);
-        self.remove_worker(id, cause);
+        self.record_deaths_with(id, &end.text);
+        self.remove_worker(id, end, if failed { Loss::Failure } else { Loss::External });
         if detached.is_some() {
             return;
         }
@@ -184,13 +186,13 @@ impl ClusterState {
         let Some(pool) = self.pool(job, node) else { return };
         pool.start_failures = if ready { 0 } else { pool.start_failures + u32::from(failed) };
         if pool.start_failures >= WORKER_STARTS_FAILED_MAX {
-            pool.blocked = Some(cause.to_owned());
+            pool.blocked = Some(end.text.clone());
         }
         let is_blocked = pool.blocked.is_some();
         // The back-off is for workers that were ready; failed starts were counted above, and block the pool
         // instead.
         match exit {
-            WorkerExit::Failed if ready => self.record_exit(job, node, was_stable, cause),
+            WorkerExit::Failed if ready => self.record_exit(job, node, was_stable, &end.text),
             WorkerExit::Killed => self.record_kill(job, node, was_stable),
             WorkerExit::Failed | WorkerExit::Requested => {}
         }
@@ -204,27 +206,27 @@ impl ClusterState {
 
     /// Evicts a detached actor whose dedicated worker could not be started, or fails it after several
     /// attempts.
-    fn dedicated_worker_failed(&mut self, key: ActorKey, cause: &str, failed: bool) {
+    fn dedicated_worker_failed(&mut self, key: ActorKey, end: &End, failed: bool) {
         let Some(unplaced) = self.pending.get_mut(&key) else { return };
         unplaced.failed += u32::from(failed);
         let attempts_exhausted = unplaced.failed >= WORKER_STARTS_FAILED_MAX;
         self.evict(key);
         if attempts_exhausted {
-            let cause =
-                format!("its dedicated worker failed to start {WORKER_STARTS_FAILED_MAX} times: {cause}");
-            self.end_actor(key, &cause.into(), ControlError::Infeasible);
+            let text =
+                format!("its dedicated worker failed to start {WORKER_STARTS_FAILED_MAX} times: {end}");
+            self.end_actor(key, &End::new(end.reason, text).into(), ControlError::Infeasible);
         }
     }
 
     /// Stops a worker that needs no replacement.
-    pub(super) fn stop_worker(&mut self, id: WorkerId, cause: &str) {
+    pub(super) fn stop_worker(&mut self, id: WorkerId, end: &End) {
         let Some(worker) = self.workers.get(&id) else { return };
         self.actions.push(Action::StopWorker { node: worker.node, worker: id });
-        self.remove_worker(id, cause);
+        self.remove_worker(id, end, Loss::External);
     }
 
-    /// Removes a worker; the actors in it are dead.
-    pub(super) fn remove_worker(&mut self, id: WorkerId, cause: &str) {
+    /// Removes a worker. The actors in it are dead, or restart elsewhere.
+    pub(super) fn remove_worker(&mut self, id: WorkerId, end: &End, loss: Loss) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         // `end_actor` stops the dedicated worker of the actor that it ends. Without this entry it does not
         // find the worker that is being removed here.
@@ -236,13 +238,13 @@ impl ClusterState {
         let summary = WorkerSummary {
             detached,
             ended_ms: Some(self.now.0),
-            ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned()))
+            ..worker.summary(id, WorkerState::Dead, Some(end.text.clone()))
         };
         // The worker stays in the table while its actors end: `end_actor` looks up the node through it to
         // release their resources.
-        let shared_cause: Arc<str> = cause.into();
+        let shared_end: Arc<End> = end.clone().into();
         for actor in worker.actors.clone() {
-            self.end_actor(actor, &shared_cause, ControlError::Unknown);
+            self.lose_actor(actor, &shared_end, loss, ControlError::Unknown);
         }
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(member) = worker.member {
@@ -259,13 +261,10 @@ impl ClusterState {
             pool.workers.remove(&id);
         }
         let (node, member) = (worker.node, worker.member);
-        self.notify_driver(
-            worker.job,
-            JobEvent::WorkerDown { node, worker: id, member, cause: cause.to_owned() },
-        );
+        self.notify_driver(worker.job, JobEvent::WorkerDown { node, worker: id, member, end: end.clone() });
         let (tasks, mut statistics) = (worker.tasks, worker.statistics);
         statistics.bound_ended();
-        self.history.add_worker(WorkerRecord { summary, member, tasks, statistics });
+        self.history.add_worker(WorkerRecord { summary, member, reason: end.reason, tasks, statistics });
     }
 
     pub(super) fn worker_suspended(&mut self, id: WorkerId, suspended: bool) {

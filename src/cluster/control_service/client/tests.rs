@@ -187,7 +187,7 @@ async fn placement_is_returned_once_durable_and_released_if_the_write_fails() {
     let place = |name: Option<&str>| {
         let resources = Resources::none().with(Resources::CPU, if name.is_some() { 1.0 } else { 0.0 });
         let spec = ActorSpec { name: name.map(str::to_owned), resources, ..ActorSpec::default() };
-        ControlRequest::Place { job: JOB, spec, number: 1 }
+        ControlRequest::Place { job: JOB, spec, recipe: None, number: 1 }
     };
     let free = |control: &ControlPlane| {
         f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU])

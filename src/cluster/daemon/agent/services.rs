@@ -11,15 +11,17 @@ use crate::cluster::daemon::logs::LogError;
 use crate::cluster::daemon::logs::LogReader;
 use crate::cluster::daemon::token_rpc_server::TokenService;
 use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
+use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{
     AGENT_COMMAND, AgentCommand, EXECUTABLE, ExecutableReply, ExecutableRequest, FETCH, FLUSH, Flush,
     JobSpec, NodeEvent,
 };
 use crate::config::LOGS_LISTED_MAX;
-use crate::host::{Host, HostServices};
+use crate::host::{ActorEnd, Host, HostServices};
 use crate::id::{HostUid, TypeHash};
 use crate::registry::{Inbound, decode};
-use crate::remote::stop_on_host;
+use crate::remote::{start_incarnation, stop_on_host};
+use crate::spec::ActorKey;
 use crate::wire::CallFailure;
 
 /// Handler of the calls to the agent's host.
@@ -60,6 +62,18 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
             agent.workers.start(agent, worker, job, detached)
         }
         AgentCommand::StopWorker { worker } => agent.workers.stop(worker),
+        AgentCommand::StartActor { worker, at, recipe } => {
+            let agent = Arc::clone(agent);
+            tokio::spawn(async move {
+                agent.host.add_peer(at.host, agent.descriptor.address);
+                let Some(ended) = start_incarnation(&agent.host, at, recipe).await else { return };
+                if let Some(number) = at.target.actor.managed_number() {
+                    let ActorEnd { incarnation, end, handled } = ended;
+                    let event = ActorEvent::Stopped { actor: ActorKey(number), incarnation, end, handled };
+                    agent.record(NodeEvent::Actor { worker, event });
+                }
+            });
+        }
         AgentCommand::StopActor { at, .. } => {
             let (host, address) = (agent.host.clone(), agent.descriptor.address);
             tokio::spawn(async move {

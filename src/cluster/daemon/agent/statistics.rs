@@ -192,6 +192,8 @@ fn take_end<T>(list: &mut Vec<T>, left: &mut usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ActorIncarnation;
+    use crate::spec::{End, EndReason};
 
     fn actors(counts: &[(u64, u64)]) -> WorkerStatistics {
         let count = |(actor, handled): &(u64, u64)| ActorCount {
@@ -270,8 +272,9 @@ mod tests {
     fn ended_actors_and_workers_leave_nothing_behind() {
         let buffer = StatisticsBuffer::default();
         buffer.merge(WorkerId(1), actors(&[(1, 5)]));
-        let (actor, cause) = (ActorKey(1), "it stopped".to_owned());
-        let event = ActorEvent::Stopped { actor, cause, panicked: false, handled: 5 };
+        let (actor, incarnation) = (ActorKey(1), ActorIncarnation(0));
+        let end = End::new(EndReason::Stopped, "it stopped");
+        let event = ActorEvent::Stopped { actor, incarnation, end, handled: 5 };
         buffer.actor_event(WorkerId(1), &event);
         assert_eq!(handled(&buffer.take_changed()), []);
         // The last statistics of a worker are sent after its end.

@@ -40,6 +40,7 @@ use crate::host::fresh_identity;
 use crate::id::{HostId, HostUid};
 use crate::observe::Chain;
 use crate::remote::call_host;
+use crate::spec::{End, EndReason};
 
 /// Workers that run, or are being started.
 #[derive(Debug, Default)]
@@ -79,14 +80,14 @@ impl NodeWorkers {
         let agent = Arc::clone(agent);
         tokio::spawn(async move {
             let at_start = AtStart::now();
-            let WorkerEnd { cause, killed } = match launch(&agent, worker, job, &stopping).await {
+            let WorkerEnd { end, killed } = match launch(&agent, worker, job, &stopping).await {
                 Ok(()) => return,
-                Err(cause) => at_start.explain(cause),
+                Err(why) => at_start.explain(End::new(EndReason::Refused, why)),
             };
-            tracing::warn!(%worker, %job, cause, "a worker was not started");
+            tracing::warn!(%worker, %job, cause = end.text, "a worker was not started");
             agent.workers.remove(&agent, worker);
             agent.orphans.worker_ended(&agent, job);
-            agent.record(NodeEvent::WorkerEnded { worker, cause, killed });
+            agent.record(NodeEvent::WorkerEnded { worker, end, killed });
         });
     }
 
@@ -350,18 +351,20 @@ async fn launch(
     let reports = listen(agent, worker, &process);
     let (agent, stopping) = (Arc::clone(agent), Arc::clone(stopping));
     tokio::spawn(async move {
-        let exit = ended.await.unwrap_or_else(|_| "the end of its process was not observed".to_owned());
+        let exit = ended
+            .await
+            .unwrap_or_else(|_| End::new(EndReason::Unknown, "the end of its process was not observed"));
         let last = reports.last().await;
-        let WorkerEnd { cause, killed } = match (stopping.load(Ordering::Relaxed), last) {
-            (true, _) => WorkerEnd { cause: "it was stopped".to_owned(), killed: false },
-            (false, Some(cause)) => WorkerEnd { cause, killed: false },
+        let WorkerEnd { end, killed } = match (stopping.load(Ordering::Relaxed), last) {
+            (true, _) => WorkerEnd { end: End::new(EndReason::Killed, "it was stopped"), killed: false },
+            (false, Some(end)) => WorkerEnd { end, killed: false },
             (false, None) => at_start.explain(exit),
         };
         // The last reports come before the end: the head ignores events of a worker that it has removed.
         agent.workers.remove(&agent, worker);
         agent.orphans.worker_ended(&agent, job);
         agent.statistics.worker_ended(worker);
-        agent.record(NodeEvent::WorkerEnded { worker, cause, killed });
+        agent.record(NodeEvent::WorkerEnded { worker, end, killed });
         if let Some(capture) = capture {
             capture.finish().await;
         }
@@ -399,7 +402,7 @@ fn watch(
     agent: &Arc<Agent>,
     worker: WorkerId,
     process: &WorkerProcess,
-) -> Result<oneshot::Receiver<String>, String> {
+) -> Result<oneshot::Receiver<End>, String> {
     let agent = Arc::downgrade(agent);
     let on_suspend = move |suspended| {
         if let Some(agent) = agent.upgrade() {

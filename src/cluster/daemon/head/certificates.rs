@@ -158,6 +158,7 @@ mod tests {
     use crate::cluster::security::{CertificateRequest, ONE_JOB, job_name};
     use crate::host::fresh_identity;
     use crate::id::HostId;
+    use crate::spec::{End, EndReason};
 
     /// State with one node, one worker, and the driver of its job.
     struct Known {
@@ -313,7 +314,8 @@ mod tests {
             member: WorkerAddress { actors, actors_at: at, tasks, tasks_at: at },
             pid: 1,
         };
-        let ended = || NodeEvent::WorkerEnded { worker, cause: String::new(), killed: false };
+        let ended =
+            || NodeEvent::WorkerEnded { worker, end: End::new(EndReason::Unknown, ""), killed: false };
         let [one, other] = known.worker;
         check_event(&known.state, here, &ready(one, other)).unwrap();
         check_event(&known.state, here, &ended()).unwrap();

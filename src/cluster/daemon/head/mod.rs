@@ -35,7 +35,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 
 use super::error::{DaemonError, failed};
 use super::host::start_host;
@@ -49,7 +48,7 @@ use crate::cluster::daemon::token_rpc_server::TokenRpcServer;
 use crate::cluster::head_core::HeadCore;
 use crate::cluster::open_files;
 use crate::cluster::security::{CertificateRequest, Claims, Token};
-use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX, TICK_EVERY};
+use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, HostUid};
 use crate::transport::{Credentials, Role, Routed};
@@ -219,11 +218,8 @@ async fn renew_loop(head: Arc<Head>, credentials: Credentials, claims: Claims) {
 
 /// Sends clock ticks to the state, which has no clock of its own.
 async fn tick(head: Arc<Head>) {
-    let mut ticks = tokio::time::interval(TICK_EVERY);
-    // A head that was suspended must not catch up with a burst of ticks.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        head.control.next_tick().await;
         head.control.apply(ControlEvent::Tick);
     }
 }

@@ -19,15 +19,16 @@ use super::network::{Machine, head_at};
 use crate::cluster::authorization;
 use crate::cluster::event_queue::EventQueue;
 use crate::cluster::model::{JobId, NodeDescriptor, NodeReport, WorkerId};
+use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{
     AGENT_COMMAND, AgentCommand, EXECUTABLE, ExecutableReply, ExecutableRequest, NodeEvent,
 };
 use crate::config::INBOUND_PEER_EXPIRY;
-use crate::host::{Executor, Host, HostConfig, HostServices, fresh_identity};
+use crate::host::{ActorEnd, Executor, Host, HostConfig, HostServices, fresh_identity};
 use crate::id::HostUid;
 use crate::registry::{Inbound, decode};
-use crate::remote::stop_on_host;
-use crate::spec::{ActorLocation, Resources};
+use crate::remote::{start_incarnation, stop_on_host};
+use crate::spec::{ActorKey, ActorLocation, Recipe, Resources};
 use crate::wire::CallFailure;
 use workers::SimWorker;
 
@@ -221,6 +222,7 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
             workers::start(agent, worker, job, detached);
         }
         AgentCommand::StopWorker { worker } => workers::stop(agent, worker),
+        AgentCommand::StartActor { worker, at, recipe } => start_actor(agent, worker, at, recipe),
         AgentCommand::StopActor { worker, at } => stop_actor(agent, worker, at),
         AgentCommand::ReleaseJob { job } => {
             agent.lock(&agent.jobs).ended.insert(job);
@@ -230,6 +232,23 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         AgentCommand::StopDriver { .. } | AgentCommand::StopNode => {}
     }
     responder.reply(());
+}
+
+/// Creates an incarnation of a managed actor, and reports a failure.
+fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: Recipe) {
+    let address = agent.lock(&agent.workers).get(&worker).and_then(SimWorker::member);
+    let starting = Arc::clone(agent);
+    agent.spawn(async move {
+        if let Some(member) = address {
+            starting.host.add_peer(at.host, member.actors_at);
+        }
+        let Some(ended) = start_incarnation(&starting.host, at, recipe).await else { return };
+        if let Some(number) = at.target.actor.managed_number() {
+            let ActorEnd { incarnation, end, handled } = ended;
+            let event = ActorEvent::Stopped { actor: ActorKey(number), incarnation, end, handled };
+            starting.record(NodeEvent::Actor { worker, event });
+        }
+    });
 }
 
 fn stop_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation) {

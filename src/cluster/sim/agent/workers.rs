@@ -26,6 +26,7 @@ use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::{ActorEnd, Executor, Host, LifecycleObserver, fresh_identity};
 use crate::id::HostUid;
 use crate::remote::call_host;
+use crate::spec::{End, EndReason};
 
 /// Shortest and longest time that a worker's process takes to start, in milliseconds.
 const START_MS: [u64; 2] = [5, 60];
@@ -106,7 +107,7 @@ pub(super) fn start(agent: &Arc<Agent>, worker: WorkerId, job: JobId, detached: 
     let starting = Arc::clone(agent);
     agent.spawn(async move {
         if let Err(cause) = launch(&starting, worker, job).await {
-            ended(&starting, worker, cause, false);
+            ended(&starting, worker, End::new(EndReason::Refused, cause), false);
         }
     });
 }
@@ -199,11 +200,12 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
             .lock(&watching.workers)
             .get(&worker)
             .map_or((false, false), |entry| (entry.is_stopping, entry.is_killed));
-        match (is_stopping, is_killed) {
-            (true, _) => ended(&watching, worker, "it was stopped".to_owned(), false),
-            (false, true) => ended(&watching, worker, "it was killed by SIGKILL".to_owned(), true),
-            (false, false) => ended(&watching, worker, "it exited".to_owned(), false),
-        }
+        let end = match (is_stopping, is_killed) {
+            (true, _) => End::new(EndReason::Killed, "it was stopped"),
+            (false, true) => End::new(EndReason::Signalled(9), "it was killed by SIGKILL"),
+            (false, false) => End::new(EndReason::Exited(0), "it exited"),
+        };
+        ended(&watching, worker, end, is_killed && !is_stopping);
     });
     Ok(())
 }
@@ -267,15 +269,15 @@ fn serve(
 }
 
 /// Removes a worker, and reports its end.
-fn ended(agent: &Agent, worker: WorkerId, cause: String, killed: bool) {
+fn ended(agent: &Agent, worker: WorkerId, end: End, killed: bool) {
     let Some(entry) = agent.lock(&agent.workers).remove(&worker) else { return };
-    agent.shared.journal.note(format_args!("worker {worker} on {} ended: {cause}", agent.machine));
+    agent.shared.journal.note(format_args!("worker {worker} on {} ended: {end}", agent.machine));
     agent.release_if_idle(entry.job);
     for host in entry.process.into_iter().flat_map(|process| process.identities) {
         agent.host.mark_peer_down(host, "the worker has ended");
         agent.host.forget(host);
     }
-    agent.record(NodeEvent::WorkerEnded { worker, cause, killed });
+    agent.record(NodeEvent::WorkerEnded { worker, end, killed });
 }
 
 /// Observer of a worker's actors, over its control socket to the agent.
@@ -309,8 +311,8 @@ impl LifecycleObserver for Observer {
         self.report(ActorEvent::Started { actor, class: class.to_owned(), at });
     }
 
-    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd<'_>) {
-        let ActorEnd { cause, panicked, handled } = end;
-        self.report(ActorEvent::Stopped { actor, cause: cause.to_owned(), panicked, handled });
+    fn actor_stopped(&self, actor: ActorKey, end: ActorEnd) {
+        let ActorEnd { incarnation, end, handled } = end;
+        self.report(ActorEvent::Stopped { actor, incarnation, end, handled });
     }
 }

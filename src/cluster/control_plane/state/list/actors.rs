@@ -62,7 +62,7 @@ impl<'a> ActorRow<'a> {
 
     fn cause(self, state: &ClusterState, reasons: &mut Reasons) -> Option<String> {
         match self.record {
-            Some(record) => Some(record.cause.to_string()),
+            Some(record) => Some(record.end.text.clone()),
             None => state.pending_reason(self.key, self.actor, reasons),
         }
     }
@@ -71,6 +71,10 @@ impl<'a> ActorRow<'a> {
         let job_namespace = || state.jobs.get(&self.actor.job).map(|job| job.descriptor.namespace.as_str());
         let named = self.actor.named.as_ref().map(|named| named.namespace.as_str());
         named.or_else(job_namespace).unwrap_or_default()
+    }
+
+    fn restarts(self, state: &ClusterState) -> u32 {
+        state.managed.get(&self.key).map_or(0, |managed| managed.restarts)
     }
 
     fn lifetime(self) -> Lifetime {
@@ -103,6 +107,7 @@ impl Listed for ActorInfo {
             "pid" => Value::numeric(at.place(state).2),
             "started_ms" => Value::numeric(at.started()),
             "ended_ms" => Value::numeric(at.ended()),
+            "restarts" => Value::numeric(Some(at.restarts(state))),
             "handled" => Value::numeric(at.counts(state).0),
             "mailbox" => Value::numeric(at.counts(state).1),
             _ => Value::made(at.cause(state, &mut Reasons::default())),
@@ -127,6 +132,7 @@ impl Listed for ActorInfo {
             pid,
             started_ms: at.started(),
             ended_ms: at.ended(),
+            restarts: at.restarts(state),
             handled,
             mailbox,
             cause: at.cause(state, reasons),
@@ -169,6 +175,8 @@ impl ClusterState {
     ) -> Option<String> {
         match actor.phase {
             ActorPhase::Alive(..) => None,
+            _ if self.is_restarting(key) => self.restart_reason(key, actor, reasons),
+            ActorPhase::BackingOff => None,
             ActorPhase::Assigned(_) if self.stopping.contains(&key) => {
                 Some(KILLED_WHILE_CONSTRUCTING.to_owned())
             }

@@ -67,10 +67,10 @@ fn only_panics_of_actors_are_recorded() {
     let (mut harness, job) = Harness::with_nodes(1);
     let [stopped, panicked] = [(); 2].map(|()| harness.spawn(job, plain()).0);
     let before = harness.events().len();
-    harness.handle(ControlEvent::ActorEnded { actor: stopped, cause: "it stopped".to_owned() });
+    harness.handle(actor_ended(stopped, "it stopped"));
     assert_eq!(harness.events().len(), before);
     let cause = "it panicked: oh".to_owned();
-    harness.handle(ControlEvent::ActorPanicked { actor: panicked, cause: cause.clone() });
+    harness.handle(actor_panicked(panicked, &cause));
     harness.expect_dead(panicked, &cause);
     let last = harness.last_event();
     assert_eq!((last.actor_id, last.text.as_str()), (Some(panicked), "Plain: it panicked: oh"));
@@ -80,7 +80,7 @@ fn only_panics_of_actors_are_recorded() {
     }
     let waits = harness.state.all::<ActorInfo>().into_iter().find(|actor| actor.worker_id.is_none()).unwrap();
     let before = harness.events();
-    harness.handle(ControlEvent::ActorPanicked { actor: waits.actor_id, cause: "it panicked".to_owned() });
+    harness.handle(actor_panicked(waits.actor_id, "it panicked"));
     assert_eq!(harness.events(), before);
     // Workers that end with their job were asked to.
     harness.end_job(job);
@@ -104,7 +104,7 @@ fn log_is_bounded_and_deaths_of_actors_displace_only_each_other() {
     let (mut harness, job) = Harness::with_nodes(1);
     for _ in 0..EVENTS_MAX {
         let (actor, _) = harness.spawn(job, plain());
-        harness.handle(ControlEvent::ActorPanicked { actor, cause: "it panicked".to_owned() });
+        harness.handle(actor_panicked(actor, "it panicked"));
     }
     let deaths = harness.kinds().iter().filter(|kind| **kind == EventKind::ActorDied).count();
     assert_eq!((deaths, harness.kinds()[0]), (ACTOR_EVENTS_MAX, EventKind::NodeJoined));

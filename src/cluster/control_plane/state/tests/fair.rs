@@ -5,7 +5,7 @@ use crate::config::{RESERVATION_MAX, RESERVE_AFTER, RESERVE_AFTER_PASSED, RESERV
 
 impl Harness {
     fn end(&mut self, actor: ActorKey) -> Vec<Action> {
-        self.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() })
+        self.handle(actor_ended(actor, "it stopped"))
     }
 
     /// Replaces small actors one by one, until `max` were placed or the pending request is answered.

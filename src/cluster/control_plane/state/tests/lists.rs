@@ -47,7 +47,7 @@ fn ten_actors() -> (Harness, JobId, Vec<ActorKey>) {
     let (mut harness, job) = Harness::with_nodes(2);
     let actors: Vec<ActorKey> = (0..10).map(|_| harness.spawn(job, plain()).0).collect();
     for at in [2, 3] {
-        harness.handle(ControlEvent::ActorEnded { actor: actors[at], cause: "it stopped".to_owned() });
+        harness.handle(actor_ended(actors[at], "it stopped"));
     }
     (harness, job, actors)
 }
@@ -134,7 +134,7 @@ fn page_continues_after_a_row_that_has_ended() {
     let (mut harness, _, actors) = ten_actors();
     let (page, _) = harness.page::<ActorInfo>(&some(3));
     assert_eq!(keys(&page), [9, 8, 7].map(|at: usize| actors[at].0));
-    harness.handle(ControlEvent::ActorEnded { actor: actors[7], cause: "it stopped".to_owned() });
+    harness.handle(actor_ended(actors[7], "it stopped"));
     let (page, _) = harness.page::<ActorInfo>(&Query { after: page.next, ..some(10) });
     assert_eq!(keys(&page), [6, 5, 4, 1, 0, 7, 3, 2].map(|at: usize| actors[at].0));
 }
@@ -149,7 +149,7 @@ fn filters_select_exactly_the_matching_rows() {
     let pending = other.0 + 1;
     harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..on(1, plain()) });
     let ended = harness.spawn(job, plain()).0;
-    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    harness.handle(actor_ended(ended, "it stopped"));
     assert_eq!(harness.actors_that(&["name=counter"]), [named.0]);
     assert_eq!(harness.actors_that(&["class=other"]), [pending + 1]);
     assert_eq!(harness.actors_that(&["node=2"]), [other.0]);
@@ -246,7 +246,7 @@ fn reference_matches_an_id_a_prefix_or_a_name() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (counter, worker) = harness.spawn(job, named("counter"));
     let (ended, _) = harness.spawn(job, named("old"));
-    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    harness.handle(actor_ended(ended, "it stopped"));
     let one = |text: &str| {
         harness.find_rows::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>()
     };
@@ -267,7 +267,7 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.spawn(job, plain());
     let ended = harness.spawn(job, plain()).0;
-    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: String::new() });
+    harness.handle(actor_ended(ended, ""));
     let (_, worker) = harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..cpus(4.0) });
     harness.place(job, cpus(1.0)).expect_pending();
     let mut search = ClassSearch::default();

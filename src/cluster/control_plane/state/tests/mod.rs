@@ -18,6 +18,7 @@ use crate::cluster::model::{
     NodeDescriptor, NodeId, NodeReport, NodeState, Resources, WorkerAddress, WorkerId, WorkerReport,
 };
 use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
+use crate::spec::{End, EndReason};
 
 /// Control plane under test, with a clock in milliseconds and the number of requests so far.
 struct Harness {
@@ -42,6 +43,23 @@ fn worker_entry(node: u64, worker: WorkerId) -> WorkerEntry {
 fn location(worker: WorkerId, actor: ActorKey) -> ActorLocation {
     let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
     ActorLocation { host: member(worker).actors, target }
+}
+
+/// Report that an actor's first incarnation has ended.
+fn actor_ended(actor: ActorKey, text: &str) -> ControlEvent {
+    let end = End::new(EndReason::Stopped, text);
+    ControlEvent::ActorEnded { actor, incarnation: ActorIncarnation(0), end }
+}
+
+/// Report that an actor's first incarnation has panicked.
+fn actor_panicked(actor: ActorKey, text: &str) -> ControlEvent {
+    let end = End::new(EndReason::Panicked, text);
+    ControlEvent::ActorEnded { actor, incarnation: ActorIncarnation(0), end }
+}
+
+/// Report that a worker's process has ended.
+fn worker_ended(worker: WorkerId, text: &str, killed: bool) -> ControlEvent {
+    ControlEvent::WorkerEnded { worker, end: End::new(EndReason::Exited(1), text), killed }
 }
 
 fn agent(node: u64, incarnation: u64) -> HostUid {
@@ -187,11 +205,11 @@ impl Harness {
     }
 
     fn ended(&mut self, worker: WorkerId) -> Vec<Action> {
-        self.handle(ControlEvent::WorkerEnded { worker, cause: "exit code 1".to_owned(), killed: false })
+        self.handle(worker_ended(worker, "exit code 1", false))
     }
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {
-        self.ask(|ticket| ControlEvent::Place { ticket, job, spec })
+        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: None })
     }
 
     /// Places an actor, and reports it as created.

@@ -22,7 +22,7 @@ fn name_is_taken_from_the_request_until_the_actor_is_dead() {
         .expect_error(ControlError::NameTaken, &format!("{taken}, which is being created{advice}"));
     harness.create(actor);
     harness.place(job, named("a")).expect_error(ControlError::NameTaken, &format!("{taken}{advice}"));
-    harness.handle(ControlEvent::ActorEnded { actor, cause: String::new() });
+    harness.handle(actor_ended(actor, ""));
     harness.place(job, named("a")).expect_placed();
 }
 
@@ -69,7 +69,7 @@ fn get_if_exists_waits_for_a_pending_actor_and_replaces_it_if_it_fails() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let [first, second] = [(); 2].map(|()| harness.place(job, wanted("a")).expect_pending());
-    let mut actions = harness.handle(ControlEvent::ActorEnded { actor, cause: "it refused".to_owned() });
+    let mut actions = harness.handle(actor_ended(actor, "it refused"));
     let next = take_placed(&mut actions, first);
     assert_eq!(take_reply(&mut actions, second), None);
     let worker = harness.state.worker_of_actor(next).unwrap();
@@ -102,8 +102,7 @@ fn look_up_finds_alive_actors_and_waits_for_assigned_ones() {
         .expect_error(ControlError::Unknown, "no actor has the name a in the namespace own");
     let actor = harness.place(job, named("a")).expect_placed();
     let pending = find(&mut harness, "a").expect_pending();
-    let mut actions =
-        harness.handle(ControlEvent::ActorEnded { actor, cause: "it was not spawned".to_owned() });
+    let mut actions = harness.handle(actor_ended(actor, "it was not spawned"));
     let none = "it was not created, or has ended since".to_owned();
     assert_eq!(take_reply(&mut actions, pending), Some(Err(ControlError::Unknown(none))));
 

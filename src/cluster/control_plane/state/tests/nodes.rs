@@ -55,8 +55,8 @@ fn node_with_an_expired_lease_is_dead_with_everything_on_it() {
     let actions = harness.advance(1, &heartbeats, &[job]);
     harness.expect_dead(other, "node lost: no heartbeat for 13 s");
     assert_eq!(harness.actor(one).state, ActorState::Alive);
-    let cause = "node lost: no heartbeat for 13 s".to_owned();
-    let gone = JobEvent::WorkerDown { node: NodeId(2), worker, member: Some(member(worker)), cause };
+    let end = End::new(EndReason::NodeLost, "node lost: no heartbeat for 13 s");
+    let gone = JobEvent::WorkerDown { node: NodeId(2), worker, member: Some(member(worker)), end };
     assert_eq!(driver_events(&actions), [&gone, &JobEvent::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(harness.state.node_state(NodeId(2)), Some(NodeState::Dead));
     assert_eq!(harness.state.nodes()[1].cause.as_deref(), Some("no heartbeat for 13 s"));

@@ -12,7 +12,7 @@ fn alive_actor_of_a_cancelled_spawn_is_stopped_and_holds_its_resources_until_it_
     assert_eq!(harness.handle(cancelled()), [stop]);
     assert_eq!(harness.free_cpus(1), 0.0);
     assert!(matches!(harness.place(job, named("a")).reply, Some(Err(ControlError::NameTaken(_)))));
-    harness.handle(ControlEvent::ActorEnded { actor, cause: "it was stopped".to_owned() });
+    harness.handle(actor_ended(actor, "it was stopped"));
     assert_eq!(harness.free_cpus(1), 4.0);
     harness.spawn(job, named("a"));
 }
@@ -29,7 +29,7 @@ fn actor_is_assigned_to_a_ready_worker_and_holds_resources_until_it_ends() {
     let info = harness.actor(actor);
     assert_eq!((info.state, info.worker_id, info.pid), (ActorState::Alive, Some(worker), Some(7)));
     assert_eq!(info.resources, Resources::none().with(Resources::CPU, 1.5));
-    harness.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
+    harness.handle(actor_ended(actor, "it stopped"));
     harness.expect_dead(actor, "it stopped");
     assert_eq!(harness.free_cpus(1), 4.0);
 }
@@ -58,7 +58,7 @@ fn actor_is_assigned_to_the_least_busy_worker() {
     used.sort_unstable();
     assert_eq!(used, workers);
     let (actor, worker) = spawned[1];
-    harness.handle(ControlEvent::ActorEnded { actor, cause: String::new() });
+    harness.handle(actor_ended(actor, ""));
     assert_eq!(harness.spawn(job, plain()).1, worker);
 }
 
@@ -89,8 +89,8 @@ fn actors_wait_for_room_in_request_order() {
     let small = harness.place(job, cpus(1.0)).expect_placed();
     let reason = "it wants cpu 2, and the most that one node has free is cpu 0";
     assert_eq!(harness.reasons(), [reason, reason]);
-    harness.handle(ControlEvent::ActorEnded { actor: small, cause: String::new() });
-    let mut actions = harness.handle(ControlEvent::ActorEnded { actor: first, cause: String::new() });
+    harness.handle(actor_ended(small, ""));
+    let mut actions = harness.handle(actor_ended(first, ""));
     let placed = waiting.map(|ticket| take_placed(&mut actions, ticket));
     assert!(placed[0] < placed[1]);
     assert_eq!(harness.free_cpus(1), 0.0);
@@ -190,7 +190,7 @@ fn detached_actor_has_a_dedicated_worker_until_it_ends() {
     assert_eq!(harness.create(actor), dedicated);
     harness.end_job(job);
     assert_eq!(harness.actor(actor).state, ActorState::Alive);
-    let actions = harness.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
+    let actions = harness.handle(actor_ended(actor, "it stopped"));
     assert_eq!(stopped(&actions), [dedicated]);
     assert_eq!(harness.free_cpus(1), 4.0);
 }
@@ -244,7 +244,7 @@ fn kill_cancels_pending_actors_and_stops_alive_ones() {
     let at = location(worker, alive);
     assert_eq!(killed.actions, [Action::StopActor { node: NodeId(1), worker, actor: alive, at }]);
     assert_eq!(harness.actor(alive).state, ActorState::Alive);
-    harness.handle(ControlEvent::ActorEnded { actor: alive, cause: "it was killed".to_owned() });
+    harness.handle(actor_ended(alive, "it was killed"));
     harness.expect_dead(alive, "it was killed");
 
     let again = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: alive });
@@ -330,7 +330,7 @@ fn actor_killed_during_its_constructor_is_dead_once_that_returns() {
     let at = location(worker, actor);
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at };
     assert_eq!(harness.handle(ControlEvent::ActorStarted { actor, worker, at }), [stop]);
-    let mut ended = harness.handle(ControlEvent::ActorEnded { actor, cause: "it was stopped".to_owned() });
+    let mut ended = harness.handle(actor_ended(actor, "it was stopped"));
     harness.expect_dead(actor, "it was stopped");
     assert!(take_reply(&mut ended, ticket).unwrap().is_err());
     assert_eq!(harness.free_cpus(1), 4.0);

@@ -19,7 +19,7 @@ impl Recorder {
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> (Ticket, Vec<Action>) {
         let ticket = self.harness.ticket();
-        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec }))
+        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec, recipe: None }))
     }
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {
@@ -296,10 +296,7 @@ fn unknown_host_has_ended_once_all_nodes_have_rejoined() {
     recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(2, 4.0, 1))));
     let (mut harness, _) = recorder.restart();
     let (alive_host, gone_host) = (member(setup.dedicated).actors, member(setup.worker).actors);
-    assert_eq!(
-        [harness.state.host_exit_cause(alive_host), harness.state.host_exit_cause(gone_host)],
-        [None, None]
-    );
+    assert_eq!([harness.state.host_end(alive_host), harness.state.host_end(gone_host)], [None, None]);
     let report = WorkerReport {
         worker: setup.dedicated,
         job: setup.job,
@@ -312,11 +309,11 @@ fn unknown_host_has_ended_once_all_nodes_have_rejoined() {
     };
     harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
     // The worker may be on the node that has not rejoined.
-    assert_eq!(harness.state.host_exit_cause(gone_host), None);
+    assert_eq!(harness.state.host_end(gone_host), None);
     harness.rejoin(node_descriptor(2, 4.0, 1), Vec::new());
-    assert_eq!(harness.state.host_exit_cause(alive_host), None);
-    let end = harness.state.host_exit_cause(gone_host).unwrap();
-    assert!(end.contains("while the head was down"), "{end}");
+    assert_eq!(harness.state.host_end(alive_host), None);
+    let end = harness.state.host_end(gone_host).unwrap();
+    assert!(end.text.contains("while the head was down"), "{end}");
 }
 
 #[test]

@@ -38,8 +38,8 @@ fn worker_ends_with_its_actors_and_is_replaced() {
     harness.handle(ControlEvent::TaskCounts { worker, counts });
     let actions = harness.ended(worker);
     harness.expect_dead(actor, "exit code 1");
-    let cause = "exit code 1".to_owned();
-    let gone = JobEvent::WorkerDown { node: NodeId(1), worker, member: Some(member(worker)), cause };
+    let end = End::new(EndReason::Exited(1), "exit code 1");
+    let gone = JobEvent::WorkerDown { node: NodeId(1), worker, member: Some(member(worker)), end };
     assert_eq!(driver_events(&actions), [&gone]);
     assert_eq!(started(&actions).len(), 1);
     assert_eq!(harness.free_cpus(1), 4.0);
@@ -243,19 +243,16 @@ fn exit_cause_of_a_worker_is_found_by_its_hosts() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (_, worker) = harness.spawn(job, on(1, plain()));
     let WorkerAddress { actors, tasks, .. } = member(worker);
-    assert_eq!([harness.state.host_exit_cause(actors), harness.state.host_exit_cause(tasks)], [None, None]);
+    assert_eq!([harness.state.host_end(actors), harness.state.host_end(tasks)], [None, None]);
     harness.ended(worker);
-    let end = Some("worker 7 on node 0000000000000001: exit code 1".to_owned());
-    assert_eq!(
-        [harness.state.host_exit_cause(actors), harness.state.host_exit_cause(tasks)],
-        [end.clone(), end]
-    );
+    let end = Some(End::new(EndReason::Exited(1), "worker 7 on node 0000000000000001: exit code 1"));
+    assert_eq!([harness.state.host_end(actors), harness.state.host_end(tasks)], [end.clone(), end]);
     // Silent nodes take their workers with them.
     let (_, other) = harness.spawn(job, on(2, plain()));
-    assert_eq!(harness.state.host_exit_cause(member(other).actors), None);
+    assert_eq!(harness.state.host_end(member(other).actors), None);
     harness.advance(lease() + 1, &[agent(1, 1)], &[job]);
-    let end = harness.state.host_exit_cause(member(other).actors).unwrap();
-    assert!(end.contains("node lost: no heartbeat for 13 s"), "{end}");
+    let end = harness.state.host_end(member(other).actors).unwrap();
+    assert!(end.text.contains("node lost: no heartbeat for 13 s"), "{end}");
 }
 
 #[test]
@@ -264,7 +261,7 @@ fn kills_from_outside_are_no_failures_and_delay_a_start_only_if_there_are_many()
     harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
     let mut worker = harness.provision(job, 1)[0];
-    let killed = |worker| ControlEvent::WorkerEnded { worker, cause: "SIGKILL".to_owned(), killed: true };
+    let killed = |worker| worker_ended(worker, "SIGKILL", true);
     for number in 0..WORKER_KILLS_MAX {
         if number % 5 == 0 {
             harness.ready(worker);

@@ -45,7 +45,7 @@ impl Workload {
         let ticket = self.harness.ticket();
         self.waiting.insert(ticket, (self.placed, job, size));
         let (job, spec) = (self.jobs[job], cpus(SIZES[size]));
-        self.event(step, ControlEvent::Place { ticket, job, spec });
+        self.event(step, ControlEvent::Place { ticket, job, spec, recipe: None });
     }
 
     fn event(&mut self, step: usize, event: ControlEvent) {
@@ -65,7 +65,7 @@ impl Workload {
             self.alive.front().copied().filter(|(placed_at, _)| *placed_at + LIFETIME_STEPS <= step)
         {
             self.alive.pop_front();
-            self.event(step, ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
+            self.event(step, actor_ended(actor, "it stopped"));
         }
     }
 }

@@ -115,15 +115,11 @@ impl World {
             Step::WorkerEnds(worker) => {
                 let Some((node, worker)) = pick(&self.workers(|_| true), *worker) else { return };
                 self.nodes.entry(node).and_modify(|actual| drop(actual.workers.remove(&worker)));
-                self.event(ControlEvent::WorkerEnded {
-                    worker,
-                    cause: "it broke".to_owned(),
-                    killed: worker.0 % 2 == 0,
-                });
+                self.event(worker_ended(worker, "it broke", worker.0 % 2 == 0));
             }
             Step::Place(job, spec) => {
                 if let Some(job) = pick(&self.jobs(), *job) {
-                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone() });
+                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone(), recipe: None });
                 }
             }
             Step::Cancel(ticket) => {
@@ -384,7 +380,7 @@ impl World {
         let Some((actor, linked)) = pick(&actors, number) else { return };
         self.remove_actual(actor);
         if linked {
-            self.event(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() });
+            self.event(actor_ended(actor, "it stopped"));
         }
     }
 
@@ -407,9 +403,7 @@ impl World {
                 member: member(worker),
                 pid: 1,
             }),
-            1 => {
-                self.event(ControlEvent::WorkerEnded { worker: WorkerId(1 << 40 | n), cause, killed: false })
-            }
+            1 => self.event(worker_ended(WorkerId(1 << 40 | n), &cause, false)),
             2 => self.event(ControlEvent::ActorStarted {
                 actor,
                 worker: WorkerId(1 << 40),
@@ -516,6 +510,7 @@ impl World {
             }
             Action::Persist(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
             Action::Delete(key) => drop(self.unwritten.insert(*key, None)),
+            Action::StartActor { .. } => {}
             Action::StopDriver { node, job } => {
                 if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
                     actual.drivers.remove(job);

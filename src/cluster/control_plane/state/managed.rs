@@ -1,0 +1,412 @@
+//! Managed actors: their recipes, incarnations and restarts, and the requests that wait for their locations.
+//!
+//! A managed actor keeps its key and its name over all of its incarnations. The control plane creates each of them,
+//! the first one included, by [`Action::StartActor`]. Reports about an earlier incarnation change nothing.
+//!
+//! ```text
+//!   Assigned ---> Alive ---- failure, loss of the worker or the node ----.
+//!      ^                                                                 v   more failures than the policy allows,
+//!      '---- Waiting, AwaitingWorker <---- back-off ---- BackingOff <----+-> a stop, a kill, the end of the job:
+//!                     ^                                                  |   dead
+//!                     '------------ nothing that the actor did ----------'
+//! ```
+//!
+//! A restart that cannot be placed stays pending, with its reason, until a node has room.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::actor::{Actor, ActorPhase, UnplacedActor};
+use super::events::EventSubject;
+use super::placement::OpenRequest;
+use super::queries::Reasons;
+use super::{
+    Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket, millis,
+};
+use crate::cluster::model::{
+    ActorKey, ActorLocation, ActorSpec, EventKind, JobId, Lifetime, NodeId, Severity, WorkerId,
+};
+use crate::config::{RECIPE_BYTES_MAX, RECIPES_PER_JOB_BYTES_MAX};
+use crate::id::{ActorId, ActorIncarnation, Target};
+use crate::spec::{End, EndReason, Recipe, Restart};
+
+/// State of an actor that is restarted, beside that of any actor.
+#[derive(Debug)]
+pub(super) struct ManagedActor {
+    recipe: Arc<Recipe>,
+    policy: Restart,
+    /// Present incarnation, or the next one while the actor restarts.
+    pub(super) incarnation: ActorIncarnation,
+    /// Number of restarts, of which failures are a part.
+    pub(super) restarts: u32,
+    /// Times of the failures within the period, oldest first.
+    failures: VecDeque<Millis>,
+    /// Request for the actor, until it was alive once.
+    spawner: Option<Ticket>,
+    /// Requests that wait for its location, each with the incarnation that it knows to be gone.
+    locators: BTreeMap<Ticket, Option<ActorIncarnation>>,
+    /// Cause of the last restart, while it lasts.
+    pub(super) restarting: Option<Arc<End>>,
+}
+
+/// Kind of an end, as far as a restart depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The actor or its process failed. It counts against the policy.
+    Failure,
+    /// Something outside of the actor's process ended it.
+    External,
+}
+
+impl ManagedActor {
+    fn new(recipe: Arc<Recipe>, policy: Restart, incarnation: ActorIncarnation) -> Self {
+        Self {
+            recipe,
+            policy,
+            incarnation,
+            restarts: incarnation.0,
+            failures: VecDeque::new(),
+            spawner: None,
+            locators: BTreeMap::new(),
+            restarting: None,
+        }
+    }
+
+    /// Counts a failure; returns the back-off, or `None` if the policy allows no further restart.
+    fn count_failure(&mut self, now: Millis) -> Option<u64> {
+        let period = millis(self.policy.period);
+        while self.failures.front().is_some_and(|first| now.since(*first) >= period) {
+            self.failures.pop_front();
+        }
+        if self.failures.len() >= self.policy.failures_max as usize {
+            return None;
+        }
+        self.failures.push_back(now);
+        Some(millis(self.policy.delay(self.failures.len())))
+    }
+}
+
+/// Target of a managed actor's incarnation on any host.
+fn target(key: ActorKey, incarnation: ActorIncarnation) -> Option<Target> {
+    Some(Target { actor: ActorId::managed(key.0)?, incarnation })
+}
+
+impl ClusterState {
+    /// Checks a request for a managed actor.
+    pub(super) fn check_recipe(
+        &self,
+        job: JobId,
+        spec: &ActorSpec,
+        recipe: Option<&Recipe>,
+    ) -> Result<(), ControlError> {
+        let (Some(_), Some(recipe)) = (spec.restart, recipe) else {
+            return match (spec.restart, recipe) {
+                (None, None) => Ok(()),
+                _ => Err(ControlError::Infeasible("a restart policy and a recipe go together".to_owned())),
+            };
+        };
+        if spec.lifetime == Lifetime::Detached {
+            let text =
+                "an actor that outlives its job cannot be restarted: the job's executable is gone by then";
+            return Err(ControlError::Infeasible(text.to_owned()));
+        }
+        let bytes = recipe.len();
+        if bytes > RECIPE_BYTES_MAX {
+            return Err(ControlError::Infeasible(format!(
+                "the arguments of an actor that is restarted take {bytes} bytes, and at most {RECIPE_BYTES_MAX} are \
+                 allowed: send larger data in a message, or name a file"
+            )));
+        }
+        let held = self.jobs.get(&job).map_or(0, |job| job.recipe_bytes);
+        if held + bytes > RECIPES_PER_JOB_BYTES_MAX {
+            return Err(ControlError::Infeasible(format!(
+                "the arguments of the job's restartable actors take {held} bytes already, and {bytes} more exceed the \
+                 limit of {RECIPES_PER_JOB_BYTES_MAX}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Adds the managed part of an actor. `spawner` waits until it is alive.
+    pub(super) fn add_managed(
+        &mut self,
+        key: ActorKey,
+        job: JobId,
+        policy: Restart,
+        recipe: Arc<Recipe>,
+        incarnation: ActorIncarnation,
+        spawner: Option<Ticket>,
+    ) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.recipe_bytes += recipe.len();
+        }
+        let managed = ManagedActor { spawner, ..ManagedActor::new(recipe, policy, incarnation) };
+        self.managed.insert(key, managed);
+    }
+
+    /// Writes the recipe of a managed actor, once.
+    pub(super) fn persist_recipe(&mut self, key: ActorKey) {
+        if let Some(managed) = self.managed.get(&key) {
+            let recipe = (*managed.recipe).clone();
+            self.actions.push(Action::Persist(Record::Recipe { actor: key, recipe }));
+        }
+    }
+
+    /// Writes the present incarnation of an actor.
+    pub(super) fn persist_actor(&mut self, key: ActorKey) {
+        let Some(actor) = self.actors.get(&key) else { return };
+        let incarnation = self.incarnation(key);
+        let restart = self.managed.get(&key).map(|managed| managed.policy);
+        let spec = ActorSpec { restart, ..self.spec(actor) };
+        let record = Record::Actor { actor: key, job: actor.job, spec, incarnation };
+        self.actions.push(Action::Persist(record));
+    }
+
+    /// Present incarnation of an actor: the first one if it is not managed.
+    pub(super) fn incarnation(&self, key: ActorKey) -> ActorIncarnation {
+        self.managed.get(&key).map_or(ActorIncarnation(0), |managed| managed.incarnation)
+    }
+
+    /// Commands the creation of an assigned incarnation.
+    pub(super) fn start_incarnation(&mut self, key: ActorKey, worker_id: WorkerId) {
+        let (Some(managed), Some(worker)) = (self.managed.get(&key), self.workers.get(&worker_id)) else {
+            return;
+        };
+        let (Some(member), Some(target)) = (worker.member, target(key, managed.incarnation)) else { return };
+        self.actions.push(Action::StartActor {
+            node: worker.node,
+            worker: worker_id,
+            actor: key,
+            at: ActorLocation { host: member.actors, target },
+            recipe: Arc::clone(&managed.recipe),
+        });
+    }
+
+    /// Repeats the commands for assigned incarnations of a worker, which its agent may have missed.
+    pub(super) fn restart_missed(&mut self, worker: WorkerId) {
+        let actors = self.workers.get(&worker).map(|worker| worker.actors.clone()).unwrap_or_default();
+        for key in actors {
+            if self.actors.get(&key).is_some_and(|actor| actor.phase == ActorPhase::Assigned(worker)) {
+                self.start_incarnation(key, worker);
+            }
+        }
+    }
+
+    /// Answers the requests that waited for a managed actor, which is alive now.
+    pub(super) fn managed_is_alive(&mut self, key: ActorKey) {
+        let Some(located) = self.found(key) else { return };
+        let Some(managed) = self.managed.get_mut(&key) else { return };
+        let restarted = managed.restarting.take().is_some();
+        let (spawner, locators) = (managed.spawner.take(), std::mem::take(&mut managed.locators));
+        let ControlReply::Found { actor, at, member, .. } = &located else { return };
+        if let Some(ticket) = spawner {
+            let placed = ControlReply::Placed { actor: *actor, member: *member, alive: Some(*at) };
+            self.open_requests.remove(&ticket);
+            self.reply(ticket, Ok(placed));
+        }
+        if restarted && let Some(job) = self.actors.get(&key).map(|actor| actor.job) {
+            self.notify_driver(job, JobEvent::ActorMoved { at: *at, member: *member });
+        }
+        for ticket in locators.into_keys() {
+            self.open_requests.remove(&ticket);
+            self.reply(ticket, Ok(located.clone()));
+        }
+    }
+
+    /// Looks up a managed actor: answered once an incarnation after `gone` is alive, or with the actor's end.
+    pub(super) fn locate(&mut self, ticket: Ticket, key: ActorKey, gone: Option<ActorIncarnation>) {
+        let Some(managed) = self.managed.get(&key) else {
+            let end = match self.history.actor(key) {
+                Some(record) => (*record.end).clone(),
+                None => End::new(EndReason::Unknown, "it ended long ago, or never existed"),
+            };
+            return self.reply(ticket, Ok(ControlReply::Gone(end)));
+        };
+        let is_later = gone.is_none_or(|gone| managed.incarnation > gone);
+        match self.found(key).filter(|_| is_later) {
+            Some(located) => self.reply(ticket, Ok(located)),
+            None => {
+                self.open_requests.insert(ticket, OpenRequest::Locate(key));
+                if let Some(managed) = self.managed.get_mut(&key) {
+                    managed.locators.insert(ticket, gone);
+                }
+            }
+        }
+    }
+
+    pub(super) fn cancel_locator(&mut self, ticket: Ticket, key: ActorKey) {
+        self.open_requests.remove(&ticket);
+        if let Some(managed) = self.managed.get_mut(&key) {
+            managed.locators.remove(&ticket);
+        }
+    }
+
+    /// Removes the managed part of an actor that has ended, and answers the requests that waited for it.
+    pub(super) fn end_managed(&mut self, key: ActorKey, job: JobId, end: &End) {
+        let Some(managed) = self.managed.remove(&key) else { return };
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.recipe_bytes = job.recipe_bytes.saturating_sub(managed.recipe.len());
+        }
+        self.backing_off.retain(|(_, actor)| *actor != key);
+        self.actions.push(Action::Delete(RecordKey::Recipe(key)));
+        if let Some(ticket) = managed.spawner.filter(|ticket| self.open_requests.remove(ticket).is_some()) {
+            let text = end.text.clone();
+            let error = match end.reason {
+                EndReason::Refused => ControlError::Refused(text),
+                EndReason::Panicked => ControlError::Panicked(text),
+                EndReason::JobEnded => ControlError::JobEnded(text),
+                EndReason::Evicted => ControlError::Infeasible(text),
+                _ => ControlError::Unknown(text),
+            };
+            self.reply(ticket, Err(error));
+        }
+        for ticket in managed.locators.into_keys() {
+            self.open_requests.remove(&ticket);
+            self.reply(ticket, Ok(ControlReply::Gone(end.clone())));
+        }
+    }
+
+    /// Ends the present incarnation of an actor, and restarts it if its policy allows it.
+    ///
+    /// An actor that is not managed, or that was killed, ends for good.
+    pub(super) fn lose_actor(
+        &mut self,
+        key: ActorKey,
+        end: &Arc<End>,
+        loss: Loss,
+        to_error: fn(String) -> ControlError,
+    ) {
+        match self.restart_delay(key, end, loss) {
+            Ok(delay_ms) => self.restart_actor(key, end, delay_ms),
+            Err(Some(exhausted)) => self.end_actor(key, &exhausted, to_error),
+            Err(None) => self.end_actor(key, end, to_error),
+        }
+    }
+
+    /// Back-off of the restart after a loss; without a restart, the end if it is another than `end`.
+    fn restart_delay(&mut self, key: ActorKey, end: &End, loss: Loss) -> Result<u64, Option<Arc<End>>> {
+        let is_killed = self.stopping.contains(&key);
+        let is_job_active = self.actors.get(&key).is_some_and(|actor| self.is_active(actor.job));
+        let Some(managed) = self.managed.get_mut(&key) else { return Err(None) };
+        if is_killed {
+            return Err(Some(End::new(EndReason::Killed, "it was killed").into()));
+        }
+        // The spawner gets an error of the constructor itself.
+        let is_refusal = matches!(end.reason, EndReason::Refused | EndReason::Panicked);
+        if !is_job_active || managed.spawner.is_some() && is_refusal {
+            return Err(None);
+        }
+        if loss == Loss::External {
+            return Ok(0);
+        }
+        match managed.count_failure(self.now) {
+            Some(delay_ms) => Ok(delay_ms),
+            None => {
+                let Restart { failures_max, period, .. } = managed.policy;
+                let (restarts, text) = (managed.restarts, &end.text);
+                let text = format!(
+                    "{text}; it failed more than {failures_max} times within {period:?}, after {restarts} restarts"
+                );
+                Err(Some(End::new(end.reason, text).into()))
+            }
+        }
+    }
+
+    /// Starts the next incarnation of an actor, after a delay.
+    fn restart_actor(&mut self, key: ActorKey, end: &Arc<End>, delay_ms: u64) {
+        let Some(actor) = self.actors.get(&key) else { return };
+        let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.index_in_worker);
+        self.record_restart(key, delay_ms, end);
+        match phase {
+            ActorPhase::Assigned(_) | ActorPhase::Alive(..) => self.detach_from_worker(key, at, phase),
+            ActorPhase::Unaccounted => drop(self.unaccounted.remove(&key)),
+            // It is not created yet, and waits already.
+            _ => return,
+        }
+        self.kill_leases.end(key);
+        if let Some(node) = self.node_of(phase) {
+            self.schedule.release(node, shape);
+            self.deferred.freed.insert(node);
+        }
+        if let Some(managed) = self.managed.get_mut(&key) {
+            managed.incarnation.0 += 1;
+            managed.restarts += 1;
+            managed.restarting = Some(Arc::clone(end));
+        }
+        // Before any process hears of the incarnation: a restarted head must not use its number again.
+        self.persist_actor(key);
+        self.pending.insert(key, UnplacedActor { ticket: None, failed: 0 });
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.unassigned_actors.insert(key);
+        }
+        if delay_ms == 0 {
+            self.set_phase(key, ActorPhase::Waiting);
+            // Placed after the event: its worker may still be in the tables.
+            self.deferred.evicted.insert(key);
+        } else {
+            self.set_phase(key, ActorPhase::BackingOff);
+            self.backing_off.insert((self.now.after(delay_ms), key));
+        }
+    }
+
+    /// Places the actors whose back-off has passed.
+    pub(super) fn end_backoffs(&mut self) {
+        while let Some(&(at, key)) = self.backing_off.first().filter(|(at, _)| *at <= self.now) {
+            self.backing_off.remove(&(at, key));
+            self.set_phase(key, ActorPhase::Waiting);
+            self.deferred.evicted.insert(key);
+        }
+    }
+
+    /// Checks whether an actor waits for a restart, for which it waits also while no node could host it.
+    pub(super) fn is_restarting(&self, key: ActorKey) -> bool {
+        self.managed.get(&key).is_some_and(|managed| managed.restarting.is_some())
+    }
+
+    /// Restarts the managed actors of a node elsewhere; their incarnations there may still run, and are stopped when
+    /// the node can be reached.
+    pub(super) fn move_actors_from(&mut self, node: NodeId, why: &End) {
+        let workers = self.nodes.get(&node).map(|node| node.workers.clone()).unwrap_or_default();
+        let why = Arc::new(why.clone());
+        for id in workers {
+            let actors = self.workers.get(&id).map(|worker| worker.actors.clone()).unwrap_or_default();
+            for key in actors.into_iter().filter(|key| self.managed.contains_key(key)).collect::<Vec<_>>() {
+                let (Some(target), Some(member)) = (
+                    target(key, self.incarnation(key)),
+                    self.workers.get(&id).and_then(|worker| worker.member),
+                ) else {
+                    continue;
+                };
+                self.stop_actor(key, id, ActorLocation { host: member.actors, target });
+                self.lose_actor(key, &why, Loss::External, ControlError::Unknown);
+            }
+        }
+    }
+
+    /// Explains why a restarting actor is not alive.
+    pub(super) fn restart_reason(
+        &self,
+        key: ActorKey,
+        actor: &Actor,
+        reasons: &mut Reasons,
+    ) -> Option<String> {
+        let cause = self.managed.get(&key)?.restarting.as_ref()?;
+        let waits = match actor.phase {
+            ActorPhase::Waiting => format!("; {}", reasons.of((actor.job, actor.shape), self)),
+            ActorPhase::AwaitingWorker(node) => {
+                format!("; workers of its job are being started on node {node}")
+            }
+            _ => String::new(),
+        };
+        Some(format!("it restarts, since {cause}{waits}"))
+    }
+
+    /// Records a restart, at the place of the lost incarnation.
+    fn record_restart(&mut self, key: ActorKey, delay_ms: u64, end: &End) {
+        let Some(actor) = self.actors.get(&key) else { return };
+        let (node, worker) = (self.node_of(actor.phase), actor.phase.worker());
+        let subject = EventSubject { node, worker, job: Some(actor.job), actor: Some(key) };
+        let text = format!("{}: it restarts after {delay_ms} ms: {end}", self.classes.name(actor.class));
+        self.record_event(Severity::Warning, EventKind::ActorRestarted, subject, text);
+    }
+}

@@ -1,0 +1,184 @@
+//! Locations of managed actors, as this host knows them.
+//!
+//! An address of a managed actor outlives the actor's incarnations. All addresses of one actor on a host share a
+//! [`Route`], which has its location. On evidence that the location is gone, one request to the control plane looks
+//! for the next one, for all messages that wait:
+//!
+//! ```text
+//!             evidence: stopped, host down, ..            found, or announced by the cluster
+//!   At(n) ---------------------------------> Searching ---------------------------------> At(n + 1)
+//!     |                                          '------- ended for good ---------------> Ended
+//!     '--- announced by the cluster: At(n + 1)
+//! ```
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::watch;
+
+use super::placement::Located;
+use super::{Host, NotDelivered};
+use crate::background;
+use crate::lock::Mutex;
+use crate::observe::log;
+use crate::spec::{ActorKey, ActorLocation, End, EndReason};
+
+/// Pause before another request after one that failed, or that found a location which is known not to work.
+const SEARCH_DELAY_MIN: Duration = Duration::from_millis(10);
+const SEARCH_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// Number of routes at which those without an address are removed.
+const PURGE_AT: usize = 64;
+
+/// Routes of a host to the managed actors that its addresses name.
+#[derive(Debug, Default)]
+pub(crate) struct Routes(Mutex<RouteTable>);
+
+#[derive(Debug, Default)]
+struct RouteTable {
+    routes: FxHashMap<ActorKey, Weak<Route>>,
+    purge_at: usize,
+}
+
+/// Route to a managed actor.
+#[derive(Debug)]
+pub(crate) struct Route {
+    key: ActorKey,
+    state: watch::Sender<RouteState>,
+}
+
+/// Location of a managed actor, as far as it is known.
+#[derive(Clone, Debug)]
+pub(crate) enum RouteState {
+    At(ActorLocation),
+    /// The control plane was asked for the next location.
+    Searching,
+    /// The actor has ended for good.
+    Ended(Arc<End>),
+}
+
+/// Evidence about an incarnation of a managed actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// It has ended: its host says so, or its host has ended.
+    Ended,
+    /// Its host cannot be reached by what this host knows.
+    Unreachable,
+}
+
+impl Route {
+    /// Receiver of the route's changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<RouteState> {
+        self.state.subscribe()
+    }
+
+    /// Present state.
+    pub(crate) fn state(&self) -> RouteState {
+        self.state.borrow().clone()
+    }
+
+    /// Present location, without waiting for it.
+    pub(crate) fn present(&self) -> Result<ActorLocation, NotDelivered> {
+        match &*self.state.borrow() {
+            RouteState::At(at) => Ok(*at),
+            RouteState::Searching => Err(NotDelivered::Restarting),
+            RouteState::Ended(end) => Err(NotDelivered::ActorEnded { text: end.text.clone() }),
+        }
+    }
+
+    /// Records the location of a later incarnation.
+    fn moved(&self, at: ActorLocation) {
+        self.state.send_if_modified(|state| {
+            let is_news = match state {
+                RouteState::At(known) => known.target.incarnation < at.target.incarnation,
+                RouteState::Searching => true,
+                RouteState::Ended(_) => false,
+            };
+            if is_news {
+                *state = RouteState::At(at);
+            }
+            is_news
+        });
+    }
+
+    /// Searches for the next location, unless the evidence is about an earlier one or a search runs.
+    pub(crate) fn report(self: &Arc<Self>, host: &Host, at: ActorLocation, evidence: Evidence) {
+        let searches = self.state.send_if_modified(|state| {
+            let is_present = matches!(state, RouteState::At(known) if *known == at);
+            if is_present {
+                *state = RouteState::Searching;
+            }
+            is_present
+        });
+        if searches {
+            let route = Arc::downgrade(self);
+            background::spawn_on(host.io(), search(route, host.clone(), at, evidence));
+        }
+    }
+}
+
+/// Asks the control plane for the location of an actor until the route has one.
+async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence: Evidence) {
+    let mut delay = SEARCH_DELAY_MIN;
+    let gone = (evidence == Evidence::Ended).then_some(failed.target.incarnation);
+    loop {
+        let Some((key, mut changes)) = route.upgrade().map(|route| (route.key, route.subscribe())) else {
+            return;
+        };
+        let Some(placement) = host.placement() else { return };
+        let located = tokio::select! {
+            located = placement.locate(&host, key, gone) => located,
+            // The cluster announces it, or the last address is dropped.
+            () = async { drop(changes.wait_for(|state| !matches!(state, RouteState::Searching)).await) } => return,
+        };
+        let Some(route) = route.upgrade() else { return };
+        match located {
+            // A location that has failed just now is worth another attempt, but not immediately.
+            Ok(Located::At(at)) if at == failed && delay == SEARCH_DELAY_MIN => {}
+            Ok(Located::At(at)) => return route.moved(at),
+            Ok(Located::Gone(end)) => {
+                route.state.send_replace(RouteState::Ended(Arc::new(end)));
+                return;
+            }
+            Err(error) if host.is_closing() => {
+                log::debug!(%key, %error, "the search for an actor ends with its host");
+                let end = End::new(EndReason::Unknown, error.to_string());
+                route.state.send_replace(RouteState::Ended(Arc::new(end)));
+                return;
+            }
+            Err(error) => log::debug!(%key, %error, "cannot locate an actor; the request is repeated"),
+        }
+        drop(route);
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(SEARCH_DELAY_MAX);
+    }
+}
+
+impl Routes {
+    /// Route to an actor, with `hint` as its location if it is new or earlier than the hint.
+    pub(super) fn of(&self, key: ActorKey, hint: ActorLocation) -> Arc<Route> {
+        let mut table = self.0.lock();
+        if let Some(route) = table.routes.get(&key).and_then(Weak::upgrade) {
+            drop(table);
+            // An address from elsewhere may know a later incarnation.
+            if matches!(route.state(), RouteState::At(_)) {
+                route.moved(hint);
+            }
+            return route;
+        }
+        if table.routes.len() >= table.purge_at.max(PURGE_AT) {
+            table.routes.retain(|_, route| route.strong_count() > 0);
+            table.purge_at = 2 * table.routes.len();
+        }
+        let route = Arc::new(Route { key, state: watch::Sender::new(RouteState::At(hint)) });
+        table.routes.insert(key, Arc::downgrade(&route));
+        route
+    }
+
+    /// Records that an actor has moved, for those who know it.
+    pub(super) fn moved(&self, key: ActorKey, at: ActorLocation) {
+        let route = self.0.lock().routes.get(&key).and_then(Weak::upgrade);
+        route.into_iter().for_each(|route| route.moved(at));
+    }
+}
