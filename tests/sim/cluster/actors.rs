@@ -34,8 +34,8 @@ fn record_at(host: Option<HostUid>) -> Option<Rc<Record>> {
 #[derive(RemoteActor)]
 #[remote(handles(Note, Errand))]
 pub(crate) struct Counter {
-    /// Number of its spawn.
-    number: Op,
+    /// Number of its incarnation, drawn when it is created.
+    incarnation: u64,
     host: HostUid,
 }
 
@@ -49,17 +49,19 @@ impl Spawn for Counter {
 
     fn spawn(number: Op, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
         let host = at.address().host();
+        let mut incarnation = 0;
         if let Some(record) = record_at(Some(host)) {
-            record.started(number, number);
+            incarnation = record.number();
+            record.started(number, incarnation);
         }
-        Ok(Self { number, host })
+        Ok(Self { incarnation, host })
     }
 }
 
 impl Counter {
     fn log_start(&self, op: Op) {
         if let Some(record) = record_at(Some(self.host)) {
-            record.started(op, self.number);
+            record.started(op, self.incarnation);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use roadshow::sim::{SimDriver, World};
-use roadshow::{FindError, RemoteAddr, Resources, Retry, SpawnError, TaskError};
+use roadshow::{FindError, RemoteAddr, Resources, Restart, Retry, SpawnError, TaskError};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
@@ -16,6 +16,9 @@ use super::script::{Script, Severity};
 
 /// Names that the jobs compete for.
 const NAMES: u64 = 3;
+
+/// Virtual time after the faults within which a managed actor answers.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Actors that one driver keeps in use.
 const ACTORS_MAX: usize = 6;
@@ -35,6 +38,7 @@ struct Known {
     address: RemoteAddr<Counter>,
     stream: u64,
     is_stopped: bool,
+    is_managed: bool,
 }
 
 /// Runs drivers on one machine until the faults are over.
@@ -76,8 +80,11 @@ struct Work<'a> {
 impl Work<'_> {
     async fn play(mut self, rng: &mut Rng) {
         for _ in 0..rng.usize(10..80) {
-            if self.drivers.is_over.get() || self.driver.has_ended() {
+            if self.driver.has_ended() {
                 return;
+            }
+            if self.drivers.is_over.get() {
+                return self.call_managed().await;
             }
             sleep(Duration::from_millis(rng.u64(..1_200))).await;
             match rng.u8(..16) {
@@ -93,6 +100,27 @@ impl Work<'_> {
         }
     }
 
+    /// Calls the managed actors that nobody has stopped: once everything is healed, each of them answers.
+    async fn call_managed(&self) {
+        for Known { address, stream, .. } in self.actors.iter().filter(|it| it.is_managed && !it.is_stopped) {
+            let answered = timeout(ANSWERS_WITHIN, async {
+                loop {
+                    let op = self.record().send(Kind::Call, self.run, None, true, 1);
+                    let answer = address.send(Note(op)).await;
+                    let is_over = answer.is_ok() || self.driver.has_ended();
+                    self.record().answer(op, answer);
+                    if is_over {
+                        return;
+                    }
+                    sleep(Duration::from_millis(500)).await;
+                }
+            });
+            if answered.await.is_err() {
+                self.record().violation(format_args!("the managed actor of stream {stream} does not answer"));
+            }
+        }
+    }
+
     fn record(&self) -> &Rc<Record> {
         &self.drivers.record
     }
@@ -101,10 +129,16 @@ impl Work<'_> {
         // Actors with resources may wait for others to end, and a name may be taken.
         let (cpus, name) = (rng.u8(..3) == 0, rng.u8(..3) == 0);
         let limit = (cpus || rng.u8(..4) == 0).then(|| Duration::from_millis(rng.u64(1..8_000)));
-        let op = self.record().send(Kind::Spawn, self.run, None, name || limit.is_some(), 1);
+        let is_managed = rng.u8(..3) == 0;
+        // Each restart creates a managed actor again.
+        let starts_max = if is_managed { u32::MAX } else { 1 };
+        let op = self.record().send(Kind::Spawn, self.run, None, name || limit.is_some(), starts_max);
         let mut request = self.driver.cluster().spawn::<Counter>(op);
         if let Some(limit) = limit {
             request = request.timeout(limit);
+        }
+        if is_managed {
+            request = request.restart(Restart::on_failure());
         }
         if cpus {
             request = request.resources(Resources::none().with(Resources::CPU, 1.0));
@@ -122,10 +156,13 @@ impl Work<'_> {
             Some(Ok(address)) => {
                 self.record().end(op, End::Answered);
                 let stream = self.record().number();
+                if is_managed {
+                    self.record().is_managed(stream);
+                }
                 // Others may find a named actor, and stop it.
-                self.actors.push(Known { address, stream, is_stopped: name });
+                self.actors.push(Known { address, stream, is_stopped: name, is_managed });
             }
-            Some(Err(error)) => self.record().end(op, of_spawn(&error)),
+            Some(Err(error)) => self.record().end(op, of_spawn(&error, is_managed)),
         }
     }
 
@@ -136,7 +173,7 @@ impl Work<'_> {
     /// Sends some ordered messages to an actor, by calls and one way.
     async fn burst(&mut self, rng: &mut Rng) {
         let Some(at) = self.pick(rng) else { return };
-        let Known { address, stream, is_stopped } = self.actors[at].clone();
+        let Known { address, stream, is_stopped, .. } = self.actors[at].clone();
         for _ in 0..rng.usize(1..6) {
             let kind = if rng.bool() { Kind::Call } else { Kind::Tell };
             let op = self.record().send(kind, self.run, Some(stream), is_stopped, 1);
@@ -157,7 +194,7 @@ impl Work<'_> {
 
     fn retry(&self, rng: &mut Rng) {
         let Some(at) = self.pick(rng) else { return };
-        let Known { address, stream, is_stopped } = self.actors[at].clone();
+        let Known { address, stream, is_stopped, .. } = self.actors[at].clone();
         let op = self.record().send(Kind::Retry, self.run, Some(stream), is_stopped, 1);
         let policy = Retry::times(6).delay(Duration::from_millis(20));
         self.await_answer(op, address.send(Note(op)).retry(policy), None);
@@ -223,7 +260,9 @@ impl Work<'_> {
                 self.record().end(op, End::Answered);
                 let stream = self.record().number();
                 // Its own driver may stop it at any time.
-                self.actors.push(Known { address, stream, is_stopped: true });
+                // It may be managed, as far as this driver knows.
+                self.record().is_managed(stream);
+                self.actors.push(Known { address, stream, is_stopped: true, is_managed: false });
             }
             Err(FindError::NotFound(error)) => self.record().end(op, End::NotRun(error.to_string())),
             Err(error) => {
@@ -266,9 +305,13 @@ impl Work<'_> {
     }
 }
 
-fn of_spawn(error: &SpawnError) -> End {
+fn of_spawn(error: &SpawnError, is_managed: bool) -> End {
     match error {
         SpawnError::OutcomeUnknown { .. } => End::Unknown(error.to_string()),
+        // The head creates a managed actor, and may have done so before the request failed.
+        SpawnError::PlacementTimedOut { .. } | SpawnError::Placement { .. } if is_managed => {
+            End::Unknown(error.to_string())
+        }
         _ => End::NotRun(error.to_string()),
     }
 }

@@ -148,6 +148,6 @@ fn kill_head(world: &Rc<World>, rng: &mut Rng) {
 
 fn kill_driver(drivers: &Drivers, machine: usize) {
     let Some((run, driver)) = drivers.present.borrow_mut()[machine].take() else { return };
-    drivers.record.driver_killed(run);
+    drivers.record.excuse_driver(run);
     drivers.world.kill_driver(&driver);
 }

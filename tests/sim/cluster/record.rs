@@ -1,7 +1,7 @@
 //! Record of a run: operations of the drivers, their outcomes, and the guarantees that they violate.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use roadshow::internals::session::DisconnectReason;
@@ -63,12 +63,12 @@ pub(crate) struct Record {
     severity: Severity,
     sent: RefCell<BTreeMap<Op, Sent>>,
     last: Cell<Op>,
-    /// Last started operation of each stream at each actor.
+    /// Last started operation of each stream at each incarnation of an actor.
     heads: RefCell<BTreeMap<(u64, u64), Op>>,
     /// Last operation that was sent before a stream was told of its actor's end.
     deaths: RefCell<BTreeMap<u64, Op>>,
-    /// Runs of drivers that were killed: their operations need no outcome.
-    killed: RefCell<Vec<u64>>,
+    /// Streams to managed actors, whose addresses outlive the ends of incarnations.
+    managed: RefCell<BTreeSet<u64>>,
 }
 
 impl Record {
@@ -80,7 +80,7 @@ impl Record {
             last: Cell::new(0),
             heads: RefCell::default(),
             deaths: RefCell::default(),
-            killed: RefCell::default(),
+            managed: RefCell::default(),
         }
     }
 
@@ -150,7 +150,8 @@ impl Record {
                 }
             }
             Err(error) => {
-                if let (true, Some(stream)) = (reports_death(&error), self.stream_of(op)) {
+                let ended = self.stream_of(op).filter(|stream| !self.managed.borrow().contains(stream));
+                if let (true, Some(stream)) = (reports_death(&error), ended) {
                     let last = self.last.get();
                     self.deaths.borrow_mut().entry(stream).or_insert(last);
                 }
@@ -164,8 +165,8 @@ impl Record {
     }
 
     /// Records the start of a handler, of a constructor or of a task.
-    pub(crate) fn started(&self, op: Op, actor: u64) {
-        self.note(format_args!("{op} started at {actor}"));
+    pub(crate) fn started(&self, op: Op, incarnation: u64) {
+        self.note(format_args!("{op} started at {incarnation}"));
         let mut all = self.sent.borrow_mut();
         let Some(sent) = all.get_mut(&op) else { return };
         sent.started += 1;
@@ -180,16 +181,16 @@ impl Record {
         }
         // A retried call gives up its place in the order.
         if kind != Kind::Retry {
-            let before = self.heads.borrow_mut().insert((actor, stream), op).unwrap_or(0);
+            let before = self.heads.borrow_mut().insert((incarnation, stream), op).unwrap_or(0);
             if before > op {
                 self.violation(format_args!("{op} was started after {before} of its stream"));
             }
         }
     }
 
-    /// Marks a run of a driver as killed.
-    pub(crate) fn driver_killed(&self, driver: u64) {
-        self.killed.borrow_mut().push(driver);
+    /// Marks a stream as one to a managed actor.
+    pub(crate) fn is_managed(&self, stream: u64) {
+        self.managed.borrow_mut().insert(stream);
     }
 
     /// Operations without an outcome. Those of killed drivers fail, too: in this process they are still awaited.
