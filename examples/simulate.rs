@@ -11,7 +11,7 @@ mod cluster;
 mod world;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use roadshow::internals::config::InjectedBug;
@@ -26,6 +26,9 @@ struct Args {
     /// Simulate clusters: a head, agents, workers and drivers
     #[arg(long)]
     cluster: bool,
+    /// Let a cluster of five nodes be idle for this number of hours, print how long that takes, and exit
+    #[arg(long)]
+    idle_hours: Option<u64>,
     /// Number of seeds to try
     #[arg(long, default_value_t = 200)]
     seeds: u64,
@@ -87,6 +90,12 @@ fn main() -> ExitCode {
         let names = bugs.filter_map(ValueEnum::to_possible_value);
         names.for_each(|name| println!("{}", name.get_name()));
         return ExitCode::SUCCESS;
+    }
+    if let Some(hours) = args.idle_hours {
+        let since = Instant::now();
+        let outcome = cluster::idle(Duration::from_secs(hours * 3_600));
+        println!("{hours} hours of an idle cluster in {:.1?}", since.elapsed());
+        return if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     // A random start, so that repeated runs cover new seeds. The seed of a failure is printed.
     let first = args.first.unwrap_or_else(|| fastrand::u64(..1 << 40));

@@ -137,6 +137,7 @@ impl EventBatch<'_> {
     }
 
     /// Acknowledges all events but the ends of drivers, which are sent again.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "simulated nodes run no drivers"))]
     pub(in crate::cluster) fn ack_except_driver_ends(mut self) {
         self.events.retain(|event| matches!(event, NodeEvent::DriverExited { .. }));
     }

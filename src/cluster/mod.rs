@@ -14,7 +14,10 @@
 
 #[cfg(feature = "cli")]
 pub mod admin;
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the head and agents check jobs"))]
+#[cfg_attr(
+    not(any(feature = "cli", feature = "sim")),
+    expect(dead_code, reason = "only the head and agents check jobs")
+)]
 mod authorization;
 mod backoff;
 mod builder;
@@ -73,7 +76,7 @@ mod protocol;
 )]
 pub(crate) mod security;
 #[cfg(feature = "sim")]
-pub mod sim;
+pub(crate) mod sim;
 #[cfg(test)]
 mod test_dir;
 mod worker;

@@ -77,6 +77,7 @@ impl Outbox {
     }
 
     /// Latest reported usage of a node's machine, if any.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command lists it"))]
     pub(in crate::cluster) fn usage(&self, node: NodeId) -> Option<Usage> {
         self.usages.get(&node).copied()
     }

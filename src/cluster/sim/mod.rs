@@ -87,7 +87,7 @@ impl Plan {
     }
 }
 
-/// What the processes of a simulated cluster share.
+/// State that the processes of a simulated cluster share.
 #[derive(Debug)]
 struct Shared {
     plan: Plan,
@@ -105,11 +105,12 @@ impl Shared {
     }
 
     fn limits(&self) -> Limits {
-        let mut limits = Limits::default();
-        limits.injected_bug = self.plan.injected_bug;
-        // A busy thread would spend real time in which no virtual time passes.
-        limits.busy_poll = Duration::ZERO;
-        limits
+        Limits {
+            injected_bug: self.plan.injected_bug,
+            // A busy thread would spend real time in which no virtual time passes.
+            busy_poll: Duration::ZERO,
+            ..Limits::default()
+        }
     }
 
     fn register(&self, hosts: impl IntoIterator<Item = HostUid>) {

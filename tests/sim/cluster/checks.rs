@@ -208,7 +208,7 @@ fn open_calls(world: &World) -> Vec<(Machine, PeerSnapshot)> {
     sessions.filter(|(_, it)| it.calls_open + it.calls_accepted + it.send_queue_bytes > 0).collect()
 }
 
-/// Describes what is not as in a cluster that nobody uses.
+/// Describes what is not as in an idle cluster.
 fn remains(world: &World) -> String {
     let Some(lists) = world.lists() else { return "the head does not run".to_owned() };
     let mut left = Vec::new();

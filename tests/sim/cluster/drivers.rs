@@ -23,7 +23,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// Actors that one driver keeps in use.
 const ACTORS_MAX: usize = 6;
 
-/// What the drivers of a run share.
+/// State that the drivers of a run share.
 pub(crate) struct Drivers {
     pub(crate) world: Rc<World>,
     pub(crate) record: Rc<Record>,
@@ -69,7 +69,7 @@ pub(crate) async fn run(drivers: Rc<Drivers>, script: Rc<Script>, machine: usize
     }
 }
 
-/// One run of a driver.
+/// Work of one run of a driver.
 struct Work<'a> {
     drivers: &'a Rc<Drivers>,
     driver: &'a SimDriver,
@@ -100,7 +100,7 @@ impl Work<'_> {
         }
     }
 
-    /// Calls the managed actors that nobody has stopped: once everything is healed, each of them answers.
+    /// Calls the managed actors that were not stopped: once everything is healed, each of them answers.
     async fn call_managed(&self) {
         for Known { address, stream, .. } in self.actors.iter().filter(|it| it.is_managed && !it.is_stopped) {
             let answered = timeout(ANSWERS_WITHIN, async {
@@ -171,7 +171,7 @@ impl Work<'_> {
     }
 
     /// Sends some ordered messages to an actor, by calls and one way.
-    async fn burst(&mut self, rng: &mut Rng) {
+    async fn burst(&self, rng: &mut Rng) {
         let Some(at) = self.pick(rng) else { return };
         let Known { address, stream, is_stopped, .. } = self.actors[at].clone();
         for _ in 0..rng.usize(1..6) {

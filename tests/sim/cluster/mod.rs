@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use roadshow::sim::World;
+use roadshow::sim::{Plan, World};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +34,20 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Runs a script in virtual time.
 pub(crate) fn run(script: Script) -> Outcome {
     let journal = World::run(script.plan.clone(), async |world| play(Rc::new(script), world).await);
+    Outcome { log: journal.lines(), violations: journal.violations() }
+}
+
+/// Runs a cluster of five nodes with one driver that does nothing for this time.
+pub(crate) fn idle(time: Duration) -> Outcome {
+    let mut plan = Plan::new(0);
+    plan.nodes = 5;
+    let journal = World::run(plan, async |world| match world.driver(0).await {
+        Ok(driver) => {
+            sleep(time).await;
+            driver.end().await;
+        }
+        Err(error) => world.journal().violation(error),
+    });
     Outcome { log: journal.lines(), violations: journal.violations() }
 }
 

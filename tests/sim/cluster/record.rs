@@ -35,7 +35,7 @@ struct Sent {
     stream: Option<u64>,
     /// Number of times that it may start.
     starts_max: u32,
-    /// It may fail although nothing is wrong: it has a timeout, or its actor is stopped.
+    /// Set if a failure is no violation: the operation has a timeout, or its actor is stopped.
     may_fail: bool,
     started: u32,
     end: Option<End>,
@@ -50,9 +50,9 @@ pub(crate) enum End {
     Sent,
     /// The caller dropped its future.
     Dropped,
-    /// It failed, and did not run.
+    /// Failed, and certainly not run.
     NotRun(String),
-    /// It failed, and may have run.
+    /// Failed, and perhaps run.
     Unknown(String),
 }
 

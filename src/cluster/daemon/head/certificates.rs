@@ -154,7 +154,6 @@ mod tests {
     use crate::cluster::model::NodeReport;
     use crate::cluster::model::{JobDescriptor, WorkerAddress, WorkerId};
     use crate::cluster::protocol::NodeEvent;
-    use crate::cluster::protocol::worker::ActorEvent;
     use crate::cluster::security::{CertificateRequest, ONE_JOB, job_name};
     use crate::host::fresh_identity;
     use crate::id::HostId;

@@ -118,7 +118,7 @@ async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
 }
 
 /// Sends a request to the head, with the timeout of a head RPC.
-pub(super) async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, RejoinReason> {
+async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, RejoinReason> {
     let head = agent.head().ok_or(RejoinReason::Unknown)?;
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
     match call_host(&agent.host, head, NODE, request, deadline).await.map_err(RejoinReason::Lost)? {
