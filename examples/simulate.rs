@@ -1,15 +1,17 @@
 //! Runs the simulation of hosts and links over many seeds: `cargo run --release --example simulate --
-//! --seeds 1000`.
+//! --seeds 1000`. With `--cluster` it is the simulation of whole clusters.
 //!
 //! Each seed is run twice, and both logs have to be equal. After each run the process has as many threads
 //! and descriptors as before. The first seed that violates a guarantee ends the program with exit code 1
 //! and the end of its log.
 
+#[path = "../tests/sim/cluster/mod.rs"]
+mod cluster;
 #[path = "../tests/sim/world/mod.rs"]
 mod world;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use roadshow::internals::config::InjectedBug;
@@ -18,9 +20,15 @@ use world::Script;
 /// Number of log lines shown of a run that violates a guarantee.
 const TAIL_LINES: usize = 30;
 
-/// Simulates hosts and links under seeded faults.
+/// Simulates hosts and links, or clusters, under seeded faults.
 #[derive(Debug, Parser)]
 struct Args {
+    /// Simulate clusters: a head, agents, workers and drivers
+    #[arg(long)]
+    cluster: bool,
+    /// Let a cluster of five nodes be idle for this number of hours, print how long that takes, and exit
+    #[arg(long)]
+    idle_hours: Option<u64>,
     /// Number of seeds to try
     #[arg(long, default_value_t = 200)]
     seeds: u64,
@@ -30,7 +38,7 @@ struct Args {
     /// Bug to inject, which the simulation has to find
     #[arg(long)]
     plant: Option<Bug>,
-    /// Print the names of the bugs that can be injected, and exit
+    /// Print the names of the bugs that can be injected into hosts, or into clusters, and exit
     #[arg(long)]
     list_bugs: bool,
     /// Try all seeds, even after one that violates a guarantee
@@ -48,6 +56,16 @@ enum Bug {
     ResendAfterClose,
     LostGeneration,
     OvertakingStop,
+    ForgottenActors,
+    LostWorkerEnd,
+    StaleHeartbeat,
+}
+
+impl Bug {
+    /// True for a bug of clusters, which only their simulation can find.
+    fn is_of_clusters(self) -> bool {
+        matches!(self, Self::ForgottenActors | Self::LostWorkerEnd | Self::StaleHeartbeat)
+    }
 }
 
 impl From<Bug> for InjectedBug {
@@ -58,6 +76,9 @@ impl From<Bug> for InjectedBug {
             Bug::ResendAfterClose => Self::ResendAfterClose,
             Bug::LostGeneration => Self::LostGeneration,
             Bug::OvertakingStop => Self::OvertakingStop,
+            Bug::ForgottenActors => Self::ForgottenActors,
+            Bug::LostWorkerEnd => Self::LostWorkerEnd,
+            Bug::StaleHeartbeat => Self::StaleHeartbeat,
         }
     }
 }
@@ -65,9 +86,16 @@ impl From<Bug> for InjectedBug {
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.list_bugs {
-        let names = Bug::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let bugs = Bug::value_variants().iter().filter(|bug| bug.is_of_clusters() == args.cluster);
+        let names = bugs.filter_map(ValueEnum::to_possible_value);
         names.for_each(|name| println!("{}", name.get_name()));
         return ExitCode::SUCCESS;
+    }
+    if let Some(hours) = args.idle_hours {
+        let since = Instant::now();
+        let outcome = cluster::idle(Duration::from_secs(hours * 3_600));
+        println!("{hours} hours of an idle cluster in {:.1?}", since.elapsed());
+        return if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     // A random start, so that repeated runs cover new seeds. The seed of a failure is printed.
     let first = args.first.unwrap_or_else(|| fastrand::u64(..1 << 40));
@@ -81,7 +109,7 @@ fn main() -> ExitCode {
     let since = Instant::now();
     let (mut events, mut broken) = (0, 0);
     // The first run starts lazy parts that stay, such as the logger.
-    let _ = world::run(Script::of(first));
+    let _ = run(first, &args);
     let before = open();
     for seed in first..first + args.seeds {
         let tried = try_seed(seed, &args).and_then(|logged| match open() {
@@ -113,23 +141,44 @@ fn open() -> [usize; 2] {
     ["/proc/self/task", "/proc/self/fd"].map(|list| std::fs::read_dir(list).map_or(0, Iterator::count))
 }
 
+/// Log and violations of one run.
+fn run(seed: u64, args: &Args) -> [Vec<String>; 2] {
+    let bug = args.plant.map(InjectedBug::from);
+    if args.cluster {
+        let script = cluster::Script::of(seed);
+        let outcome = cluster::run(match bug {
+            None => script,
+            Some(bug) => script.with_bug(bug),
+        });
+        return [outcome.log, outcome.violations];
+    }
+    let script = Script::of(seed);
+    let outcome = world::run(match bug {
+        None => script,
+        Some(bug) => script.with_bug(bug),
+    });
+    [outcome.log, outcome.violations]
+}
+
 /// Runs a seed twice; returns the number of logged events, or the violation.
 fn try_seed(seed: u64, args: &Args) -> Result<usize, String> {
-    let script = || match args.plant {
-        None => Script::of(seed),
-        Some(bug) => Script::of(seed).with_bug(bug.into()),
-    };
     // Both runs must log the same events, or a failing seed could not be reproduced.
-    let (outcome, again) = (world::run(script()), world::run(script()));
+    let ([log, violations], [again, _]) = (run(seed, args), run(seed, args));
     if args.log {
-        outcome.log.iter().for_each(|line| println!("{line}"));
+        log.iter().for_each(|line| println!("{line}"));
     }
-    if outcome.violations.is_empty() {
-        return match outcome.log == again.log {
-            true => Ok(outcome.log.len()),
-            false => Err("gives two different logs".to_owned()),
+    if violations.is_empty() {
+        return match log == again {
+            true => Ok(log.len()),
+            false => Err(format!("gives two different logs: {:?}", first_difference(&log, &again))),
         };
     }
-    outcome.log.iter().rev().take(TAIL_LINES).rev().for_each(|line| eprintln!("{line}"));
-    Err(format!("violates guarantees: {:#?}", outcome.violations))
+    log.iter().rev().take(TAIL_LINES).rev().for_each(|line| eprintln!("{line}"));
+    Err(format!("violates guarantees: {violations:#?}"))
+}
+
+/// First lines of two logs that differ.
+fn first_difference<'a>(log: &'a [String], again: &'a [String]) -> [Option<&'a str>; 2] {
+    let equal = log.iter().zip(again).take_while(|(one, other)| one == other).count();
+    [log, again].map(|lines| lines.get(equal).map(String::as_str))
 }

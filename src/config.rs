@@ -434,6 +434,12 @@ pub enum InjectedBug {
     LostGeneration,
     /// A stop overtakes the queued messages of the actor.
     OvertakingStop,
+    /// The head does not end the actors of a node that is lost.
+    ForgottenActors,
+    /// An agent drops the events that occur while it joins the head.
+    LostWorkerEnd,
+    /// The head accepts the heartbeats of a node that it has declared dead.
+    StaleHeartbeat,
 }
 
 /// Limits of one host that a program may set.

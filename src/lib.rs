@@ -263,6 +263,15 @@ pub mod internals {
     }
 }
 
+/// Simulation of clusters: a head, agents, workers and drivers in one thread and in virtual time.
+///
+/// SemVer does not cover it yet.
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim {
+    pub use crate::cluster::sim::{Journal, Lists, Machine, Plan, SimDriver, World, WorldError};
+}
+
 /// Items that the macros' expansions name; not for programs.
 #[doc(hidden)]
 pub mod __private {

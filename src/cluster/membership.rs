@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::control_plane::state::ControlReply;
@@ -49,8 +49,8 @@ pub(super) struct Membership {
     next_task_worker: AtomicUsize,
     /// Set if ended workers are replaced, so that a process without a worker waits for one.
     expects_replacements: AtomicBool,
-    /// Wakes those who wait for a worker.
-    joined: watch::Sender<()>,
+    /// Wakes those who wait for a worker, in the order of their waits. A `watch` wakes them in a random one.
+    joined: Arc<Notify>,
 }
 
 /// Live worker.
@@ -104,7 +104,7 @@ impl Membership {
                     entries.push(MemberEntry { member: *member, tasks: Arc::default() });
                 }
                 drop(entries);
-                self.joined.send_replace(());
+                self.joined.notify_waiters();
             }
             MembershipUpdate::Left { member, end } => {
                 self.entries_mut().retain(|entry| entry.member != *member);
@@ -155,13 +155,13 @@ impl Membership {
         }
         let entries = members.iter().map(|&member| MemberEntry { member, tasks: Arc::default() }).collect();
         *self.entries_mut() = entries;
-        self.joined.send_replace(());
+        self.joined.notify_waiters();
     }
 
     /// Declares whether ended workers are replaced. Those who wait for a worker check it again.
     pub(super) fn expect_replacements(&self, expected: bool) {
         self.expects_replacements.store(expected, Ordering::Relaxed);
-        self.joined.send_replace(());
+        self.joined.notify_waiters();
     }
 
     /// Membership service: applies an update that the driver or the agent sent.
@@ -441,10 +441,9 @@ impl Placement for Membership {
         if !self.expects_replacements.load(Ordering::Relaxed) {
             return None;
         }
-        let mut joined = self.joined.subscribe();
-        Some(Box::pin(async move {
-            timeout(NEXT_WORKER_TIMEOUT, joined.changed()).await.is_ok_and(|joined| joined.is_ok())
-        }))
+        // It counts from here, and not from its first poll.
+        let joined = Arc::clone(&self.joined).notified_owned();
+        Some(Box::pin(async move { timeout(NEXT_WORKER_TIMEOUT, joined).await.is_ok() }))
     }
 }
 

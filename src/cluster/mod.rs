@@ -14,7 +14,10 @@
 
 #[cfg(feature = "cli")]
 pub mod admin;
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the head and agents check jobs"))]
+#[cfg_attr(
+    not(any(feature = "cli", feature = "sim")),
+    expect(dead_code, reason = "only the head and agents check jobs")
+)]
 mod authorization;
 mod backoff;
 mod builder;
@@ -33,11 +36,15 @@ pub mod daemon;
 mod dial;
 mod driver;
 mod error;
+#[cfg(any(feature = "cli", feature = "sim"))]
+mod event_queue;
 #[cfg_attr(
     all(not(feature = "cli"), not(test)),
     expect(dead_code, reason = "only agents check and store executables")
 )]
 mod executable;
+#[cfg(any(feature = "cli", feature = "sim"))]
+mod head_core;
 mod host_info;
 mod io_thread;
 #[cfg_attr(
@@ -68,6 +75,8 @@ mod protocol;
     expect(dead_code, unreachable_pub, reason = "only the head and agents have the server side")
 )]
 pub(crate) mod security;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 #[cfg(test)]
 mod test_dir;
 mod worker;

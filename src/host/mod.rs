@@ -17,6 +17,7 @@ mod coalescing;
 mod config;
 mod connect;
 pub(crate) mod decode_context;
+pub(crate) mod entropy;
 pub(crate) mod error;
 mod executor;
 mod heartbeat;
@@ -75,6 +76,8 @@ pub use placement::{
 };
 #[doc(hidden)]
 pub use receive::InboundSink;
+
+pub(crate) use entropy::random_u64;
 
 use actors::Actors;
 pub(crate) use loopback::Loopback;
@@ -547,14 +550,9 @@ impl Eq for Host {}
 /// incarnation.
 #[must_use]
 pub fn fresh_identity() -> HostUid {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     // Microseconds keep the incarnations of quick restarts in order.
-    let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    let micros = u64::try_from(entropy::unix_time().as_micros()).unwrap_or(u64::MAX);
     HostUid { host: HostId(random_u64()), incarnation: Incarnation(micros) }
-}
-
-pub(crate) fn random_u64() -> u64 {
-    getrandom::u64().expect("the operating system gives random numbers")
 }
 
 fn random_nonce() -> [u8; 32] {

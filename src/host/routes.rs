@@ -11,11 +11,12 @@
 //!     '--- announced by the cluster: At(n + 1)
 //! ```
 
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::placement::Located;
 use super::{Host, NotDelivered};
@@ -45,7 +46,16 @@ struct RouteTable {
 #[derive(Debug)]
 pub(crate) struct Route {
     key: ActorKey,
-    state: watch::Sender<RouteState>,
+    state: Mutex<RouteState>,
+    /// Wakes the messages that wait, in their order. A `watch` wakes them in a random one.
+    changed: Arc<Notify>,
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        // A search ends with the last address.
+        self.changed.notify_waiters();
+    }
 }
 
 /// Location of a managed actor, as far as it is known.
@@ -68,48 +78,65 @@ pub(crate) enum Evidence {
 }
 
 impl Route {
-    /// Receiver of the route's changes.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<RouteState> {
-        self.state.subscribe()
+    fn new(key: ActorKey, hint: ActorLocation) -> Self {
+        Self { key, state: Mutex::new(RouteState::At(hint)), changed: Arc::default() }
+    }
+
+    /// Waits until `look` returns something of the state.
+    pub(crate) async fn wait_for<T>(&self, look: impl Fn(&RouteState) -> Option<T>) -> T {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Before the look: a change between the two would be missed otherwise.
+            changed.as_mut().enable();
+            let found = look(&self.state.lock());
+            if let Some(found) = found {
+                return found;
+            }
+            changed.await;
+        }
     }
 
     /// Present state.
     pub(crate) fn state(&self) -> RouteState {
-        self.state.borrow().clone()
+        self.state.lock().clone()
     }
 
     /// Present location, without waiting for it.
     pub(crate) fn present(&self) -> Result<ActorLocation, NotDelivered> {
-        match &*self.state.borrow() {
+        match &*self.state.lock() {
             RouteState::At(at) => Ok(*at),
             RouteState::Searching => Err(NotDelivered::Restarting),
             RouteState::Ended(end) => Err(NotDelivered::ActorEnded { text: end.text.clone() }),
         }
     }
 
+    /// Changes the state if `next` returns another one. Returns whether it did.
+    fn change(&self, next: impl FnOnce(&RouteState) -> Option<RouteState>) -> bool {
+        let mut state = self.state.lock();
+        let Some(next) = next(&state) else { return false };
+        *state = next;
+        drop(state);
+        self.changed.notify_waiters();
+        true
+    }
+
     /// Records the location of a later incarnation.
     fn moved(&self, at: ActorLocation) {
-        self.state.send_if_modified(|state| {
+        self.change(|state| {
             let is_news = match state {
                 RouteState::At(known) => known.target.incarnation < at.target.incarnation,
                 RouteState::Searching => true,
                 RouteState::Ended(_) => false,
             };
-            if is_news {
-                *state = RouteState::At(at);
-            }
-            is_news
+            is_news.then_some(RouteState::At(at))
         });
     }
 
     /// Searches for the next location, unless the evidence is about an earlier one or a search runs.
     pub(crate) fn report(self: &Arc<Self>, host: &Host, at: ActorLocation, evidence: Evidence) {
-        let searches = self.state.send_if_modified(|state| {
+        let searches = self.change(|state| {
             let is_present = matches!(state, RouteState::At(known) if *known == at);
-            if is_present {
-                *state = RouteState::Searching;
-            }
-            is_present
+            is_present.then_some(RouteState::Searching)
         });
         if searches {
             let route = Arc::downgrade(self);
@@ -123,19 +150,17 @@ async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence:
     let mut delay = SEARCH_DELAY_MIN;
     let gone = (evidence == Evidence::Ended).then_some(failed.target.incarnation);
     loop {
-        let Some((key, mut changes)) = route.upgrade().map(|route| (route.key, route.subscribe())) else {
-            return;
-        };
+        let Some(key) = route.upgrade().map(|route| route.key) else { return };
         let Some(placement) = host.placement() else {
+            let end = Arc::new(End::new(EndReason::Unknown, "this process belongs to no cluster"));
             return route.upgrade().into_iter().for_each(|route| {
-                let end = End::new(EndReason::Unknown, "this process belongs to no cluster");
-                route.state.send_replace(RouteState::Ended(Arc::new(end)));
+                route.change(|_| Some(RouteState::Ended(Arc::clone(&end))));
             });
         };
         let located = tokio::select! {
+            biased;
             located = placement.locate(&host, key, gone) => located,
-            // The cluster announces it, or the last address is dropped.
-            () = async { drop(changes.wait_for(|state| !matches!(state, RouteState::Searching)).await) } => return,
+            () = is_over(&route) => return,
         };
         let Some(route) = route.upgrade() else { return };
         match located {
@@ -143,13 +168,13 @@ async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence:
             Ok(Located::At(at)) if at == failed && delay == SEARCH_DELAY_MIN => {}
             Ok(Located::At(at)) => return route.moved(at),
             Ok(Located::Gone(end)) => {
-                route.state.send_replace(RouteState::Ended(Arc::new(end)));
+                route.change(|_| Some(RouteState::Ended(Arc::new(end))));
                 return;
             }
             Err(error) if host.is_closing() => {
                 log::debug!(%key, %error, "the search for an actor ends with its host");
                 let end = End::new(EndReason::Unknown, error.to_string());
-                route.state.send_replace(RouteState::Ended(Arc::new(end)));
+                route.change(|_| Some(RouteState::Ended(Arc::new(end))));
                 return;
             }
             Err(error) => log::debug!(%key, %error, "cannot locate an actor; the request is repeated"),
@@ -157,6 +182,20 @@ async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence:
         drop(route);
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(SEARCH_DELAY_MAX);
+    }
+}
+
+/// Waits until a search is over: the cluster announces the location, or the last address is dropped.
+async fn is_over(route: &Weak<Route>) {
+    loop {
+        let Some(searching) = route.upgrade() else { return };
+        // It counts from here, and not from its first poll.
+        let changed = Arc::clone(&searching.changed).notified_owned();
+        if !matches!(searching.state(), RouteState::Searching) {
+            return;
+        }
+        drop(searching);
+        changed.await;
     }
 }
 
@@ -176,7 +215,7 @@ impl Routes {
             table.routes.retain(|_, route| route.strong_count() > 0);
             table.purge_at = 2 * table.routes.len();
         }
-        let route = Arc::new(Route { key, state: watch::Sender::new(RouteState::At(hint)) });
+        let route = Arc::new(Route::new(key, hint));
         table.routes.insert(key, Arc::downgrade(&route));
         route
     }

@@ -55,16 +55,13 @@ fn evidence_of_session(reason: &DisconnectReason) -> Evidence {
 
 /// Waits for the location of a managed actor.
 pub(super) async fn located(route: Arc<Route>) -> Result<ActorLocation, NotDelivered> {
-    let mut changes = route.subscribe();
-    loop {
-        match &*changes.borrow_and_update() {
-            RouteState::At(at) => return Ok(*at),
-            RouteState::Ended(end) => return Err(NotDelivered::ActorEnded { text: end.text.clone() }),
-            RouteState::Searching => {}
-        }
-        // The route holds the sender.
-        let _ = changes.changed().await;
-    }
+    route
+        .wait_for(|state| match state {
+            RouteState::At(at) => Some(Ok(*at)),
+            RouteState::Ended(end) => Some(Err(NotDelivered::ActorEnded { text: end.text.clone() })),
+            RouteState::Searching => None,
+        })
+        .await
 }
 
 /// Waits until the actor is known to live in a later incarnation, or to have ended.
@@ -74,8 +71,7 @@ async fn left(route: Arc<Route>, incarnation: ActorIncarnation) {
         RouteState::Ended(_) => true,
         RouteState::Searching => false,
     };
-    // The route holds the sender.
-    let _ = route.subscribe().wait_for(has_left).await;
+    route.wait_for(|state| has_left(state).then_some(())).await;
 }
 
 type Waiting<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;

@@ -1,17 +1,25 @@
-//! Hosts and links under seeded faults, on one thread and in virtual time.
+//! Hosts and links, and whole clusters, under seeded faults, on one thread and in virtual time.
 //!
 //! Each seed is run twice, and both logs have to be equal. The example `simulate` runs the same simulation
 //! over any number of seeds.
 
+mod cluster;
 mod world;
 
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use roadshow::internals::config::InjectedBug;
 use world::{Outcome, Script};
 
 /// Seeds of every test run.
 const FIXED_SEEDS: std::ops::Range<u64> = 0..24;
+
+/// Seeds of clusters in every test run.
+const CLUSTER_SEEDS: std::ops::Range<u64> = 0..12;
+
+/// Virtual time for which an idle cluster is observed.
+const IDLE: Duration = Duration::from_secs(600);
 
 /// Number of seeds within which each injected bug has to be found.
 const SEEDS_TO_FIND: u64 = 200;
@@ -82,4 +90,52 @@ fn a_forgotten_host_that_is_mistaken_for_a_resuming_one_is_found() {
 #[test]
 fn a_stop_that_overtakes_a_message_is_found() {
     assert!(seeds_to_find(InjectedBug::OvertakingStop).is_some());
+}
+
+fn cluster_run(script: cluster::Script) -> cluster::Outcome {
+    let _run = RUNS.read().unwrap_or_else(PoisonError::into_inner);
+    cluster::run(script)
+}
+
+fn check_cluster(seed: u64) {
+    let [outcome, again] = [0, 1].map(|_| cluster_run(cluster::Script::of(seed)));
+    assert_eq!(outcome.log, again.log, "seed {seed} gives two different logs");
+    let tail = &outcome.log[outcome.log.len().saturating_sub(40)..];
+    assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}\n{tail:#?}", outcome.violations);
+}
+
+#[test]
+fn guarantees_of_clusters_hold_for_the_fixed_seeds() {
+    CLUSTER_SEEDS.for_each(check_cluster);
+}
+
+/// Returns the number of seeds until a bug of clusters is found.
+fn cluster_seeds_to_find(bug: InjectedBug) -> Option<u64> {
+    (0..SEEDS_TO_FIND)
+        .find(|seed| !cluster_run(cluster::Script::of(*seed).with_bug(bug)).violations.is_empty())
+}
+
+#[test]
+fn actors_that_the_head_forgets_with_their_node_are_found() {
+    assert!(cluster_seeds_to_find(InjectedBug::ForgottenActors).is_some());
+}
+
+#[test]
+fn an_end_of_a_worker_that_an_agent_drops_as_it_joins_is_found() {
+    assert!(cluster_seeds_to_find(InjectedBug::LostWorkerEnd).is_some());
+}
+
+#[test]
+fn heartbeats_of_a_dead_node_that_the_head_accepts_are_found() {
+    assert!(cluster_seeds_to_find(InjectedBug::StaleHeartbeat).is_some());
+}
+
+#[test]
+fn an_idle_cluster_stays_as_it_is() {
+    let outcome = cluster::idle(IDLE);
+    assert_eq!(outcome.violations, [""; 0]);
+    let is_lost = |line: &&String| line.contains("lost the head") || line.contains("ended");
+    let lost: Vec<_> = outcome.log.iter().filter(is_lost).collect();
+    // The workers end with the driver.
+    assert!(lost.iter().all(|line| line.contains("it was stopped")), "{lost:#?}");
 }

@@ -18,10 +18,11 @@ mod versions;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::control_plane::state::{
     Action, ClusterState, ControlError, ControlEvent, ControlReply, Listed, Millis, Search, Settings, Ticket,
@@ -30,6 +31,7 @@ use super::listing::{Kind, Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
 use crate::background;
 use crate::config::TICK_EVERY;
+use crate::host::entropy::unix_time;
 use crate::host::{Host, SendError};
 use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
@@ -129,12 +131,13 @@ impl ControlPlane {
     /// Future that resolves when the state's next tick is due. It holds the control plane only weakly.
     pub(super) fn next_tick(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
         let (control, delayed) = (Arc::downgrade(self), Arc::clone(&self.delayed));
-        let latest = tokio::time::Instant::now() + TICK_EVERY;
+        let latest = Instant::now() + TICK_EVERY;
         async move {
             // Only while it waits for nothing: the control plane may be dropped meanwhile.
             while let Some(next) = control.upgrade().map(|control| control.time_to_restart()) {
-                let due = next.map_or(latest, |next| latest.min(tokio::time::Instant::now() + next));
+                let due = next.map_or(latest, |next| latest.min(Instant::now() + next));
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(due) => return,
                     () = delayed.notified() => {}
                 }
@@ -165,6 +168,12 @@ impl ControlPlane {
     #[cfg(feature = "cli")]
     pub(super) fn now_ms(&self) -> u64 {
         self.clock.now().0
+    }
+
+    /// Ends all pending requests, as the end of the process does.
+    #[cfg(feature = "sim")]
+    pub(super) fn abandon_requests(&self) {
+        self.lock().reply_channels.clear();
     }
 
     fn handle(&self, inner: &mut ControlPlaneInner, event: ControlEvent) {
@@ -496,11 +505,11 @@ struct Clock {
 
 impl Clock {
     fn new() -> Self {
-        Self { started: Instant::now(), epoch: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default() }
+        Self { started: Instant::now(), epoch: unix_time() }
     }
 
     fn now(&self) -> Millis {
-        // `Instant` never goes back, unlike the system clock, which is read once.
+        // `Instant` never goes back, unlike the system clock, which is read once. Tokio's can be paused by tests.
         let since = self.epoch + self.started.elapsed();
         Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }

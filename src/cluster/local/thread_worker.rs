@@ -89,7 +89,7 @@ impl WorkerThread {
         let threads: Vec<_> = [actors.take_handle(), tasks.take_handle()].into_iter().flatten().collect();
         let (reporter, io) = (Arc::clone(&observer), endpoint.io.clone());
         background::spawn_on(&io, async move {
-            let endpoints = WorkerEndpoints { actors: endpoint.clone(), tasks: endpoint };
+            let endpoints = WorkerEndpoints { head: None, actors: endpoint.clone(), tasks: endpoint };
             // If the receiver is gone, `stop` was dropped with it, and the worker ends.
             let report = |ready| {
                 let _ = report.send(ready);

@@ -214,5 +214,6 @@ fn endpoints(init: &WorkerInit, io: &Handle) -> (WorkerEndpoints, InboundQueues)
             HostEndpoint { transport: Arc::new(transport), listen: node.address, io: io.clone() }
         }
     };
-    (WorkerEndpoints { actors: endpoint(init.actors), tasks: endpoint(init.tasks) }, inbound_queues)
+    let head = init.node.as_ref().map(|node| node.head);
+    (WorkerEndpoints { head, actors: endpoint(init.actors), tasks: endpoint(init.tasks) }, inbound_queues)
 }

@@ -14,7 +14,7 @@ use crate::cluster::error::ClusterError;
 use crate::cluster::membership::Membership;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
-use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
+use crate::cluster::protocol::worker::{HeadInfo, WorkerInit, WorkerMessage};
 use crate::cluster::worker::statistics::{StatisticsReporter, StatisticsSink};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits, STATISTICS_INTERVAL, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};
@@ -32,9 +32,11 @@ pub(crate) struct HostEndpoint {
     pub(crate) io: Handle,
 }
 
-/// Endpoints of a worker's two hosts.
+/// Endpoints of a worker's two hosts, and the head that they know from the start.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerEndpoints {
+    /// Head of a cluster of nodes; `None` in a local cluster, whose driver is the head.
+    pub(crate) head: Option<HeadInfo>,
     pub(crate) actors: HostEndpoint,
     pub(crate) tasks: HostEndpoint,
 }
@@ -76,54 +78,89 @@ pub(crate) async fn serve(
     stop: oneshot::Receiver<()>,
     thread_end: impl Future<Output = String>,
 ) -> Result<Ended, ClusterError> {
-    let task_service = Arc::new(TaskService::new(endpoints.tasks.io.clone()));
-    // Weak: the host's closure owns the service, and the reporter must not keep it alive after the host.
-    let service = Arc::downgrade(&task_service);
-    let run_tasks: HostServices = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
-    let run_actors = Box::new(actor_services);
-    let actors = start(&init, &endpoints.actors, init.actors, executors.actors, run_actors).await?;
-    let tasks = start(&init, &endpoints.tasks, init.tasks, executors.tasks, run_tasks).await?;
-    let reporter =
-        observers.statistics.map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
-    actors.set_lifecycle_observer(observers.lifecycle);
-    let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
-        return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
-    };
-    report(WorkerMessage::Ready { actors_at, tasks_at })?;
-    // After the report: the parent expects no other before it.
-    if let Some(reporter) = reporter.clone() {
-        background::spawn_on(&endpoints.tasks.io, async move {
-            while reporter.report_changes() {
-                tokio::time::sleep(STATISTICS_INTERVAL).await;
-            }
-        });
+    let hosts = WorkerHosts::start(&init, endpoints, executors, observers).await?;
+    hosts.serve(report, stop, thread_end).await
+}
+
+/// Both hosts of a worker, which run until they are served to their end.
+pub(crate) struct WorkerHosts {
+    pub(crate) actors: Host,
+    pub(crate) tasks: Host,
+    reporter: Option<Arc<StatisticsReporter>>,
+    io: Handle,
+}
+
+impl WorkerHosts {
+    pub(crate) async fn start(
+        init: &WorkerInit,
+        endpoints: WorkerEndpoints,
+        executors: Executors,
+        observers: Observers,
+    ) -> Result<Self, ClusterError> {
+        let WorkerEndpoints { head, actors: actors_at, tasks: tasks_at } = endpoints;
+        let task_service = Arc::new(TaskService::new(tasks_at.io.clone()));
+        // Weak: the host's closure owns the service, and the reporter must not keep it alive after the host.
+        let service = Arc::downgrade(&task_service);
+        let run_tasks: HostServices =
+            Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
+        let run_actors = Box::new(actor_services);
+        let actors = start(init, head, &actors_at, init.actors, executors.actors, run_actors).await?;
+        let tasks = start(init, head, &tasks_at, init.tasks, executors.tasks, run_tasks).await?;
+        let reporter = observers
+            .statistics
+            .map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
+        actors.set_lifecycle_observer(observers.lifecycle);
+        Ok(Self { actors, tasks, reporter, io: tasks_at.io })
     }
-    // Concurrently: each may use all of its drain timeout.
-    let graceful = async {
-        if stop.await.is_ok() {
-            // The shutdown drops the actors, and their counts with them.
-            if let Some(reporter) = &reporter {
-                reporter.report_changes();
-            }
-            tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
+
+    /// Serves until the end, as [`serve`] describes it.
+    pub(crate) async fn serve(
+        self,
+        report: impl FnOnce(WorkerMessage) -> io::Result<()>,
+        stop: oneshot::Receiver<()>,
+        thread_end: impl Future<Output = String>,
+    ) -> Result<Ended, ClusterError> {
+        let Self { actors, tasks, reporter, io: runtime } = self;
+        let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
+            return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
+        };
+        report(WorkerMessage::Ready { actors_at, tasks_at })?;
+        // After the report: the parent expects no other before it.
+        if let Some(reporter) = reporter.clone() {
+            background::spawn_on(&runtime, async move {
+                while reporter.report_changes() {
+                    tokio::time::sleep(STATISTICS_INTERVAL).await;
+                }
+            });
         }
-    };
-    let ended = tokio::select! {
-        () = graceful => Ended::Asked,
-        cause = thread_end => Ended::Because(cause),
-    };
-    // The last counts would be missing from `roadshow summary` otherwise: the next interval never comes.
-    if let Some(reporter) = reporter {
-        reporter.report_last();
+        // Concurrently: each may use all of its drain timeout.
+        let graceful = async {
+            if stop.await.is_ok() {
+                // The shutdown drops the actors, and their counts with them.
+                if let Some(reporter) = &reporter {
+                    reporter.report_changes();
+                }
+                tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
+            }
+        };
+        let ended = tokio::select! {
+            () = graceful => Ended::Asked,
+            cause = thread_end => Ended::Because(cause),
+        };
+        // The last counts would be missing from `roadshow summary` otherwise: the next interval never comes.
+        if let Some(reporter) = reporter {
+            reporter.report_last();
+        }
+        actors.abort();
+        tasks.abort();
+        Ok(ended)
     }
-    actors.abort();
-    tasks.abort();
-    Ok(ended)
 }
 
 /// Starts a host that also serves the cluster's membership.
 async fn start(
     init: &WorkerInit,
+    head: Option<HeadInfo>,
     endpoint: &HostEndpoint,
     identity: HostUid,
     executor: Executor,
@@ -132,10 +169,10 @@ async fn start(
     let mut limits: Limits = init.limits.clone();
     // The drain must end before the parent kills the worker, which it does WORKER_STOP_TIMEOUT after its request.
     // A node ends within a second, even if a peer does not answer: there the drain gets half as long.
-    let most = if init.node.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
+    let most = if head.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
     limits.drain_timeout = limits.drain_timeout.min(most);
     let members = Arc::new(Membership::default());
-    let head = init.node.as_ref().map(|node| MembershipUpdate::Head(node.head));
+    let head = head.map(MembershipUpdate::Head);
     let membership = Arc::clone(&members);
     let host = Host::start(HostConfig {
         identity,

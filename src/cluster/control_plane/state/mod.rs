@@ -65,7 +65,7 @@ use rustc_hash::FxHashMap;
 use super::lease::Leases;
 use super::scheduler::{PendingQueues, Scheduler};
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
-use crate::config;
+use crate::config::{self, InjectedBug};
 use crate::id::{HostId, HostUid};
 use actor::{Actor, UnplacedActor};
 use deferred::DeferredWork;
@@ -99,6 +99,8 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) kill_lease: Duration,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
     pub(in crate::cluster) history_max: usize,
+    /// Bug that a simulation injects.
+    pub(in crate::cluster) injected_bug: Option<InjectedBug>,
 }
 
 impl Default for Settings {
@@ -111,6 +113,7 @@ impl Default for Settings {
             start_lease: config::START_LEASE,
             kill_lease: config::KILL_LEASE,
             history_max: config::HISTORY_MAX,
+            injected_bug: None,
         }
     }
 }

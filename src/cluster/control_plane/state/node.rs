@@ -18,6 +18,7 @@ use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
     EventKind, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, Severity, WorkerId,
 };
+use crate::config::InjectedBug;
 use crate::id::HostUid;
 use crate::spec::{End, EndReason};
 
@@ -290,6 +291,11 @@ impl ClusterState {
             let dedicated_to = self.workers.get(&worker).and_then(|worker| worker.detached);
             if let Some(actor) = dedicated_to.filter(|actor| self.pending.contains_key(actor)) {
                 self.evict(actor);
+            }
+            if self.settings.injected_bug == Some(InjectedBug::ForgottenActors)
+                && let Some(worker) = self.workers.get_mut(&worker)
+            {
+                worker.actors.clear();
             }
             // Not `finish_worker`, which would start a replacement on the lost node.
             self.record_deaths_with(worker, &end.text);

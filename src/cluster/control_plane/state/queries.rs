@@ -13,6 +13,7 @@ use crate::cluster::model::{
     ActorKey, Alert, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
     PendingActor, WorkerId, WorkerSummary,
 };
+use crate::config::InjectedBug;
 use crate::id::{HostId, HostUid};
 use crate::spec::{End, EndReason};
 
@@ -180,6 +181,11 @@ impl Reasons {
 
 /// Queries of the head's services.
 impl ClusterState {
+    /// Bug that a simulation injects.
+    pub(in crate::cluster) fn injected_bug(&self) -> Option<InjectedBug> {
+        self.settings.injected_bug
+    }
+
     /// Checks that an agent incarnation has joined and is not dead. Otherwise it must join again.
     pub(in crate::cluster) fn is_member(&self, agent: HostUid) -> bool {
         let node = self.nodes.get(&NodeId(agent.host.0));

@@ -20,7 +20,6 @@ mod certificates;
 mod disk_usage;
 mod driver_enrolment;
 mod drivers;
-mod events;
 mod executable_exchange;
 mod jobs;
 mod join;
@@ -51,6 +50,7 @@ use crate::cluster::daemon::agent::store::ExecutableStore;
 use crate::cluster::daemon::handoff::HeadSocket;
 use crate::cluster::daemon::logs::daemon_log;
 use crate::cluster::daemon::token_rpc_server::TokenRpcServer;
+use crate::cluster::event_queue::EventQueue;
 use crate::cluster::executable::this_machine;
 use crate::cluster::launch::descendants;
 use crate::cluster::model::NodeReport;
@@ -67,7 +67,7 @@ use acceptor::Acceptor;
 
 use accounts::Accounts;
 use drivers::Drivers;
-use events::EventQueue;
+
 use executable_exchange::Exchange;
 use jobs::Jobs;
 use orphans::Orphans;

@@ -168,7 +168,7 @@ impl Head {
             Arc::clone(&self.control).ask(|ticket| ControlEvent::JobSubmitted { ticket, descriptor }).await;
         match submitted {
             // The command uses the id from now on, so the id must survive a restart of the head.
-            Ok(ControlReply::Job { job, .. }) => match self.persist_job(job).await {
+            Ok(ControlReply::Job { job, .. }) => match self.core.persist_job(job).await {
                 Ok(()) => AdminReply::Submitted { job, node: node.id(), address: node.address },
                 Err(error) => denied(error),
             },

@@ -28,7 +28,7 @@ impl Head {
     async fn nodes(&self, query: &Query) -> Result<Page<NodeInfo>, QueryError> {
         let mut page = self.control.list::<NodeInfo>(query).await?;
         // The usage is not part of the state, since every heartbeat changes it.
-        let outbox = self.outbox();
+        let outbox = self.core.outbox();
         for node in page.rows.iter_mut().filter(|node| node.state != NodeState::Dead) {
             node.usage = outbox.usage(node.node_id);
         }

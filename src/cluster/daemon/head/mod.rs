@@ -22,7 +22,6 @@ mod dashboard;
 mod inbound;
 mod incarnation;
 mod lists;
-mod outbox;
 mod reports;
 mod services;
 mod store;
@@ -31,7 +30,7 @@ mod timelines;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -46,9 +45,8 @@ use crate::cluster::control_service::{ActionExecutor, ControlPlane, Persistence}
 use crate::cluster::daemon::head::ca::CertificateAuthority;
 use crate::cluster::daemon::logs::daemon_log;
 use crate::cluster::daemon::token_rpc_server::TokenRpcServer;
-use crate::cluster::model::NodeId;
+use crate::cluster::head_core::HeadCore;
 use crate::cluster::open_files;
-use crate::cluster::protocol::AgentCommand;
 use crate::cluster::security::{CertificateRequest, Claims, Token};
 use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX};
 use crate::host::{Host, fresh_identity};
@@ -57,7 +55,6 @@ use crate::transport::{Credentials, Role, Routed};
 
 use dashboard::Dashboard;
 use inbound::InboundConnections;
-use outbox::Outbox;
 use reports::JobReports;
 use store::{StateStore, Write};
 use timelines::Timelines;
@@ -68,7 +65,8 @@ struct Head {
     authority: CertificateAuthority,
     host: Host,
     control: Arc<ControlPlane>,
-    outbox: Mutex<Outbox>,
+    /// Host and control plane with the requests of agents and drivers.
+    core: Arc<HeadCore>,
     store: StateStore,
     /// Dashboard of the head, once it is served.
     dashboard: OnceLock<Dashboard>,
@@ -275,14 +273,15 @@ impl Head {
         let transport = Routed::new(credentials.clone(), address, arrivals);
         let services = services::host_services(Arc::clone(&cell));
         let host = start_host(identity, authority.token(), transport, address, services).await?;
-        let (executor, persistence) = (executor(Arc::clone(&cell)), persistence(Arc::clone(&cell)));
+        let (executor, flushed) = (executor(Arc::clone(&cell)), persistence(Arc::clone(&cell)));
+        let persistence = persistence(Arc::clone(&cell));
         let control = Arc::new(ControlPlane::new(settings, executor, Some(persistence)));
-        let outbox = Mutex::new(Outbox::default());
+        let core = HeadCore::new(host.clone(), Arc::clone(&control), flushed);
         let head = Arc::new(Self {
             authority,
             host,
             control,
-            outbox,
+            core,
             store,
             dashboard: OnceLock::new(),
             reports: JobReports::default(),
@@ -295,41 +294,13 @@ impl Head {
 
     /// Executes an action of the state. It runs under the lock of the state, so it only queues.
     fn execute(&self, action: &Action) {
+        self.core.execute(action);
         match action.clone() {
-            Action::StartWorker { node, worker, job, detached } => {
-                self.send_command(node, AgentCommand::StartWorker { worker, job, detached });
-            }
-            Action::StopWorker { node, worker } => {
-                self.send_command(node, AgentCommand::StopWorker { worker })
-            }
-            Action::StartActor { node, worker, at, recipe, .. } => {
-                let recipe = (*recipe).clone();
-                self.send_command(node, AgentCommand::StartActor { worker, at, recipe })
-            }
-            Action::StopActor { node, worker, at, .. } => {
-                self.send_command(node, AgentCommand::StopActor { worker, at })
-            }
-            Action::StopDriver { node, job } => self.send_command(node, AgentCommand::StopDriver { job }),
-            Action::StopNode { node } => self.send_command(node, AgentCommand::StopNode),
-            Action::ReleaseJob { job, nodes } => {
-                nodes.into_iter().for_each(|node| self.send_command(node, AgentCommand::ReleaseJob { job }));
-                self.outbox().forget_job(job);
-                self.reports.request(job);
-            }
-            Action::ForgetAgent { agent } => self.outbox().forget_agent(agent),
-            Action::NotifyDriver { job, event } => self.outbox().notify_driver(&self.host, job, event),
+            Action::ReleaseJob { job, .. } => self.reports.request(job),
             Action::Persist(record) => self.store.change(Write::Put(Box::new(record))),
             Action::Delete(key) => self.store.change(Write::Delete(key)),
-            Action::Reply { .. } => {}
+            _ => {}
         }
-    }
-
-    fn send_command(&self, node: NodeId, command: AgentCommand) {
-        self.outbox().send_command(&self.host, node, command);
-    }
-
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

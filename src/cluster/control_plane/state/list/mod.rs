@@ -23,7 +23,9 @@ use super::ClusterState;
 use super::queries::Reasons;
 use crate::cluster::listing::{Condition, Needle, Page, Query, QueryError, Row, Value};
 #[cfg(test)]
-use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
+use crate::cluster::model::TaskInfo;
+#[cfg(any(test, feature = "sim"))]
+use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, WorkerSummary};
 use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
 use crate::wire;
 use cursor::Position;
@@ -187,8 +189,8 @@ impl<T: Listed> Search<T> {
     }
 }
 
-/// Whole tables, for tests.
-#[cfg(test)]
+/// Whole tables, for tests and simulations.
+#[cfg(any(test, feature = "sim"))]
 impl ClusterState {
     pub(super) fn all<T: Listed>(&self) -> Vec<T> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
@@ -222,6 +224,7 @@ impl ClusterState {
         self.all()
     }
 
+    #[cfg(test)]
     pub(in crate::cluster) fn tasks(&self) -> Vec<TaskInfo> {
         self.all()
     }

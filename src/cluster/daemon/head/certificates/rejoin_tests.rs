@@ -1,11 +1,10 @@
 //! Members that rejoin a restarted head.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 
-use super::super::outbox::Outbox;
 use super::super::reports::JobReports;
 use super::super::store::StateStore;
 use super::super::timelines::Timelines;
@@ -16,13 +15,14 @@ use crate::cluster::control_plane::state::{Action, ControlEvent, Millis, Record,
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::daemon::head::ca::CertificateAuthority;
 use crate::cluster::daemon::host::start_host;
+use crate::cluster::head_core::HeadCore;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{Labels, NodeDescriptor, NodeState, Resources};
 use crate::cluster::security::CertificateRequest;
 use crate::cluster::test_dir::TestDir;
 use crate::config::CERTIFIED_HOSTS_MAX;
 use crate::host::fresh_identity;
-use crate::id::Incarnation;
+use crate::id::{HostId, Incarnation};
 use crate::transport::Routed;
 
 /// Creates a head without services, which continues from these records.
@@ -39,14 +39,14 @@ async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
     let (store, _) = StateStore::open(&scratch.join("head.redb")).await.unwrap();
     let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), None));
     control.apply(ControlEvent::Restored(records));
-    let (outbox, dashboard) = (Mutex::new(Outbox::default()), OnceLock::new());
+    let core = HeadCore::new(host.clone(), Arc::clone(&control), Box::new(|| Box::pin(async { Ok(()) })));
     Head {
         authority,
         host,
         control,
-        outbox,
+        core,
         store,
-        dashboard,
+        dashboard: OnceLock::new(),
         reports: JobReports::default(),
         timelines: Timelines::default(),
     }

@@ -28,7 +28,7 @@ use crate::remote::call_host;
 
 /// Hosts of agents and drivers, and the queue of each.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(in crate::cluster) struct Outbox {
     agents: FxHashMap<NodeId, HostUid>,
     drivers: FxHashMap<JobId, HostUid>,
     /// Latest usage that each node's agent has reported.
@@ -60,7 +60,7 @@ enum Notification {
 impl Outbox {
     /// Records the host of a node's agent, and returns the previous incarnation, if any. A stale incarnation is
     /// ignored.
-    pub(super) fn set_agent(&mut self, node: NodeId, agent: HostUid) -> Option<HostUid> {
+    pub(in crate::cluster) fn set_agent(&mut self, node: NodeId, agent: HostUid) -> Option<HostUid> {
         // A join of an earlier incarnation may have been delayed, and arrive behind the later one.
         if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
             return None;
@@ -72,24 +72,25 @@ impl Outbox {
     }
 
     /// Records the usage of a node's machine.
-    pub(super) fn set_usage(&mut self, node: NodeId, usage: Usage) {
+    pub(in crate::cluster) fn set_usage(&mut self, node: NodeId, usage: Usage) {
         self.usages.insert(node, usage);
     }
 
     /// Latest reported usage of a node's machine, if any.
-    pub(super) fn usage(&self, node: NodeId) -> Option<Usage> {
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command lists it"))]
+    pub(in crate::cluster) fn usage(&self, node: NodeId) -> Option<Usage> {
         self.usages.get(&node).copied()
     }
 
     /// Clears the lag of a driver that rejoins. Call it before the state answers: an event after that answer counts
     /// as lost again.
-    pub(super) fn reset_driver(&mut self, job: JobId, driver: HostUid) {
+    pub(in crate::cluster) fn reset_driver(&mut self, job: JobId, driver: HostUid) {
         self.jobs_with_lost_events.remove(&job);
         self.lagging.lock().remove(&driver);
     }
 
     /// Records the host of a job's driver. Events since the job was known found no host, so the driver lags.
-    pub(super) fn set_driver(&mut self, job: JobId, driver: HostUid) {
+    pub(in crate::cluster) fn set_driver(&mut self, job: JobId, driver: HostUid) {
         self.drivers.insert(job, driver);
         if self.jobs_with_lost_events.remove(&job) {
             self.lagging.lock().insert(driver);
@@ -97,7 +98,7 @@ impl Outbox {
     }
 
     /// Forgets an incarnation of an agent. A later incarnation of the same node may have joined already.
-    pub(super) fn forget_agent(&mut self, agent: HostUid) {
+    pub(in crate::cluster) fn forget_agent(&mut self, agent: HostUid) {
         let node = NodeId(agent.host.0);
         if self.agents.get(&node) == Some(&agent) {
             self.agents.remove(&node);
@@ -112,12 +113,12 @@ impl Outbox {
     }
 
     /// Returns true, once, if a member has missed messages and must rejoin.
-    pub(super) fn take_lagging(&self, member: HostUid) -> bool {
+    pub(in crate::cluster) fn take_lagging(&self, member: HostUid) -> bool {
         self.lagging.lock().remove(&member)
     }
 
     /// Forgets a job that has ended. Its sender delivers the messages that are queued already.
-    pub(super) fn forget_job(&mut self, job: JobId) {
+    pub(in crate::cluster) fn forget_job(&mut self, job: JobId) {
         self.jobs_with_lost_events.remove(&job);
         if let Some(driver) = self.drivers.remove(&job) {
             self.forget(driver);
@@ -125,14 +126,14 @@ impl Outbox {
     }
 
     /// Queues a command for the agent of a node.
-    pub(super) fn send_command(&mut self, host: &Host, node: NodeId, command: AgentCommand) {
+    pub(in crate::cluster) fn send_command(&mut self, host: &Host, node: NodeId, command: AgentCommand) {
         if let Some(&agent) = self.agents.get(&node) {
             self.enqueue(host, agent, Notification::Command(command));
         }
     }
 
     /// Queues an event for the driver of a job.
-    pub(super) fn notify_driver(&mut self, host: &Host, job: JobId, event: JobEvent) {
+    pub(in crate::cluster) fn notify_driver(&mut self, host: &Host, job: JobId, event: JobEvent) {
         match self.drivers.get(&job) {
             Some(&driver) => self.enqueue(host, driver, Notification::JobEvent(event)),
             None => drop(self.jobs_with_lost_events.insert(job)),

@@ -18,13 +18,13 @@ const EVENT_BATCH_MAX: usize = 512;
 /// tasks, which come at any time, take one event for each worker. A rejoin replaces most events by a report of the current state
 /// ([`EventQueue::clear`]).
 #[derive(Debug, Default)]
-pub(super) struct EventQueue {
+pub(in crate::cluster) struct EventQueue {
     queue: Mutex<VecDeque<NodeEvent>>,
     notify: Notify,
 }
 
 impl EventQueue {
-    pub(super) fn push(&self, event: NodeEvent) {
+    pub(in crate::cluster) fn push(&self, event: NodeEvent) {
         let mut queue = self.lock();
         match event {
             NodeEvent::Tasks { worker, counts } => push_counts(&mut queue, worker, counts),
@@ -40,7 +40,7 @@ impl EventQueue {
     /// # Cancel safety
     ///
     /// Dropping the future loses no event.
-    pub(super) async fn next(&self) -> EventBatch<'_> {
+    pub(in crate::cluster) async fn next(&self) -> EventBatch<'_> {
         loop {
             let events = self.take();
             if !events.is_empty() {
@@ -70,7 +70,7 @@ impl EventQueue {
 
     /// Drops the events that a join report contains. Ends of drivers and actors stay, since a report lists only
     /// what runs. The head may have placed an actor that has started and ended since.
-    pub(super) fn clear(&self) {
+    pub(in crate::cluster) fn clear(&self) {
         let is_end = |event: &NodeEvent| {
             matches!(
                 event,
@@ -121,23 +121,24 @@ fn requeue_counts(queue: &mut VecDeque<NodeEvent>, worker: WorkerId, counts: Vec
 /// Batch of events on its way to the head. Dropped without an acknowledgement, it returns them to the queue: the
 /// session may be cancelled between the request and its reply.
 #[derive(Debug)]
-pub(super) struct EventBatch<'a> {
+pub(in crate::cluster) struct EventBatch<'a> {
     queue: &'a EventQueue,
     events: Vec<NodeEvent>,
 }
 
 impl EventBatch<'_> {
-    pub(super) fn events(&self) -> Vec<NodeEvent> {
+    pub(in crate::cluster) fn events(&self) -> Vec<NodeEvent> {
         self.events.clone()
     }
 
     /// Acknowledges all events.
-    pub(super) fn ack(mut self) {
+    pub(in crate::cluster) fn ack(mut self) {
         self.events.clear();
     }
 
     /// Acknowledges all events but the ends of drivers, which are sent again.
-    pub(super) fn ack_except_driver_ends(mut self) {
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "simulated nodes run no drivers"))]
+    pub(in crate::cluster) fn ack_except_driver_ends(mut self) {
         self.events.retain(|event| matches!(event, NodeEvent::DriverExited { .. }));
     }
 }
