@@ -369,6 +369,11 @@ pub const RECIPE_BYTES_MAX: usize = 1 << 20;
 /// Maximum total size of the recipes of one job, in bytes: 64 actors with the largest arguments.
 pub const RECIPES_PER_JOB_BYTES_MAX: usize = 64 << 20;
 
+/// Number of an actor's failures within the period that the control plane counts.
+///
+/// A policy that allows more has no limit: 8 KiB for each actor, however often it fails.
+pub const RESTART_FAILURES_COUNTED_MAX: usize = 1000;
+
 /// Interval of the control plane's ticks while any lease is held.
 ///
 /// It is the delay with which an expired lease is noticed.

@@ -52,6 +52,8 @@ impl Restart {
     }
 
     /// Sets the number of failures within the period after which the actor is restarted; one more ends it.
+    ///
+    /// A number above 1000 means that none ends it.
     pub const fn at_most(self, failures: u32) -> Self {
         Self { failures_max: failures, ..self }
     }

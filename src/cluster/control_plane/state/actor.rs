@@ -242,7 +242,11 @@ impl ClusterState {
                 self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
             }
-            None if dedicated.is_none() && self.may_predate_head(key, worker) => {
+            // A managed actor has a record until its end, so one without a record has ended.
+            None if dedicated.is_none()
+                && at.target.actor.managed_number().is_none()
+                && self.may_predate_head(key, worker) =>
+            {
                 self.adopt_actor(key, class.unwrap_or("(not known)"), worker);
                 self.mark_alive(key, worker, at.target);
             }
@@ -255,10 +259,13 @@ impl ClusterState {
     fn is_present_incarnation(&mut self, key: ActorKey, reported: Target) -> bool {
         let Some(managed) = self.managed.get_mut(&key) else { return true };
         let is_unaccounted = self.unaccounted.contains(&key);
-        if is_unaccounted && reported.incarnation > managed.incarnation {
-            managed.incarnation = reported.incarnation;
+        if !is_unaccounted || reported.incarnation <= managed.incarnation {
+            return reported.incarnation == managed.incarnation;
         }
-        reported.incarnation == managed.incarnation
+        managed.incarnation = reported.incarnation;
+        // Another restart of the head must not use the number again either.
+        self.persist_actor(key);
+        true
     }
 
     pub(super) fn stop_actor(&mut self, actor: ActorKey, worker: WorkerId, at: ActorLocation) {
@@ -387,7 +394,7 @@ impl ClusterState {
     pub(super) fn spawn_cancelled(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
             Some(ActorPhase::Alive(worker, target)) => self.stop_alive(key, worker, target),
-            _ => self.actor_ended(key, ActorIncarnation(0), End::new(EndReason::Stopped, cause)),
+            _ => self.actor_ended(key, self.incarnation(key), End::new(EndReason::Stopped, cause)),
         }
     }
 
@@ -515,7 +522,9 @@ impl ClusterState {
                 }
             }
             _ => {
-                let end = End::new(EndReason::Killed, "it was killed before it was created");
+                let when =
+                    if self.is_restarting(key) { "while it restarted" } else { "before it was created" };
+                let end = End::new(EndReason::Killed, format!("it was killed {when}"));
                 self.end_actor(key, &end.into(), ControlError::Unknown);
             }
         }
@@ -534,6 +543,8 @@ impl ClusterState {
         if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
             self.actions.push(Action::StopWorker { node, worker });
         }
+        // The actor itself ends for good; other managed actors of the worker restart.
+        self.stopping.insert(key);
         // `failed` is false: a kill is no crash, and must not delay the replacement.
         let end = End::new(EndReason::Killed, format!("it was killed to end the actor {key}"));
         self.finish_worker(worker, &end, WorkerExit::Requested);

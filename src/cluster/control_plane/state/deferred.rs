@@ -77,7 +77,7 @@ impl ClusterState {
         }
     }
 
-    fn explain_infeasible(&self, shape: ShapeId, actor: Option<&ActorKey>) -> String {
+    pub(super) fn explain_infeasible(&self, shape: ShapeId, actor: Option<&ActorKey>) -> String {
         let unavailable = self.schedule.only_node(shape).and_then(|node| self.why_unavailable(node));
         let spec = actor.and_then(|actor| self.actors.get(actor)).map(|actor| self.spec(actor));
         unavailable.unwrap_or_else(|| self.schedule.explain_infeasible(&spec.unwrap_or_default()))

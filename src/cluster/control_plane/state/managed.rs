@@ -27,25 +27,27 @@ use super::{
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, EventKind, JobId, Lifetime, NodeId, Severity, WorkerId,
 };
-use crate::config::{RECIPE_BYTES_MAX, RECIPES_PER_JOB_BYTES_MAX};
+use crate::config::{RECIPE_BYTES_MAX, RECIPES_PER_JOB_BYTES_MAX, RESTART_FAILURES_COUNTED_MAX};
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::spec::{End, EndReason, Recipe, Restart};
 
 /// State of an actor that is restarted, beside that of any actor.
 #[derive(Debug)]
 pub(super) struct ManagedActor {
-    recipe: Arc<Recipe>,
-    policy: Restart,
+    pub(super) recipe: Arc<Recipe>,
+    pub(super) policy: Restart,
     /// Present incarnation, or the next one while the actor restarts.
     pub(super) incarnation: ActorIncarnation,
     /// Number of restarts, of which failures are a part.
     pub(super) restarts: u32,
     /// Times of the failures within the period, oldest first.
-    failures: VecDeque<Millis>,
+    pub(super) failures: VecDeque<Millis>,
     /// Request for the actor, until it was alive once.
-    spawner: Option<Ticket>,
+    pub(super) spawner: Option<Ticket>,
     /// Requests that wait for its location, each with the incarnation that it knows to be gone.
-    locators: BTreeMap<Ticket, Option<ActorIncarnation>>,
+    pub(super) locators: BTreeMap<Ticket, Option<ActorIncarnation>>,
+    /// End of its back-off.
+    backs_off_until: Option<Millis>,
     /// Cause of the last restart, while it lasts.
     pub(super) restarting: Option<Arc<End>>,
     pub(super) place: Place,
@@ -72,6 +74,7 @@ impl ManagedActor {
             failures: VecDeque::new(),
             spawner: None,
             locators: BTreeMap::new(),
+            backs_off_until: None,
             restarting: None,
             place: Place::default(),
             children: BTreeSet::new(),
@@ -86,6 +89,10 @@ impl ManagedActor {
         }
         if self.failures.len() >= self.policy.failures_max as usize {
             return None;
+        }
+        // A policy that allows any number must not use up the head's memory.
+        if self.failures.len() == RESTART_FAILURES_COUNTED_MAX {
+            self.failures.pop_front();
         }
         self.failures.push_back(now);
         Some(millis(self.policy.delay(self.failures.len())))
@@ -210,7 +217,17 @@ impl ClusterState {
         let Some(located) = self.found(key) else { return };
         let Some(managed) = self.managed.get_mut(&key) else { return };
         let restarted = managed.restarting.take().is_some();
-        let (spawner, locators) = (managed.spawner.take(), std::mem::take(&mut managed.locators));
+        let present = managed.incarnation;
+        // A request that knows this incarnation to be gone waits for the next one.
+        let mut locators = Vec::new();
+        managed.locators.retain(|ticket, gone| {
+            let waits = gone.is_some_and(|gone| present <= gone);
+            if !waits {
+                locators.push(*ticket);
+            }
+            waits
+        });
+        let spawner = managed.spawner.take();
         let ControlReply::Found { actor, at, member, .. } = &located else { return };
         if let Some(ticket) = spawner {
             let placed = ControlReply::Placed { actor: *actor, member: *member, alive: Some(*at) };
@@ -220,7 +237,7 @@ impl ClusterState {
         if restarted && let Some(job) = self.actors.get(&key).map(|actor| actor.job) {
             self.notify_driver(job, JobEvent::ActorMoved { at: *at, member: *member });
         }
-        for ticket in locators.into_keys() {
+        for ticket in locators {
             self.open_requests.remove(&ticket);
             self.reply(ticket, Ok(located.clone()));
         }
@@ -256,7 +273,7 @@ impl ClusterState {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.recipe_bytes = job.recipe_bytes.saturating_sub(managed.recipe.len());
         }
-        self.backing_off.retain(|(_, actor)| *actor != key);
+        managed.backs_off_until.map(|until| self.backing_off.remove(&(until, key)));
         self.actions.push(Action::Delete(RecordKey::Recipe(key)));
         if let Some(ticket) = managed.spawner.filter(|ticket| self.open_requests.remove(ticket).is_some()) {
             let text = end.text.clone();
@@ -306,6 +323,12 @@ impl ClusterState {
         if !is_job_active || managed.spawner.is_some() && is_refusal {
             return Err(None);
         }
+        // An agent may report any number, and the next one must be higher.
+        if managed.incarnation.0 == u32::MAX {
+            return Err(Some(
+                End::new(end.reason, format!("{}; it has no further incarnation", end.text)).into(),
+            ));
+        }
         if loss == Loss::External {
             return Ok(0);
         }
@@ -341,7 +364,7 @@ impl ClusterState {
         }
         if let Some(managed) = self.managed.get_mut(&key) {
             managed.incarnation.0 += 1;
-            managed.restarts += 1;
+            managed.restarts = managed.restarts.saturating_add(1);
             managed.restarting = Some(Arc::clone(end));
         }
         // Before any process hears of the incarnation: a restarted head must not use its number again.
@@ -355,8 +378,12 @@ impl ClusterState {
             // Placed after the event: its worker may still be in the tables.
             self.deferred.evicted.insert(key);
         } else {
+            let until = self.now.after(delay_ms);
             self.set_phase(key, ActorPhase::BackingOff);
-            self.backing_off.insert((self.now.after(delay_ms), key));
+            self.backing_off.insert((until, key));
+            if let Some(managed) = self.managed.get_mut(&key) {
+                managed.backs_off_until = Some(until);
+            }
         }
     }
 
@@ -376,6 +403,9 @@ impl ClusterState {
     pub(super) fn end_backoffs(&mut self) {
         while let Some(&(at, key)) = self.backing_off.first().filter(|(at, _)| *at <= self.now) {
             self.backing_off.remove(&(at, key));
+            if let Some(managed) = self.managed.get_mut(&key) {
+                managed.backs_off_until = None;
+            }
             self.set_phase(key, ActorPhase::Waiting);
             self.deferred.evicted.insert(key);
         }
@@ -433,6 +463,9 @@ impl ClusterState {
     ) -> Option<String> {
         let cause = self.managed.get(&key)?.restarting.as_ref()?;
         let waits = match actor.phase {
+            ActorPhase::Waiting if !self.schedule.is_feasible(actor.shape) => {
+                format!("; {}", self.explain_infeasible(actor.shape, Some(&key)))
+            }
             ActorPhase::Waiting => format!("; {}", reasons.of((actor.job, actor.shape), self)),
             ActorPhase::AwaitingWorker(node) => {
                 format!("; workers of its job are being started on node {node}")

@@ -14,7 +14,8 @@ use super::{Action, ClusterState, ControlError};
 use crate::cluster::control_plane::state::actor::ActorPhase;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::WorkerReport;
-use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
+use crate::cluster::model::{ActorKey, ActorLocation, JobId, NodeId, WorkerId};
+use crate::id::ActorIncarnation;
 use crate::spec::{End, EndReason};
 
 impl ClusterState {
@@ -99,7 +100,8 @@ impl ClusterState {
         self.worker_ready(id, member, report.pid);
         self.worker_suspended(id, report.suspended);
         self.task_counts(id, report.tasks);
-        let reported: BTreeSet<ActorKey> = report.actors.iter().map(|(actor, ..)| *actor).collect();
+        let of_actor = |(actor, _, at): &(ActorKey, String, ActorLocation)| (*actor, at.target.incarnation);
+        let reported: BTreeSet<_> = report.actors.iter().map(of_actor).collect();
         for (actor, class, at) in report.actors {
             self.reconcile_actor(actor, Some(&class), id, at);
         }
@@ -119,13 +121,14 @@ impl ClusterState {
     }
 
     /// Ends actors of a worker that the report does not contain.
-    fn end_unreported(&mut self, worker: WorkerId, reported: &BTreeSet<ActorKey>) {
+    fn end_unreported(&mut self, worker: WorkerId, reported: &BTreeSet<(ActorKey, ActorIncarnation)>) {
         let actors = self.workers.get(&worker).map(|worker| worker.actors.clone());
         for key in actors.into_iter().flatten() {
             // Only alive ones: an assigned actor may be created at any moment, so its absence proves nothing.
-            let alive =
-                self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, ActorPhase::Alive(..)));
-            if alive && !reported.contains(&key) {
+            let Some(ActorPhase::Alive(_, target)) = self.actors.get(&key).map(|actor| actor.phase) else {
+                continue;
+            };
+            if !reported.contains(&(key, target.incarnation)) {
                 let end = End::new(EndReason::Unknown, "it was gone when its node rejoined").into();
                 self.lose_actor(key, &end, Loss::External, ControlError::Unknown);
             }

@@ -4,6 +4,7 @@ mod events;
 mod fair;
 mod jobs;
 mod lists;
+mod managed;
 mod names;
 mod nodes;
 mod placement;
@@ -14,13 +15,17 @@ mod statistics;
 mod watchers;
 mod workers;
 
+use std::sync::Arc;
+
 use crate::cluster::control_plane::state::*;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, ActorState, JobDescriptor, JobId, JobState, Lifetime,
     NodeDescriptor, NodeId, NodeReport, NodeState, Resources, WorkerAddress, WorkerId, WorkerReport,
 };
-use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
-use crate::spec::{End, EndReason};
+use crate::config::RECIPE_BYTES_MAX;
+use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target, TypeHash};
+use crate::spec::{End, EndReason, Recipe, Restart};
+use crate::wire::Payload;
 
 /// Control plane under test, with a clock in milliseconds and the number of requests so far.
 struct Harness {
@@ -45,6 +50,18 @@ fn worker_entry(node: u64, worker: WorkerId) -> WorkerEntry {
 fn location(worker: WorkerId, actor: ActorKey) -> ActorLocation {
     let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
     ActorLocation { host: member(worker).actors, target }
+}
+
+/// Location of a managed actor's incarnation.
+fn managed_location(worker: WorkerId, actor: ActorKey, incarnation: u32) -> ActorLocation {
+    let (actor, incarnation) = (ActorId::managed(actor.0).unwrap(), ActorIncarnation(incarnation));
+    ActorLocation { host: member(worker).actors, target: Target { actor, incarnation } }
+}
+
+/// Recipe with arguments of about this size.
+fn recipe(bytes: usize) -> Arc<Recipe> {
+    let args = Payload::from(vec![7; bytes]);
+    Arc::new(Recipe::new(TypeHash(1), &args, 2 * RECIPE_BYTES_MAX).unwrap())
 }
 
 /// Report that an actor's first incarnation has ended.

@@ -5,13 +5,17 @@ use crate::cluster::model::{AlertKind, NodeReport, WorkerReport};
 use crate::config::ACTOR_ID_BLOCK;
 
 /// Harness that collects all actions, for a restart from their records.
-struct Recorder {
-    harness: Harness,
-    actions: Vec<Action>,
+pub(super) struct Recorder {
+    pub(super) harness: Harness,
+    pub(super) actions: Vec<Action>,
 }
 
 impl Recorder {
-    fn record_event(&mut self, event: ControlEvent) -> Vec<Action> {
+    pub(super) fn new() -> Self {
+        Self { harness: Harness::new(), actions: Vec::new() }
+    }
+
+    pub(super) fn record_event(&mut self, event: ControlEvent) -> Vec<Action> {
         let actions = self.harness.handle(event);
         self.actions.extend(actions.clone());
         actions
@@ -29,7 +33,7 @@ impl Recorder {
     }
 
     /// Restarts the head after one minute.
-    fn restart(self) -> (Harness, Vec<Action>) {
+    pub(super) fn restart(self) -> (Harness, Vec<Action>) {
         let mut harness = Harness {
             state: ClusterState::new(Settings::default()),
             now: self.harness.now + 60_000,
@@ -53,7 +57,7 @@ struct Setup {
 }
 
 fn setup() -> (Recorder, Setup) {
-    let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
+    let mut recorder = Recorder::new();
     recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(1, 4.0, 1))));
     let ticket = recorder.harness.ticket();
     recorder.record_event(ControlEvent::JobStarted { ticket, job: None, descriptor: job_descriptor(1) });
@@ -193,7 +197,7 @@ fn members_have_one_lease_to_rejoin_after_a_restart() {
 
 #[test]
 fn no_member_expires_while_others_still_rejoin() {
-    let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
+    let mut recorder = Recorder::new();
     let nodes = 10_000;
     for node in 1..=nodes {
         recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(node, 4.0, 1))));
@@ -273,7 +277,7 @@ fn draining_survives_a_restart() {
 #[test]
 fn submitted_job_waits_for_its_driver_while_the_node_reports_it() {
     for runs in [true, false] {
-        let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
+        let mut recorder = Recorder::new();
         recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(1, 4.0, 1))));
         let ticket = recorder.harness.ticket();
         let descriptor = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_descriptor(0) };

@@ -15,6 +15,7 @@ impl World {
         self.check_requests();
         self.check_names();
         self.check_actors();
+        self.check_managed();
         self.check_workers();
         self.check_jobs();
         self.check_queues();
@@ -62,7 +63,11 @@ impl World {
         let waiters = waiters.flat_map(|named| named.waiters.values());
         let finds = waiters.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
         assert_eq!(waiting_tickets + finds.count(), waiters.clone().count());
-        assert_eq!(requests.len(), unplaced + waiters.count());
+        // The request for a managed actor stays open until it is alive, and its restarts have none.
+        let placed = state.pending.values().filter(|unplaced| unplaced.ticket.is_some()).count();
+        let spawners = state.managed.values().filter(|managed| managed.spawner.is_some()).count();
+        let locators: usize = state.managed.values().map(|managed| managed.locators.len()).sum();
+        assert_eq!(requests.len(), placed + spawners + locators + waiters.count());
     }
 
     /// Each name has one owner that is not dead.
@@ -86,7 +91,11 @@ impl World {
                 (None | Some(ActorState::PendingCreation), _) => true,
                 (Some(ActorState::Alive), ActorState::Alive | ActorState::Dead) => true,
                 // No node has reported it since the head restarted.
-                (Some(ActorState::Alive), ActorState::PendingCreation) => self.restarted,
+                (Some(ActorState::Alive | ActorState::Restarting), ActorState::PendingCreation) => {
+                    self.restarted
+                }
+                (Some(ActorState::Alive), ActorState::Restarting) => state.is_restarting(actor.actor_id),
+                (Some(ActorState::Restarting), ActorState::Alive | ActorState::Dead) => true,
                 (Some(before), now) => before == now,
             };
             assert!(legal, "{} was {before:?} and is {:?}", actor.actor_id, actor.state);
@@ -107,6 +116,72 @@ impl World {
             assert!(!state.stopping.contains(key) || may_run);
             let killed_early = state.stopping.contains(key) && matches!(actor.phase, ActorPhase::Assigned(_));
             assert_eq!(state.kill_leases.has(*key), killed_early, "{key} stays killed for ever");
+        }
+    }
+
+    /// Managed actors have a recipe, one believed incarnation, and the records of both.
+    fn check_managed(&mut self) {
+        let state = &self.harness.state;
+        for (key, managed) in &state.managed {
+            let latest = self.latest.insert(*key, managed.incarnation);
+            assert!(latest.is_none_or(|latest| latest <= managed.incarnation), "{key} goes back");
+        }
+        let records = self.records();
+        let mut recipe_bytes: BTreeMap<JobId, usize> = BTreeMap::new();
+        for (key, managed) in &state.managed {
+            let actor = &state.actors[key];
+            assert!(!actor.detached, "{key} would outlive its executable");
+            *recipe_bytes.entry(actor.job).or_default() += managed.recipe.len();
+            let is_restarting = managed.restarting.is_some();
+            let is_pending = actor.phase.is_unplaced() || matches!(actor.phase, ActorPhase::Assigned(_));
+            assert!(!is_restarting || is_pending, "{key} restarts and is {:?}", actor.phase);
+            let back_offs = state.backing_off.iter().filter(|(_, actor)| actor == key).count();
+            assert_eq!(back_offs, usize::from(actor.phase == ActorPhase::BackingOff), "{key}");
+            if let ActorPhase::Alive(worker, target) = actor.phase {
+                assert_eq!(target, managed_location(worker, *key, managed.incarnation.0).target);
+                assert!(managed.spawner.is_none(), "the request for {key} has no reply");
+                let mut gone = managed.locators.values();
+                assert!(gone.all(|gone| *gone >= Some(managed.incarnation)), "{key} could be located");
+            }
+            assert!(
+                matches!(records.get(&RecordKey::Recipe(*key)), Some(Record::Recipe { recipe, .. }) if *recipe == *managed.recipe)
+            );
+            let was_assigned = !actor.phase.is_unplaced() || is_restarting;
+            let recorded = match records.get(&RecordKey::Actor(*key)) {
+                Some(Record::Actor { incarnation, spec, .. }) => Some((*incarnation, spec.restart)),
+                _ => None,
+            };
+            let expected = was_assigned.then_some((managed.incarnation, Some(managed.policy)));
+            assert_eq!(recorded, expected, "{key}");
+        }
+        assert_eq!(
+            state.backing_off.len(),
+            state.actors.values().filter(|actor| actor.phase == ActorPhase::BackingOff).count()
+        );
+        for (id, job) in &state.jobs {
+            assert_eq!(job.recipe_bytes, recipe_bytes.remove(id).unwrap_or_default(), "of job {id}");
+        }
+        assert!(recipe_bytes.is_empty());
+        let recipes = records.keys().filter(|key| matches!(key, RecordKey::Recipe(_)));
+        assert_eq!(recipes.count(), state.managed.len(), "recipes stay behind");
+        self.check_incarnations();
+    }
+
+    /// Each incarnation that runs in a worker which the head reaches is the believed one, or was told to stop.
+    fn check_incarnations(&self) {
+        let state = &self.harness.state;
+        let linked =
+            self.nodes.values().filter(|actual| actual.linked && state.is_member(actual.descriptor.agent));
+        let workers =
+            linked.flat_map(|actual| &actual.workers).filter(|(id, _)| state.workers.contains_key(id));
+        for (id, worker) in workers {
+            for (key, incarnation) in worker.actors.iter().filter(|(key, _)| self.is_managed(**key)) {
+                let target = managed_location(*id, *key, incarnation.0).target;
+                let phase = state.actors.get(key).map(|actor| actor.phase);
+                let is_believed = phase == Some(ActorPhase::Alive(*id, target));
+                let is_told = self.told_to_stop.contains(&(*id, *key, *incarnation));
+                assert!(is_believed || is_told, "{key} runs as {incarnation} in {id}, and is {phase:?}");
+            }
         }
     }
 
@@ -201,12 +276,16 @@ impl World {
         self.nodes.values().any(|actual| actual.drivers.contains(&job))
     }
 
-    /// Each pending actor fits on some empty node, and on no node as it is.
+    /// Each pending actor fits on some empty node, but for those that restart, and on no node as it is.
     fn check_queues(&self) {
         let state = &self.harness.state;
         let mut waiting = 0;
         for (queue, actors) in state.waiting.queues() {
-            assert!(state.schedule.is_feasible(queue.1), "{actors:?} wait in vain");
+            let may_wait = |key: &ActorKey| state.is_restarting(*key);
+            assert!(
+                state.schedule.is_feasible(queue.1) || actors.iter().all(may_wait),
+                "{actors:?} wait in vain"
+            );
             let fits = state.nodes.keys().find(|node| state.schedule.fits(**node, queue));
             assert_eq!(fits, None, "{actors:?} wait, and there is room");
             waiting += actors.len();

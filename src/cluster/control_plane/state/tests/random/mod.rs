@@ -38,7 +38,13 @@ pub(super) enum Step {
     Kill(u8, bool),
     CreateActor(u8),
     SpawnCancelled(u8),
-    ActorEnds(u8),
+    /// Ends an actor of the number, with a reason of the second one.
+    ActorEnds(u8, u8),
+    /// Lets the constructor of a managed actor fail.
+    StartFails(u8),
+    Locate(u8, Option<u8>),
+    /// Reports an earlier incarnation of a managed actor as ended, or with `true` as started.
+    StaleReport(u8, bool),
     UnknownIds(u8),
     Heartbeat,
     /// Lets time pass after heartbeats, if set; in one step if the number is odd, as for a suspended head.
@@ -49,13 +55,22 @@ pub(super) enum Step {
     Restart,
 }
 
+fn any_policy() -> impl Strategy_<Value = Restart> {
+    (0..4_u32, 1..20_u64, prop_oneof![Just(0_u64), 1..3000_u64]).prop_map(|(failures, period, backoff)| {
+        let backoff = Duration::from_millis(backoff)..Duration::from_secs(4);
+        Restart::on_failure().at_most(failures).within(Duration::from_secs(period)).backoff(backoff)
+    })
+}
+
 fn any_spec() -> impl Strategy_<Value = ActorSpec> {
     let cpus = prop_oneof![3 => Just(0.0), 3 => Just(1.0), 2 => Just(2.5), 1 => Just(4.0), 1 => Just(9.0)];
     let name = proptest::option::weighted(0.3, 0..3_u8);
     let node = proptest::option::weighted(0.2, 1..7_u64);
     let zone = proptest::option::weighted(0.3, 0..3_u8);
     let flags = (any::<bool>(), proptest::bool::weighted(0.3), any::<bool>());
-    (cpus, name, node, zone, flags).prop_map(|(cpus, name, node, zone, (pack, detached, get_if_exists))| {
+    let restart = proptest::option::weighted(0.4, any_policy());
+    let all = (cpus, name, node, zone, flags, restart);
+    all.prop_map(|(cpus, name, node, zone, (pack, detached, get_if_exists), restart)| {
         let resources = Resources::none().with(Resources::CPU, cpus);
         ActorSpec {
             class: "Plain".to_owned(),
@@ -66,6 +81,7 @@ fn any_spec() -> impl Strategy_<Value = ActorSpec> {
             labels: zone.map_or_else(Labels::new, |zone| [("zone".to_owned(), zone.to_string())].into()),
             lifetime: if detached { Lifetime::Detached } else { Lifetime::Job },
             get_if_exists,
+            restart,
             ..ActorSpec::default()
         }
     })
@@ -99,7 +115,10 @@ fn any_step() -> impl Strategy_<Value = Step> {
         4 => (n(), proptest::bool::weighted(0.3)).prop_map(|(actor, hard)| Step::Kill(actor, hard)),
         40 => n().prop_map(Step::CreateActor),
         4 => n().prop_map(Step::SpawnCancelled),
-        8 => n().prop_map(Step::ActorEnds),
+        12 => (n(), n()).prop_map(|(actor, how)| Step::ActorEnds(actor, how)),
+        3 => n().prop_map(Step::StartFails),
+        6 => (n(), proptest::option::of(0..3_u8)).prop_map(|(actor, gone)| Step::Locate(actor, gone)),
+        3 => (n(), any::<bool>()).prop_map(|(actor, started)| Step::StaleReport(actor, started)),
         1 => n().prop_map(Step::UnknownIds),
         6 => Just(Step::Heartbeat),
         8 => (0..4000_u16, proptest::bool::weighted(0.8)).prop_map(|(ms, send_heartbeats)| Step::Advance(ms, send_heartbeats)),

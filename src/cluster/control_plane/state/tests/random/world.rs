@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::super::actor::ActorPhase;
 use super::*;
 use crate::cluster::model::{NodeReport, WorkerReport};
+use crate::spec::Recipe;
 
 /// Actual state of the cluster, against which the control plane's view is checked.
 pub(super) struct World {
@@ -22,6 +23,16 @@ pub(super) struct World {
     must_live: BTreeSet<ActorKey>,
     /// Actors that were killed, possibly before they were created.
     killed: BTreeSet<ActorKey>,
+    /// Managed actors that were ever requested.
+    managed: BTreeSet<ActorKey>,
+    /// Latest believed incarnation of each managed actor, while no write is lost.
+    pub(super) latest: BTreeMap<ActorKey, ActorIncarnation>,
+    /// Worker that each incarnation was commanded to start on, while no write is lost.
+    started_on: BTreeMap<(ActorKey, ActorIncarnation), WorkerId>,
+    /// Incarnations that were told to stop, and have not ended.
+    pub(super) told_to_stop: BTreeSet<(WorkerId, ActorKey, ActorIncarnation)>,
+    /// Open requests for locations.
+    locates: BTreeMap<Ticket, (ActorKey, Option<ActorIncarnation>)>,
     pub(super) nodes: BTreeMap<u64, ActualNode>,
     /// Latest incarnation of each node.
     incarnations: BTreeMap<u64, u64>,
@@ -55,7 +66,9 @@ pub(super) struct ActualWorker {
     pub(super) job: JobId,
     pub(super) detached: Option<ActorKey>,
     pub(super) ready: bool,
-    pub(super) actors: BTreeSet<ActorKey>,
+    pub(super) actors: BTreeMap<ActorKey, ActorIncarnation>,
+    /// Commanded incarnations whose constructors have not returned.
+    starts: BTreeMap<ActorKey, ActorIncarnation>,
 }
 
 fn pick<T: Clone>(all: &[T], number: u8) -> Option<T> {
@@ -63,7 +76,11 @@ fn pick<T: Clone>(all: &[T], number: u8) -> Option<T> {
 }
 
 /// State that a restart of the head preserves.
-type DurableState = (Vec<(JobId, JobState)>, Vec<(String, ActorKey)>);
+type DurableState = (
+    Vec<(JobId, JobState)>,
+    Vec<(String, ActorKey)>,
+    BTreeMap<ActorKey, (ActorIncarnation, Restart, Arc<Recipe>)>,
+);
 
 impl World {
     pub(super) fn new() -> Self {
@@ -77,6 +94,11 @@ impl World {
             jobs_opened: BTreeSet::new(),
             must_live: BTreeSet::new(),
             killed: BTreeSet::new(),
+            managed: BTreeSet::new(),
+            latest: BTreeMap::new(),
+            started_on: BTreeMap::new(),
+            told_to_stop: BTreeSet::new(),
+            locates: BTreeMap::new(),
             nodes: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -128,13 +150,16 @@ impl World {
             }
             Step::Place(job, spec) => {
                 if let Some(job) = pick(&self.jobs(), *job) {
-                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone(), recipe: None });
+                    let size = 10 * self.harness.requests as usize;
+                    let recipe = spec.restart.map(|_| recipe(size));
+                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone(), recipe });
                 }
             }
             Step::Cancel(ticket) => {
                 let open: Vec<Ticket> = self.open.iter().copied().collect();
                 if let Some(ticket) = pick(&open, *ticket) {
                     self.open.remove(&ticket);
+                    self.locates.remove(&ticket);
                     self.event(ControlEvent::Cancelled { ticket });
                 }
             }
@@ -146,12 +171,19 @@ impl World {
                 let known: Vec<ActorKey> = self.states.keys().copied().collect();
                 if let Some(actor) = pick(&known, *actor) {
                     self.killed.insert(actor);
-                    let worker_of = |actor| self.harness.state.worker_of_actor(actor);
-                    let worker = worker_of(actor).filter(|_| *with_worker);
-                    self.must_live
-                        .retain(|it| *it != actor && (worker.is_none() || worker_of(*it) != worker));
+                    let worker_of = |harness: &Harness, actor| harness.state.worker_of_actor(actor);
+                    let worker = worker_of(&self.harness, actor).filter(|_| *with_worker);
+                    self.must_live.retain(|it| {
+                        *it != actor && (worker.is_none() || worker_of(&self.harness, *it) != worker)
+                    });
                     match with_worker {
-                        true => self.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor }),
+                        true => {
+                            self.ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor });
+                            assert!(
+                                worker_of(&self.harness, actor).is_none(),
+                                "{actor} has survived its kill"
+                            );
+                        }
                         false => self.ask(|ticket| ControlEvent::Kill { ticket, actor }),
                     }
                 }
@@ -164,7 +196,17 @@ impl World {
                     self.event(ControlEvent::SpawnCancelled { actor, cause: "it was cancelled".to_owned() });
                 }
             }
-            Step::ActorEnds(actor) => self.actor_ends(*actor),
+            Step::ActorEnds(actor, how) => self.actor_ends(*actor, *how),
+            Step::StartFails(actor) => self.start_fails(*actor),
+            Step::Locate(actor, gone) => {
+                let known: Vec<ActorKey> = self.managed.iter().copied().collect();
+                if let Some(actor) = pick(&known, *actor) {
+                    let gone = gone.map(|gone| ActorIncarnation(gone.into()));
+                    self.locates.insert(Ticket(self.harness.requests + 1), (actor, gone));
+                    self.ask(|ticket| ControlEvent::Locate { ticket, actor, gone });
+                }
+            }
+            Step::StaleReport(actor, started) => self.report_stale(*actor, *started),
             Step::UnknownIds(number) => self.send_unknown_ids(*number),
             Step::Heartbeat => self.send_heartbeats(),
             Step::Advance(ms, send_heartbeats) => {
@@ -270,6 +312,22 @@ impl World {
         self.event(ControlEvent::ExecutablePinned { job, node: NodeId(node) });
     }
 
+    /// Records once all pending writes are durable.
+    pub(super) fn records(&self) -> BTreeMap<RecordKey, &Record> {
+        let mut records: BTreeMap<_, _> = self.durable.iter().map(|(key, record)| (*key, record)).collect();
+        for (key, record) in &self.unwritten {
+            match record {
+                Some(record) => drop(records.insert(*key, record)),
+                None => drop(records.remove(key)),
+            }
+        }
+        records
+    }
+
+    pub(super) fn is_managed(&self, key: ActorKey) -> bool {
+        self.managed.contains(&key)
+    }
+
     /// Jobs that have not ended.
     fn jobs(&self) -> Vec<JobId> {
         self.harness.state.open_jobs.iter().copied().collect()
@@ -314,6 +372,7 @@ impl World {
         let Some(node) = pick(&all, node) else { return };
         let Some(actual) = self.nodes.get_mut(&node) else { return };
         actual.linked = true;
+        let actual = &self.nodes[&node];
         let ready = actual.workers.iter().filter(|(_, worker)| worker.ready);
         let workers = ready.map(|(id, worker)| WorkerReport {
             worker: *id,
@@ -322,7 +381,11 @@ impl World {
             member: Some(member(*id)),
             pid: 7,
             suspended: false,
-            actors: worker.actors.iter().map(|key| (*key, "Plain".to_owned(), location(*id, *key))).collect(),
+            actors: worker
+                .actors
+                .iter()
+                .map(|(key, incarnation)| (*key, "Plain".to_owned(), self.location(*id, *key, *incarnation)))
+                .collect(),
             tasks: Vec::new(),
         });
         let report = NodeReport {
@@ -341,8 +404,9 @@ impl World {
         for (id, worker) in state.workers.iter().filter(|(_, worker)| worker.node == NodeId(node)) {
             let actual = &self.nodes[&node].workers[id];
             for key in &worker.actors {
-                let alive = state.actors[key].phase.state() == ActorState::Alive;
-                assert!(!alive || actual.actors.contains(key), "{key} does not live in {id}");
+                let ActorPhase::Alive(_, target) = state.actors[key].phase else { continue };
+                let present = actual.actors.get(key);
+                assert_eq!(present, Some(&target.incarnation), "{key} does not live in {id}");
             }
             assert_eq!(worker.member.is_some(), actual.ready);
         }
@@ -355,53 +419,124 @@ impl World {
         self.event(ControlEvent::WorkerReady { worker: id, member: member(id), pid: 7 });
     }
 
-    /// Creates an assigned actor.
+    /// Creates an assigned actor: the requester a plain one, and the agent a managed one.
     fn create(&mut self, number: u8) {
         let placed = self.harness.state.actors.iter().filter_map(|(key, actor)| match actor.phase {
-            ActorPhase::Assigned(worker) => Some((*key, worker)),
+            ActorPhase::Assigned(worker) if !self.managed.contains(key) => {
+                Some((*key, worker, ActorIncarnation(0)))
+            }
             _ => None,
         });
-        let mut placed: Vec<_> = placed.collect();
+        let mut placed: Vec<_> = placed.chain(self.starts()).collect();
         placed.sort_unstable();
-        let Some((actor, worker)) = pick(&placed, number) else { return };
-        let holder = self.nodes.values_mut().find_map(|actual| {
+        let Some((actor, worker, incarnation)) = pick(&placed, number) else { return };
+        let is_managed = self.managed.contains(&actor);
+        let at = self.location(worker, actor, incarnation);
+        let Some((linked, actual)) = self.actual_worker(worker) else { return };
+        actual.starts.remove(&actor);
+        actual.actors.insert(actor, incarnation);
+        if !is_managed {
+            let known = &self.harness.state.actors[&actor];
+            let takes_any = self.harness.state.schedule.requires_resources(known.shape);
+            let is_killed = self.killed.contains(&actor);
+            if !known.detached && known.named.is_none() && !takes_any && !is_killed {
+                self.must_live.insert(actor);
+            }
+        }
+        if linked {
+            self.event(ControlEvent::ActorStarted { actor, worker, at });
+        }
+    }
+
+    /// Commanded incarnations that are not created yet.
+    fn starts(&self) -> Vec<(ActorKey, WorkerId, ActorIncarnation)> {
+        let workers = self.nodes.values().flat_map(|actual| &actual.workers);
+        let starts = workers.flat_map(|(worker, actual)| {
+            actual.starts.iter().map(|(key, incarnation)| (*key, *worker, *incarnation))
+        });
+        starts.collect()
+    }
+
+    /// Worker that runs, and whether its node is linked.
+    fn actual_worker(&mut self, worker: WorkerId) -> Option<(bool, &mut ActualWorker)> {
+        self.nodes.values_mut().find_map(|actual| {
             let linked = actual.linked;
             actual.workers.get_mut(&worker).map(|worker| (linked, worker))
-        });
-        let Some((linked, actual)) = holder else { return };
-        actual.actors.insert(actor);
-        let known = &self.harness.state.actors[&actor];
-        let takes_any = self.harness.state.schedule.requires_resources(known.shape);
-        let is_killed = self.killed.contains(&actor);
-        if !known.detached && known.named.is_none() && !takes_any && !is_killed {
-            self.must_live.insert(actor);
-        }
-        if linked {
-            self.event(ControlEvent::ActorStarted { actor, worker, at: location(worker, actor) });
+        })
+    }
+
+    fn location(&self, worker: WorkerId, key: ActorKey, incarnation: ActorIncarnation) -> ActorLocation {
+        match self.managed.contains(&key) {
+            true => managed_location(worker, key, incarnation.0),
+            false => location(worker, key),
         }
     }
 
-    fn actor_ends(&mut self, number: u8) {
-        let workers = self.nodes.values().flat_map(|actual| {
-            let linked = actual.linked;
-            actual
-                .workers
-                .values()
-                .flat_map(move |worker| worker.actors.iter().map(move |key| (*key, linked)))
-        });
-        let actors: Vec<(ActorKey, bool)> = workers.collect();
-        let Some((actor, linked)) = pick(&actors, number) else { return };
-        self.remove_actual(actor);
+    /// Lets the constructor of a commanded incarnation fail.
+    fn start_fails(&mut self, number: u8) {
+        let mut starts = self.starts();
+        starts.sort_unstable();
+        let Some((actor, worker, incarnation)) = pick(&starts, number) else { return };
+        let Some((linked, actual)) = self.actual_worker(worker) else { return };
+        actual.starts.remove(&actor);
+        // A report that is lost with the link is made up for by the rejoin, which repeats the command.
         if linked {
-            self.event(actor_ended(actor, "it stopped"));
+            let end = End::new(EndReason::Refused, "it has no licence");
+            self.event(ControlEvent::ActorEnded { actor, incarnation, end });
         }
     }
 
-    fn remove_actual(&mut self, actor: ActorKey) {
+    /// Reports an earlier incarnation, which changes nothing.
+    fn report_stale(&mut self, number: u8, started: bool) {
+        let state = &self.harness.state;
+        let mut replaced: Vec<(ActorKey, u32)> = Vec::new();
+        for (key, managed) in &state.managed {
+            replaced.extend(managed.incarnation.0.checked_sub(1).map(|earlier| (*key, earlier)));
+        }
+        replaced.sort_unstable();
+        let Some((actor, earlier)) = pick(&replaced, number) else { return };
+        let describe = |state: &ClusterState| {
+            let (actor, managed) = (&state.actors[&actor], &state.managed[&actor]);
+            (actor.phase, managed.incarnation, managed.restarts, state.history.count())
+        };
+        let before = describe(state);
+        let worker = state.workers.iter().find(|(_, worker)| worker.member.is_some()).map(|(id, _)| *id);
+        match worker.filter(|_| started) {
+            Some(worker) => {
+                let at = managed_location(worker, actor, earlier);
+                self.event(ControlEvent::ActorStarted { actor, worker, at });
+            }
+            None => {
+                let end = End::new(EndReason::Panicked, "it was long ago");
+                self.event(ControlEvent::ActorEnded { actor, incarnation: ActorIncarnation(earlier), end });
+            }
+        }
+        assert_eq!(describe(&self.harness.state), before, "{actor}");
+    }
+
+    /// Ends an actor: of a managed one, any incarnation that runs.
+    fn actor_ends(&mut self, number: u8, how: u8) {
+        let mut actors = Vec::new();
+        for actual in self.nodes.values() {
+            for (worker, it) in &actual.workers {
+                actors.extend(
+                    it.actors.iter().map(|(key, incarnation)| (*key, *incarnation, *worker, actual.linked)),
+                );
+            }
+        }
+        let Some((actor, incarnation, worker, linked)) = pick(&actors, number) else { return };
         self.must_live.remove(&actor);
-        let workers = self.nodes.values_mut().flat_map(|actual| actual.workers.values_mut());
-        for worker in workers {
+        self.told_to_stop.remove(&(worker, actor, incarnation));
+        if let Some((_, worker)) = self.actual_worker(worker) {
             worker.actors.remove(&actor);
+        }
+        if linked {
+            let reason = match how % 4 {
+                0 => EndReason::Stopped,
+                1 => EndReason::Killed,
+                _ => EndReason::Panicked,
+            };
+            self.event(ControlEvent::ActorEnded { actor, incarnation, end: End::new(reason, "it stopped") });
         }
     }
 
@@ -467,7 +602,9 @@ impl World {
             _ => None,
         };
         let is_tick = event == ControlEvent::Tick;
-        for action in self.harness.handle(event) {
+        let actions = self.harness.handle(event);
+        self.managed.extend(self.harness.state.managed.keys());
+        for action in actions {
             self.apply_action(&action);
             self.log.push(action);
         }
@@ -551,8 +688,13 @@ impl World {
                 // A worker that ends on an unreachable node is replaced there: its agent has reported the end.
                 let may_run = matches!(state, Some(NodeState::Alive | NodeState::Unreachable));
                 assert!(may_run, "no worker is started elsewhere: {state:?}");
-                let new =
-                    ActualWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
+                let new = ActualWorker {
+                    job: *job,
+                    detached: *detached,
+                    ready: false,
+                    actors: BTreeMap::new(),
+                    starts: BTreeMap::new(),
+                };
                 assert!(self.workers_started.insert(*worker), "{worker} was given twice");
                 // A command to an unlinked node is lost, as on the network; the rejoin has to make up for
                 // it.
@@ -570,6 +712,21 @@ impl World {
             }
             Action::Reply { ticket, reply } => {
                 assert!(self.open.remove(ticket), "{ticket:?} was answered although it was not open");
+                if let Some((actor, gone)) = self.locates.remove(ticket) {
+                    match reply {
+                        Ok(ControlReply::Found { actor: found, at, .. }) => {
+                            assert_eq!(*found, actor);
+                            assert!(
+                                gone.is_none_or(|gone| at.target.incarnation > gone),
+                                "{actor} is gone there"
+                            );
+                        }
+                        Ok(ControlReply::Gone(_)) => {
+                            assert!(!self.harness.state.actors.contains_key(&actor), "{actor} is not gone");
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
                 if let Ok(ControlReply::Job { job, .. }) = reply {
                     self.jobs_opened.insert(*job);
                 }
@@ -581,7 +738,9 @@ impl World {
             }
             Action::Persist(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
             Action::Delete(key) => drop(self.unwritten.insert(*key, None)),
-            Action::StartActor { .. } => {}
+            Action::StartActor { node, worker, actor, at, .. } => {
+                self.start_commanded(*node, *worker, *actor, *at);
+            }
             Action::StopDriver { node, job } => {
                 if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
                     actual.drivers.remove(job);
@@ -595,11 +754,36 @@ impl World {
                 }
             }
             Action::ForgetAgent { agent } => assert!(!self.harness.state.is_member(*agent)),
-            Action::StopActor { actor, .. } => {
+            Action::StopActor { node, worker, actor, at } => {
                 assert!(!self.must_live.contains(actor), "{actor} was stopped although nothing has ended it");
+                let believed = self.harness.state.actors.get(actor).map(|actor| actor.phase);
+                let is_present = believed == Some(ActorPhase::Alive(*worker, at.target));
+                let is_stopping = self.harness.state.stopping.contains(actor);
+                assert!(!self.managed.contains(actor) || !is_present || is_stopping, "{actor} is stopped");
+                let linked = self.nodes.get(&node.0).filter(|actual| actual.linked);
+                let runs = linked.and_then(|actual| actual.workers.get(worker)?.actors.get(actor));
+                if runs == Some(&at.target.incarnation) {
+                    self.told_to_stop.insert((*worker, *actor, at.target.incarnation));
+                }
             }
             Action::NotifyDriver { .. } => {}
         }
+    }
+
+    /// Receives the command to create an incarnation, which an unlinked node misses.
+    fn start_commanded(&mut self, node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation) {
+        let incarnation = at.target.incarnation;
+        assert_eq!(at, managed_location(worker, actor, incarnation.0));
+        let is_new = self.started_on.insert((actor, incarnation), worker);
+        assert!(is_new.is_none_or(|before| before == worker), "{actor} is created twice as {incarnation}");
+        assert!(is_new.is_some() || !self.killed.contains(&actor), "{actor} restarts although it was killed");
+        let linked = self.nodes.get_mut(&node.0).filter(|actual| actual.linked);
+        let Some(worker) = linked.and_then(|actual| actual.workers.get_mut(&worker)) else { return };
+        // A repeated command, or one about an incarnation that was replaced.
+        if worker.actors.get(&actor).is_some_and(|present| *present >= incarnation) {
+            return;
+        }
+        worker.starts.insert(actor, incarnation);
     }
 
     /// Restarts the head from the durable records. Open requests get no reply.
@@ -609,6 +793,9 @@ impl World {
         self.heard_until.clear();
         self.silent.clear();
         self.open.clear();
+        self.locates.clear();
+        // A kill without an effect so far is forgotten.
+        self.killed.retain(|key| !self.managed.contains(key));
         self.restarted = true;
         self.nodes.values_mut().for_each(|actual| actual.linked = false);
         // Only jobs have durable rows: the history of actors is lost.
@@ -618,19 +805,26 @@ impl World {
         // Pending writes are lost, and a head is restarted only once its disk has room.
         self.unwritten.clear();
         self.disk_is_full = false;
+        if !all_was_written {
+            self.latest.clear();
+            self.started_on.clear();
+        }
         self.event(ControlEvent::Restored(records));
         if all_was_written {
             assert_eq!(self.durable_state(), before, "what is kept is what lasts");
         }
     }
 
-    /// Jobs, and the names of assigned actors.
+    /// Jobs, the names of assigned actors, and the managed actors.
     fn durable_state(&self) -> DurableState {
         let state = &self.harness.state;
         let jobs = state.jobs().into_iter().map(|job| (job.job_id, job.state)).collect();
-        let names = state.names.all().filter(|(.., owner)| !state.actors[owner].phase.is_unplaced());
+        let is_durable = |key: &ActorKey| !state.actors[key].phase.is_unplaced() || state.is_restarting(*key);
+        let names = state.names.all().filter(|(.., owner)| is_durable(owner));
         let mut names: Vec<_> = names.map(|(_, name, owner)| (name.to_owned(), owner)).collect();
         names.sort_unstable();
-        (jobs, names)
+        let managed = state.managed.iter().filter(|(key, _)| is_durable(key));
+        let managed = managed.map(|(key, it)| (*key, (it.incarnation, it.policy, Arc::clone(&it.recipe))));
+        (jobs, names, managed.collect())
     }
 }

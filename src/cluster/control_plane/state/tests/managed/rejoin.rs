@@ -1,0 +1,189 @@
+//! Tests of managed actors across a restart of the head, and at the rejoin of their nodes.
+
+use super::*;
+use crate::cluster::control_plane::state::tests::restart::Recorder;
+
+fn worker_report(job: JobId, worker: WorkerId, actors: &[(ActorKey, u32)]) -> WorkerReport {
+    let actors = actors.iter().map(|(actor, incarnation)| {
+        (*actor, "Plain".to_owned(), managed_location(worker, *actor, *incarnation))
+    });
+    WorkerReport {
+        worker,
+        job,
+        detached: None,
+        member: Some(member(worker)),
+        pid: 7,
+        suspended: false,
+        actors: actors.collect(),
+        tasks: Vec::new(),
+    }
+}
+
+/// Node with a managed actor that has failed `failures` times and is alive, with all actions so far.
+fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, WorkerId) {
+    let mut recorder = Recorder::new();
+    recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(1, 4.0, 1))));
+    let ticket = recorder.harness.ticket();
+    recorder.record_event(ControlEvent::JobStarted { ticket, job: None, descriptor: job_descriptor(1) });
+    let job = JobId(1);
+    let worker = started(&recorder.record_event(ControlEvent::NodeProvisioned { job, node: NodeId(1) }))[0];
+    recorder.record_event(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 });
+    let ticket = recorder.harness.ticket();
+    let spec = restartable(at_most(3), spec);
+    recorder.record_event(ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)) });
+    let actor = *recorder.harness.state.managed.keys().next().unwrap();
+    let created = |incarnation| ControlEvent::ActorStarted {
+        actor,
+        worker,
+        at: managed_location(worker, actor, incarnation),
+    };
+    recorder.record_event(created(0));
+    for incarnation in 0..failures {
+        recorder.record_event(incarnation_ended(actor, incarnation, EndReason::Panicked, "boom"));
+        recorder.harness.now += 1_000;
+        recorder.record_event(ControlEvent::Tick);
+        recorder.record_event(created(incarnation + 1));
+    }
+    (recorder, job, actor, worker)
+}
+
+#[test]
+fn recipe_and_incarnation_survive_a_restart_of_the_head() {
+    let (recorder, job, actor, worker) = recorded(1, cpus(1.0));
+    let (mut harness, _) = recorder.restart();
+    let locator = harness.locate(actor, None).expect_pending();
+    assert_eq!(harness.state.jobs[&job].recipe_bytes, recipe(10).len());
+    let report = worker_report(job, worker, &[(actor, 1)]);
+    let mut actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    assert_eq!((starts(&actions), stops(&actions)), (vec![], vec![]));
+    harness.expect_found(take_reply(&mut actions, locator).as_ref(), actor, 1);
+    assert_eq!((harness.free_cpus(1), harness.actor(actor).restarts), (3.0, 1));
+    harness.panics(actor, 1);
+    let actions = harness.after(100);
+    let made_of = actions.iter().find_map(|action| match action {
+        Action::StartActor { recipe, at, .. } => Some((Arc::clone(recipe), at.target.incarnation.0)),
+        _ => None,
+    });
+    assert_eq!(made_of, Some((recipe(10), 2)));
+}
+
+#[test]
+fn unaccounted_actor_is_restarted_once_all_nodes_have_rejoined() {
+    let (recorder, job, actor, worker) = recorded(0, ActorSpec { name: Some("a".to_owned()), ..cpus(1.0) });
+    let (mut harness, _) = recorder.restart();
+    let locator = harness.locate(actor, None).expect_pending();
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![worker_report(job, worker, &[])]);
+    assert_eq!(starts(&actions), [(worker, 1)]);
+    assert!(matches!(harness.place(job, named("a")).reply, Some(Err(ControlError::NameTaken(_)))));
+    // Its node reports it after all.
+    assert_eq!(stops(&harness.created(actor, worker, 0)), [(worker, 0)]);
+    let mut actions = harness.created(actor, worker, 1);
+    harness.expect_found(take_reply(&mut actions, locator).as_ref(), actor, 1);
+    assert_eq!(harness.free_cpus(1), 3.0);
+}
+
+#[test]
+fn locate_waits_if_the_rejoining_node_reports_the_incarnation_that_is_gone() {
+    let (recorder, job, actor, worker) = recorded(0, plain());
+    let (mut harness, _) = recorder.restart();
+    let locator = harness.locate(actor, Some(0)).expect_pending();
+    let report = worker_report(job, worker, &[(actor, 0)]);
+    let mut actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    assert_eq!(take_reply(&mut actions, locator), None);
+    harness.panics(actor, 0);
+    harness.after(100);
+    let mut actions = harness.created(actor, worker, 1);
+    harness.expect_found(take_reply(&mut actions, locator).as_ref(), actor, 1);
+}
+
+#[test]
+fn reported_incarnation_after_the_recorded_one_is_the_present_one() {
+    let (recorder, job, actor, worker) = recorded(0, plain());
+    let (mut harness, _) = recorder.restart();
+    let report = worker_report(job, worker, &[(actor, 2)]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    assert_eq!((starts(&actions), stops(&actions)), (vec![], vec![]));
+    let found = harness.locate(actor, None);
+    harness.expect_found(found.reply.as_ref(), actor, 2);
+    // Written, so that the next head does not use the number again.
+    let written = durable_records(&actions).into_iter().find_map(|record| match record {
+        Record::Actor { incarnation, .. } => Some(incarnation),
+        _ => None,
+    });
+    assert_eq!(written, Some(ActorIncarnation(2)));
+    assert_eq!(harness.handle(incarnation_ended(actor, 0, EndReason::Stopped, "late")), []);
+    harness.panics(actor, 2);
+    assert_eq!(starts(&harness.after(100)), [(worker, 3)]);
+}
+
+#[test]
+fn reported_incarnation_before_the_recorded_one_is_stopped() {
+    let (recorder, job, actor, worker) = recorded(1, plain());
+    let (mut harness, _) = recorder.restart();
+    let report = worker_report(job, worker, &[(actor, 0)]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    assert_eq!((stops(&actions), starts(&actions)), (vec![(worker, 0)], vec![(worker, 2)]));
+    assert_eq!(harness.actor(actor).state, ActorState::Restarting);
+}
+
+#[test]
+fn actor_without_a_further_incarnation_number_ends() {
+    let (recorder, job, actor, worker) = recorded(0, plain());
+    let (mut harness, _) = recorder.restart();
+    let report = worker_report(job, worker, &[(actor, u32::MAX)]);
+    harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    harness.panics(actor, u32::MAX);
+    harness.expect_gone(actor, EndReason::Panicked, "boom; it has no further incarnation");
+}
+
+#[test]
+fn ended_managed_actor_is_not_adopted_by_a_restarted_head() {
+    let (mut recorder, job, actor, worker) = recorded(0, plain());
+    recorder.record_event(incarnation_ended(actor, 0, EndReason::Stopped, "done"));
+    let (mut harness, _) = recorder.restart();
+    // A worker that could not be reached still runs it.
+    let report = worker_report(job, worker, &[(actor, 0)]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    assert_eq!(stops(&actions), [(worker, 0)]);
+    assert_eq!(harness.state.actors.len(), 0);
+}
+
+#[test]
+fn recipe_of_an_actor_without_a_record_is_deleted() {
+    let (recorder, _, actor, _) = recorded(0, plain());
+    let actions = recorder
+        .actions
+        .into_iter()
+        .filter(|action| !matches!(action, Action::Persist(Record::Actor { .. })))
+        .collect();
+    let (harness, actions) = Recorder { actions, ..recorder }.restart();
+    assert!(actions.contains(&Action::Delete(RecordKey::Recipe(actor))));
+    assert!(harness.state.managed.is_empty());
+}
+
+#[test]
+fn missed_start_is_repeated_when_the_node_rejoins() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (alive, worker) = harness.spawn_managed(job, restartable(at_most(0), plain()));
+    let (_, actor, _) = harness.start_managed(job, restartable(at_most(0), plain()));
+    let report = worker_report(job, worker, &[(alive, 0)]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report.clone()]);
+    assert_eq!(starts(&actions), [(worker, 0)]);
+    // Not once it is reported.
+    let report = worker_report(job, worker, &[(alive, 0), (actor, 0)]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report.clone()]);
+    assert_eq!((starts(&actions), harness.actor(actor).state), (vec![], ActorState::Alive));
+    assert_eq!(starts(&harness.rejoin(node_descriptor(1, 4.0, 1), vec![report])), []);
+}
+
+#[test]
+fn incarnation_is_lost_if_its_worker_rejoins_with_an_earlier_one() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (actor, worker) = harness.spawn_managed(job, restartable(at_most(1), plain()));
+    harness.panics(actor, 0);
+    harness.after(100);
+    harness.created(actor, worker, 1);
+    let report = worker_report(job, worker, &[(actor, 0)]);
+    let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    assert_eq!((stops(&actions), starts(&actions)), (vec![(worker, 0)], vec![(worker, 2)]));
+}
