@@ -267,7 +267,7 @@ async fn place_managed(
         number: number(),
     };
     match route.ask(host.clone(), place, may_repeat).await? {
-        ControlReply::Placed { member, alive: Some(at), .. } => {
+        ControlReply::Created { at, member, .. } | ControlReply::Placed { member, alive: Some(at), .. } => {
             add_peers(&member, &host);
             Ok(at)
         }

@@ -163,6 +163,8 @@ pub(in crate::cluster) enum ControlReply {
     },
     /// Worker to create an actor on, or, in `alive`, the existing actor of that name.
     Placed { actor: ActorKey, member: WorkerAddress, alive: Option<ActorLocation> },
+    /// New managed actor, which is alive.
+    Created { actor: ActorKey, at: ActorLocation, member: WorkerAddress },
     /// Alive actor with its type name and location.
     Found { actor: ActorKey, class: String, at: ActorLocation, member: WorkerAddress },
     /// The actor has ended for good.

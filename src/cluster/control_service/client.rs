@@ -107,10 +107,10 @@ async fn cancel(head: HostUid, host: Host, number: u64, pending_reply: PendingRe
 /// Cause of the end of an actor whose requester is gone.
 pub(in crate::cluster) const REQUESTER_GONE: &str = "its request was cancelled";
 
-/// Actor that a reply assigns to the requester.
+/// New actor in a reply, of which only the requester knows.
 pub(in crate::cluster) fn assigned_actor(reply: &ControlReply) -> Option<ActorKey> {
     match reply {
-        ControlReply::Placed { actor, alive: None, .. } => Some(*actor),
+        ControlReply::Placed { actor, alive: None, .. } | ControlReply::Created { actor, .. } => Some(*actor),
         _ => None,
     }
 }

@@ -295,12 +295,11 @@ impl ControlPlane {
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
                 }
-                let (is_durable, may_exist) = (spec.is_durable(), spec.get_if_exists);
-                let (is_managed, recipe) = (recipe.is_some(), recipe.map(Arc::new));
+                let is_durable = spec.is_durable();
+                let recipe = recipe.map(Arc::new);
                 let place = |ticket| ControlEvent::Place { ticket, job, spec, recipe };
                 let reply = Arc::clone(&self).ask(place).await?;
                 match is_durable {
-                    true if is_managed => self.commit_managed(reply, may_exist).await,
                     true => self.commit_placement(reply).await,
                     false => Ok(reply),
                 }
@@ -362,25 +361,6 @@ impl ControlPlane {
                 let error = ControlError::NotPersisted(why);
                 assignment.cause = error.to_string();
                 Err(error)
-            }
-        }
-    }
-
-    /// Returns the location of a managed actor once its records are durable; if they cannot be written, ends it.
-    async fn commit_managed(self: Arc<Self>, reply: ControlReply, may_exist: bool) -> ControlResult {
-        let (Some(persistence), ControlReply::Placed { actor, .. }) = (&self.persistence, &reply) else {
-            return Ok(reply);
-        };
-        match persistence().await {
-            Ok(()) => Ok(reply),
-            Err(why) => {
-                if may_exist {
-                    // It may be an earlier actor, which others use.
-                    return Err(ControlError::NotPersisted(why));
-                }
-                let actor = *actor;
-                let killed = Arc::clone(&self).ask(|ticket| ControlEvent::Kill { ticket, actor }).await;
-                killed.and(Err(ControlError::NotPersisted(why)))
             }
         }
     }

@@ -230,7 +230,7 @@ impl ClusterState {
         let spawner = managed.spawner.take();
         let ControlReply::Found { actor, at, member, .. } = &located else { return };
         if let Some(ticket) = spawner {
-            let placed = ControlReply::Placed { actor: *actor, member: *member, alive: Some(*at) };
+            let placed = ControlReply::Created { actor: *actor, at: *at, member: *member };
             self.open_requests.remove(&ticket);
             self.reply(ticket, Ok(placed));
         }

@@ -69,7 +69,7 @@ impl Harness {
     fn spawn_managed(&mut self, job: JobId, spec: ActorSpec) -> (ActorKey, WorkerId) {
         let (ticket, actor, worker) = self.start_managed(job, spec);
         let mut actions = self.created(actor, worker, 0);
-        assert!(matches!(take_reply(&mut actions, ticket), Some(Ok(ControlReply::Placed { .. }))));
+        assert!(matches!(take_reply(&mut actions, ticket), Some(Ok(ControlReply::Created { .. }))));
         (actor, worker)
     }
 
@@ -144,8 +144,8 @@ fn spawn_is_answered_once_the_actor_is_alive() {
     assert_eq!(incarnation, 0);
     let actor = *harness.state.managed.keys().next().unwrap();
     let mut actions = harness.created(actor, worker, 0);
-    let alive = Some(managed_location(worker, actor, 0));
-    let placed = ControlReply::Placed { actor, member: member(worker), alive };
+    let at = managed_location(worker, actor, 0);
+    let placed = ControlReply::Created { actor, at, member: member(worker) };
     assert_eq!(take_reply(&mut actions, ticket), Some(Ok(placed)));
     // The first location is no move.
     assert_eq!(driver_events(&actions), Vec::<&JobEvent>::new());
@@ -337,8 +337,8 @@ fn drain_moves_an_actor_whose_constructor_runs() {
     // Its constructor returns nevertheless.
     assert_eq!(stops(&harness.created(actor, first, 0)), [(first, 0)]);
     let mut actions = harness.created(actor, second, 1);
-    let alive = Some(managed_location(second, actor, 1));
-    let placed = ControlReply::Placed { actor, member: member(second), alive };
+    let at = managed_location(second, actor, 1);
+    let placed = ControlReply::Created { actor, at, member: member(second) };
     assert_eq!(take_reply(&mut actions, ticket), Some(Ok(placed)));
 }
 
@@ -541,7 +541,7 @@ fn waiter_for_a_name_creates_the_actor_if_the_restarting_one_ends() {
     assert_eq!(starts(&actions), [(worker, 0)]);
     let next = ActorKey(actor.0 + 1);
     let mut actions = harness.created(next, worker, 0);
-    assert!(matches!(take_reply(&mut actions, place), Some(Ok(ControlReply::Placed { .. }))));
+    assert!(matches!(take_reply(&mut actions, place), Some(Ok(ControlReply::Created { .. }))));
 }
 
 #[test]
