@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use super::addr::RemoteAddr;
 use super::ask::call_host;
 use super::spawn::{Spawn, SpawnError};
-use crate::host::{Assignment, Host, Placement, PlacementError, PlacementResult, SendError, deadline_in};
+use crate::host::{
+    Assignment, Host, OutcomeUnknown, Placement, PlacementError, PlacementResult, SendError, deadline_in,
+};
 use crate::id::Target;
 use crate::registry::RemoteActor;
 use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Recipe, Resources, Restart, Strategy, Supervision};
@@ -78,7 +80,8 @@ impl<A: Spawn> SpawnRequest<A> {
     ///
     /// [`SpawnError::PlacementTimedOut`] if the cluster has assigned no worker by then. Later,
     /// [`SpawnError::NotDelivered`] if it is certain that no actor started, otherwise
-    /// [`SpawnError::OutcomeUnknown`].
+    /// [`SpawnError::OutcomeUnknown`]. An actor with a [`restart`](Self::restart) policy may have been created by then,
+    /// which is always the latter; the cluster ends it.
     ///
     /// # Examples
     ///
@@ -304,10 +307,18 @@ async fn run_managed<A: Spawn>(
         None => placed.await,
         Some(deadline) => tokio::time::timeout_at(deadline.into(), placed)
             .await
-            .map_err(|_| SpawnError::PlacementTimedOut { actor: A::NAME })?,
+            .map_err(|_| unknown::<A>(OutcomeUnknown::TimedOut))?,
     };
-    let at = placed.map_err(SpawnError::placement::<A>)?;
+    let at = placed.map_err(|reason| match reason {
+        PlacementError::Head { text } => unknown::<A>(OutcomeUnknown::Other { text }),
+        reason => SpawnError::placement::<A>(reason),
+    })?;
     Ok(RemoteAddr::new(at.host, at.target, host))
+}
+
+/// Error of a request that may have created an incarnation. The cluster ends the actor: its requester has no address.
+fn unknown<A: Spawn>(reason: OutcomeUnknown) -> SpawnError {
+    SpawnError::OutcomeUnknown { actor: A::NAME, reason }
 }
 
 /// Assignment of an actor that has not started. Dropping it releases the assignment.

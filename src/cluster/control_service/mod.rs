@@ -262,7 +262,8 @@ impl ControlPlane {
         let reply = tokio::select! {
             biased;
             reply = replying => reply,
-            () = std::future::poll_fn(|task| responder.poll_cancelled(task)) => return,
+            // Cancelled, or its session is lost: a reply would find nothing that takes it.
+            () = std::future::poll_fn(|task| responder.poll_abandoned(task)) => return,
         };
         responder.reply(reply);
     }
