@@ -58,8 +58,8 @@ pub trait Placement: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(End::new(EndReason::Unknown, text)))
     }
 
-    /// Selects a host for a task, another than `avoided` if there is one; `None` if there is none left.
-    fn place_task(&self, avoided: Option<HostUid>) -> Option<TaskSlot>;
+    /// Selects a host for a task, none of `avoided` if there is another; `None` if there is none left.
+    fn place_task(&self, avoided: &[HostUid]) -> Option<TaskSlot>;
 
     /// Number of hosts that run tasks.
     fn task_hosts(&self) -> usize;
@@ -199,6 +199,12 @@ pub enum PlacementError {
     #[error("{text}")]
     Panicked {
         /// Text and source location of the panic.
+        text: String,
+    },
+    /// The worker has too little memory left for a new actor.
+    #[error("{text}")]
+    LowMemory {
+        /// Memory in use, its limit, the worker, and what to do.
         text: String,
     },
     /// A live actor has the name.

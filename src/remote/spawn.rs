@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
 
 use actix::dev::ContextFut;
 use actix::{ActorContext, AsyncContext, Context};
@@ -172,6 +173,9 @@ impl SpawnError {
         match reason {
             PlacementError::NoWorker => Self::NoWorker { actor: A::NAME },
             PlacementError::Refused { text } => Self::Refused { actor: A::NAME, text },
+            PlacementError::LowMemory { text } => {
+                Self::NotDelivered { actor: A::NAME, reason: NotDelivered::LowMemory { text } }
+            }
             PlacementError::Panicked { text } => Self::Panicked { actor: A::NAME, text },
             reason => Self::Placement { actor: A::NAME, reason },
         }
@@ -348,9 +352,9 @@ pub(crate) async fn start_incarnation(here: &Host, at: ActorLocation, recipe: Re
     let started: Result<Target, SendError> = call_host(here, at.host, START_ACTOR, start, None).await;
     let reason = match started {
         Ok(_) | Err(SendError::Panicked { .. } | SendError::OutcomeUnknown(_)) => return None,
-        Err(SendError::NotDelivered(NotDelivered::Refused { .. } | NotDelivered::Unreachable { .. })) => {
-            return None;
-        }
+        Err(SendError::NotDelivered(
+            NotDelivered::Refused { .. } | NotDelivered::LowMemory { .. } | NotDelivered::Unreachable { .. },
+        )) => return None,
         Err(SendError::NotDelivered(reason)) => reason,
     };
     log::warn!(?at, %reason, "cannot create an actor");
@@ -377,6 +381,11 @@ fn create<A: Spawn>(
     if actix_rt::Arbiter::try_current().is_none() {
         let text = "this host runs no actix arbiter, so it cannot run actors".to_owned();
         return responder.fail(CallFailure::Refused { text });
+    }
+    if let Err(failure) = host.admit_work(Instant::now()) {
+        let end = End::new(EndReason::LowMemory, failure.to_string());
+        report_failure(host, key, target.incarnation, end);
+        return responder.fail(failure);
     }
     if let (None, Some(observer)) = (key, host.lifecycle_observer()) {
         observer.named(A::NAME);

@@ -36,7 +36,19 @@ pub(crate) const ALL: &[Parts] = &[
             ("membership", &["control_plane", "control_service", "model", "protocol"]),
             ("authorization", &["control_service", "model", "protocol", "security"]),
             ("launch", &["error", "host_info", "protocol"]),
-            ("worker", &["authorization", "error", "io_thread", "launch", "membership", "model", "protocol"]),
+            (
+                "worker",
+                &[
+                    "authorization",
+                    "error",
+                    "host_info",
+                    "io_thread",
+                    "launch",
+                    "membership",
+                    "model",
+                    "protocol",
+                ],
+            ),
             (
                 "local",
                 &[

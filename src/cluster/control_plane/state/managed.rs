@@ -263,6 +263,7 @@ impl ClusterState {
             let error = match end.reason {
                 EndReason::Refused => ControlError::Refused(text),
                 EndReason::Panicked => ControlError::Panicked(text),
+                EndReason::LowMemory => ControlError::LowMemory(text),
                 EndReason::JobEnded => ControlError::JobEnded(text),
                 EndReason::Evicted => ControlError::Infeasible(text),
                 _ => ControlError::Unknown(text),
@@ -301,8 +302,9 @@ impl ClusterState {
         if is_killed {
             return Err(Some(End::new(EndReason::Killed, "it was killed").into()));
         }
-        // The spawner gets an error of the constructor itself.
-        let is_refusal = matches!(end.reason, EndReason::Refused | EndReason::Panicked);
+        // The spawner gets an error of the constructor itself, or that there is no memory for it.
+        let is_refusal =
+            matches!(end.reason, EndReason::Refused | EndReason::Panicked | EndReason::LowMemory);
         if !is_job_active || managed.spawner.is_some() && is_refusal {
             return Err(None);
         }

@@ -4,6 +4,7 @@ mod events;
 mod fair;
 mod jobs;
 mod lists;
+mod managed;
 mod names;
 mod nodes;
 mod placement;
