@@ -1,5 +1,7 @@
 //! Tests of restarts by policy, event by event.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::id::TypeHash;
 use crate::spec::{Recipe, Restart};
@@ -12,7 +14,7 @@ fn low_memory(actor: ActorKey, incarnation: u32) -> ControlEvent {
 /// Requests a managed actor, whose first incarnation is commanded by then.
 fn request(harness: &mut Harness, job: JobId, policy: Restart) -> (Ticket, ActorKey) {
     let spec = ActorSpec { restart: Some(policy), ..plain() };
-    let recipe = Some(Recipe::new(TypeHash(1), &(), 1 << 10).unwrap());
+    let recipe = Some(Arc::new(Recipe::new(TypeHash(1), &(), 1 << 10).unwrap()));
     let request = harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe });
     let created = request.actions.iter().find_map(|action| match action {
         Action::StartActor { actor, .. } => Some(*actor),
