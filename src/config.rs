@@ -282,6 +282,17 @@ pub const READ_BUDGET_BYTES_SAME_CORE: usize = 1 << 20;
 /// side polled long enough to find the other one awake.
 pub const BUSY_POLL: Duration = Duration::from_micros(200);
 
+/// Part of the nearest memory limit, in per cent, beyond which a worker takes no new actors and tasks.
+///
+/// The rest is for the actors that run already, and for the replies to their callers. Ray refuses from the same
+/// part. With 100 a worker takes work until the kernel kills it.
+pub const MEMORY_PERCENT_MAX: u8 = 95;
+
+/// Time for which a worker goes by one reading of the memory in use.
+///
+/// A reading opens up to a dozen files of the kernel. A burst of small tasks must not pay for one each.
+pub const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Maximum of [`Limits::busy_poll`].
 pub const BUSY_POLL_MAX: Duration = Duration::from_millis(1);
 
@@ -378,6 +389,12 @@ pub const TASK_RETRIES: u32 = 3;
 ///
 /// A worker that has just ended is still in the list of some process.
 pub const TASK_ATTEMPTS_MAX: u32 = 10;
+
+/// Number of attempts in a row that workers refuse for want of memory, for a task without a timeout.
+///
+/// At the delays below they take about nine seconds, in which other actors and tasks may end. Each worker that is left
+/// gets one attempt at least.
+pub const TASK_REFUSALS_MAX: u32 = 50;
 
 /// Delay after the first of these attempts; it doubles with each, up to [`TASK_ATTEMPT_DELAY_MAX`].
 ///
@@ -483,6 +500,9 @@ pub struct Limits {
     /// Time that a thread polls for the next message before it sleeps, at most 1 ms, zero for never; see
     /// [`BUSY_POLL`].
     pub busy_poll: Duration,
+    /// Part of the nearest memory limit, in per cent, beyond which a worker takes no new actors and tasks; 100 for
+    /// any; see [`MEMORY_PERCENT_MAX`].
+    pub memory_percent_max: u8,
     #[doc(hidden)]
     #[serde(skip)]
     pub injected_bug: Option<InjectedBug>,
@@ -503,6 +523,7 @@ impl Default for Limits {
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
             busy_poll: BUSY_POLL,
+            memory_percent_max: MEMORY_PERCENT_MAX,
             injected_bug: None,
         }
     }

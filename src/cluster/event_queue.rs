@@ -5,12 +5,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::cluster::model::{TaskCount, WorkerId};
+use crate::cluster::model::{ActorKey, TaskCount, WorkerId};
 use crate::cluster::protocol::NodeEvent;
 use crate::cluster::protocol::worker::ActorEvent;
+use crate::id::ActorIncarnation;
+use crate::spec::End;
 
 /// Number of events in one request.
 const EVENT_BATCH_MAX: usize = 512;
+
+/// Number of ends of actors in a join report: some hundred kilobytes with their texts.
+const ENDS_PER_REPORT_MAX: usize = 1024;
 
 /// Queue of unacknowledged events.
 ///
@@ -78,6 +83,20 @@ impl EventQueue {
             )
         };
         self.lock().retain(is_end);
+    }
+
+    /// Last ends of actors in the queue, oldest first.
+    pub(in crate::cluster) fn actor_ends(&self) -> Vec<(ActorKey, ActorIncarnation, End)> {
+        let queue = self.lock();
+        let ends = queue.iter().rev().filter_map(|event| match event {
+            NodeEvent::Actor { event: ActorEvent::Stopped { actor, incarnation, end, .. }, .. } => {
+                Some((*actor, *incarnation, end.clone()))
+            }
+            _ => None,
+        });
+        let mut ends: Vec<_> = ends.take(ENDS_PER_REPORT_MAX).collect();
+        ends.reverse();
+        ends
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {

@@ -1,10 +1,17 @@
-//! Resources and load of this machine.
+//! Resources and load of this machine, and the memory in use under each limit.
 
 use std::path::Path;
 
 use super::model::Resources;
 #[cfg(feature = "cli")]
 use super::model::Usage;
+
+mod memory;
+
+use memory::group_limit;
+#[cfg(feature = "cli")]
+use memory::number;
+pub(super) use memory::{GROUPS, group_texts, memory_use};
 
 /// Host name of this machine.
 pub(super) fn hostname() -> String {
@@ -30,62 +37,6 @@ pub(super) fn memory_bytes() -> u64 {
     group_limit(Path::new(GROUPS)).map_or(all, |limit| limit.min(all))
 }
 
-/// Mount point of the control groups.
-pub(super) const GROUPS: &str = "/sys/fs/cgroup";
-
-/// Smallest memory limit of this process's control groups and their ancestors; each limits everything below it.
-///
-/// In version 1 the memory controller has a hierarchy of its own. Where both versions are mounted, either may hold
-/// the limit.
-fn group_limit(mounted: &Path) -> Option<u64> {
-    let list = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let limits = [
-        group(&list).and_then(|group| limit_of(mounted, &group, "memory.max")),
-        group_v1(&list).and_then(|group| limit_of(&mounted.join("memory"), &group, "memory.limit_in_bytes")),
-    ];
-    limits.into_iter().flatten().min()
-}
-
-fn limit_of(mounted: &Path, group: &str, file: &str) -> Option<u64> {
-    // A file that holds `max` does not parse, and counts as no limit.
-    texts_of(mounted, group, file).filter_map(|text| text.trim().parse().ok()).min()
-}
-
-/// Contents of a file in a group and its ancestors, the group first.
-///
-/// In a container the listed path may be that of the host and not exist here. Its ancestor `/`, the container's own
-/// group, does.
-fn texts_of(mounted: &Path, group: &str, file: &str) -> impl Iterator<Item = String> {
-    Path::new(group).ancestors().filter_map(move |group| {
-        std::fs::read_to_string(mounted.join(group.strip_prefix("/").ok()?).join(file)).ok()
-    })
-}
-
-/// Path of the version 1 memory group in a list such as `/proc/self/cgroup`: `4:memory:/docker/1f`.
-fn group_v1(list: &str) -> Option<String> {
-    list.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let of_memory = fields.next()?.split(',').any(|controller| controller == "memory");
-        of_memory.then(|| fields.next().map(str::to_owned))?
-    })
-}
-
-/// Path of the version 2 group in a list such as `/proc/self/cgroup`.
-fn group(list: &str) -> Option<String> {
-    list.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
-}
-
-/// Contents of a file of version 2 and of one of version 1, each from the nearest group that has it.
-///
-/// The search starts at the memory group of a list such as `/proc/self/cgroup`, and goes on with its ancestors.
-pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> impl Iterator<Item = String> {
-    let texts = [
-        group(list).and_then(|group| texts_of(mounted, &group, v2).next()),
-        group_v1(list).and_then(|group| texts_of(&mounted.join("memory"), &group, v1).next()),
-    ];
-    texts.into_iter().flatten()
-}
-
 /// Load of this machine and the memory of these processes on it. `disk` has used and total bytes.
 #[cfg(feature = "cli")]
 pub(super) fn usage(pids: impl Iterator<Item = u32>, disk: (u64, u64)) -> Usage {
@@ -96,14 +47,15 @@ pub(super) fn usage(pids: impl Iterator<Item = u32>, disk: (u64, u64)) -> Usage 
         let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
         Some(page * pages.split_whitespace().nth(1)?.parse::<u64>().ok()?)
     };
-    let memory_total_bytes = kibibytes(&memory, "MemTotal:") << 10;
+    let kibibytes = |name| number(&memory, name).unwrap_or_default();
+    let memory_total_bytes = kibibytes("MemTotal:") << 10;
     let (disk_used_bytes, disk_total_bytes) = disk;
     let (received_bytes, sent_bytes) = interface_bytes(&read("/proc/net/dev"));
     let (cpus, busy_ticks) = busy_ticks(&stat);
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     Usage {
         load: load.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or_default(),
-        memory_bytes: memory_total_bytes.saturating_sub(kibibytes(&memory, "MemAvailable:") << 10),
+        memory_bytes: memory_total_bytes.saturating_sub(kibibytes("MemAvailable:") << 10),
         workers_memory_bytes: pids.filter_map(resident).sum(),
         cpus,
         cpu_seconds: busy_ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
@@ -151,57 +103,9 @@ fn interface_bytes(devices: &str) -> (u64, u64) {
     counters.fold((0, 0), |(received, sent), (more, and)| (received + more, sent + and))
 }
 
-#[cfg(feature = "cli")]
-fn kibibytes(info: &str, name: &str) -> u64 {
-    let line = info.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
-}
-
 #[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
-    use crate::cluster::test_dir::TestDir;
-
-    #[test]
-    fn memory_limit_is_the_smallest_of_the_group_and_its_ancestors() {
-        let dir = TestDir::new();
-        let unit = dir.join("slice/unit");
-        std::fs::create_dir_all(&unit).unwrap();
-        let limit = |own: &str, slice: &str| {
-            std::fs::write(unit.join("memory.max"), own).unwrap();
-            std::fs::write(dir.join("slice/memory.max"), slice).unwrap();
-            limit_of(dir.path(), "/slice/unit", "memory.max")
-        };
-        assert_eq!(limit("4096\n", "max\n"), Some(4096));
-        assert_eq!(limit("max\n", "8192\n"), Some(8192));
-        assert_eq!(limit("4096\n", "1024\n"), Some(1024));
-        assert_eq!(limit("max\n", "max\n"), None);
-        // In a container the mount point is the root, and the listed path lies outside of it.
-        std::fs::write(dir.join("memory.max"), "77\n").unwrap();
-        assert_eq!(
-            ["/", "/../other"].map(|group| limit_of(dir.path(), group, "memory.max")),
-            [Some(77), Some(77)]
-        );
-        assert_eq!(group("1:cpu:/x\n0::/slice/unit\n"), Some("/slice/unit".to_owned()));
-        assert!(memory_bytes() > 0);
-    }
-
-    #[test]
-    fn memory_is_limited_by_groups_of_version_1_too() {
-        let dir = TestDir::new();
-        let container = dir.join("docker/1f");
-        std::fs::create_dir_all(&container).unwrap();
-        let list = "5:cpu,cpuacct:/docker/1f\n4:hugetlb,memory:/docker/1f\n1:name=systemd:/x:y\n0::/\n";
-        assert_eq!(group_v1(list), Some("/docker/1f".to_owned()));
-        assert_eq!(group_v1("1:name=memory:/x\n0::/slice/unit\n"), None);
-        let limit = || limit_of(dir.path(), "/docker/1f", "memory.limit_in_bytes");
-        assert_eq!(limit(), None);
-        // An unlimited group of version 1 holds the largest page-aligned number.
-        std::fs::write(dir.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
-        assert_eq!(limit(), Some(9_223_372_036_854_771_712));
-        std::fs::write(container.join("memory.limit_in_bytes"), "4096\n").unwrap();
-        assert_eq!(limit(), Some(4096));
-    }
 
     #[test]
     fn usage_covers_the_machine_and_the_given_processes() {
@@ -219,6 +123,6 @@ mod tests {
         let devices = "Inter-|   Receive  |  Transmit\n face |bytes packets\n    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  \
                        eth0: 100 2 0 0 0 0 0 0 30 1 0 0 0 0 0 0\nwlan0:7 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0\n";
         assert_eq!(interface_bytes(devices), (107, 35));
-        assert_eq!(kibibytes("MemFree: 5 kB\nMemTotal:  12 kB\n", "MemTotal:"), 12);
+        assert!(memory_bytes() > 0);
     }
 }

@@ -30,8 +30,8 @@ use crate::config::{
     END_TEXT_BYTES_MAX, ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX,
 };
 use crate::host::{
-    Assignment, EndFuture, Host, HostStatus, HostStatusFuture, LocateFuture, Located, LookupFuture,
-    NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
+    Assignment, EndFuture, Host, HostStatus, HostStatusFuture, KillFuture, LocateFuture, Located,
+    LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
 };
 use crate::id::{ActorIncarnation, HostId, HostUid, Target};
 use crate::lock::{Guard, Mutex, RwLock};
@@ -369,6 +369,11 @@ impl Placement for Membership {
         Box::pin(place_managed(self.head.clone(), host.clone(), spec, recipe))
     }
 
+    fn kill(&self, host: &Host, actor: ActorKey) -> KillFuture {
+        let (route, host) = (self.head.clone(), host.clone());
+        Box::pin(async move { route.ask(host, |_| ControlRequest::Kill { actor }, true).await.map(drop) })
+    }
+
     fn locate(&self, host: &Host, actor: ActorKey, gone: Option<ActorIncarnation>) -> LocateFuture {
         Box::pin(locate(self.head.clone(), host.clone(), actor, gone))
     }
@@ -421,14 +426,15 @@ impl Placement for Membership {
     /// Worker with the fewest tasks of this process in flight; workers with equally few take turns.
     ///
     /// Tasks of other processes are not known here; counting its own ones costs no message.
-    fn place_task(&self, avoided: Option<HostUid>) -> Option<TaskSlot> {
+    fn place_task(&self, avoided: &[HostUid]) -> Option<TaskSlot> {
         let entries = self.entries();
         let start = self.next_task_worker.fetch_add(1, Ordering::Relaxed).checked_rem(entries.len())?;
         // `min_by_key` returns the first minimum, so the scan starts at another worker each time. Otherwise tasks
         // that run one after another would all run on the first worker.
         let (before, after) = entries.split_at(start);
-        let rank =
-            |entry: &&MemberEntry| (Some(entry.member.tasks) == avoided, entry.tasks.load(Ordering::Relaxed));
+        let rank = |entry: &&MemberEntry| {
+            (avoided.contains(&entry.member.tasks), entry.tasks.load(Ordering::Relaxed))
+        };
         let entry = after.iter().chain(before).min_by_key(rank)?;
         Some(TaskSlot::take(entry.member.tasks, Arc::clone(&entry.tasks)))
     }
@@ -479,16 +485,16 @@ mod tests {
     #[test]
     fn a_task_is_placed_on_the_worker_with_the_fewest() {
         let members = members(2);
-        let first = members.place_task(None).unwrap();
-        let second = members.place_task(None).unwrap();
+        let first = members.place_task(&[]).unwrap();
+        let second = members.place_task(&[]).unwrap();
         assert_ne!(first.host, second.host);
         let (kept, freed) = (second.host, first.host);
         drop(first);
-        let third = members.place_task(None).unwrap();
+        let third = members.place_task(&[]).unwrap();
         assert_eq!(third.host, freed);
         assert_ne!(third.host, kept);
         drop(third);
-        assert_eq!(members.place_task(Some(freed)).unwrap().host, kept);
+        assert_eq!(members.place_task(&[freed]).unwrap().host, kept);
     }
 
     #[test]
@@ -507,6 +513,6 @@ mod tests {
     #[test]
     fn a_cluster_without_workers_places_nothing() {
         assert_eq!(members(0).next_for_actor(), Err(PlacementError::NoWorker));
-        assert!(members(0).place_task(None).is_none());
+        assert!(members(0).place_task(&[]).is_none());
     }
 }

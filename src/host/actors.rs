@@ -228,9 +228,9 @@ impl Actors {
                 Ok(Arc::clone(mailbox))
             }
             Some(_) => Err(CallFailure::ActorStopped),
-            // Ids are assigned in order and never reused, so this actor existed once.
             // The control plane names a managed actor only once it is alive.
             None if target.actor.managed_number().is_some() => Err(CallFailure::ActorStopped),
+            // Other ids are assigned in order and never reused, so this actor existed once.
             None if target.actor.0 <= self.last.load(Ordering::Relaxed) => Err(CallFailure::ActorStopped),
             None => Err(CallFailure::NoSuchActor),
         }

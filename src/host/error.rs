@@ -200,6 +200,12 @@ pub enum NotDelivered {
     /// The caller's timeout passed before a handler started.
     #[error("the timeout passed before the handler started")]
     Expired,
+    /// The worker has too little memory left for a new actor or task.
+    #[error("{text}")]
+    LowMemory {
+        /// Memory in use, its limit, the worker, and what to do.
+        text: String,
+    },
     /// The receiver refused the message, with its own text.
     #[error("{text}")]
     Refused {
@@ -325,6 +331,7 @@ impl From<CallFailure> for SendError {
             CallFailure::Undecodable { text } => NotDelivered::Undecodable { text }.into(),
             CallFailure::Expired => NotDelivered::Expired.into(),
             CallFailure::Refused { text } => NotDelivered::Refused { text }.into(),
+            CallFailure::LowMemory { text } => NotDelivered::LowMemory { text }.into(),
             CallFailure::Panicked { text } => Self::Panicked { text },
             CallFailure::NoReply => OutcomeUnknown::NoReply.into(),
             CallFailure::ReplyTooLarge { size, limit } => {

@@ -23,6 +23,7 @@ mod executor;
 mod heartbeat;
 mod link_driver;
 mod loopback;
+mod memory;
 pub(crate) mod peer;
 mod peers;
 pub(crate) mod placement;
@@ -67,12 +68,14 @@ use crate::wire::{Body, CallFailure, MessageBody};
 pub use config::{HostConfig, HostError, HostServices};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
 pub use executor::{Executor, LocalExecutor, Spawning};
+pub use memory::{MemoryReader, MemoryUse};
 pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    ActorEnd, Assignment, EndFuture, HostStatus, HostStatusFuture, LifecycleObserver, LocateFuture, Located,
-    LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
+    ActorEnd, Assignment, EndFuture, HostStatus, HostStatusFuture, KillFuture, LifecycleObserver,
+    LocateFuture, Located, LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult,
+    TaskSlot, Watched,
 };
 #[doc(hidden)]
 pub use receive::InboundSink;
@@ -81,6 +84,7 @@ pub(crate) use entropy::random_u64;
 
 use actors::Actors;
 pub(crate) use loopback::Loopback;
+use memory::MemoryGuard;
 use peers::Peers;
 use routes::{Route, Routes};
 use traffic::TrafficCounters;
@@ -118,6 +122,7 @@ pub(crate) struct HostShared {
     /// Shared with the peers, whose links add to it.
     traffic: Arc<TrafficCounters>,
     rejections: RejectionLog,
+    memory: MemoryGuard,
     /// Set once the host shuts down; it accepts no new peers then.
     draining: CancellationToken,
     /// Cancelled when the host accepts no further links.
@@ -182,6 +187,7 @@ impl Host {
             dead_letters: AtomicU64::new(0),
             traffic: Arc::default(),
             rejections: RejectionLog::default(),
+            memory: MemoryGuard::new(config.identity, config.limits.memory_percent_max, Instant::now()),
             draining: CancellationToken::new(),
             closed: CancellationToken::new(),
             actor_context: Arc::new(decode_context::WeakHostContext(Weak::clone(shared))),
@@ -277,6 +283,13 @@ impl Host {
         let _ = self.shared.lifecycle.set(observer);
     }
 
+    /// Sets the function that reads the memory in use; a later call has no effect.
+    ///
+    /// A host with one refuses new actors and tasks beyond [`Limits::memory_percent_max`].
+    pub fn set_memory_reader(&self, reader: MemoryReader) {
+        self.shared.memory.set_reader(reader);
+    }
+
     /// Snapshot of the host's counters and peers.
     #[must_use]
     pub fn snapshot(&self) -> HostSnapshot {
@@ -339,6 +352,11 @@ impl Host {
 
 /// Interface for the layers above.
 impl Host {
+    /// Checks whether there is memory for a new actor or task.
+    pub(crate) fn admit_work(&self, now: Instant) -> Result<(), CallFailure> {
+        self.shared.memory.admit(now)
+    }
+
     /// True once the host shuts down.
     pub(crate) fn is_closing(&self) -> bool {
         self.shared.draining.is_cancelled()

@@ -38,6 +38,12 @@ pub trait Placement: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Err(PlacementError::Infeasible { text })))
     }
 
+    /// Ends a managed actor, whatever its state.
+    fn kill(&self, _host: &Host, actor: ActorKey) -> KillFuture {
+        let text = format!("this cluster has no actor {actor}");
+        Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
+    }
+
     /// Locates a managed actor, in an incarnation after `gone`. It waits while the actor restarts.
     fn locate(&self, _host: &Host, actor: ActorKey, _gone: Option<ActorIncarnation>) -> LocateFuture {
         let text = format!("this cluster has no actor {actor}");
@@ -58,8 +64,8 @@ pub trait Placement: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(End::new(EndReason::Unknown, text)))
     }
 
-    /// Selects a host for a task, another than `avoided` if there is one; `None` if there is none left.
-    fn place_task(&self, avoided: Option<HostUid>) -> Option<TaskSlot>;
+    /// Selects a host for a task, none of `avoided` if there is another; `None` if there is none left.
+    fn place_task(&self, avoided: &[HostUid]) -> Option<TaskSlot>;
 
     /// Number of hosts that run tasks.
     fn task_hosts(&self) -> usize;
@@ -121,6 +127,9 @@ pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocatio
 
 /// Future of the location of a new managed actor.
 pub type PlaceFuture = Pin<Box<dyn Future<Output = Result<ActorLocation, PlacementError>> + Send>>;
+
+/// Future of the end of a managed actor.
+pub type KillFuture = Pin<Box<dyn Future<Output = Result<(), PlacementError>> + Send>>;
 
 /// Future of the location of a managed actor, or of its end.
 pub type LocateFuture = Pin<Box<dyn Future<Output = Result<Located, PlacementError>> + Send>>;
@@ -199,6 +208,12 @@ pub enum PlacementError {
     #[error("{text}")]
     Panicked {
         /// Text and source location of the panic.
+        text: String,
+    },
+    /// The worker has too little memory left for a new actor.
+    #[error("{text}")]
+    LowMemory {
+        /// Memory in use, its limit, the worker, and what to do.
         text: String,
     },
     /// A live actor has the name.

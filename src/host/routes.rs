@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use super::placement::Located;
+use super::placement::{Located, PlacementError};
 use super::{Host, NotDelivered};
 use crate::background;
 use crate::lock::Mutex;
@@ -124,7 +124,11 @@ impl Route {
     fn moved(&self, at: ActorLocation) {
         self.change(|state| {
             let is_news = match state {
-                RouteState::At(known) => known.target.incarnation < at.target.incarnation,
+                // After a crash of the head the same number may be used again, in another worker.
+                RouteState::At(known) => {
+                    known.target.incarnation < at.target.incarnation
+                        || known.target == at.target && known.host != at.host
+                }
                 RouteState::Searching => true,
                 RouteState::Ended(_) => false,
             };
@@ -161,6 +165,10 @@ async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence:
             biased;
             located = placement.locate(&host, key, gone) => located,
             () = is_over(&route) => return,
+            () = host.closing() => {
+                let error = "this process has left the cluster".to_owned();
+                Err(PlacementError::JobEnded { text: error })
+            }
         };
         let Some(route) = route.upgrade() else { return };
         match located {

@@ -17,14 +17,14 @@ use tokio::sync::oneshot;
 
 use super::Host;
 use crate::config::{ENDED_ACTORS_MAX, LINKS_MAX};
-use crate::id::{ActorId, Target};
+use crate::id::Target;
 use crate::registry;
 use crate::spec::{ActorLocation, End};
 
 /// Watches of the actors of a host.
 #[derive(Default)]
 pub(super) struct Watches {
-    watched: FxHashMap<ActorId, WatchedActor>,
+    watched: FxHashMap<Target, WatchedActor>,
     /// Last ends, oldest first; `None` stands for an actor that stopped by itself, as most do.
     ended: VecDeque<(Target, Option<Box<End>>)>,
     /// Number of watches so far.
@@ -68,7 +68,7 @@ impl Watches {
     pub(super) fn add(&mut self, target: Target, watcher: oneshot::Sender<End>) -> (u64, bool) {
         self.count += 1;
         let number = self.count;
-        let actor = self.watched.entry(target.actor).or_insert_with(|| WatchedActor {
+        let actor = self.watched.entry(target).or_insert_with(|| WatchedActor {
             watchers: FxHashMap::default(),
             first: number,
             _release: None,
@@ -79,7 +79,7 @@ impl Watches {
 
     /// Keeps the release of the attachment that reports the end to the watch `first` and the later ones.
     pub(super) fn keep_release(&mut self, target: Target, first: u64, release: oneshot::Sender<()>) {
-        if let Some(actor) = self.watched.get_mut(&target.actor).filter(|actor| actor.first == first) {
+        if let Some(actor) = self.watched.get_mut(&target).filter(|actor| actor.first == first) {
             actor._release = Some(release);
         }
     }
@@ -92,10 +92,10 @@ impl Watches {
         target: Target,
         number: u64,
     ) -> (Option<oneshot::Sender<End>>, Option<WatchedActor>) {
-        let Some(actor) = self.watched.get_mut(&target.actor) else { return (None, None) };
+        let Some(actor) = self.watched.get_mut(&target) else { return (None, None) };
         let watcher = actor.watchers.remove(&number);
         let is_unwatched = actor.watchers.is_empty();
-        (watcher, is_unwatched.then(|| self.watched.remove(&target.actor)).flatten())
+        (watcher, is_unwatched.then(|| self.watched.remove(&target)).flatten())
     }
 
     /// Records the end of an actor; returns those who wait for it.
@@ -104,12 +104,12 @@ impl Watches {
             self.ended.pop_front();
         }
         self.ended.push_back((target, end));
-        Watchers(self.watched.remove(&target.actor))
+        Watchers(self.watched.remove(&target))
     }
 
     /// True if the entry of the actor was begun by this watch, and has not ended.
     pub(super) fn is_begun_by(&self, target: Target, first: u64) -> bool {
-        self.watched.get(&target.actor).is_some_and(|actor| actor.first == first)
+        self.watched.get(&target).is_some_and(|actor| actor.first == first)
     }
 
     /// Number of watchers.

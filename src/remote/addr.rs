@@ -22,7 +22,7 @@ use crate::spec::ActorLocation;
 /// until [`ClusterRef::bind`](crate::ClusterRef::bind), and sends nothing before.
 ///
 /// Messages from one host to one actor are handled in the order in which they were sent. To an actor on
-/// the same host a message is moved; to any other it is serialized.
+/// the same host a message is moved, unless it is restartable; to any other it is serialized.
 pub struct RemoteAddr<A> {
     address: Address,
     // A function type, so that the address is `Send` and `Sync` for every actor type.

@@ -12,16 +12,16 @@ use tokio::sync::oneshot;
 use super::managed::{evidence, evidence_of, located};
 use super::payload_hint;
 use super::request::{ReplySource, Request, TrySendError};
-use super::spawn::stop_on_host;
+use super::spawn::{stop_incarnation, stop_on_host};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, QueuePosition, Retryable, Waiter};
 use crate::host::routes::{Route, RouteState};
-use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
+use crate::host::{Host, NotDelivered, OutcomeUnknown, PlacementError, SendError, decode_context};
 use crate::id::HostUid;
 use crate::lock::Mutex;
 use crate::observe::{log, trace};
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
-use crate::spec::ActorLocation;
+use crate::spec::{ActorKey, ActorLocation};
 use crate::wire::{self, Body, CallFailure, MessageBody};
 
 /// Location of an actor, and its binding to a host if it has one.
@@ -103,7 +103,8 @@ impl Address {
             // Boxed: the future of a message to any other actor is moved often.
             let told = Box::pin(present.tell_incarnation(&mut slot)).await;
             let Err(reason) = told else { return Ok(()) };
-            let Some(evidence) = evidence_of(&reason) else { return Err(reason) };
+            let evidence = evidence_of(&reason).filter(|_| !bound.local_host.is_closing());
+            let Some(evidence) = evidence else { return Err(reason) };
             route.report(&bound.local_host, at, evidence);
         }
     }
@@ -140,19 +141,28 @@ impl Address {
     pub(crate) async fn stop(&self) -> Result<(), SendError> {
         let here = self.here()?;
         let Some(route) = self.bound()?.route() else { return stop_on_host(here, self.location).await };
-        loop {
-            let at = match located(Arc::clone(route)).await {
-                Ok(at) => at,
-                // It has ended.
-                Err(_) => return Ok(()),
-            };
-            match stop_on_host(here, at).await {
-                Err(error) => match evidence(&error) {
-                    Some(evidence) => route.report(here, at, evidence),
-                    None => return Err(error),
-                },
+        let failed = match route.state() {
+            RouteState::Ended(_) => return Ok(()),
+            RouteState::Searching => None,
+            RouteState::At(at) => match stop_incarnation(here, at).await {
                 Ok(()) => return Ok(()),
+                Err(error) => Some((at, error)),
+            },
+        };
+        if let Some((at, error)) = failed {
+            match evidence(&error).filter(|_| !here.is_closing()) {
+                Some(evidence) => route.report(here, at, evidence),
+                None => return Err(error),
             }
+        }
+        // Between two incarnations no host can stop it.
+        let (Some(placement), Some(number)) = (here.placement(), self.location.target.actor.managed_number())
+        else {
+            return Ok(());
+        };
+        match placement.kill(here, ActorKey(number)).await {
+            Ok(()) | Err(PlacementError::Unknown { .. } | PlacementError::JobEnded { .. }) => Ok(()),
+            Err(error) => Err(OutcomeUnknown::Other { text: error.to_string() }.into()),
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) fn evidence_of(reason: &NotDelivered) -> Option<Evidence> {
         NotDelivered::ActorStopped | NotDelivered::NoSuchActor | NotDelivered::StaleHost { .. } => {
             Some(Evidence::Ended)
         }
-        NotDelivered::UnknownHost { .. } => Some(Evidence::Unreachable),
+        NotDelivered::UnknownHost { .. } | NotDelivered::Closing => Some(Evidence::Unreachable),
         NotDelivered::Unreachable { reason, .. } => Some(evidence_of_session(reason)),
         _ => None,
     }
@@ -74,7 +74,7 @@ async fn left(route: Arc<Route>, incarnation: ActorIncarnation) {
     route.wait_for(|state| has_left(state).then_some(())).await;
 }
 
-type Waiting<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// State of a call to a managed actor, beside that of any call.
 pub(super) struct ManagedCall {
@@ -82,8 +82,9 @@ pub(super) struct ManagedCall {
     origin: Arc<BoundAddress>,
     route: Arc<Route>,
     pub(super) fails_fast: bool,
-    locating: Waiting<Result<ActorLocation, NotDelivered>>,
-    leaving: Waiting<()>,
+    locating: Option<Waiting<Result<ActorLocation, NotDelivered>>>,
+    /// Waits until the actor has left this incarnation.
+    leaving: Option<(ActorIncarnation, Waiting<()>)>,
 }
 
 impl ManagedCall {
@@ -116,16 +117,20 @@ impl ManagedCall {
 
     /// Ready once the incarnation of the present attempt is known to be replaced, whatever its link does.
     pub(super) fn poll_left(&mut self, at: ActorLocation, task: &mut Context<'_>) -> Poll<()> {
-        let leaving = self
-            .leaving
-            .get_or_insert_with(|| Box::pin(left(Arc::clone(&self.route), at.target.incarnation)));
+        let incarnation = at.target.incarnation;
+        if self.leaving.as_ref().is_some_and(|(of, _)| *of != incarnation) {
+            self.leaving = None;
+        }
+        let new = || (incarnation, Box::pin(left(Arc::clone(&self.route), incarnation)) as _);
+        let (_, leaving) = self.leaving.get_or_insert_with(new);
         leaving.as_mut().poll(task)
     }
 
     /// Takes note of a failed attempt; true if the message can go to the next incarnation.
     pub(super) fn on_error(&mut self, at: ActorLocation, error: &SendError) -> bool {
         self.leaving = None;
-        let Some(evidence) = evidence(error) else { return false };
+        let here = &self.origin.local_host;
+        let Some(evidence) = evidence(error).filter(|_| !here.is_closing()) else { return false };
         self.route.report(&self.origin.local_host, at, evidence);
         error.is_not_delivered() && !self.fails_fast
     }

@@ -291,7 +291,7 @@ impl<M: RemoteMessage> Request<M> {
 
     fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, Box<SendError>>> {
         loop {
-            ready!(self.poll_located(task)).map_err(SendError::from)?;
+            ready!(self.poll_located(task))?;
             let error = match self.poll_attempt(task) {
                 Poll::Ready(Ok(reply)) => return Poll::Ready(Ok(reply)),
                 Poll::Ready(Err(error)) => error,
@@ -318,20 +318,25 @@ impl<M: RemoteMessage> Request<M> {
 
     /// Finds the location of a managed actor for an attempt.
     #[inline]
-    fn poll_located(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
+    fn poll_located(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Box<SendError>>> {
         let RequestState::Unsent(_) = self.state else { return Poll::Ready(Ok(())) };
         let Some(options) = &mut self.options else { return Poll::Ready(Ok(())) };
         let Some(managed) = &mut options.managed else { return Poll::Ready(Ok(())) };
-        let to = ready!(managed.poll_located(task));
-        Poll::Ready(to.map(|to| {
-            let previous = self.to.replace(to);
-            let is_moved = previous
-                .is_none_or(|previous| Some(previous.location) != self.to.as_ref().map(|to| to.location));
-            if is_moved {
-                options.position = None;
-                options.retry.iter_mut().for_each(RetryState::on_relocated);
+        let to = match ready!(managed.poll_located(task)) {
+            Ok(to) => to,
+            Err(reason) => return Poll::Ready(Err(Box::new(reason.into()))),
+        };
+        if self.to.as_ref().is_none_or(|previous| previous.location != to.location) {
+            options.position = None;
+            if let Some(retry) = &mut options.retry {
+                if !retry.may_relocate() {
+                    return Poll::Ready(Err(Box::new(OutcomeUnknown::Restarted.into())));
+                }
+                retry.on_relocated();
             }
-        }))
+        }
+        self.to = Some(to);
+        Poll::Ready(Ok(()))
     }
 
     /// Ends an attempt whose incarnation was replaced, as a restart elsewhere does while its link is silent.
@@ -356,7 +361,8 @@ impl<M: RemoteMessage> Request<M> {
     fn goes_to_next_incarnation(&mut self, error: &SendError) -> bool {
         let (Some(options), Some(to)) = (&mut self.options, &self.to) else { return false };
         let Some(managed) = &mut options.managed else { return false };
-        let is_retried = managed.on_error(to.location, error) || {
+        let may_relocate = options.retry.as_ref().is_none_or(RetryState::may_relocate);
+        let is_retried = managed.on_error(to.location, error) && may_relocate || {
             let has_evidence = matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::Restarted))
                 || evidence(error) == Some(Evidence::Ended);
             has_evidence && options.retry.as_mut().is_some_and(|retry| retry.retry_after_restart(error))

@@ -68,7 +68,7 @@ impl Default for Retry {
 pub(super) struct RetryState {
     policy: Retry,
     attempts: u32,
-    /// Peer and id of the call, once it was on_queued.
+    /// Peer and id of the call, once it was queued.
     call: Option<(Arc<Peer>, CallId)>,
     /// A handler may have run already.
     unknown: bool,
@@ -84,7 +84,7 @@ impl RetryState {
         self.call.as_ref().map_or(Retryable::First, |(_, call)| Retryable::Again(*call))
     }
 
-    /// Records that the first attempt was on_queued under this id.
+    /// Records that the first attempt was queued under this id.
     pub(super) fn on_queued(&mut self, peer: &Arc<Peer>, call: CallId) {
         self.call.get_or_insert_with(|| (Arc::clone(peer), call));
     }
@@ -134,6 +134,11 @@ impl RetryState {
         self.attempts += 1;
         self.unknown = true;
         true
+    }
+
+    /// Checks whether the call may go to the next incarnation: no attempt may have run, or the policy allows two.
+    pub(super) fn may_relocate(&self) -> bool {
+        !self.unknown || self.policy.across_restarts
     }
 
     /// Prepares for an attempt at another host, where the call is a new one.

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
 
 use actix::dev::ContextFut;
 use actix::{ActorContext, AsyncContext, Context};
@@ -16,10 +17,12 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::addr::RemoteAddr;
-use super::ask::{call_host, call_last};
+use super::ask::{call_last, call_service};
 use super::cluster_ref::ClusterRef;
 use super::watch;
-use crate::host::{ActorEnd, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
+use crate::host::{
+    ActorEnd, DisconnectReason, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError,
+};
 use crate::id::{ActorIncarnation, Target, TypeHash};
 use crate::observe::log;
 use crate::registry::{self, Inbound, RemoteActor, Responder, STOP, panics, synchronous};
@@ -172,6 +175,9 @@ impl SpawnError {
         match reason {
             PlacementError::NoWorker => Self::NoWorker { actor: A::NAME },
             PlacementError::Refused { text } => Self::Refused { actor: A::NAME, text },
+            PlacementError::LowMemory { text } => {
+                Self::NotDelivered { actor: A::NAME, reason: NotDelivered::LowMemory { text } }
+            }
             PlacementError::Panicked { text } => Self::Panicked { actor: A::NAME, text },
             reason => Self::Placement { actor: A::NAME, reason },
         }
@@ -238,14 +244,17 @@ impl fmt::Debug for SpawnRegistration {
 ///
 /// As any call: [`SendError`].
 pub(crate) async fn stop_on_host(here: &Host, actor: ActorLocation) -> Result<(), SendError> {
-    let stopped = if actor.host == here.identity() {
-        stop_here(here, actor.target).await
-    } else {
-        call_last(here, actor.host, actor.target, STOP).await
-    };
-    match stopped {
+    match stop_incarnation(here, actor).await {
         Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => Ok(()),
         outcome => outcome,
+    }
+}
+
+/// [`stop_on_host`] with an error for an incarnation that has ended already.
+pub(super) async fn stop_incarnation(here: &Host, actor: ActorLocation) -> Result<(), SendError> {
+    match actor.host == here.identity() {
+        true => stop_here(here, actor.target).await,
+        false => call_last(here, actor.host, actor.target, STOP).await,
     }
 }
 
@@ -311,7 +320,9 @@ fn start_here<A: Spawn>(host: &Host, start: StartActor, mut responder: Responder
             }
         }
     }
-    match recipe.args::<A::Args>() {
+    // It runs user code.
+    let decoded = panics::catch(|| recipe.args::<A::Args>().map_err(|error| error.to_string()));
+    match decoded.and_then(|decoded| decoded) {
         Ok(args) => create::<A>(host, target, key, args, responder),
         Err(error) => {
             let text = format!("its arguments cannot be decoded: {error}");
@@ -339,23 +350,47 @@ fn start_incarnation_here(host: &Host, inbound: Inbound, spawnable: &FxHashMap<T
     }
 }
 
+/// Pause before a command that a worker has not answered is repeated.
+const START_RETRY_DELAY: Duration = Duration::from_millis(500);
+
 /// Creates an incarnation of a managed actor on a worker.
 ///
-/// The worker reports its start or its failure. Returns the end to report if the worker could not be reached, and has
-/// not ended.
+/// The worker reports its start or its failure. A lost command is repeated until the worker has answered it, or has
+/// ended. Returns the end to report if the command cannot be sent at all.
 pub(crate) async fn start_incarnation(here: &Host, at: ActorLocation, recipe: Recipe) -> Option<ActorEnd> {
-    let start = StartActor { target: at.target, recipe };
-    let started: Result<Target, SendError> = call_host(here, at.host, START_ACTOR, start, None).await;
-    let reason = match started {
-        Ok(_) | Err(SendError::Panicked { .. } | SendError::OutcomeUnknown(_)) => return None,
-        Err(SendError::NotDelivered(NotDelivered::Refused { .. } | NotDelivered::Unreachable { .. })) => {
-            return None;
+    let mut start = StartActor { target: at.target, recipe };
+    loop {
+        let host = Target::HOST;
+        let started = call_service::<_, Target>(here, at.host, host, START_ACTOR, &mut start, None).await;
+        let reason = match started {
+            Ok(_) | Err(SendError::Panicked { .. }) => return None,
+            Err(error) if here.is_closing() || has_host_ended(&error) => return None,
+            Err(SendError::NotDelivered(NotDelivered::Refused { .. } | NotDelivered::LowMemory { .. })) => {
+                return None;
+            }
+            Err(SendError::NotDelivered(NotDelivered::Unreachable { .. } | NotDelivered::Closing))
+            | Err(SendError::OutcomeUnknown(_)) => {
+                tokio::time::sleep(START_RETRY_DELAY).await;
+                continue;
+            }
+            Err(SendError::NotDelivered(reason)) => reason,
+        };
+        log::warn!(?at, %reason, "cannot create an actor");
+        let end = End::new(EndReason::Unknown, format!("it could not be created: {reason}"));
+        return Some(ActorEnd { incarnation: at.target.incarnation, end, handled: 0 });
+    }
+}
+
+/// True if the receiver's process has ended, which its parent reports.
+fn has_host_ended(error: &SendError) -> bool {
+    match error {
+        SendError::NotDelivered(NotDelivered::UnknownHost { .. } | NotDelivered::StaleHost { .. }) => true,
+        SendError::NotDelivered(NotDelivered::Unreachable { reason, .. })
+        | SendError::OutcomeUnknown(OutcomeUnknown::SessionLost { reason, .. }) => {
+            matches!(reason, DisconnectReason::HostDown(_))
         }
-        Err(SendError::NotDelivered(reason)) => reason,
-    };
-    log::warn!(?at, %reason, "cannot create an actor");
-    let end = End::new(EndReason::Unknown, format!("it could not be created: {reason}"));
-    Some(ActorEnd { incarnation: at.target.incarnation, end, handled: 0 })
+        _ => false,
+    }
 }
 
 /// Releases the cluster's assignment. The spawner may have gone, so it cannot be left to it.
@@ -377,6 +412,11 @@ fn create<A: Spawn>(
     if actix_rt::Arbiter::try_current().is_none() {
         let text = "this host runs no actix arbiter, so it cannot run actors".to_owned();
         return responder.fail(CallFailure::Refused { text });
+    }
+    if let Err(failure) = host.admit_work(Instant::now()) {
+        let end = End::new(EndReason::LowMemory, failure.to_string());
+        report_failure(host, key, target.incarnation, end);
+        return responder.fail(failure);
     }
     if let (None, Some(observer)) = (key, host.lifecycle_observer()) {
         observer.named(A::NAME);

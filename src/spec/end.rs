@@ -33,6 +33,8 @@ pub enum EndReason {
     Signalled(i32),
     /// The kernel killed the worker process for want of memory.
     OutOfMemory,
+    /// Its worker had too little memory left for a new actor.
+    LowMemory,
     /// The node was lost: it sent no heartbeats, or its agent ended.
     NodeLost,
     /// The cluster ended it, for example since its node is drained, or since it was not created in time.
@@ -71,7 +73,12 @@ impl EndReason {
     pub fn is_failure(self) -> bool {
         matches!(
             self,
-            Self::Panicked | Self::Refused | Self::Exited(_) | Self::Signalled(_) | Self::OutOfMemory
+            Self::Panicked
+                | Self::Refused
+                | Self::Exited(_)
+                | Self::Signalled(_)
+                | Self::OutOfMemory
+                | Self::LowMemory
         )
     }
 }

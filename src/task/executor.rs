@@ -165,6 +165,10 @@ impl TaskService {
             pool.spawn_blocking(move || {
                 queue.lock().counts(name).begin();
                 let started_at = Instant::now();
+                if let Err(failure) = host.admit_work(started_at.into_std()) {
+                    inbound.fail(&failure);
+                    return queue.lock().counts(name).end(false);
+                }
                 let with_result = run_one(&host, run, inbound);
                 let time = started_at.elapsed();
                 // The result is sent by now. A worker that ends meanwhile leaves this span out uncounted.
@@ -216,6 +220,12 @@ async fn run_waiting(host: Host, mut runner: Runner) {
             tokio::task::yield_now().await;
             now = Instant::now();
             batch.started_at = now;
+        }
+        if let Err(failure) = host.admit_work(now.into_std()) {
+            inbound.fail(&failure);
+            ended = None;
+            runner.queue.lock().counts(name).end(false);
+            continue;
         }
         let with_result = run_one(&host, run, inbound);
         let started_at = std::mem::replace(&mut now, Instant::now());

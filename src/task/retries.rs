@@ -6,7 +6,8 @@
 //!                    │    ▼                       result, or its own error
 //!   run ───────────▶ Choose ─────▶ Call ───────────────────────▶ done, unless `retry_if` repeats it
 //!                    ▲      ▲        │
-//!                    │      └────────┤ not delivered: after a delay, a bounded number of times
+//!                    │      └────────┤ not delivered, or refused for want of memory: after a delay, until the
+//!                    │               │ deadline or a bounded number of times
 //!                    └───────────────┘ its worker ended: `retries` times
 //! ```
 
@@ -15,7 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Task, TaskError};
-use crate::config::{TASK_ATTEMPT_DELAY, TASK_ATTEMPT_DELAY_MAX, TASK_ATTEMPTS_MAX, TASK_RETRIES};
+use crate::config::{
+    TASK_ATTEMPT_DELAY, TASK_ATTEMPT_DELAY_MAX, TASK_ATTEMPTS_MAX, TASK_REFUSALS_MAX, TASK_RETRIES,
+};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::id::{HostUid, Target};
 use crate::registry::TaskFn;
@@ -58,6 +61,8 @@ impl<F: TaskFn> fmt::Debug for RunOptions<F> {
 enum Failure {
     /// The function did not run, and another worker may run it.
     NotRun,
+    /// The function did not run, since its worker has too little memory left.
+    LowMemory,
     /// The function may have run, and its worker is gone.
     Lost(OutcomeUnknown),
     /// Another worker would fail as well, or must not be tried.
@@ -73,6 +78,7 @@ impl Failure {
                 | NotDelivered::UnknownHost { .. }
                 | NotDelivered::Closing,
             ) => Self::NotRun,
+            SendError::NotDelivered(NotDelivered::LowMemory { .. }) => Self::LowMemory,
             SendError::OutcomeUnknown(lost) if lost.is_by_other_host() => Self::Lost(lost.clone()),
             _ => Self::Final,
         }
@@ -91,19 +97,56 @@ struct Runs<F: TaskFn> {
     retries: u32,
     /// Number of attempts in a row that reached no worker.
     unreached: u32,
-    /// Host of the last attempt that failed. Its calls fail at once, so it would always have the fewest tasks.
-    avoided: Option<HostUid>,
+    /// Number of attempts in a row that workers refused for want of memory.
+    refused: u32,
+    /// Host of the last attempt that failed, or those that refused the last attempts. Their calls fail at once, so they
+    /// would always have the fewest tasks.
+    avoided: Vec<HostUid>,
 }
 
 impl<F: TaskFn> Runs<F> {
     fn new(retries: u32) -> Self {
-        Self { lost: 0, last_loss: None, repeated: None, retries, unreached: 0, avoided: None }
+        Self {
+            lost: 0,
+            last_loss: None,
+            repeated: None,
+            retries,
+            unreached: 0,
+            refused: 0,
+            avoided: Vec::new(),
+        }
     }
 
     /// Uses up one of the further runs; returns false if none is left.
     fn takes_retry(&mut self) -> bool {
-        self.unreached = 0;
+        (self.unreached, self.refused) = (0, 0);
         self.retries.checked_sub(1).inspect(|left| self.retries = *left).is_some()
+    }
+
+    /// Counts an attempt that reached no worker; returns the delay before the next one, if there is one.
+    fn next_after_unreached(&mut self, host: HostUid) -> Option<Duration> {
+        if self.unreached >= TASK_ATTEMPTS_MAX {
+            return None;
+        }
+        self.avoided = vec![host];
+        self.unreached += 1;
+        Some(delay_after(self.unreached))
+    }
+
+    /// Counts an attempt that `host` refused for want of memory; returns the delay before the next one, if there is
+    /// one.
+    fn next_after_refusal(&mut self, host: HostUid, has_deadline: bool) -> Option<Duration> {
+        // A worker gets a second attempt only after all others have refused.
+        let have_all_refused = self.avoided.contains(&host);
+        if have_all_refused && !has_deadline && self.refused >= TASK_REFUSALS_MAX {
+            return None;
+        }
+        if have_all_refused {
+            self.avoided.clear();
+        }
+        self.avoided.push(host);
+        (self.unreached, self.refused) = (0, self.refused.saturating_add(1));
+        Some(delay_after(self.refused))
     }
 
     /// Outcome of the task, given the error of its last run. An earlier run may have happened, which the error must
@@ -145,9 +188,9 @@ pub(super) async fn run_one<F: TaskFn>(
     let mut runs = Runs::<F>::new(options.retries);
     let Some(placement) = host.placement() else { return Err(TaskError::NoWorker { task: F::NAME }) };
     loop {
-        let avoided = runs.avoided;
         // Holds the slot until the call has ended, so that the count of tasks in flight is right.
-        let slot = match placement.with_worker(&host, deadline, || placement.place_task(avoided)).await {
+        let slot = match placement.with_worker(&host, deadline, || placement.place_task(&runs.avoided)).await
+        {
             Some(slot) => slot,
             None if is_late() => return runs.fail(expired()),
             None => return runs.fail(TaskError::NoWorker { task: F::NAME }),
@@ -156,20 +199,31 @@ pub(super) async fn run_one<F: TaskFn>(
         let failure = called.as_ref().err().map(Failure::of);
         let outcome = called.map_err(TaskError::of::<F>);
         match failure {
-            Some(Failure::NotRun) if runs.unreached < TASK_ATTEMPTS_MAX && !host.is_closing() => {
-                runs.avoided = Some(slot.host);
-                drop(slot);
-                let delay = TASK_ATTEMPT_DELAY.saturating_mul(1 << runs.unreached.min(16));
-                runs.unreached += 1;
-                if !sleep_until(now() + delay.min(TASK_ATTEMPT_DELAY_MAX), deadline).await {
-                    return runs.fail(expired());
+            Some(Failure::NotRun) if !host.is_closing() => {
+                if let Some(delay) = runs.next_after_unreached(slot.host) {
+                    drop(slot);
+                    if !sleep_until(now() + delay, deadline).await {
+                        return runs.fail(expired());
+                    }
+                    continue;
                 }
-                continue;
+            }
+            Some(Failure::LowMemory) if !host.is_closing() => {
+                if let Some(delay) = runs.next_after_refusal(slot.host, deadline.is_some()) {
+                    let is_in_time = sleep_until(now() + delay, deadline).await;
+                    // Held until now: a worker that refuses would look idle, and attract the other tasks.
+                    drop(slot);
+                    if !is_in_time {
+                        // With the cause, of which the caller's own timeout says nothing.
+                        return outcome.or_else(|error| runs.fail(error));
+                    }
+                    continue;
+                }
             }
             Some(Failure::Lost(reason)) => {
                 runs.lost += 1;
                 runs.last_loss = Some(reason);
-                runs.avoided = Some(slot.host);
+                runs.avoided = vec![slot.host];
                 if runs.takes_retry() {
                     continue;
                 }
@@ -184,6 +238,12 @@ pub(super) async fn run_one<F: TaskFn>(
         }
         return outcome.or_else(|error| runs.fail(error));
     }
+}
+
+/// Delay after a number of failed attempts in a row.
+fn delay_after(attempts: u32) -> Duration {
+    let delay = TASK_ATTEMPT_DELAY.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    delay.min(TASK_ATTEMPT_DELAY_MAX)
 }
 
 /// Time by the runtime's clock, which tests may stop.
@@ -220,9 +280,12 @@ mod tests {
 
     const TASK: &str = Double::NAME;
 
+    fn host(number: u64) -> HostUid {
+        HostUid { host: HostId(number), incarnation: Incarnation(1) }
+    }
+
     fn loss() -> OutcomeUnknown {
-        let host = HostUid { host: HostId(1), incarnation: Incarnation(1) };
-        OutcomeUnknown::SessionLost { host, reason: DisconnectReason::Closed }
+        OutcomeUnknown::SessionLost { host: host(1), reason: DisconnectReason::Closed }
     }
 
     /// Outcome of a task whose last run failed with `error`, after `lost` runs whose workers ended.
@@ -237,6 +300,25 @@ mod tests {
 
     fn unknown(reason: OutcomeUnknown) -> TaskError {
         TaskError::OutcomeUnknown { task: TASK, reason }
+    }
+
+    #[test]
+    fn refusals_are_bounded_without_a_deadline_and_never_end_before_each_worker_has_refused() {
+        let refusals = |workers: u64, has_deadline: bool| {
+            let mut runs = Runs::<Double>::new(TASK_RETRIES);
+            let hosts = (0..10_000).map(|attempt| host(attempt % workers));
+            let delays: Vec<_> =
+                hosts.map_while(|host| runs.next_after_refusal(host, has_deadline)).collect();
+            assert_eq!((runs.lost, runs.retries), (0, TASK_RETRIES), "no worker was lost");
+            assert!(runs.avoided.len() as u64 <= workers);
+            delays
+        };
+        assert_eq!(refusals(1, false).len(), TASK_REFUSALS_MAX as usize);
+        assert_eq!(refusals(200, false).len(), 200);
+        let delays = refusals(3, true);
+        assert_eq!(delays.len(), 10_000);
+        assert_eq!(delays[..3], [TASK_ATTEMPT_DELAY, 2 * TASK_ATTEMPT_DELAY, 4 * TASK_ATTEMPT_DELAY]);
+        assert_eq!(delays[9_999], TASK_ATTEMPT_DELAY_MAX);
     }
 
     #[test]

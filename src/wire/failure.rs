@@ -55,6 +55,13 @@ pub enum CallFailure {
         #[serde(serialize_with = "truncated")]
         text: String,
     },
+    /// The host has too little memory left for new work; nothing ran.
+    #[error("{text}")]
+    LowMemory {
+        /// Memory in use, and what to do.
+        #[serde(serialize_with = "truncated")]
+        text: String,
+    },
     /// The handler ran and panicked.
     #[error("the handler panicked: {text}")]
     Panicked {
@@ -98,7 +105,8 @@ impl CallFailure {
             | Self::Mismatch { .. }
             | Self::Undecodable { .. }
             | Self::Expired
-            | Self::Refused { .. } => false,
+            | Self::Refused { .. }
+            | Self::LowMemory { .. } => false,
         }
     }
 
@@ -113,6 +121,7 @@ impl CallFailure {
             Self::Mismatch { text }
             | Self::Undecodable { text }
             | Self::Refused { text }
+            | Self::LowMemory { text }
             | Self::Panicked { text }
             | Self::ReplyUnencodable { text } => cut(text, chars),
             Self::Closing
@@ -165,5 +174,6 @@ mod tests {
         assert!(CallFailure::Panicked { text: String::new() }.handler_ran());
         assert!(!CallFailure::Expired.handler_ran());
         assert!(!CallFailure::Refused { text: String::new() }.handler_ran());
+        assert!(!CallFailure::LowMemory { text: String::new() }.handler_ran());
     }
 }

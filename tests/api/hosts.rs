@@ -233,7 +233,7 @@ impl Placement for Always {
         PlacementResult::Now(Ok(Assignment { host: self.host, actor: None, alive: None }))
     }
 
-    fn place_task(&self, _avoided: Option<HostUid>) -> Option<TaskSlot> {
+    fn place_task(&self, _avoided: &[HostUid]) -> Option<TaskSlot> {
         Some(TaskSlot::take(self.host, Arc::clone(&self.tasks)))
     }
 

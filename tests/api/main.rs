@@ -29,6 +29,7 @@ mod limits;
 mod link_breaks;
 mod links;
 mod liveness;
+mod memory;
 mod most_frequent_word;
 mod panics;
 mod processes;

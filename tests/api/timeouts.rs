@@ -84,7 +84,7 @@ impl Placement for Everything {
         Box::pin(pending())
     }
 
-    fn place_task(&self, _avoided: Option<HostUid>) -> Option<TaskSlot> {
+    fn place_task(&self, _avoided: &[HostUid]) -> Option<TaskSlot> {
         self.to.map(|host| TaskSlot::take(host, Arc::clone(&self.tasks)))
     }
 

@@ -41,7 +41,19 @@ pub(crate) const ALL: &[Parts] = &[
                 &["authorization", "control_plane", "control_service", "model", "protocol", "security"],
             ),
             ("launch", &["error", "host_info", "protocol"]),
-            ("worker", &["authorization", "error", "io_thread", "launch", "membership", "model", "protocol"]),
+            (
+                "worker",
+                &[
+                    "authorization",
+                    "error",
+                    "host_info",
+                    "io_thread",
+                    "launch",
+                    "membership",
+                    "model",
+                    "protocol",
+                ],
+            ),
             (
                 "local",
                 &[

@@ -201,6 +201,9 @@ pub(in crate::cluster) enum ControlError {
     /// The actor's own `spawn` panicked.
     #[error("{0}")]
     Panicked(String),
+    /// The worker had too little memory left for the actor.
+    #[error("{0}")]
+    LowMemory(String),
     /// An actor that is not dead has the name.
     #[error("{0}")]
     NameTaken(String),

@@ -69,6 +69,7 @@ pub(in crate::cluster) fn placement_reply(
             ControlError::NameTaken(text) => PlacementError::NameTaken { text },
             ControlError::Unknown(text) => PlacementError::Unknown { text },
             ControlError::Refused(text) => PlacementError::Refused { text },
+            ControlError::LowMemory(text) => PlacementError::LowMemory { text },
             ControlError::Panicked(text) => PlacementError::Panicked { text },
             ControlError::JobEnded(text) => PlacementError::JobEnded { text },
             error @ ControlError::NotPersisted(_) => PlacementError::NotPersisted { text: error.to_string() },

@@ -236,6 +236,7 @@ impl ControlPlane {
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             // Open for as long as the node or the job: it must neither outlive its caller nor delay a shutdown.
             ControlRequest::WatchNode { .. }
+            | ControlRequest::Locate { .. }
             | ControlRequest::WatchJob { .. }
             | ControlRequest::WatchActor { .. } => {
                 let watch = Arc::clone(self).reply_to_watch(host.clone(), request, responder);

@@ -30,9 +30,6 @@ use crate::spec::Recipe;
 /// Most locations of restarted actors that wait to be announced.
 const MOVES_MAX: usize = 1024;
 
-/// Most actors that wait to be stopped.
-const STOPS_MAX: usize = 1024;
-
 /// Lease that never expires in practice: driver and control plane are one process.
 const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -40,14 +37,11 @@ const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Debug)]
 pub(crate) struct LocalControlPlane {
     control: Arc<ControlPlane>,
-    receivers: Mutex<Option<Receivers>>,
+    notices: Mutex<Option<mpsc::Receiver<LocalNotice>>>,
     /// Set before the first actor is placed.
     start_parts: Arc<OnceLock<StartParts>>,
     io: Handle,
 }
-
-/// Actors to stop, and locations of actors that have moved.
-type Receivers = (mpsc::Receiver<ActorLocation>, mpsc::Receiver<LocalNotice>);
 
 /// Notice of the control plane for the driver and its workers.
 #[derive(Debug)]
@@ -70,7 +64,6 @@ impl LocalControlPlane {
     /// There are at most as many requests as workers.
     pub(crate) fn new(io: &Handle) -> (Self, mpsc::Receiver<WorkerId>) {
         let (request, requests) = mpsc::channel(WORKERS_MAX);
-        let (stop, stops) = mpsc::channel(STOPS_MAX);
         let (moved, moves) = mpsc::channel(MOVES_MAX);
         let shared = Arc::<OnceLock<StartParts>>::default();
         let (runtime, started) = (io.clone(), Arc::clone(&shared));
@@ -96,12 +89,10 @@ impl LocalControlPlane {
                     async move { drop(moved.send(LocalNotice::Stopped(why)).await) },
                 );
             }
-            Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
-                let actor = *at;
-                // In a task: the control plane is locked here, and a log line may block.
-                background::spawn_on(&runtime, async move {
-                    log::warn!(?actor, "the queue of actors to stop is full; this one keeps running");
-                });
+            Action::StopActor { at, .. } => {
+                let Some((host, _)) = started.get() else { return };
+                // In a task of its own: an actor that handles nothing holds up the stop of no other.
+                background::spawn_on(&runtime, stop_actor(host.clone(), *at));
             }
             _ => {}
         };
@@ -115,8 +106,8 @@ impl LocalControlPlane {
             Box::new(executor),
             None,
         ));
-        let receivers = Mutex::new(Some((stops, moves)));
-        (Self { control, receivers, start_parts: shared, io: io.clone() }, requests)
+        let notices = Mutex::new(Some(moves));
+        (Self { control, notices, start_parts: shared, io: io.clone() }, requests)
     }
 
     pub(crate) fn control(&self) -> &Arc<ControlPlane> {
@@ -166,9 +157,8 @@ impl LocalControlPlane {
         for (&worker, (pid, member)) in worker_ids.iter().zip(workers) {
             self.control.apply(ControlEvent::WorkerReady { worker, member, pid });
         }
-        let receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (stops, moves) = receivers.expect("workers are registered once");
-        background::spawn_on(&self.io, stop_actors(host.clone(), stops));
+        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let moves = notices.expect("workers are registered once");
         background::spawn_on(&self.io, tick(Arc::downgrade(&self.control)));
         (worker_ids, requests, moves)
     }
@@ -222,14 +212,8 @@ async fn start_actor(
     }
 }
 
-async fn stop_actors(host: Host, mut stops: mpsc::Receiver<ActorLocation>) {
-    while let Some(actor) = stops.recv().await {
-        let host = host.clone();
-        // In a task of its own: an actor that handles nothing holds up the stop of no other.
-        background::spawn(async move {
-            if let Err(error) = stop_on_host(&host, actor).await {
-                log::debug!(?actor, %error, "an actor could not be stopped");
-            }
-        });
+async fn stop_actor(host: Host, actor: ActorLocation) {
+    if let Err(error) = stop_on_host(&host, actor).await {
+        log::debug!(?actor, %error, "an actor could not be stopped");
     }
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{ActorKey, JobId, NodeDescriptor, TaskCount, WorkerAddress, WorkerId};
-use crate::spec::ActorLocation;
+use crate::id::ActorIncarnation;
+use crate::spec::{ActorLocation, End};
 
 /// Description of the node, and everything that already runs on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,12 +15,15 @@ pub(in crate::cluster) struct NodeReport {
     pub(in crate::cluster) jobs: Vec<JobId>,
     /// Submitted jobs whose drivers run on the node.
     pub(in crate::cluster) drivers: Vec<JobId>,
+    /// Last ends of actors that the head has not acknowledged. Without them an actor that has stopped would count as
+    /// lost, and be restarted.
+    pub(in crate::cluster) ended: Vec<(ActorKey, ActorIncarnation, End)>,
 }
 
 impl NodeReport {
     /// Report of a node on which nothing runs.
     pub(in crate::cluster) fn idle(descriptor: NodeDescriptor) -> Self {
-        Self { descriptor, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new() }
+        Self { descriptor, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new(), ended: Vec::new() }
     }
 }
 

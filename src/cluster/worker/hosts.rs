@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::background;
 use crate::cluster::authorization;
 use crate::cluster::error::ClusterError;
+use crate::cluster::host_info;
 use crate::cluster::membership::Membership;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
@@ -196,5 +197,6 @@ async fn start(
         host.expire_inbound_peers(INBOUND_PEER_EXPIRY);
     }
     host.set_placement(members);
+    host.set_memory_reader(Box::new(host_info::memory_use));
     Ok(host)
 }

@@ -91,7 +91,8 @@ impl ClusterRef {
     /// The hosts of the two actors keep the link, so the process that calls this may end. If one of the actors
     /// has ended already, the other is stopped. A second link of the same actors has no effect.
     ///
-    /// A link is one of two incarnations: after a restart of either actor that one is linked no more.
+    /// An actor with a [`Restart`](crate::Restart) policy ends when it is not restarted any more. After a restart it is no
+    /// longer stopped at the end of the other one.
     ///
     /// # Errors
     ///

@@ -189,7 +189,7 @@ impl Placement for There {
         PlacementResult::Now(Ok(Assignment { host: SERVES, actor: None, alive: None }))
     }
 
-    fn place_task(&self, _avoided: Option<HostUid>) -> Option<TaskSlot> {
+    fn place_task(&self, _avoided: &[HostUid]) -> Option<TaskSlot> {
         Some(TaskSlot::take(SERVES, Arc::new(AtomicUsize::new(0))))
     }
 

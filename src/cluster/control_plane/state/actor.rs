@@ -394,6 +394,8 @@ impl ClusterState {
     pub(super) fn spawn_cancelled(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
             Some(ActorPhase::Alive(worker, target)) => self.stop_alive(key, worker, target),
+            // It would restart for ever, with an address that no process has.
+            Some(_) if self.managed.contains_key(&key) => self.kill_actor(key),
             _ => self.actor_ended(key, self.incarnation(key), End::new(EndReason::Stopped, cause)),
         }
     }
@@ -505,13 +507,16 @@ impl ClusterState {
 
     /// Kills an actor.
     pub(super) fn kill(&mut self, ticket: Ticket, key: ActorKey) {
-        let Some(actor) = self.actors.get(&key) else {
-            let reply = match self.history.actor(key) {
-                Some(_) => Ok(ControlReply::Done),
-                None => Err(ControlError::Unknown(format!("there is no actor {key}, or it ended long ago"))),
-            };
-            return self.reply(ticket, reply);
+        let reply = match (self.actors.contains_key(&key), self.history.actor(key)) {
+            (true, _) | (_, Some(_)) => Ok(ControlReply::Done),
+            _ => Err(ControlError::Unknown(format!("there is no actor {key}, or it ended long ago"))),
         };
+        self.kill_actor(key);
+        self.reply(ticket, reply);
+    }
+
+    fn kill_actor(&mut self, key: ActorKey) {
+        let Some(actor) = self.actors.get(&key) else { return };
         match actor.phase {
             ActorPhase::Alive(worker, target) => self.stop_alive(key, worker, target),
             // Its constructor may be running, which no message interrupts. Once it returns, the actor is
@@ -528,7 +533,6 @@ impl ClusterState {
                 self.end_actor(key, &end.into(), ControlError::Unknown);
             }
         }
-        self.reply(ticket, Ok(ControlReply::Done));
     }
 
     /// Kills the worker of an actor that may be stuck in a handler.

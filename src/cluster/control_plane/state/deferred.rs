@@ -32,9 +32,9 @@ pub(super) struct DeferredWork {
 impl ClusterState {
     /// Runs the deferred work until none is left.
     pub(super) fn run_deferred(&mut self) {
-        // The order of the arms matters. Consequences come first, since they end actors. Infeasible actors fail before others are placed. Evicted actors are
-        // placed, or queued by age, before freed nodes serve the queues. Waiters retry once names are free.
-        // Reservations come last: they are for actors that no free room fits.
+        // The order of the arms matters. Consequences come first, since they end actors. Infeasible actors fail before
+        // others are placed. Evicted actors are placed, or queued by age, before freed nodes serve the queues. Waiters
+        // retry once names are free. Reservations come last: they are for actors that no free room fits.
         loop {
             if self.run_consequence() {
                 continue;

@@ -27,7 +27,7 @@ use super::{
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, EventKind, JobId, Lifetime, NodeId, Severity, WorkerId,
 };
-use crate::config::{RECIPE_BYTES_MAX, RECIPES_PER_JOB_BYTES_MAX, RESTART_FAILURES_COUNTED_MAX};
+use crate::config::{RECIPES_PER_JOB_BYTES_MAX, RESTART_FAILURES_COUNTED_MAX};
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::spec::{End, EndReason, Recipe, Restart};
 
@@ -50,6 +50,8 @@ pub(super) struct ManagedActor {
     backs_off_until: Option<Millis>,
     /// Cause of the last restart, while it lasts.
     pub(super) restarting: Option<Arc<End>>,
+    /// Set once it has failed more often than its policy allows.
+    is_exhausted: bool,
     pub(super) place: Place,
     /// Children of the present incarnation.
     pub(super) children: BTreeSet<ActorKey>,
@@ -76,9 +78,15 @@ impl ManagedActor {
             locators: BTreeMap::new(),
             backs_off_until: None,
             restarting: None,
+            is_exhausted: false,
             place: Place::default(),
             children: BTreeSet::new(),
         }
+    }
+
+    /// Checks whether an end is a failure that concerns others: that of the first start goes to the spawner.
+    pub(super) fn has_failed_for_good(&self, end: &End) -> bool {
+        self.spawner.is_none() && (end.reason.is_failure() || self.is_exhausted)
     }
 
     /// Counts a failure; returns the back-off, or `None` if the policy allows no further restart.
@@ -125,12 +133,6 @@ impl ClusterState {
             return Err(ControlError::Infeasible(text.to_owned()));
         }
         let bytes = recipe.len();
-        if bytes > RECIPE_BYTES_MAX {
-            return Err(ControlError::Infeasible(format!(
-                "the arguments of an actor that is restarted take {bytes} bytes, and at most {RECIPE_BYTES_MAX} are \
-                 allowed: send larger data in a message, or name a file"
-            )));
-        }
         let held = self.jobs.get(&job).map_or(0, |job| job.recipe_bytes);
         if held + bytes > RECIPES_PER_JOB_BYTES_MAX {
             return Err(ControlError::Infeasible(format!(
@@ -280,6 +282,7 @@ impl ClusterState {
             let error = match end.reason {
                 EndReason::Refused => ControlError::Refused(text),
                 EndReason::Panicked => ControlError::Panicked(text),
+                EndReason::LowMemory => ControlError::LowMemory(text),
                 EndReason::JobEnded => ControlError::JobEnded(text),
                 EndReason::Evicted => ControlError::Infeasible(text),
                 _ => ControlError::Unknown(text),
@@ -318,8 +321,9 @@ impl ClusterState {
         if is_killed {
             return Err(Some(End::new(EndReason::Killed, "it was killed").into()));
         }
-        // The spawner gets an error of the constructor itself.
-        let is_refusal = matches!(end.reason, EndReason::Refused | EndReason::Panicked);
+        // The spawner gets an error of the constructor itself, or that there is no memory for it.
+        let is_refusal =
+            matches!(end.reason, EndReason::Refused | EndReason::Panicked | EndReason::LowMemory);
         if !is_job_active || managed.spawner.is_some() && is_refusal {
             return Err(None);
         }
@@ -335,6 +339,7 @@ impl ClusterState {
         match managed.count_failure(self.now) {
             Some(delay_ms) => Ok(delay_ms),
             None => {
+                managed.is_exhausted = true;
                 let Restart { failures_max, period, .. } = managed.policy;
                 let (restarts, text) = (managed.restarts, &end.text);
                 let text = format!(
@@ -424,18 +429,24 @@ impl ClusterState {
         self.managed.get(&key).is_some_and(|managed| managed.restarting.is_some())
     }
 
-    /// Restarts the managed actors of a node elsewhere; their incarnations there may still run, and are stopped when
+    /// Restarts the managed actors of a node elsewhere, all of them or those for which another node has room now; their incarnations there may still run, and are stopped when
     /// the node can be reached.
-    pub(super) fn move_actors_from(&mut self, node: NodeId, why: &End) {
+    pub(super) fn move_actors_from(&mut self, node: NodeId, why: &End, only_if_room: bool) {
         let workers = self.nodes.get(&node).map(|node| node.workers.clone()).unwrap_or_default();
         let why = Arc::new(why.clone());
         for id in workers {
             let actors = self.workers.get(&id).map(|worker| worker.actors.clone()).unwrap_or_default();
             let can_move = |key: &ActorKey| {
-                let shape = self.actors.get(key).map(|actor| actor.shape);
-                // One that is restricted to this node is better off there.
-                self.managed.contains_key(key)
-                    && shape.is_some_and(|shape| self.schedule.only_node(shape) != Some(node))
+                let Some(actor) = self.actors.get(key).filter(|_| self.managed.contains_key(key)) else {
+                    return false;
+                };
+                let queue = (actor.job, actor.shape);
+                // One that has no other place is better off here.
+                let mut others = self.nodes.keys().filter(|other| **other != node);
+                match only_if_room {
+                    true => others.any(|other| self.schedule.fits(*other, queue)),
+                    false => self.schedule.only_node(actor.shape) != Some(node),
+                }
             };
             for key in actors.into_iter().filter(can_move).collect::<Vec<_>>() {
                 self.stop_incarnation(key);

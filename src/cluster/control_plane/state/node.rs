@@ -211,7 +211,7 @@ impl ClusterState {
         let text = lease_expired_text(self.settings.node_unreachable_after);
         let end = End::new(EndReason::NodeLost, format!("node {id} is unreachable: {text}"));
         self.record_node_reachability(id, EventKind::NodeUnreachable, text);
-        self.move_actors_from(id, &end);
+        self.move_actors_from(id, &end, true);
         for job in pools {
             self.evict_waiting(job, id);
         }
@@ -247,7 +247,7 @@ impl ClusterState {
         self.record_node_drain(id);
         // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end, but for managed
         // ones, which restart elsewhere.
-        self.move_actors_from(id, &End::new(EndReason::Evicted, "its node is draining"));
+        self.move_actors_from(id, &End::new(EndReason::Evicted, "its node is draining"), false);
         for job in pools {
             self.evict_waiting(job, id);
         }

@@ -6,7 +6,7 @@ use super::actor::{ActorPhase, UnplacedActor};
 use super::supervision::Place;
 use super::{ClusterState, ControlError, ControlReply, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
-use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
+use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX, RECIPE_BYTES_MAX};
 use crate::id::ActorIncarnation;
 use crate::spec::{End, EndReason, Recipe};
 
@@ -64,6 +64,8 @@ impl ClusterState {
         if spec.name.is_some() && spec.namespace.is_empty() {
             spec.namespace.clone_from(&job.descriptor.namespace);
         }
+        // Also of a request that waits for a name.
+        check_recipe_size(recipe.as_deref())?;
         // The name decides first: a request for an existing actor needs no room, whatever it asks for.
         let owner = spec.name.as_ref().and_then(|name| self.names.owner(&spec.namespace, name));
         if let Some(owner) = owner {
@@ -304,6 +306,17 @@ impl ClusterState {
         if let Some(pool) = self.pool(job, node) {
             pool.awaiting_worker.insert(key);
         }
+    }
+}
+
+/// Checks the size of the recipe of a restartable actor.
+fn check_recipe_size(recipe: Option<&Recipe>) -> Result<(), ControlError> {
+    match recipe.map_or(0, Recipe::len) {
+        bytes if bytes > RECIPE_BYTES_MAX => Err(ControlError::Infeasible(format!(
+            "the arguments of an actor that is restarted take {bytes} bytes, and at most {RECIPE_BYTES_MAX} are allowed: \
+             send larger data in a message, or name a file"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -43,6 +43,14 @@ impl ClusterState {
             self.deferred.capacity_shrunk = true;
             self.persist_node(id);
         }
+        for (actor, incarnation, end) in report.ended {
+            // A node speaks for its own actors, and for those of which nothing is known yet.
+            let phase = self.actors.get(&actor).map(|actor| actor.phase);
+            let is_here = phase.is_some_and(|phase| self.node_of(phase) == Some(id));
+            if is_here || phase == Some(ActorPhase::Unaccounted) {
+                self.actor_ended(actor, incarnation, end);
+            }
+        }
         let reported: BTreeSet<WorkerId> = report.workers.iter().map(|worker| worker.worker).collect();
         for worker in known_workers.difference(&reported) {
             // The agent may have received the command to start it after the report was made.

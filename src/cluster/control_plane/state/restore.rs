@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::actor::ActorPhase;
 use super::events::EventSubject;
 use super::job::Job;
-use super::managed::Loss;
+use super::managed::{Loss, ManagedActor};
 use super::node::LiveNode;
 use super::supervision::Place;
 use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, RejoinPeriod, millis};
@@ -14,6 +14,7 @@ use crate::cluster::model::{
     Severity,
 };
 use crate::config::REJOIN_MAX;
+use crate::id::ActorIncarnation;
 use crate::spec::{End, EndReason};
 
 impl Record {
@@ -43,7 +44,7 @@ impl ClusterState {
         });
         // For a state directory without a record of watermarks.
         self.ids.start_first();
-        let mut policies = BTreeMap::new();
+        let (mut policies, mut children) = (BTreeMap::new(), Vec::new());
         for record in records {
             match record {
                 Record::IdWatermarks { jobs, workers, actors } => self.ids.start_at(jobs, workers, actors),
@@ -68,6 +69,9 @@ impl ClusterState {
                         essential: spec.essential,
                     };
                     let policy = spec.restart.map(|policy| (policy, place));
+                    if let Some(parent) = spec.parent {
+                        children.push((actor, parent));
+                    }
                     self.restore_actor(actor, job, spec);
                     policies.extend(policy.map(|policy| (actor, (job, policy, incarnation))));
                 }
@@ -83,6 +87,7 @@ impl ClusterState {
                 Record::Incarnation { .. } => {}
             }
         }
+        self.end_orphans(children);
         let (nodes, jobs) = (self.nodes.len(), self.open_jobs.len());
         let text = match (nodes, jobs) {
             (0, 0) => "it knows no node and no job yet".to_owned(),
@@ -95,6 +100,18 @@ impl ClusterState {
         if !self.unaccounted.is_empty() {
             // One lease suffices: a node that is alive rejoins within it.
             self.rejoin_deadline = Some(self.now.after(millis(self.settings.node_lease)));
+        }
+    }
+
+    /// Ends the children of parents that ended, or restarted, as the head stopped: their records were not deleted.
+    fn end_orphans(&mut self, children: Vec<(ActorKey, (ActorKey, ActorIncarnation))>) {
+        for (child, (parent, incarnation)) in children {
+            let is_parent = |managed: &ManagedActor| managed.incarnation == incarnation;
+            if !self.managed.get(&parent).is_some_and(is_parent) {
+                let end =
+                    End::new(EndReason::Linked, format!("its parent {parent} ended while the head was down"));
+                self.end_actor(child, &end.into(), ControlError::Unknown);
+            }
         }
     }
 

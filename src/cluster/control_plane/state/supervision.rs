@@ -99,11 +99,13 @@ impl ClusterState {
     /// Defers the consequences of an end for children, the parent and the job. The actor is still among the managed.
     pub(super) fn supervise_end(&mut self, key: ActorKey, job: JobId, class: &str, end: &Arc<End>) {
         self.end_children(key, "has ended", end);
-        let Some(place) = self.managed.get(&key).map(|managed| managed.place) else { return };
+        let Some(managed) = self.managed.get(&key) else { return };
+        let (place, has_failed) = (managed.place, managed.has_failed_for_good(end));
         if let Some(parent) = place.parent.and_then(|parent| self.managed.get_mut(&parent)) {
             parent.children.remove(&key);
         }
-        if !end.reason.is_failure() {
+        // The error of a first start is the spawner's.
+        if !has_failed {
             return;
         }
         let text = match end.text.starts_with(ESCALATED) {
@@ -144,7 +146,8 @@ impl ClusterState {
                 self.end_actor(child, &end, ControlError::Unknown);
             }
             Some(Consequence::Restart(sibling, end)) => {
-                // One that restarts already, or is not created yet, starts afresh anyway.
+                // One that restarts already, or is not created yet, starts afresh anyway. One that its node has not
+                // reported since the head restarted is stopped when it is.
                 if self.has_incarnation(sibling) {
                     self.stop_incarnation(sibling);
                     self.lose_actor(sibling, &end, Loss::External, ControlError::Unknown);
@@ -167,6 +170,6 @@ impl ClusterState {
     /// Checks whether an incarnation of an actor may run.
     fn has_incarnation(&self, key: ActorKey) -> bool {
         let phase = self.actors.get(&key).map(|actor| actor.phase);
-        matches!(phase, Some(ActorPhase::Assigned(_) | ActorPhase::Alive(..)))
+        matches!(phase, Some(ActorPhase::Assigned(_) | ActorPhase::Alive(..) | ActorPhase::Unaccounted))
     }
 }

@@ -118,6 +118,7 @@ impl Agent {
             workers: self.workers.report(),
             jobs: self.jobs.pinned_jobs(),
             drivers: self.drivers.running(),
+            ended: self.events.actor_ends(),
         }
     }
 

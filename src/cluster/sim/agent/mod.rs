@@ -175,6 +175,7 @@ impl Agent {
             workers: self.lock(&self.workers).iter().map(|(id, worker)| worker.report(*id)).collect(),
             jobs: self.lock(&self.jobs).pinned.iter().copied().collect(),
             drivers: Vec::new(),
+            ended: self.events.actor_ends(),
         }
     }
 

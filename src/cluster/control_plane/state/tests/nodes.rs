@@ -137,7 +137,13 @@ fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
     let descriptor = node_descriptor(1, 4.0, 1);
     let workers = vec![report(worker, job, &[actor])];
     let (jobs, drivers) = (vec![job, other], vec![other]);
-    let actions = harness.handle(ControlEvent::NodeJoined(NodeReport { descriptor, workers, jobs, drivers }));
+    let actions = harness.handle(ControlEvent::NodeJoined(NodeReport {
+        descriptor,
+        workers,
+        jobs,
+        drivers,
+        ended: Vec::new(),
+    }));
     let node = NodeId(1);
     let at = location(worker, actor);
     let stops = [

@@ -1,5 +1,6 @@
 //! Tests of actors with a restart policy.
 
+mod memory;
 mod rejoin;
 
 use super::*;

@@ -187,3 +187,18 @@ fn incarnation_is_lost_if_its_worker_rejoins_with_an_earlier_one() {
     let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
     assert_eq!((stops(&actions), starts(&actions)), (vec![(worker, 0)], vec![(worker, 2)]));
 }
+
+#[test]
+fn actor_that_stopped_while_the_head_was_away_is_not_restarted() {
+    let (recorder, job, actor, worker) = recorded(0, plain());
+    let (mut harness, _) = recorder.restart();
+    let end = End::new(EndReason::Stopped, "it stopped");
+    let report = NodeReport {
+        workers: vec![worker_report(job, worker, &[])],
+        ended: vec![(actor, ActorIncarnation(0), end)],
+        ..NodeReport::idle(node_descriptor(1, 4.0, 1))
+    };
+    let actions = harness.handle(ControlEvent::NodeJoined(report));
+    assert_eq!(starts(&actions), []);
+    harness.expect_dead(actor, "it stopped");
+}

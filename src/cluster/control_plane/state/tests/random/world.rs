@@ -393,6 +393,7 @@ impl World {
             descriptor: actual.descriptor.clone(),
             jobs: actual.pinned.iter().copied().collect(),
             drivers: actual.drivers.iter().copied().collect(),
+            ended: Vec::new(),
         };
         self.event(ControlEvent::NodeJoined(report));
         self.check_node_view(node);
