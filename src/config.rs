@@ -284,13 +284,13 @@ pub const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Part of the nearest memory limit, in per cent, beyond which a worker takes no new actors and tasks.
 ///
-/// The rest is for the actors that run already, and for the replies to their callers. Ray refuses from the same
-/// part. With 100 a worker takes work until the kernel kills it.
+/// The rest is for the actors that run already, and for the replies to their callers. With 100 a worker takes work until
+/// the kernel kills it.
 pub const MEMORY_PERCENT_MAX: u8 = 95;
 
 /// Time for which a worker goes by one reading of the memory in use.
 ///
-/// A reading opens up to a dozen files of the kernel. A burst of small tasks must not pay for one each.
+/// A reading opens several files of the kernel. A burst of small tasks must not pay for one each.
 pub const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Maximum of [`Limits::busy_poll`].
@@ -392,7 +392,7 @@ pub const TASK_ATTEMPTS_MAX: u32 = 10;
 
 /// Number of attempts in a row that workers refuse for want of memory, for a task without a timeout.
 ///
-/// At the delays below they take about nine seconds, in which other actors and tasks may end. Each worker that is left
+/// At the delays below they take several seconds, in which other actors and tasks may end. Each worker that is left
 /// gets one attempt at least.
 pub const TASK_REFUSALS_MAX: u32 = 50;
 

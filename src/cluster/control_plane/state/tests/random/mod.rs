@@ -2,6 +2,7 @@
 
 mod checks;
 mod fair;
+mod jobs;
 mod world;
 
 use proptest::prelude::*;
