@@ -192,9 +192,13 @@ impl Lives {
             (EndReason::JobEnded, _) => loses_jobs,
             // A lost node may run on, and does not know that it was given up.
             (EndReason::NodeLost, None) => loses_nodes,
+            // A node that does not rejoin a restarted head in time was lost, too.
+            (EndReason::Unknown, None) => loses_jobs,
             (_, None) => !runs,
-            // The head decides before the processes act, so the parent may still run.
-            (EndReason::Linked, Some(_)) => life.is_child && (loses_nodes || !self.has_parent(life)),
+            // An absence of 3 s moves the parent, and its earlier incarnation runs until its node hears of it.
+            (EndReason::Linked, Some(_)) => {
+                life.is_child && (self.severity > Severity::Calm || !self.has_parent(life))
+            }
             (EndReason::Panicked, Some(failures_max)) => life.incarnations.len() > failures_max as usize,
             // A worker that is killed as it starts counts as one that has failed.
             (EndReason::Signalled(_) | EndReason::Exited(_), Some(_)) => loses_nodes,
