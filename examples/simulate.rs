@@ -59,12 +59,23 @@ enum Bug {
     ForgottenActors,
     LostWorkerEnd,
     StaleHeartbeat,
+    LostTermination,
+    OrphanedChildren,
+    StaleIncarnation,
 }
 
 impl Bug {
     /// True for a bug of clusters, which only their simulation can find.
     fn is_of_clusters(self) -> bool {
-        matches!(self, Self::ForgottenActors | Self::LostWorkerEnd | Self::StaleHeartbeat)
+        matches!(
+            self,
+            Self::ForgottenActors
+                | Self::LostWorkerEnd
+                | Self::StaleHeartbeat
+                | Self::LostTermination
+                | Self::OrphanedChildren
+                | Self::StaleIncarnation
+        )
     }
 }
 
@@ -79,6 +90,9 @@ impl From<Bug> for InjectedBug {
             Bug::ForgottenActors => Self::ForgottenActors,
             Bug::LostWorkerEnd => Self::LostWorkerEnd,
             Bug::StaleHeartbeat => Self::StaleHeartbeat,
+            Bug::LostTermination => Self::LostTermination,
+            Bug::OrphanedChildren => Self::OrphanedChildren,
+            Bug::StaleIncarnation => Self::StaleIncarnation,
         }
     }
 }

@@ -457,6 +457,12 @@ pub enum InjectedBug {
     LostWorkerEnd,
     /// The head accepts the heartbeats of a node that it has declared dead.
     StaleHeartbeat,
+    /// The head does not answer the watchers of an actor that ended.
+    LostTermination,
+    /// The children of a parent that restarts go on.
+    OrphanedChildren,
+    /// The report of the end of an earlier incarnation ends the present one.
+    StaleIncarnation,
 }
 
 /// Limits of one host that a program may set.

@@ -131,6 +131,21 @@ fn heartbeats_of_a_dead_node_that_the_head_accepts_are_found() {
 }
 
 #[test]
+fn watchers_of_an_actor_that_the_head_forgets_are_found() {
+    assert!(cluster_seeds_to_find(InjectedBug::LostTermination).is_some());
+}
+
+#[test]
+fn children_that_outlive_the_incarnation_of_their_parent_are_found() {
+    assert!(cluster_seeds_to_find(InjectedBug::OrphanedChildren).is_some());
+}
+
+#[test]
+fn a_report_of_an_earlier_incarnation_that_ends_the_present_one_is_found() {
+    assert!(cluster_seeds_to_find(InjectedBug::StaleIncarnation).is_some());
+}
+
+#[test]
 fn an_idle_cluster_stays_as_it_is() {
     let outcome = cluster::idle(IDLE);
     assert_eq!(outcome.violations, [""; 0]);

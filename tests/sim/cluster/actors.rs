@@ -8,6 +8,7 @@ use std::time::Duration;
 use roadshow::internals::id::HostUid;
 use roadshow::prelude::*;
 use roadshow::sim::World;
+use roadshow::{ClusterRef, Supervision};
 
 use super::record::{Op, Record};
 
@@ -32,11 +33,40 @@ fn record_at(host: Option<HostUid>) -> Option<Rc<Record>> {
 
 /// Logs each message that it handles.
 #[derive(RemoteActor)]
-#[remote(handles(Note, Errand))]
+#[remote(handles(Note, Errand, Fail, Bear))]
 pub(crate) struct Counter {
     /// Number of its incarnation, drawn when it is created.
     incarnation: u64,
     host: HostUid,
+    /// Its cluster and its address, if it spawns children.
+    family: Option<(ClusterRef, RemoteAddr<Self>)>,
+}
+
+/// Arguments of a counter.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Seed {
+    op: Op,
+    /// Incarnation that spawns it as a child.
+    parent: Option<u64>,
+    is_parent: bool,
+}
+
+impl Seed {
+    pub(crate) fn of(op: Op) -> Self {
+        Self { op, parent: None, is_parent: false }
+    }
+
+    pub(crate) fn parent(op: Op) -> Self {
+        Self { op, parent: None, is_parent: true }
+    }
+}
+
+/// Failures of a member of a tree after which it goes on.
+pub(crate) const FAILURES_MAX: u32 = 3;
+
+/// Policy of the members of trees: a short back-off, so that runs reach many restarts.
+pub(crate) fn policy() -> Restart {
+    Restart::on_failure().at_most(FAILURES_MAX).backoff(Duration::from_millis(10)..Duration::from_millis(200))
 }
 
 impl Actor for Counter {
@@ -44,17 +74,27 @@ impl Actor for Counter {
 }
 
 impl Spawn for Counter {
-    type Args = Op;
+    type Args = Seed;
     type Error = Infallible;
 
-    fn spawn(number: Op, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+    fn spawn(seed: Seed, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
         let host = at.address().host();
         let mut incarnation = 0;
         if let Some(record) = record_at(Some(host)) {
             incarnation = record.number();
-            record.started(number, incarnation);
+            record.created(seed.op, incarnation, host, seed.parent);
         }
-        Ok(Self { incarnation, host })
+        let family = seed.is_parent.then(|| (at.cluster().clone(), at.address()));
+        Ok(Self { incarnation, host, family })
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        // The actors of a killed process are dropped in this one.
+        if let Some(record) = record_at(Some(self.host)) {
+            record.dropped(self.incarnation);
+        }
     }
 }
 
@@ -99,6 +139,48 @@ impl Handler<Errand> for Counter {
         })
     }
 }
+
+/// Message that makes its handler panic.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Op")]
+pub(crate) struct Fail(pub(crate) Op);
+
+impl Handler<Fail> for Counter {
+    type Result = MessageResult<Fail>;
+
+    fn handle(&mut self, Fail(op): Fail, _: &mut Context<Self>) -> MessageResult<Fail> {
+        self.log_start(op);
+        // Not `panic!`, which prints each one.
+        std::panic::resume_unwind(Box::new("asked to fail"))
+    }
+}
+
+/// Message that makes a parent spawn a child.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Result<RemoteAddr<Counter>, String>")]
+pub(crate) struct Bear {
+    pub(crate) op: Op,
+    /// Operation that spawns the child.
+    pub(crate) child: Op,
+}
+
+impl Handler<Bear> for Counter {
+    type Result = ResponseFuture<Result<RemoteAddr<Self>, String>>;
+
+    fn handle(&mut self, Bear { op, child }: Bear, _: &mut Context<Self>) -> Self::Result {
+        self.log_start(op);
+        let (family, parent) = (self.family.clone(), Some(self.incarnation));
+        Box::pin(async move {
+            let Some((cluster, address)) = family else { return Err("it is no parent".to_owned()) };
+            let seed = Seed { op: child, parent, is_parent: false };
+            let request = cluster.spawn::<Self>(seed).restart(policy()).child_of(&address);
+            request.await.map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// Strategy of all parents.
+pub(crate) const SUPERVISION: Supervision = Supervision::OneForAll;
 
 /// Task with a result that shows which arguments it got.
 #[roadshow::task]

@@ -10,9 +10,9 @@ use roadshow::observe::PeerSnapshot;
 use roadshow::sim::{Lists, Machine, World};
 use tokio::time::{sleep, timeout};
 
-use super::actors::{Counter, Note, triple};
+use super::actors::{Counter, Note, Seed, triple};
 use super::drivers::Drivers;
-use super::record::{End, Kind};
+use super::record::{End, Kind, Record};
 use super::script::Script;
 
 /// Interval of the checks at each step.
@@ -32,11 +32,12 @@ const MOMENTS: u32 = 100;
 const FORGET: Duration = Duration::from_secs(100);
 
 /// Checks the state at each step, for ever.
-pub(crate) async fn step(world: &World) {
+pub(crate) async fn step(world: &World, record: &Record) {
     loop {
         sleep(STEP).await;
         if let Some(lists) = world.lists() {
             check_lists(world, &lists);
+            check_ended(record, &lists);
             (0..world.nodes()).for_each(|node| check_node(world, &lists, node));
         }
         check_workers(world);
@@ -69,6 +70,18 @@ fn check_lists(world: &World, lists: &Lists) {
         let taken = cpus(&node.resources).wrapping_sub(cpus(&node.available));
         if held != taken {
             violation(format_args!("node {}: {taken} are allocated, and actors hold {held}", node.node_id));
+        }
+    }
+}
+
+/// Checks that no actor goes on whose watchers have learned its final end.
+fn check_ended(record: &Record, lists: &Lists) {
+    for actor in lists.actors.iter().filter(|actor| actor.state != ActorState::Dead) {
+        if record.lives.take_ended(actor.actor_id) {
+            record.violation(format_args!(
+                "actor {} is {:?} after its watch resolved",
+                actor.actor_id, actor.state
+            ));
         }
     }
 }
@@ -130,7 +143,7 @@ async fn probe_from(drivers: &Drivers, machine: usize) {
     };
     loop {
         let op = record.send(Kind::Spawn, run, None, true, 1);
-        let request = driver.cluster().spawn::<Counter>(op).num_cpus(1.0).name("probe");
+        let request = driver.cluster().spawn::<Counter>(Seed::of(op)).num_cpus(1.0).name("probe");
         match request.await {
             Ok(address) => {
                 record.end(op, End::Answered);

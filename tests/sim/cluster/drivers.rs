@@ -5,20 +5,29 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use roadshow::model::ActorKey;
 use roadshow::sim::{SimDriver, World};
 use roadshow::{FindError, RemoteAddr, Resources, Restart, Retry, SpawnError, TaskError};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::actors::{Counter, Errand, Note, triple};
+use super::actors::{Counter, Errand, Fail, Note, Seed, triple};
+use super::lives::Life;
 use super::record::{End, Kind, Op, Record, of_send};
 use super::script::{Script, Severity};
+use super::trees::Tree;
 
 /// Names that the jobs compete for.
 const NAMES: u64 = 3;
 
 /// Virtual time after the faults within which a managed actor answers.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Virtual time after the faults within which a watch resolves once its actor was stopped.
+const RESOLVES_WITHIN: Duration = Duration::from_secs(120);
+
+/// Failures that the default policy allows.
+const DEFAULT_FAILURES_MAX: u32 = 5;
 
 /// Actors that one driver keeps in use.
 const ACTORS_MAX: usize = 6;
@@ -36,6 +45,8 @@ pub(crate) struct Drivers {
 #[derive(Clone)]
 struct Known {
     address: RemoteAddr<Counter>,
+    /// Operation that spawned it; `None` for one that was found by its name.
+    spawn: Option<Op>,
     stream: u64,
     is_stopped: bool,
     is_managed: bool,
@@ -50,7 +61,7 @@ pub(crate) async fn run(drivers: Rc<Drivers>, script: Rc<Script>, machine: usize
         match drivers.world.driver(machine).await {
             Ok(driver) => {
                 drivers.present.borrow_mut()[machine] = Some((run, driver.clone()));
-                let work = Work { drivers: &drivers, driver: &driver, run, actors: Vec::new() };
+                let work = Work::new(&drivers, &driver, run);
                 work.play(&mut rng).await;
                 let was_present = drivers.present.borrow_mut()[machine].take().is_some();
                 if was_present {
@@ -70,24 +81,39 @@ pub(crate) async fn run(drivers: Rc<Drivers>, script: Rc<Script>, machine: usize
 }
 
 /// Work of one run of a driver.
-struct Work<'a> {
+pub(super) struct Work<'a> {
     drivers: &'a Rc<Drivers>,
-    driver: &'a SimDriver,
-    run: u64,
+    pub(super) driver: &'a SimDriver,
+    pub(super) run: u64,
     actors: Vec<Known>,
+    pub(super) trees: Vec<Tree>,
+    watches: Vec<Watched>,
 }
 
-impl Work<'_> {
+/// Actor that a driver watches.
+struct Watched {
+    watch: Op,
+    actor: Op,
+    address: RemoteAddr<Counter>,
+}
+
+impl<'a> Work<'a> {
+    fn new(drivers: &'a Rc<Drivers>, driver: &'a SimDriver, run: u64) -> Self {
+        Self { drivers, driver, run, actors: Vec::new(), trees: Vec::new(), watches: Vec::new() }
+    }
+
     async fn play(mut self, rng: &mut Rng) {
         for _ in 0..rng.usize(10..80) {
             if self.driver.has_ended() {
                 return;
             }
             if self.drivers.is_over.get() {
-                return self.call_managed().await;
+                self.call_managed().await;
+                self.check_trees(rng).await;
+                return self.end_watched().await;
             }
             sleep(Duration::from_millis(rng.u64(..1_200))).await;
-            match rng.u8(..16) {
+            match rng.u8(..20) {
                 0..=2 if self.actors.len() < ACTORS_MAX => self.spawn(rng).await,
                 0..=6 => self.burst(rng).await,
                 7 | 8 => self.retry(rng),
@@ -95,6 +121,8 @@ impl Work<'_> {
                 12 => self.find(rng).await,
                 13 => self.kill(rng).await,
                 14 => self.stop(rng).await,
+                16..=18 => self.tend(rng).await,
+                19 => self.fail(rng),
                 _ => self.errand(rng),
             }
         }
@@ -121,8 +149,53 @@ impl Work<'_> {
         }
     }
 
-    fn record(&self) -> &Rc<Record> {
+    pub(super) fn record(&self) -> &Rc<Record> {
         &self.drivers.record
+    }
+
+    /// Watches an actor until it ends.
+    pub(super) fn watch(&mut self, actor: Op, address: &RemoteAddr<Counter>) {
+        let op = self.record().send(Kind::Watch, self.run, None, true, 0);
+        self.watches.push(Watched { watch: op, actor, address: address.clone() });
+        let watch = self.driver.cluster().watch(address);
+        let (record, address) = (Rc::clone(self.record()), address.clone());
+        spawn_local(async move {
+            let terminated = watch.await;
+            record.watch_resolved(op, actor, &terminated.end);
+            if !terminated.is(&address) {
+                record.violation(format_args!("{op} learns the end of {:?}", terminated.actor));
+            }
+        });
+    }
+
+    /// Ends all actors that are watched; once everything is healed, each watch resolves.
+    async fn end_watched(&self) {
+        let resolved = timeout(RESOLVES_WITHIN, async {
+            loop {
+                let mut open = self.watches.iter().filter(|it| self.record().is_open(it.watch)).peekable();
+                if open.peek().is_none() || self.driver.has_ended() {
+                    return;
+                }
+                for Watched { actor, address, .. } in open {
+                    self.record().lives.may_end(*actor);
+                    // An actor that waits for room has no location yet.
+                    let _ = timeout(Duration::from_secs(5), self.end_one(address)).await;
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        if resolved.await.is_err() {
+            let open = self.watches.iter().filter(|it| self.record().is_open(it.watch));
+            let open: Vec<_> = open.map(|it| (it.watch, it.actor)).collect();
+            self.record().violation(format_args!("watches of ended actors do not resolve: {open:?}"));
+        }
+    }
+
+    async fn end_one(&self, address: &RemoteAddr<Counter>) {
+        match key_of(address) {
+            Some(key) => drop(self.driver.end_actor(key).await),
+            None => drop(address.stop().await),
+        }
     }
 
     async fn spawn(&mut self, rng: &mut Rng) {
@@ -133,7 +206,13 @@ impl Work<'_> {
         // Each restart creates a managed actor again.
         let starts_max = if is_managed { u32::MAX } else { 1 };
         let op = self.record().send(Kind::Spawn, self.run, None, name || limit.is_some(), starts_max);
-        let mut request = self.driver.cluster().spawn::<Counter>(op);
+        let failures_max = is_managed.then_some(DEFAULT_FAILURES_MAX);
+        self.record().lives.add(op, Life::new(self.run, failures_max));
+        if name {
+            // Others may find it, and stop it.
+            self.record().lives.may_end(op);
+        }
+        let mut request = self.driver.cluster().spawn::<Counter>(Seed::of(op));
         if let Some(limit) = limit {
             request = request.timeout(limit);
         }
@@ -159,8 +238,12 @@ impl Work<'_> {
                 if is_managed {
                     self.record().is_managed(stream);
                 }
+                self.record().lives.is_known_as(op, key_of(&address));
+                if rng.bool() {
+                    self.watch(op, &address);
+                }
                 // Others may find a named actor, and stop it.
-                self.actors.push(Known { address, stream, is_stopped: name, is_managed });
+                self.actors.push(Known { address, spawn: Some(op), stream, is_stopped: name, is_managed });
             }
             Some(Err(error)) => self.record().end(op, of_spawn(&error, is_managed)),
         }
@@ -214,7 +297,7 @@ impl Work<'_> {
         self.await_answer(op, request, drop_after);
     }
 
-    fn await_answer(
+    pub(super) fn await_answer(
         &self,
         op: Op,
         answer: impl Future<Output = Result<Op, roadshow::SendError>> + 'static,
@@ -262,7 +345,7 @@ impl Work<'_> {
                 // Its own driver may stop it at any time.
                 // It may be managed, as far as this driver knows.
                 self.record().is_managed(stream);
-                self.actors.push(Known { address, stream, is_stopped: true, is_managed: false });
+                self.actors.push(Known { address, spawn: None, stream, is_stopped: true, is_managed: false });
             }
             Err(FindError::NotFound(error)) => self.record().end(op, End::NotRun(error.to_string())),
             Err(error) => {
@@ -283,6 +366,7 @@ impl Work<'_> {
         // The list does not tell which address it has, so any may be.
         self.actors.iter_mut().for_each(|known| known.is_stopped = true);
         self.actors.iter().for_each(|known| self.record().excuse_stream(known.stream));
+        self.record().lives.may_end_by_key(self.run, actor);
         let op = self.record().send(Kind::Kill, self.run, None, true, 0);
         match self.driver.end_actor(actor).await {
             Ok(()) => self.record().end(op, End::Answered),
@@ -295,6 +379,9 @@ impl Work<'_> {
         let Some(at) = self.pick(rng) else { return };
         let known = self.actors.swap_remove(at);
         self.record().excuse_stream(known.stream);
+        if let Some(spawn) = known.spawn {
+            self.record().lives.may_end(spawn);
+        }
         let op = self.record().send(Kind::Kill, self.run, None, true, 0);
         match known.address.stop().await {
             Ok(()) => self.record().end(op, End::Answered),
@@ -302,10 +389,31 @@ impl Work<'_> {
         }
         let op = self.record().send(Kind::Call, self.run, Some(known.stream), true, 1);
         self.await_answer(op, known.address.send(Note(op)), None);
+        if let Some(spawn) = known.spawn.filter(|_| rng.u8(..3) == 0) {
+            self.watch(spawn, &known.address);
+        }
+    }
+
+    /// Makes an actor fail that is not restarted, and forgets it.
+    fn fail(&mut self, rng: &mut Rng) {
+        let Some(at) = self.pick(rng).filter(|at| !self.actors[*at].is_managed) else { return };
+        let Known { address, spawn, stream, .. } = self.actors[at].clone();
+        // One that was found may be restartable, and the messages to it in no order any more.
+        let Some(spawn) = spawn else { return };
+        self.actors.swap_remove(at);
+        self.record().excuse_stream(stream);
+        self.record().lives.may_end(spawn);
+        let op = self.record().send(Kind::Fail, self.run, None, true, 1);
+        self.await_answer(op, address.send(Fail(op)), None);
     }
 }
 
-fn of_spawn(error: &SpawnError, is_managed: bool) -> End {
+/// Key of an actor, if it is restartable.
+pub(super) fn key_of(address: &RemoteAddr<Counter>) -> Option<ActorKey> {
+    address.actor().managed_number().map(ActorKey)
+}
+
+pub(super) fn of_spawn(error: &SpawnError, is_managed: bool) -> End {
     match error {
         SpawnError::OutcomeUnknown { .. } => End::Unknown(error.to_string()),
         // The head creates a managed actor, and may have done so before the request failed.

@@ -4,8 +4,10 @@ mod actors;
 mod checks;
 mod drivers;
 mod faults;
+mod lives;
 mod record;
 mod script;
+mod trees;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -52,7 +54,7 @@ pub(crate) fn idle(time: Duration) -> Outcome {
 }
 
 async fn play(script: Rc<Script>, world: Rc<World>) {
-    let record = Rc::new(Record::new(world.journal().clone(), script.severity));
+    let record = Rc::new(Record::new(&world, script.severity));
     actors::set_run(&world, &record);
     record.note(format_args!("{script:?}"));
     let drivers = Rc::new(Drivers {
@@ -67,6 +69,7 @@ async fn play(script: Rc<Script>, world: Rc<World>) {
             working.spawn_local(drivers::run(Rc::clone(&drivers), Rc::clone(&script), machine));
         }
         faults::play(&script, &drivers).await;
+        record.lives.heal();
         drivers.is_over.set(true);
         let all = async { while working.join_next().await.is_some() {} };
         if timeout(PATIENCE, all).await.is_err() {
@@ -88,7 +91,7 @@ async fn play(script: Rc<Script>, world: Rc<World>) {
         biased;
         () = steps => {}
         // The checks never end.
-        () = checks::step(&world) => {}
+        () = checks::step(&world, &record) => {}
     }
     record.check_all();
 }

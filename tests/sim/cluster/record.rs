@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
+use roadshow::internals::id::HostUid;
 use roadshow::internals::session::DisconnectReason;
-use roadshow::sim::Journal;
-use roadshow::{NotDelivered, OutcomeUnknown, SendError};
+use roadshow::sim::{Journal, World};
+use roadshow::{End as ActorEnd, NotDelivered, OutcomeUnknown, SendError};
 
+use super::lives::Lives;
 use super::script::Severity;
 
 /// Number of an operation; numbers of one stream ascend.
@@ -23,6 +26,8 @@ pub(crate) enum Kind {
     Task,
     Find,
     Kill,
+    Fail,
+    Watch,
 }
 
 /// Operation of a driver.
@@ -60,6 +65,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) journal: Journal,
+    pub(crate) lives: Lives,
     severity: Severity,
     sent: RefCell<BTreeMap<Op, Sent>>,
     last: Cell<Op>,
@@ -72,9 +78,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(journal: Journal, severity: Severity) -> Self {
+    pub(crate) fn new(world: &Rc<World>, severity: Severity) -> Self {
         Self {
-            journal,
+            journal: world.journal().clone(),
+            lives: Lives::new(world, severity),
             severity,
             sent: RefCell::default(),
             last: Cell::new(0),
@@ -123,6 +130,7 @@ impl Record {
 
     /// Allows the open operations of a driver to fail, since it ends.
     pub(crate) fn excuse_driver(&self, driver: u64) {
+        self.lives.leave(driver);
         let mut all = self.sent.borrow_mut();
         let open = all.values_mut().filter(|sent| sent.driver == driver && sent.end.is_none());
         open.for_each(|sent| sent.may_fail = true);
@@ -160,6 +168,35 @@ impl Record {
         }
     }
 
+    /// Records the creation of an incarnation by an operation that spawns an actor.
+    pub(crate) fn created(&self, op: Op, incarnation: u64, host: HostUid, parent: Option<u64>) {
+        self.started(op, incarnation);
+        if let Some(parent) = parent {
+            self.note(format_args!("{incarnation} is a child of {parent}"));
+        }
+        self.lives.created(op, incarnation, host, parent);
+    }
+
+    /// Records the end of an incarnation.
+    pub(crate) fn dropped(&self, incarnation: u64) {
+        self.note(format_args!("{incarnation} ended"));
+        self.lives.dropped(incarnation);
+    }
+
+    /// Records the outcome of the watch of an actor.
+    pub(crate) fn watch_resolved(&self, op: Op, actor: Op, end: &ActorEnd) {
+        self.note(format_args!("{op} learns the end of {actor}, {:?}: {end}", end.reason));
+        self.end(op, End::Answered);
+        if let Err(what) = self.lives.check_end(actor, end) {
+            self.violation(format_args!("{op} {what}"));
+        }
+    }
+
+    /// Checks whether an operation has no outcome yet.
+    pub(crate) fn is_open(&self, op: Op) -> bool {
+        self.sent.borrow().get(&op).is_some_and(|sent| sent.end.is_none())
+    }
+
     fn stream_of(&self, op: Op) -> Option<u64> {
         self.sent.borrow().get(&op)?.stream
     }
@@ -174,6 +211,9 @@ impl Record {
         drop(all);
         if started > starts_max {
             self.violation(format_args!("{op} {kind:?} started {started} times"));
+        }
+        if let Err(what) = self.lives.check_handles(incarnation) {
+            self.violation(format_args!("{op}: {what}"));
         }
         let Some(stream) = stream else { return };
         if self.deaths.borrow().get(&stream).is_some_and(|last| op > *last) {
@@ -211,7 +251,7 @@ impl Record {
     }
 
     fn check_one(&self, sent: &Sent) -> Result<(), String> {
-        let runs = !matches!(sent.kind, Kind::Find | Kind::Kill);
+        let runs = !matches!(sent.kind, Kind::Find | Kind::Kill | Kind::Watch);
         match &sent.end {
             Some(End::Answered) if runs && sent.started == 0 => Err("answered, and never started".to_owned()),
             // Of a task, an attempt before the last may have run.

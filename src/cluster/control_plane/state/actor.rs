@@ -13,6 +13,7 @@ use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
 };
+use crate::config::InjectedBug;
 use crate::id::{ActorIncarnation, Target};
 use crate::spec::{End, EndReason};
 
@@ -373,7 +374,9 @@ impl ClusterState {
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
             // A report about an earlier incarnation, which was replaced.
-            if incarnation != self.incarnation(key) {
+            if incarnation != self.incarnation(key)
+                && self.settings.injected_bug != Some(InjectedBug::StaleIncarnation)
+            {
                 return;
             }
             if end.reason == EndReason::Panicked {

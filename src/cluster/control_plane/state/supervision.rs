@@ -17,6 +17,7 @@ use super::actor::ActorPhase;
 use super::managed::Loss;
 use super::{ClusterState, ControlError};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, JobState};
+use crate::config::InjectedBug;
 use crate::spec::{End, EndReason, Supervision};
 
 /// Place of a managed actor in the tree of its job.
@@ -77,7 +78,9 @@ impl ClusterState {
 
     /// Defers the consequences of a restart for children and siblings.
     pub(super) fn supervise_restart(&mut self, key: ActorKey, cause: &Arc<End>) {
-        self.end_children(key, "restarts", cause);
+        if self.settings.injected_bug != Some(InjectedBug::OrphanedChildren) {
+            self.end_children(key, "restarts", cause);
+        }
         let Some(parent) = self.managed.get(&key).and_then(|managed| managed.place.parent) else { return };
         // A restart that a sibling has caused has no further consequence: all that restart have been chosen.
         if cause.reason == EndReason::Linked {

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{ClusterState, ControlError, ControlReply, Ticket};
 use crate::cluster::model::{ActorKey, JobId, JobState, NodeId};
-use crate::config::WATCHERS_MAX;
+use crate::config::{InjectedBug, WATCHERS_MAX};
 use crate::spec::{End, EndReason};
 
 /// Requests that wait for an end.
@@ -129,6 +129,9 @@ impl ClusterState {
     /// Answers the requests that wait for a managed actor which has ended.
     pub(super) fn notify_actor_watchers(&mut self, actor: ActorKey, end: &End) {
         let waiting = self.watchers.take(Watched::Actor(actor));
+        if self.settings.injected_bug == Some(InjectedBug::LostTermination) {
+            return;
+        }
         self.reply_end(waiting, |_| end.clone());
     }
 
