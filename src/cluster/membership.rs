@@ -177,6 +177,11 @@ impl Membership {
         }
     }
 
+    /// Fails the open requests of this process to the head: its job is over.
+    pub(super) fn end_job(&self, why: &str) {
+        self.head.end_job(why);
+    }
+
     /// Addresses of the live workers.
     pub(super) fn list(&self) -> Vec<WorkerAddress> {
         self.entries().iter().map(|entry| entry.member).collect()
@@ -333,6 +338,7 @@ async fn watch(route: HeadRoute, host: Host, watched: Watched) -> End {
     loop {
         match route.clone().ask(host.clone(), request, true).await {
             Ok(ControlReply::End(Some(end))) => return end,
+            Err(PlacementError::JobEnded { text }) => return End::new(EndReason::JobEnded, text),
             // The head is away, or has too many watchers.
             _ => tokio::time::sleep(WATCH_RETRY_MAX).await,
         }

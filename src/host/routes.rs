@@ -179,9 +179,9 @@ async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence:
                 route.change(|_| Some(RouteState::Ended(Arc::new(end))));
                 return;
             }
-            Err(error) if host.is_closing() => {
-                log::debug!(%key, %error, "the search for an actor ends with its host");
-                let end = End::new(EndReason::Unknown, error.to_string());
+            Err(error @ PlacementError::JobEnded { .. }) => {
+                log::debug!(%key, %error, "the search for an actor ends with its job");
+                let end = End::new(EndReason::JobEnded, error.to_string());
                 route.change(|_| Some(RouteState::Ended(Arc::new(end))));
                 return;
             }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::ControlRequest;
+use tokio::sync::watch;
 
+use super::ControlRequest;
 use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::control_service::HeadHandle;
 use crate::cluster::model::JobId;
@@ -17,6 +18,8 @@ pub(in crate::cluster) struct HeadRoute {
     pub(in crate::cluster) connection: Arc<RwLock<Option<HeadConnection>>>,
     /// Number of the next placement request of this host.
     pub(in crate::cluster) next_request_id: Arc<AtomicU64>,
+    /// Reason why the job is over, once it is: no head answers its requests any more.
+    pub(in crate::cluster) job_over: Arc<watch::Sender<Option<String>>>,
 }
 
 /// Connection to one incarnation of the head.
@@ -34,12 +37,41 @@ impl HeadRoute {
         connection.clone().ok_or(PlacementError::NoWorker)
     }
 
-    /// Sends a request, and repeats it to a new incarnation of the head.
+    /// Fails the open requests, and all later ones: the job is over.
+    pub(in crate::cluster) fn end_job(&self, why: &str) {
+        self.job_over.send_replace(Some(why.to_owned()));
+    }
+
+    /// Waits for the end of the job.
+    async fn until_over(&self) -> PlacementError {
+        let mut over = self.job_over.subscribe();
+        let why = match over.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The route holds the sender.
+            Err(_) => String::new(),
+        };
+        PlacementError::JobEnded { text: format!("the job is over: {why}") }
+    }
+
+    /// Sends a request, and repeats it to a new incarnation of the head. It fails when the job is over.
     ///
     /// A request is repeated if the old incarnation has not received it, or if `may_repeat` allows it to be
     /// handled twice.
     pub(in crate::cluster) async fn ask(
         self,
+        host: Host,
+        request: impl Fn(JobId) -> ControlRequest,
+        may_repeat: bool,
+    ) -> Result<ControlReply, PlacementError> {
+        tokio::select! {
+            biased;
+            reply = self.ask_head(host, request, may_repeat) => reply,
+            over = self.until_over() => Err(over),
+        }
+    }
+
+    async fn ask_head(
+        &self,
         host: Host,
         request: impl Fn(JobId) -> ControlRequest,
         may_repeat: bool,

@@ -57,6 +57,7 @@ pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
         }
         JobEvent::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
+            shared.members.end_job(&why);
             let all: Vec<_> = shared.view().workers.iter().map(|known| known.member).collect();
             for member in all {
                 let end = End::new(EndReason::JobEnded, format!("the job is over: {why}"));

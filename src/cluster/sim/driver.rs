@@ -310,6 +310,7 @@ async fn event_loop(driver: Arc<DriverShared>, mut events: mpsc::Receiver<JobEve
 fn on_job_ended(driver: &DriverShared, why: &str) {
     driver.note(format_args!("learns that its job is over: {why}"));
     driver.has_ended.store(true, Ordering::Relaxed);
+    driver.members.end_job(why);
     let all: Vec<_> = driver.lock(&driver.workers).iter().map(|known| known.member).collect();
     for member in all {
         let end = End::new(EndReason::JobEnded, format!("the job is over: {why}"));
