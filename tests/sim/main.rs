@@ -109,6 +109,12 @@ fn guarantees_of_clusters_hold_for_the_fixed_seeds() {
     CLUSTER_SEEDS.for_each(check_cluster);
 }
 
+#[test]
+fn requests_to_the_head_end_once_the_job_is_over() {
+    // The head restarts and the driver loses its lease, while the reply to a look-up or a watch is held up.
+    [283, 459].into_iter().for_each(check_cluster);
+}
+
 /// Returns the number of seeds until a bug of clusters is found.
 fn cluster_seeds_to_find(bug: InjectedBug) -> Option<u64> {
     (0..SEEDS_TO_FIND)
