@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 
 // `worker.rs` is compiled as a module of this target and finds its imports by these names.
-use roadshow::internals::{config, id, transport, wire};
+use roadshow::internals::{config, id, spec, transport, wire};
 
 mod cluster {
     pub(crate) use roadshow::model;
