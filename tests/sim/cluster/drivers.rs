@@ -170,6 +170,8 @@ impl<'a> Work<'a> {
 
     /// Ends all actors that are watched; once everything is healed, each watch resolves.
     async fn end_watched(&self) {
+        // A request that was just made is sent first: one that follows the stop fails.
+        tokio::task::yield_now().await;
         let resolved = timeout(RESOLVES_WITHIN, async {
             loop {
                 let mut open = self.watches.iter().filter(|it| self.record().is_open(it.watch)).peekable();
