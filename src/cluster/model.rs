@@ -121,7 +121,7 @@ pub enum NodeState {
     Alive,
     /// Joined, and accepts no new work; its jobs run on.
     Draining,
-    /// Silent for some seconds: it gets no new actors, and what runs there is left alone.
+    /// Silent for some seconds: it gets no new actors and tasks, and what runs there is left alone.
     Unreachable,
     /// Alive when the previous incarnation of the head stopped, and has not rejoined since.
     Rejoining,
@@ -386,7 +386,7 @@ pub struct Alert {
 pub enum AlertKind {
     /// The head cannot persist its state and refuses requests that need it to.
     HeadState,
-    /// A node is silent, and gets no new actors.
+    /// A node is silent, and gets no new actors and tasks.
     UnreachableNode,
     /// Workers of a job crash, or cannot be started, on some node.
     WorkerStarts,

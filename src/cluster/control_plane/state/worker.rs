@@ -135,6 +135,10 @@ impl ClusterState {
         // The driver places nothing on a dedicated worker, so it gets no event for it.
         if detached.is_none() {
             self.notify_driver(job, JobEvent::WorkerUp { node, worker: id, member, pid });
+            if self.is_unreachable(node) {
+                let workers = vec![member.tasks];
+                self.notify_driver(job, JobEvent::Reachability { workers, is_reachable: false });
+            }
         }
     }
 
