@@ -217,6 +217,15 @@ pub struct ClassCount {
     pub dead: u64,
 }
 
+/// Number of restarts of actors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartCounts {
+    /// Restarts since the head was started.
+    pub total: u64,
+    /// Restarts in the last hour, or since the head was started if that is less.
+    pub last_hour: u64,
+}
+
 /// Row of the node list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -315,6 +324,9 @@ pub struct ActorInfo {
     /// Number of restarts so far.
     #[serde(default)]
     pub restarts: u32,
+    /// Cause of the last restart, unless the actor has ended. A restarted head does not know it.
+    #[serde(default)]
+    pub restart_cause: Option<String>,
     /// Number of messages that the actor has handled; `None` if not known.
     pub handled: Option<u64>,
     /// Number of messages from other workers and drivers that wait or are being handled; `None` if not known.
