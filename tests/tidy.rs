@@ -3,6 +3,8 @@
 //! Each check is a function from text to complaints. One test runs it over the tree, and another shows that
 //! it can complain.
 
+#[path = "tidy/clocks.rs"]
+mod clocks;
 #[path = "tidy/errors.rs"]
 mod errors;
 #[path = "tidy/language.rs"]
@@ -127,6 +129,12 @@ fn every_module_has_a_row_in_the_table() {
 #[test]
 fn pure_modules_use_no_socket_and_no_clock() {
     complain(rust_files("src").iter().flat_map(|file| purity_complaints(file, &read(file))));
+}
+
+#[test]
+fn only_known_files_read_the_wall_clock() {
+    let files = rust_files("src").into_iter().filter(|file| !file.starts_with("src/bin/"));
+    complain(files.filter_map(|file| clocks::complaint(&file, &read(&file))));
 }
 
 #[test]

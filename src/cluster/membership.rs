@@ -4,7 +4,7 @@
 //! |---|---|
 //! | worker of an actor without constraints, local cluster | round robin ([`Membership::next_for_actor`]) |
 //! | worker of any other actor | the control plane ([`place`]) |
-//! | worker of a task | least tasks in flight from this process ([`Placement::place_task`]) |
+//! | worker of a task | least tasks in flight from this process, on a reachable node ([`Placement::place_task`]) |
 //! | location of a named actor | the control plane ([`find`]) |
 //! | end of a worker | [`EndedHosts`], and for older ends the control plane ([`host_status`]) |
 //! | end of a node or a job | the control plane ([`watch`]) |
@@ -12,23 +12,24 @@
 //! Changes come as [`MembershipUpdate`]s: those of the workers from the driver, those of the head from the node's
 //! agent.
 
-use std::collections::VecDeque;
+mod ended_hosts;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
+use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::control_plane::state::ControlReply;
+use self::ended_hosts::EndedHosts;
+use super::control_plane::state::{ControlReply, WorkerEntry};
 use super::control_service::{ControlRequest, HeadHandle};
 use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
 use super::protocol::worker::HeadInfo;
 use crate::background;
 use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
 use crate::cluster::protocol::MembershipUpdate;
-use crate::config::{
-    END_TEXT_BYTES_MAX, ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX,
-};
+use crate::config::{END_TEXT_BYTES_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX};
 use crate::host::{
     Assignment, EndFuture, Host, HostStatus, HostStatusFuture, KillFuture, LocateFuture, Located,
     LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
@@ -59,26 +60,13 @@ struct MemberEntry {
     member: WorkerAddress,
     /// Tasks of this process in flight on the worker.
     tasks: Arc<AtomicUsize>,
+    /// False while the head does not hear the worker's node.
+    is_reachable: bool,
 }
 
-/// Ends of the last hosts that ended, oldest first.
-#[derive(Debug, Default)]
-struct EndedHosts(VecDeque<(HostUid, Arc<End>)>);
-
-impl EndedHosts {
-    fn add(&mut self, host: HostUid, end: Arc<End>) {
-        // The first account of an end stands.
-        if self.of(host).is_some() {
-            return;
-        }
-        if self.0.len() >= ENDED_HOSTS_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back((host, end));
-    }
-
-    fn of(&self, host: HostUid) -> Option<End> {
-        self.0.iter().rev().find(|(ended, _)| *ended == host).map(|(_, end)| End::clone(end))
+impl MemberEntry {
+    fn new(member: WorkerAddress) -> Self {
+        Self { member, tasks: Arc::default(), is_reachable: true }
     }
 }
 
@@ -101,7 +89,7 @@ impl Membership {
                 add_peers(member, host);
                 let mut entries = self.entries_mut();
                 if entries.iter().all(|entry| entry.member != *member) {
-                    entries.push(MemberEntry { member: *member, tasks: Arc::default() });
+                    entries.push(MemberEntry::new(*member));
                 }
                 drop(entries);
                 self.joined.notify_waiters();
@@ -118,6 +106,9 @@ impl Membership {
                 }
                 host.mark_peer_down(member.actors, &end.text);
                 host.mark_peer_down(member.tasks, &end.text);
+            }
+            MembershipUpdate::Reachability { workers, is_reachable } => {
+                self.set_reachability(workers, *is_reachable);
             }
             MembershipUpdate::Moved { at, member } => {
                 add_peers(member, host);
@@ -153,9 +144,17 @@ impl Membership {
         for member in members {
             add_peers(member, host);
         }
-        let entries = members.iter().map(|&member| MemberEntry { member, tasks: Arc::default() }).collect();
-        *self.entries_mut() = entries;
+        *self.entries_mut() = members.iter().copied().map(MemberEntry::new).collect();
         self.joined.notify_waiters();
+    }
+
+    fn set_reachability(&self, workers: &[HostUid], is_reachable: bool) {
+        let workers: FxHashSet<HostUid> = workers.iter().copied().collect();
+        let mut entries = self.entries_mut();
+        entries
+            .iter_mut()
+            .filter(|entry| workers.contains(&entry.member.tasks))
+            .for_each(|entry| entry.is_reachable = is_reachable);
     }
 
     /// Declares whether ended workers are replaced. Those who wait for a worker check it again.
@@ -185,6 +184,18 @@ impl Membership {
     /// Addresses of the live workers.
     pub(super) fn list(&self) -> Vec<WorkerAddress> {
         self.entries().iter().map(|entry| entry.member).collect()
+    }
+
+    /// Update that gives another process the present view.
+    pub(super) fn snapshot(&self, head: HeadInfo) -> MembershipUpdate {
+        let entries = self.entries();
+        let members = entries.iter().map(|entry| entry.member).collect();
+        let unreachable = entries.iter().filter(|entry| !entry.is_reachable);
+        let workers = unreachable.map(|entry| entry.member.tasks).collect();
+        MembershipUpdate::Several(vec![
+            MembershipUpdate::Snapshot { members, head },
+            MembershipUpdate::Reachability { workers, is_reachable: false },
+        ])
     }
 
     fn entries(&self) -> Guard<RwLockReadGuard<'_, Vec<MemberEntry>>> {
@@ -225,6 +236,18 @@ impl Membership {
     fn tracks_all_actors(&self) -> bool {
         self.head.connection().is_ok_and(|connection| connection.tracks_all_actors)
     }
+}
+
+/// Update with the reachability of workers that the head has listed.
+pub(super) fn reachability_of(workers: &[WorkerEntry]) -> MembershipUpdate {
+    let update = |is_reachable| {
+        let those = workers.iter().filter(|worker| worker.is_reachable == is_reachable);
+        MembershipUpdate::Reachability {
+            workers: those.map(|worker| worker.member.tasks).collect(),
+            is_reachable,
+        }
+    };
+    MembershipUpdate::Several(vec![update(true), update(false)])
 }
 
 /// Adds the hosts of a worker to this host's peers.
@@ -431,7 +454,8 @@ impl Placement for Membership {
 
     /// Worker with the fewest tasks of this process in flight; workers with equally few take turns.
     ///
-    /// Tasks of other processes are not known here; counting its own ones costs no message.
+    /// Tasks of other processes are not known here; counting its own ones costs no message. A worker whose node is
+    /// unreachable comes last. It is used if there is no other: then the head alone may be cut off.
     fn place_task(&self, avoided: &[HostUid]) -> Option<TaskSlot> {
         let entries = self.entries();
         let start = self.next_task_worker.fetch_add(1, Ordering::Relaxed).checked_rem(entries.len())?;
@@ -439,7 +463,8 @@ impl Placement for Membership {
         // that run one after another would all run on the first worker.
         let (before, after) = entries.split_at(start);
         let rank = |entry: &&MemberEntry| {
-            (avoided.contains(&entry.member.tasks), entry.tasks.load(Ordering::Relaxed))
+            let tasks = entry.tasks.load(Ordering::Relaxed);
+            (!entry.is_reachable, avoided.contains(&entry.member.tasks), tasks)
         };
         let entry = after.iter().chain(before).min_by_key(rank)?;
         Some(TaskSlot::take(entry.member.tasks, Arc::clone(&entry.tasks)))
@@ -460,65 +485,4 @@ impl Placement for Membership {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::SocketAddr;
-
-    use crate::id::{HostId, HostUid, Incarnation};
-
-    fn members(count: u64) -> Membership {
-        let identity = |host| HostUid { host: HostId(host), incarnation: Incarnation(1) };
-        let at = SocketAddr::from(([127, 0, 0, 1], 1));
-        let entries = (0..count).map(|n| MemberEntry {
-            member: WorkerAddress {
-                actors: identity(n),
-                actors_at: at,
-                tasks: identity(100 + n),
-                tasks_at: at,
-            },
-            tasks: Arc::default(),
-        });
-        Membership { workers: RwLock::new(entries.collect()), ..Membership::default() }
-    }
-
-    #[test]
-    fn actors_are_placed_round_robin() {
-        let members = members(3);
-        let hosts: Vec<_> = (0..6).map(|_| members.next_for_actor().unwrap().host.host.0).collect();
-        assert_eq!(hosts, [0, 1, 2, 0, 1, 2]);
-    }
-
-    #[test]
-    fn a_task_is_placed_on_the_worker_with_the_fewest() {
-        let members = members(2);
-        let first = members.place_task(&[]).unwrap();
-        let second = members.place_task(&[]).unwrap();
-        assert_ne!(first.host, second.host);
-        let (kept, freed) = (second.host, first.host);
-        drop(first);
-        let third = members.place_task(&[]).unwrap();
-        assert_eq!(third.host, freed);
-        assert_ne!(third.host, kept);
-        drop(third);
-        assert_eq!(members.place_task(&[freed]).unwrap().host, kept);
-    }
-
-    #[test]
-    fn the_ends_of_the_last_hosts_are_kept_and_the_first_account_of_each_stands() {
-        let host = |number| HostUid { host: HostId(number), incarnation: Incarnation(1) };
-        let mut ended = EndedHosts::default();
-        let end = |text: &str| Arc::new(End::new(EndReason::Exited(1), text));
-        for number in 0..=ENDED_HOSTS_MAX as u64 {
-            ended.add(host(number), end("first"));
-            ended.add(host(number), end("second"));
-        }
-        assert_eq!((ended.of(host(0)), ended.0.len()), (None, ENDED_HOSTS_MAX));
-        assert_eq!(ended.of(host(1)).unwrap().text, "first");
-    }
-
-    #[test]
-    fn a_cluster_without_workers_places_nothing() {
-        assert_eq!(members(0).next_for_actor(), Err(PlacementError::NoWorker));
-        assert!(members(0).place_task(&[]).is_none());
-    }
-}
+mod tests;

@@ -121,7 +121,7 @@ pub enum NodeState {
     Alive,
     /// Joined, and accepts no new work; its jobs run on.
     Draining,
-    /// Silent for some seconds: it gets no new actors, and what runs there is left alone.
+    /// Silent for some seconds: it gets no new actors and tasks, and what runs there is left alone.
     Unreachable,
     /// Alive when the previous incarnation of the head stopped, and has not rejoined since.
     Rejoining,
@@ -215,6 +215,15 @@ pub struct ClassCount {
     pub restarting: u64,
     /// Dead actors that the head still lists.
     pub dead: u64,
+}
+
+/// Number of restarts of actors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartCounts {
+    /// Restarts since the head was started.
+    pub total: u64,
+    /// Restarts in the last hour, or since the head was started if that is less.
+    pub last_hour: u64,
 }
 
 /// Row of the node list.
@@ -315,6 +324,9 @@ pub struct ActorInfo {
     /// Number of restarts so far.
     #[serde(default)]
     pub restarts: u32,
+    /// Cause of the last restart, unless the actor has ended. A restarted head does not know it.
+    #[serde(default)]
+    pub restart_cause: Option<String>,
     /// Number of messages that the actor has handled; `None` if not known.
     pub handled: Option<u64>,
     /// Number of messages from other workers and drivers that wait or are being handled; `None` if not known.
@@ -386,7 +398,7 @@ pub struct Alert {
 pub enum AlertKind {
     /// The head cannot persist its state and refuses requests that need it to.
     HeadState,
-    /// A node is silent, and gets no new actors.
+    /// A node is silent, and gets no new actors and tasks.
     UnreachableNode,
     /// Workers of a job crash, or cannot be started, on some node.
     WorkerStarts,

@@ -311,7 +311,7 @@ pub const LOG_DEDUP_COUNTS_MAX: usize = 1 << 15;
 //     INBOUND_PEER_EXPIRY: its session is dropped              60 s
 //     REJOIN_MAX: end of the wait after a start of the head   120 s
 
-/// Time since the last heartbeat of a node after which it is unreachable: it gets no new actors.
+/// Time since the last heartbeat of a node after which it is unreachable: it gets no new actors and tasks.
 ///
 /// Six renewals, since a busy machine may be late with some. What runs there is left alone until [`NODE_LEASE`].
 pub const NODE_UNREACHABLE_AFTER: Duration = Duration::from_secs(3);

@@ -12,15 +12,27 @@ use rustix::fs::OFlags;
 
 /// Actor that keeps a sum, and the address of another actor that it has found.
 #[derive(RemoteActor)]
-#[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend))]
+#[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend, Announce))]
 pub(super) struct SumActor {
     sum: u64,
     cluster: ClusterRef,
     friend: Option<RemoteAddr<Self>>,
+    announces_end: bool,
 }
 
 impl Actor for SumActor {
     type Context = Context<Self>;
+}
+
+/// Line of an actor that announces its end.
+pub(super) const ENDED: &str = "an actor that announces its end has ended";
+
+impl Drop for SumActor {
+    fn drop(&mut self) {
+        if self.announces_end {
+            println!("{ENDED}");
+        }
+    }
 }
 
 /// The sum to begin with of an actor whose constructor does not return.
@@ -37,7 +49,7 @@ impl Spawn for SumActor {
                 std::thread::park();
             }
         }
-        Ok(Self { sum: start, cluster: at.cluster().clone(), friend: None })
+        Ok(Self { sum: start, cluster: at.cluster().clone(), friend: None, announces_end: false })
     }
 }
 
@@ -131,6 +143,18 @@ impl Handler<Variable> for SumActor {
     type Result = Option<String>;
     fn handle(&mut self, Variable(name): Variable, _: &mut Context<Self>) -> Option<String> {
         std::env::var(name).ok()
+    }
+}
+
+/// Makes this incarnation of the actor print a line when it ends.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub(super) struct Announce;
+
+impl Handler<Announce> for SumActor {
+    type Result = ();
+    fn handle(&mut self, _: Announce, _: &mut Context<Self>) {
+        self.announces_end = true;
     }
 }
 

@@ -24,9 +24,9 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::fixtures::{
-    Add, Attempt, Compute, Finish, Friend, Itself, Never, Pid, Print, SumActor, Take, Variable, attempt,
-    leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
-    use_stack,
+    Add, Announce, Attempt, Compute, Finish, Friend, Itself, Never, Pid, Print, SumActor, Take, Variable,
+    attempt, leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps,
+    stop_system, use_stack,
 };
 use super::proc::{self, PATIENCE};
 use super::test_cluster::{Node, TestCluster, isolate, text};
@@ -71,6 +71,8 @@ pub(super) enum Order {
     Print(String, String, u64),
     Variable(String, String),
     Finish(String),
+    /// Makes the present incarnation of an actor announce its end.
+    Announce(String),
     /// Calls another actor from within an actor.
     Friend(String, Friend),
     /// Spawns actors and drops each spawn some microseconds later than the one before.
@@ -326,6 +328,10 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
         Order::Variable(of, name) => Reply::Text(actor(&of)?.send(Variable(name)).await.map_err(text)?),
         Order::Finish(name) => {
             actor(&name)?.send(Finish).await.map_err(text)?;
+            Reply::Done
+        }
+        Order::Announce(name) => {
+            actor(&name)?.send(Announce).await.map_err(text)?;
             Reply::Done
         }
         Order::Friend(of, what) => Reply::Number(actor(&of)?.send(what).await.map_err(text)??),
@@ -604,6 +610,11 @@ impl Job {
     #[track_caller]
     pub(super) fn add(&mut self, to: &str, n: u64) -> u64 {
         self.number(Order::Add(to.to_owned(), n))
+    }
+
+    /// Process id of the program itself.
+    pub(super) fn driver(&self) -> u32 {
+        self.child.id()
     }
 
     /// Standard error of the program so far.

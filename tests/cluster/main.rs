@@ -14,6 +14,7 @@ mod dashboard;
 mod descendants;
 mod endings;
 mod failures;
+mod faults;
 mod fixtures;
 mod intruders;
 mod job;

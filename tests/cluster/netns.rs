@@ -100,6 +100,13 @@ impl Network {
         ip(&["-n", &router, "rule", what, "from", &address, "blackhole"]).unwrap();
     }
 
+    /// Makes the router silently drop the packets from one machine to another, but not those back, or stops that.
+    pub(super) fn drop_packets(&self, from: usize, to: usize, dropped: bool) {
+        let (router, what) = (self.switch(), if dropped { "add" } else { "del" });
+        let (from, to) = (self.address(from), self.address(to));
+        ip(&["-n", &router, "rule", what, "from", &from, "to", &to, "blackhole"]).unwrap();
+    }
+
     /// Has the switch pass no more than a mebibit a second to a machine; or why it cannot.
     pub(super) fn slow_down(&self, at: usize) -> Result<(), String> {
         let rate = ["rate", "1mbit", "burst", "32kbit", "latency", "400ms"];

@@ -105,6 +105,14 @@ pub(super) fn ended(pid: u32) {
     wait_for(&format!("process {pid} ends"), || (!runs(pid)).then_some(()));
 }
 
+/// CPU time that a process has used.
+pub(super) fn cpu_time(pid: u32) -> Duration {
+    let stat = String::from_utf8(file(pid, "stat")).unwrap();
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().skip(11).take(2));
+    let ticks: u64 = fields.unwrap().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
 /// Content of a file in `/proc/PID`; empty once the process has exited.
 pub(super) fn file(pid: u32, name: &str) -> Vec<u8> {
     fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default()

@@ -8,10 +8,10 @@ use super::job::{Job, Order, Reply, SpawnOptions};
 use super::proc::{self, wait_for};
 use super::test_cluster::{Node, TestCluster};
 
-/// Spawns restartable actors until one lives on the node; returns its name.
-fn spawn_on(site: &TestCluster, job: &mut Job, node: &Node) -> String {
+/// Spawns restartable actors until one lives on the node; returns its name, which begins with `prefix`.
+pub(super) fn spawn_on(site: &TestCluster, job: &mut Job, node: &Node, prefix: &str) -> String {
     for number in 0..8 {
-        let name = format!("r{number}");
+        let name = format!("{prefix}{number}");
         job.spawn(&name, SpawnOptions { name: Some(name.clone()), ..SpawnOptions::restarting() });
         let pid = job.pid_of(&name);
         if site.node_of(pid) == node.id {
@@ -22,7 +22,7 @@ fn spawn_on(site: &TestCluster, job: &mut Job, node: &Node) -> String {
 }
 
 /// Calls an actor until another process than `pid` replies, which it returns.
-fn pid_after(job: &mut Job, name: &str, pid: u64) -> u64 {
+pub(super) fn pid_after(job: &mut Job, name: &str, pid: u64) -> u64 {
     wait_for("the next incarnation replies", || match job.reply(Order::Pid(name.to_owned())) {
         Reply::Number(now) => (now != pid).then_some(now),
         Reply::Failed(text) => {
@@ -38,7 +38,7 @@ fn restartable_actor_survives_its_worker_and_the_head() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let (head_node, other) = (site.nodes[0].clone(), site.nodes[1].clone());
-    let name = spawn_on(&site, &mut job, &other);
+    let name = spawn_on(&site, &mut job, &other, "r");
     let pid = job.pid_of(&name);
     assert_eq!(job.add(&name, 5), 5);
     let start = Instant::now();
@@ -88,7 +88,7 @@ fn drained_node_hands_its_restartable_actors_over() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let other = site.nodes[1].clone();
-    let name = spawn_on(&site, &mut job, &other);
+    let name = spawn_on(&site, &mut job, &other, "r");
     let pid = job.pid_of(&name);
     super::test_cluster::output(site.roadshow(&["drain", &other.id]));
     let next = pid_after(&mut job, &name, pid);
@@ -101,7 +101,7 @@ fn restartable_actor_moves_from_a_node_that_is_silent_and_its_earlier_incarnatio
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let other = site.nodes[1].clone();
-    let name = spawn_on(&site, &mut job, &other);
+    let name = spawn_on(&site, &mut job, &other, "r");
     let pid = job.pid_of(&name);
     let workers = proc::children(other.agent());
     // The whole node stops: its agent and its workers.

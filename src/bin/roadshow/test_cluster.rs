@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use roadshow::admin::{
     Admin, AdminEndpoint, AdminError, AdminReply, AdminRequest, AdminTransport, Alert, GroupCounts, Kind,
-    LogFile, LogFrom, Page, PendingActor, Query,
+    LogFile, LogFrom, Page, PendingActor, Query, RestartCounts,
 };
 use roadshow::model::{
     ActorInfo, ActorKey, ActorState, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId,
@@ -316,6 +316,7 @@ impl AdminTransport for TestTransport {
                 AdminReply::Functions(GroupCounts { rows: functions(), more: 0 })
             }
             AdminRequest::PendingActors => AdminReply::PendingActors { first: pending_actors(), count: 8 },
+            AdminRequest::Restarts => AdminReply::Restarts(RestartCounts { total: 5, last_hour: 2 }),
             AdminRequest::Alerts => AdminReply::Alerts(state.alerts.clone()),
             AdminRequest::Spans { job } => AdminReply::Spans(spans(job)),
             AdminRequest::Submit(_) => {

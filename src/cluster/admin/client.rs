@@ -12,7 +12,9 @@ use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 use super::submission::Program;
 use crate::cluster::executable::ExecutableError;
 use crate::cluster::listing::GroupCounts;
-use crate::cluster::model::{ActorKey, Alert, ClassCount, JobId, JobSpans, NodeId, PendingActor, TaskCount};
+use crate::cluster::model::{
+    ActorKey, Alert, ClassCount, JobId, JobSpans, NodeId, PendingActor, RestartCounts, TaskCount,
+};
 use crate::config::EXECUTABLE_CHUNK_BYTES;
 
 /// Time limit for one reply.
@@ -144,6 +146,8 @@ requests! {
     /// Lists the longest-waiting actors and tasks with the reason, and the total count.
     waiting(), "pending actors", AdminRequest::PendingActors =>
         AdminReply::PendingActors { first, count } => (first, count), (Vec<PendingActor>, usize);
+    /// Counts the restarts of actors.
+    restarts(), "restarts", AdminRequest::Restarts => AdminReply::Restarts(counts) => counts, RestartCounts;
     /// Asks for the version of the head's state, which grows whenever rows may have changed, and for the time by the
     /// head's clock, in milliseconds since 1970.
     snapshot(), "the version of the state", AdminRequest::Snapshot =>

@@ -11,7 +11,7 @@ mod timeline;
 
 pub use super::executable::ExecutableError;
 pub use super::listing::{Filter, GroupCounts, Kind, Page, Query, QueryError, Row, Sort, joined};
-pub use super::model::{Alert, AlertKind, PendingActor};
+pub use super::model::{Alert, AlertKind, PendingActor, RestartCounts};
 pub use super::security::token_rpc::TokenRpcClient;
 pub use client::{Admin, AdminEndpoint, AdminError, AdminTransport, LogText, SubmittedJob};
 pub use connect::check_token;

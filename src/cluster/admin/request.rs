@@ -13,7 +13,7 @@ use crate::cluster::launch::descendants::MARK_VARIABLE;
 use crate::cluster::listing::{GroupCounts, Kind, Page, Query};
 use crate::cluster::model::{
     ActorInfo, ActorKey, Alert, ClassCount, EventInfo, JobId, JobInfo, JobSpans, MessageInfo, NodeId,
-    NodeInfo, PendingActor, TaskCount, TaskInfo, WorkerId, WorkerSummary,
+    NodeInfo, PendingActor, RestartCounts, TaskCount, TaskInfo, WorkerId, WorkerSummary,
 };
 use crate::cluster::protocol::is_secret;
 use crate::cluster::security::enrol::ENROLMENT_VARIABLE;
@@ -38,6 +38,8 @@ pub enum AdminRequest {
     },
     /// Lists the longest-waiting actors and tasks with the reason. [`AdminReply::PendingActors`].
     PendingActors,
+    /// Counts the restarts of actors. [`AdminReply::Restarts`].
+    Restarts,
     /// Asks for the version of the head's state. [`AdminReply::Snapshot`].
     Snapshot,
     /// Lists the alerts that an operator should handle. [`AdminReply::Alerts`].
@@ -186,6 +188,8 @@ pub enum AdminReply {
         /// Total number of entries, including `first`.
         count: usize,
     },
+    /// Number of restarts of actors.
+    Restarts(RestartCounts),
     /// Alerts that an operator should handle.
     Alerts(Vec<Alert>),
     /// Spans of a job, at most [`TIMELINE_SPANS_MAX`](crate::config::TIMELINE_SPANS_MAX).

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::client::{Admin, AdminError, AdminTransport};
 use crate::cluster::listing::Query;
-use crate::cluster::model::{Alert, EventInfo, JobInfo, NodeInfo, NodeState, PendingActor, Quantity};
+use crate::cluster::model::{
+    Alert, EventInfo, JobInfo, NodeInfo, NodeState, PendingActor, Quantity, RestartCounts,
+};
 
 /// Number of events in the overview.
 const EVENTS: usize = 3;
@@ -32,6 +34,8 @@ pub struct ClusterStatus {
     pub waiting: Vec<PendingActor>,
     /// Number of all pending actors.
     pub waiting_count: usize,
+    /// Number of restarts of actors.
+    pub restarts: RestartCounts,
     /// Alerts that an operator should handle.
     pub alerts: Vec<Alert>,
     /// Latest events, the newest first.
@@ -66,6 +70,7 @@ impl ClusterStatus {
         let nodes = head.all::<NodeInfo>(Vec::new()).await?;
         let jobs = head.all::<JobInfo>(Vec::new()).await?;
         let ((waiting, waiting_count), alerts) = (head.waiting().await?, head.alerts().await?);
+        let restarts = head.restarts().await?;
         let events = head.page(Query { limit: EVENTS, ..Query::filtered(Vec::new()) }).await?.rows;
         let (resources, jobs) = (usage(&nodes), states(&jobs));
         Ok(Self {
@@ -77,6 +82,7 @@ impl ClusterStatus {
             nodes,
             waiting,
             waiting_count,
+            restarts,
             alerts,
             events,
         })

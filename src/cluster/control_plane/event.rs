@@ -187,6 +187,8 @@ pub(in crate::cluster) struct WorkerEntry {
     pub(in crate::cluster) worker: WorkerId,
     pub(in crate::cluster) member: WorkerAddress,
     pub(in crate::cluster) pid: u32,
+    /// False while its node is unreachable.
+    pub(in crate::cluster) is_reachable: bool,
 }
 
 /// Reason why a request is refused.
@@ -232,6 +234,9 @@ pub(in crate::cluster) enum JobEvent {
     WorkerUp { node: NodeId, worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker of the job ended.
     WorkerDown { node: NodeId, worker: WorkerId, member: Option<WorkerAddress>, end: End },
+    /// The node of these workers of the job became unreachable, or is reachable again. Each is named by its host for
+    /// tasks.
+    Reachability { workers: Vec<HostUid>, is_reachable: bool },
     /// An actor of the job was restarted, and is alive at another location.
     ActorMoved { at: ActorLocation, member: WorkerAddress },
     /// The job was stopped.

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::{DriverShared, KnownWorker, membership_broadcast, provision};
 use crate::background;
 use crate::cluster::control_plane::state::{JobEvent, WorkerEntry};
+use crate::cluster::membership::reachability_of;
 use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use crate::cluster::protocol::MembershipUpdate;
 use crate::observe::log;
@@ -50,10 +51,11 @@ pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
         JobEvent::WorkerDown { worker, member, end, node } => {
             worker_down(shared, node, worker, member, end);
         }
+        JobEvent::Reachability { workers, is_reachable } => {
+            apply_and_broadcast(shared, MembershipUpdate::Reachability { workers, is_reachable });
+        }
         JobEvent::ActorMoved { at, member } => {
-            let change = MembershipUpdate::Moved { at, member };
-            shared.members.apply(&change, &shared.host);
-            shared.broadcast.add(change);
+            apply_and_broadcast(shared, MembershipUpdate::Moved { at, member });
         }
         JobEvent::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
@@ -65,6 +67,11 @@ pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
             }
         }
     }
+}
+
+fn apply_and_broadcast(shared: &DriverShared, change: MembershipUpdate) {
+    shared.members.apply(&change, &shared.host);
+    shared.broadcast.add(change);
 }
 
 /// Provisions a node in a task of its own: shipping an executable takes seconds, and other events must not wait.
@@ -91,14 +98,12 @@ fn worker_up(shared: &Arc<DriverShared>, up: KnownWorker) {
         }
         view.workers.push(up);
     }
-    shared.members.apply(&MembershipUpdate::Joined(member), &shared.host);
-    shared.broadcast.add(MembershipUpdate::Joined(member));
+    apply_and_broadcast(shared, MembershipUpdate::Joined(member));
     // The new worker needs the whole list, which no broadcast contains. It counts as ready only after that, so
     // the first spawn on it can already place actors on the others.
     let shared = Arc::clone(shared);
     background::spawn(async move {
-        let members = shared.members.list();
-        let snapshot = MembershipUpdate::Snapshot { members, head: shared.head_info() };
+        let snapshot = shared.members.snapshot(shared.head_info());
         membership_broadcast::send_to_all(&shared, vec![member], &snapshot).await;
         shared.startup.send_modify(|startup| startup.ready += 1);
     });
@@ -125,9 +130,7 @@ fn worker_down(
         (Some((member, pid)), _) => {
             log::warn!(%node, pid, cause = end.text, "a worker has ended");
             let end = End::new(end.reason, format!("worker {pid} on node {node}: {end}"));
-            let change = MembershipUpdate::Left { member, end };
-            shared.members.apply(&change, &shared.host);
-            shared.broadcast.add(change);
+            apply_and_broadcast(shared, MembershipUpdate::Left { member, end });
         }
         // A worker that this driver never used, such as that of a detached actor: only calls to it must fail.
         (None, Some(member)) => shared.members.apply(&MembershipUpdate::Left { member, end }, &shared.host),
@@ -143,9 +146,11 @@ fn worker_down(
 
 /// Applies the head's lists of nodes and workers after a rejoin.
 pub(super) fn reconcile(shared: &Arc<DriverShared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
-    for WorkerEntry { node, worker, member, pid } in workers {
+    let reachability = reachability_of(&workers);
+    for WorkerEntry { node, worker, member, pid, .. } in workers {
         worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
     }
+    apply_and_broadcast(shared, reachability);
     nodes.into_iter().for_each(|descriptor| provision_later(shared, descriptor));
 }
 

@@ -77,6 +77,7 @@ const ACTOR_KEYS: Keys = &[
     ("started_ms", KeyKind::Number),
     ("ended_ms", KeyKind::Number),
     ("restarts", KeyKind::Number),
+    ("restart_cause", KeyKind::Text),
     ("handled", KeyKind::Number),
     ("mailbox", KeyKind::Number),
     ("cause", KeyKind::Text),

@@ -28,7 +28,7 @@ pub enum EventKind {
     NodeJoined,
     /// A node accepts no new work.
     NodeDraining,
-    /// A node is silent, and gets no new actors.
+    /// A node is silent, and gets no new actors and tasks.
     NodeUnreachable,
     /// The heartbeats of an unreachable node arrive again.
     NodeReachable,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::WorkerAddress;
 use crate::cluster::protocol::worker::HeadInfo;
-use crate::id::TypeHash;
+use crate::id::{HostUid, TypeHash};
 use crate::spec::{ActorLocation, End};
 
 /// Service of workers that receives updates from the driver.
@@ -19,6 +19,8 @@ pub(in crate::cluster) enum MembershipUpdate {
     Joined(WorkerAddress),
     /// A worker ended.
     Left { member: WorkerAddress, end: End },
+    /// The nodes of these workers became unreachable, or are reachable again. Each is named by its host for tasks.
+    Reachability { workers: Vec<HostUid>, is_reachable: bool },
     /// A managed actor is alive at another location, in this worker.
     Moved { at: ActorLocation, member: WorkerAddress },
     /// The head changed.

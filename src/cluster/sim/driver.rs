@@ -18,7 +18,7 @@ use crate::cluster::backoff::Backoff;
 use crate::cluster::control_plane::state::{ControlError, ControlReply, JobEvent, WorkerEntry};
 use crate::cluster::control_service::{ControlRequest, ControlResult};
 use crate::cluster::executable::Digest;
-use crate::cluster::membership::Membership;
+use crate::cluster::membership::{Membership, reachability_of};
 use crate::cluster::model::{
     ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, WorkerAddress, WorkerId,
 };
@@ -297,11 +297,10 @@ async fn event_loop(driver: Arc<DriverShared>, mut events: mpsc::Receiver<JobEve
             JobEvent::NodeGone { .. } => {}
             JobEvent::WorkerUp { worker, member, .. } => worker_up(&driver, worker, member),
             JobEvent::WorkerDown { worker, member, end, .. } => worker_down(&driver, worker, member, end),
-            JobEvent::ActorMoved { at, member } => {
-                let change = MembershipUpdate::Moved { at, member };
-                driver.members.apply(&change, &driver.host);
-                driver.broadcast(change);
+            JobEvent::Reachability { workers, is_reachable } => {
+                driver.broadcast(MembershipUpdate::Reachability { workers, is_reachable });
             }
+            JobEvent::ActorMoved { at, member } => driver.broadcast(MembershipUpdate::Moved { at, member }),
             JobEvent::Stopped { why } => on_job_ended(&driver, &why),
         }
     }
@@ -358,12 +357,10 @@ fn worker_up(driver: &Arc<DriverShared>, worker: WorkerId, member: WorkerAddress
         }
         workers.push(KnownWorker { worker, member, is_alive: true });
     }
-    driver.members.apply(&MembershipUpdate::Joined(member), &driver.host);
     driver.broadcast(MembershipUpdate::Joined(member));
     let introducing = Arc::clone(driver);
     driver.spawn(async move {
-        let members = introducing.members.list();
-        let snapshot = MembershipUpdate::Snapshot { members, head: introducing.head_info() };
+        let snapshot = introducing.members.snapshot(introducing.head_info());
         introducing.send_to_all(vec![member], &snapshot).await;
         introducing.progress.send_modify(|ready| *ready += 1);
     });
@@ -380,14 +377,16 @@ fn worker_down(driver: &DriverShared, worker: WorkerId, member: Option<WorkerAdd
     };
     let Some(gone) = known.or(member) else { return };
     let change = MembershipUpdate::Left { member: gone, end };
-    driver.members.apply(&change, &driver.host);
-    if known.is_some() {
-        driver.broadcast(change);
+    match known {
+        Some(_) => driver.broadcast(change),
+        None => driver.members.apply(&change, &driver.host),
     }
 }
 
 impl DriverShared {
+    /// Applies a change, and queues it for the workers.
     fn broadcast(&self, change: MembershipUpdate) {
+        self.members.apply(&change, &self.host);
         self.lock(&self.changes).push(change);
         self.changed.notify_one();
     }
@@ -454,9 +453,11 @@ async fn try_rejoin(driver: &Arc<DriverShared>) -> Result<(), Option<String>> {
             } else {
                 remove_unlisted(driver, &before, &workers);
             }
+            let reachability = reachability_of(&workers);
             for WorkerEntry { worker, member, .. } in workers {
                 worker_up(driver, worker, member);
             }
+            driver.broadcast(reachability);
             nodes.into_iter().for_each(|node| provision_later(driver, node));
             Ok(())
         }

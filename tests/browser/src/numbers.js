@@ -285,12 +285,13 @@
     const others = ['DRAINING', 'UNREACHABLE', 'REJOINING', 'DEAD'].filter((each) => nodes(each) > 0).map((each) => `${nodes(each)} ${each.toLowerCase()}`);
     const ended = ['SUCCEEDED', 'FAILED', 'STOPPED'].filter((each) => of(each) > 0).map((each) => `${of(each)} ${each.toLowerCase()}`);
     const pending = sum(classes, 'pending_creation') + sum(classes, 'restarting');
+    const restarts = status.restarts.last_hour;
     const { used, total } = status.resources.cpu;
     return texts([
       ['Nodes', tileText('Nodes'), `${nodes('ALIVE')} / ${status.nodes.length} ${others.join(', ') || 'all alive'}`],
       ['CPU taken', tile('CPU')?.querySelector('.tile-detail').textContent, `${f.amount(used)} / ${f.amount(total)} taken by actors`],
       ['Running jobs', tileText('Running jobs'), `${f.count(of('RUNNING') + of('PENDING'))} ${ended.join(', ') || 'none has ended'}`],
-      ['Actors alive', tileText('Actors alive'), `${f.count(sum(classes, 'alive'))} ${pending > 0 ? `${f.count(pending)} pending` : 'none pending'}`],
+      ['Actors alive', tileText('Actors alive'), `${f.count(sum(classes, 'alive'))} ${pending > 0 ? `${f.count(pending)} pending` : 'none pending'}${restarts > 0 ? `, ${f.counted(restarts, 'restart')} in the last hour` : ''}`],
       ['alerts', document.querySelector('.alerts')?.textContent ?? '',
         status.alerts.length === 0 ? '' : f.counted(status.alerts.length, 'alert') + status.alerts.map(({ kind, text }) => f.words(kind) + without(text)).join('')],
       ...waiting(status), ...jobList(jobs), ...eventList(events),

@@ -119,8 +119,8 @@ mod tests {
     async fn all_fields_of_one_entity_are_shown() {
         let (outcome, out) = got(ListKind::Actors, "counter", false).await;
         outcome.unwrap();
-        assert!(out.starts_with("actor_id    0000000000000001\nclass       app::Counter\n"), "{out}");
-        assert!(out.contains("resources   cpu=0.5\n") && out.contains("cause       -\n"), "{out}");
+        assert!(out.starts_with("actor_id       0000000000000001\nclass          app::Counter\n"), "{out}");
+        assert!(out.contains("resources      cpu=0.5\n") && out.contains("cause          -\n"), "{out}");
 
         let (outcome, out) = got(ListKind::Jobs, "2", true).await;
         outcome.unwrap();

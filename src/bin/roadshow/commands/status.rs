@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use roadshow::admin::{ClusterStatus, PendingActor};
+use roadshow::admin::{ClusterStatus, PendingActor, RestartCounts};
 use roadshow::model::{NodeInfo, NodeState, Quantity};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
@@ -106,6 +106,11 @@ impl Status {
             true => writeln!(page, "  none")?,
             false => self.0.jobs.iter().try_for_each(|(state, count)| writeln!(page, "  {count} {state}"))?,
         }
+        let RestartCounts { total, last_hour } = self.0.restarts;
+        if total > 0 {
+            writeln!(page, "\nRestarts of actors")?;
+            writeln!(page, "  {last_hour} in the last hour, {total} since the head was started")?;
+        }
         writeln!(page, "\nPending actors")?;
         if self.0.waiting.is_empty() {
             writeln!(page, "  none")?;
@@ -117,7 +122,7 @@ impl Status {
         // The head sends only the oldest pending actors.
         let more = self.0.waiting_count.saturating_sub(self.0.waiting.len());
         if more > 0 {
-            let filter = "--filter state=PENDING_CREATION";
+            let filter = "--filter state!=ALIVE --filter state!=DEAD";
             writeln!(page, "  and {more} more; `roadshow list actors {filter}` shows them")?;
         }
         Ok(())
@@ -189,9 +194,12 @@ Jobs
   1 FAILED
   1 SUCCEEDED
 
+Restarts of actors
+  2 in the last hour, 5 since the head was started
+
 Pending actors
   Big 0000000000000003 of job 00000001: it needs gpu 1, of which no node has any left
-  and 7 more; `roadshow list actors --filter state=PENDING_CREATION` shows them
+  and 7 more; `roadshow list actors --filter state!=ALIVE --filter state!=DEAD` shows them
 
 Last events
   1m00s ago  WORKER_DIED  it was killed by signal 9; 1 actor ended with it
@@ -214,6 +222,7 @@ Last events
         assert_eq!(status["jobs"]["FAILED"], 1);
         assert_eq!(status["waiting"][0]["class"], "app::Big");
         assert_eq!(status["waiting_count"], 8);
+        assert_eq!((&status["restarts"]["total"], &status["restarts"]["last_hour"]), (&5.into(), &2.into()));
         assert_eq!(status["alerts"][0]["kind"], "WORKER_STARTS");
         assert_eq!((&status["snapshot"], &status["time_ms"]), (&17.into(), &62_000.into()));
         assert_eq!(status["events"][0]["kind"], "WORKER_DIED");

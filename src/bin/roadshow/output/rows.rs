@@ -140,6 +140,7 @@ impl TableRow for ActorInfo {
         "started_ms",
         "ended_ms",
         "restarts",
+        "restart_cause",
         "handled",
         "mailbox",
         "cause",

@@ -207,11 +207,12 @@ fn actors(report: &JobReport, out: &mut String) {
             Cell::State(actor.state.word()),
             Cell::optional(actor.name.as_deref()),
             actor.worker_id.map_or(Cell::Nothing, Cell::code),
+            Cell::number(actor.restarts),
             actor.handled.map_or(Cell::Nothing, Cell::number),
-            Cell::optional(actor.cause.as_deref()),
+            Cell::optional(actor.cause.as_deref().or(actor.restart_cause.as_deref())),
         ]
     });
-    let headers = ["Actor", "Class", "State", "Name", "Worker", "Handled", "Cause"];
+    let headers = ["Actor", "Class", "State", "Name", "Worker", "Restarts", "Handled", "Cause"];
     table(out, &headers, rows, report.actors.left_out, "The job has no actor.");
 }
 

@@ -379,7 +379,7 @@ impl ClusterState {
             {
                 return;
             }
-            if end.reason == EndReason::Panicked {
+            if end.reason == EndReason::Panicked && !self.managed.contains_key(&key) {
                 self.record_actor_death(key, &end.text);
             }
             // An unknown reason is that of a worker which is about to end.

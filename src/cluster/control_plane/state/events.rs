@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::actor::ActorPhase;
+use super::actor::{Actor, ActorPhase};
 use super::{ClusterState, Millis};
 use crate::cluster::model::{
     ActorKey, EventId, EventInfo, EventKind, JobId, JobState, NodeId, Severity, WorkerId, cut,
@@ -140,14 +140,15 @@ impl ClusterState {
         self.record_event(Severity::Error, EventKind::WorkerDied, subject, text);
     }
 
-    /// Records the deaths of the first actors of a worker that ends unasked.
+    /// Records the deaths of the first actors of a worker that ends unasked, without those that may restart.
     pub(super) fn record_deaths_with(&mut self, id: WorkerId, cause: &str) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let is_alive = |actor: &&ActorKey| {
-            self.actors.get(actor).is_some_and(|actor| matches!(actor.phase, ActorPhase::Alive(..)))
+        let dies = |key: &&ActorKey| {
+            let actor = self.actors.get(key).filter(|_| !self.managed.contains_key(key));
+            actor.is_some_and(|actor| matches!(actor.phase, ActorPhase::Alive(..)))
         };
         let first: Vec<_> =
-            worker.actors.iter().filter(is_alive).take(ACTOR_EVENTS_PER_WORKER_MAX).copied().collect();
+            worker.actors.iter().filter(dies).take(ACTOR_EVENTS_PER_WORKER_MAX).copied().collect();
         for actor in first {
             self.record_actor_death(actor, &format!("its worker ended: {cause}"));
         }
@@ -159,8 +160,17 @@ impl ClusterState {
         let worker = actor.phase.worker();
         let subject =
             EventSubject { node: self.node_of(actor.phase), worker, job: Some(actor.job), actor: Some(key) };
-        let text = format!("{}: {cause}", self.classes.name(actor.class));
+        let text = format!("{}: {cause}", self.described(actor));
         self.record_event(Severity::Error, EventKind::ActorDied, subject, text);
+    }
+
+    /// Type name of an actor, and its own name if it has one.
+    pub(super) fn described(&self, actor: &Actor) -> String {
+        let class = self.classes.name(actor.class);
+        match &actor.named {
+            Some(named) => format!("{class} {:?}", named.name),
+            None => class.to_owned(),
+        }
     }
 
     /// Records the submission or the start of a job.

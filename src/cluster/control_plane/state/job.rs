@@ -204,7 +204,13 @@ impl ClusterState {
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
         let entries = pools.flat_map(|(_, pool)| &pool.workers).filter_map(|id| {
             let worker = self.workers.get(id)?;
-            Some(WorkerEntry { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
+            Some(WorkerEntry {
+                node: worker.node,
+                worker: *id,
+                member: worker.member?,
+                pid: worker.pid,
+                is_reachable: !self.is_unreachable(worker.node),
+            })
         });
         let workers = entries.collect();
         let rejoining = self.nodes.values().any(|node| node.schedulability() == Schedulability::Rejoining);

@@ -16,17 +16,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::actor::{Actor, ActorPhase, UnplacedActor};
-use super::events::EventSubject;
+use super::actor::{ActorPhase, UnplacedActor};
 use super::placement::OpenRequest;
-use super::queries::Reasons;
 use super::supervision::Place;
 use super::{
     Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket, millis,
 };
-use crate::cluster::model::{
-    ActorKey, ActorLocation, ActorSpec, ActorState, EventKind, JobId, Lifetime, NodeId, Severity, WorkerId,
-};
+use crate::cluster::model::{ActorKey, ActorLocation, ActorSpec, JobId, Lifetime, NodeId, WorkerId};
 use crate::config::{RECIPES_PER_JOB_BYTES_MAX, RESTART_FAILURES_COUNTED_MAX};
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::spec::{End, EndReason, Recipe, Restart};
@@ -47,9 +43,11 @@ pub(super) struct ManagedActor {
     /// Requests that wait for its location, each with the incarnation that it knows to be gone.
     pub(super) locators: BTreeMap<Ticket, Option<ActorIncarnation>>,
     /// End of its back-off.
-    backs_off_until: Option<Millis>,
-    /// Cause of the last restart, while it lasts.
-    pub(super) restarting: Option<Arc<End>>,
+    pub(super) backs_off_until: Option<Millis>,
+    /// Cause of the last restart.
+    pub(super) restart_cause: Option<Arc<End>>,
+    /// Set from a restart until the next incarnation is alive.
+    pub(super) is_restarting: bool,
     /// Set once it has failed more often than its policy allows.
     is_exhausted: bool,
     pub(super) place: Place,
@@ -77,7 +75,8 @@ impl ManagedActor {
             spawner: None,
             locators: BTreeMap::new(),
             backs_off_until: None,
-            restarting: None,
+            restart_cause: None,
+            is_restarting: false,
             is_exhausted: false,
             place: Place::default(),
             children: BTreeSet::new(),
@@ -218,7 +217,7 @@ impl ClusterState {
     pub(super) fn managed_is_alive(&mut self, key: ActorKey) {
         let Some(located) = self.found(key) else { return };
         let Some(managed) = self.managed.get_mut(&key) else { return };
-        let restarted = managed.restarting.take().is_some();
+        let restarted = std::mem::take(&mut managed.is_restarting);
         let present = managed.incarnation;
         // A request that knows this incarnation to be gone waits for the next one.
         let mut locators = Vec::new();
@@ -308,8 +307,11 @@ impl ClusterState {
     ) {
         match self.restart_delay(key, end, loss) {
             Ok(delay_ms) => self.restart_actor(key, end, delay_ms),
-            Err(Some(exhausted)) => self.end_actor(key, &exhausted, to_error),
-            Err(None) => self.end_actor(key, end, to_error),
+            Err(last) => {
+                let end = last.as_ref().unwrap_or(end);
+                self.record_managed_death(key, end);
+                self.end_actor(key, end, to_error);
+            }
         }
     }
 
@@ -370,7 +372,7 @@ impl ClusterState {
         if let Some(managed) = self.managed.get_mut(&key) {
             managed.incarnation.0 += 1;
             managed.restarts = managed.restarts.saturating_add(1);
-            managed.restarting = Some(Arc::clone(end));
+            (managed.is_restarting, managed.restart_cause) = (true, Some(Arc::clone(end)));
         }
         // Before any process hears of the incarnation: a restarted head must not use its number again.
         self.persist_actor(key);
@@ -416,21 +418,9 @@ impl ClusterState {
         }
     }
 
-    /// State of an actor that is not dead, as lists show it.
-    pub(super) fn state_of(&self, key: ActorKey, actor: &Actor) -> ActorState {
-        match actor.phase.state() {
-            ActorState::PendingCreation if self.is_restarting(key) => ActorState::Restarting,
-            state => state,
-        }
-    }
-
-    /// Checks whether an actor waits for a restart, for which it waits also while no node could host it.
-    pub(super) fn is_restarting(&self, key: ActorKey) -> bool {
-        self.managed.get(&key).is_some_and(|managed| managed.restarting.is_some())
-    }
-
-    /// Restarts the managed actors of a node elsewhere, all of them or those for which another node has room now; their incarnations there may still run, and are stopped when
-    /// the node can be reached.
+    /// Restarts the managed actors of a node elsewhere, all of them or those for which another node has room now.
+    ///
+    /// Their incarnations there may still run, and are stopped when the node can be reached.
     pub(super) fn move_actors_from(&mut self, node: NodeId, why: &End, only_if_room: bool) {
         let workers = self.nodes.get(&node).map(|node| node.workers.clone()).unwrap_or_default();
         let why = Arc::new(why.clone());
@@ -463,35 +453,5 @@ impl ClusterState {
         if let (Some(target), Some(member)) = (target(key, self.incarnation(key)), member) {
             self.stop_actor(key, worker, ActorLocation { host: member.actors, target });
         }
-    }
-
-    /// Explains why a restarting actor is not alive.
-    pub(super) fn restart_reason(
-        &self,
-        key: ActorKey,
-        actor: &Actor,
-        reasons: &mut Reasons,
-    ) -> Option<String> {
-        let cause = self.managed.get(&key)?.restarting.as_ref()?;
-        let waits = match actor.phase {
-            ActorPhase::Waiting if !self.schedule.is_feasible(actor.shape) => {
-                format!("; {}", self.explain_infeasible(actor.shape, Some(&key)))
-            }
-            ActorPhase::Waiting => format!("; {}", reasons.of((actor.job, actor.shape), self)),
-            ActorPhase::AwaitingWorker(node) => {
-                format!("; workers of its job are being started on node {node}")
-            }
-            _ => String::new(),
-        };
-        Some(format!("it restarts, since {cause}{waits}"))
-    }
-
-    /// Records a restart, at the place of the lost incarnation.
-    fn record_restart(&mut self, key: ActorKey, delay_ms: u64, end: &End) {
-        let Some(actor) = self.actors.get(&key) else { return };
-        let (node, worker) = (self.node_of(actor.phase), actor.phase.worker());
-        let subject = EventSubject { node, worker, job: Some(actor.job), actor: Some(key) };
-        let text = format!("{}: it restarts after {delay_ms} ms: {end}", self.classes.name(actor.class));
-        self.record_event(Severity::Warning, EventKind::ActorRestarted, subject, text);
     }
 }

@@ -45,6 +45,7 @@ mod pool;
 mod queries;
 mod reconcile;
 mod reservations;
+mod restart_report;
 mod restore;
 mod statistics;
 mod supervision;
@@ -78,6 +79,7 @@ use names::{Classes, Names};
 use node::LiveNode;
 use ordered_map::OrderedMap;
 use placement::OpenRequest;
+use restart_report::RestartCounter;
 use statistics::ActorCounts;
 use watchers::Watchers;
 use worker::LiveWorker;
@@ -151,6 +153,7 @@ pub(in crate::cluster) struct ClusterState {
     actors: OrderedMap<ActorKey, Actor>,
     /// Managed part of the actors that are restarted.
     managed: FxHashMap<ActorKey, ManagedActor>,
+    restart_counter: RestartCounter,
     /// Ends of the back-offs of restarting actors.
     backing_off: BTreeSet<(Millis, ActorKey)>,
     /// Actors that have not been assigned to a worker, with the requests that wait for them.
@@ -208,6 +211,7 @@ impl ClusterState {
             hosts: FxHashMap::default(),
             actors: OrderedMap::default(),
             managed: FxHashMap::default(),
+            restart_counter: RestartCounter::default(),
             backing_off: BTreeSet::new(),
             pending: BTreeMap::new(),
             unaccounted: BTreeSet::new(),

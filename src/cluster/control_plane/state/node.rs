@@ -8,7 +8,7 @@
 //!  DRAINING <------------------------------'
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::NodeRecord;
 use super::managed::Loss;
@@ -212,6 +212,7 @@ impl ClusterState {
         let end = End::new(EndReason::NodeLost, format!("node {id} is unreachable: {text}"));
         self.record_node_reachability(id, EventKind::NodeUnreachable, text);
         self.move_actors_from(id, &end, true);
+        self.notify_reachability(id);
         for job in pools {
             self.evict_waiting(job, id);
         }
@@ -225,7 +226,27 @@ impl ClusterState {
         self.schedule.set_schedulability(id, schedulability);
         let text = "its heartbeats arrive again".to_owned();
         self.record_node_reachability(id, EventKind::NodeReachable, text);
+        self.notify_reachability(id);
         self.deferred.freed.insert(id);
+    }
+
+    /// Tells the drivers with workers on a node whether it is reachable: drivers choose the workers of tasks.
+    fn notify_reachability(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let (is_reachable, mut by_job) = (!node.is_unreachable, BTreeMap::<JobId, Vec<HostUid>>::new());
+        for worker in node.workers.iter().filter_map(|id| self.workers.get(id)) {
+            if let (Some(member), None) = (worker.member, worker.detached) {
+                by_job.entry(worker.job).or_default().push(member.tasks);
+            }
+        }
+        for (job, workers) in by_job {
+            self.notify_driver(job, JobEvent::Reachability { workers, is_reachable });
+        }
+    }
+
+    /// Checks whether a node is unreachable.
+    pub(super) fn is_unreachable(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.is_unreachable)
     }
 
     pub(super) fn node_left(&mut self, agent: HostUid, cause: &str) {

@@ -14,11 +14,13 @@ pub(super) struct Pool {
     pub(super) workers: BTreeSet<WorkerId>,
     /// Actors bound to the node that wait for one of its workers to become ready.
     pub(super) awaiting_worker: BTreeSet<ActorKey>,
-    /// Number of consecutive workers that failed to start.
+    /// Set once a worker was ready: the executable works on this node.
+    pub(super) has_worked: bool,
+    /// Number of consecutive workers that failed to start, before one was ready.
     pub(super) start_failures: u32,
     /// Last start failure, once no more workers are started.
     pub(super) blocked: Option<String>,
-    /// Back-off after workers that crash soon after they are ready.
+    /// Back-off after workers that crash soon after they are ready, or fail to start after others were ready.
     pub(super) crash_loop: CrashLoop,
 }
 

@@ -145,7 +145,7 @@ impl ClusterState {
         let unreachable = unreachable.into_iter().map(|node| {
             let (limit, lease) = (self.settings.node_unreachable_after, self.settings.node_lease);
             let text = format!(
-                "node {} ({} at {}): {}; it gets no new actors, and is dead after {} s",
+                "node {} ({} at {}): {}; it gets no new actors and tasks, and is dead after {} s",
                 node.id(),
                 node.hostname,
                 node.address,

@@ -135,6 +135,10 @@ impl ClusterState {
         // The driver places nothing on a dedicated worker, so it gets no event for it.
         if detached.is_none() {
             self.notify_driver(job, JobEvent::WorkerUp { node, worker: id, member, pid });
+            if self.is_unreachable(node) {
+                let workers = vec![member.tasks];
+                self.notify_driver(job, JobEvent::Reachability { workers, is_reachable: false });
+            }
         }
     }
 
@@ -153,8 +157,7 @@ impl ClusterState {
             Some(_) => {}
             None => {
                 if let Some(pool) = self.pool(job, node) {
-                    // A worker that starts proves that the executable works on this node.
-                    pool.start_failures = 0;
+                    (pool.has_worked, pool.start_failures) = (true, 0);
                 }
                 self.assign_waiting(job, node);
             }
@@ -184,15 +187,16 @@ impl ClusterState {
         }
         let node_is_alive = self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Alive);
         let Some(pool) = self.pool(job, node) else { return };
-        pool.start_failures = if ready { 0 } else { pool.start_failures + u32::from(failed) };
+        let has_worked = pool.has_worked || ready;
+        pool.start_failures = if has_worked { 0 } else { pool.start_failures + u32::from(failed) };
         if pool.start_failures >= WORKER_STARTS_FAILED_MAX {
             pool.blocked = Some(end.text.clone());
         }
         let is_blocked = pool.blocked.is_some();
-        // The back-off is for workers that were ready; failed starts were counted above, and block the pool
-        // instead.
+        // Where workers were ready, a failed start is no fault of the executable. What it lacks, such as file
+        // descriptors, may come back, so the pool backs off. Otherwise the failures counted above block it.
         match exit {
-            WorkerExit::Failed if ready => self.record_exit(job, node, was_stable, &end.text),
+            WorkerExit::Failed if has_worked => self.record_exit(job, node, was_stable, &end.text),
             WorkerExit::Killed => self.record_kill(job, node, was_stable),
             WorkerExit::Failed | WorkerExit::Requested => {}
         }

@@ -66,6 +66,7 @@ impl Head {
                 first: state.waiting(WAITING_REPORTED_MAX),
                 count: state.waiting_count(),
             }),
+            AdminRequest::Restarts => AdminReply::Restarts(control.read(ClusterState::restart_counts)),
             AdminRequest::Snapshot => AdminReply::Snapshot {
                 version: control.read(ClusterState::version),
                 time_ms: control.now_ms(),

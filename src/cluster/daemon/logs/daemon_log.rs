@@ -20,13 +20,15 @@ pub(crate) fn init(dir: &Path, file: &str) {
         // On failure only the log events move on: other output, such as panics, stays in the old file.
         let _ = rustix::stdio::dup2_stderr(file);
     };
-    let log = DaemonLog {
+    let mut log = DaemonLog {
         dir: dir.to_owned(),
         file: file.to_owned(),
         size_max: LOG_FILE_BYTES_MAX,
         log: None,
         redirect,
     };
+    // The first event may be that the process is out of file descriptors. After a failure here it opens the file.
+    log.log = log.open().ok();
     let log = Mutex::new(log);
     observe::log::init_with(move |event| log.lock().unwrap_or_else(PoisonError::into_inner).write(event));
 }
@@ -44,21 +46,23 @@ struct DaemonLog<T> {
     dir: PathBuf,
     file: String,
     size_max: u64,
-    /// `None` before the first event, and after a failure.
+    /// `None` after a failure.
     log: Option<LogWriter>,
     redirect: T,
 }
 
 impl<T: Fn(&File)> DaemonLog<T> {
+    fn open(&self) -> io::Result<LogWriter> {
+        let log = LogWriter::open(&self.dir, &self.file, self.size_max)?;
+        log.file().into_iter().for_each(&self.redirect);
+        Ok(log)
+    }
+
     fn write(&mut self, event: &[u8]) -> io::Result<()> {
         let mut log = match self.log.take() {
             Some(log) => log,
-            None => {
-                // The last attempt may have rotated the file without creating the next.
-                let log = LogWriter::open(&self.dir, &self.file, self.size_max)?;
-                log.file().into_iter().for_each(&self.redirect);
-                log
-            }
+            // The last attempt may have rotated the file without creating the next.
+            None => self.open()?,
         };
         // The writer rotates within `append`, and counts its rotations.
         let before = log.count();

@@ -285,16 +285,19 @@ fn details_show_all_fields_and_follow_the_row() {
     let mut driver = Driver::new(View::Actors);
     driver.key(KeyCode::Enter);
     let screen = driver.screen(80, 24);
-    assert!(screen.contains("lifetime    DETACHED") && screen.contains("resources   cpu=0.5"), "{screen}");
+    assert!(
+        screen.contains("lifetime       DETACHED") && screen.contains("resources      cpu=0.5"),
+        "{screen}"
+    );
     let mut actors = test_cluster::actors();
     actors[0].state = ActorState::Dead;
     driver.answer(Rows::Actors(actors), 0);
-    assert!(driver.screen(80, 24).contains("state       DEAD"));
+    assert!(driver.screen(80, 24).contains("state          DEAD"));
     // A row that is listed no longer stays as it was last.
     driver.answer(Rows::Actors(Vec::new()), 0);
-    assert!(driver.screen(80, 24).contains("state       DEAD"));
+    assert!(driver.screen(80, 24).contains("state          DEAD"));
     driver.keys("jjjjjjjjjjjjjjjjjjjj");
-    assert!(driver.screen(80, 24).contains("cause       -"), "the last field stays visible");
+    assert!(driver.screen(80, 24).contains("cause          -"), "the last field stays visible");
     driver.key(KeyCode::Esc);
     assert_eq!(driver.model.mode, Mode::Table);
 }

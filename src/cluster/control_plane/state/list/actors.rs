@@ -83,6 +83,11 @@ impl<'a> ActorRow<'a> {
         }
     }
 
+    fn restart_cause(self, state: &ClusterState) -> Option<String> {
+        let managed = state.managed.get(&self.key)?;
+        managed.restart_cause.as_ref().map(|end| end.text.clone())
+    }
+
     fn lifetime(self) -> Lifetime {
         if self.actor.detached { Lifetime::Detached } else { Lifetime::Job }
     }
@@ -114,6 +119,7 @@ impl Listed for ActorInfo {
             "started_ms" => Value::numeric(at.started()),
             "ended_ms" => Value::numeric(at.ended()),
             "restarts" => Value::numeric(Some(at.restarts(state))),
+            "restart_cause" => Value::made(at.restart_cause(state)),
             "handled" => Value::numeric(at.counts(state).0),
             "mailbox" => Value::numeric(at.counts(state).1),
             _ => Value::made(at.cause(state, &mut Reasons::default())),
@@ -139,6 +145,7 @@ impl Listed for ActorInfo {
             started_ms: at.started(),
             ended_ms: at.ended(),
             restarts: at.restarts(state),
+            restart_cause: at.restart_cause(state),
             handled,
             mailbox,
             cause: at.cause(state, reasons),

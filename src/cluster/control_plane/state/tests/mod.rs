@@ -43,7 +43,7 @@ fn member(worker: WorkerId) -> WorkerAddress {
 
 /// Entry of a worker, as its driver sees it.
 fn worker_entry(node: u64, worker: WorkerId) -> WorkerEntry {
-    WorkerEntry { node: NodeId(node), worker, member: member(worker), pid: 7 }
+    WorkerEntry { node: NodeId(node), worker, member: member(worker), pid: 7, is_reachable: true }
 }
 
 /// Location of an actor.

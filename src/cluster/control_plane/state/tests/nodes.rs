@@ -51,7 +51,8 @@ fn node_with_an_expired_lease_is_dead_with_everything_on_it() {
     let (one, _) = harness.spawn(job, cpus(1.0));
     let (other, worker) = harness.spawn(job, cpus(1.0));
     let heartbeats = [agent(1, 1)];
-    assert_eq!(harness.advance(lease() - 1, &heartbeats, &[job]), []);
+    let unreachable = harness.reachability(job, 2, false);
+    assert_eq!(harness.advance(lease() - 1, &heartbeats, &[job]), [unreachable]);
     let actions = harness.advance(1, &heartbeats, &[job]);
     harness.expect_dead(other, "node lost: no heartbeat for 10 s");
     assert_eq!(harness.actor(one).state, ActorState::Alive);
@@ -222,8 +223,8 @@ fn gap_in_the_head_s_own_clock_expires_no_lease() {
     harness.now += 60_000;
     assert_eq!(harness.handle(ControlEvent::Tick), []);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
-    let actions = harness.advance(lease() - 1, &[], &[]);
-    assert_eq!(actions, []);
+    let unreachable = harness.reachability(job, 1, false);
+    assert_eq!(harness.advance(lease() - 1, &[], &[]), [unreachable]);
     harness.handle(ControlEvent::NodeHeartbeat { node: agent(1, 1) });
     harness.advance(1, &[], &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Failed));

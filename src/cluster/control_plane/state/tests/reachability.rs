@@ -24,6 +24,13 @@ impl Harness {
         actions
     }
 
+    /// Event for the driver about the workers of a node.
+    pub(super) fn reachability(&self, job: JobId, node: u64, is_reachable: bool) -> Action {
+        let workers = self.state.nodes[&NodeId(node)].workers.iter();
+        let workers = workers.map(|worker| member(*worker).tasks).collect();
+        Action::NotifyDriver { job, event: JobEvent::Reachability { workers, is_reachable } }
+    }
+
     fn listed(&self, node: u64) -> NodeState {
         self.state.nodes().iter().find(|info| info.node_id == NodeId(node)).unwrap().state
     }
@@ -48,13 +55,14 @@ fn silent_node_is_unreachable_after_three_seconds_and_dead_after_ten() {
     assert_eq!(harness.pass(2999, job), []);
     assert_eq!((harness.listed(2), harness.unreachable_alerts()), (NodeState::Alive, Vec::new()));
     let version = harness.state.version();
-    assert_eq!(harness.pass(1, job), [], "nothing that runs there is touched");
+    let silent = harness.reachability(job, 2, false);
+    assert_eq!(harness.pass(1, job), [silent], "nothing that runs there is touched");
     assert_eq!(harness.listed(2), NodeState::Unreachable);
     assert!(harness.state.version() > version, "lists have changed");
     let unreachable = (EventKind::NodeUnreachable, "no heartbeat for 3 s".to_owned());
     assert_eq!(harness.events_of(2), std::slice::from_ref(&unreachable));
     let alert = "node 0000000000000002 (n2 at 127.0.0.1:1): no heartbeat for 3 s; \
-                 it gets no new actors, and is dead after 10 s";
+                 it gets no new actors and tasks, and is dead after 10 s";
     assert_eq!(harness.unreachable_alerts(), [alert]);
     assert_eq!(harness.actor(actor).state, ActorState::Alive);
 
@@ -134,7 +142,7 @@ fn heartbeat_or_rejoin_makes_a_node_reachable_again_in_its_earlier_state() {
             }
             false => harness.handle(ControlEvent::NodeHeartbeat { node: agent(2, 1) }),
         };
-        assert_eq!(actions, []);
+        assert_eq!(actions, [harness.reachability(job, 2, true)]);
         let expected = if drains { NodeState::Draining } else { NodeState::Alive };
         assert_eq!((harness.listed(2), harness.actor(actor).state), (expected, ActorState::Alive));
         let kinds: Vec<EventKind> = harness.events_of(2).into_iter().map(|(kind, _)| kind).collect();
@@ -174,6 +182,21 @@ fn actors_that_wait_for_a_worker_of_an_unreachable_node_move_to_another() {
     assert_eq!(harness.node_of(harness.state.worker_of_actor(actor).unwrap()), 1);
     // Its worker is not stopped: it may become ready once the node is back.
     assert_eq!((actions, harness.state.worker(starting[0])), (Vec::new(), Some((NodeId(2), job))));
+}
+
+#[test]
+fn driver_learns_which_of_its_workers_are_on_an_unreachable_node() {
+    let (mut harness, job) = silent_for(3000);
+    let lists = |harness: &mut Harness| {
+        let descriptor = harness.state.job_descriptor(job).unwrap().clone();
+        let request = harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), descriptor });
+        let Some(Ok(ControlReply::Job { workers, .. })) = request.reply else { panic!("{request:?}") };
+        workers.iter().map(|worker| (worker.node.0, worker.is_reachable)).collect::<Vec<_>>()
+    };
+    // A driver that rejoins may have missed the event.
+    assert_eq!(lists(&mut harness), [(1, true), (2, false)]);
+    harness.handle(ControlEvent::NodeHeartbeat { node: agent(2, 1) });
+    assert_eq!(lists(&mut harness), [(1, true), (2, true)]);
 }
 
 #[test]

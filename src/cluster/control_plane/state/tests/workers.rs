@@ -119,23 +119,32 @@ fn pool_is_blocked_after_failed_starts_and_the_reason_is_shown() {
 }
 
 #[test]
-fn ready_worker_resets_the_count_of_failed_starts() {
+fn starts_that_fail_after_a_ready_worker_are_repeated_with_a_back_off() {
     let mut harness = Harness::new();
     harness.join(node_descriptor(1, 4.0, 1));
     let job = harness.start_job();
-    let mut worker = harness.provision(job, 1)[0];
-    for round in 0..9 {
-        if round % 3 == 2 {
-            harness.ready(worker);
-            harness.advance(lease(), &[agent(1, 1)], &[job]);
-        }
-        worker = started(&harness.ended(worker))[0];
+    let first = harness.provision(job, 1)[0];
+    harness.ready(first);
+    harness.advance(lease(), &[agent(1, 1)], &[job]);
+    let mut worker = started(&harness.ended(first))[0];
+    for expected in [0, 1, 2, 4, 8] {
+        let (next, waited) = ended_and_next(&mut harness, job, worker);
+        assert_eq!(waited, expected);
+        worker = next;
     }
+    let pending = harness.place(job, plain()).expect_pending();
+    let mut actions = harness.ready(worker);
+    take_placed(&mut actions, pending);
 }
 
 /// Makes the worker ready and crashes it. Returns the next worker, and the delay of its start in seconds.
 fn crash(harness: &mut Harness, job: JobId, worker: WorkerId) -> (WorkerId, u64) {
     harness.ready(worker);
+    ended_and_next(harness, job, worker)
+}
+
+/// Ends the worker. Returns the next one, and the delay of its start in seconds.
+fn ended_and_next(harness: &mut Harness, job: JobId, worker: WorkerId) -> (WorkerId, u64) {
     let mut actions = harness.ended(worker);
     let mut waited = 0;
     while started(&actions).is_empty() {

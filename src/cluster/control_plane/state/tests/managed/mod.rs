@@ -2,6 +2,7 @@
 
 mod memory;
 mod rejoin;
+mod report;
 
 use super::*;
 use crate::config::{RECIPES_PER_JOB_BYTES_MAX, RESTART_FAILURES_COUNTED_MAX};
@@ -209,7 +210,7 @@ fn panic_restarts_the_actor_after_a_back_off_that_doubles() {
         });
         assert_eq!(written, Some(incarnation + 1));
         assert_eq!(harness.free_cpus(1), 4.0);
-        assert_eq!(harness.reasons(), ["it restarts, since boom"]);
+        assert_eq!(harness.reasons(), ["it restarts, since boom; its back-off ends within 1 s"]);
         assert_eq!(harness.state.next_restart(), Some(Millis(harness.now + delay_ms)));
         assert_eq!(harness.after(delay_ms - 1), []);
         let actions = harness.after(1);
@@ -353,7 +354,10 @@ fn crash_of_the_worker_is_a_failure_of_its_actors() {
     let text = "exit code 1; it failed more than 0 times within 10s, after 0 restarts";
     harness.expect_dead(strict, text);
     assert_eq!(harness.actor(lenient).state, ActorState::Restarting);
-    assert_eq!(harness.actor(lenient).cause.as_deref(), Some("it restarts, since exit code 1"));
+    assert_eq!(
+        harness.actor(lenient).cause.as_deref(),
+        Some("it restarts, since exit code 1; its back-off ends within 1 s")
+    );
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl World {
             let actor = &state.actors[key];
             assert!(!actor.detached, "{key} would outlive its executable");
             *recipe_bytes.entry(actor.job).or_default() += managed.recipe.len();
-            let is_restarting = managed.restarting.is_some();
+            let is_restarting = managed.is_restarting;
             let is_pending = actor.phase.is_unplaced() || matches!(actor.phase, ActorPhase::Assigned(_));
             assert!(!is_restarting || is_pending, "{key} restarts and is {:?}", actor.phase);
             let back_offs = state.backing_off.iter().filter(|(_, actor)| actor == key).count();

@@ -11,7 +11,7 @@ use crate::cluster::admin::{
 };
 use crate::cluster::control_service::TableVersions;
 use crate::cluster::daemon::head::dashboard::source::{Answer, ClusterSource, Destination};
-use crate::cluster::model::{JobId, JobSpans};
+use crate::cluster::model::{JobId, JobSpans, RestartCounts};
 
 #[derive(Debug, Default)]
 pub(super) struct FakeCluster {
@@ -68,6 +68,7 @@ impl FakeCluster {
                 ),
                 count: 1,
             },
+            AdminRequest::Restarts => AdminReply::Restarts(RestartCounts { total: 5, last_hour: 2 }),
             AdminRequest::Alerts => {
                 AdminReply::Alerts(rows(json!([{"kind": "WORKER_STARTS", "text": "workers crash"}])))
             }

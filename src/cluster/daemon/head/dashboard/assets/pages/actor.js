@@ -29,6 +29,7 @@ const facts = (actor, rates) => [
   ['Ended', actor.ended_ms ? html`<${Ago} ms=${actor.ended_ms} />` : null],
   ['Lived', actor.ended_ms && actor.started_ms ? html`<${Duration} from=${actor.started_ms} to=${actor.ended_ms} />` : null],
   ['Restarts', actor.restarts > 0 ? format.count(actor.restarts) : null],
+  ['Cause of the last restart', actor.restart_cause],
   ['Messages in the mailbox', isKnown(actor.mailbox) ? format.count(actor.mailbox) : null],
   ['Messages handled', isKnown(actor.handled) ? format.count(actor.handled) : null],
   ['Rate', isKnown(actor.handled) && actor.state !== 'DEAD' ? format.rate(rates.of(actor.actor_id, 'handled')) : null],

@@ -51,6 +51,7 @@ const Tiles = ({ data }) => {
     .map((state) => `${states[state]} ${format.words(state).toLowerCase()}`);
   const memoryShare = format.share(sample.memory_bytes, sample.memory_total_bytes);
   const pending = sum(actors.rows, 'pending_creation') + sum(actors.rows, 'restarting');
+  const restarts = status.restarts?.last_hour ?? 0;
   return html`<div class="tiles">
     <${NodesTile} nodes=${status.nodes} />
     <${Tile} title="CPU" href="#/metrics" value=${format.percent(sample.cpu_percent)} share=${sample.cpu_percent ?? null}
@@ -60,7 +61,7 @@ const Tiles = ({ data }) => {
     <${Tile} title="Running jobs" href="#/jobs" value=${format.count((states.RUNNING ?? 0) + (states.PENDING ?? 0))}
       detail=${ended.join(', ') || 'none has ended'} tone=${states.FAILED ? 'is-warn' : ''} />
     <${Tile} title="Actors alive" href="#/actors" value=${format.count(sum(actors.rows, 'alive'))}
-      detail=${pending > 0 ? `${format.count(pending)} pending` : 'none pending'} tone=${pending > 0 ? 'is-warn' : ''} />
+      detail=${(pending > 0 ? `${format.count(pending)} pending` : 'none pending') + (restarts > 0 ? `, ${format.counted(restarts, 'restart')} in the last hour` : '')} tone=${pending > 0 ? 'is-warn' : ''} />
     <${Tile} title="Messages" href="#/metrics" value=${format.rate(sample.messages_per_s)} detail="handled by actors" />
     <${Tile} title="Tasks" href="#/tasks" value=${format.rate(sample.tasks_per_s)}
       detail=${typeof sample.tasks_queued === 'number' ? `${format.count(sample.tasks_queued)} queued` : 'finished'} />
