@@ -76,12 +76,6 @@ impl EventQueue {
     /// Drops the events that a join report contains. Ends of drivers and actors stay, since a report lists only
     /// what runs. The head may have placed an actor that has started and ended since.
     pub(in crate::cluster) fn clear(&self) {
-        let is_end = |event: &NodeEvent| {
-            matches!(
-                event,
-                NodeEvent::DriverExited { .. } | NodeEvent::Actor { event: ActorEvent::Stopped { .. }, .. }
-            )
-        };
         self.lock().retain(is_end);
     }
 
@@ -102,6 +96,14 @@ impl EventQueue {
     fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// True for the end of a driver or an actor, which no later report contains.
+fn is_end(event: &NodeEvent) -> bool {
+    matches!(
+        event,
+        NodeEvent::DriverExited { .. } | NodeEvent::Actor { event: ActorEvent::Stopped { .. }, .. }
+    )
 }
 
 /// Task counts of a worker in the queue, which has at most one event with them.
@@ -155,10 +157,9 @@ impl EventBatch<'_> {
         self.events.clear();
     }
 
-    /// Acknowledges all events but the ends of drivers, which are sent again.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "simulated nodes run no drivers"))]
-    pub(in crate::cluster) fn ack_except_driver_ends(mut self) {
-        self.events.retain(|event| matches!(event, NodeEvent::DriverExited { .. }));
+    /// Acknowledges all events but the ends of drivers and actors, which are sent again.
+    pub(in crate::cluster) fn ack_except_ends(mut self) {
+        self.events.retain(is_end);
     }
 }
 
@@ -210,13 +211,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn driver_end_that_is_not_persisted_is_sent_again_and_no_other_event() {
+    async fn ends_that_are_not_persisted_are_sent_again_and_no_other_event() {
         let events = EventQueue::default();
         let pinned = NodeEvent::ExecutablePinned { job: JobId(1) };
         [driver_ended(), pinned, actor_ended()].into_iter().for_each(|event| events.push(event));
-        events.next().await.ack_except_driver_ends();
+        events.next().await.ack_except_ends();
         let again = events.next().await;
-        assert!(matches!(again.events()[..], [NodeEvent::DriverExited { .. }]), "{:?}", again.events());
+        let ends = again.events();
+        assert!(matches!(ends[..], [NodeEvent::DriverExited { .. }, NodeEvent::Actor { .. }]), "{ends:?}");
         again.ack();
         assert!(events.take().is_empty());
     }

@@ -261,22 +261,53 @@ async fn place_managed(
     spec: ActorSpec,
     recipe: Recipe,
 ) -> Result<ActorLocation, PlacementError> {
-    // A repeated request could create a second actor, so only one that finds the first is repeated.
-    let may_repeat = spec.get_if_exists;
-    let request_ids = Arc::clone(&route.next_request_id);
-    let number = || request_ids.fetch_add(1, Ordering::Relaxed);
-    let place = |job| ControlRequest::Place {
-        job,
-        spec: spec.clone(),
-        recipe: Some(recipe.clone()),
-        number: number(),
-    };
-    match route.ask(host.clone(), place, may_repeat).await? {
+    // A restarted head knows the actor by this number, so a repeated request creates no second one.
+    let number = route.next_request_id.fetch_add(1, Ordering::Relaxed);
+    let place =
+        |job| ControlRequest::Place { job, spec: spec.clone(), recipe: Some(recipe.clone()), number };
+    let mut unclaimed = UnclaimedRequest { route: route.clone(), host: host.clone(), number, is_claimed: false };
+    match route.ask(host.clone(), place, true).await? {
         ControlReply::Created { at, member, .. } | ControlReply::Placed { member, alive: Some(at), .. } => {
+            unclaimed.is_claimed = true;
             add_peers(&member, &host);
             Ok(at)
         }
         _ => Err(unexpected_reply()),
+    }
+}
+
+/// Request for a managed actor. Dropped before its reply is there, it tells the head that nothing has the actor's
+/// address: a restarted head may know the actor from its records, and would keep it until the end of the job.
+struct UnclaimedRequest {
+    route: HeadRoute,
+    host: Host,
+    number: u64,
+    is_claimed: bool,
+}
+
+impl Drop for UnclaimedRequest {
+    fn drop(&mut self) {
+        if self.is_claimed {
+            return;
+        }
+        let (route, host, number) = (self.route.clone(), self.host.clone(), self.number);
+        background::spawn_on(self.host.io(), async move {
+            tokio::select! {
+                () = abandon(route, &host, number) => {}
+                // The actor ends with this process's job.
+                () = host.closing() => {}
+            }
+        });
+    }
+}
+
+/// Cancels a request at the present head, once it answers.
+async fn abandon(route: HeadRoute, host: &Host, number: u64) {
+    loop {
+        match route.clone().ask(host.clone(), |_| ControlRequest::Cancel { number }, true).await {
+            Ok(_) | Err(PlacementError::JobEnded { .. }) => return,
+            Err(_) => tokio::time::sleep(WATCH_RETRY_MAX).await,
+        }
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::ActorEnded { .. }
         | ControlEvent::SpawnCancelled { .. }
         | ControlEvent::Place { .. }
+        | ControlEvent::Abandoned { .. }
         | ControlEvent::Cancelled { .. }
         | ControlEvent::Kill { .. }
         | ControlEvent::KillWorkerOf { .. } => &[Nodes, Workers, Actors, Events],

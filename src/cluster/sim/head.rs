@@ -92,14 +92,17 @@ fn next_incarnation(records: &[Record]) -> Incarnation {
 }
 
 fn executor(writer: DiskWriter, cell: CoreCell) -> ActionExecutor {
-    Box::new(move |action: &Action| {
-        if let Some(core) = cell.get().and_then(Weak::upgrade) {
-            core.execute(action);
+    Box::new(move |actions: &[Action]| {
+        for action in actions {
+            // In one poll of this thread, so the disk syncs the records of an event together.
+            match action {
+                Action::Persist(record) => writer.put(record.clone()),
+                Action::Delete(key) => writer.delete(*key),
+                _ => {}
+            }
         }
-        match action {
-            Action::Persist(record) => writer.put(record.clone()),
-            Action::Delete(key) => writer.delete(*key),
-            _ => {}
+        if let Some(core) = cell.get().and_then(Weak::upgrade) {
+            actions.iter().for_each(|action| core.execute(action));
         }
     })
 }

@@ -22,7 +22,8 @@ use super::placement::OpenRequest;
 use super::queries::Reasons;
 use super::supervision::Place;
 use super::{
-    Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket, millis,
+    Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, RequestId, Ticket,
+    millis,
 };
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, EventKind, JobId, Lifetime, NodeId, Severity, WorkerId,
@@ -44,6 +45,8 @@ pub(super) struct ManagedActor {
     pub(super) failures: VecDeque<Millis>,
     /// Request for the actor, until it was alive once.
     pub(super) spawner: Option<Ticket>,
+    /// Identity of that request, if it came from another process.
+    pub(super) request: Option<RequestId>,
     /// Requests that wait for its location, each with the incarnation that it knows to be gone.
     pub(super) locators: BTreeMap<Ticket, Option<ActorIncarnation>>,
     /// End of its back-off.
@@ -75,6 +78,7 @@ impl ManagedActor {
             restarts: incarnation.0,
             failures: VecDeque::new(),
             spawner: None,
+            request: None,
             locators: BTreeMap::new(),
             backs_off_until: None,
             restarting: None,
@@ -132,7 +136,12 @@ impl ClusterState {
                 "an actor that outlives its job cannot be restarted: the job's executable is gone by then";
             return Err(ControlError::Infeasible(text.to_owned()));
         }
-        let bytes = recipe.len();
+        self.check_recipe_room(job, Some(recipe))
+    }
+
+    /// Checks the total size of the recipes of a job, with those of requests that wait for a name.
+    pub(super) fn check_recipe_room(&self, job: JobId, recipe: Option<&Recipe>) -> Result<(), ControlError> {
+        let bytes = recipe.map_or(0, Recipe::len);
         let held = self.jobs.get(&job).map_or(0, |job| job.recipe_bytes);
         if held + bytes > RECIPES_PER_JOB_BYTES_MAX {
             return Err(ControlError::Infeasible(format!(
@@ -143,7 +152,7 @@ impl ClusterState {
         Ok(())
     }
 
-    /// Adds the managed part of an actor. `spawner` waits until it is alive.
+    /// Adds the managed part of an actor.
     pub(super) fn add_managed(
         &mut self,
         key: ActorKey,
@@ -151,14 +160,34 @@ impl ClusterState {
         (policy, place): (Restart, Place),
         recipe: Arc<Recipe>,
         incarnation: ActorIncarnation,
-        spawner: Option<Ticket>,
+        request: Option<RequestId>,
     ) {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.recipe_bytes += recipe.len();
         }
-        let managed = ManagedActor { spawner, place, ..ManagedActor::new(recipe, policy, incarnation) };
+        let managed = ManagedActor { request, place, ..ManagedActor::new(recipe, policy, incarnation) };
         self.managed.insert(key, managed);
+        self.requested.extend(request.map(|request| (request, key)));
         self.add_child(key, place.parent);
+    }
+
+    /// Answers a repeated request with the actor that the first one has created, once it is alive.
+    pub(super) fn resume_request(&mut self, ticket: Ticket, key: ActorKey) {
+        if let Some(ControlReply::Found { actor, at, member, .. }) = self.found(key) {
+            return self.reply(ticket, Ok(ControlReply::Created { actor, at, member }));
+        }
+        self.open_requests.insert(ticket, OpenRequest::Place(key));
+        let earlier = self.managed.get_mut(&key).and_then(|managed| managed.spawner.replace(ticket));
+        if let Some(earlier) = earlier.filter(|earlier| self.open_requests.remove(earlier).is_some()) {
+            self.reply(earlier, Err(ControlError::Unknown("the request was repeated".to_owned())));
+        }
+    }
+
+    /// Kills the actor of a request whose requester has got no reply: it would restart until the end of its job.
+    pub(super) fn abandon(&mut self, id: RequestId) {
+        if let Some(key) = self.requested.get(&id).copied() {
+            self.kill_actor(key);
+        }
     }
 
     /// Writes the recipe of a managed actor, once.
@@ -180,7 +209,9 @@ impl ClusterState {
             spec.parent = parent.map(|parent| (parent, self.incarnation(parent)));
             (spec.restart, spec.supervision, spec.essential) = (Some(managed.policy), supervision, essential);
         }
-        let record = Record::Actor { actor: key, job: actor.job, spec, incarnation };
+        let is_killed = self.stopping.contains(&key);
+        let request = self.managed.get(&key).and_then(|managed| managed.request);
+        let record = Record::Actor { actor: key, job: actor.job, spec, incarnation, is_killed, request };
         self.actions.push(Action::Persist(record));
     }
 
@@ -202,6 +233,12 @@ impl ClusterState {
             at: ActorLocation { host: member.actors, target },
             recipe: Arc::clone(&managed.recipe),
         });
+    }
+
+    /// Checks whether an incarnation whose creation was commanded is still wanted.
+    pub(in crate::cluster) fn awaits_start(&self, key: ActorKey, worker: WorkerId, at: ActorLocation) -> bool {
+        let phase = self.actors.get(&key).map(|actor| actor.phase);
+        phase == Some(ActorPhase::Assigned(worker)) && at.target.incarnation == self.incarnation(key)
     }
 
     /// Repeats the commands for assigned incarnations of a worker, which its agent may have missed.
@@ -276,6 +313,7 @@ impl ClusterState {
             job.recipe_bytes = job.recipe_bytes.saturating_sub(managed.recipe.len());
         }
         managed.backs_off_until.map(|until| self.backing_off.remove(&(until, key)));
+        managed.request.map(|request| self.requested.remove(&request));
         self.actions.push(Action::Delete(RecordKey::Recipe(key)));
         if let Some(ticket) = managed.spawner.filter(|ticket| self.open_requests.remove(ticket).is_some()) {
             let text = end.text.clone();
@@ -374,7 +412,7 @@ impl ClusterState {
         }
         // Before any process hears of the incarnation: a restarted head must not use its number again.
         self.persist_actor(key);
-        self.pending.insert(key, UnplacedActor { ticket: None, failed: 0 });
+        self.pending.insert(key, UnplacedActor { ticket: None, requester: None, failed: 0 });
         if let Some(job) = self.jobs.get_mut(&job) {
             job.unassigned_actors.insert(key);
         }
@@ -422,6 +460,11 @@ impl ClusterState {
             ActorState::PendingCreation if self.is_restarting(key) => ActorState::Restarting,
             state => state,
         }
+    }
+
+    /// Checks whether an actor is managed and has not ended.
+    pub(in crate::cluster) fn is_managed(&self, key: ActorKey) -> bool {
+        self.managed.contains_key(&key)
     }
 
     /// Checks whether an actor waits for a restart, for which it waits also while no node could host it.

@@ -193,13 +193,13 @@ async fn placement_is_returned_once_durable_and_released_if_the_write_fails() {
         f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU])
     };
     let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))), None);
-    let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
+    let denied = Arc::clone(&full).request(place(Some("a")), None).await.unwrap_err();
     assert_eq!((denied, free(&full)), (ControlError::NotPersisted("the disk is full".to_owned()), 4.0));
     // An actor without a record does not need the disk.
-    assert!(Arc::clone(&full).request(place(None)).await.is_ok());
+    assert!(Arc::clone(&full).request(place(None), None).await.is_ok());
 
     let slow = control_with(Some(Box::new(|| Box::pin(std::future::pending()))), None);
-    let mut placing = Box::pin(Arc::clone(&slow).request(place(Some("a"))));
+    let mut placing = Box::pin(Arc::clone(&slow).request(place(Some("a")), None));
     tokio::select! {
         biased;
         answer = &mut placing => panic!("{answer:?}"),

@@ -64,6 +64,15 @@ pub(super) enum Write {
     Delete(RecordKey),
 }
 
+impl Write {
+    fn key(&self) -> RecordKey {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Delete(key) => *key,
+        }
+    }
+}
+
 /// Handle of the database. Dropping it commits the pending writes.
 #[derive(Debug)]
 pub(super) struct StateStore {
@@ -121,15 +130,21 @@ impl StateStore {
 
     /// Queues a change in place of an earlier one of the same record, without waiting for the disk.
     pub(super) fn change(&self, change: Write) {
-        let key = match &change {
-            Write::Put(record) => record.key(),
-            Write::Delete(key) => *key,
-        };
+        self.change_all([change]);
+    }
+
+    /// Queues changes that are committed together.
+    pub(super) fn change_all(&self, changes: impl IntoIterator<Item = Write>) {
         let mut pending = self.shared.lock();
-        pending.changes.insert(key, change);
-        pending.submitted += 1;
+        for change in changes {
+            pending.changes.insert(change.key(), change);
+            pending.submitted += 1;
+        }
+        let is_idle = pending.changes.is_empty();
         drop(pending);
-        self.shared.wake_writer.notify_one();
+        if !is_idle {
+            self.shared.wake_writer.notify_one();
+        }
     }
 
     /// Subscribes to the progress of the writer thread.

@@ -23,7 +23,7 @@ impl Recorder {
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> (Ticket, Vec<Action>) {
         let ticket = self.harness.ticket();
-        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec, recipe: None }))
+        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec, recipe: None, id: None }))
     }
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {

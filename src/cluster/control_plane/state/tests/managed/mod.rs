@@ -50,7 +50,7 @@ fn stops(actions: &[Action]) -> Vec<(WorkerId, u32)> {
 
 impl Harness {
     fn place_managed(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {
-        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)) })
+        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)), id: None })
     }
 
     /// Places an actor that is assigned immediately; its first incarnation is not created yet.
@@ -581,7 +581,7 @@ fn recipes_are_limited_for_each_actor_and_each_job() {
     let (mut harness, job) = Harness::with_nodes(1);
     let place = |harness: &mut Harness, job, recipe: &Arc<Recipe>| {
         let (spec, recipe) = (restartable(at_most(0), plain()), Some(Arc::clone(recipe)));
-        harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe })
+        harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id: None })
     };
     let is_refused = |request: &IssuedRequest, part: &str| match &request.reply {
         Some(Err(ControlError::Infeasible(text))) => text.contains(part),

@@ -30,7 +30,7 @@ fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, Worke
     recorder.record_event(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 });
     let ticket = recorder.harness.ticket();
     let spec = restartable(at_most(3), spec);
-    recorder.record_event(ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)) });
+    recorder.record_event(ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)), id: None });
     let actor = *recorder.harness.state.managed.keys().next().unwrap();
     let created = |incarnation| ControlEvent::ActorStarted {
         actor,
@@ -201,4 +201,25 @@ fn actor_that_stopped_while_the_head_was_away_is_not_restarted() {
     let actions = harness.handle(ControlEvent::NodeJoined(report));
     assert_eq!(starts(&actions), []);
     harness.expect_dead(actor, "it stopped");
+}
+
+#[test]
+fn killed_actor_is_stopped_by_a_restarted_head_and_not_restarted() {
+    for reported in [true, false] {
+        let (mut recorder, job, actor, worker) = recorded(0, plain());
+        let ticket = recorder.harness.ticket();
+        let killed = recorder.record_event(ControlEvent::Kill { ticket, actor });
+        assert_eq!(killed_records(&killed), [actor]);
+        // The head ends before the stop reaches the actor.
+        let (mut harness, _) = recorder.restart();
+        let present = [(actor, 0)];
+        let report = worker_report(job, worker, if reported { &present } else { &[] });
+        let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+        assert_eq!(starts(&actions), []);
+        if reported {
+            assert_eq!(stops(&actions), [(worker, 0)]);
+            harness.panics(actor, 0);
+        }
+        harness.expect_gone(actor, EndReason::Killed, "it was killed");
+    }
 }

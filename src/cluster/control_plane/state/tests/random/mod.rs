@@ -34,6 +34,10 @@ pub(super) enum Step {
     WorkerEnds(u8),
     Place(u8, ActorSpec),
     Cancel(u8),
+    /// Repeats a request for a managed actor, as after a restart of the head.
+    Repeat(u8),
+    /// Gives up a request for a managed actor whose reply was lost.
+    Abandon(u8),
     Find(u8),
     /// Kills the actor, or with `true` its worker.
     Kill(u8, bool),
@@ -112,6 +116,8 @@ fn any_step() -> impl Strategy_<Value = Step> {
         2 => n().prop_map(Step::WorkerEnds),
         40 => (n(), any_spec()).prop_map(|(job, spec)| Step::Place(job, spec)),
         4 => n().prop_map(Step::Cancel),
+        4 => n().prop_map(Step::Repeat),
+        2 => n().prop_map(Step::Abandon),
         4 => n().prop_map(Step::Find),
         4 => (n(), proptest::bool::weighted(0.3)).prop_map(|(actor, hard)| Step::Kill(actor, hard)),
         40 => n().prop_map(Step::CreateActor),
