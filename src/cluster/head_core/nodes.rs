@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{HeadCore, checks};
+use crate::background;
 use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::model::{ActorCount, NodeId, WorkerReport, WorkerStatistics};
 use crate::cluster::protocol::worker::ActorEvent;
@@ -33,7 +34,7 @@ impl HeadCore {
         // The agent drops its record of such an end when the head acknowledges it. If the head were killed between
         // the acknowledgement and the disk, the job would never end, and an actor that was stopped would restart.
         let core = Arc::clone(self);
-        tokio::spawn(async move {
+        background::spawn(async move {
             let stored = (core.flushed)().await;
             responder.reply(stored.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
         });

@@ -26,6 +26,7 @@ use actix_rt::System;
 use tokio::runtime::{Builder, Handle};
 
 use super::control_plane::state::ClusterState;
+use crate::background::gate::{self, Gate};
 use super::model::{ActorInfo, JobInfo, NodeInfo, WorkerId, WorkerSummary};
 use crate::config::{InjectedBug, Limits};
 use crate::host::entropy::simulated::SimulatedEntropy;
@@ -259,18 +260,33 @@ impl World {
         self.shared.network.cut_off(machine, sends_nothing, receives_nothing);
     }
 
-    /// Pauses a node: until it is resumed, all bytes from and to its processes wait.
+    /// Pauses processes, as SIGSTOP does: they do nothing until the result is resumed. Bytes to them wait.
     ///
-    /// Handlers that have their message already run on.
-    pub fn pause(&self, node: usize) {
-        self.journal().note(format_args!("node {node} is paused"));
-        self.shared.network.set_paused(Machine::Node(node), true);
-    }
-
-    /// Resumes a node that was paused.
-    pub fn resume(&self, node: usize) {
-        self.journal().note(format_args!("node {node} is resumed"));
-        self.shared.network.set_paused(Machine::Node(node), false);
+    /// `None` if there is no such process, or it is paused already.
+    pub fn pause(&self, what: Pausable<'_>) -> Option<Paused> {
+        let (machine, gate, name) = match what {
+            Pausable::Head => (Machine::Head, lock(&self.head).as_ref()?.gate.clone(), "the head".to_owned()),
+            Pausable::Node(node) => {
+                let gate = lock(&self.nodes[node]).as_ref()?.0.node_gate.clone();
+                (Machine::Node(node), gate, format!("node {node}"))
+            }
+            Pausable::Agent(node) => {
+                let gate = lock(&self.nodes[node]).as_ref()?.0.gate.clone();
+                (Machine::Node(node), gate, format!("the agent of node {node}"))
+            }
+            Pausable::Worker(node, number) => {
+                let (worker, gate) = lock(&self.nodes[node]).as_ref()?.worker_gate(number)?;
+                (Machine::Node(node), gate, format!("worker {worker} on node {node}"))
+            }
+            Pausable::Driver(driver) => (driver.machine(), driver.gate(), driver.machine().to_string()),
+        };
+        if gate.is_closed() {
+            return None;
+        }
+        self.journal().note(format_args!("{name} is paused"));
+        gate.set_closed(true);
+        self.shared.network.set_paused(machine, true);
+        Some(Paused { shared: Arc::clone(&self.shared), machine, gate, name })
     }
 
     /// Breaks all links between two machines.
@@ -363,6 +379,43 @@ impl World {
             self.journal().violation(format_args!("processes are left: {left:?}"));
         }
     }
+}
+
+/// Processes to pause.
+#[derive(Clone, Copy, Debug)]
+pub enum Pausable<'a> {
+    /// The head.
+    Head,
+    /// Agent of a node and its workers.
+    Node(usize),
+    /// Agent of a node.
+    Agent(usize),
+    /// One of the ready workers of a node.
+    Worker(usize, usize),
+    /// A driver, with the parts of its [program](SimDriver::program).
+    Driver(&'a SimDriver),
+}
+
+/// Paused processes. Dropped, they go on; a kill ends them while they are paused.
+#[derive(Debug)]
+pub struct Paused {
+    shared: Arc<Shared>,
+    machine: Machine,
+    gate: Gate,
+    name: String,
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.shared.journal.note(format_args!("{} is resumed", self.name));
+        self.shared.network.set_paused(self.machine, false);
+        self.gate.set_closed(false);
+    }
+}
+
+/// Spawns a future on this thread. It is paused with the [program](SimDriver::program) that spawns it.
+pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(gate::inherit(future));
 }
 
 /// Number of live tasks of this thread's runtime.

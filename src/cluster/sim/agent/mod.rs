@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::network::{Machine, head_at};
+use crate::background::gate::Gate;
 use crate::cluster::authorization;
 use crate::cluster::event_queue::EventQueue;
 use crate::cluster::model::{JobId, NodeDescriptor, NodeReport, WorkerId};
@@ -48,6 +49,10 @@ pub(super) struct Agent {
     jobs: Mutex<Jobs>,
     workers: Mutex<BTreeMap<WorkerId, SimWorker>>,
     is_killed: AtomicBool,
+    /// Gate of the agent's process.
+    pub(super) gate: Gate,
+    /// Gate of the machine, with the agent and its workers.
+    pub(super) node_gate: Gate,
     /// Set once the head has accepted a join.
     pub(super) has_joined: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
@@ -67,6 +72,12 @@ type AgentCell = Arc<OnceLock<Weak<Agent>>>;
 impl SimAgent {
     /// Starts an agent, which joins the head as soon as it can.
     pub(super) async fn start(shared: &Arc<Shared>, node: usize) -> Self {
+        let node_gate = Gate::default();
+        let gate = Gate::within(&node_gate);
+        gate.wrap(Self::start_behind([gate.clone(), node_gate], shared, node)).await
+    }
+
+    async fn start_behind([gate, node_gate]: [Gate; 2], shared: &Arc<Shared>, node: usize) -> Self {
         let (machine, identity) = (Machine::Node(node), fresh_identity());
         let cell = AgentCell::default();
         let host = Host::start(HostConfig {
@@ -104,6 +115,8 @@ impl SimAgent {
             jobs: Mutex::default(),
             workers: Mutex::default(),
             is_killed: AtomicBool::new(false),
+            gate,
+            node_gate,
             has_joined: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
@@ -123,6 +136,8 @@ impl SimAgent {
         agent.lock(&agent.workers).values_mut().for_each(|worker| worker.kill(&agent.shared));
         agent.lock(&agent.tasks).abort_all();
         agent.host.abort();
+        // Their tasks end, also those of paused processes.
+        [&agent.gate, &agent.node_gate].into_iter().for_each(|gate| gate.set_closed(false));
     }
 
     /// Kills one of the workers that are ready, and returns its id.
@@ -133,6 +148,15 @@ impl SimAgent {
         let id = *ready.get(number.checked_rem(ready.len())?)?;
         workers.get_mut(&id)?.kill(&agent.shared);
         Some(id)
+    }
+
+    /// One of the workers that are ready, with its gate.
+    pub(super) fn worker_gate(&self, number: usize) -> Option<(WorkerId, Gate)> {
+        let workers = self.0.lock(&self.0.workers);
+        let ready: Vec<_> = workers.iter().filter(|(_, it)| it.is_ready()).collect();
+        let (id, worker) = ready.get(number.checked_rem(ready.len())?)?;
+        let gate = worker.gate()?;
+        Some((**id, gate))
     }
 
     /// Ids of the workers that run or start.
@@ -156,7 +180,7 @@ impl Agent {
         // Ended ones would be kept otherwise.
         while tasks.try_join_next().is_some() {}
         if !self.is_killed() {
-            tasks.spawn(task);
+            tasks.spawn(self.gate.wrap(task));
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Agent, head_address, membership};
+use crate::background::gate::Gate;
 use crate::cluster::model::{ActorKey, ActorLocation, JobId, WorkerAddress, WorkerId, WorkerReport};
 use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{MEMBERSHIP, MembershipUpdate, NodeEvent, NodeRequest};
@@ -48,6 +49,7 @@ pub(super) struct SimWorker {
 #[derive(Debug)]
 struct Process {
     identities: [HostUid; 2],
+    gate: Gate,
     /// Its hosts, once they are started.
     hosts: Vec<Host>,
     /// A message stops the worker gracefully; dropping it kills the worker.
@@ -64,6 +66,10 @@ impl SimWorker {
 
     pub(super) fn member(&self) -> Option<WorkerAddress> {
         self.process.as_ref()?.member
+    }
+
+    pub(super) fn gate(&self) -> Option<Gate> {
+        self.process.as_ref().map(|process| process.gate.clone())
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -92,6 +98,8 @@ impl SimWorker {
             // Now, and not when its task runs next: what arrives in this instant is not read any more.
             process.hosts.iter().for_each(Host::abort);
             process.stop = None;
+            // Its tasks end, also those of a paused process.
+            process.gate.set_closed(false);
         }
     }
 }
@@ -162,12 +170,14 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
     let head = agent.head().ok_or("the head is not known")?;
     tokio::time::sleep(random_between(START_MS.map(Duration::from_millis))).await;
     let (stop, stopped) = oneshot::channel();
+    let gate = Gate::within(&agent.node_gate);
     if let Some(entry) = agent.lock(&agent.workers).get_mut(&worker) {
         if entry.is_stopping {
             return Err("it was stopped while it started".to_owned());
         }
         entry.process = Some(Process {
             identities,
+            gate: gate.clone(),
             hosts: Vec::new(),
             stop: Some(stop),
             member: None,
@@ -179,10 +189,10 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
     let (report_end, process_end) = oneshot::channel();
     let serving = serve(agent, worker, job, head, identities, ready, stopped);
     // Not one of the agent's tasks: killed with the agent, it still has to break its links.
-    tokio::spawn(async move {
+    tokio::spawn(gate.wrap(async move {
         serving.await;
         let _ = report_end.send(());
-    });
+    }));
     let Ok((actors_at, tasks_at)) = is_ready.await else {
         return Err("it ended while it started".to_owned());
     };
