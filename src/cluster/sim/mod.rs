@@ -17,21 +17,24 @@ mod head;
 mod journal;
 mod network;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_rt::System;
 use tokio::runtime::{Builder, Handle};
+use tokio::sync::Notify;
 
 use super::control_plane::state::ClusterState;
 use crate::background::gate::{self, Gate};
-use super::model::{ActorInfo, JobInfo, NodeInfo, WorkerId, WorkerSummary};
+use super::model::{
+    ActorInfo, ActorKey, ActorLocation, JobInfo, NodeInfo, WorkerId, WorkerSummary,
+};
 use crate::config::{InjectedBug, Limits};
 use crate::host::entropy::simulated::SimulatedEntropy;
 use crate::host::random_u64;
-use crate::id::HostUid;
+use crate::id::{ActorIncarnation, HostUid};
 use crate::observe::HostSnapshot;
 use crate::session::Secret;
 use agent::SimAgent;
@@ -98,9 +101,33 @@ struct Shared {
     /// Hosts of the processes that run.
     running: Mutex<BTreeSet<HostUid>>,
     head: Mutex<Option<HostUid>>,
+    /// Host of each incarnation of a restartable actor that was created.
+    incarnations: Mutex<BTreeMap<(ActorKey, ActorIncarnation), HostUid>>,
+    /// Machine of the last incarnation that was created again.
+    restarted_on: Mutex<Option<Machine>>,
+    restarted: Notify,
 }
 
 impl Shared {
+    /// Notes the creation of an actor: two incarnations must never have the same number.
+    fn actor_created(&self, machine: Machine, actor: ActorKey, at: ActorLocation) {
+        if at.target.actor.managed_number().is_none() {
+            return;
+        }
+        let number = at.target.incarnation;
+        let earlier = lock(&self.incarnations).insert((actor, number), at.host);
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != at.host) {
+            self.journal.violation(format_args!(
+                "incarnation {number} of actor {actor} is created on {:?}, and was on {earlier:?}",
+                at.host
+            ));
+        }
+        if number.0 > 0 {
+            *lock(&self.restarted_on) = Some(machine);
+            self.restarted.notify_one();
+        }
+    }
+
     fn secret(&self) -> Secret {
         Secret::from_bytes([7; 32])
     }
@@ -184,6 +211,9 @@ impl World {
             disk: Disk::default(),
             running: Mutex::default(),
             head: Mutex::default(),
+            incarnations: Mutex::default(),
+            restarted_on: Mutex::default(),
+            restarted: Notify::new(),
         });
         let nodes = (0..nodes).map(|_| Mutex::default()).collect();
         let world = Self { shared, head: Mutex::default(), nodes, tasks_before };
@@ -198,6 +228,16 @@ impl World {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.shared.journal
+    }
+
+    /// Waits for the next restart of an actor, and returns its machine.
+    pub async fn actor_restarted(&self) -> Machine {
+        loop {
+            self.shared.restarted.notified().await;
+            if let Some(machine) = lock(&self.shared.restarted_on).take() {
+                return machine;
+            }
+        }
     }
 
     /// Starts the head, unless it runs.

@@ -29,6 +29,7 @@
 //! [leases]: super::lease
 
 mod actor;
+mod claims;
 mod crash_loop;
 mod deferred;
 mod events;

@@ -376,6 +376,23 @@ mod tests {
     use crate::cluster::test_dir::TestDir;
 
     #[tokio::test]
+    async fn records_of_one_event_are_committed_together() {
+        let scratch = TestDir::new();
+        let (store, _) = StateStore::open(&scratch.join("head.redb")).await.unwrap();
+        let mut progress = store.progress();
+        for actors in 0..200 {
+            let watermarks = Record::IdWatermarks { jobs: 1, workers: 2, actors };
+            let incarnation = Record::Incarnation { incarnation: actors };
+            store.change_all([watermarks, incarnation].map(|record| Write::Put(record.into())));
+            let written = progress.borrow_and_update().written;
+            assert_eq!(written % 2, 0, "half of an event is on disk");
+            tokio::task::yield_now().await;
+        }
+        store.flushed().await.unwrap();
+        assert_eq!(store.progress().borrow().written, 400);
+    }
+
+    #[tokio::test]
     async fn records_that_were_put_and_not_deleted_survive_a_restart() {
         let scratch = TestDir::new();
         let path = scratch.join("head.redb");

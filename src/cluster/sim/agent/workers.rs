@@ -307,6 +307,7 @@ impl Observer {
             let Some(process) = entry.and_then(|entry| entry.process.as_mut()) else { return };
             match &event {
                 ActorEvent::Started { actor, class, at } => {
+                    agent.shared.actor_created(agent.machine, *actor, *at);
                     process.actors.insert(*actor, (class.clone(), *at));
                 }
                 ActorEvent::Stopped { actor, .. } => drop(process.actors.remove(actor)),

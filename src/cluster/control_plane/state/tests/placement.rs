@@ -378,3 +378,27 @@ fn killed_actor_of_which_its_worker_reports_nothing_is_dead_after_a_time() {
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at };
     assert_eq!(harness.handle(ControlEvent::ActorStarted { actor, worker, at }), [stop]);
 }
+
+#[test]
+fn assignment_whose_requester_has_ended_is_given_up_after_a_time() {
+    for is_created in [true, false] {
+        let (mut harness, job) = Harness::with_nodes(2);
+        let requester = harness.place(job, on(1, plain())).expect_placed();
+        let requester = harness.create(requester);
+        let id = Some(RequestId { from: member(requester).actors, number: 1 });
+        let place = |ticket| ControlEvent::Place { ticket, job, spec: on(2, cpus(4.0)), recipe: None, id };
+        let actor = harness.ask(place).expect_placed();
+        harness.ended(requester);
+        assert_eq!(harness.free_cpus(2), 0.0);
+        // Its worker may have got the call, and its report may be on the way.
+        if is_created {
+            harness.create(actor);
+        }
+        let seconds = Settings::default().start_lease.as_secs();
+        harness.advance(seconds + 1, &[agent(1, 1), agent(2, 1)], &[job]);
+        assert_eq!(harness.free_cpus(2), if is_created { 0.0 } else { 4.0 });
+        if !is_created {
+            harness.expect_dead(actor, "it was not created within 10 s of the end of its requester");
+        }
+    }
+}

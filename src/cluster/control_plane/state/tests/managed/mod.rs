@@ -609,6 +609,29 @@ fn recipes_are_limited_for_each_actor_and_each_job() {
 }
 
 #[test]
+fn recipes_of_requests_that_wait_for_a_name_count_against_the_limit_of_their_job() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let large = recipe(RECIPE_BYTES_MAX - 100);
+    let place = |harness: &mut Harness| {
+        let spec = ActorSpec { get_if_exists: true, ..restartable(at_most(0), named("a")) };
+        let recipe = Some(Arc::clone(&large));
+        harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id: None })
+    };
+    let tickets: Vec<_> = (0..RECIPES_PER_JOB_BYTES_MAX / large.len())
+        .map(|_| place(&mut harness).expect_pending())
+        .collect();
+    let refused = place(&mut harness).reply;
+    assert!(matches!(&refused, Some(Err(ControlError::Infeasible(text))) if text.contains("exceed the limit")));
+    // One that waits no longer makes room for another one.
+    harness.handle(ControlEvent::Cancelled { ticket: tickets[1] });
+    place(&mut harness).expect_pending();
+    let owner = *harness.state.managed.keys().next().unwrap();
+    let worker = harness.state.worker_of_actor(owner).unwrap();
+    harness.created(owner, worker, 0);
+    assert_eq!(harness.state.jobs[&job].recipe_bytes, large.len());
+}
+
+#[test]
 fn policy_and_recipe_go_together_and_exclude_a_detached_lifetime() {
     let (mut harness, job) = Harness::with_nodes(1);
     let text = "a restart policy and a recipe go together";
