@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::cluster::model::{ActorKey, TaskCount, WorkerId};
+use crate::cluster::model::{ActorKey, EndedWorker, TaskCount, WorkerId};
 use crate::cluster::protocol::NodeEvent;
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::ActorIncarnation;
@@ -14,7 +14,7 @@ use crate::spec::End;
 /// Number of events in one request.
 const EVENT_BATCH_MAX: usize = 512;
 
-/// Number of ends of actors in a join report: some hundred kilobytes with their texts.
+/// Number of ends of actors, and of workers, in a join report: some hundred kilobytes with their texts.
 const ENDS_PER_REPORT_MAX: usize = 1024;
 
 /// Queue of unacknowledged events.
@@ -73,8 +73,7 @@ impl EventQueue {
         }
     }
 
-    /// Drops the events that a join report contains. Ends of drivers and actors stay, since a report lists only
-    /// what runs. The head may have placed an actor that has started and ended since.
+    /// Drops the events that a join report contains. Ends stay, since a report lists what runs, and only the last ends. The head may have placed an actor that has started and ended since.
     pub(in crate::cluster) fn clear(&self) {
         self.lock().retain(is_end);
     }
@@ -93,16 +92,30 @@ impl EventQueue {
         ends
     }
 
+    /// Last ends of workers in the queue, latest first.
+    pub(in crate::cluster) fn worker_ends(&self) -> Vec<EndedWorker> {
+        let queue = self.lock();
+        let ends = queue.iter().rev().filter_map(|event| match event {
+            NodeEvent::WorkerEnded { worker, end, killed } => {
+                Some(EndedWorker { worker: *worker, end: end.clone(), killed: *killed })
+            }
+            _ => None,
+        });
+        ends.take(ENDS_PER_REPORT_MAX).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// True for the end of a driver or an actor, which no later report contains.
+/// True for the end of a driver, a worker or an actor, which no later report contains.
 fn is_end(event: &NodeEvent) -> bool {
     matches!(
         event,
-        NodeEvent::DriverExited { .. } | NodeEvent::Actor { event: ActorEvent::Stopped { .. }, .. }
+        NodeEvent::DriverExited { .. }
+            | NodeEvent::WorkerEnded { .. }
+            | NodeEvent::Actor { event: ActorEvent::Stopped { .. }, .. }
     )
 }
 
@@ -157,7 +170,7 @@ impl EventBatch<'_> {
         self.events.clear();
     }
 
-    /// Acknowledges all events but the ends of drivers and actors, which are sent again.
+    /// Acknowledges all events but ends, which are sent again.
     pub(in crate::cluster) fn ack_except_ends(mut self) {
         self.events.retain(is_end);
     }

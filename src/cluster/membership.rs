@@ -263,9 +263,9 @@ async fn place_managed(
 ) -> Result<ActorLocation, PlacementError> {
     // A restarted head knows the actor by this number, so a repeated request creates no second one.
     let number = route.next_request_id.fetch_add(1, Ordering::Relaxed);
-    let place =
-        |job| ControlRequest::Place { job, spec: spec.clone(), recipe: Some(recipe.clone()), number };
-    let mut unclaimed = UnclaimedRequest { route: route.clone(), host: host.clone(), number, is_claimed: false };
+    let place = |job| ControlRequest::Place { job, spec: spec.clone(), recipe: Some(recipe.clone()), number };
+    let mut unclaimed =
+        UnclaimedRequest { route: route.clone(), host: host.clone(), number, is_claimed: false };
     match route.ask(host.clone(), place, true).await? {
         ControlReply::Created { at, member, .. } | ControlReply::Placed { member, alive: Some(at), .. } => {
             unclaimed.is_claimed = true;

@@ -163,12 +163,13 @@ async fn search(route: Weak<Route>, host: Host, failed: ActorLocation, evidence:
         };
         let located = tokio::select! {
             biased;
-            located = placement.locate(&host, key, gone) => located,
-            () = is_over(&route) => return,
+            // First: a closed host fails each request at once.
             () = host.closing() => {
                 let error = "this process has left the cluster".to_owned();
                 Err(PlacementError::JobEnded { text: error })
             }
+            located = placement.locate(&host, key, gone) => located,
+            () = is_over(&route) => return,
         };
         let Some(route) = route.upgrade() else { return };
         match located {

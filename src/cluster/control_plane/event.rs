@@ -82,13 +82,7 @@ pub(in crate::cluster) enum ControlEvent {
     ///
     /// A repeated request for an actor with a recipe gets the actor of the first one. `id` is `None` if the requester
     /// is this process.
-    Place {
-        ticket: Ticket,
-        job: JobId,
-        spec: ActorSpec,
-        recipe: Option<Arc<Recipe>>,
-        id: Option<RequestId>,
-    },
+    Place { ticket: Ticket, job: JobId, spec: ActorSpec, recipe: Option<Arc<Recipe>>, id: Option<RequestId> },
     /// The requester has got no reply and waits for none: nothing has the address of the actor with a recipe.
     Abandoned { id: RequestId },
     /// Cancels a request that has not been answered; a pending actor is dropped.

@@ -6,9 +6,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use crate::background::gate::Gate;
 use super::disk::DiskWriter;
 use super::network::{Machine, head_at};
+use crate::background::gate::Gate;
 use crate::cluster::authorization;
 use crate::cluster::control_plane::state::{Action, ControlEvent, Record, Settings};
 use crate::cluster::control_service::{ActionExecutor, CONTROL, ControlPlane, Persistence};

@@ -19,6 +19,7 @@ mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,10 +28,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
 
 use super::control_plane::state::ClusterState;
+use super::model::{ActorInfo, ActorKey, ActorLocation, JobInfo, NodeInfo, WorkerId, WorkerSummary};
 use crate::background::gate::{self, Gate};
-use super::model::{
-    ActorInfo, ActorKey, ActorLocation, JobInfo, NodeInfo, WorkerId, WorkerSummary,
-};
 use crate::config::{InjectedBug, Limits};
 use crate::host::entropy::simulated::SimulatedEntropy;
 use crate::host::random_u64;
@@ -173,6 +172,8 @@ fn random_between([least, most]: [Duration; 2]) -> Duration {
 pub struct World {
     shared: Arc<Shared>,
     head: Mutex<Option<SimHead>>,
+    /// True while a head starts, which waits for the disk.
+    head_starts: AtomicBool,
     nodes: Vec<Mutex<Option<SimAgent>>>,
     tasks_before: usize,
 }
@@ -216,7 +217,8 @@ impl World {
             restarted: Notify::new(),
         });
         let nodes = (0..nodes).map(|_| Mutex::default()).collect();
-        let world = Self { shared, head: Mutex::default(), nodes, tasks_before };
+        let world =
+            Self { shared, head: Mutex::default(), head_starts: AtomicBool::new(false), nodes, tasks_before };
         world.start_head().await;
         for node in 0..world.nodes.len() {
             world.start_agent(node).await;
@@ -240,15 +242,16 @@ impl World {
         }
     }
 
-    /// Starts the head, unless it runs.
+    /// Starts the head, unless it runs or starts already.
     pub async fn start_head(&self) {
-        if lock(&self.head).is_some() {
+        if lock(&self.head).is_some() || self.head_starts.swap(true, Ordering::Relaxed) {
             return;
         }
         self.shared.network.disturb(Machine::Head);
         let head = SimHead::start(&self.shared).await;
         *lock(&self.shared.head) = Some(head.host.identity());
         *lock(&self.head) = Some(head);
+        self.head_starts.store(false, Ordering::Relaxed);
     }
 
     /// Kills the head. What it has not synced is lost.

@@ -215,7 +215,12 @@ impl ClusterState {
     }
 
     /// Checks whether an incarnation whose creation was commanded is still wanted.
-    pub(in crate::cluster) fn awaits_start(&self, key: ActorKey, worker: WorkerId, at: ActorLocation) -> bool {
+    pub(in crate::cluster) fn awaits_start(
+        &self,
+        key: ActorKey,
+        worker: WorkerId,
+        at: ActorLocation,
+    ) -> bool {
         let phase = self.actors.get(&key).map(|actor| actor.phase);
         phase == Some(ActorPhase::Assigned(worker)) && at.target.incarnation == self.incarnation(key)
     }

@@ -200,6 +200,7 @@ impl Agent {
             jobs: self.lock(&self.jobs).pinned.iter().copied().collect(),
             drivers: Vec::new(),
             ended: self.events.actor_ends(),
+            ended_workers: self.events.worker_ends(),
         }
     }
 
@@ -261,12 +262,11 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
 
 /// Creates an incarnation of a managed actor, and reports a failure.
 fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: Recipe) {
-    let address = agent.lock(&agent.workers).get(&worker).and_then(SimWorker::member);
+    if !add_peer(agent, worker, at) {
+        return;
+    }
     let starting = Arc::clone(agent);
     agent.spawn(async move {
-        if let Some(member) = address {
-            starting.host.add_peer(at.host, member.actors_at);
-        }
         let Some(ended) = start_incarnation(&starting.host, at, recipe).await else { return };
         if let Some(number) = at.target.actor.managed_number() {
             let ActorEnd { incarnation, end, handled } = ended;
@@ -276,12 +276,19 @@ fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: 
     });
 }
 
+/// Adds a worker's host to the peers of the agent; false if the worker does not run.
+fn add_peer(agent: &Agent, worker: WorkerId, at: ActorLocation) -> bool {
+    let workers = agent.lock(&agent.workers);
+    let member = workers.get(&worker).and_then(SimWorker::member).filter(|member| member.actors == at.host);
+    member.map(|member| agent.host.add_peer(at.host, member.actors_at)).is_some()
+}
+
 fn stop_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation) {
-    let address = agent.lock(&agent.workers).get(&worker).and_then(SimWorker::member);
-    let Some(address) = address.map(|member| member.actors_at) else { return };
+    if !add_peer(agent, worker, at) {
+        return;
+    }
     let host = agent.host.clone();
     agent.spawn(async move {
-        host.add_peer(at.host, address);
         if let Err(error) = stop_on_host(&host, at).await {
             tracing::debug!(?at, %error, "cannot stop an actor");
         }

@@ -8,7 +8,6 @@
 //!                                           WorkerEnded
 //! ```
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, WorkerInit, WorkerM
 use crate::cluster::protocol::{MEMBERSHIP, MembershipUpdate, NodeEvent, NodeRequest};
 use crate::cluster::sim::{Shared, random_between};
 use crate::cluster::worker::hosts::{Executors, HostEndpoint, Observers, WorkerEndpoints, WorkerHosts};
+use crate::cluster::worker_actors::WorkerActors;
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::{ActorEnd, Executor, Host, LifecycleObserver, fresh_identity};
 use crate::id::HostUid;
@@ -56,7 +56,7 @@ struct Process {
     stop: Option<oneshot::Sender<()>>,
     /// `None` until the worker is ready.
     member: Option<WorkerAddress>,
-    actors: BTreeMap<ActorKey, (String, ActorLocation)>,
+    actors: WorkerActors,
 }
 
 impl SimWorker {
@@ -77,7 +77,6 @@ impl SimWorker {
     }
 
     pub(super) fn report(&self, id: WorkerId) -> WorkerReport {
-        let actors = self.process.iter().flat_map(|process| &process.actors);
         WorkerReport {
             worker: id,
             job: self.job,
@@ -85,7 +84,7 @@ impl SimWorker {
             member: self.member(),
             pid: pid(id),
             suspended: false,
-            actors: actors.map(|(actor, (class, at))| (*actor, class.clone(), *at)).collect(),
+            actors: self.process.as_ref().map(|process| process.actors.report()).unwrap_or_default(),
             tasks: Vec::new(),
         }
     }
@@ -181,7 +180,7 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
             hosts: Vec::new(),
             stop: Some(stop),
             member: None,
-            actors: BTreeMap::new(),
+            actors: WorkerActors::default(),
         });
     }
     agent.shared.register(identities);
@@ -305,13 +304,10 @@ impl Observer {
             // A killed process reports nothing, although its actors are dropped in this one.
             let entry = workers.get_mut(&self.worker).filter(|entry| !entry.is_killed);
             let Some(process) = entry.and_then(|entry| entry.process.as_mut()) else { return };
-            match &event {
-                ActorEvent::Started { actor, class, at } => {
-                    agent.shared.actor_created(agent.machine, *actor, *at);
-                    process.actors.insert(*actor, (class.clone(), *at));
-                }
-                ActorEvent::Stopped { actor, .. } => drop(process.actors.remove(actor)),
+            if let ActorEvent::Started { actor, at, .. } = &event {
+                agent.shared.actor_created(agent.machine, *actor, *at);
             }
+            process.actors.on_event(&event);
         }
         agent.record(NodeEvent::Actor { worker: self.worker, event });
     }

@@ -617,11 +617,12 @@ fn recipes_of_requests_that_wait_for_a_name_count_against_the_limit_of_their_job
         let recipe = Some(Arc::clone(&large));
         harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id: None })
     };
-    let tickets: Vec<_> = (0..RECIPES_PER_JOB_BYTES_MAX / large.len())
-        .map(|_| place(&mut harness).expect_pending())
-        .collect();
+    let tickets: Vec<_> =
+        (0..RECIPES_PER_JOB_BYTES_MAX / large.len()).map(|_| place(&mut harness).expect_pending()).collect();
     let refused = place(&mut harness).reply;
-    assert!(matches!(&refused, Some(Err(ControlError::Infeasible(text))) if text.contains("exceed the limit")));
+    assert!(
+        matches!(&refused, Some(Err(ControlError::Infeasible(text))) if text.contains("exceed the limit"))
+    );
     // One that waits no longer makes room for another one.
     harness.handle(ControlEvent::Cancelled { ticket: tickets[1] });
     place(&mut harness).expect_pending();

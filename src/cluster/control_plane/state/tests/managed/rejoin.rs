@@ -35,7 +35,13 @@ fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, Worke
     recorder.record_event(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 });
     let ticket = recorder.harness.ticket();
     let spec = restartable(at_most(3), spec);
-    recorder.record_event(ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)), id: Some(request()) });
+    recorder.record_event(ControlEvent::Place {
+        ticket,
+        job,
+        spec,
+        recipe: Some(recipe(10)),
+        id: Some(request()),
+    });
     let actor = *recorder.harness.state.managed.keys().next().unwrap();
     let created = |incarnation| ControlEvent::ActorStarted {
         actor,

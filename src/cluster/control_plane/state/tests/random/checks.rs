@@ -174,7 +174,10 @@ impl World {
         }
         assert!(recipe_bytes.is_empty());
         let requests = state.managed.iter().filter_map(|(key, managed)| Some((managed.request?, *key)));
-        assert_eq!(requests.collect::<BTreeMap<_, _>>(), state.requested.iter().map(|(r, key)| (*r, *key)).collect());
+        assert_eq!(
+            requests.collect::<BTreeMap<_, _>>(),
+            state.requested.iter().map(|(r, key)| (*r, *key)).collect()
+        );
         let recipes = records.keys().filter(|key| matches!(key, RecordKey::Recipe(_)));
         assert_eq!(recipes.count(), state.managed.len(), "recipes stay behind");
         self.check_incarnations();
@@ -264,7 +267,8 @@ impl World {
         }
         for (key, actor) in &state.actors {
             let outlives_job = state.may_still_start(*key) && !state.is_active(actor.job);
-            let creator = self.assigned_to.get(key).filter(|_| matches!(actor.phase, ActorPhase::Assigned(_)));
+            let creator =
+                self.assigned_to.get(key).filter(|_| matches!(actor.phase, ActorPhase::Assigned(_)));
             let is_orphan = creator.is_some_and(|creator| !state.may_speak_for(*creator, actor.job));
             let has_lease = state.start_leases.has(*key);
             assert_eq!(has_lease, outlives_job || is_orphan, "{key} waits for ever, or is given up");

@@ -348,6 +348,7 @@ impl World {
             jobs: actual.pinned.iter().copied().collect(),
             drivers: actual.drivers.iter().copied().collect(),
             ended: Vec::new(),
+            ended_workers: Vec::new(),
         };
         self.event(ControlEvent::NodeJoined(report));
         self.check_node_view(node);
