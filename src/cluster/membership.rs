@@ -212,6 +212,16 @@ impl Membership {
         placement_reply(self.head.connection()?.head.ask(host.clone(), request).await)
     }
 
+    /// Sends the head a report about an assignment, in the background.
+    fn tell_head(&self, host: &Host, report: ControlRequest) {
+        let Ok(connection) = self.head.connection() else { return };
+        let (io, host) = (host.io().clone(), host.clone());
+        background::spawn_on(&io, async move {
+            // If the head is unreachable, the assignment is released when the job ends.
+            let _ = connection.head.ask(host, report).await;
+        });
+    }
+
     /// True if a worker is live as far as this process knows.
     fn is_listed(&self, host: HostUid) -> bool {
         self.entries().iter().any(|entry| entry.member.actors == host || entry.member.tasks == host)
@@ -421,13 +431,11 @@ impl Placement for Membership {
     }
 
     fn spawn_failed(&self, host: &Host, actor: ActorKey, why: &str) {
-        let Ok(connection) = self.head.connection() else { return };
-        let (host, why) = (host.clone(), why.to_owned());
-        let io = host.io().clone();
-        background::spawn_on(&io, async move {
-            // If the head is unreachable, the reservation is released when the job ends.
-            let _ = connection.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
-        });
+        self.tell_head(host, ControlRequest::SpawnFailed { actor, why: why.to_owned() });
+    }
+
+    fn spawn_given_up(&self, host: &Host, actor: ActorKey) {
+        self.tell_head(host, ControlRequest::SpawnGivenUp { actor });
     }
 
     /// In a local cluster the driver reports ended workers to every process, and is asked only about hosts that a

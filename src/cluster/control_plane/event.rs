@@ -53,6 +53,8 @@ pub(in crate::cluster) enum ControlEvent {
     ActorEnded { actor: ActorKey, incarnation: ActorIncarnation, end: End },
     /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
     SpawnCancelled { actor: ActorKey, cause: String },
+    /// The requesting host waits no longer for an actor. Its worker may have created it, or may never hear of it.
+    SpawnGivenUp { actor: ActorKey },
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Statistics of a worker that have changed. They decide nothing.
@@ -119,6 +121,7 @@ impl ControlEvent {
                 | Self::JobHeartbeat { .. }
                 | Self::TaskCounts { .. }
                 | Self::Statistics { .. }
+                | Self::SpawnGivenUp { .. }
                 | Self::Find { .. }
                 | Self::Locate { .. }
                 | Self::WatchNode { .. }

@@ -355,6 +355,10 @@ impl ControlPlane {
                 self.apply(ControlEvent::SpawnCancelled { actor, cause });
                 Ok(ControlReply::Done)
             }
+            ControlRequest::SpawnGivenUp { actor } => {
+                self.apply(ControlEvent::SpawnGivenUp { actor });
+                Ok(ControlReply::Done)
+            }
         }
     }
 }
@@ -450,10 +454,12 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
     let job = match request {
         ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
         // An unknown actor holds nothing that could be released.
-        ControlRequest::SpawnFailed { actor, .. } => match state.job_of_actor(*actor) {
-            Some(job) => job,
-            None => return Ok(()),
-        },
+        ControlRequest::SpawnFailed { actor, .. } | ControlRequest::SpawnGivenUp { actor } => {
+            match state.job_of_actor(*actor) {
+                Some(job) => job,
+                None => return Ok(()),
+            }
+        }
         ControlRequest::Cancel { .. }
         | ControlRequest::Kill { .. }
         | ControlRequest::Locate { .. }

@@ -82,6 +82,7 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         ControlEvent::NodeHeartbeat { .. }
         | ControlEvent::JobHeartbeat { .. }
         | ControlEvent::ExecutablePinned { .. }
+        | ControlEvent::SpawnGivenUp { .. }
         | ControlEvent::Find { .. }
         | ControlEvent::Locate { .. }
         | ControlEvent::WatchNode { .. }

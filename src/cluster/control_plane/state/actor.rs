@@ -385,11 +385,24 @@ impl ClusterState {
         self.start_leases.grant(self.now, key);
     }
 
-    /// Fails an actor that was not created in time after its requester ended, or a detached one after its job ended.
+    /// Gives an actor that its requester no longer waits for some time to appear.
+    ///
+    /// A request that was cancelled on its way creates nothing and reports nothing, so the assignment would last until
+    /// the end of the job.
+    pub(super) fn spawn_given_up(&mut self, key: ActorKey) {
+        let phase = self.actors.get(&key).map(|actor| actor.phase);
+        // The head itself creates a managed actor.
+        if matches!(phase, Some(ActorPhase::Assigned(_))) && !self.managed.contains_key(&key) {
+            self.creator_ended(key);
+        }
+    }
+
+    /// Fails an actor that was not created in time after its request or its requester ended, or a detached one after
+    /// its job ended.
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.start_lease.as_secs_f64();
         let is_active = self.actors.get(&key).is_some_and(|actor| self.is_active(actor.job));
-        let ended = if is_active { "requester" } else { "job" };
+        let ended = if is_active { "request" } else { "job" };
         let cause = format!("it was not created within {within} s of the end of its {ended}");
         self.end_actor(key, &End::new(EndReason::Evicted, cause).into(), ControlError::JobEnded);
     }

@@ -380,6 +380,30 @@ fn killed_actor_of_which_its_worker_reports_nothing_is_dead_after_a_time() {
 }
 
 #[test]
+fn assignment_whose_request_has_failed_without_an_outcome_is_given_up_after_a_time() {
+    for is_created in [true, false] {
+        let (mut harness, job) = Harness::with_nodes(1);
+        let spec = ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) };
+        let actor = harness.place(job, spec).expect_placed();
+        harness.handle(ControlEvent::SpawnGivenUp { actor });
+        let find = |ticket| ControlEvent::Find { ticket, namespace: "own".to_owned(), name: "a".to_owned() };
+        let find = harness.ask(find);
+        if is_created {
+            harness.create(actor);
+        }
+        let seconds = Settings::default().start_lease.as_secs();
+        let actions = harness.advance(seconds + 1, &[agent(1, 1)], &[job]);
+        assert_eq!(harness.free_cpus(1), if is_created { 0.0 } else { 4.0 });
+        if !is_created {
+            harness.expect_dead(actor, "it was not created within 10 s of the end of its request");
+            let is_answer =
+                |it: &Action| matches!(it, Action::Reply { ticket, reply: Err(_) } if *ticket == find.ticket);
+            assert!(actions.iter().any(is_answer), "a look-up waits for an actor that is never created");
+        }
+    }
+}
+
+#[test]
 fn assignment_whose_requester_has_ended_is_given_up_after_a_time() {
     for is_created in [true, false] {
         let (mut harness, job) = Harness::with_nodes(2);
@@ -398,7 +422,7 @@ fn assignment_whose_requester_has_ended_is_given_up_after_a_time() {
         harness.advance(seconds + 1, &[agent(1, 1), agent(2, 1)], &[job]);
         assert_eq!(harness.free_cpus(2), if is_created { 0.0 } else { 4.0 });
         if !is_created {
-            harness.expect_dead(actor, "it was not created within 10 s of the end of its requester");
+            harness.expect_dead(actor, "it was not created within 10 s of the end of its request");
         }
     }
 }

@@ -269,7 +269,8 @@ impl World {
             let outlives_job = state.may_still_start(*key) && !state.is_active(actor.job);
             let creator =
                 self.assigned_to.get(key).filter(|_| matches!(actor.phase, ActorPhase::Assigned(_)));
-            let is_orphan = creator.is_some_and(|creator| !state.may_speak_for(*creator, actor.job));
+            let is_orphan = creator.is_some_and(|creator| !state.may_speak_for(*creator, actor.job))
+                || self.given_up.contains(key) && matches!(actor.phase, ActorPhase::Assigned(_));
             let has_lease = state.start_leases.has(*key);
             assert_eq!(has_lease, outlives_job || is_orphan, "{key} waits for ever, or is given up");
         }

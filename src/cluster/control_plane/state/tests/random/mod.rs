@@ -43,6 +43,7 @@ pub(super) enum Step {
     Kill(u8, bool),
     CreateActor(u8),
     SpawnCancelled(u8),
+    SpawnGivenUp(u8),
     /// Ends an actor of the number, with a reason of the second one.
     ActorEnds(u8, u8),
     /// Lets the constructor of a managed actor fail.
@@ -122,6 +123,7 @@ fn any_step() -> impl Strategy_<Value = Step> {
         4 => (n(), proptest::bool::weighted(0.3)).prop_map(|(actor, hard)| Step::Kill(actor, hard)),
         40 => n().prop_map(Step::CreateActor),
         4 => n().prop_map(Step::SpawnCancelled),
+        2 => n().prop_map(Step::SpawnGivenUp),
         12 => (n(), n()).prop_map(|(actor, how)| Step::ActorEnds(actor, how)),
         3 => n().prop_map(Step::StartFails),
         6 => (n(), proptest::option::of(0..3_u8)).prop_map(|(actor, gone)| Step::Locate(actor, gone)),

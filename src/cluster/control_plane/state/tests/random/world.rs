@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::actor::ActorPhase;
+use super::super::super::actor::{Actor, ActorPhase};
 use super::*;
 use crate::cluster::model::{NodeReport, WorkerReport};
 use crate::spec::Recipe;
@@ -41,6 +41,8 @@ pub(super) struct World {
     creators: BTreeMap<Ticket, HostUid>,
     /// Hosts that create the plain actors which were assigned to them, and did not end with the head.
     pub(super) assigned_to: BTreeMap<ActorKey, HostUid>,
+    /// Assigned plain actors whose requests were given up, since the head started.
+    pub(super) given_up: BTreeSet<ActorKey>,
     /// Open requests for locations.
     locates: BTreeMap<Ticket, (ActorKey, Option<ActorIncarnation>)>,
     pub(super) nodes: BTreeMap<u64, ActualNode>,
@@ -113,6 +115,7 @@ impl World {
             requests: Vec::new(),
             creators: BTreeMap::new(),
             assigned_to: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             locates: BTreeMap::new(),
             nodes: BTreeMap::new(),
             incarnations: BTreeMap::new(),
@@ -224,6 +227,18 @@ impl World {
                 if let Some(actor) = pick(&assigned, *actor) {
                     self.must_live.remove(&actor);
                     self.event(ControlEvent::SpawnCancelled { actor, cause: "it was cancelled".to_owned() });
+                }
+            }
+            Step::SpawnGivenUp(actor) => {
+                let assigned: Vec<ActorKey> = self.assigned.iter().copied().collect();
+                if let Some(actor) = pick(&assigned, *actor) {
+                    let is_assigned = |it: &Actor| {
+                        matches!(it.phase, ActorPhase::Assigned(_)) && !self.managed.contains(&actor)
+                    };
+                    if self.harness.state.actors.get(&actor).is_some_and(is_assigned) {
+                        self.given_up.insert(actor);
+                    }
+                    self.event(ControlEvent::SpawnGivenUp { actor });
                 }
             }
             Step::ActorEnds(actor, how) => self.actor_ends(*actor, *how),
@@ -765,6 +780,7 @@ impl World {
         self.unsent_starts.clear();
         self.restarted = true;
         self.assigned_to.clear();
+        self.given_up.clear();
         self.nodes.values_mut().for_each(|actual| actual.linked = false);
         // Only jobs have durable rows: the history of actors is lost.
         self.states.retain(|_, state| *state != ActorState::Dead);
