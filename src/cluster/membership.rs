@@ -24,7 +24,7 @@ use super::control_service::{ControlRequest, HeadHandle};
 use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
 use super::protocol::worker::HeadInfo;
 use crate::background;
-use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
+use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute};
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::{
     END_TEXT_BYTES_MAX, ENDED_HOSTS_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX,
@@ -203,13 +203,13 @@ impl Membership {
         Ok(Assignment { host: entries[index].member.actors, actor: None, alive: None })
     }
 
-    /// Sends the head a request.
+    /// Sends the head a request that may be handled twice.
     pub(super) async fn ask(
         &self,
         host: &Host,
         request: ControlRequest,
     ) -> Result<ControlReply, PlacementError> {
-        placement_reply(self.head.connection()?.head.ask(host.clone(), request).await)
+        self.head.clone().ask(host.clone(), |_| request.clone(), true).await
     }
 
     /// Sends the head a report about an assignment, in the background.

@@ -209,3 +209,21 @@ async fn placement_is_returned_once_durable_and_released_if_the_write_fails() {
     drop(placing);
     assert_eq!(free(&slow), 4.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn request_under_way_fails_when_the_job_is_over() {
+    let cluster = TestCluster::new().await;
+    let over = async {
+        tokio::time::sleep(LATENCY).await;
+        cluster.members.end_job("it was stopped");
+        std::future::pending::<()>().await;
+    };
+    let started = tokio::time::Instant::now();
+    let reply = tokio::select! {
+        biased;
+        reply = cluster.ask(ControlRequest::Nodes(Query::default())) => reply,
+        () = over => unreachable!("it never ends"),
+    };
+    assert!(matches!(reply, Err(crate::host::PlacementError::JobEnded { .. })), "{reply:?}");
+    assert_eq!(started.elapsed(), LATENCY);
+}
