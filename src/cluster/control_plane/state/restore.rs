@@ -58,6 +58,7 @@ impl ClusterState {
                         exit_code,
                         message,
                         left,
+                        has_rejoined: false,
                         ..Job::new(descriptor, state, Millis(started_ms))
                     };
                     self.restore_job(job, restored);

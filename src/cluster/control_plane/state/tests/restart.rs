@@ -169,6 +169,19 @@ fn unreported_actors_are_lost_after_one_lease() {
 }
 
 #[test]
+fn repeated_start_of_a_job_does_not_prolong_the_lease_of_a_missing_node() {
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    let start =
+        |ticket| ControlEvent::JobStarted { ticket, job: Some(setup.job), descriptor: job_descriptor(1) };
+    for _ in 0..=lease() / 2 {
+        assert!(harness.ask(start).reply.is_some());
+        harness.advance(2, &[], &[setup.job]);
+    }
+    assert_eq!(harness.state.nodes()[0].state, NodeState::Dead);
+}
+
+#[test]
 fn dedicated_worker_that_rejoins_without_its_actor_is_stopped() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
