@@ -236,7 +236,17 @@ impl ControlPlane {
                 self.pending.cancel(from, number);
                 // Of a request to an earlier incarnation of the head.
                 self.apply(ControlEvent::Abandoned { id: RequestId { from, number } });
-                return responder.reply(Ok(ControlReply::Done));
+                // Otherwise a head that restarts now would go on with an actor that nothing has the address of.
+                let flushed = self.persistence.as_ref().map(|persistence| persistence());
+                background::spawn_on(host.io(), async move {
+                    let flushed = match flushed {
+                        Some(flushed) => flushed.await,
+                        None => Ok(()),
+                    };
+                    let done = flushed.map(|()| ControlReply::Done);
+                    responder.reply(done.map_err(ControlError::NotPersisted));
+                });
+                return;
             }
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             // Open for as long as the node or the job: it must neither outlive its caller nor delay a shutdown.

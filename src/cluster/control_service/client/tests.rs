@@ -95,8 +95,12 @@ fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Ar
 
 impl TestCluster {
     async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(persistence: Option<Persistence>) -> Self {
         let (network, caller) = (Memory::new(1), fresh_identity());
-        let control = control_with(None, Some(caller));
+        let control = control_with(persistence, Some(caller));
         let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
         let served = Arc::clone(&control);
         let services: HostServices = Box::new(move |host, _, inbound| served.serve(host, inbound));
@@ -226,4 +230,19 @@ async fn request_under_way_fails_when_the_job_is_over() {
     };
     assert!(matches!(reply, Err(crate::host::PlacementError::JobEnded { .. })), "{reply:?}");
     assert_eq!(started.elapsed(), LATENCY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancellation_is_acknowledged_once_it_is_durable() {
+    let disks: [(Persistence, Option<bool>); 3] = [
+        (Box::new(|| Box::pin(async { Ok(()) })), Some(true)),
+        (Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) })), Some(false)),
+        (Box::new(|| Box::pin(std::future::pending())), None),
+    ];
+    for (disk, expected) in disks {
+        let cluster = TestCluster::with(Some(disk)).await;
+        let cancelling = cluster.ask(ControlRequest::Cancel { number: 7 });
+        let acked = tokio::time::timeout(5 * LATENCY, cancelling).await;
+        assert_eq!(acked.ok().map(|acked| acked.is_ok()), expected);
+    }
 }
