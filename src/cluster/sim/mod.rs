@@ -175,6 +175,8 @@ pub struct World {
     /// True while a head starts, which waits for the disk.
     head_starts: AtomicBool,
     nodes: Vec<Mutex<Option<SimAgent>>>,
+    /// True for each node while its agent starts.
+    agents_start: Vec<AtomicBool>,
     tasks_before: usize,
 }
 
@@ -216,9 +218,14 @@ impl World {
             restarted_on: Mutex::default(),
             restarted: Notify::new(),
         });
-        let nodes = (0..nodes).map(|_| Mutex::default()).collect();
-        let world =
-            Self { shared, head: Mutex::default(), head_starts: AtomicBool::new(false), nodes, tasks_before };
+        let world = Self {
+            shared,
+            head: Mutex::default(),
+            head_starts: AtomicBool::new(false),
+            nodes: (0..nodes).map(|_| Mutex::default()).collect(),
+            agents_start: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
+            tasks_before,
+        };
         world.start_head().await;
         for node in 0..world.nodes.len() {
             world.start_agent(node).await;
@@ -262,13 +269,16 @@ impl World {
         self.journal().note(format_args!("the head is killed, {lost} unsynced writes are lost"));
     }
 
-    /// Starts the agent of a node, unless it runs. It joins in the background.
+    /// Starts the agent of a node, unless it runs or starts already. It joins in the background.
     pub async fn start_agent(&self, node: usize) {
-        if lock(&self.nodes[node]).is_none() {
-            self.shared.network.disturb(Machine::Node(node));
-            let agent = SimAgent::start(&self.shared, node).await;
-            *lock(&self.nodes[node]) = Some(agent);
+        let starts = &self.agents_start[node];
+        if lock(&self.nodes[node]).is_some() || starts.swap(true, Ordering::Relaxed) {
+            return;
         }
+        self.shared.network.disturb(Machine::Node(node));
+        let agent = SimAgent::start(&self.shared, node).await;
+        *lock(&self.nodes[node]) = Some(agent);
+        starts.store(false, Ordering::Relaxed);
     }
 
     /// Kills the agent of a node, and its workers with it.
