@@ -1,9 +1,10 @@
 //! Route of a process to the current incarnation of the head.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::ControlRequest;
 use crate::cluster::control_plane::state::{ControlError, ControlReply};
@@ -18,8 +19,15 @@ pub(in crate::cluster) struct HeadRoute {
     pub(in crate::cluster) connection: Arc<RwLock<Option<HeadConnection>>>,
     /// Number of the next placement request of this host.
     pub(in crate::cluster) next_request_id: Arc<AtomicU64>,
-    /// Reason why the job is over, once it is: no head answers its requests any more.
-    pub(in crate::cluster) job_over: Arc<watch::Sender<Option<String>>>,
+    pub(in crate::cluster) job_over: Arc<JobOver>,
+}
+
+/// End of the job: no head answers its requests any more.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct JobOver {
+    why: OnceLock<String>,
+    /// Wakes the open requests, in their order. A `watch` wakes them in a random one.
+    set: Notify,
 }
 
 /// Connection to one incarnation of the head.
@@ -39,17 +47,20 @@ impl HeadRoute {
 
     /// Fails the open requests, and all later ones: the job is over.
     pub(in crate::cluster) fn end_job(&self, why: &str) {
-        self.job_over.send_replace(Some(why.to_owned()));
+        // The first account stands.
+        let _ = self.job_over.why.set(why.to_owned());
+        self.job_over.set.notify_waiters();
     }
 
     /// Waits for the end of the job.
     async fn until_over(&self) -> PlacementError {
-        let mut over = self.job_over.subscribe();
-        let why = match over.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            // The route holds the sender.
-            Err(_) => String::new(),
-        };
+        let mut set = pin!(self.job_over.set.notified());
+        // Before the look: an end between the two would be missed otherwise.
+        set.as_mut().enable();
+        if self.job_over.why.get().is_none() {
+            set.await;
+        }
+        let why = self.job_over.why.get().map_or("", String::as_str);
         PlacementError::JobEnded { text: format!("the job is over: {why}") }
     }
 
