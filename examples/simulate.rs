@@ -62,6 +62,8 @@ enum Bug {
     LostTermination,
     OrphanedChildren,
     StaleIncarnation,
+    UnflushedStart,
+    ForgottenKill,
 }
 
 impl Bug {
@@ -75,6 +77,8 @@ impl Bug {
                 | Self::LostTermination
                 | Self::OrphanedChildren
                 | Self::StaleIncarnation
+                | Self::UnflushedStart
+                | Self::ForgottenKill
         )
     }
 }
@@ -93,6 +97,8 @@ impl From<Bug> for InjectedBug {
             Bug::LostTermination => Self::LostTermination,
             Bug::OrphanedChildren => Self::OrphanedChildren,
             Bug::StaleIncarnation => Self::StaleIncarnation,
+            Bug::UnflushedStart => Self::UnflushedStart,
+            Bug::ForgottenKill => Self::ForgottenKill,
         }
     }
 }

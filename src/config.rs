@@ -463,6 +463,10 @@ pub enum InjectedBug {
     OrphanedChildren,
     /// The report of the end of an earlier incarnation ends the present one.
     StaleIncarnation,
+    /// The head commands the start of an incarnation before its record is durable.
+    UnflushedStart,
+    /// A restarted head forgets the kills that had no effect yet.
+    ForgottenKill,
 }
 
 /// Limits of one host that a program may set.

@@ -269,7 +269,9 @@ pub mod internals {
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim {
-    pub use crate::cluster::sim::{Journal, Lists, Machine, Plan, SimDriver, World, WorldError};
+    pub use crate::cluster::sim::{
+        Journal, Lists, Machine, Pausable, Paused, Plan, SimDriver, World, WorldError, spawn_local,
+    };
 }
 
 /// Items that the macros' expansions name; not for programs.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::cluster::model::{ActorKey, TaskCount, WorkerId};
+use crate::cluster::model::{ActorKey, EndedWorker, TaskCount, WorkerId};
 use crate::cluster::protocol::NodeEvent;
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::ActorIncarnation;
@@ -14,7 +14,7 @@ use crate::spec::End;
 /// Number of events in one request.
 const EVENT_BATCH_MAX: usize = 512;
 
-/// Number of ends of actors in a join report: some hundred kilobytes with their texts.
+/// Number of ends of actors, and of workers, in a join report: some hundred kilobytes with their texts.
 const ENDS_PER_REPORT_MAX: usize = 1024;
 
 /// Queue of unacknowledged events.
@@ -73,15 +73,8 @@ impl EventQueue {
         }
     }
 
-    /// Drops the events that a join report contains. Ends of drivers and actors stay, since a report lists only
-    /// what runs. The head may have placed an actor that has started and ended since.
+    /// Drops the events that a join report contains. Ends stay, since a report lists what runs, and only the last ends. The head may have placed an actor that has started and ended since.
     pub(in crate::cluster) fn clear(&self) {
-        let is_end = |event: &NodeEvent| {
-            matches!(
-                event,
-                NodeEvent::DriverExited { .. } | NodeEvent::Actor { event: ActorEvent::Stopped { .. }, .. }
-            )
-        };
         self.lock().retain(is_end);
     }
 
@@ -99,9 +92,31 @@ impl EventQueue {
         ends
     }
 
+    /// Last ends of workers in the queue, latest first.
+    pub(in crate::cluster) fn worker_ends(&self) -> Vec<EndedWorker> {
+        let queue = self.lock();
+        let ends = queue.iter().rev().filter_map(|event| match event {
+            NodeEvent::WorkerEnded { worker, end, killed } => {
+                Some(EndedWorker { worker: *worker, end: end.clone(), killed: *killed })
+            }
+            _ => None,
+        });
+        ends.take(ENDS_PER_REPORT_MAX).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// True for the end of a driver, a worker or an actor, which no later report contains.
+fn is_end(event: &NodeEvent) -> bool {
+    matches!(
+        event,
+        NodeEvent::DriverExited { .. }
+            | NodeEvent::WorkerEnded { .. }
+            | NodeEvent::Actor { event: ActorEvent::Stopped { .. }, .. }
+    )
 }
 
 /// Task counts of a worker in the queue, which has at most one event with them.
@@ -155,10 +170,9 @@ impl EventBatch<'_> {
         self.events.clear();
     }
 
-    /// Acknowledges all events but the ends of drivers, which are sent again.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "simulated nodes run no drivers"))]
-    pub(in crate::cluster) fn ack_except_driver_ends(mut self) {
-        self.events.retain(|event| matches!(event, NodeEvent::DriverExited { .. }));
+    /// Acknowledges all events but ends, which are sent again.
+    pub(in crate::cluster) fn ack_except_ends(mut self) {
+        self.events.retain(is_end);
     }
 }
 
@@ -210,13 +224,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn driver_end_that_is_not_persisted_is_sent_again_and_no_other_event() {
+    async fn ends_that_are_not_persisted_are_sent_again_and_no_other_event() {
         let events = EventQueue::default();
         let pinned = NodeEvent::ExecutablePinned { job: JobId(1) };
         [driver_ended(), pinned, actor_ended()].into_iter().for_each(|event| events.push(event));
-        events.next().await.ack_except_driver_ends();
+        events.next().await.ack_except_ends();
         let again = events.next().await;
-        assert!(matches!(again.events()[..], [NodeEvent::DriverExited { .. }]), "{:?}", again.events());
+        let ends = again.events();
+        assert!(matches!(ends[..], [NodeEvent::DriverExited { .. }, NodeEvent::Actor { .. }]), "{ends:?}");
         again.ack();
         assert!(events.take().is_empty());
     }

@@ -27,7 +27,7 @@ use super::control_service::{ControlRequest, HeadHandle};
 use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
 use super::protocol::worker::HeadInfo;
 use crate::background;
-use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, placement_reply};
+use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute};
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::{END_TEXT_BYTES_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX};
 use crate::host::{
@@ -214,13 +214,23 @@ impl Membership {
         Ok(Assignment { host: entries[index].member.actors, actor: None, alive: None })
     }
 
-    /// Sends the head a request.
+    /// Sends the head a request that may be handled twice.
     pub(super) async fn ask(
         &self,
         host: &Host,
         request: ControlRequest,
     ) -> Result<ControlReply, PlacementError> {
-        placement_reply(self.head.connection()?.head.ask(host.clone(), request).await)
+        self.head.clone().ask(host.clone(), |_| request.clone(), true).await
+    }
+
+    /// Sends the head a report about an assignment, in the background.
+    fn tell_head(&self, host: &Host, report: ControlRequest) {
+        let Ok(connection) = self.head.connection() else { return };
+        let (io, host) = (host.io().clone(), host.clone());
+        background::spawn_on(&io, async move {
+            // If the head is unreachable, the assignment is released when the job ends.
+            let _ = connection.head.ask(host, report).await;
+        });
     }
 
     /// True if a worker is live as far as this process knows.
@@ -284,22 +294,53 @@ async fn place_managed(
     spec: ActorSpec,
     recipe: Recipe,
 ) -> Result<ActorLocation, PlacementError> {
-    // A repeated request could create a second actor, so only one that finds the first is repeated.
-    let may_repeat = spec.get_if_exists;
-    let request_ids = Arc::clone(&route.next_request_id);
-    let number = || request_ids.fetch_add(1, Ordering::Relaxed);
-    let place = |job| ControlRequest::Place {
-        job,
-        spec: spec.clone(),
-        recipe: Some(recipe.clone()),
-        number: number(),
-    };
-    match route.ask(host.clone(), place, may_repeat).await? {
+    // A restarted head knows the actor by this number, so a repeated request creates no second one.
+    let number = route.next_request_id.fetch_add(1, Ordering::Relaxed);
+    let place = |job| ControlRequest::Place { job, spec: spec.clone(), recipe: Some(recipe.clone()), number };
+    let mut unclaimed =
+        UnclaimedRequest { route: route.clone(), host: host.clone(), number, is_claimed: false };
+    match route.ask(host.clone(), place, true).await? {
         ControlReply::Created { at, member, .. } | ControlReply::Placed { member, alive: Some(at), .. } => {
+            unclaimed.is_claimed = true;
             add_peers(&member, &host);
             Ok(at)
         }
         _ => Err(unexpected_reply()),
+    }
+}
+
+/// Request for a managed actor. Dropped before its reply is there, it tells the head that nothing has the actor's
+/// address: a restarted head may know the actor from its records, and would keep it until the end of the job.
+struct UnclaimedRequest {
+    route: HeadRoute,
+    host: Host,
+    number: u64,
+    is_claimed: bool,
+}
+
+impl Drop for UnclaimedRequest {
+    fn drop(&mut self) {
+        if self.is_claimed {
+            return;
+        }
+        let (route, host, number) = (self.route.clone(), self.host.clone(), self.number);
+        background::spawn_on(self.host.io(), async move {
+            tokio::select! {
+                () = abandon(route, &host, number) => {}
+                // The actor ends with this process's job.
+                () = host.closing() => {}
+            }
+        });
+    }
+}
+
+/// Cancels a request at the present head, once it answers.
+async fn abandon(route: HeadRoute, host: &Host, number: u64) {
+    loop {
+        match route.clone().ask(host.clone(), |_| ControlRequest::Cancel { number }, true).await {
+            Ok(_) | Err(PlacementError::JobEnded { .. }) => return,
+            Err(_) => tokio::time::sleep(WATCH_RETRY_MAX).await,
+        }
     }
 }
 
@@ -413,13 +454,11 @@ impl Placement for Membership {
     }
 
     fn spawn_failed(&self, host: &Host, actor: ActorKey, why: &str) {
-        let Ok(connection) = self.head.connection() else { return };
-        let (host, why) = (host.clone(), why.to_owned());
-        let io = host.io().clone();
-        background::spawn_on(&io, async move {
-            // If the head is unreachable, the reservation is released when the job ends.
-            let _ = connection.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
-        });
+        self.tell_head(host, ControlRequest::SpawnFailed { actor, why: why.to_owned() });
+    }
+
+    fn spawn_given_up(&self, host: &Host, actor: ActorKey) {
+        self.tell_head(host, ControlRequest::SpawnGivenUp { actor });
     }
 
     /// In a local cluster the driver reports ended workers to every process, and is asked only about hosts that a

@@ -80,6 +80,8 @@ pub(crate) mod sim;
 #[cfg(test)]
 mod test_dir;
 mod worker;
+#[cfg(any(feature = "cli", feature = "sim"))]
+mod worker_actors;
 mod worker_info;
 
 use std::fmt;

@@ -347,9 +347,11 @@ pub const JOB_LEASE: Duration = NODE_LEASE;
 /// has exited.
 pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
 
-/// Time after the end of its job in which a detached actor with an assignment may start.
+/// Time after the end of its request in which an actor with an assignment may start; for a detached one, after the end
+/// of its job.
 ///
-/// The spawning process may exit as soon as the actor runs, before the node has reported it to the head.
+/// The spawning process may exit as soon as the actor runs, before the node has reported it to the head. A request that
+/// timed out may still be on its way to the worker, or be dropped on it.
 /// A second is plenty for that report. An actor that is not reported in this time is dead, and its
 /// assignment is released.
 pub const START_LEASE: Duration = Duration::from_secs(10);

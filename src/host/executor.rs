@@ -91,7 +91,7 @@ impl Executor {
     /// Runs a future on the thread, or drops it if the thread has ended.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         // Each runtime would generate its code for each type of future.
-        let future: BoxFuture<'static, ()> = Box::pin(future);
+        let future: BoxFuture<'static, ()> = Box::pin(crate::background::inherit(future));
         match self {
             Self::Arbiter(arbiter) => {
                 arbiter.spawn(future);

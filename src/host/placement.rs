@@ -53,6 +53,9 @@ pub trait Placement: Send + Sync + fmt::Debug {
     /// Reports that an actor with an assignment was not started there.
     fn spawn_failed(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
+    /// Reports that nothing waits any more for an actor with an assignment, which may have started there.
+    fn spawn_given_up(&self, _host: &Host, _actor: ActorKey) {}
+
     /// Status of a host that cannot be reached.
     fn host_status(&self, _host: &Host, _of: HostUid) -> HostStatusFuture {
         Box::pin(std::future::ready(HostStatus::Unknown))

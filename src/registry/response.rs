@@ -118,7 +118,8 @@ where
         responder.release_credit();
         // Outside of the actor's context, so that the actor handles other messages meanwhile.
         let (responder, span) = (Some(responder.take()), trace::current_span());
-        actix_rt::spawn(SpawnedResponse { future, responder, actor: ctx.address(), span });
+        let response = SpawnedResponse { future, responder, actor: ctx.address(), span };
+        actix_rt::spawn(crate::background::inherit(response));
     }
 }
 

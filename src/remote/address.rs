@@ -144,10 +144,7 @@ impl Address {
         let failed = match route.state() {
             RouteState::Ended(_) => return Ok(()),
             RouteState::Searching => None,
-            RouteState::At(at) => match stop_incarnation(here, at).await {
-                Ok(()) => return Ok(()),
-                Err(error) => Some((at, error)),
-            },
+            RouteState::At(at) => stop_incarnation(here, at).await.err().map(|error| (at, error)),
         };
         if let Some((at, error)) = failed {
             match evidence(&error).filter(|_| !here.is_closing()) {
@@ -155,7 +152,8 @@ impl Address {
                 None => return Err(error),
             }
         }
-        // Between two incarnations no host can stop it.
+        // Between two incarnations no host can stop it. Also of one that has taken the stop the control plane must
+        // know: it would restart the actor if the host ended before its report.
         let (Some(placement), Some(number)) = (here.placement(), self.location.target.actor.managed_number())
         else {
             return Ok(());

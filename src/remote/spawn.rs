@@ -436,7 +436,8 @@ fn create<A: Spawn>(
             if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
                 observer.actor_started(key, A::NAME, ActorLocation { host: host.identity(), target });
             }
-            actix_rt::spawn(ActorRunner { future, host: host.clone(), target, key });
+            let runner = ActorRunner { future, host: host.clone(), target, key };
+            actix_rt::spawn(crate::background::inherit(runner));
             responder.reply(target);
         }
         Ok(Err(text)) => {

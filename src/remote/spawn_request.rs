@@ -280,8 +280,7 @@ impl<A: Spawn> SpawnRequest<A> {
             }
             Err(error) => {
                 match error {
-                    // The actor may be live, and its worker reports it.
-                    SendError::OutcomeUnknown(_) => assignment.actor = None,
+                    SendError::OutcomeUnknown(_) => assignment.give_up(),
                     _ => assignment.release(&error.to_string()),
                 }
                 Err(SpawnError::of::<A>(error))
@@ -332,6 +331,14 @@ impl PlacementGuard<'_> {
     fn release(&mut self, why: &str) {
         if let Some(actor) = self.actor.take() {
             self.placement.spawn_failed(self.host, actor, why);
+        }
+    }
+
+    /// The actor may be live, and its worker reports it then. One whose request was cancelled on its way is never
+    /// reported.
+    fn give_up(&mut self) {
+        if let Some(actor) = self.actor.take() {
+            self.placement.spawn_given_up(self.host, actor);
         }
     }
 }

@@ -158,7 +158,7 @@ impl TaskService {
         };
         let (pool, queue) = (self.pool.clone(), Arc::clone(&self.queue));
         queue.lock().counts(name).queued += 1;
-        self.pool.spawn(async move {
+        let task = async move {
             // The semaphore is never closed. Before a thread is taken, so that waiting tasks do not
             // occupy the pool.
             let Ok(permit) = permits.acquire_owned().await else { return };
@@ -176,7 +176,8 @@ impl TaskService {
                 queue.lock().end(name, with_result, time);
                 drop(permit);
             });
-        });
+        };
+        self.pool.spawn(crate::background::inherit(task));
     }
 }
 

@@ -17,6 +17,13 @@ use crate::spec::{End, Recipe};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::cluster) struct Ticket(pub(in crate::cluster) u64);
 
+/// Placement request of a host, by the number that the host gave it. It stays the same if the request is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(in crate::cluster) struct RequestId {
+    pub(in crate::cluster) from: HostUid,
+    pub(in crate::cluster) number: u64,
+}
+
 /// Input of the control plane.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cluster) enum ControlEvent {
@@ -46,6 +53,8 @@ pub(in crate::cluster) enum ControlEvent {
     ActorEnded { actor: ActorKey, incarnation: ActorIncarnation, end: End },
     /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
     SpawnCancelled { actor: ActorKey, cause: String },
+    /// The requesting host waits no longer for an actor. Its worker may have created it, or may never hear of it.
+    SpawnGivenUp { actor: ActorKey },
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Statistics of a worker that have changed. They decide nothing.
@@ -72,7 +81,12 @@ pub(in crate::cluster) enum ControlEvent {
     JobEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
     /// Requests a node for an actor. Answered with [`ControlReply::Placed`] once a worker is ready for it, or once an
     /// actor with a recipe is alive.
-    Place { ticket: Ticket, job: JobId, spec: ActorSpec, recipe: Option<Arc<Recipe>> },
+    ///
+    /// A repeated request for an actor with a recipe gets the actor of the first one. `id` is `None` if the requester
+    /// is this process.
+    Place { ticket: Ticket, job: JobId, spec: ActorSpec, recipe: Option<Arc<Recipe>>, id: Option<RequestId> },
+    /// The requester has got no reply and waits for none: nothing has the address of the actor with a recipe.
+    Abandoned { id: RequestId },
     /// Cancels a request that has not been answered; a pending actor is dropped.
     Cancelled { ticket: Ticket },
     /// Looks up an alive actor by name. Answered with [`ControlReply::Found`].
@@ -107,6 +121,7 @@ impl ControlEvent {
                 | Self::JobHeartbeat { .. }
                 | Self::TaskCounts { .. }
                 | Self::Statistics { .. }
+                | Self::SpawnGivenUp { .. }
                 | Self::Find { .. }
                 | Self::Locate { .. }
                 | Self::WatchNode { .. }
@@ -125,7 +140,8 @@ pub(in crate::cluster) enum Action {
     StartWorker { node: NodeId, worker: WorkerId, job: JobId, detached: Option<ActorKey> },
     /// Commands an agent to stop a worker, if it runs.
     StopWorker { node: NodeId, worker: WorkerId },
-    /// Commands an agent to create an incarnation of a managed actor in a worker.
+    /// Commands an agent to create an incarnation of a managed actor in a worker, once all records before it are
+    /// durable: another incarnation must never get the same number.
     StartActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation, recipe: Arc<Recipe> },
     /// Commands an agent to stop one actor of a worker.
     StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation },
@@ -259,7 +275,18 @@ pub(in crate::cluster) enum Record {
         left: bool,
     },
     /// Actor that has a name, holds resources, outlives its job, or is restarted.
-    Actor { actor: ActorKey, job: JobId, spec: ActorSpec, incarnation: ActorIncarnation },
+    Actor {
+        actor: ActorKey,
+        job: JobId,
+        spec: ActorSpec,
+        incarnation: ActorIncarnation,
+        /// True once the actor was killed, while it may still run.
+        #[serde(default)]
+        is_killed: bool,
+        /// Request that has created the actor, if it has a recipe.
+        #[serde(default)]
+        request: Option<RequestId>,
+    },
     /// Recipe of an actor that is restarted.
     Recipe { actor: ActorKey, recipe: Recipe },
     /// Watermarks of the allocated ids; the next incarnation starts one block above them.

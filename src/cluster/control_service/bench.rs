@@ -152,7 +152,7 @@ impl ControlPlaneBench {
         let resources = Resources::none().with(Resources::CPU, 1.0);
         let spec = ActorSpec { class: "module::Actor".to_owned(), resources, labels, ..ActorSpec::default() };
         let ticket = self.ticket();
-        self.handle(ControlEvent::Place { ticket, job: self.job, spec, recipe: None });
+        self.handle(ControlEvent::Place { ticket, job: self.job, spec, recipe: None, id: None });
         self.placed().is_some()
     }
 

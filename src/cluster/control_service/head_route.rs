@@ -96,7 +96,7 @@ impl HeadRoute {
 }
 
 /// Maps the reply to the error that users see.
-pub(in crate::cluster) fn placement_reply(
+fn placement_reply(
     reply: Result<Result<ControlReply, ControlError>, SendError>,
 ) -> Result<ControlReply, PlacementError> {
     match reply {

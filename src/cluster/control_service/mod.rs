@@ -25,7 +25,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::control_plane::state::{
-    Action, ClusterState, ControlError, ControlEvent, ControlReply, Listed, Millis, Search, Settings, Ticket,
+    Action, ClusterState, ControlError, ControlEvent, ControlReply, Listed, Millis, RequestId, Search,
+    Settings, Ticket,
 };
 use super::listing::{Kind, Page, Query, QueryError};
 use super::model::{ActorKey, JobId};
@@ -42,10 +43,13 @@ use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE,
 pub(super) use request::{CONTROL, ControlRequest, ControlResult};
 pub(in crate::cluster) use versions::TableVersions;
 
-/// Carries out an action.
+/// Pause before a disk that takes no writes is tried again.
+const DISK_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Carries out the actions of one event, except its replies. Its records become durable together or not at all.
 ///
 /// Runs under the lock of the state, so it must neither block nor call the control plane.
-pub(super) type ActionExecutor = Box<dyn Fn(&Action) + Send + Sync>;
+pub(super) type ActionExecutor = Box<dyn Fn(&[Action]) + Send + Sync>;
 
 /// Returns a future that resolves once all writes requested so far are durable, or with the storage error.
 pub(super) type Persistence = Box<dyn Fn() -> CommitFuture + Send + Sync>;
@@ -188,17 +192,16 @@ impl ControlPlane {
             let has_effects = changed.is_empty() && inner.state.version() != before;
             let changed = if has_effects { &Kind::ALL } else { changed };
             inner.versions.count(changed, inner.state.version());
+            if !actions.is_empty() {
+                (self.executor)(&actions);
+            }
             for action in actions.drain(..) {
-                match action {
-                    Action::Reply { ticket, reply } => {
-                        let undelivered = match inner.reply_channels.remove(&ticket) {
-                            Some(channel) => channel.send(reply).err(),
-                            None => Some(reply),
-                        };
-                        events.extend(reclaim(undelivered));
-                    }
-                    action => (self.executor)(&action),
-                }
+                let Action::Reply { ticket, reply } = action else { continue };
+                let undelivered = match inner.reply_channels.remove(&ticket) {
+                    Some(channel) => channel.send(reply).err(),
+                    None => Some(reply),
+                };
+                events.extend(reclaim(undelivered));
             }
             inner.actions = actions;
             if inner.state.next_restart().is_some() {
@@ -231,7 +234,19 @@ impl ControlPlane {
         let cancellable = match request {
             ControlRequest::Cancel { number } => {
                 self.pending.cancel(from, number);
-                return responder.reply(Ok(ControlReply::Done));
+                // Of a request to an earlier incarnation of the head.
+                self.apply(ControlEvent::Abandoned { id: RequestId { from, number } });
+                // Otherwise a head that restarts now would go on with an actor that nothing has the address of.
+                let flushed = self.persistence.as_ref().map(|persistence| persistence());
+                background::spawn_on(host.io(), async move {
+                    let flushed = match flushed {
+                        Some(flushed) => flushed.await,
+                        None => Ok(()),
+                    };
+                    let done = flushed.map(|()| ControlReply::Done);
+                    responder.reply(done.map_err(ControlError::NotPersisted));
+                });
+                return;
             }
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             // Open for as long as the node or the job: it must neither outlive its caller nor delay a shutdown.
@@ -245,19 +260,20 @@ impl ControlPlane {
             }
             _ => None,
         };
-        background::spawn_on(host.io(), Arc::clone(self).reply(request, cancellable, responder));
+        background::spawn_on(host.io(), Arc::clone(self).reply(from, request, cancellable, responder));
     }
 
     async fn reply(
         self: Arc<Self>,
+        from: HostUid,
         request: ControlRequest,
         cancellable: Option<CancellableRequest>,
         mut responder: Responder<ControlResult>,
     ) {
         let replying = async {
             match cancellable {
-                Some(cancellable) => cancellable.or_cancelled(self.request(request)).await,
-                None => self.request(request).await,
+                Some(cancellable) => cancellable.or_cancelled(self.request(request, Some(from))).await,
+                None => self.request(request, Some(from)).await,
             }
         };
         let reply = tokio::select! {
@@ -277,17 +293,21 @@ impl ControlPlane {
     ) {
         let reply = tokio::select! {
             biased;
-            reply = self.request(request) => reply,
+            reply = self.request(request, None) => reply,
             () = std::future::poll_fn(|task| responder.poll_abandoned(task)) => return,
             () = host.closing() => return responder.fail(CallFailure::Closing),
         };
         responder.reply(reply);
     }
 
-    /// Carries out a request.
-    pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> ControlResult {
+    /// Carries out a request of another host, or, without one, of this process.
+    pub(super) async fn request(
+        self: Arc<Self>,
+        request: ControlRequest,
+        from: Option<HostUid>,
+    ) -> ControlResult {
         match request {
-            ControlRequest::Place { job, mut spec, recipe, .. } => {
+            ControlRequest::Place { job, mut spec, recipe, number } => {
                 // Both options qualify a name; without one they would be ignored silently.
                 if spec.name.is_none() && (spec.get_if_exists || !spec.namespace.is_empty()) {
                     let what = if spec.get_if_exists { "get_if_exists()" } else { "namespace(..)" };
@@ -299,7 +319,8 @@ impl ControlPlane {
                 }
                 let is_durable = spec.is_durable();
                 let recipe = recipe.map(Arc::new);
-                let place = |ticket| ControlEvent::Place { ticket, job, spec, recipe };
+                let id = from.map(|from| RequestId { from, number });
+                let place = |ticket| ControlEvent::Place { ticket, job, spec, recipe, id };
                 let reply = Arc::clone(&self).ask(place).await?;
                 match is_durable {
                     true => self.commit_placement(reply).await,
@@ -311,7 +332,9 @@ impl ControlPlane {
                 self.ask(|ticket| ControlEvent::Find { ticket, namespace, name }).await
             }
             ControlRequest::Locate { actor, gone } => {
-                self.ask(|ticket| ControlEvent::Locate { ticket, actor, gone }).await
+                let locate = |ticket| ControlEvent::Locate { ticket, actor, gone };
+                let reply = Arc::clone(&self).ask(locate).await;
+                self.end_when_durable(reply).await
             }
             // Only a local requester gets here, and dropping its own future has cancelled the request.
             ControlRequest::Cancel { .. } => Ok(ControlReply::Done),
@@ -331,12 +354,19 @@ impl ControlPlane {
                 self.ask(|ticket| ControlEvent::WatchJob { ticket, job }).await
             }
             ControlRequest::WatchActor { actor } => {
-                self.ask(|ticket| ControlEvent::WatchActor { ticket, actor }).await
+                let reply = Arc::clone(&self).ask(|ticket| ControlEvent::WatchActor { ticket, actor }).await;
+                self.end_when_durable(reply).await
             }
-            ControlRequest::Kill { actor } => self.ask(|ticket| ControlEvent::Kill { ticket, actor }).await,
+            ControlRequest::Kill { actor } => {
+                self.kill(actor, |ticket| ControlEvent::Kill { ticket, actor }).await
+            }
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
                 self.apply(ControlEvent::SpawnCancelled { actor, cause });
+                Ok(ControlReply::Done)
+            }
+            ControlRequest::SpawnGivenUp { actor } => {
+                self.apply(ControlEvent::SpawnGivenUp { actor });
                 Ok(ControlReply::Done)
             }
         }
@@ -344,11 +374,39 @@ impl ControlPlane {
 }
 
 impl ControlPlane {
+    /// Kills an actor. The reply waits until the kill of an actor with a record is durable: a restarted head would
+    /// restart the actor otherwise.
+    pub(super) async fn kill(
+        self: Arc<Self>,
+        actor: ActorKey,
+        kill: impl FnOnce(Ticket) -> ControlEvent,
+    ) -> ControlResult {
+        let is_recorded = self.read(|state| state.is_recorded(actor));
+        let reply = Arc::clone(&self).ask(kill).await?;
+        match self.persistence.as_ref().filter(|_| is_recorded) {
+            Some(persistence) => persistence().await.map(|()| reply).map_err(ControlError::NotPersisted),
+            None => Ok(reply),
+        }
+    }
+
+    /// Returns the final end of an actor once the head cannot restart it any more: its record is deleted for good.
+    async fn end_when_durable(&self, reply: ControlResult) -> ControlResult {
+        let is_end = matches!(reply, Ok(ControlReply::End(_) | ControlReply::Gone(_)));
+        if let Some(persistence) = self.persistence.as_ref().filter(|_| is_end) {
+            while persistence().await.is_err() {
+                tokio::time::sleep(DISK_RETRY_PAUSE).await;
+            }
+        }
+        reply
+    }
+
     /// Returns a placement once its actor's record is durable.
     ///
     /// The requester may rely on the actor's name, and on the actor surviving a restart of the head.
     async fn commit_placement(self: Arc<Self>, reply: ControlReply) -> ControlResult {
-        let Some((persistence, actor)) = self.persistence.as_ref().zip(assigned_actor(&reply)) else {
+        // The record of a managed actor was durable before its start was commanded.
+        let assigned = assigned_actor(&reply).filter(|_| !matches!(reply, ControlReply::Created { .. }));
+        let Some((persistence, actor)) = self.persistence.as_ref().zip(assigned) else {
             return Ok(reply);
         };
         // The guard releases the assignment if this future is dropped while the disk is busy.
@@ -406,10 +464,12 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
     let job = match request {
         ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
         // An unknown actor holds nothing that could be released.
-        ControlRequest::SpawnFailed { actor, .. } => match state.job_of_actor(*actor) {
-            Some(job) => job,
-            None => return Ok(()),
-        },
+        ControlRequest::SpawnFailed { actor, .. } | ControlRequest::SpawnGivenUp { actor } => {
+            match state.job_of_actor(*actor) {
+                Some(job) => job,
+                None => return Ok(()),
+            }
+        }
         ControlRequest::Cancel { .. }
         | ControlRequest::Kill { .. }
         | ControlRequest::Locate { .. }
@@ -518,7 +578,7 @@ impl HeadHandle {
     /// Sends a request.
     pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<ControlResult, SendError> {
         match self {
-            Self::Local(control) => Ok(control.request(request).await),
+            Self::Local(control) => Ok(control.request(request, None).await),
             Self::Remote(head) => match request {
                 // Only a placement holds something that a cancellation would leak.
                 ControlRequest::Place { number, .. } => PlacementCall::new(head, host, number, request).await,

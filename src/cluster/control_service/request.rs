@@ -30,6 +30,8 @@ pub(in crate::cluster) enum ControlRequest {
     Actors(Query),
     /// Returns the assignment of an actor that was not created.
     SpawnFailed { actor: ActorKey, why: String },
+    /// Reports that nothing waits any more for an actor that its worker may have created.
+    SpawnGivenUp { actor: ActorKey },
     /// Requests the exit cause of the worker that owned a host.
     HostStatus { host: HostUid },
     /// Requests the end of a node, once it has ended.

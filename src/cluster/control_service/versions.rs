@@ -75,12 +75,14 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::ActorEnded { .. }
         | ControlEvent::SpawnCancelled { .. }
         | ControlEvent::Place { .. }
+        | ControlEvent::Abandoned { .. }
         | ControlEvent::Cancelled { .. }
         | ControlEvent::Kill { .. }
         | ControlEvent::KillWorkerOf { .. } => &[Nodes, Workers, Actors, Events],
         ControlEvent::NodeHeartbeat { .. }
         | ControlEvent::JobHeartbeat { .. }
         | ControlEvent::ExecutablePinned { .. }
+        | ControlEvent::SpawnGivenUp { .. }
         | ControlEvent::Find { .. }
         | ControlEvent::Locate { .. }
         | ControlEvent::WatchNode { .. }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::HeadCore;
+use crate::background;
 use crate::cluster::authorization;
 use crate::cluster::control_plane::state::{ControlError, ControlEvent, ControlReply};
 use crate::cluster::control_service::ControlResult;
@@ -26,7 +27,7 @@ impl HeadCore {
         // open at most.
         responder.start();
         let core = Arc::clone(self);
-        tokio::spawn(async move { responder.reply(core.handle_job_request(from, request).await) });
+        background::spawn(async move { responder.reply(core.handle_job_request(from, request).await) });
     }
 
     async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> ControlResult {

@@ -12,6 +12,7 @@ pub(in crate::cluster) mod checks;
 mod jobs;
 mod nodes;
 mod outbox;
+mod starts;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,19 +23,21 @@ use super::model::NodeId;
 use super::protocol::AgentCommand;
 use crate::host::Host;
 pub(in crate::cluster) use outbox::Outbox;
+use starts::{Start, Starts};
 
 /// State of a head that does not depend on how it runs.
 pub(in crate::cluster) struct HeadCore {
     host: Host,
     control: Arc<ControlPlane>,
     outbox: Mutex<Outbox>,
+    starts: Mutex<Starts>,
     /// Waits until all writes that were requested are durable.
     flushed: Persistence,
 }
 
 impl HeadCore {
     pub(in crate::cluster) fn new(host: Host, control: Arc<ControlPlane>, flushed: Persistence) -> Arc<Self> {
-        Arc::new(Self { host, control, outbox: Mutex::default(), flushed })
+        Arc::new(Self { host, control, outbox: Mutex::default(), starts: Mutex::default(), flushed })
     }
 
     pub(in crate::cluster) fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -43,7 +46,7 @@ impl HeadCore {
 
     /// Executes the part of an action that concerns agents and drivers. It runs under the lock of the state, so it only
     /// queues.
-    pub(in crate::cluster) fn execute(&self, action: &Action) {
+    pub(in crate::cluster) fn execute(self: &Arc<Self>, action: &Action) {
         match action.clone() {
             Action::StartWorker { node, worker, job, detached } => {
                 self.send_command(node, AgentCommand::StartWorker { worker, job, detached });
@@ -51,9 +54,8 @@ impl HeadCore {
             Action::StopWorker { node, worker } => {
                 self.send_command(node, AgentCommand::StopWorker { worker })
             }
-            Action::StartActor { node, worker, at, recipe, .. } => {
-                let recipe = (*recipe).clone();
-                self.send_command(node, AgentCommand::StartActor { worker, at, recipe })
+            Action::StartActor { node, worker, actor, at, recipe } => {
+                self.start_when_durable(Start { node, worker, actor, at, recipe });
             }
             Action::StopActor { node, worker, at, .. } => {
                 self.send_command(node, AgentCommand::StopActor { worker, at })

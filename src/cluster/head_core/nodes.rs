@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{HeadCore, checks};
+use crate::background;
 use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::model::{ActorCount, NodeId, WorkerReport, WorkerStatistics};
 use crate::cluster::protocol::worker::ActorEvent;
@@ -25,19 +26,30 @@ impl HeadCore {
             Err(failure) => return responder.fail(failure),
         };
         responder.start();
-        let ends_a_driver = matches!(&request, NodeRequest::Events { events, .. }
-            if events.iter().any(|event| matches!(event, NodeEvent::DriverExited { .. })));
+        let waits_for_disk = self.reports_end(&request);
         let reply = handle(from, request);
-        if !ends_a_driver || !matches!(reply, NodeReply::Done) {
+        if !waits_for_disk || !matches!(reply, NodeReply::Done) {
             return responder.reply(reply);
         }
-        // The agent drops its record of a driver's end when the head acknowledges it. If the head were killed between
-        // the acknowledgement and the disk, the job would never end.
+        // The agent drops its record of such an end when the head acknowledges it. If the head were killed between
+        // the acknowledgement and the disk, the job would never end, and an actor that was stopped would restart.
         let core = Arc::clone(self);
-        tokio::spawn(async move {
+        background::spawn(async move {
             let stored = (core.flushed)().await;
             responder.reply(stored.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
         });
+    }
+
+    /// Checks for the end of a driver or a managed actor in a request.
+    fn reports_end(&self, request: &NodeRequest) -> bool {
+        let NodeRequest::Events { events, .. } = request else { return false };
+        events.iter().any(|event| match event {
+            NodeEvent::DriverExited { .. } => true,
+            NodeEvent::Actor { event: ActorEvent::Stopped { actor, .. }, .. } => {
+                self.control.read(|state| state.is_managed(*actor))
+            }
+            _ => false,
+        })
     }
 
     /// Handles a request of an agent, which may only report about its own node.

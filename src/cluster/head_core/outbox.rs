@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
+use crate::background;
 use crate::cluster::control_plane::state::JobEvent;
 use crate::cluster::model::{JobId, NodeId, Usage};
 use crate::cluster::protocol::{AGENT_COMMAND, AgentCommand, JOB_EVENT};
@@ -157,7 +158,7 @@ impl Outbox {
 fn spawn_sender(host: Host, to: HostUid, lagging: LaggingRecipients) -> mpsc::Sender<Notification> {
     let (queue, mut messages) = mpsc::channel(COMMAND_QUEUE_MAX);
     let io = host.io().clone();
-    io.spawn(async move {
+    background::spawn_on(&io, async move {
         while let Some(message) = messages.recv().await {
             let deadline = deadline_in(HEAD_RPC_TIMEOUT);
             let delivered: Result<(), SendError> = match message {

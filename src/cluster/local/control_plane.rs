@@ -67,7 +67,7 @@ impl LocalControlPlane {
         let (moved, moves) = mpsc::channel(MOVES_MAX);
         let shared = Arc::<OnceLock<StartParts>>::default();
         let (runtime, started) = (io.clone(), Arc::clone(&shared));
-        let executor = move |action: &Action| match action {
+        let execute = move |action: &Action| match action {
             Action::StartWorker { worker, .. } => {
                 // The receiver is gone in a cluster whose workers are threads. It is never full.
                 let _ = request.try_send(*worker);
@@ -103,7 +103,7 @@ impl LocalControlPlane {
                 job_lease: NO_LEASE,
                 ..Settings::default()
             },
-            Box::new(executor),
+            Box::new(move |actions: &[Action]| actions.iter().for_each(&execute)),
             None,
         ));
         let notices = Mutex::new(Some(moves));

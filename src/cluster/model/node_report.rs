@@ -18,12 +18,31 @@ pub(in crate::cluster) struct NodeReport {
     /// Last ends of actors that the head has not acknowledged. Without them an actor that has stopped would count as
     /// lost, and be restarted.
     pub(in crate::cluster) ended: Vec<(ActorKey, ActorIncarnation, End)>,
+    /// Last ends of workers that the head has not acknowledged.
+    #[serde(default)]
+    pub(in crate::cluster) ended_workers: Vec<EndedWorker>,
+}
+
+/// Worker that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cluster) struct EndedWorker {
+    pub(in crate::cluster) worker: WorkerId,
+    pub(in crate::cluster) end: End,
+    /// True if something outside the worker has killed it.
+    pub(in crate::cluster) killed: bool,
 }
 
 impl NodeReport {
     /// Report of a node on which nothing runs.
     pub(in crate::cluster) fn idle(descriptor: NodeDescriptor) -> Self {
-        Self { descriptor, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new(), ended: Vec::new() }
+        Self {
+            descriptor,
+            workers: Vec::new(),
+            jobs: Vec::new(),
+            drivers: Vec::new(),
+            ended: Vec::new(),
+            ended_workers: Vec::new(),
+        }
     }
 }
 

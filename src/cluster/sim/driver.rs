@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::network::{Machine, head_at};
 use super::{Shared, WorldError};
+use crate::background::gate::Gate;
 use crate::cluster::authorization;
 use crate::cluster::backoff::Backoff;
 use crate::cluster::control_plane::state::{ControlError, ControlReply, JobEvent, WorkerEntry};
@@ -66,6 +67,7 @@ struct DriverShared {
     /// Number of workers that became ready or failed.
     progress: watch::Sender<u32>,
     has_ended: AtomicBool,
+    gate: Gate,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -79,6 +81,11 @@ struct KnownWorker {
 impl SimDriver {
     /// Joins the cluster; returns once a worker is ready.
     pub(super) async fn join(shared: &Arc<Shared>, number: usize) -> Result<Self, WorldError> {
+        let gate = Gate::default();
+        gate.wrap(Self::join_behind(gate.clone(), shared, number)).await
+    }
+
+    async fn join_behind(gate: Gate, shared: &Arc<Shared>, number: usize) -> Result<Self, WorldError> {
         let machine = Machine::Driver(number);
         let (events, arrivals) = mpsc::channel(JOB_EVENT_QUEUE_MAX);
         let control = start_host(shared, machine, control_services(events)).await;
@@ -126,6 +133,7 @@ impl SimDriver {
             changed: Notify::new(),
             progress: watch::Sender::new(0),
             has_ended: AtomicBool::new(false),
+            gate,
             tasks: Mutex::default(),
         });
         driver.note(format_args!("has started job {job}"));
@@ -152,6 +160,21 @@ impl SimDriver {
     #[must_use]
     pub fn cluster(&self) -> ClusterRef {
         ClusterRef::new(self.0.host.clone())
+    }
+
+    /// Makes a future a part of the driver's program: it does nothing while the driver is paused.
+    ///
+    /// So do the futures that it spawns with [`spawn_local`](super::spawn_local).
+    pub fn program<F: Future>(&self, program: F) -> impl Future<Output = F::Output> + use<F> {
+        self.0.gate.wrap(program)
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        self.0.machine
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        self.0.gate.clone()
     }
 
     /// Job of the driver.
@@ -213,7 +236,7 @@ impl DriverShared {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn(self.gate.wrap(task));
     }
 
     fn stop_tasks(&self) {
@@ -224,6 +247,8 @@ impl DriverShared {
         self.shared.unregister([self.control.identity(), self.host.identity()]);
         self.control.abort();
         self.host.abort();
+        // Its tasks end, also those of a paused process.
+        self.gate.set_closed(false);
     }
 
     fn head(&self) -> HostUid {
@@ -478,14 +503,22 @@ fn remove_unlisted(driver: &DriverShared, before: &[KnownWorker], listed: &[Work
     }
 }
 
-/// Compares the workers with the head's list once every live node has had time to rejoin it.
+/// Compares the workers with the head's list once every node has rejoined it, or is dead.
 fn schedule_reconcile(driver: &Arc<DriverShared>) {
     let reconciling = Arc::clone(driver);
     driver.spawn(async move {
-        tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
-        let before = reconciling.live_workers();
-        if let Ok(Ok(ControlReply::Job { workers, .. })) = reconciling.ask(start_again(&reconciling)).await {
-            remove_unlisted(&reconciling, &before, &workers);
+        loop {
+            tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
+            let before = reconciling.live_workers();
+            match reconciling.ask(start_again(&reconciling)).await {
+                // The head has restarted again.
+                Ok(Ok(ControlReply::Job { all_rejoined: false, .. })) => {}
+                Ok(Ok(ControlReply::Job { workers, .. })) => {
+                    return remove_unlisted(&reconciling, &before, &workers);
+                }
+                // The next rejoin compares again.
+                _ => return,
+            }
         }
     });
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::Shared;
 use super::disk::DiskWriter;
 use super::network::{Machine, head_at};
+use crate::background::gate::Gate;
 use crate::cluster::authorization;
 use crate::cluster::control_plane::state::{Action, ControlEvent, Record, Settings};
 use crate::cluster::control_service::{ActionExecutor, CONTROL, ControlPlane, Persistence};
@@ -25,6 +26,7 @@ use crate::wire::CallFailure;
 pub(super) struct SimHead {
     pub(super) host: Host,
     pub(super) control: Arc<ControlPlane>,
+    pub(super) gate: Gate,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -34,9 +36,14 @@ type CoreCell = Arc<OnceLock<Weak<HeadCore>>>;
 impl SimHead {
     /// Starts a head in the order of the real one: disk, incarnation, recovery, host.
     pub(super) async fn start(shared: &Arc<Shared>) -> Self {
+        let gate = Gate::default();
+        gate.wrap(Self::start_behind(gate.clone(), shared)).await
+    }
+
+    async fn start_behind(gate: Gate, shared: &Arc<Shared>) -> Self {
         let (writer, records, _) = shared.disk.open();
         let mut tasks = JoinSet::new();
-        tasks.spawn(writer.clone().sync());
+        tasks.spawn(gate.wrap(writer.clone().sync()));
         let incarnation = next_incarnation(&records);
         writer.put(Record::Incarnation { incarnation: incarnation.0 });
         let _ = writer.clone().flushed().await;
@@ -47,7 +54,7 @@ impl SimHead {
         let control = Arc::new(ControlPlane::new(settings, executor, Some(persistence(&writer))));
         control.apply(ControlEvent::Restored(records));
         let _ = writer.clone().flushed().await;
-        tasks.spawn(report_watermarks(Arc::clone(&control), writer.clone()));
+        tasks.spawn(gate.wrap(report_watermarks(Arc::clone(&control), writer.clone())));
         let identity = HostUid { host: HostId::HEAD, incarnation };
         let host = Host::start(HostConfig {
             identity,
@@ -65,9 +72,9 @@ impl SimHead {
         let core = HeadCore::new(host.clone(), Arc::clone(&control), persistence(&writer));
         // The cell is new, so this cannot fail. No call has arrived yet: this thread has not waited since.
         let _ = cell.set(Arc::downgrade(&core));
-        tasks.spawn(tick(Arc::clone(&control), core));
+        tasks.spawn(gate.wrap(tick(Arc::clone(&control), core)));
         shared.register([identity]);
-        Self { host, control, tasks: Mutex::new(tasks) }
+        Self { host, control, gate, tasks: Mutex::new(tasks) }
     }
 
     /// Kills the head, and returns the number of unsynced writes that are lost.
@@ -76,6 +83,8 @@ impl SimHead {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         self.host.abort();
         self.control.abandon_requests();
+        // Its tasks end, also those of a paused process.
+        self.gate.set_closed(false);
         // What it has not synced is lost, and whatever still runs of it writes nothing any more.
         shared.disk.open().2
     }
@@ -92,14 +101,17 @@ fn next_incarnation(records: &[Record]) -> Incarnation {
 }
 
 fn executor(writer: DiskWriter, cell: CoreCell) -> ActionExecutor {
-    Box::new(move |action: &Action| {
-        if let Some(core) = cell.get().and_then(Weak::upgrade) {
-            core.execute(action);
+    Box::new(move |actions: &[Action]| {
+        for action in actions {
+            // In one poll of this thread, so the disk syncs the records of an event together.
+            match action {
+                Action::Persist(record) => writer.put(record.clone()),
+                Action::Delete(key) => writer.delete(*key),
+                _ => {}
+            }
         }
-        match action {
-            Action::Persist(record) => writer.put(record.clone()),
-            Action::Delete(key) => writer.delete(*key),
-            _ => {}
+        if let Some(core) = cell.get().and_then(Weak::upgrade) {
+            actions.iter().for_each(|action| core.execute(action));
         }
     })
 }

@@ -17,7 +17,7 @@ mod head;
 mod journal;
 mod network;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,15 @@ use std::time::Duration;
 
 use actix_rt::System;
 use tokio::runtime::{Builder, Handle};
+use tokio::sync::Notify;
 
 use super::control_plane::state::ClusterState;
-use super::model::{ActorInfo, JobInfo, NodeInfo, WorkerId, WorkerSummary};
+use super::model::{ActorInfo, ActorKey, ActorLocation, JobInfo, NodeInfo, WorkerId, WorkerSummary};
+use crate::background::gate::{self, Gate};
 use crate::config::{InjectedBug, Limits};
 use crate::host::entropy::simulated::SimulatedEntropy;
 use crate::host::random_u64;
-use crate::id::HostUid;
+use crate::id::{ActorIncarnation, HostUid};
 use crate::observe::HostSnapshot;
 use crate::session::Secret;
 use agent::SimAgent;
@@ -98,9 +100,33 @@ struct Shared {
     /// Hosts of the processes that run.
     running: Mutex<BTreeSet<HostUid>>,
     head: Mutex<Option<HostUid>>,
+    /// Host of each incarnation of a restartable actor that was created.
+    incarnations: Mutex<BTreeMap<(ActorKey, ActorIncarnation), HostUid>>,
+    /// Machine of the last incarnation that was created again.
+    restarted_on: Mutex<Option<Machine>>,
+    restarted: Notify,
 }
 
 impl Shared {
+    /// Notes the creation of an actor: two incarnations must never have the same number.
+    fn actor_created(&self, machine: Machine, actor: ActorKey, at: ActorLocation) {
+        if at.target.actor.managed_number().is_none() {
+            return;
+        }
+        let number = at.target.incarnation;
+        let earlier = lock(&self.incarnations).insert((actor, number), at.host);
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != at.host) {
+            self.journal.violation(format_args!(
+                "incarnation {number} of actor {actor} is created on {:?}, and was on {earlier:?}",
+                at.host
+            ));
+        }
+        if number.0 > 0 {
+            *lock(&self.restarted_on) = Some(machine);
+            self.restarted.notify_one();
+        }
+    }
+
     fn secret(&self) -> Secret {
         Secret::from_bytes([7; 32])
     }
@@ -149,6 +175,8 @@ pub struct World {
     /// True while a head starts, which waits for the disk.
     head_starts: AtomicBool,
     nodes: Vec<Mutex<Option<SimAgent>>>,
+    /// True for each node while its agent starts.
+    agents_start: Vec<AtomicBool>,
     tasks_before: usize,
 }
 
@@ -186,10 +214,18 @@ impl World {
             disk: Disk::default(),
             running: Mutex::default(),
             head: Mutex::default(),
+            incarnations: Mutex::default(),
+            restarted_on: Mutex::default(),
+            restarted: Notify::new(),
         });
-        let nodes = (0..nodes).map(|_| Mutex::default()).collect();
-        let world =
-            Self { shared, head: Mutex::default(), head_starts: AtomicBool::new(false), nodes, tasks_before };
+        let world = Self {
+            shared,
+            head: Mutex::default(),
+            head_starts: AtomicBool::new(false),
+            nodes: (0..nodes).map(|_| Mutex::default()).collect(),
+            agents_start: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
+            tasks_before,
+        };
         world.start_head().await;
         for node in 0..world.nodes.len() {
             world.start_agent(node).await;
@@ -201,6 +237,16 @@ impl World {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.shared.journal
+    }
+
+    /// Waits for the next restart of an actor, and returns its machine.
+    pub async fn actor_restarted(&self) -> Machine {
+        loop {
+            self.shared.restarted.notified().await;
+            if let Some(machine) = lock(&self.shared.restarted_on).take() {
+                return machine;
+            }
+        }
     }
 
     /// Starts the head, unless it runs or starts already.
@@ -223,13 +269,16 @@ impl World {
         self.journal().note(format_args!("the head is killed, {lost} unsynced writes are lost"));
     }
 
-    /// Starts the agent of a node, unless it runs. It joins in the background.
+    /// Starts the agent of a node, unless it runs or starts already. It joins in the background.
     pub async fn start_agent(&self, node: usize) {
-        if lock(&self.nodes[node]).is_none() {
-            self.shared.network.disturb(Machine::Node(node));
-            let agent = SimAgent::start(&self.shared, node).await;
-            *lock(&self.nodes[node]) = Some(agent);
+        let starts = &self.agents_start[node];
+        if lock(&self.nodes[node]).is_some() || starts.swap(true, Ordering::Relaxed) {
+            return;
         }
+        self.shared.network.disturb(Machine::Node(node));
+        let agent = SimAgent::start(&self.shared, node).await;
+        *lock(&self.nodes[node]) = Some(agent);
+        starts.store(false, Ordering::Relaxed);
     }
 
     /// Kills the agent of a node, and its workers with it.
@@ -264,18 +313,33 @@ impl World {
         self.shared.network.cut_off(machine, sends_nothing, receives_nothing);
     }
 
-    /// Pauses a node: until it is resumed, all bytes from and to its processes wait.
+    /// Pauses processes, as SIGSTOP does: they do nothing until the result is resumed. Bytes to them wait.
     ///
-    /// Handlers that have their message already run on.
-    pub fn pause(&self, node: usize) {
-        self.journal().note(format_args!("node {node} is paused"));
-        self.shared.network.set_paused(Machine::Node(node), true);
-    }
-
-    /// Resumes a node that was paused.
-    pub fn resume(&self, node: usize) {
-        self.journal().note(format_args!("node {node} is resumed"));
-        self.shared.network.set_paused(Machine::Node(node), false);
+    /// `None` if there is no such process, or it is paused already.
+    pub fn pause(&self, what: Pausable<'_>) -> Option<Paused> {
+        let (machine, gate, name) = match what {
+            Pausable::Head => (Machine::Head, lock(&self.head).as_ref()?.gate.clone(), "the head".to_owned()),
+            Pausable::Node(node) => {
+                let gate = lock(&self.nodes[node]).as_ref()?.0.node_gate.clone();
+                (Machine::Node(node), gate, format!("node {node}"))
+            }
+            Pausable::Agent(node) => {
+                let gate = lock(&self.nodes[node]).as_ref()?.0.gate.clone();
+                (Machine::Node(node), gate, format!("the agent of node {node}"))
+            }
+            Pausable::Worker(node, number) => {
+                let (worker, gate) = lock(&self.nodes[node]).as_ref()?.worker_gate(number)?;
+                (Machine::Node(node), gate, format!("worker {worker} on node {node}"))
+            }
+            Pausable::Driver(driver) => (driver.machine(), driver.gate(), driver.machine().to_string()),
+        };
+        if gate.is_closed() {
+            return None;
+        }
+        self.journal().note(format_args!("{name} is paused"));
+        gate.set_closed(true);
+        self.shared.network.set_paused(machine, true);
+        Some(Paused { shared: Arc::clone(&self.shared), machine, gate, name })
     }
 
     /// Breaks all links between two machines.
@@ -368,6 +432,43 @@ impl World {
             self.journal().violation(format_args!("processes are left: {left:?}"));
         }
     }
+}
+
+/// Processes to pause.
+#[derive(Clone, Copy, Debug)]
+pub enum Pausable<'a> {
+    /// The head.
+    Head,
+    /// Agent of a node and its workers.
+    Node(usize),
+    /// Agent of a node.
+    Agent(usize),
+    /// One of the ready workers of a node.
+    Worker(usize, usize),
+    /// A driver, with the parts of its [program](SimDriver::program).
+    Driver(&'a SimDriver),
+}
+
+/// Paused processes. Dropped, they go on; a kill ends them while they are paused.
+#[derive(Debug)]
+pub struct Paused {
+    shared: Arc<Shared>,
+    machine: Machine,
+    gate: Gate,
+    name: String,
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.shared.journal.note(format_args!("{} is resumed", self.name));
+        self.shared.network.set_paused(self.machine, false);
+        self.gate.set_closed(false);
+    }
+}
+
+/// Spawns a future on this thread. It is paused with the [program](SimDriver::program) that spawns it.
+pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(gate::inherit(future));
 }
 
 /// Number of live tasks of this thread's runtime.

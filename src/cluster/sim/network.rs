@@ -57,8 +57,8 @@ pub(super) fn head_at() -> SocketAddr {
 struct Isolation {
     sends_nothing: bool,
     receives_nothing: bool,
-    /// Cut off both ways since its processes do not run.
-    paused: bool,
+    /// Number of its processes that are paused.
+    paused: usize,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl SimNetwork {
         faults.insert(machine, Instant::now());
     }
 
-    /// Time since the last fault of a machine; zero while it is cut off.
+    /// Time since the last fault of a machine; zero while it is cut off, or one of its processes is paused.
     pub(super) fn calm_for(&self, machine: Machine) -> Duration {
         let is_isolated = self.lock().get(&machine).is_some_and(|it| *it != Isolation::default());
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,9 +113,12 @@ impl SimNetwork {
         self.change(machine, |it| *it = Isolation { sends_nothing, receives_nothing, ..*it });
     }
 
-    /// Holds all bytes from and to a machine, or passes them on again.
+    /// Counts a process of a machine that is paused, or that goes on. The machine still takes bytes for it.
     pub(super) fn set_paused(&self, machine: Machine, paused: bool) {
-        self.change(machine, |it| it.paused = paused);
+        self.change(machine, |it| match paused {
+            true => it.paused += 1,
+            false => it.paused = it.paused.saturating_sub(1),
+        });
     }
 
     fn change(&self, machine: Machine, change: impl FnOnce(&mut Isolation)) {
@@ -160,5 +163,5 @@ impl SimNetwork {
 fn is_blocked(machines: &BTreeMap<Machine, Isolation>, from: Machine, to: Machine) -> bool {
     let of = |machine| machines.get(&machine).copied().unwrap_or_default();
     let (from, to) = (of(from), of(to));
-    from.paused || to.paused || from.sends_nothing || to.receives_nothing
+    from.sends_nothing || to.receives_nothing
 }

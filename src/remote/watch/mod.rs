@@ -23,6 +23,7 @@ use actix::{Addr, Handler, Message};
 
 use super::addr::RemoteAddr;
 use super::cluster_ref::ClusterRef;
+use crate::background;
 use crate::host::{Host, SendError, Watched};
 use crate::registry::{Attachment, ControlMessage, RemoteActor};
 use crate::spec::{ActorLocation, End, EndReason, JobId, NodeId};
@@ -237,7 +238,7 @@ impl Watch {
         // Ends the task with the watching actor, and the attachment with the task.
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (attachment, release) = Attachment::new(move |_| drop(stop));
-        host.io().spawn(async move {
+        background::spawn_on(host.io(), async move {
             tokio::select! {
                 biased;
                 end = running => if let Some(watcher) = weak.upgrade() {

@@ -1,17 +1,18 @@
 //! Drivers of the workload: each joins, works for a while and ends, again and again until the faults are over.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use roadshow::model::ActorKey;
-use roadshow::sim::{SimDriver, World};
+use roadshow::model::{ActorInfo, ActorKey};
+use roadshow::sim::{Machine, Paused, SimDriver, World, spawn_local};
 use roadshow::{FindError, RemoteAddr, Resources, Restart, Retry, SpawnError, TaskError};
-use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::actors::{Counter, Errand, Fail, Note, Seed, triple};
+use super::faults;
 use super::lives::Life;
 use super::record::{End, Kind, Op, Record, of_send};
 use super::script::{Script, Severity};
@@ -39,6 +40,10 @@ pub(crate) struct Drivers {
     /// Present driver of each machine, with the number of its run.
     pub(crate) present: RefCell<Vec<Option<(u64, SimDriver)>>>,
     pub(crate) is_over: Cell<bool>,
+    /// True if the head may end right after it has acknowledged a kill.
+    pub(crate) kills_in_vain: bool,
+    /// Processes that are paused, by the number of the pause.
+    pub(crate) paused: RefCell<BTreeMap<u64, Paused>>,
 }
 
 /// Actor that a driver has an address of, and the stream of its messages through it.
@@ -62,7 +67,7 @@ pub(crate) async fn run(drivers: Rc<Drivers>, script: Rc<Script>, machine: usize
             Ok(driver) => {
                 drivers.present.borrow_mut()[machine] = Some((run, driver.clone()));
                 let work = Work::new(&drivers, &driver, run);
-                work.play(&mut rng).await;
+                driver.program(work.play(&mut rng)).await;
                 let was_present = drivers.present.borrow_mut()[machine].take().is_some();
                 if was_present {
                     drivers.record.excuse_driver(run);
@@ -233,7 +238,10 @@ impl<'a> Work<'a> {
             _ => Some(request.await),
         };
         match spawned {
-            None => self.record().end(op, End::Dropped),
+            None => {
+                self.record().end(op, End::Dropped);
+                self.record().lives.give_up(op);
+            }
             Some(Ok(address)) => {
                 self.record().end(op, End::Answered);
                 let stream = self.record().number();
@@ -247,8 +255,14 @@ impl<'a> Work<'a> {
                 // Others may find a named actor, and stop it.
                 self.actors.push(Known { address, spawn: Some(op), stream, is_stopped: name, is_managed });
             }
-            Some(Err(error)) => self.record().end(op, of_spawn(&error, is_managed)),
+            Some(Err(error)) => self.spawn_failed(op, &error, is_managed),
         }
+    }
+
+    /// Records a spawn without an address, of which nothing may be left if the head has created the actor.
+    pub(super) fn spawn_failed(&self, op: Op, error: &SpawnError, is_managed: bool) {
+        self.record().end(op, of_spawn(error, is_managed));
+        self.record().lives.give_up(op);
     }
 
     fn pick(&self, rng: &mut Rng) -> Option<usize> {
@@ -364,14 +378,28 @@ impl<'a> Work<'a> {
         if own.is_empty() {
             return;
         }
-        let actor = own[rng.usize(..own.len())].actor_id;
+        let info = own[rng.usize(..own.len())];
+        let actor = info.actor_id;
         // The list does not tell which address it has, so any may be.
         self.actors.iter_mut().for_each(|known| known.is_stopped = true);
         self.actors.iter().for_each(|known| self.record().excuse_stream(known.stream));
         self.record().lives.may_end_by_key(self.run, actor);
         let op = self.record().send(Kind::Kill, self.run, None, true, 0);
+        // A kill that has no effect before the head ends: the node of the actor cannot be reached meanwhile.
+        let node = (0..self.drivers.world.nodes()).map(Machine::Node);
+        let node = info.node_id.and(node.clone().find(|it| lists_node(&self.drivers.world, info, *it)));
+        let in_vain = node.filter(|_| self.drivers.kills_in_vain && rng.u8(..3) == 0);
+        if let Some(node) = in_vain {
+            faults::cut_off_for(&self.drivers.world, node, Duration::from_millis(rng.u64(500..2_800)));
+        }
         match self.driver.end_actor(actor).await {
-            Ok(()) => self.record().end(op, End::Answered),
+            Ok(()) => {
+                self.record().end(op, End::Answered);
+                self.record().lives.give_up_key(self.run, actor);
+                if in_vain.is_some() {
+                    faults::kill_head(&self.drivers.world, rng);
+                }
+            }
             Err(error) => self.record().end(op, End::Unknown(error.to_string())),
         }
     }
@@ -386,7 +414,10 @@ impl<'a> Work<'a> {
         }
         let op = self.record().send(Kind::Kill, self.run, None, true, 0);
         match known.address.stop().await {
-            Ok(()) => self.record().end(op, End::Answered),
+            Ok(()) => {
+                self.record().end(op, End::Answered);
+                known.spawn.into_iter().for_each(|spawn| self.record().lives.give_up(spawn));
+            }
             Err(error) => self.record().end(op, of_send(&error)),
         }
         let op = self.record().send(Kind::Call, self.run, Some(known.stream), true, 1);
@@ -408,6 +439,13 @@ impl<'a> Work<'a> {
         let op = self.record().send(Kind::Fail, self.run, None, true, 1);
         self.await_answer(op, address.send(Fail(op)), None);
     }
+}
+
+/// Checks whether the head lists an actor on a machine.
+fn lists_node(world: &World, actor: &ActorInfo, machine: Machine) -> bool {
+    let nodes = world.lists().map(|lists| lists.nodes).unwrap_or_default();
+    let node = nodes.iter().find(|node| Some(node.node_id) == actor.node_id);
+    node.is_some_and(|node| node.hostname == machine.to_string())
 }
 
 /// Key of an actor, if it is restartable.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use roadshow::sim::{Machine, World};
+use roadshow::sim::{Machine, Pausable, World};
 use tokio::time::{Instant, sleep};
 
 use super::drivers::Drivers;
@@ -17,58 +17,86 @@ const SHORT_CUT_MS: u64 = 3_500;
 /// Time in which all members come back after a short absence.
 const CALM: Duration = Duration::from_secs(5);
 
+/// Longest absence of a machine or a process, in milliseconds: longer than any lease.
+const LONG_CUT_MS: u64 = 30_000;
+
+/// One in this number of restarts of an actor is followed by the ends of the head and of its node.
+const CRASHES: u8 = 4;
+
 /// Plays the faults of a script, and heals everything at the end.
-pub(crate) async fn play(script: &Script, drivers: &Drivers) {
+pub(crate) async fn play(script: &Script, drivers: &Rc<Drivers>) {
     let (world, mut rng) = (&drivers.world, script.rng(1));
     let until = Instant::now() + script.faults_for;
     slow_down(world, &mut rng);
-    while Instant::now() < until {
-        sleep(Duration::from_millis(rng.u64(50..script.fault_pause_ms))).await;
-        let kinds = match script.severity {
-            Severity::Calm => 1,
-            Severity::Breaks => 6,
-            Severity::Nodes => 12,
-            Severity::All => 15,
-        };
-        match rng.u8(..kinds) {
-            0 => slow_down(world, &mut rng),
-            1..=3 => {
-                let (one, other) = two(script, &mut rng);
-                world.break_links(one, other);
+    let mut crashes = script.rng(2);
+    let crashing = async {
+        loop {
+            let machine = world.actor_restarted().await;
+            if script.severity == Severity::All && crashes.u8(..CRASHES) == 0 {
+                crash(world, machine, &mut crashes);
             }
-            4 | 5 => {
-                let machine = any(script, &mut rng);
-                cut_off(world, machine, &mut rng, SHORT_CUT_MS);
-                // Another one would add up with it to a longer absence than a lease.
-                if script.severity == Severity::Breaks {
-                    sleep(Duration::from_millis(SHORT_CUT_MS) + CALM).await;
-                }
-            }
-            6 | 7 => world.kill_worker(rng.usize(..script.plan.nodes), rng.usize(..4)),
-            8 | 9 => kill_agent(world, rng.usize(..script.plan.nodes), &mut rng),
-            10 => {
-                let node = Machine::Node(rng.usize(..script.plan.nodes));
-                cut_off(world, node, &mut rng, 30_000);
-            }
-            11 => pause(world, rng.usize(..script.plan.nodes), &mut rng),
-            12 => kill_head(world, &mut rng),
-            13 => {
-                let machine = any(script, &mut rng);
-                cut_off(world, machine, &mut rng, 30_000);
-            }
-            _ => kill_driver(drivers, rng.usize(..script.plan.drivers)),
         }
+    };
+    let playing = async {
+        while Instant::now() < until {
+            sleep(Duration::from_millis(rng.u64(50..script.fault_pause_ms))).await;
+            play_one(script, drivers, &mut rng).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = playing => {}
+        () = crashing => {}
     }
-    heal(script, world).await;
+    heal(script, drivers).await;
+}
+
+async fn play_one(script: &Script, drivers: &Rc<Drivers>, rng: &mut Rng) {
+    let world = &drivers.world;
+    let kinds = match script.severity {
+        Severity::Calm => 1,
+        Severity::Breaks => 8,
+        Severity::Nodes => 16,
+        Severity::All => 21,
+    };
+    let node = rng.usize(..script.plan.nodes);
+    match rng.u8(..kinds) {
+        0 => slow_down(world, rng),
+        1..=3 => {
+            let (one, other) = two(script, rng);
+            world.break_links(one, other);
+        }
+        short @ 4..=7 => {
+            match short {
+                4 | 5 => cut_off(world, any(script, rng), rng, SHORT_CUT_MS),
+                _ => pause_any(script, drivers, rng, SHORT_CUT_MS),
+            }
+            // Another one would add up with it to a longer absence than a lease.
+            if script.severity == Severity::Breaks {
+                sleep(Duration::from_millis(SHORT_CUT_MS) + CALM).await;
+            }
+        }
+        8 | 9 => world.kill_worker(node, rng.usize(..4)),
+        10 | 11 => kill_agent(world, node, rng),
+        12 => cut_off(world, Machine::Node(node), rng, LONG_CUT_MS),
+        13 => pause(drivers, Pausable::Node(node), rng, LONG_CUT_MS),
+        14 => pause(drivers, Pausable::Agent(node), rng, LONG_CUT_MS),
+        15 => pause(drivers, Pausable::Worker(node, rng.usize(..4)), rng, LONG_CUT_MS),
+        16 | 17 => kill_head(world, rng),
+        18 => cut_off(world, any(script, rng), rng, LONG_CUT_MS),
+        19 => pause_any(script, drivers, rng, LONG_CUT_MS),
+        _ => kill_driver(drivers, rng.usize(..script.plan.drivers)),
+    }
 }
 
 /// Ends all faults.
-async fn heal(script: &Script, world: &World) {
+async fn heal(script: &Script, drivers: &Drivers) {
+    let world = &drivers.world;
     // Those that end later by themselves find nothing to do.
     world.latency(Duration::ZERO..=Duration::from_millis(5));
     machines(script).for_each(|machine| world.cut_off(machine, [false; 2]));
+    drivers.paused.borrow_mut().clear();
     for node in 0..script.plan.nodes {
-        world.resume(node);
         world.start_agent(node).await;
     }
     world.start_head().await;
@@ -101,22 +129,55 @@ fn slow_down(world: &World, rng: &mut Rng) {
 fn cut_off(world: &Rc<World>, machine: Machine, rng: &mut Rng, most_ms: u64) {
     let (direction, after) = (rng.u8(..3), Duration::from_millis(rng.u64(50..most_ms)));
     world.cut_off(machine, [direction != 1, direction != 0]);
+    connect_after(world, machine, after);
+}
+
+/// Cuts a machine off in both directions for this time.
+pub(super) fn cut_off_for(world: &Rc<World>, machine: Machine, time: Duration) {
+    world.cut_off(machine, [true; 2]);
+    connect_after(world, machine, time);
+}
+
+fn connect_after(world: &Rc<World>, machine: Machine, time: Duration) {
     let world = Rc::clone(world);
     tokio::task::spawn_local(async move {
-        sleep(after).await;
+        sleep(time).await;
         world.cut_off(machine, [false; 2]);
     });
 }
 
-/// Pauses the processes of a node for a while.
-fn pause(world: &Rc<World>, node: usize, rng: &mut Rng) {
-    let after = Duration::from_millis(rng.u64(50..30_000));
-    world.pause(node);
-    let world = Rc::clone(world);
+/// Pauses processes for a while.
+fn pause(drivers: &Rc<Drivers>, what: Pausable<'_>, rng: &mut Rng, most_ms: u64) {
+    let (id, after) = (rng.u64(..), Duration::from_millis(rng.u64(50..most_ms)));
+    let Some(paused) = drivers.world.pause(what) else { return };
+    drivers.paused.borrow_mut().insert(id, paused);
+    let drivers = Rc::clone(drivers);
     tokio::task::spawn_local(async move {
         sleep(after).await;
-        world.resume(node);
+        drop(drivers.paused.borrow_mut().remove(&id));
     });
+}
+
+/// Pauses the head, a driver, or processes of a node.
+fn pause_any(script: &Script, drivers: &Rc<Drivers>, rng: &mut Rng, most_ms: u64) {
+    let (node, number) = (rng.usize(..script.plan.nodes), rng.usize(..4));
+    let driver = drivers.present.borrow()[rng.usize(..script.plan.drivers)].clone();
+    let what = match (rng.u8(..5), &driver) {
+        (0, _) => Pausable::Head,
+        (1, Some((_, driver))) => Pausable::Driver(driver),
+        (2, _) => Pausable::Worker(node, number),
+        (3, _) => Pausable::Agent(node),
+        _ => Pausable::Node(node),
+    };
+    pause(drivers, what, rng, most_ms);
+}
+
+/// Ends the head and a node at once, as a failure of power does.
+fn crash(world: &Rc<World>, machine: Machine, rng: &mut Rng) {
+    kill_head(world, rng);
+    if let Machine::Node(node) = machine {
+        kill_agent(world, node, rng);
+    }
 }
 
 fn kill_agent(world: &Rc<World>, node: usize, rng: &mut Rng) {
@@ -129,7 +190,7 @@ fn kill_agent(world: &Rc<World>, node: usize, rng: &mut Rng) {
     });
 }
 
-fn kill_head(world: &Rc<World>, rng: &mut Rng) {
+pub(super) fn kill_head(world: &Rc<World>, rng: &mut Rng) {
     let after = Duration::from_millis(rng.u64(50..20_000));
     // A worker that ends while its agent rejoins is in neither its report nor a session.
     let (and_worker, delay) = (rng.u8(..3) > 0, Duration::from_millis(rng.u64(..1_200)));

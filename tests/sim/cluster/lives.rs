@@ -28,6 +28,8 @@ pub(crate) struct Life {
     is_child: bool,
     /// Set once a stop or a kill may end it for good.
     may_end: bool,
+    /// Set once nothing of it may run: its kill was acknowledged, or its spawn has failed.
+    is_given_up: bool,
     key: Option<ActorKey>,
     /// Its incarnations, in the order of their constructors.
     incarnations: Vec<u64>,
@@ -35,7 +37,15 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn new(driver: u64, failures_max: Option<u32>) -> Self {
-        Self { driver, failures_max, is_child: false, may_end: false, key: None, incarnations: Vec::new() }
+        Self {
+            driver,
+            failures_max,
+            is_child: false,
+            may_end: false,
+            is_given_up: false,
+            key: None,
+            incarnations: Vec::new(),
+        }
     }
 
     pub(crate) fn child(driver: u64, failures_max: u32) -> Self {
@@ -112,6 +122,21 @@ impl Lives {
         of_driver
             .filter(|life| life.key == Some(key) || life.failures_max.is_none())
             .for_each(|it| it.may_end = true);
+    }
+
+    /// Marks a restartable actor that must end everywhere: it was killed, or its spawner has no address of it.
+    pub(crate) fn give_up(&self, actor: Op) {
+        let mut all = self.all.borrow_mut();
+        if let Some(life) = all.get_mut(&actor).filter(|life| life.failures_max.is_some()) {
+            life.is_given_up = true;
+        }
+    }
+
+    /// The same for the restartable actor with a key.
+    pub(crate) fn give_up_key(&self, driver: u64, key: ActorKey) {
+        let mut all = self.all.borrow_mut();
+        let life = all.values_mut().find(|life| life.driver == driver && life.key == Some(key));
+        life.into_iter().for_each(|life| life.is_given_up = true);
     }
 
     /// Marks the end of a driver's run.
@@ -220,13 +245,13 @@ impl Lives {
         self.ended.borrow_mut().remove(&key)
     }
 
-    /// Checks that each actor of a driver has at most one incarnation.
+    /// Checks that each actor of a driver has at most one incarnation, and one that was given up none.
     pub(crate) fn check_incarnations(&self, driver: u64) -> Result<(), String> {
         let all = self.all.borrow();
         let of_driver = all.iter().filter(|(_, life)| life.driver == driver).map(|(actor, _)| *actor);
         for actor in of_driver {
             let running = self.running(actor);
-            if running.len() > 1 {
+            if running.len() > usize::from(!all[&actor].is_given_up) {
                 return Err(format!("actor {actor} has the incarnations {running:?}"));
             }
         }

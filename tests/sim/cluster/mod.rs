@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use drivers::Drivers;
 use record::Record;
 pub(crate) use script::Script;
+use script::Severity;
 
 /// Outcome of a run.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ async fn play(script: Rc<Script>, world: Rc<World>) {
         record: Rc::clone(&record),
         present: RefCell::new(vec![None; script.plan.drivers]),
         is_over: Cell::new(false),
+        kills_in_vain: script.severity == Severity::All,
+        paused: RefCell::default(),
     });
     let steps = async {
         let mut working = JoinSet::new();

@@ -163,6 +163,11 @@ impl Record {
                     let last = self.last.get();
                     self.deaths.borrow_mut().entry(stream).or_insert(last);
                 }
+                // A silence of 3 s moves an actor, and an absence that ends nothing may last so long.
+                let is_restart = matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::Restarted));
+                if let Some(sent) = self.sent.borrow_mut().get_mut(&op).filter(|_| is_restart) {
+                    sent.may_fail |= self.severity > Severity::Calm;
+                }
                 self.end(op, of_send(&error));
             }
         }

@@ -7,7 +7,7 @@ use roadshow::{RemoteAddr, Retry};
 use tokio::time::{sleep, timeout};
 
 use super::actors::{Bear, Counter, FAILURES_MAX, Fail, Note, SUPERVISION, Seed, policy};
-use super::drivers::{Work, key_of, of_spawn};
+use super::drivers::{Work, key_of};
 use super::lives::{CHILDREN_END_WITHIN, Life};
 use super::record::{End, Kind, Op, of_send};
 
@@ -72,7 +72,7 @@ impl Work<'_> {
                 let root = self.join_tree(Member { op, address }, rng);
                 self.trees.push(Tree { root, children: Vec::new() });
             }
-            Err(error) => self.record().end(op, of_spawn(&error, true)),
+            Err(error) => self.spawn_failed(op, &error, true),
         }
     }
 
@@ -116,9 +116,6 @@ impl Work<'_> {
 
     /// Checks the trees, once everything is healed: no child has outlived its parent, and all restart with one.
     pub(super) async fn check_trees(&mut self, rng: &mut Rng) {
-        if self.trees.is_empty() {
-            return;
-        }
         // The record knows the time at which the faults ended, which is no later than this.
         sleep(CHILDREN_END_WITHIN + Duration::from_secs(1)).await;
         if let Err(what) = self.record().lives.check_incarnations(self.run)

@@ -14,7 +14,7 @@ use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
 };
 use crate::config::InjectedBug;
-use crate::id::{ActorIncarnation, Target};
+use crate::id::{ActorIncarnation, HostUid, Target};
 use crate::spec::{End, EndReason};
 
 /// Actor that is not dead. There may be millions, so rare data is boxed, or in tables of its own.
@@ -67,6 +67,8 @@ pub(super) struct NameEntry {
 pub(super) struct UnplacedActor {
     /// `None` for an actor that restarts.
     pub(super) ticket: Option<Ticket>,
+    /// Host of the request, which creates the actor once it is assigned.
+    pub(super) requester: Option<HostUid>,
     /// Number of its dedicated workers that failed to start.
     pub(super) failed: u32,
 }
@@ -93,6 +95,11 @@ impl ActorPhase {
 }
 
 impl ClusterState {
+    /// Checks whether the actor has, or will have, a record, and its kill is written before it is acknowledged.
+    pub(in crate::cluster) fn is_recorded(&self, key: ActorKey) -> bool {
+        self.actors.get(&key).is_some_and(|actor| self.is_durable(key, actor))
+    }
+
     /// Checks whether later incarnations of the head need a record of the actor.
     fn is_durable(&self, key: ActorKey, actor: &Actor) -> bool {
         self.managed.contains_key(&key)
@@ -192,6 +199,12 @@ impl ClusterState {
         if !detached {
             self.mark_assigned(job, key);
         }
+        if let Some(creator) = unplaced.requester {
+            self.creators.insert(key, creator);
+            if !self.may_speak_for(creator, job) {
+                self.creator_ended(key);
+            }
+        }
         match unplaced.ticket {
             Some(ticket) => {
                 self.reply(ticket, Ok(ControlReply::Placed { actor: key, member, alive: None }));
@@ -224,16 +237,12 @@ impl ClusterState {
         match phase {
             Some((ActorPhase::Assigned(placed), _)) if placed == worker => {
                 self.mark_alive(key, worker, at.target);
-                if self.stopping.contains(&key) {
-                    // A kill during the constructor takes effect now; no message could interrupt it.
-                    self.stop_actor(key, worker, at);
-                }
+                // A kill during the constructor takes effect now; no message could interrupt it.
+                self.repeat_stop(key, worker, at);
             }
             Some((ActorPhase::Alive(lives, _), _)) if lives == worker => {
                 self.set_phase(key, ActorPhase::Alive(worker, at.target));
-                if self.stopping.contains(&key) {
-                    self.stop_actor(key, worker, at);
-                }
+                self.repeat_stop(key, worker, at);
             }
             Some((ActorPhase::Unaccounted, detached)) if dedicated == detached.then_some(key) => {
                 self.unaccounted.remove(&key);
@@ -242,6 +251,8 @@ impl ClusterState {
                 self.schedule.allocate(node, actor.shape);
                 self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
+                // It was killed before the head restarted.
+                self.repeat_stop(key, worker, at);
             }
             // A managed actor has a record until its end, so one without a record has ended.
             None if dedicated.is_none()
@@ -255,8 +266,15 @@ impl ClusterState {
         }
     }
 
-    /// Checks the incarnation of a reported actor. After a restart of the head, whose last record may be lost, a later
-    /// one counts as the present one.
+    /// Commands the stop of an actor that was killed.
+    fn repeat_stop(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
+        if self.stopping.contains(&key) {
+            self.stop_actor(key, worker, at);
+        }
+    }
+
+    /// Checks the incarnation of a reported actor. After a restart of the head with an older copy of its database, a
+    /// later one counts as the present one.
     fn is_present_incarnation(&mut self, key: ActorKey, reported: Target) -> bool {
         let Some(managed) = self.managed.get_mut(&key) else { return true };
         let is_unaccounted = self.unaccounted.contains(&key);
@@ -333,6 +351,7 @@ impl ClusterState {
             worker.alive_actors += 1;
         }
         self.mark_assigned(job, key);
+        self.creators.remove(&key);
         self.start_leases.end(key);
         self.kill_leases.end(key);
         // Waiters for the name do not get an actor that was killed in the meantime: they wait for its end,
@@ -351,10 +370,40 @@ impl ClusterState {
         actor.is_some_and(|actor| actor.detached && matches!(actor.phase, ActorPhase::Assigned(_)))
     }
 
-    /// Fails a detached actor that was not created in time after its job ended.
+    /// Gives the actors that a worker's hosts were creating some time to appear. The assignment of one that was on its
+    /// way to the worker would last until the end of the job otherwise.
+    pub(super) fn creators_ended(&mut self, hosts: [HostUid; 2]) {
+        let created = self.creators.iter().filter(|(_, creator)| hosts.contains(creator));
+        let mut created: Vec<_> = created.map(|(key, _)| *key).collect();
+        // The hash map has no fixed order.
+        created.sort_unstable();
+        created.into_iter().for_each(|key| self.creator_ended(key));
+    }
+
+    fn creator_ended(&mut self, key: ActorKey) {
+        self.creators.remove(&key);
+        self.start_leases.grant(self.now, key);
+    }
+
+    /// Gives an actor that its requester no longer waits for some time to appear.
+    ///
+    /// A request that was cancelled on its way creates nothing and reports nothing, so the assignment would last until
+    /// the end of the job.
+    pub(super) fn spawn_given_up(&mut self, key: ActorKey) {
+        let phase = self.actors.get(&key).map(|actor| actor.phase);
+        // The head itself creates a managed actor.
+        if matches!(phase, Some(ActorPhase::Assigned(_))) && !self.managed.contains_key(&key) {
+            self.creator_ended(key);
+        }
+    }
+
+    /// Fails an actor that was not created in time after its request or its requester ended, or a detached one after
+    /// its job ended.
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.start_lease.as_secs_f64();
-        let cause = format!("it was not created within {within} s of the end of its job");
+        let is_active = self.actors.get(&key).is_some_and(|actor| self.is_active(actor.job));
+        let ended = if is_active { "request" } else { "job" };
+        let cause = format!("it was not created within {within} s of the end of its {ended}");
         self.end_actor(key, &End::new(EndReason::Evicted, cause).into(), ControlError::JobEnded);
     }
 
@@ -405,9 +454,18 @@ impl ClusterState {
 
     fn stop_alive(&mut self, key: ActorKey, worker: WorkerId, target: Target) {
         if let Some(at) = self.address(worker, target) {
-            self.stopping.insert(key);
+            self.mark_killed(key);
             self.stop_actor(key, worker, at);
         }
+    }
+
+    /// Notes that an actor is to end, also for later incarnations of the head. Returns false if that is known.
+    fn mark_killed(&mut self, key: ActorKey) -> bool {
+        let is_new = self.stopping.insert(key);
+        if is_new && self.is_recorded(key) {
+            self.persist_actor(key);
+        }
+        is_new
     }
 
     /// Ends an actor: releases what it holds, refuses its request, and adds it to the history.
@@ -417,7 +475,7 @@ impl ClusterState {
     /// ```text
     ///   actors                                first: the calls below must not find the actor again
     ///   queue | pool | unaccounted | worker   by phase, exactly one of them
-    ///   stopping, start_leases, kill_leases
+    ///   stopping, creators, start_leases, kill_leases
     ///   scheduler, deferred.freed             finds the node through the worker, which is still there
     ///   unassigned_actors of the job
     ///   record                                written only once the actor was assigned
@@ -443,6 +501,7 @@ impl ClusterState {
             }
         }
         self.stopping.remove(&key);
+        self.creators.remove(&key);
         self.start_leases.end(key);
         self.kill_leases.end(key);
         if let Some(node) = self.node_of(phase) {
@@ -518,14 +577,14 @@ impl ClusterState {
         self.reply(ticket, reply);
     }
 
-    fn kill_actor(&mut self, key: ActorKey) {
+    pub(super) fn kill_actor(&mut self, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else { return };
         match actor.phase {
             ActorPhase::Alive(worker, target) => self.stop_alive(key, worker, target),
             // Its constructor may be running, which no message interrupts. Once it returns, the actor is
             // stopped.
             ActorPhase::Assigned(_) => {
-                if self.stopping.insert(key) {
+                if self.mark_killed(key) {
                     self.kill_leases.grant(self.now, key);
                 }
             }

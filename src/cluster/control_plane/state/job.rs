@@ -33,6 +33,8 @@ pub(super) struct Job {
     /// Set once the driver of a submitted job has left the cluster. It holds nothing, but its process may
     /// run.
     pub(super) left: bool,
+    /// Set once the driver has connected to this incarnation of the head.
+    pub(super) has_rejoined: bool,
     /// Set once the node's agent has reported that it runs the driver, and will report its exit.
     pub(super) driver_runs: bool,
     /// Nodes on which the job has, or had, workers.
@@ -60,6 +62,7 @@ impl Job {
             exit_code: None,
             message: None,
             left: false,
+            has_rejoined: true,
             driver_runs: false,
             pools: BTreeMap::new(),
             unassigned_actors: BTreeSet::new(),
@@ -161,10 +164,15 @@ impl ClusterState {
         job.descriptor = JobDescriptor { runs_on: job.descriptor.runs_on, ..descriptor };
         job.descriptor.bound();
         let before = std::mem::replace(&mut job.state, JobState::Running);
+        // A driver starts its job again whenever it compares its workers with the head's. Those starts would prolong
+        // the leases of missing members again and again.
+        let is_back = !std::mem::replace(&mut job.has_rejoined, true);
         if before != JobState::Running {
             self.record_job_start(id, EventKind::JobStarted);
         }
-        self.member_rejoined();
+        if is_back {
+            self.member_rejoined();
+        }
         self.submitted_leases.end(id);
         self.job_leases.grant(self.now, id);
         Ok(())

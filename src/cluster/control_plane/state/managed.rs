@@ -17,10 +17,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::actor::{ActorPhase, UnplacedActor};
-use super::placement::OpenRequest;
 use super::supervision::Place;
 use super::{
-    Action, ClusterState, ControlError, ControlReply, JobEvent, Millis, Record, RecordKey, Ticket, millis,
+    Action, ClusterState, ControlError, ControlReply, Millis, Record, RecordKey, RequestId, Ticket, millis,
 };
 use crate::cluster::model::{ActorKey, ActorLocation, ActorSpec, JobId, Lifetime, NodeId, WorkerId};
 use crate::config::{RECIPES_PER_JOB_BYTES_MAX, RESTART_FAILURES_COUNTED_MAX};
@@ -40,6 +39,8 @@ pub(super) struct ManagedActor {
     pub(super) failures: VecDeque<Millis>,
     /// Request for the actor, until it was alive once.
     pub(super) spawner: Option<Ticket>,
+    /// Identity of that request, if it came from another process.
+    pub(super) request: Option<RequestId>,
     /// Requests that wait for its location, each with the incarnation that it knows to be gone.
     pub(super) locators: BTreeMap<Ticket, Option<ActorIncarnation>>,
     /// End of its back-off.
@@ -73,6 +74,7 @@ impl ManagedActor {
             restarts: incarnation.0,
             failures: VecDeque::new(),
             spawner: None,
+            request: None,
             locators: BTreeMap::new(),
             backs_off_until: None,
             restart_cause: None,
@@ -131,7 +133,12 @@ impl ClusterState {
                 "an actor that outlives its job cannot be restarted: the job's executable is gone by then";
             return Err(ControlError::Infeasible(text.to_owned()));
         }
-        let bytes = recipe.len();
+        self.check_recipe_room(job, Some(recipe))
+    }
+
+    /// Checks the total size of the recipes of a job, with those of requests that wait for a name.
+    pub(super) fn check_recipe_room(&self, job: JobId, recipe: Option<&Recipe>) -> Result<(), ControlError> {
+        let bytes = recipe.map_or(0, Recipe::len);
         let held = self.jobs.get(&job).map_or(0, |job| job.recipe_bytes);
         if held + bytes > RECIPES_PER_JOB_BYTES_MAX {
             return Err(ControlError::Infeasible(format!(
@@ -142,7 +149,7 @@ impl ClusterState {
         Ok(())
     }
 
-    /// Adds the managed part of an actor. `spawner` waits until it is alive.
+    /// Adds the managed part of an actor.
     pub(super) fn add_managed(
         &mut self,
         key: ActorKey,
@@ -150,13 +157,14 @@ impl ClusterState {
         (policy, place): (Restart, Place),
         recipe: Arc<Recipe>,
         incarnation: ActorIncarnation,
-        spawner: Option<Ticket>,
+        request: Option<RequestId>,
     ) {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.recipe_bytes += recipe.len();
         }
-        let managed = ManagedActor { spawner, place, ..ManagedActor::new(recipe, policy, incarnation) };
+        let managed = ManagedActor { request, place, ..ManagedActor::new(recipe, policy, incarnation) };
         self.managed.insert(key, managed);
+        self.requested.extend(request.map(|request| (request, key)));
         self.add_child(key, place.parent);
     }
 
@@ -179,7 +187,9 @@ impl ClusterState {
             spec.parent = parent.map(|parent| (parent, self.incarnation(parent)));
             (spec.restart, spec.supervision, spec.essential) = (Some(managed.policy), supervision, essential);
         }
-        let record = Record::Actor { actor: key, job: actor.job, spec, incarnation };
+        let is_killed = self.stopping.contains(&key);
+        let request = self.managed.get(&key).and_then(|managed| managed.request);
+        let record = Record::Actor { actor: key, job: actor.job, spec, incarnation, is_killed, request };
         self.actions.push(Action::Persist(record));
     }
 
@@ -203,6 +213,17 @@ impl ClusterState {
         });
     }
 
+    /// Checks whether an incarnation whose creation was commanded is still wanted.
+    pub(in crate::cluster) fn awaits_start(
+        &self,
+        key: ActorKey,
+        worker: WorkerId,
+        at: ActorLocation,
+    ) -> bool {
+        let phase = self.actors.get(&key).map(|actor| actor.phase);
+        phase == Some(ActorPhase::Assigned(worker)) && at.target.incarnation == self.incarnation(key)
+    }
+
     /// Repeats the commands for assigned incarnations of a worker, which its agent may have missed.
     pub(super) fn restart_missed(&mut self, worker: WorkerId) {
         let actors = self.workers.get(&worker).map(|worker| worker.actors.clone()).unwrap_or_default();
@@ -213,61 +234,6 @@ impl ClusterState {
         }
     }
 
-    /// Answers the requests that waited for a managed actor, which is alive now.
-    pub(super) fn managed_is_alive(&mut self, key: ActorKey) {
-        let Some(located) = self.found(key) else { return };
-        let Some(managed) = self.managed.get_mut(&key) else { return };
-        let restarted = std::mem::take(&mut managed.is_restarting);
-        let present = managed.incarnation;
-        // A request that knows this incarnation to be gone waits for the next one.
-        let mut locators = Vec::new();
-        managed.locators.retain(|ticket, gone| {
-            let waits = gone.is_some_and(|gone| present <= gone);
-            if !waits {
-                locators.push(*ticket);
-            }
-            waits
-        });
-        let spawner = managed.spawner.take();
-        let ControlReply::Found { actor, at, member, .. } = &located else { return };
-        if let Some(ticket) = spawner {
-            let placed = ControlReply::Created { actor: *actor, at: *at, member: *member };
-            self.open_requests.remove(&ticket);
-            self.reply(ticket, Ok(placed));
-        }
-        if restarted && let Some(job) = self.actors.get(&key).map(|actor| actor.job) {
-            self.notify_driver(job, JobEvent::ActorMoved { at: *at, member: *member });
-        }
-        for ticket in locators {
-            self.open_requests.remove(&ticket);
-            self.reply(ticket, Ok(located.clone()));
-        }
-    }
-
-    /// Looks up a managed actor: answered once an incarnation after `gone` is alive, or with the actor's end.
-    pub(super) fn locate(&mut self, ticket: Ticket, key: ActorKey, gone: Option<ActorIncarnation>) {
-        let Some(managed) = self.managed.get(&key) else {
-            return self.reply(ticket, Ok(ControlReply::Gone(self.end_of_actor(key))));
-        };
-        let is_later = gone.is_none_or(|gone| managed.incarnation > gone);
-        match self.found(key).filter(|_| is_later) {
-            Some(located) => self.reply(ticket, Ok(located)),
-            None => {
-                self.open_requests.insert(ticket, OpenRequest::Locate(key));
-                if let Some(managed) = self.managed.get_mut(&key) {
-                    managed.locators.insert(ticket, gone);
-                }
-            }
-        }
-    }
-
-    pub(super) fn cancel_locator(&mut self, ticket: Ticket, key: ActorKey) {
-        self.open_requests.remove(&ticket);
-        if let Some(managed) = self.managed.get_mut(&key) {
-            managed.locators.remove(&ticket);
-        }
-    }
-
     /// Removes the managed part of an actor that has ended, and answers the requests that waited for it.
     pub(super) fn end_managed(&mut self, key: ActorKey, job: JobId, end: &End) {
         let Some(managed) = self.managed.remove(&key) else { return };
@@ -275,6 +241,7 @@ impl ClusterState {
             job.recipe_bytes = job.recipe_bytes.saturating_sub(managed.recipe.len());
         }
         managed.backs_off_until.map(|until| self.backing_off.remove(&(until, key)));
+        managed.request.map(|request| self.requested.remove(&request));
         self.actions.push(Action::Delete(RecordKey::Recipe(key)));
         if let Some(ticket) = managed.spawner.filter(|ticket| self.open_requests.remove(ticket).is_some()) {
             let text = end.text.clone();
@@ -376,7 +343,7 @@ impl ClusterState {
         }
         // Before any process hears of the incarnation: a restarted head must not use its number again.
         self.persist_actor(key);
-        self.pending.insert(key, UnplacedActor { ticket: None, failed: 0 });
+        self.pending.insert(key, UnplacedActor { ticket: None, requester: None, failed: 0 });
         if let Some(job) = self.jobs.get_mut(&job) {
             job.unassigned_actors.insert(key);
         }
@@ -416,6 +383,11 @@ impl ClusterState {
             self.set_phase(key, ActorPhase::Waiting);
             self.deferred.evicted.insert(key);
         }
+    }
+
+    /// Checks whether an actor is managed and has not ended.
+    pub(in crate::cluster) fn is_managed(&self, key: ActorKey) -> bool {
+        self.managed.contains_key(&key)
     }
 
     /// Restarts the managed actors of a node elsewhere, all of them or those for which another node has room now.

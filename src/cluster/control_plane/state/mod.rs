@@ -29,6 +29,7 @@
 //! [leases]: super::lease
 
 mod actor;
+mod claims;
 mod crash_loop;
 mod deferred;
 mod events;
@@ -53,7 +54,8 @@ mod watchers;
 mod worker;
 
 pub(in crate::cluster) use super::event::{
-    Action, ControlError, ControlEvent, ControlReply, JobEvent, Record, RecordKey, Ticket, WorkerEntry,
+    Action, ControlError, ControlEvent, ControlReply, JobEvent, Record, RecordKey, RequestId, Ticket,
+    WorkerEntry,
 };
 pub(in crate::cluster) use super::lease::Millis;
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
@@ -78,7 +80,7 @@ use managed::ManagedActor;
 use names::{Classes, Names};
 use node::LiveNode;
 use ordered_map::OrderedMap;
-use placement::OpenRequest;
+use placement::{OpenRequest, PlacementRequest};
 use restart_report::RestartCounter;
 use statistics::ActorCounts;
 use watchers::Watchers;
@@ -163,6 +165,10 @@ pub(in crate::cluster) struct ClusterState {
     rejoin_deadline: Option<Millis>,
     /// Killed actors that may still run: each is alive, or assigned to a worker that may be creating it.
     stopping: BTreeSet<ActorKey>,
+    /// Managed actors by the requests that have created them.
+    requested: FxHashMap<RequestId, ActorKey>,
+    /// Hosts of the requesters that create assigned actors, until these are alive.
+    creators: FxHashMap<ActorKey, HostUid>,
     /// Requests without a reply.
     open_requests: FxHashMap<Ticket, OpenRequest>,
     names: Names,
@@ -178,7 +184,7 @@ pub(in crate::cluster) struct ClusterState {
     job_leases: Leases<JobId>,
     /// Submitted jobs whose drivers have not started.
     submitted_leases: Leases<JobId>,
-    /// Detached actors that are assigned but not created, and whose job has ended.
+    /// Actors that are assigned but not created, and whose requester has ended; detached ones, and their job has ended.
     start_leases: Leases<ActorKey>,
     /// Actors that were killed while they were assigned and not created.
     kill_leases: Leases<ActorKey>,
@@ -217,6 +223,8 @@ impl ClusterState {
             unaccounted: BTreeSet::new(),
             rejoin_deadline: None,
             stopping: BTreeSet::new(),
+            requested: FxHashMap::default(),
+            creators: FxHashMap::default(),
             open_requests: FxHashMap::default(),
             names: Names::default(),
             classes: Classes::default(),
@@ -263,6 +271,7 @@ impl ClusterState {
             ControlEvent::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
             ControlEvent::ActorEnded { actor, incarnation, end } => self.actor_ended(actor, incarnation, end),
             ControlEvent::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),
+            ControlEvent::SpawnGivenUp { actor } => self.spawn_given_up(actor),
             ControlEvent::TaskCounts { worker, counts } => self.task_counts(worker, counts),
             ControlEvent::Statistics { worker, statistics } => self.merge_statistics(worker, statistics),
             ControlEvent::JobSubmitted { ticket, descriptor } => self.job_submitted(ticket, descriptor),
@@ -275,7 +284,10 @@ impl ClusterState {
             ControlEvent::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
-            ControlEvent::Place { ticket, job, spec, recipe } => self.place(ticket, job, spec, recipe),
+            ControlEvent::Place { ticket, job, spec, recipe, id } => {
+                self.place(PlacementRequest { ticket, job, spec, recipe, id });
+            }
+            ControlEvent::Abandoned { id } => self.abandon(id),
             ControlEvent::Locate { ticket, actor, gone } => self.locate(ticket, actor, gone),
             ControlEvent::Cancelled { ticket } => self.cancel(ticket),
             ControlEvent::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),

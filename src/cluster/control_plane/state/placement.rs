@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::actor::{ActorPhase, UnplacedActor};
 use super::supervision::Place;
-use super::{ClusterState, ControlError, ControlReply, Ticket};
+use super::{ClusterState, ControlError, ControlReply, RequestId, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX, RECIPE_BYTES_MAX};
 use crate::id::ActorIncarnation;
@@ -16,16 +16,28 @@ pub(super) enum OpenRequest {
     /// Request for a new actor, which is pending.
     Place(ActorKey),
     /// Request that waits for another request's actor to be created or to end.
-    WaitForActor { owner: ActorKey, job: Option<JobId> },
+    ///
+    /// Its recipe counts against the limit of its job meanwhile.
+    WaitForActor { owner: ActorKey, job: Option<JobId>, recipe_bytes: usize },
     /// Request for the location of a managed actor that restarts.
     Locate(ActorKey),
+}
+
+/// Request for an actor.
+#[derive(Debug)]
+pub(super) struct PlacementRequest {
+    pub(super) ticket: Ticket,
+    pub(super) job: JobId,
+    pub(super) spec: ActorSpec,
+    pub(super) recipe: Option<Arc<Recipe>>,
+    pub(super) id: Option<RequestId>,
 }
 
 /// Request that waits for an actor which another request is creating.
 #[derive(Debug)]
 pub(super) enum NameWaiter {
     /// Wants an actor of that name, whichever request creates it.
-    Place { ticket: Ticket, job: JobId, spec: Box<ActorSpec>, recipe: Option<Arc<Recipe>> },
+    Place(Box<PlacementRequest>),
     /// Wants the location of the actor.
     Find { ticket: Ticket },
 }
@@ -33,32 +45,36 @@ pub(super) enum NameWaiter {
 impl NameWaiter {
     fn ticket(&self) -> Ticket {
         match self {
-            Self::Place { ticket, .. } | Self::Find { ticket } => *ticket,
+            Self::Place(request) => request.ticket,
+            Self::Find { ticket } => *ticket,
         }
     }
 
     fn job(&self) -> Option<JobId> {
         match self {
-            Self::Place { job, .. } => Some(*job),
+            Self::Place(request) => Some(request.job),
             Self::Find { .. } => None,
+        }
+    }
+
+    fn recipe_bytes(&self) -> usize {
+        match self {
+            Self::Place(request) => request.recipe.as_ref().map_or(0, |recipe| recipe.len()),
+            Self::Find { .. } => 0,
         }
     }
 }
 
 impl ClusterState {
-    pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec, recipe: Option<Arc<Recipe>>) {
-        if let Err(error) = self.try_place(ticket, job, spec, recipe) {
+    pub(super) fn place(&mut self, request: PlacementRequest) {
+        let ticket = request.ticket;
+        if let Err(error) = self.try_place(request) {
             self.reply(ticket, Err(error));
         }
     }
 
-    fn try_place(
-        &mut self,
-        ticket: Ticket,
-        job_id: JobId,
-        mut spec: ActorSpec,
-        recipe: Option<Arc<Recipe>>,
-    ) -> Result<(), ControlError> {
+    fn try_place(&mut self, request: PlacementRequest) -> Result<(), ControlError> {
+        let PlacementRequest { ticket, job: job_id, mut spec, recipe, id } = request;
         let job = self.active_job(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
@@ -66,10 +82,15 @@ impl ClusterState {
         }
         // Also of a request that waits for a name.
         check_recipe_size(recipe.as_deref())?;
+        // A request that was answered, or was about to be, when the head ended.
+        if let Some(actor) = id.and_then(|id| self.requested.get(&id).copied()) {
+            self.resume_request(ticket, actor);
+            return Ok(());
+        }
         // The name decides first: a request for an existing actor needs no room, whatever it asks for.
         let owner = spec.name.as_ref().and_then(|name| self.names.owner(&spec.namespace, name));
         if let Some(owner) = owner {
-            return self.place_existing(ticket, job_id, spec, recipe, owner);
+            return self.place_existing(PlacementRequest { ticket, job: job_id, spec, recipe, id }, owner);
         }
         self.check_recipe(job_id, &spec, recipe.as_deref())?;
         if let Some(why) = spec.node.and_then(|node| self.why_unavailable(node)) {
@@ -100,9 +121,11 @@ impl ClusterState {
         self.add_actor(key, job_id, spec, shape, ActorPhase::Waiting);
         // The request for a managed actor is answered once it is alive, and not with its assignment.
         let placed = if managed.is_some() { None } else { Some(ticket) };
-        self.pending.insert(key, UnplacedActor { ticket: placed, failed: 0 });
+        let requester = id.filter(|_| placed.is_some()).map(|id| id.from);
+        self.pending.insert(key, UnplacedActor { ticket: placed, requester, failed: 0 });
         if let Some((policy, recipe)) = managed {
-            self.add_managed(key, job_id, (policy, place), recipe, ActorIncarnation(0), Some(ticket));
+            self.add_managed(key, job_id, (policy, place), recipe, ActorIncarnation(0), id);
+            self.managed.get_mut(&key).expect("it was added above").spawner = Some(ticket);
             self.persist_recipe(key);
         }
         self.open_requests.insert(ticket, OpenRequest::Place(key));
@@ -115,19 +138,13 @@ impl ClusterState {
     }
 
     /// Handles a request for a name that already has an owner.
-    fn place_existing(
-        &mut self,
-        ticket: Ticket,
-        job_id: JobId,
-        spec: ActorSpec,
-        recipe: Option<Arc<Recipe>>,
-        owner: ActorKey,
-    ) -> Result<(), ControlError> {
+    fn place_existing(&mut self, request: PlacementRequest, owner: ActorKey) -> Result<(), ControlError> {
+        let spec = &request.spec;
         let missing = || ControlError::Unknown(format!("actor {owner} is gone"));
         let actor = self.actors.get(&owner).ok_or_else(missing)?;
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
-            let name = spec.name.unwrap_or_default();
+            let name = spec.name.as_deref().unwrap_or_default();
             let alive =
                 if matches!(actor.phase, ActorPhase::Alive(..)) { "" } else { ", which is being created" };
             return Err(ControlError::NameTaken(format!(
@@ -137,8 +154,10 @@ impl ClusterState {
             )));
         }
         let alive = matches!(actor.phase, ActorPhase::Alive(..));
-        let waiter = NameWaiter::Place { ticket, job: job_id, spec: Box::new(spec), recipe };
-        self.add_waiter(waiter, owner);
+        if !alive {
+            self.check_recipe_room(request.job, request.recipe.as_deref())?;
+        }
+        self.add_waiter(NameWaiter::Place(Box::new(request)), owner);
         // Answered like a waiter, so that requests before and after the creation get the same reply.
         if alive {
             self.reply_to_waiters(owner);
@@ -148,13 +167,14 @@ impl ClusterState {
 
     /// Makes a request wait for the named actor.
     fn add_waiter(&mut self, waiter: NameWaiter, owner: ActorKey) {
-        let (ticket, job) = (waiter.ticket(), waiter.job());
+        let (ticket, job, recipe_bytes) = (waiter.ticket(), waiter.job(), waiter.recipe_bytes());
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let Some(named) = named else { return };
         named.waiters.insert(ticket, waiter);
-        self.open_requests.insert(ticket, OpenRequest::WaitForActor { owner, job });
+        self.open_requests.insert(ticket, OpenRequest::WaitForActor { owner, job, recipe_bytes });
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
             job.waiting_tickets.insert(ticket);
+            job.recipe_bytes += recipe_bytes;
         }
     }
 
@@ -166,7 +186,7 @@ impl ClusterState {
             self.unregister_waiter(ticket);
             let found = self.found(owner).ok_or_else(|| ControlError::Unknown("it is gone".to_owned()));
             let reply = found.map(|found| match (waiter, found) {
-                (NameWaiter::Place { .. }, ControlReply::Found { actor, at, member, .. }) => {
+                (NameWaiter::Place(_), ControlReply::Found { actor, at, member, .. }) => {
                     ControlReply::Placed { actor, member, alive: Some(at) }
                 }
                 (_, found) => found,
@@ -188,10 +208,12 @@ impl ClusterState {
     }
 
     fn unregister_waiter(&mut self, ticket: Ticket) {
-        if let Some(OpenRequest::WaitForActor { job: Some(job), .. }) = self.open_requests.remove(&ticket)
+        if let Some(OpenRequest::WaitForActor { job: Some(job), recipe_bytes, .. }) =
+            self.open_requests.remove(&ticket)
             && let Some(job) = self.jobs.get_mut(&job)
         {
             job.waiting_tickets.remove(&ticket);
+            job.recipe_bytes = job.recipe_bytes.saturating_sub(recipe_bytes);
         }
     }
 
@@ -215,7 +237,7 @@ impl ClusterState {
         }
         self.unregister_waiter(waiter.ticket());
         match waiter {
-            NameWaiter::Place { ticket, job, spec, recipe } => self.place(ticket, job, *spec, recipe),
+            NameWaiter::Place(request) => self.place(*request),
             NameWaiter::Find { ticket } => {
                 let text = "it was not created, or has ended since";
                 self.reply(ticket, Err(ControlError::Unknown(text.to_owned())));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | yes | yes | the worker stays; its actors are compared one by one |
 //! | yes | no | adopted if the head has restarted and the worker is expected, else stopped |
-//! | no | yes | the worker is gone: finished, and stopped in case it is about to start |
+//! | no | yes | the worker is gone: finished with the reported end, or stopped in case it is about to start |
 
 use std::collections::BTreeSet;
 
@@ -55,6 +55,10 @@ impl ClusterState {
         for worker in known_workers.difference(&reported) {
             // The agent may have received the command to start it after the report was made.
             self.actions.push(Action::StopWorker { node: id, worker: *worker });
+            if let Some(ended) = report.ended_workers.iter().find(|ended| ended.worker == *worker) {
+                self.worker_ended(*worker, &ended.end, ended.killed);
+                continue;
+            }
             let end = End::new(EndReason::Unknown, "it was gone when its node rejoined");
             self.record_worker_death(*worker, &end.text);
             self.finish_worker(*worker, &end, WorkerExit::Requested);

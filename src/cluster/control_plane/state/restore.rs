@@ -13,7 +13,7 @@ use crate::cluster::model::{
     ActorKey, ActorSpec, EventKind, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
     Severity,
 };
-use crate::config::REJOIN_MAX;
+use crate::config::{InjectedBug, REJOIN_MAX};
 use crate::id::ActorIncarnation;
 use crate::spec::{End, EndReason};
 
@@ -58,11 +58,12 @@ impl ClusterState {
                         exit_code,
                         message,
                         left,
+                        has_rejoined: false,
                         ..Job::new(descriptor, state, Millis(started_ms))
                     };
                     self.restore_job(job, restored);
                 }
-                Record::Actor { actor, job, spec, incarnation } => {
+                Record::Actor { actor, job, spec, incarnation, is_killed, request } => {
                     let place = Place {
                         parent: spec.parent.map(|(parent, _)| parent),
                         supervision: spec.supervision,
@@ -72,14 +73,14 @@ impl ClusterState {
                     if let Some(parent) = spec.parent {
                         children.push((actor, parent));
                     }
-                    self.restore_actor(actor, job, spec);
-                    policies.extend(policy.map(|policy| (actor, (job, policy, incarnation))));
+                    self.restore_actor(actor, job, spec, is_killed);
+                    policies.extend(policy.map(|policy| (actor, (job, policy, incarnation, request))));
                 }
                 Record::Recipe { actor, recipe } => {
                     let known = policies.remove(&actor).filter(|_| self.actors.contains_key(&actor));
                     match known {
-                        Some((job, policy, incarnation)) => {
-                            self.add_managed(actor, job, policy, recipe.into(), incarnation, None);
+                        Some((job, policy, incarnation, request)) => {
+                            self.add_managed(actor, job, policy, recipe.into(), incarnation, request);
                         }
                         None => self.actions.push(Action::Delete(RecordKey::Recipe(actor))),
                     }
@@ -138,7 +139,7 @@ impl ClusterState {
         }
     }
 
-    fn restore_actor(&mut self, key: ActorKey, job_id: JobId, spec: ActorSpec) {
+    fn restore_actor(&mut self, key: ActorKey, job_id: JobId, spec: ActorSpec, is_killed: bool) {
         let detached = spec.lifetime == Lifetime::Detached;
         // The head stopped between the end of the job and the deletion of this record.
         if !detached && !self.open_jobs.contains(&job_id) {
@@ -148,6 +149,10 @@ impl ClusterState {
         let shape = self.schedule.shape_of(&spec);
         self.add_actor(key, job_id, spec, shape, ActorPhase::Unaccounted);
         self.unaccounted.insert(key);
+        // It is stopped when its node reports it, and not restarted if none does.
+        if is_killed && self.settings.injected_bug != Some(InjectedBug::ForgottenKill) {
+            self.stopping.insert(key);
+        }
         // No worker has reported the actor, so the job has to end it itself.
         if let Some(job) = self.jobs.get_mut(&job_id).filter(|_| !detached) {
             job.unassigned_actors.insert(key);

@@ -254,6 +254,7 @@ impl ClusterState {
         if let Some(member) = worker.member {
             self.hosts.remove(&member.actors.host);
             self.hosts.remove(&member.tasks.host);
+            self.creators_ended([member.actors, member.tasks]);
         }
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.remove(&id);

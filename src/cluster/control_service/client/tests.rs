@@ -95,8 +95,12 @@ fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Ar
 
 impl TestCluster {
     async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(persistence: Option<Persistence>) -> Self {
         let (network, caller) = (Memory::new(1), fresh_identity());
-        let control = control_with(None, Some(caller));
+        let control = control_with(persistence, Some(caller));
         let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
         let served = Arc::clone(&control);
         let services: HostServices = Box::new(move |host, _, inbound| served.serve(host, inbound));
@@ -193,13 +197,13 @@ async fn placement_is_returned_once_durable_and_released_if_the_write_fails() {
         f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU])
     };
     let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))), None);
-    let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
+    let denied = Arc::clone(&full).request(place(Some("a")), None).await.unwrap_err();
     assert_eq!((denied, free(&full)), (ControlError::NotPersisted("the disk is full".to_owned()), 4.0));
     // An actor without a record does not need the disk.
-    assert!(Arc::clone(&full).request(place(None)).await.is_ok());
+    assert!(Arc::clone(&full).request(place(None), None).await.is_ok());
 
     let slow = control_with(Some(Box::new(|| Box::pin(std::future::pending()))), None);
-    let mut placing = Box::pin(Arc::clone(&slow).request(place(Some("a"))));
+    let mut placing = Box::pin(Arc::clone(&slow).request(place(Some("a")), None));
     tokio::select! {
         biased;
         answer = &mut placing => panic!("{answer:?}"),
@@ -208,4 +212,37 @@ async fn placement_is_returned_once_durable_and_released_if_the_write_fails() {
     assert_eq!(free(&slow), 3.0);
     drop(placing);
     assert_eq!(free(&slow), 4.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_under_way_fails_when_the_job_is_over() {
+    let cluster = TestCluster::new().await;
+    let over = async {
+        tokio::time::sleep(LATENCY).await;
+        cluster.members.end_job("it was stopped");
+        std::future::pending::<()>().await;
+    };
+    let started = tokio::time::Instant::now();
+    let reply = tokio::select! {
+        biased;
+        reply = cluster.ask(ControlRequest::Nodes(Query::default())) => reply,
+        () = over => unreachable!("it never ends"),
+    };
+    assert!(matches!(reply, Err(crate::host::PlacementError::JobEnded { .. })), "{reply:?}");
+    assert_eq!(started.elapsed(), LATENCY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancellation_is_acknowledged_once_it_is_durable() {
+    let disks: [(Persistence, Option<bool>); 3] = [
+        (Box::new(|| Box::pin(async { Ok(()) })), Some(true)),
+        (Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) })), Some(false)),
+        (Box::new(|| Box::pin(std::future::pending())), None),
+    ];
+    for (disk, expected) in disks {
+        let cluster = TestCluster::with(Some(disk)).await;
+        let cancelling = cluster.ask(ControlRequest::Cancel { number: 7 });
+        let acked = tokio::time::timeout(5 * LATENCY, cancelling).await;
+        assert_eq!(acked.ok().map(|acked| acked.is_ok()), expected);
+    }
 }

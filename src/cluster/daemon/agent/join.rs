@@ -193,8 +193,8 @@ async fn run_session(
             let reply = ask(agent, NodeRequest::Events { node, events: batch.events() }).await?;
             match reply {
                 NodeReply::NotPersisted => {
-                    // The driver's process is gone, so only this queue can report its end again.
-                    batch.ack_except_driver_ends();
+                    // The process or the actor is gone, so only this queue can report its end again.
+                    batch.ack_except_ends();
                     tokio::time::sleep(NOT_PERSISTED_PAUSE).await;
                 }
                 _ => batch.ack(),

@@ -119,6 +119,7 @@ impl Agent {
             jobs: self.jobs.pinned_jobs(),
             drivers: self.drivers.running(),
             ended: self.events.actor_ends(),
+            ended_workers: self.events.worker_ends(),
         }
     }
 

@@ -62,10 +62,9 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
             agent.workers.start(agent, worker, job, detached)
         }
         AgentCommand::StopWorker { worker } => agent.workers.stop(worker),
-        AgentCommand::StartActor { worker, at, recipe } => {
+        AgentCommand::StartActor { worker, at, recipe } if agent.workers.add_peer(agent, worker, at.host) => {
             let agent = Arc::clone(agent);
             tokio::spawn(async move {
-                agent.host.add_peer(at.host, agent.descriptor.address);
                 let Some(ended) = start_incarnation(&agent.host, at, recipe).await else { return };
                 if let Some(number) = at.target.actor.managed_number() {
                     let ActorEnd { incarnation, end, handled } = ended;
@@ -74,16 +73,16 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
                 }
             });
         }
-        AgentCommand::StopActor { at, .. } => {
-            let (host, address) = (agent.host.clone(), agent.descriptor.address);
+        AgentCommand::StopActor { worker, at } if agent.workers.add_peer(agent, worker, at.host) => {
+            let host = agent.host.clone();
             tokio::spawn(async move {
-                // The actor's worker is dialled through the node's own acceptor.
-                host.add_peer(at.host, address);
                 if let Err(error) = stop_on_host(&host, at).await {
                     tracing::debug!(?at, %error, "cannot stop an actor");
                 }
             });
         }
+        // The worker has ended, which was reported, or is about to be.
+        AgentCommand::StartActor { .. } | AgentCommand::StopActor { .. } => {}
         AgentCommand::StopDriver { job } => agent.drivers.stop(job),
         AgentCommand::ReleaseJob { job } => agent.end_job(job),
         AgentCommand::StopNode => agent.shutdown.cancel(),

@@ -27,7 +27,7 @@ use crate::cluster::launch::control_socket::Reports;
 use crate::cluster::launch::oom::{AtStart, WorkerEnd};
 use crate::cluster::launch::process::{WorkerCommand, WorkerProcess};
 use crate::cluster::model::WorkerReport;
-use crate::cluster::model::{ActorCount, ActorKey, ActorLocation, JobId, TaskCount, WorkerAddress, WorkerId};
+use crate::cluster::model::{ActorCount, ActorKey, JobId, TaskCount, WorkerAddress, WorkerId};
 use crate::cluster::output::Label;
 use crate::cluster::protocol;
 use crate::cluster::protocol::MEMBERSHIP;
@@ -35,6 +35,7 @@ use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::Variables;
 use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, NodeContext, WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{JobSpec, NodeEvent};
+use crate::cluster::worker_actors::WorkerActors;
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
 use crate::id::{HostId, HostUid};
@@ -67,7 +68,7 @@ struct Running {
     member: Option<WorkerAddress>,
     /// True while a signal has stopped the process.
     suspended: bool,
-    actors: BTreeMap<ActorKey, (String, ActorLocation)>,
+    actors: WorkerActors,
     /// Task counts by function name.
     tasks: BTreeMap<String, TaskCount>,
     label: Arc<Label>,
@@ -142,7 +143,6 @@ impl NodeWorkers {
         let all = self.lock();
         let report = |(&worker, entry): (&WorkerId, &NodeWorker)| {
             let running = entry.running.as_ref();
-            let actors = running.into_iter().flat_map(|running| &running.actors);
             WorkerReport {
                 worker,
                 job: entry.job,
@@ -150,7 +150,7 @@ impl NodeWorkers {
                 member: running.and_then(|running| running.member),
                 pid: running.map_or(0, |running| running.process.pid()),
                 suspended: running.is_some_and(|running| running.suspended),
-                actors: actors.map(|(actor, (class, at))| (*actor, class.clone(), *at)).collect(),
+                actors: running.map(|running| running.actors.report()).unwrap_or_default(),
                 tasks: running.into_iter().flat_map(|running| running.tasks.values().cloned()).collect(),
             }
         };
@@ -216,6 +216,20 @@ impl NodeWorkers {
             .collect()
     }
 
+    /// Adds a worker's host to the peers of the agent; false if the worker does not run.
+    ///
+    /// A peer that is added after the worker has ended would be dialled for ever.
+    pub(super) fn add_peer(&self, agent: &Agent, worker: WorkerId, host: HostUid) -> bool {
+        let all = self.lock();
+        let running = all.get(&worker).and_then(|entry| entry.running.as_ref());
+        if !running.is_some_and(|running| running.hosts.contains(&host)) {
+            return false;
+        }
+        // The worker is dialled through the node's own acceptor.
+        agent.host.add_peer(host, agent.descriptor.address);
+        true
+    }
+
     /// Registers the process of a worker.
     fn set_running(
         &self,
@@ -234,7 +248,7 @@ impl NodeWorkers {
                 hosts,
                 member: None,
                 suspended: false,
-                actors: BTreeMap::new(),
+                actors: WorkerActors::default(),
                 tasks: BTreeMap::new(),
                 label,
             });
@@ -250,13 +264,10 @@ impl NodeWorkers {
     fn on_actor_event(&self, worker: WorkerId, event: &ActorEvent) {
         let mut all = self.lock();
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
-        match event {
-            ActorEvent::Started { actor, class, at } => {
-                running.label.add(class);
-                running.actors.insert(*actor, (class.clone(), *at));
-            }
-            ActorEvent::Stopped { actor, .. } => drop(running.actors.remove(actor)),
+        if let ActorEvent::Started { class, .. } = event {
+            running.label.add(class);
         }
+        running.actors.on_event(event);
     }
 
     /// Records that a signal has stopped a worker's process, or that it continues, and reports it.
@@ -272,7 +283,7 @@ impl NodeWorkers {
     fn retain_alive(&self, worker: WorkerId, counts: &mut Vec<ActorCount>) {
         let all = self.lock();
         let running = all.get(&worker).and_then(|entry| entry.running.as_ref());
-        counts.retain(|count| running.is_some_and(|running| running.actors.contains_key(&count.actor)));
+        counts.retain(|count| running.is_some_and(|running| running.actors.contains(count.actor)));
     }
 
     fn on_task_counts(&self, worker: WorkerId, counts: &[TaskCount]) {

@@ -77,12 +77,13 @@ impl Head {
             },
             AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.alerts())),
             AdminRequest::Kill { actor } => {
-                let killed = Arc::clone(control).ask(|ticket| ControlEvent::Kill { ticket, actor }).await;
+                let kill = |ticket| ControlEvent::Kill { ticket, actor };
+                let killed = Arc::clone(control).kill(actor, kill).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
             }
             AdminRequest::KillWorkerOf { actor } => {
-                let killed =
-                    Arc::clone(control).ask(|ticket| ControlEvent::KillWorkerOf { ticket, actor }).await;
+                let kill = |ticket| ControlEvent::KillWorkerOf { ticket, actor };
+                let killed = Arc::clone(control).kill(actor, kill).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
             }
             AdminRequest::Drain { node } => {

@@ -292,23 +292,28 @@ impl Head {
         Ok(head)
     }
 
-    /// Executes an action of the state. It runs under the lock of the state, so it only queues.
-    fn execute(&self, action: &Action) {
-        self.core.execute(action);
-        match action.clone() {
-            Action::ReleaseJob { job, .. } => self.reports.request(job),
-            Action::Persist(record) => self.store.change(Write::Put(Box::new(record))),
-            Action::Delete(key) => self.store.change(Write::Delete(key)),
-            _ => {}
+    /// Executes the actions of an event. It runs under the lock of the state, so it only queues.
+    fn execute(&self, actions: &[Action]) {
+        // One group, so that a crash leaves all records of an event or none.
+        self.store.change_all(actions.iter().filter_map(|action| match action {
+            Action::Persist(record) => Some(Write::Put(Box::new(record.clone()))),
+            Action::Delete(key) => Some(Write::Delete(*key)),
+            _ => None,
+        }));
+        for action in actions {
+            self.core.execute(action);
+            if let Action::ReleaseJob { job, .. } = action {
+                self.reports.request(*job);
+            }
         }
     }
 }
 
 /// Callback of the control plane that executes its actions.
 fn executor(cell: HeadCell) -> ActionExecutor {
-    Box::new(move |action: &Action| {
+    Box::new(move |actions: &[Action]| {
         if let Some(head) = cell.get().and_then(Weak::upgrade) {
-            head.execute(action);
+            head.execute(actions);
         }
     })
 }

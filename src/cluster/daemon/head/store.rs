@@ -64,6 +64,15 @@ pub(super) enum Write {
     Delete(RecordKey),
 }
 
+impl Write {
+    fn key(&self) -> RecordKey {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Delete(key) => *key,
+        }
+    }
+}
+
 /// Handle of the database. Dropping it commits the pending writes.
 #[derive(Debug)]
 pub(super) struct StateStore {
@@ -121,15 +130,21 @@ impl StateStore {
 
     /// Queues a change in place of an earlier one of the same record, without waiting for the disk.
     pub(super) fn change(&self, change: Write) {
-        let key = match &change {
-            Write::Put(record) => record.key(),
-            Write::Delete(key) => *key,
-        };
+        self.change_all([change]);
+    }
+
+    /// Queues changes that are committed together.
+    pub(super) fn change_all(&self, changes: impl IntoIterator<Item = Write>) {
         let mut pending = self.shared.lock();
-        pending.changes.insert(key, change);
-        pending.submitted += 1;
+        for change in changes {
+            pending.changes.insert(change.key(), change);
+            pending.submitted += 1;
+        }
+        let is_idle = pending.changes.is_empty();
         drop(pending);
-        self.shared.wake_writer.notify_one();
+        if !is_idle {
+            self.shared.wake_writer.notify_one();
+        }
     }
 
     /// Subscribes to the progress of the writer thread.
@@ -359,6 +374,23 @@ mod tests {
     use super::*;
     use crate::cluster::model::ActorKey;
     use crate::cluster::test_dir::TestDir;
+
+    #[tokio::test]
+    async fn records_of_one_event_are_committed_together() {
+        let scratch = TestDir::new();
+        let (store, _) = StateStore::open(&scratch.join("head.redb")).await.unwrap();
+        let mut progress = store.progress();
+        for actors in 0..200 {
+            let watermarks = Record::IdWatermarks { jobs: 1, workers: 2, actors };
+            let incarnation = Record::Incarnation { incarnation: actors };
+            store.change_all([watermarks, incarnation].map(|record| Write::Put(record.into())));
+            let written = progress.borrow_and_update().written;
+            assert_eq!(written % 2, 0, "half of an event is on disk");
+            tokio::task::yield_now().await;
+        }
+        store.flushed().await.unwrap();
+        assert_eq!(store.progress().borrow().written, 400);
+    }
 
     #[tokio::test]
     async fn records_that_were_put_and_not_deleted_survive_a_restart() {

@@ -106,8 +106,10 @@ async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
     let events = async {
         loop {
             let batch = agent.events.next().await;
-            ask(agent, NodeRequest::Events { node, events: batch.events() }).await?;
-            batch.ack();
+            match ask(agent, NodeRequest::Events { node, events: batch.events() }).await? {
+                NodeReply::NotPersisted => batch.ack_except_ends(),
+                _ => batch.ack(),
+            }
         }
     };
     tokio::select! {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::network::{Machine, head_at};
+use crate::background::gate::Gate;
 use crate::cluster::authorization;
 use crate::cluster::event_queue::EventQueue;
 use crate::cluster::model::{JobId, NodeDescriptor, NodeReport, WorkerId};
@@ -48,6 +49,10 @@ pub(super) struct Agent {
     jobs: Mutex<Jobs>,
     workers: Mutex<BTreeMap<WorkerId, SimWorker>>,
     is_killed: AtomicBool,
+    /// Gate of the agent's process.
+    pub(super) gate: Gate,
+    /// Gate of the machine, with the agent and its workers.
+    pub(super) node_gate: Gate,
     /// Set once the head has accepted a join.
     pub(super) has_joined: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
@@ -67,6 +72,12 @@ type AgentCell = Arc<OnceLock<Weak<Agent>>>;
 impl SimAgent {
     /// Starts an agent, which joins the head as soon as it can.
     pub(super) async fn start(shared: &Arc<Shared>, node: usize) -> Self {
+        let node_gate = Gate::default();
+        let gate = Gate::within(&node_gate);
+        gate.wrap(Self::start_behind([gate.clone(), node_gate], shared, node)).await
+    }
+
+    async fn start_behind([gate, node_gate]: [Gate; 2], shared: &Arc<Shared>, node: usize) -> Self {
         let (machine, identity) = (Machine::Node(node), fresh_identity());
         let cell = AgentCell::default();
         let host = Host::start(HostConfig {
@@ -104,6 +115,8 @@ impl SimAgent {
             jobs: Mutex::default(),
             workers: Mutex::default(),
             is_killed: AtomicBool::new(false),
+            gate,
+            node_gate,
             has_joined: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
@@ -123,6 +136,8 @@ impl SimAgent {
         agent.lock(&agent.workers).values_mut().for_each(|worker| worker.kill(&agent.shared));
         agent.lock(&agent.tasks).abort_all();
         agent.host.abort();
+        // Their tasks end, also those of paused processes.
+        [&agent.gate, &agent.node_gate].into_iter().for_each(|gate| gate.set_closed(false));
     }
 
     /// Kills one of the workers that are ready, and returns its id.
@@ -133,6 +148,15 @@ impl SimAgent {
         let id = *ready.get(number.checked_rem(ready.len())?)?;
         workers.get_mut(&id)?.kill(&agent.shared);
         Some(id)
+    }
+
+    /// One of the workers that are ready, with its gate.
+    pub(super) fn worker_gate(&self, number: usize) -> Option<(WorkerId, Gate)> {
+        let workers = self.0.lock(&self.0.workers);
+        let ready: Vec<_> = workers.iter().filter(|(_, it)| it.is_ready()).collect();
+        let (id, worker) = ready.get(number.checked_rem(ready.len())?)?;
+        let gate = worker.gate()?;
+        Some((**id, gate))
     }
 
     /// Ids of the workers that run or start.
@@ -156,7 +180,7 @@ impl Agent {
         // Ended ones would be kept otherwise.
         while tasks.try_join_next().is_some() {}
         if !self.is_killed() {
-            tasks.spawn(task);
+            tasks.spawn(self.gate.wrap(task));
         }
     }
 
@@ -176,6 +200,7 @@ impl Agent {
             jobs: self.lock(&self.jobs).pinned.iter().copied().collect(),
             drivers: Vec::new(),
             ended: self.events.actor_ends(),
+            ended_workers: self.events.worker_ends(),
         }
     }
 
@@ -237,12 +262,11 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
 
 /// Creates an incarnation of a managed actor, and reports a failure.
 fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: Recipe) {
-    let address = agent.lock(&agent.workers).get(&worker).and_then(SimWorker::member);
+    if !add_peer(agent, worker, at) {
+        return;
+    }
     let starting = Arc::clone(agent);
     agent.spawn(async move {
-        if let Some(member) = address {
-            starting.host.add_peer(at.host, member.actors_at);
-        }
         let Some(ended) = start_incarnation(&starting.host, at, recipe).await else { return };
         if let Some(number) = at.target.actor.managed_number() {
             let ActorEnd { incarnation, end, handled } = ended;
@@ -252,12 +276,19 @@ fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: 
     });
 }
 
+/// Adds a worker's host to the peers of the agent; false if the worker does not run.
+fn add_peer(agent: &Agent, worker: WorkerId, at: ActorLocation) -> bool {
+    let workers = agent.lock(&agent.workers);
+    let member = workers.get(&worker).and_then(SimWorker::member).filter(|member| member.actors == at.host);
+    member.map(|member| agent.host.add_peer(at.host, member.actors_at)).is_some()
+}
+
 fn stop_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation) {
-    let address = agent.lock(&agent.workers).get(&worker).and_then(SimWorker::member);
-    let Some(address) = address.map(|member| member.actors_at) else { return };
+    if !add_peer(agent, worker, at) {
+        return;
+    }
     let host = agent.host.clone();
     agent.spawn(async move {
-        host.add_peer(at.host, address);
         if let Err(error) = stop_on_host(&host, at).await {
             tracing::debug!(?at, %error, "cannot stop an actor");
         }

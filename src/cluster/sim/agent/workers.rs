@@ -8,7 +8,6 @@
 //!                                           WorkerEnded
 //! ```
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,11 +16,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Agent, head_address, membership};
+use crate::background::gate::Gate;
 use crate::cluster::model::{ActorKey, ActorLocation, JobId, WorkerAddress, WorkerId, WorkerReport};
 use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{MEMBERSHIP, MembershipUpdate, NodeEvent, NodeRequest};
 use crate::cluster::sim::{Shared, random_between};
 use crate::cluster::worker::hosts::{Executors, HostEndpoint, Observers, WorkerEndpoints, WorkerHosts};
+use crate::cluster::worker_actors::WorkerActors;
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::{ActorEnd, Executor, Host, LifecycleObserver, fresh_identity};
 use crate::id::HostUid;
@@ -48,13 +49,14 @@ pub(super) struct SimWorker {
 #[derive(Debug)]
 struct Process {
     identities: [HostUid; 2],
+    gate: Gate,
     /// Its hosts, once they are started.
     hosts: Vec<Host>,
     /// A message stops the worker gracefully; dropping it kills the worker.
     stop: Option<oneshot::Sender<()>>,
     /// `None` until the worker is ready.
     member: Option<WorkerAddress>,
-    actors: BTreeMap<ActorKey, (String, ActorLocation)>,
+    actors: WorkerActors,
 }
 
 impl SimWorker {
@@ -66,12 +68,15 @@ impl SimWorker {
         self.process.as_ref()?.member
     }
 
+    pub(super) fn gate(&self) -> Option<Gate> {
+        self.process.as_ref().map(|process| process.gate.clone())
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         !self.is_killed && self.member().is_some()
     }
 
     pub(super) fn report(&self, id: WorkerId) -> WorkerReport {
-        let actors = self.process.iter().flat_map(|process| &process.actors);
         WorkerReport {
             worker: id,
             job: self.job,
@@ -79,7 +84,7 @@ impl SimWorker {
             member: self.member(),
             pid: pid(id),
             suspended: false,
-            actors: actors.map(|(actor, (class, at))| (*actor, class.clone(), *at)).collect(),
+            actors: self.process.as_ref().map(|process| process.actors.report()).unwrap_or_default(),
             tasks: Vec::new(),
         }
     }
@@ -92,6 +97,8 @@ impl SimWorker {
             // Now, and not when its task runs next: what arrives in this instant is not read any more.
             process.hosts.iter().for_each(Host::abort);
             process.stop = None;
+            // Its tasks end, also those of a paused process.
+            process.gate.set_closed(false);
         }
     }
 }
@@ -162,16 +169,18 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
     let head = agent.head().ok_or("the head is not known")?;
     tokio::time::sleep(random_between(START_MS.map(Duration::from_millis))).await;
     let (stop, stopped) = oneshot::channel();
+    let gate = Gate::within(&agent.node_gate);
     if let Some(entry) = agent.lock(&agent.workers).get_mut(&worker) {
         if entry.is_stopping {
             return Err("it was stopped while it started".to_owned());
         }
         entry.process = Some(Process {
             identities,
+            gate: gate.clone(),
             hosts: Vec::new(),
             stop: Some(stop),
             member: None,
-            actors: BTreeMap::new(),
+            actors: WorkerActors::default(),
         });
     }
     agent.shared.register(identities);
@@ -179,10 +188,10 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
     let (report_end, process_end) = oneshot::channel();
     let serving = serve(agent, worker, job, head, identities, ready, stopped);
     // Not one of the agent's tasks: killed with the agent, it still has to break its links.
-    tokio::spawn(async move {
+    tokio::spawn(gate.wrap(async move {
         serving.await;
         let _ = report_end.send(());
-    });
+    }));
     let Ok((actors_at, tasks_at)) = is_ready.await else {
         return Err("it ended while it started".to_owned());
     };
@@ -295,12 +304,10 @@ impl Observer {
             // A killed process reports nothing, although its actors are dropped in this one.
             let entry = workers.get_mut(&self.worker).filter(|entry| !entry.is_killed);
             let Some(process) = entry.and_then(|entry| entry.process.as_mut()) else { return };
-            match &event {
-                ActorEvent::Started { actor, class, at } => {
-                    process.actors.insert(*actor, (class.clone(), *at));
-                }
-                ActorEvent::Stopped { actor, .. } => drop(process.actors.remove(actor)),
+            if let ActorEvent::Started { actor, at, .. } = &event {
+                agent.shared.actor_created(agent.machine, *actor, *at);
             }
+            process.actors.on_event(&event);
         }
         agent.record(NodeEvent::Actor { worker: self.worker, event });
     }

@@ -228,7 +228,7 @@ impl Harness {
     }
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {
-        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: None })
+        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: None, id: None })
     }
 
     /// Places an actor, and reports it as created.
@@ -350,6 +350,15 @@ fn stopped(actions: &[Action]) -> Vec<WorkerId> {
         _ => None,
     });
     stopped.collect()
+}
+
+/// Actors whose kill is written.
+fn killed_records(actions: &[Action]) -> Vec<ActorKey> {
+    let killed = actions.iter().filter_map(|action| match action {
+        Action::Persist(Record::Actor { actor, is_killed: true, .. }) => Some(*actor),
+        _ => None,
+    });
+    killed.collect()
 }
 
 fn driver_events(actions: &[Action]) -> Vec<&JobEvent> {

@@ -144,6 +144,7 @@ fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
         jobs,
         drivers,
         ended: Vec::new(),
+        ended_workers: Vec::new(),
     }));
     let node = NodeId(1);
     let at = location(worker, actor);

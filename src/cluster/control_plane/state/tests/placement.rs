@@ -9,7 +9,8 @@ fn alive_actor_of_a_cancelled_spawn_is_stopped_and_holds_its_resources_until_it_
     let cancelled =
         || ControlEvent::SpawnCancelled { actor, cause: "its caller waited no longer".to_owned() };
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at: location(worker, actor) };
-    assert_eq!(harness.handle(cancelled()), [stop]);
+    let actions = harness.handle(cancelled());
+    assert_eq!((killed_records(&actions), actions.last()), (vec![actor], Some(&stop)));
     assert_eq!(harness.free_cpus(1), 0.0);
     assert!(matches!(harness.place(job, named("a")).reply, Some(Err(ControlError::NameTaken(_)))));
     harness.handle(actor_ended(actor, "it was stopped"));
@@ -242,7 +243,9 @@ fn kill_cancels_pending_actors_and_stops_alive_ones() {
     let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: alive });
     assert_eq!(killed.reply, Some(Ok(ControlReply::Done)));
     let at = location(worker, alive);
-    assert_eq!(killed.actions, [Action::StopActor { node: NodeId(1), worker, actor: alive, at }]);
+    let stop = Action::StopActor { node: NodeId(1), worker, actor: alive, at };
+    // The record first: a restarted head stops it again.
+    assert_eq!((killed_records(&killed.actions), killed.actions.last()), (vec![alive], Some(&stop)));
     assert_eq!(harness.actor(alive).state, ActorState::Alive);
     harness.handle(actor_ended(alive, "it was killed"));
     harness.expect_dead(alive, "it was killed");
@@ -316,7 +319,8 @@ fn actor_killed_during_its_constructor_is_dead_once_that_returns() {
     let actor = request.expect_placed();
     let worker = harness.state.worker_of_actor(actor).unwrap();
     let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
-    assert_eq!((killed.reply, killed.actions), (Some(Ok(ControlReply::Done)), Vec::new()));
+    assert_eq!(killed.reply, Some(Ok(ControlReply::Done)));
+    assert_eq!((killed.actions.len(), killed_records(&killed.actions)), (1, vec![actor]));
     let row = harness.actor(actor);
     assert_eq!(row.state, ActorState::PendingCreation);
     let cause = row.cause.unwrap();
@@ -373,4 +377,52 @@ fn killed_actor_of_which_its_worker_reports_nothing_is_dead_after_a_time() {
     let at = location(worker, actor);
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at };
     assert_eq!(harness.handle(ControlEvent::ActorStarted { actor, worker, at }), [stop]);
+}
+
+#[test]
+fn assignment_whose_request_has_failed_without_an_outcome_is_given_up_after_a_time() {
+    for is_created in [true, false] {
+        let (mut harness, job) = Harness::with_nodes(1);
+        let spec = ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) };
+        let actor = harness.place(job, spec).expect_placed();
+        harness.handle(ControlEvent::SpawnGivenUp { actor });
+        let find = |ticket| ControlEvent::Find { ticket, namespace: "own".to_owned(), name: "a".to_owned() };
+        let find = harness.ask(find);
+        if is_created {
+            harness.create(actor);
+        }
+        let seconds = Settings::default().start_lease.as_secs();
+        let actions = harness.advance(seconds + 1, &[agent(1, 1)], &[job]);
+        assert_eq!(harness.free_cpus(1), if is_created { 0.0 } else { 4.0 });
+        if !is_created {
+            harness.expect_dead(actor, "it was not created within 10 s of the end of its request");
+            let is_answer =
+                |it: &Action| matches!(it, Action::Reply { ticket, reply: Err(_) } if *ticket == find.ticket);
+            assert!(actions.iter().any(is_answer), "a look-up waits for an actor that is never created");
+        }
+    }
+}
+
+#[test]
+fn assignment_whose_requester_has_ended_is_given_up_after_a_time() {
+    for is_created in [true, false] {
+        let (mut harness, job) = Harness::with_nodes(2);
+        let requester = harness.place(job, on(1, plain())).expect_placed();
+        let requester = harness.create(requester);
+        let id = Some(RequestId { from: member(requester).actors, number: 1 });
+        let place = |ticket| ControlEvent::Place { ticket, job, spec: on(2, cpus(4.0)), recipe: None, id };
+        let actor = harness.ask(place).expect_placed();
+        harness.ended(requester);
+        assert_eq!(harness.free_cpus(2), 0.0);
+        // Its worker may have got the call, and its report may be on the way.
+        if is_created {
+            harness.create(actor);
+        }
+        let seconds = Settings::default().start_lease.as_secs();
+        harness.advance(seconds + 1, &[agent(1, 1), agent(2, 1)], &[job]);
+        assert_eq!(harness.free_cpus(2), if is_created { 0.0 } else { 4.0 });
+        if !is_created {
+            harness.expect_dead(actor, "it was not created within 10 s of the end of its request");
+        }
+    }
 }

@@ -23,7 +23,7 @@ impl Recorder {
 
     fn place(&mut self, job: JobId, spec: ActorSpec) -> (Ticket, Vec<Action>) {
         let ticket = self.harness.ticket();
-        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec, recipe: None }))
+        (ticket, self.record_event(ControlEvent::Place { ticket, job, spec, recipe: None, id: None }))
     }
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {
@@ -166,6 +166,19 @@ fn unreported_actors_are_lost_after_one_lease() {
     let late = report(&setup).pop().into_iter().collect();
     let actions = harness.rejoin(node_descriptor(1, 4.0, 1), late);
     assert!(stopped(&actions).contains(&setup.dedicated));
+}
+
+#[test]
+fn repeated_start_of_a_job_does_not_prolong_the_lease_of_a_missing_node() {
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    let start =
+        |ticket| ControlEvent::JobStarted { ticket, job: Some(setup.job), descriptor: job_descriptor(1) };
+    for _ in 0..=lease() / 2 {
+        assert!(harness.ask(start).reply.is_some());
+        harness.advance(2, &[], &[setup.job]);
+    }
+    assert_eq!(harness.state.nodes()[0].state, NodeState::Dead);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn stops(actions: &[Action]) -> Vec<(WorkerId, u32)> {
 
 impl Harness {
     fn place_managed(&mut self, job: JobId, spec: ActorSpec) -> IssuedRequest {
-        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)) })
+        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)), id: None })
     }
 
     /// Places an actor that is assigned immediately; its first incarnation is not created yet.
@@ -585,7 +585,7 @@ fn recipes_are_limited_for_each_actor_and_each_job() {
     let (mut harness, job) = Harness::with_nodes(1);
     let place = |harness: &mut Harness, job, recipe: &Arc<Recipe>| {
         let (spec, recipe) = (restartable(at_most(0), plain()), Some(Arc::clone(recipe)));
-        harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe })
+        harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id: None })
     };
     let is_refused = |request: &IssuedRequest, part: &str| match &request.reply {
         Some(Err(ControlError::Infeasible(text))) => text.contains(part),
@@ -610,6 +610,30 @@ fn recipes_are_limited_for_each_actor_and_each_job() {
     harness.end_job(job);
     harness.end_job(other);
     assert!(harness.state.jobs.values().all(|job| job.recipe_bytes == 0));
+}
+
+#[test]
+fn recipes_of_requests_that_wait_for_a_name_count_against_the_limit_of_their_job() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let large = recipe(RECIPE_BYTES_MAX - 100);
+    let place = |harness: &mut Harness| {
+        let spec = ActorSpec { get_if_exists: true, ..restartable(at_most(0), named("a")) };
+        let recipe = Some(Arc::clone(&large));
+        harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id: None })
+    };
+    let tickets: Vec<_> =
+        (0..RECIPES_PER_JOB_BYTES_MAX / large.len()).map(|_| place(&mut harness).expect_pending()).collect();
+    let refused = place(&mut harness).reply;
+    assert!(
+        matches!(&refused, Some(Err(ControlError::Infeasible(text))) if text.contains("exceed the limit"))
+    );
+    // One that waits no longer makes room for another one.
+    harness.handle(ControlEvent::Cancelled { ticket: tickets[1] });
+    place(&mut harness).expect_pending();
+    let owner = *harness.state.managed.keys().next().unwrap();
+    let worker = harness.state.worker_of_actor(owner).unwrap();
+    harness.created(owner, worker, 0);
+    assert_eq!(harness.state.jobs[&job].recipe_bytes, large.len());
 }
 
 #[test]

@@ -19,6 +19,11 @@ fn worker_report(job: JobId, worker: WorkerId, actors: &[(ActorKey, u32)]) -> Wo
     }
 }
 
+/// Identity of the request for the recorded actor.
+fn request() -> RequestId {
+    RequestId { from: agent(9, 1), number: 7 }
+}
+
 /// Node with a managed actor that has failed `failures` times and is alive, with all actions so far.
 fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, WorkerId) {
     let mut recorder = Recorder::new();
@@ -30,7 +35,13 @@ fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, Worke
     recorder.record_event(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 });
     let ticket = recorder.harness.ticket();
     let spec = restartable(at_most(3), spec);
-    recorder.record_event(ControlEvent::Place { ticket, job, spec, recipe: Some(recipe(10)) });
+    recorder.record_event(ControlEvent::Place {
+        ticket,
+        job,
+        spec,
+        recipe: Some(recipe(10)),
+        id: Some(request()),
+    });
     let actor = *recorder.harness.state.managed.keys().next().unwrap();
     let created = |incarnation| ControlEvent::ActorStarted {
         actor,
@@ -201,4 +212,59 @@ fn actor_that_stopped_while_the_head_was_away_is_not_restarted() {
     let actions = harness.handle(ControlEvent::NodeJoined(report));
     assert_eq!(starts(&actions), []);
     harness.expect_dead(actor, "it stopped");
+}
+
+#[test]
+fn killed_actor_is_stopped_by_a_restarted_head_and_not_restarted() {
+    for reported in [true, false] {
+        let (mut recorder, job, actor, worker) = recorded(0, plain());
+        let ticket = recorder.harness.ticket();
+        let killed = recorder.record_event(ControlEvent::Kill { ticket, actor });
+        assert_eq!(killed_records(&killed), [actor]);
+        // The head ends before the stop reaches the actor.
+        let (mut harness, _) = recorder.restart();
+        let present = [(actor, 0)];
+        let report = worker_report(job, worker, if reported { &present } else { &[] });
+        let actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+        assert_eq!(starts(&actions), []);
+        if reported {
+            assert_eq!(stops(&actions), [(worker, 0)]);
+            harness.panics(actor, 0);
+        }
+        harness.expect_gone(actor, EndReason::Killed, "it was killed");
+    }
+}
+
+#[test]
+fn repeated_request_gets_the_actor_of_the_first_one_from_a_restarted_head() {
+    let (recorder, job, actor, worker) = recorded(0, plain());
+    let (mut harness, _) = recorder.restart();
+    let repeat = |harness: &mut Harness| {
+        let spec = restartable(at_most(3), plain());
+        let (recipe, id) = (Some(recipe(10)), Some(request()));
+        harness.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id })
+    };
+    let earlier = repeat(&mut harness).expect_pending();
+    let mut again = repeat(&mut harness);
+    let ticket = again.expect_pending();
+    assert!(matches!(take_reply(&mut again.actions, earlier), Some(Err(ControlError::Unknown(_)))));
+    let report = worker_report(job, worker, &[(actor, 0)]);
+    let mut actions = harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    let at = managed_location(worker, actor, 0);
+    let created = Some(Ok(ControlReply::Created { actor, at, member: member(worker) }));
+    assert_eq!(take_reply(&mut actions, ticket), created);
+    assert_eq!((repeat(&mut harness).reply, harness.state.managed.len()), (created, 1));
+}
+
+#[test]
+fn actor_of_an_abandoned_request_ends_after_a_restart_of_the_head() {
+    let (recorder, job, actor, worker) = recorded(0, plain());
+    let (mut harness, _) = recorder.restart();
+    let report = worker_report(job, worker, &[(actor, 0)]);
+    harness.rejoin(node_descriptor(1, 4.0, 1), vec![report]);
+    let abandoned = ControlEvent::Abandoned { id: request() };
+    assert_eq!(stops(&harness.handle(abandoned.clone())), [(worker, 0)]);
+    harness.handle(incarnation_ended(actor, 0, EndReason::Killed, "it was stopped"));
+    harness.expect_gone(actor, EndReason::Killed, "it was stopped");
+    assert_eq!((harness.handle(abandoned), harness.state.requested.len()), (vec![], 0));
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::actor::ActorPhase;
-use super::super::super::placement::NameWaiter;
+use super::super::super::placement::{NameWaiter, OpenRequest};
 use super::*;
 use crate::cluster::control_plane::scheduler::Queue;
 use crate::cluster::model::{AlertKind, WorkerState};
@@ -112,7 +112,10 @@ impl World {
             let in_pool = !actor.detached && actor.phase.worker().is_some();
             assert_eq!(unassigned, open && !in_pool && !may_live, "{key}");
             assert_eq!(state.unaccounted.contains(key), actor.phase == ActorPhase::Unaccounted);
-            let may_run = matches!(actor.phase, ActorPhase::Assigned(_) | ActorPhase::Alive(..));
+            let may_run = matches!(
+                actor.phase,
+                ActorPhase::Assigned(_) | ActorPhase::Alive(..) | ActorPhase::Unaccounted
+            );
             assert!(!state.stopping.contains(key) || may_run);
             let killed_early = state.stopping.contains(key) && matches!(actor.phase, ActorPhase::Assigned(_));
             assert_eq!(state.kill_leases.has(*key), killed_early, "{key} stays killed for ever");
@@ -148,20 +151,33 @@ impl World {
             );
             let was_assigned = !actor.phase.is_unplaced() || is_restarting;
             let recorded = match records.get(&RecordKey::Actor(*key)) {
-                Some(Record::Actor { incarnation, spec, .. }) => Some((*incarnation, spec.restart)),
+                Some(Record::Actor { incarnation, spec, is_killed, .. }) => {
+                    Some((*incarnation, spec.restart, *is_killed))
+                }
                 _ => None,
             };
-            let expected = was_assigned.then_some((managed.incarnation, Some(managed.policy)));
+            let is_killed = state.stopping.contains(key);
+            let expected = was_assigned.then_some((managed.incarnation, Some(managed.policy), is_killed));
             assert_eq!(recorded, expected, "{key}");
         }
         assert_eq!(
             state.backing_off.len(),
             state.actors.values().filter(|actor| actor.phase == ActorPhase::BackingOff).count()
         );
+        for request in state.open_requests.values() {
+            if let OpenRequest::WaitForActor { job: Some(job), recipe_bytes: bytes, .. } = request {
+                *recipe_bytes.entry(*job).or_default() += bytes;
+            }
+        }
         for (id, job) in &state.jobs {
             assert_eq!(job.recipe_bytes, recipe_bytes.remove(id).unwrap_or_default(), "of job {id}");
         }
         assert!(recipe_bytes.is_empty());
+        let requests = state.managed.iter().filter_map(|(key, managed)| Some((managed.request?, *key)));
+        assert_eq!(
+            requests.collect::<BTreeMap<_, _>>(),
+            state.requested.iter().map(|(r, key)| (*r, *key)).collect()
+        );
         let recipes = records.keys().filter(|key| matches!(key, RecordKey::Recipe(_)));
         assert_eq!(recipes.count(), state.managed.len(), "recipes stay behind");
         self.check_incarnations();
@@ -250,8 +266,13 @@ impl World {
             assert!(actual.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
         for (key, actor) in &state.actors {
-            let orphan = state.may_still_start(*key) && !state.is_active(actor.job);
-            assert_eq!(state.start_leases.has(*key), orphan, "{key} waits for ever, or is given up");
+            let outlives_job = state.may_still_start(*key) && !state.is_active(actor.job);
+            let creator =
+                self.assigned_to.get(key).filter(|_| matches!(actor.phase, ActorPhase::Assigned(_)));
+            let is_orphan = creator.is_some_and(|creator| !state.may_speak_for(*creator, actor.job))
+                || self.given_up.contains(key) && matches!(actor.phase, ActorPhase::Assigned(_));
+            let has_lease = state.start_leases.has(*key);
+            assert_eq!(has_lease, outlives_job || is_orphan, "{key} waits for ever, or is given up");
         }
         let mut back_offs = 0;
         for (id, job) in &state.jobs {

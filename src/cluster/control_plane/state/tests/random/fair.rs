@@ -45,7 +45,7 @@ impl Workload {
         let ticket = self.harness.ticket();
         self.waiting.insert(ticket, (self.placed, job, size));
         let (job, spec) = (self.jobs[job], cpus(SIZES[size]));
-        self.event(step, ControlEvent::Place { ticket, job, spec, recipe: None });
+        self.event(step, ControlEvent::Place { ticket, job, spec, recipe: None, id: None });
     }
 
     fn event(&mut self, step: usize, event: ControlEvent) {

@@ -34,11 +34,16 @@ pub(super) enum Step {
     WorkerEnds(u8),
     Place(u8, ActorSpec),
     Cancel(u8),
+    /// Repeats a request for a managed actor, as after a restart of the head.
+    Repeat(u8),
+    /// Gives up a request for a managed actor whose reply was lost.
+    Abandon(u8),
     Find(u8),
     /// Kills the actor, or with `true` its worker.
     Kill(u8, bool),
     CreateActor(u8),
     SpawnCancelled(u8),
+    SpawnGivenUp(u8),
     /// Ends an actor of the number, with a reason of the second one.
     ActorEnds(u8, u8),
     /// Lets the constructor of a managed actor fail.
@@ -112,10 +117,13 @@ fn any_step() -> impl Strategy_<Value = Step> {
         2 => n().prop_map(Step::WorkerEnds),
         40 => (n(), any_spec()).prop_map(|(job, spec)| Step::Place(job, spec)),
         4 => n().prop_map(Step::Cancel),
+        4 => n().prop_map(Step::Repeat),
+        2 => n().prop_map(Step::Abandon),
         4 => n().prop_map(Step::Find),
         4 => (n(), proptest::bool::weighted(0.3)).prop_map(|(actor, hard)| Step::Kill(actor, hard)),
         40 => n().prop_map(Step::CreateActor),
         4 => n().prop_map(Step::SpawnCancelled),
+        2 => n().prop_map(Step::SpawnGivenUp),
         12 => (n(), n()).prop_map(|(actor, how)| Step::ActorEnds(actor, how)),
         3 => n().prop_map(Step::StartFails),
         6 => (n(), proptest::option::of(0..3_u8)).prop_map(|(actor, gone)| Step::Locate(actor, gone)),

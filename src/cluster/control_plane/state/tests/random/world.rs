@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::actor::ActorPhase;
+use super::super::super::actor::{Actor, ActorPhase};
 use super::*;
 use crate::cluster::model::{NodeReport, WorkerReport};
 use crate::spec::Recipe;
@@ -23,14 +23,26 @@ pub(super) struct World {
     must_live: BTreeSet<ActorKey>,
     /// Actors that were killed, possibly before they were created.
     killed: BTreeSet<ActorKey>,
+    /// Of those, actors whose kill was not acknowledged before the last restart of the head.
+    killed_in_vain: BTreeSet<ActorKey>,
+    /// Starts that wait until all writes are durable.
+    unsent_starts: Vec<(NodeId, WorkerId, ActorKey, ActorLocation)>,
     /// Managed actors that were ever requested.
     pub(super) managed: BTreeSet<ActorKey>,
-    /// Latest believed incarnation of each managed actor, while no write is lost.
+    /// Latest believed incarnation of each managed actor, as far as it is durable.
     pub(super) latest: BTreeMap<ActorKey, ActorIncarnation>,
-    /// Worker that each incarnation was commanded to start on, while no write is lost.
+    /// Worker that each incarnation was commanded to start on.
     started_on: BTreeMap<(ActorKey, ActorIncarnation), WorkerId>,
     /// Incarnations that were told to stop, and have not ended.
     pub(super) told_to_stop: BTreeSet<(WorkerId, ActorKey, ActorIncarnation)>,
+    /// Requests for managed actors.
+    requests: Vec<(RequestId, JobId, ActorSpec, Arc<Recipe>)>,
+    /// Hosts whose requests were for plain actors.
+    creators: BTreeMap<Ticket, HostUid>,
+    /// Hosts that create the plain actors which were assigned to them, and did not end with the head.
+    pub(super) assigned_to: BTreeMap<ActorKey, HostUid>,
+    /// Assigned plain actors whose requests were given up, since the head started.
+    pub(super) given_up: BTreeSet<ActorKey>,
     /// Open requests for locations.
     locates: BTreeMap<Ticket, (ActorKey, Option<ActorIncarnation>)>,
     pub(super) nodes: BTreeMap<u64, ActualNode>,
@@ -94,10 +106,16 @@ impl World {
             jobs_opened: BTreeSet::new(),
             must_live: BTreeSet::new(),
             killed: BTreeSet::new(),
+            killed_in_vain: BTreeSet::new(),
+            unsent_starts: Vec::new(),
             managed: BTreeSet::new(),
             latest: BTreeMap::new(),
             started_on: BTreeMap::new(),
             told_to_stop: BTreeSet::new(),
+            requests: Vec::new(),
+            creators: BTreeMap::new(),
+            assigned_to: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             locates: BTreeMap::new(),
             nodes: BTreeMap::new(),
             incarnations: BTreeMap::new(),
@@ -152,7 +170,7 @@ impl World {
                 if let Some(job) = pick(&self.jobs(), *job) {
                     let size = 10 * self.harness.requests as usize;
                     let recipe = spec.restart.map(|_| recipe(size));
-                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec: spec.clone(), recipe });
+                    self.place(job, spec.clone(), recipe);
                 }
             }
             Step::Cancel(ticket) => {
@@ -163,6 +181,20 @@ impl World {
                     self.event(ControlEvent::Cancelled { ticket });
                 }
             }
+            Step::Repeat(number) => {
+                if let Some((id, job, spec, recipe)) = pick(&self.requests, *number) {
+                    let (id, recipe) = (Some(id), Some(recipe));
+                    self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id });
+                }
+            }
+            Step::Abandon(number) => {
+                if let Some((id, ..)) = pick(&self.requests, *number) {
+                    let actor = self.harness.state.requested.get(&id).copied();
+                    self.killed.extend(actor);
+                    self.killed_in_vain.extend(actor);
+                    self.event(ControlEvent::Abandoned { id });
+                }
+            }
             Step::Find(name) => {
                 let name = format!("a{}", name % 3);
                 self.ask(|ticket| ControlEvent::Find { ticket, namespace: "own".to_owned(), name });
@@ -171,6 +203,7 @@ impl World {
                 let known: Vec<ActorKey> = self.states.keys().copied().collect();
                 if let Some(actor) = pick(&known, *actor) {
                     self.killed.insert(actor);
+                    self.killed_in_vain.insert(actor);
                     let worker_of = |harness: &Harness, actor| harness.state.worker_of_actor(actor);
                     let worker = worker_of(&self.harness, actor).filter(|_| *with_worker);
                     self.must_live.retain(|it| {
@@ -194,6 +227,18 @@ impl World {
                 if let Some(actor) = pick(&assigned, *actor) {
                     self.must_live.remove(&actor);
                     self.event(ControlEvent::SpawnCancelled { actor, cause: "it was cancelled".to_owned() });
+                }
+            }
+            Step::SpawnGivenUp(actor) => {
+                let assigned: Vec<ActorKey> = self.assigned.iter().copied().collect();
+                if let Some(actor) = pick(&assigned, *actor) {
+                    let is_assigned = |it: &Actor| {
+                        matches!(it.phase, ActorPhase::Assigned(_)) && !self.managed.contains(&actor)
+                    };
+                    if self.harness.state.actors.get(&actor).is_some_and(is_assigned) {
+                        self.given_up.insert(actor);
+                    }
+                    self.event(ControlEvent::SpawnGivenUp { actor });
                 }
             }
             Step::ActorEnds(actor, how) => self.actor_ends(*actor, *how),
@@ -234,6 +279,22 @@ impl World {
             }
             Step::Restart => self.restart(),
         }
+    }
+
+    /// Requests an actor from a ready worker of the job, or from its driver.
+    fn place(&mut self, job: JobId, spec: ActorSpec, recipe: Option<Arc<Recipe>>) {
+        let state = &self.harness.state;
+        let ready = state.workers.iter().filter(|(_, it)| it.job == job && it.member.is_some());
+        let mut hosts: Vec<HostUid> = ready.map(|(worker, _)| member(*worker).actors).collect();
+        hosts.extend(state.driver(job));
+        let number = self.harness.requests;
+        let id = pick(&hosts, number as u8).map(|from| RequestId { from, number });
+        if let (Some(id), Some(recipe)) = (id, &recipe) {
+            self.requests.push((id, job, spec.clone(), Arc::clone(recipe)));
+        }
+        let ticket = Ticket(number + 1);
+        self.creators.extend(id.filter(|_| recipe.is_none()).map(|id| (ticket, id.from)));
+        self.ask(|ticket| ControlEvent::Place { ticket, job, spec, recipe, id });
     }
 
     /// Jobs that have not ended.
@@ -302,6 +363,7 @@ impl World {
             jobs: actual.pinned.iter().copied().collect(),
             drivers: actual.drivers.iter().copied().collect(),
             ended: Vec::new(),
+            ended_workers: Vec::new(),
         };
         self.event(ControlEvent::NodeJoined(report));
         self.check_node_view(node);
@@ -588,6 +650,13 @@ impl World {
                 assert_eq!(actions, []);
             }
         }
+        // Acknowledged only now.
+        self.killed_in_vain.clear();
+        for (node, worker, actor, at) in std::mem::take(&mut self.unsent_starts) {
+            if self.harness.state.awaits_start(actor, worker, at) {
+                self.start_commanded(node, worker, actor, at);
+            }
+        }
     }
 
     fn apply_action(&mut self, action: &Action) {
@@ -643,12 +712,14 @@ impl World {
                     let worker = self.harness.state.worker_of(member.actors).expect("it is ready");
                     assert_eq!(self.harness.state.worker_of_actor(*actor), Some(worker));
                     assert!(alive.is_some() || self.assigned.insert(*actor), "{actor} was given twice");
+                    let creator = self.creators.get(ticket).filter(|_| alive.is_none());
+                    self.assigned_to.extend(creator.map(|creator| (*actor, *creator)));
                 }
             }
             Action::Persist(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
             Action::Delete(key) => drop(self.unwritten.insert(*key, None)),
             Action::StartActor { node, worker, actor, at, .. } => {
-                self.start_commanded(*node, *worker, *actor, *at);
+                self.unsent_starts.push((*node, *worker, *actor, *at));
             }
             Action::StopDriver { node, job } => {
                 if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
@@ -703,9 +774,13 @@ impl World {
         self.silent.clear();
         self.open.clear();
         self.locates.clear();
-        // A kill without an effect so far is forgotten.
-        self.killed.retain(|key| !self.managed.contains(key));
+        // A kill that was not acknowledged is forgotten.
+        let in_vain = std::mem::take(&mut self.killed_in_vain);
+        self.killed.retain(|key| !self.managed.contains(key) || !in_vain.contains(key));
+        self.unsent_starts.clear();
         self.restarted = true;
+        self.assigned_to.clear();
+        self.given_up.clear();
         self.nodes.values_mut().for_each(|actual| actual.linked = false);
         // Only jobs have durable rows: the history of actors is lost.
         self.states.retain(|_, state| *state != ActorState::Dead);
@@ -716,7 +791,6 @@ impl World {
         self.disk_is_full = false;
         if !all_was_written {
             self.latest.clear();
-            self.started_on.clear();
         }
         self.event(ControlEvent::Restored(records));
         if all_was_written {
