@@ -502,14 +502,22 @@ fn remove_unlisted(driver: &DriverShared, before: &[KnownWorker], listed: &[Work
     }
 }
 
-/// Compares the workers with the head's list once every live node has had time to rejoin it.
+/// Compares the workers with the head's list once every node has rejoined it, or is dead.
 fn schedule_reconcile(driver: &Arc<DriverShared>) {
     let reconciling = Arc::clone(driver);
     driver.spawn(async move {
-        tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
-        let before = reconciling.live_workers();
-        if let Ok(Ok(ControlReply::Job { workers, .. })) = reconciling.ask(start_again(&reconciling)).await {
-            remove_unlisted(&reconciling, &before, &workers);
+        loop {
+            tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
+            let before = reconciling.live_workers();
+            match reconciling.ask(start_again(&reconciling)).await {
+                // The head has restarted again, and members still rejoin it.
+                Ok(Ok(ControlReply::Job { all_rejoined: false, .. })) => {}
+                Ok(Ok(ControlReply::Job { workers, .. })) => {
+                    return remove_unlisted(&reconciling, &before, &workers);
+                }
+                // The next rejoin compares again.
+                _ => return,
+            }
         }
     });
 }
