@@ -401,8 +401,8 @@ impl ClusterState {
         self.managed.get(&key).is_some_and(|managed| managed.restarting.is_some())
     }
 
-    /// Restarts the managed actors of a node elsewhere, all of them or those for which another node has room now; their incarnations there may still run, and are stopped when
-    /// the node can be reached.
+    /// Restarts the managed actors of a node elsewhere, all of them or those for which another node has room now.
+    /// Their incarnations there may still run, and are stopped when the node can be reached.
     pub(super) fn move_actors_from(&mut self, node: NodeId, why: &End, only_if_room: bool) {
         let workers = self.nodes.get(&node).map(|node| node.workers.clone()).unwrap_or_default();
         let why = Arc::new(why.clone());

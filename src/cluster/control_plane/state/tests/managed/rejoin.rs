@@ -293,3 +293,22 @@ fn end_of_a_worker_in_a_report_is_that_of_its_actors() {
     assert_eq!(harness.locate(exhausted, None).reply, Some(Ok(gone)));
     assert_eq!(harness.actor(restarted).state, ActorState::Restarting);
 }
+
+#[test]
+fn stops_of_incarnations_that_are_left_behind_follow_the_records() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (parent, worker) = harness.spawn_managed(job, restartable(at_most(3), plain()));
+    let child = ActorSpec { parent: Some((parent, ActorIncarnation(0))), ..plain() };
+    let (child, _) = harness.spawn_managed(job, restartable(at_most(3), child));
+    let at = managed_location(worker, child, 0);
+    let actions = harness.panics(parent, 0);
+    // A restarted head that knows the child would take this stop for a kill.
+    let stop = Action::StopIncarnation { node: NodeId(1), worker, actor: child, at };
+    assert_eq!((stops(&actions), actions.contains(&stop)), (vec![(worker, 0)], true));
+    assert!(actions.contains(&Action::Delete(RecordKey::Actor(child))));
+    harness.after(100);
+    harness.created(parent, worker, 1);
+    let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: parent }).actions;
+    let at = managed_location(worker, parent, 1);
+    assert!(killed.contains(&Action::StopActor { node: NodeId(1), worker, actor: parent, at }));
+}
