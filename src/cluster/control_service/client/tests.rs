@@ -1,6 +1,7 @@
 //! Tests of placement requests over a slow network, between a requesting host and the head's.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -15,11 +16,15 @@ use crate::cluster::model::{
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::config::Limits;
-use crate::host::{Executor, HostConfig, HostServices, Placement, PlacementResult, fresh_identity};
-use crate::id::HostId;
+use crate::host::{
+    Executor, HostConfig, HostServices, Placement, PlacementError, PlacementResult, fresh_identity,
+};
+use crate::id::{HostId, TypeHash};
 use crate::remote::actor_services;
 use crate::session::Secret;
+use crate::spec::{Recipe, Restart};
 use crate::transport::Memory;
+use crate::wire::Payload;
 
 /// Latency of the network in one direction.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -95,8 +100,12 @@ fn control_with(persistence: Option<Persistence>, caller: Option<HostUid>) -> Ar
 
 impl TestCluster {
     async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(persistence: Option<Persistence>) -> Self {
         let (network, caller) = (Memory::new(1), fresh_identity());
-        let control = control_with(None, Some(caller));
+        let control = control_with(persistence, Some(caller));
         let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
         let served = Arc::clone(&control);
         let services: HostServices = Box::new(move |host, _, inbound| served.serve(host, inbound));
@@ -114,7 +123,7 @@ impl TestCluster {
         cluster
     }
 
-    async fn ask(&self, request: ControlRequest) -> Result<ControlReply, crate::host::PlacementError> {
+    async fn ask(&self, request: ControlRequest) -> Result<ControlReply, PlacementError> {
         self.members.ask(&self.requester, request).await
     }
 
@@ -208,4 +217,25 @@ async fn placement_is_returned_once_durable_and_released_if_the_write_fails() {
     assert_eq!(free(&slow), 3.0);
     drop(placing);
     assert_eq!(free(&slow), 4.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancellation_of_a_request_that_has_created_an_actor_waits_for_the_disk() {
+    let disk_is_full = Arc::new(AtomicBool::new(true));
+    let is_full = Arc::clone(&disk_is_full);
+    let persistence: Persistence = Box::new(move || {
+        let is_full = is_full.load(Ordering::Relaxed);
+        Box::pin(async move { if is_full { Err("the disk is full".to_owned()) } else { Ok(()) } })
+    });
+    let cluster = TestCluster::with(Some(persistence)).await;
+    let spec = ActorSpec { restart: Some(Restart::on_failure()), ..ActorSpec::default() };
+    let recipe = Recipe::new(TypeHash(1), &Payload::default(), 1024).unwrap();
+    let place = ControlRequest::Place { job: JOB, spec, recipe: Some(recipe), number: 7 };
+    assert!(tokio::time::timeout(3 * LATENCY, cluster.ask(place)).await.is_err());
+    let cancel = |number| cluster.ask(ControlRequest::Cancel { number });
+    let denied = cancel(7).await;
+    assert!(matches!(denied, Err(PlacementError::NotPersisted { .. })), "{denied:?}");
+    assert!(cancel(8).await.is_ok());
+    disk_is_full.store(false, Ordering::Relaxed);
+    assert!(cancel(7).await.is_ok());
 }
