@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) left: bool,
     /// Set once the node's agent has reported that it runs the driver, and will report its exit.
     pub(super) driver_runs: bool,
+    /// Set once the driver has joined this incarnation of the head.
+    pub(super) has_joined: bool,
     /// Nodes on which the job has, or had, workers.
     pub(super) pools: BTreeMap<NodeId, Pool>,
     /// Actors of the job that do not end with its pools: pending, unaccounted, or detached and not created.
@@ -61,6 +63,7 @@ impl Job {
             message: None,
             left: false,
             driver_runs: false,
+            has_joined: false,
             pools: BTreeMap::new(),
             unassigned_actors: BTreeSet::new(),
             waiting_tickets: BTreeSet::new(),
@@ -160,11 +163,16 @@ impl ClusterState {
         // A driver does not know whether it was submitted: `runs_on` stays as it is.
         job.descriptor = JobDescriptor { runs_on: job.descriptor.runs_on, ..descriptor };
         job.descriptor.bound();
+        let is_first = !std::mem::replace(&mut job.has_joined, true);
         let before = std::mem::replace(&mut job.state, JobState::Running);
         if before != JobState::Running {
             self.record_job_start(id, EventKind::JobStarted);
         }
-        self.member_rejoined();
+        // A driver asks again, to compare its workers, for as long as a node is missing. If each time counted, drivers
+        // would keep the missing node.
+        if is_first {
+            self.member_rejoined();
+        }
         self.submitted_leases.end(id);
         self.job_leases.grant(self.now, id);
         Ok(())
