@@ -312,3 +312,13 @@ fn stops_of_incarnations_that_are_left_behind_follow_the_records() {
     let at = managed_location(worker, parent, 1);
     assert!(killed.contains(&Action::StopActor { node: NodeId(1), worker, actor: parent, at }));
 }
+
+#[test]
+fn start_that_waits_for_the_disk_is_not_wanted_after_a_kill() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (_, actor, worker) = harness.start_managed(job, restartable(at_most(1), plain()));
+    let at = managed_location(worker, actor, 0);
+    assert!(harness.state.awaits_start(actor, worker, at));
+    harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
+    assert!(!harness.state.awaits_start(actor, worker, at));
+}
