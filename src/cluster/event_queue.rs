@@ -73,7 +73,8 @@ impl EventQueue {
         }
     }
 
-    /// Drops the events that a join report contains. Ends stay, since a report lists what runs, and only the last ends. The head may have placed an actor that has started and ended since.
+    /// Drops the events that a join report contains. Ends stay, since a report lists what runs, and only the last
+    /// ends. The head may have placed an actor that has started and ended since.
     pub(in crate::cluster) fn clear(&self) {
         self.lock().retain(is_end);
     }
@@ -200,6 +201,11 @@ mod tests {
         NodeEvent::Actor { worker: WorkerId(1), event }
     }
 
+    fn worker_ended(worker: u64, text: &str) -> NodeEvent {
+        let end = End::new(EndReason::Exited(1), text);
+        NodeEvent::WorkerEnded { worker: WorkerId(worker), end, killed: false }
+    }
+
     #[tokio::test]
     async fn task_counts_of_a_worker_take_one_event_however_long_the_head_is_away() {
         let count =
@@ -227,11 +233,11 @@ mod tests {
     async fn ends_that_are_not_persisted_are_sent_again_and_no_other_event() {
         let events = EventQueue::default();
         let pinned = NodeEvent::ExecutablePinned { job: JobId(1) };
-        [driver_ended(), pinned, actor_ended()].into_iter().for_each(|event| events.push(event));
+        let ended = worker_ended(1, "exit code 1");
+        [driver_ended(), pinned, actor_ended(), ended.clone()].into_iter().for_each(|it| events.push(it));
         events.next().await.ack_except_ends();
         let again = events.next().await;
-        let ends = again.events();
-        assert!(matches!(ends[..], [NodeEvent::DriverExited { .. }, NodeEvent::Actor { .. }]), "{ends:?}");
+        assert_eq!(again.events(), [driver_ended(), actor_ended(), ended]);
         again.ack();
         assert!(events.take().is_empty());
     }
@@ -240,9 +246,20 @@ mod tests {
     async fn events_that_no_report_contains_survive_a_rejoin() {
         let events = EventQueue::default();
         let pinned = NodeEvent::ExecutablePinned { job: JobId(1) };
-        [pinned, actor_ended(), driver_ended()].into_iter().for_each(|event| events.push(event));
+        let ended = worker_ended(1, "exit code 1");
+        [pinned, actor_ended(), ended.clone(), driver_ended()].into_iter().for_each(|it| events.push(it));
         events.clear();
-        let kept = events.take();
-        assert!(matches!(kept[..], [NodeEvent::Actor { .. }, NodeEvent::DriverExited { .. }]), "{kept:?}");
+        assert_eq!(events.take(), [actor_ended(), ended, driver_ended()]);
+    }
+
+    #[test]
+    fn report_has_the_last_ends_of_workers() {
+        let events = EventQueue::default();
+        let ended = |worker| worker_ended(worker, "exit code 1");
+        (0..=ENDS_PER_REPORT_MAX as u64).for_each(|worker| events.push(ended(worker)));
+        events.push(actor_ended());
+        let ends = events.worker_ends();
+        assert_eq!((ends.len(), ends[0].worker.0), (ENDS_PER_REPORT_MAX, ENDS_PER_REPORT_MAX as u64));
+        assert_eq!((ends[0].end.text.as_str(), ends[0].killed), ("exit code 1", false));
     }
 }

@@ -130,12 +130,15 @@ fn restartable_actor_is_refused_while_the_disk_of_the_head_is_full() {
     assert!(refused.contains("the head cannot keep its state"), "{refused}");
     let alerts_now = alerts(&site);
     assert_eq!(alerts_now[0]["kind"], "HEAD_STATE", "{alerts_now:?}");
-    // What runs goes on, restarts included.
+    // What runs goes on. A restart waits: its incarnation must be on disk before it is created.
     let pid = job.pid_of("kept");
     proc::kill(pid.try_into().unwrap());
-    pid_after(&mut job, "kept", pid);
     job.spawn("plain", SpawnOptions::default());
+    wait_for("the restart waits", || {
+        site.list("actors").iter().any(|actor| actor["state"] == "RESTARTING").then_some(())
+    });
     std::fs::remove_file(ballast).unwrap();
+    pid_after(&mut job, "kept", pid);
     wait_for("the head stores actors again", || {
         job.reply(Order::Spawn("late".to_owned(), options())).is_done().then_some(())
     });

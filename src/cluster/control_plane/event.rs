@@ -145,6 +145,9 @@ pub(in crate::cluster) enum Action {
     StartActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation, recipe: Arc<Recipe> },
     /// Commands an agent to stop one actor of a worker.
     StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation },
+    /// Commands the stop of an incarnation without which its actor goes on, or whose actor has ended, once all records
+    /// before it are durable: a restarted head would take the end of the incarnation for that of the actor.
+    StopIncarnation { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation },
     /// Commands the agent of a drained node to stop.
     StopNode { node: NodeId },
     /// Commands an agent to stop the driver of a submitted job.

@@ -234,19 +234,7 @@ impl ControlPlane {
         let cancellable = match request {
             ControlRequest::Cancel { number } => {
                 self.pending.cancel(from, number);
-                // Of a request to an earlier incarnation of the head.
-                self.apply(ControlEvent::Abandoned { id: RequestId { from, number } });
-                // Otherwise a head that restarts now would go on with an actor that nothing has the address of.
-                let flushed = self.persistence.as_ref().map(|persistence| persistence());
-                background::spawn_on(host.io(), async move {
-                    let flushed = match flushed {
-                        Some(flushed) => flushed.await,
-                        None => Ok(()),
-                    };
-                    let done = flushed.map(|()| ControlReply::Done);
-                    responder.reply(done.map_err(ControlError::NotPersisted));
-                });
-                return;
+                return self.abandon(host, RequestId { from, number }, responder);
             }
             ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             // Open for as long as the node or the job: it must neither outlive its caller nor delay a shutdown.
@@ -374,6 +362,21 @@ impl ControlPlane {
 }
 
 impl ControlPlane {
+    /// Gives up a request, which may be one to an earlier incarnation of the head. If it has created an actor, the reply
+    /// waits until the kill is durable: the requester repeats the request until it has the reply.
+    fn abandon(self: &Arc<Self>, host: &Host, id: RequestId, responder: Responder<ControlResult>) {
+        let has_actor = self.read(|state| state.is_requested(id));
+        self.apply(ControlEvent::Abandoned { id });
+        let Some(persistence) = self.persistence.as_ref().filter(|_| has_actor) else {
+            return responder.reply(Ok(ControlReply::Done));
+        };
+        let durable = persistence();
+        background::spawn_on(host.io(), async move {
+            let durable = durable.await;
+            responder.reply(durable.map(|()| ControlReply::Done).map_err(ControlError::NotPersisted));
+        });
+    }
+
     /// Kills an actor. The reply waits until the kill of an actor with a record is durable: a restarted head would
     /// restart the actor otherwise.
     pub(super) async fn kill(

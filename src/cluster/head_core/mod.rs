@@ -9,10 +9,10 @@
 //! ```
 
 pub(in crate::cluster) mod checks;
+mod incarnations;
 mod jobs;
 mod nodes;
 mod outbox;
-mod starts;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,22 +22,22 @@ use super::control_service::{ControlPlane, Persistence};
 use super::model::NodeId;
 use super::protocol::AgentCommand;
 use crate::host::Host;
+use incarnations::{HeldCommands, Start, Stop};
 pub(in crate::cluster) use outbox::Outbox;
-use starts::{Start, Starts};
 
 /// State of a head that does not depend on how it runs.
 pub(in crate::cluster) struct HeadCore {
     host: Host,
     control: Arc<ControlPlane>,
     outbox: Mutex<Outbox>,
-    starts: Mutex<Starts>,
+    held: Mutex<HeldCommands>,
     /// Waits until all writes that were requested are durable.
     flushed: Persistence,
 }
 
 impl HeadCore {
     pub(in crate::cluster) fn new(host: Host, control: Arc<ControlPlane>, flushed: Persistence) -> Arc<Self> {
-        Arc::new(Self { host, control, outbox: Mutex::default(), starts: Mutex::default(), flushed })
+        Arc::new(Self { host, control, outbox: Mutex::default(), held: Mutex::default(), flushed })
     }
 
     pub(in crate::cluster) fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -59,6 +59,9 @@ impl HeadCore {
             }
             Action::StopActor { node, worker, at, .. } => {
                 self.send_command(node, AgentCommand::StopActor { worker, at })
+            }
+            Action::StopIncarnation { node, worker, at, .. } => {
+                self.stop_when_durable(Stop { node, worker, at });
             }
             Action::StopDriver { node, job } => self.send_command(node, AgentCommand::StopDriver { job }),
             Action::StopNode { node } => self.send_command(node, AgentCommand::StopNode),

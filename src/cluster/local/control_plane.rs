@@ -89,7 +89,7 @@ impl LocalControlPlane {
                     async move { drop(moved.send(LocalNotice::Stopped(why)).await) },
                 );
             }
-            Action::StopActor { at, .. } => {
+            Action::StopActor { at, .. } | Action::StopIncarnation { at, .. } => {
                 let Some((host, _)) = started.get() else { return };
                 // In a task of its own: an actor that handles nothing holds up the stop of no other.
                 background::spawn_on(&runtime, stop_actor(host.clone(), *at));

@@ -55,7 +55,7 @@ pub(in crate::cluster) enum NodeReply {
 }
 
 /// Event on a node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum NodeEvent {
     WorkerReady {
         worker: WorkerId,

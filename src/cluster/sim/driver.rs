@@ -511,7 +511,7 @@ fn schedule_reconcile(driver: &Arc<DriverShared>) {
             tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
             let before = reconciling.live_workers();
             match reconciling.ask(start_again(&reconciling)).await {
-                // The head has restarted again.
+                // The head has restarted again, and members still rejoin it.
                 Ok(Ok(ControlReply::Job { all_rejoined: false, .. })) => {}
                 Ok(Ok(ControlReply::Job { workers, .. })) => {
                     return remove_unlisted(&reconciling, &before, &workers);

@@ -288,9 +288,13 @@ impl ClusterState {
     }
 
     pub(super) fn stop_actor(&mut self, actor: ActorKey, worker: WorkerId, at: ActorLocation) {
-        if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
-            self.actions.push(Action::StopActor { node, worker, actor, at });
-        }
+        let Some(node) = self.workers.get(&worker).map(|worker| worker.node) else { return };
+        // The end of a killed actor is final in any case.
+        let is_final = at.target.actor.managed_number().is_none() || self.stopping.contains(&actor);
+        self.actions.push(match is_final {
+            true => Action::StopActor { node, worker, actor, at },
+            false => Action::StopIncarnation { node, worker, actor, at },
+        });
     }
 
     /// Checks whether an unknown actor may be from an earlier incarnation of the head, which wrote no record

@@ -21,6 +21,11 @@ impl ClusterState {
         }
     }
 
+    /// Checks whether a request has created an actor that has not ended.
+    pub(in crate::cluster) fn is_requested(&self, id: RequestId) -> bool {
+        self.requested.contains_key(&id)
+    }
+
     /// Kills the actor of a request whose requester has got no reply: it would restart until the end of its job.
     pub(super) fn abandon(&mut self, id: RequestId) {
         if let Some(key) = self.requested.get(&id).copied() {

@@ -213,7 +213,7 @@ impl ClusterState {
         });
     }
 
-    /// Checks whether an incarnation whose creation was commanded is still wanted.
+    /// Checks whether an incarnation whose creation was commanded is still wanted. A killed actor ends with its lease.
     pub(in crate::cluster) fn awaits_start(
         &self,
         key: ActorKey,
@@ -221,7 +221,9 @@ impl ClusterState {
         at: ActorLocation,
     ) -> bool {
         let phase = self.actors.get(&key).map(|actor| actor.phase);
-        phase == Some(ActorPhase::Assigned(worker)) && at.target.incarnation == self.incarnation(key)
+        phase == Some(ActorPhase::Assigned(worker))
+            && at.target.incarnation == self.incarnation(key)
+            && !self.stopping.contains(&key)
     }
 
     /// Repeats the commands for assigned incarnations of a worker, which its agent may have missed.

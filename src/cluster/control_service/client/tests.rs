@@ -1,6 +1,7 @@
 //! Tests of placement requests over a slow network, between a requesting host and the head's.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -15,11 +16,15 @@ use crate::cluster::model::{
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::config::Limits;
-use crate::host::{Executor, HostConfig, HostServices, Placement, PlacementResult, fresh_identity};
-use crate::id::HostId;
+use crate::host::{
+    Executor, HostConfig, HostServices, Placement, PlacementError, PlacementResult, fresh_identity,
+};
+use crate::id::{HostId, TypeHash};
 use crate::remote::actor_services;
 use crate::session::Secret;
+use crate::spec::{Recipe, Restart};
 use crate::transport::Memory;
+use crate::wire::Payload;
 
 /// Latency of the network in one direction.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -118,7 +123,7 @@ impl TestCluster {
         cluster
     }
 
-    async fn ask(&self, request: ControlRequest) -> Result<ControlReply, crate::host::PlacementError> {
+    async fn ask(&self, request: ControlRequest) -> Result<ControlReply, PlacementError> {
         self.members.ask(&self.requester, request).await
     }
 
@@ -228,21 +233,27 @@ async fn request_under_way_fails_when_the_job_is_over() {
         reply = cluster.ask(ControlRequest::Nodes(Query::default())) => reply,
         () = over => unreachable!("it never ends"),
     };
-    assert!(matches!(reply, Err(crate::host::PlacementError::JobEnded { .. })), "{reply:?}");
+    assert!(matches!(reply, Err(PlacementError::JobEnded { .. })), "{reply:?}");
     assert_eq!(started.elapsed(), LATENCY);
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancellation_is_acknowledged_once_it_is_durable() {
-    let disks: [(Persistence, Option<bool>); 3] = [
-        (Box::new(|| Box::pin(async { Ok(()) })), Some(true)),
-        (Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) })), Some(false)),
-        (Box::new(|| Box::pin(std::future::pending())), None),
-    ];
-    for (disk, expected) in disks {
-        let cluster = TestCluster::with(Some(disk)).await;
-        let cancelling = cluster.ask(ControlRequest::Cancel { number: 7 });
-        let acked = tokio::time::timeout(5 * LATENCY, cancelling).await;
-        assert_eq!(acked.ok().map(|acked| acked.is_ok()), expected);
-    }
+async fn cancellation_of_a_request_that_has_created_an_actor_waits_for_the_disk() {
+    let disk_is_full = Arc::new(AtomicBool::new(true));
+    let is_full = Arc::clone(&disk_is_full);
+    let persistence: Persistence = Box::new(move || {
+        let is_full = is_full.load(Ordering::Relaxed);
+        Box::pin(async move { if is_full { Err("the disk is full".to_owned()) } else { Ok(()) } })
+    });
+    let cluster = TestCluster::with(Some(persistence)).await;
+    let spec = ActorSpec { restart: Some(Restart::on_failure()), ..ActorSpec::default() };
+    let recipe = Recipe::new(TypeHash(1), &Payload::default(), 1024).unwrap();
+    let place = ControlRequest::Place { job: JOB, spec, recipe: Some(recipe), number: 7 };
+    assert!(tokio::time::timeout(3 * LATENCY, cluster.ask(place)).await.is_err());
+    let cancel = |number| cluster.ask(ControlRequest::Cancel { number });
+    let denied = cancel(7).await;
+    assert!(matches!(denied, Err(PlacementError::NotPersisted { .. })), "{denied:?}");
+    assert!(cancel(8).await.is_ok());
+    disk_is_full.store(false, Ordering::Relaxed);
+    assert!(cancel(7).await.is_ok());
 }

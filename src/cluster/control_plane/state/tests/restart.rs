@@ -209,6 +209,19 @@ fn members_have_one_lease_to_rejoin_after_a_restart() {
 }
 
 #[test]
+fn driver_that_joins_again_and_again_does_not_keep_a_missing_node() {
+    let (recorder, setup) = setup();
+    let (mut harness, _) = recorder.restart();
+    for _ in 0..lease() {
+        let (job, descriptor) = (Some(setup.job), job_descriptor(1));
+        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job, descriptor });
+        harness.advance(1, &[], &[setup.job]);
+    }
+    assert_eq!(harness.state.job_state(setup.job), Some(JobState::Running));
+    assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Dead));
+}
+
+#[test]
 fn no_member_expires_while_others_still_rejoin() {
     let mut recorder = Recorder::new();
     let nodes = 10_000;

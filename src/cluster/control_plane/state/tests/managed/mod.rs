@@ -43,7 +43,9 @@ fn starts(actions: &[Action]) -> Vec<(WorkerId, u32)> {
 /// Commands to stop incarnations: their workers and numbers.
 fn stops(actions: &[Action]) -> Vec<(WorkerId, u32)> {
     let stops = actions.iter().filter_map(|action| match action {
-        Action::StopActor { worker, at, .. } => Some((*worker, at.target.incarnation.0)),
+        Action::StopActor { worker, at, .. } | Action::StopIncarnation { worker, at, .. } => {
+            Some((*worker, at.target.incarnation.0))
+        }
         _ => None,
     });
     stops.collect()

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cluster::control_plane::state::tests::restart::Recorder;
+use crate::cluster::model::EndedWorker;
 
 fn worker_report(job: JobId, worker: WorkerId, actors: &[(ActorKey, u32)]) -> WorkerReport {
     let actors = actors.iter().map(|(actor, incarnation)| {
@@ -267,4 +268,57 @@ fn actor_of_an_abandoned_request_ends_after_a_restart_of_the_head() {
     harness.handle(incarnation_ended(actor, 0, EndReason::Killed, "it was stopped"));
     harness.expect_gone(actor, EndReason::Killed, "it was stopped");
     assert_eq!((harness.handle(abandoned), harness.state.requested.len()), (vec![], 0));
+}
+
+#[test]
+fn end_of_a_worker_in_a_report_is_that_of_its_actors() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (restarted, worker) = harness.spawn_managed(job, restartable(at_most(1), plain()));
+    let (exhausted, _) = harness.spawn_managed(job, restartable(at_most(0), plain()));
+    let (plain, _) = harness.spawn(job, plain());
+    let host = member(worker).actors;
+    let end = End::new(EndReason::Exited(101), "exit code 101");
+    let ended = EndedWorker { worker, end, killed: false };
+    // A report contains the last ends, also of workers that are known to have ended.
+    let other = EndedWorker { worker: WorkerId(99), ..ended.clone() };
+    let report =
+        NodeReport { ended_workers: vec![other, ended], ..NodeReport::idle(node_descriptor(1, 4.0, 1)) };
+    harness.handle(ControlEvent::NodeJoined(report));
+    harness.expect_dead(plain, "exit code 101");
+    let end = End::new(EndReason::Exited(101), "worker 7 on node 0000000000000001: exit code 101");
+    assert_eq!(harness.state.host_end(host), Some(end));
+    // It counts as a failure of all actors, as when it is reported by itself.
+    let why = "exit code 101; it failed more than 0 times within 10s, after 0 restarts";
+    let gone = ControlReply::Gone(End::new(EndReason::Exited(101), why));
+    assert_eq!(harness.locate(exhausted, None).reply, Some(Ok(gone)));
+    assert_eq!(harness.actor(restarted).state, ActorState::Restarting);
+}
+
+#[test]
+fn stops_of_incarnations_that_are_left_behind_follow_the_records() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (parent, worker) = harness.spawn_managed(job, restartable(at_most(3), plain()));
+    let child = ActorSpec { parent: Some((parent, ActorIncarnation(0))), ..plain() };
+    let (child, _) = harness.spawn_managed(job, restartable(at_most(3), child));
+    let at = managed_location(worker, child, 0);
+    let actions = harness.panics(parent, 0);
+    // A restarted head that knows the child would take this stop for a kill.
+    let stop = Action::StopIncarnation { node: NodeId(1), worker, actor: child, at };
+    assert_eq!((stops(&actions), actions.contains(&stop)), (vec![(worker, 0)], true));
+    assert!(actions.contains(&Action::Delete(RecordKey::Actor(child))));
+    harness.after(100);
+    harness.created(parent, worker, 1);
+    let killed = harness.ask(|ticket| ControlEvent::Kill { ticket, actor: parent }).actions;
+    let at = managed_location(worker, parent, 1);
+    assert!(killed.contains(&Action::StopActor { node: NodeId(1), worker, actor: parent, at }));
+}
+
+#[test]
+fn start_that_waits_for_the_disk_is_not_wanted_after_a_kill() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let (_, actor, worker) = harness.start_managed(job, restartable(at_most(1), plain()));
+    let at = managed_location(worker, actor, 0);
+    assert!(harness.state.awaits_start(actor, worker, at));
+    harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
+    assert!(!harness.state.awaits_start(actor, worker, at));
 }

@@ -183,7 +183,8 @@ impl World {
         self.check_incarnations();
     }
 
-    /// Each incarnation that runs in a worker which the head reaches is the believed one, or was told to stop.
+    /// Each incarnation that runs in a worker which the head reaches is the believed one, or was told to stop, or is once
+    /// the disk is written.
     fn check_incarnations(&self) {
         let state = &self.harness.state;
         let linked =
@@ -196,6 +197,9 @@ impl World {
                 let phase = state.actors.get(key).map(|actor| actor.phase);
                 let is_believed = phase == Some(ActorPhase::Alive(*id, target));
                 let is_told = self.told_to_stop.contains(&(*id, *key, *incarnation));
+                let mut held =
+                    self.unsent_stops.iter().map(|(_, worker, key, at)| (*worker, *key, at.target));
+                let is_told = is_told || held.any(|stop| stop == (*id, *key, target));
                 assert!(is_believed || is_told, "{key} runs as {incarnation} in {id}, and is {phase:?}");
             }
         }

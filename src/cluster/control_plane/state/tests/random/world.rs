@@ -27,6 +27,8 @@ pub(super) struct World {
     killed_in_vain: BTreeSet<ActorKey>,
     /// Starts that wait until all writes are durable.
     unsent_starts: Vec<(NodeId, WorkerId, ActorKey, ActorLocation)>,
+    /// Stops of incarnations that wait in the same way.
+    pub(super) unsent_stops: Vec<(NodeId, WorkerId, ActorKey, ActorLocation)>,
     /// Managed actors that were ever requested.
     pub(super) managed: BTreeSet<ActorKey>,
     /// Latest believed incarnation of each managed actor, as far as it is durable.
@@ -108,6 +110,7 @@ impl World {
             killed: BTreeSet::new(),
             killed_in_vain: BTreeSet::new(),
             unsent_starts: Vec::new(),
+            unsent_stops: Vec::new(),
             managed: BTreeSet::new(),
             latest: BTreeMap::new(),
             started_on: BTreeMap::new(),
@@ -652,6 +655,9 @@ impl World {
         }
         // Acknowledged only now.
         self.killed_in_vain.clear();
+        for (node, worker, actor, at) in std::mem::take(&mut self.unsent_stops) {
+            self.stop_commanded(node, worker, actor, at);
+        }
         for (node, worker, actor, at) in std::mem::take(&mut self.unsent_starts) {
             if self.harness.state.awaits_start(actor, worker, at) {
                 self.start_commanded(node, worker, actor, at);
@@ -734,19 +740,27 @@ impl World {
                 }
             }
             Action::ForgetAgent { agent } => assert!(!self.harness.state.is_member(*agent)),
+            Action::StopIncarnation { node, worker, actor, at } => {
+                self.unsent_stops.push((*node, *worker, *actor, *at));
+            }
             Action::StopActor { node, worker, actor, at } => {
-                assert!(!self.must_live.contains(actor), "{actor} was stopped although nothing has ended it");
-                let believed = self.harness.state.actors.get(actor).map(|actor| actor.phase);
-                let is_present = believed == Some(ActorPhase::Alive(*worker, at.target));
-                let is_stopping = self.harness.state.stopping.contains(actor);
-                assert!(!self.managed.contains(actor) || !is_present || is_stopping, "{actor} is stopped");
-                let linked = self.nodes.get(&node.0).filter(|actual| actual.linked);
-                let runs = linked.and_then(|actual| actual.workers.get(worker)?.actors.get(actor));
-                if runs == Some(&at.target.incarnation) {
-                    self.told_to_stop.insert((*worker, *actor, at.target.incarnation));
-                }
+                self.stop_commanded(*node, *worker, *actor, *at);
             }
             Action::NotifyDriver { .. } => {}
+        }
+    }
+
+    /// Receives the command to stop an incarnation, which an unlinked node misses.
+    fn stop_commanded(&mut self, node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation) {
+        assert!(!self.must_live.contains(&actor), "{actor} was stopped although nothing has ended it");
+        let believed = self.harness.state.actors.get(&actor).map(|actor| actor.phase);
+        let is_present = believed == Some(ActorPhase::Alive(worker, at.target));
+        let is_stopping = self.harness.state.stopping.contains(&actor);
+        assert!(!self.managed.contains(&actor) || !is_present || is_stopping, "{actor} is stopped");
+        let linked = self.nodes.get(&node.0).filter(|actual| actual.linked);
+        let runs = linked.and_then(|actual| actual.workers.get(&worker)?.actors.get(&actor));
+        if runs == Some(&at.target.incarnation) {
+            self.told_to_stop.insert((worker, actor, at.target.incarnation));
         }
     }
 
@@ -778,6 +792,7 @@ impl World {
         let in_vain = std::mem::take(&mut self.killed_in_vain);
         self.killed.retain(|key| !self.managed.contains(key) || !in_vain.contains(key));
         self.unsent_starts.clear();
+        self.unsent_stops.clear();
         self.restarted = true;
         self.assigned_to.clear();
         self.given_up.clear();
