@@ -443,7 +443,7 @@ pub enum Pausable<'a> {
     Node(usize),
     /// Agent of a node.
     Agent(usize),
-    /// One of the ready workers of a node.
+    /// Ready worker of a node, with that number.
     Worker(usize, usize),
     /// A driver, with the parts of its [program](SimDriver::program).
     Driver(&'a SimDriver),

@@ -20,7 +20,7 @@ const CALM: Duration = Duration::from_secs(5);
 /// Longest absence of a machine or a process, in milliseconds: longer than any lease.
 const LONG_CUT_MS: u64 = 30_000;
 
-/// One in this number of restarts of an actor is followed by the ends of the head and of its node.
+/// Number of restarts of actors of which one is followed by the ends of the head and of the node.
 const CRASHES: u8 = 4;
 
 /// Plays the faults of a script, and heals everything at the end.

@@ -225,6 +225,10 @@ impl Lives {
                 life.is_child && (self.severity > Severity::Calm || !self.has_parent(life))
             }
             (EndReason::Panicked, Some(failures_max)) => life.incarnations.len() > failures_max as usize,
+            // Only a head that has ended since knew the reason, which was one of those above.
+            (EndReason::Unknown, Some(failures_max)) => {
+                loses_jobs && (life.is_child || life.incarnations.len() > failures_max as usize)
+            }
             // A worker that is killed as it starts counts as one that has failed.
             (EndReason::Signalled(_) | EndReason::Exited(_), Some(_)) => loses_nodes,
             (_, Some(_)) => life.may_end,

@@ -150,7 +150,7 @@ impl SimAgent {
         Some(id)
     }
 
-    /// One of the workers that are ready, with its gate.
+    /// Ready worker with that number, with its gate.
     pub(super) fn worker_gate(&self, number: usize) -> Option<(WorkerId, Gate)> {
         let workers = self.0.lock(&self.0.workers);
         let ready: Vec<_> = workers.iter().filter(|(_, it)| it.is_ready()).collect();
