@@ -121,6 +121,8 @@ mod tests {
             });
             (began.elapsed(), inner.await.unwrap())
         }));
+        // Its sleep begins.
+        tokio::task::yield_now().await;
         process.set_closed(true);
         assert!(timeout(Duration::from_secs(10), &mut task).await.is_err());
         process.set_closed(false);
