@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &["id", "config"]),
     ("session", &["wire", "id", "config"]),
     ("transport", &["wire", "config", "id"]),
-    ("registry", &["observe", "wire", "spec", "lock", "config", "id"]),
+    ("registry", &["observe", "wire", "spec", "background", "lock", "config", "id"]),
     ("observe", &["lock", "config", "id"]),
     (
         "host",
@@ -58,7 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("remote", &["host", "registry", "observe", "wire", "spec", "background", "lock", "config", "id"]),
-    ("task", &["remote", "host", "registry", "observe", "wire", "lock", "config", "id"]),
+    ("task", &["remote", "host", "registry", "observe", "wire", "background", "lock", "config", "id"]),
     ("object", &["remote", "host", "id", "config"]),
     (
         "cluster",

@@ -35,6 +35,7 @@ pub(crate) const ALL: &[Parts] = &[
             ("control_service", &["control_plane", "listing", "model", "protocol"]),
             ("membership", &["control_plane", "control_service", "model", "protocol"]),
             ("event_queue", &["model", "protocol"]),
+            ("worker_actors", &["model", "protocol"]),
             ("authorization", &["control_service", "model", "protocol", "security"]),
             (
                 "head_core",
@@ -105,6 +106,7 @@ pub(crate) const ALL: &[Parts] = &[
                     "model",
                     "protocol",
                     "worker",
+                    "worker_actors",
                 ],
             ),
             ("admin", &["executable", "launch", "listing", "model", "output", "protocol", "security"]),
@@ -127,6 +129,7 @@ pub(crate) const ALL: &[Parts] = &[
                     "output",
                     "protocol",
                     "security",
+                    "worker_actors",
                 ],
             ),
         ],
