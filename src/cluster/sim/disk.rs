@@ -123,7 +123,7 @@ impl DiskWriter {
             let target = self.disk.lock().progress.submitted;
             // What is written meanwhile joins the next group.
             let group = self.disk.lock().unsynced.clone();
-            let micros = if random_u64() % SLOW_SYNCS == 0 { SLOW_SYNC_MICROS } else { SYNC_MICROS };
+            let micros = if random_u64().is_multiple_of(SLOW_SYNCS) { SLOW_SYNC_MICROS } else { SYNC_MICROS };
             tokio::time::sleep(random_between(micros.map(Duration::from_micros))).await;
             let mut state = self.disk.lock();
             if state.writer != self.number {
