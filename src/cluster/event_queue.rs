@@ -79,6 +79,12 @@ impl EventQueue {
         self.lock().retain(is_end);
     }
 
+    /// Drops all events, as an injected bug does.
+    #[cfg(feature = "sim")]
+    pub(in crate::cluster) fn lose(&self) {
+        self.lock().clear();
+    }
+
     /// Last ends of actors in the queue, oldest first.
     pub(in crate::cluster) fn actor_ends(&self) -> Vec<(ActorKey, ActorIncarnation, End)> {
         let queue = self.lock();

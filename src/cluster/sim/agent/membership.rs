@@ -89,7 +89,7 @@ async fn find_head(agent: &Agent) -> bool {
 async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
     if agent.shared.plan.injected_bug == Some(InjectedBug::LostWorkerEnd) {
-        agent.events.clear();
+        agent.events.lose();
     }
     agent.note("has joined");
     agent.has_joined.store(true, Ordering::Relaxed);
