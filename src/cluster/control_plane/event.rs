@@ -55,6 +55,9 @@ pub(in crate::cluster) enum ControlEvent {
     SpawnCancelled { actor: ActorKey, cause: String },
     /// The requesting host waits no longer for an actor. Its worker may have created it, or may never hear of it.
     SpawnGivenUp { actor: ActorKey },
+    /// The disk does not take the record of an incarnation whose creation waits for it. A first one is given up, and its
+    /// request refused; a restart waits.
+    StartNotPersisted { actor: ActorKey, at: ActorLocation, why: String },
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Statistics of a worker that have changed. They decide nothing.

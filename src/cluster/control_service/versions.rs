@@ -83,6 +83,7 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::JobHeartbeat { .. }
         | ControlEvent::ExecutablePinned { .. }
         | ControlEvent::SpawnGivenUp { .. }
+        | ControlEvent::StartNotPersisted { .. }
         | ControlEvent::Find { .. }
         | ControlEvent::Locate { .. }
         | ControlEvent::WatchNode { .. }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::HeadCore;
 use crate::background;
+use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::model::{ActorKey, ActorLocation, NodeId, WorkerId};
 use crate::cluster::protocol::AgentCommand;
 use crate::config::InjectedBug;
@@ -104,6 +105,14 @@ impl HeadCore {
         held.batch.stops.extend(batch.stops);
     }
 
+    /// Refuses the requests for actors that would be created for the first time: their callers need not wait.
+    fn refuse_first(&self, batch: &Batch, why: &str) {
+        for start in batch.starts.values() {
+            let (actor, at, why) = (start.actor, start.at, why.to_owned());
+            self.control.apply(ControlEvent::StartNotPersisted { actor, at, why });
+        }
+    }
+
     /// Sends the stops, and the starts that are still wanted: the actor may have been killed, or have lost its worker,
     /// meanwhile.
     fn send_batch(&self, batch: &Batch) {
@@ -134,7 +143,8 @@ async fn send_durable(core: Weak<HeadCore>) {
         let Some(core) = core.upgrade() else { return };
         match flushed {
             Ok(()) => core.send_batch(&batch),
-            Err(_) => {
+            Err(why) => {
+                core.refuse_first(&batch, &why);
                 core.return_batch(batch);
                 drop(core);
                 tokio::time::sleep(RETRY_PAUSE).await;

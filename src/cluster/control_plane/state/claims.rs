@@ -3,10 +3,12 @@
 //! A request keeps its identity when it is repeated to a restarted head, which knows it from the actor's record. So the
 //! requester gets the actor of its first request, or gives it up, and no actor stays without an address.
 
+use super::actor::ActorPhase;
 use super::placement::OpenRequest;
 use super::{ClusterState, ControlError, ControlReply, JobEvent, RequestId, Ticket};
-use crate::cluster::model::ActorKey;
+use crate::cluster::model::{ActorKey, ActorLocation};
 use crate::id::ActorIncarnation;
+use crate::spec::{End, EndReason};
 
 impl ClusterState {
     /// Answers a repeated request with the actor that the first one has created, once it is alive.
@@ -31,6 +33,20 @@ impl ClusterState {
         if let Some(key) = self.requested.get(&id).copied() {
             self.kill_actor(key);
         }
+    }
+
+    /// Refuses the request for an actor whose first incarnation was not created, since the disk does not take its record.
+    pub(super) fn start_not_persisted(&mut self, key: ActorKey, at: ActorLocation, why: String) {
+        let is_wanted = self.actors.get(&key).is_some_and(|actor| match actor.phase {
+            ActorPhase::Assigned(worker) => self.awaits_start(key, worker, at),
+            _ => false,
+        });
+        let Some(managed) = self.managed.get_mut(&key).filter(|_| is_wanted) else { return };
+        let Some(ticket) = managed.spawner.take() else { return };
+        self.open_requests.remove(&ticket);
+        let end = End::new(EndReason::Refused, format!("it was not created: {why}"));
+        self.reply(ticket, Err(ControlError::NotPersisted(why)));
+        self.end_actor(key, &end.into(), ControlError::NotPersisted);
     }
 
     /// Answers the requests that waited for a managed actor, which is alive now.

@@ -272,6 +272,7 @@ impl ClusterState {
             ControlEvent::ActorEnded { actor, incarnation, end } => self.actor_ended(actor, incarnation, end),
             ControlEvent::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),
             ControlEvent::SpawnGivenUp { actor } => self.spawn_given_up(actor),
+            ControlEvent::StartNotPersisted { actor, at, why } => self.start_not_persisted(actor, at, why),
             ControlEvent::TaskCounts { worker, counts } => self.task_counts(worker, counts),
             ControlEvent::Statistics { worker, statistics } => self.merge_statistics(worker, statistics),
             ControlEvent::JobSubmitted { ticket, descriptor } => self.job_submitted(ticket, descriptor),

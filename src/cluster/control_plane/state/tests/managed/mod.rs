@@ -188,6 +188,29 @@ fn spawn_waits_while_its_worker_crashes_and_gets_the_error_of_the_next_construct
 }
 
 #[test]
+fn spawn_is_refused_if_its_record_cannot_be_written_and_a_restart_waits() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let not_persisted = |actor, worker, incarnation| ControlEvent::StartNotPersisted {
+        actor,
+        at: managed_location(worker, actor, incarnation),
+        why: "the disk is full".to_owned(),
+    };
+    let spec = restartable(at_most(3), cpus(1.0));
+    let (ticket, refused, worker) = harness.start_managed(job, spec.clone());
+    let mut actions = harness.handle(not_persisted(refused, worker, 0));
+    let reply = take_reply(&mut actions, ticket);
+    assert_eq!(reply, Some(Err(ControlError::NotPersisted("the disk is full".to_owned()))));
+    harness.expect_dead(refused, "it was not created: the disk is full");
+    assert_eq!(harness.free_cpus(1), 4.0);
+
+    let (kept, worker) = harness.spawn_managed(job, spec);
+    harness.panics(kept, 0);
+    harness.after(100);
+    assert_eq!(harness.handle(not_persisted(kept, worker, 1)), []);
+    assert_eq!(harness.actor(kept).state, ActorState::Restarting);
+}
+
+#[test]
 fn cancelled_spawn_leaves_nothing_and_a_late_start_is_stopped() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (ticket, actor, worker) = harness.start_managed(job, restartable(at_most(5), cpus(1.0)));
