@@ -131,9 +131,9 @@ fn restartable_actor_is_refused_while_the_disk_of_the_head_is_full() {
     let alerts_now = alerts(&site);
     assert_eq!(alerts_now[0]["kind"], "HEAD_STATE", "{alerts_now:?}");
     // What runs goes on. A restart waits: its incarnation must be on disk before it is created.
+    job.spawn("plain", SpawnOptions::default());
     let pid = job.pid_of("kept");
     proc::kill(pid.try_into().unwrap());
-    job.spawn("plain", SpawnOptions::default());
     wait_for("the restart waits", || {
         site.list("actors").iter().any(|actor| actor["state"] == "RESTARTING").then_some(())
     });
