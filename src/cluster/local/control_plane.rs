@@ -101,6 +101,7 @@ impl LocalControlPlane {
                 node_unreachable_after: NO_LEASE,
                 node_lease: NO_LEASE,
                 job_lease: NO_LEASE,
+                is_single_node: true,
                 ..Settings::default()
             },
             Box::new(move |actions: &[Action]| actions.iter().for_each(&execute)),

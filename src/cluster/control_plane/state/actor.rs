@@ -187,6 +187,7 @@ impl ClusterState {
         }
         let Some(unplaced) = self.pending.remove(&key) else { return };
         unplaced.ticket.map(|ticket| self.open_requests.remove(&ticket));
+        self.note_node(key, worker);
         let actor = &self.actors[&key];
         // Written before the reply is sent: the requester may rely on the name and the detached lifetime.
         if self.is_durable(key, actor) {

@@ -46,6 +46,7 @@ mod pool;
 mod queries;
 mod reconcile;
 mod reservations;
+mod restart_place;
 mod restart_report;
 mod restore;
 mod statistics;
@@ -101,6 +102,8 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) start_lease: Duration,
     /// Time limit for the constructor of a killed actor; see [`config::KILL_LEASE`].
     pub(in crate::cluster) kill_lease: Duration,
+    /// True for a local cluster, whose actors cannot restart on other nodes.
+    pub(in crate::cluster) is_single_node: bool,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
     pub(in crate::cluster) history_max: usize,
     /// Bug that a simulation injects.
@@ -116,6 +119,7 @@ impl Default for Settings {
             submitted_lease: config::SUBMITTED_LEASE,
             start_lease: config::START_LEASE,
             kill_lease: config::KILL_LEASE,
+            is_single_node: false,
             history_max: config::HISTORY_MAX,
             injected_bug: None,
         }
