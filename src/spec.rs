@@ -3,6 +3,7 @@
 //! Plain data without rules: the cluster interprets it.
 
 mod end;
+mod lease;
 mod restart;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ActorIncarnation, HostUid, Target, define_id};
 
 pub use end::{End, EndReason};
+pub(crate) use lease::{LeaseGrant, LeaseTime};
 pub use restart::{Recipe, Restart, RestartPlace, Supervision};
 
 /// Reads and encodes an id that people see: hexadecimal digits as text, and a number in compact formats.

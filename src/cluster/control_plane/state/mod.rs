@@ -33,6 +33,7 @@ mod claims;
 mod crash_loop;
 mod deferred;
 mod events;
+mod exclusive;
 mod history;
 mod ids;
 mod job;
@@ -45,6 +46,7 @@ mod placement;
 mod pool;
 mod queries;
 mod reconcile;
+mod replace;
 mod reservations;
 mod restart_place;
 mod restart_report;
@@ -162,6 +164,10 @@ pub(in crate::cluster) struct ClusterState {
     restart_counter: RestartCounter,
     /// Ends of the back-offs of restarting actors.
     backing_off: BTreeSet<(Millis, ActorKey)>,
+    /// Exclusive actors of which an earlier incarnation may still run.
+    fenced: BTreeSet<ActorKey>,
+    /// Time at which the records of an earlier incarnation of the head were restored.
+    restored: Millis,
     /// Actors that have not been assigned to a worker, with the requests that wait for them.
     pending: BTreeMap<ActorKey, UnplacedActor>,
     /// Actors alive before the head restarted that no node has reported since.
@@ -223,6 +229,8 @@ impl ClusterState {
             managed: FxHashMap::default(),
             restart_counter: RestartCounter::default(),
             backing_off: BTreeSet::new(),
+            fenced: BTreeSet::new(),
+            restored: Millis::default(),
             pending: BTreeMap::new(),
             unaccounted: BTreeSet::new(),
             rejoin_deadline: None,
@@ -375,6 +383,7 @@ impl ClusterState {
         }
         // After the leases: the pools of nodes and jobs that ended above are gone, and must not be filled.
         self.restart_workers();
+        self.end_leases_of_exclusive_actors();
         self.end_backoffs();
         self.end_reservations();
         if self.rejoin_deadline.is_some_and(|until| until <= self.now) {

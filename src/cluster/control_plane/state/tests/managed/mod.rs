@@ -1,5 +1,6 @@
 //! Tests of actors with a restart policy.
 
+mod exclusive;
 mod memory;
 mod place;
 mod rejoin;
