@@ -64,6 +64,7 @@ enum Bug {
     StaleIncarnation,
     UnflushedStart,
     ForgottenKill,
+    IgnoredLease,
 }
 
 impl Bug {
@@ -79,6 +80,7 @@ impl Bug {
                 | Self::StaleIncarnation
                 | Self::UnflushedStart
                 | Self::ForgottenKill
+                | Self::IgnoredLease
         )
     }
 }
@@ -99,6 +101,7 @@ impl From<Bug> for InjectedBug {
             Bug::StaleIncarnation => Self::StaleIncarnation,
             Bug::UnflushedStart => Self::UnflushedStart,
             Bug::ForgottenKill => Self::ForgottenKill,
+            Bug::IgnoredLease => Self::IgnoredLease,
         }
     }
 }

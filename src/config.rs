@@ -467,6 +467,8 @@ pub enum InjectedBug {
     UnflushedStart,
     /// A restarted head forgets the kills that had no effect yet.
     ForgottenKill,
+    /// The head restarts exclusive actors without a wait for the leases that it has granted.
+    IgnoredLease,
 }
 
 /// Limits of one host that a program may set.

@@ -126,7 +126,7 @@ pub use remote::{
     SpawnRequest, Terminated, TrySendError, Watch,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
-pub use spec::{End, EndReason, Lifetime, NodeId, Resources, Restart, Strategy, Supervision};
+pub use spec::{End, EndReason, Lifetime, NodeId, Resources, Restart, RestartPlace, Strategy, Supervision};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use transport::Memory;
 pub use wire::{Payload, payload};

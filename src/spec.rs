@@ -3,6 +3,7 @@
 //! Plain data without rules: the cluster interprets it.
 
 mod end;
+mod lease;
 mod restart;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ActorIncarnation, HostUid, Target, define_id};
 
 pub use end::{End, EndReason};
-pub use restart::{Recipe, Restart, Supervision};
+pub(crate) use lease::{LeaseGrant, LeaseTime};
+pub use restart::{Recipe, Restart, RestartPlace, Supervision};
 
 /// Reads and encodes an id that people see: hexadecimal digits as text, and a number in compact formats.
 macro_rules! impl_hex_text {
@@ -214,6 +216,8 @@ pub struct ActorSpec {
     pub strategy: Strategy,
     /// Required node, if any.
     pub node: Option<NodeId>,
+    /// Node on which it must not be placed, if any: that of its last incarnation.
+    pub avoided: Option<NodeId>,
     /// Required labels of the node.
     pub labels: Labels,
     /// Lifetime of the actor.

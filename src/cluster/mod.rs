@@ -61,6 +61,8 @@ mod listing;
 mod local;
 mod membership;
 pub mod model;
+#[cfg(any(feature = "cli", feature = "sim"))]
+mod node_lease;
 mod open_files;
 #[cfg_attr(not(feature = "cli"), expect(dead_code, unused_imports, reason = "only agents write log files"))]
 mod output;

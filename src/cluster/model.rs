@@ -9,7 +9,7 @@ mod state_names;
 mod statistics;
 mod timeline;
 
-pub(in crate::cluster) use node_report::{EndedWorker, NodeReport, WorkerReport};
+pub(in crate::cluster) use node_report::{EndedWorker, LeaseRenewal, NodeReport, WorkerReport};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

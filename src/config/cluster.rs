@@ -319,6 +319,12 @@ pub const NODE_UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
 /// Smallest time after which a node may be unreachable: four renewals.
 pub const NODE_UNREACHABLE_AFTER_MIN: Duration = Duration::from_secs(2);
 
+/// Parts of the silence that makes a node unreachable, of which the last is no part of the node's lease.
+///
+/// Of the remaining tenth, half is left to handlers that run when the lease ends, and half covers clocks that drift
+/// apart: 5 % is far above what those of two machines do.
+pub const LEASE_MARGIN_PARTS: u32 = 10;
+
 /// Lease of a node: time since its last heartbeat after which it is dead, with all that runs there.
 ///
 /// It is the time in which callers wait for the actors of a machine that lost power. The last renewal may precede an

@@ -13,7 +13,7 @@ use crate::config::END_TEXT_BYTES_MAX;
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::lock::{Guard, Mutex, RwLock};
 use crate::registry::{
-    self, ActorCounts, Attachment, ControlMessage, ErasedMailbox, HostContext, Mailbox, RemoteActor,
+    self, ActorCounts, Attachment, ControlMessage, ErasedMailbox, HostContext, Lease, Mailbox, RemoteActor,
 };
 use crate::spec::{ActorKey, End, EndReason};
 use crate::wire::CallFailure;
@@ -87,8 +87,9 @@ impl Actors {
         is_run_by_host: bool,
         host_context: Arc<dyn HostContext>,
         key: Option<ActorKey>,
+        lease: Option<Arc<Lease>>,
     ) {
-        let mailbox = Mailbox::new(addr, target.incarnation, is_run_by_host, host_context, key);
+        let mailbox = Mailbox::new(addr, target.incarnation, is_run_by_host, host_context, key, lease);
         let mut entries = self.write();
         let is_due = entries.live.len() >= entries.sweep_at;
         let ended = if is_due { entries.sweep() } else { Vec::new() };

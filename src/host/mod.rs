@@ -21,6 +21,7 @@ pub(crate) mod entropy;
 pub(crate) mod error;
 mod executor;
 mod heartbeat;
+mod leases;
 mod link_driver;
 mod loopback;
 mod memory;
@@ -55,13 +56,13 @@ use crate::config::{
 use crate::id::{ActorId, HostId, HostUid, Incarnation, Target, TypeHash};
 use crate::observe::{HostSnapshot, Traffic, log};
 use crate::registry::{
-    self, Deliver, ErasedMailbox, HandlerStats, HostContext, Inbound, MessageBatch, Registry, RemoteActor,
-    ReplyPath, STOP, panics,
+    self, Deliver, ErasedMailbox, HandlerStats, HostContext, Inbound, Lease, MessageBatch, Registry,
+    RemoteActor, ReplyPath, STOP, panics,
 };
 
 pub(crate) use crate::session::DisconnectReason;
 use crate::session::Secret;
-use crate::spec::{ActorKey, ActorLocation};
+use crate::spec::{ActorKey, ActorLocation, LeaseGrant};
 use crate::transport::{Role, Transport};
 use crate::wire::{Body, CallFailure, MessageBody};
 
@@ -81,6 +82,7 @@ pub use placement::{
 pub use receive::InboundSink;
 
 pub(crate) use entropy::random_u64;
+pub(crate) use leases::{Leases, machine_time};
 
 use actors::Actors;
 pub(crate) use loopback::Loopback;
@@ -118,6 +120,7 @@ pub(crate) struct HostShared {
     routes: Routes,
     placement: OnceLock<Arc<dyn Placement>>,
     lifecycle: OnceLock<Arc<dyn LifecycleObserver>>,
+    leases: OnceLock<Arc<Leases>>,
     dead_letters: AtomicU64,
     /// Shared with the peers, whose links add to it.
     traffic: Arc<TrafficCounters>,
@@ -184,6 +187,7 @@ impl Host {
             routes: Routes::default(),
             placement: OnceLock::new(),
             lifecycle: OnceLock::new(),
+            leases: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
             traffic: Arc::default(),
             rejections: RejectionLog::default(),
@@ -288,6 +292,16 @@ impl Host {
     /// A host with one refuses new actors and tasks beyond [`Limits::memory_percent_max`].
     pub fn set_memory_reader(&self, reader: MemoryReader) {
         self.shared.memory.set_reader(reader);
+    }
+
+    /// Sets the leases of the host's process; a later call has no effect.
+    pub(crate) fn set_leases(&self, leases: Arc<Leases>) {
+        let _ = self.shared.leases.set(leases);
+    }
+
+    /// Lease of a grant; `None` if it is over, or earlier than the present one.
+    pub(crate) fn lease(&self, grant: LeaseGrant) -> Option<Arc<Lease>> {
+        self.shared.leases.get()?.renew(grant).filter(|lease| !lease.is_over())
     }
 
     /// Snapshot of the host's counters and peers.
@@ -396,8 +410,10 @@ impl Host {
         addr: Addr<A>,
         is_run_by_host: bool,
         key: Option<ActorKey>,
+        lease: Option<Arc<Lease>>,
     ) {
-        self.shared.actors.insert(target, addr, is_run_by_host, Arc::clone(&self.shared.actor_context), key);
+        let context = Arc::clone(&self.shared.actor_context);
+        self.shared.actors.insert(target, addr, is_run_by_host, context, key, lease);
     }
 
     /// Route to a managed actor, whose location an address names; `None` for any other actor.

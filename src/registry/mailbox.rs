@@ -26,6 +26,7 @@ use actix::{Actor, Addr, AsyncContext};
 use tokio::time::Instant;
 
 use super::handler_stats::{DrainTally, HandlerStats};
+use super::lease::Lease;
 use super::mailbox_counts::{ActorCounts, HandledCount, WaitingCount};
 use super::{ControlMessage, MessageBatch, RemoteActor, Responder};
 use crate::config::{BATCH_MESSAGES_MAX, BATCH_TIME_MAX, InjectedBug};
@@ -98,6 +99,8 @@ pub struct Mailbox<A: RemoteActor> {
     host_context: Arc<dyn HostContext>,
     waiting: WaitingCount,
     handled: HandledCount,
+    /// Lease of an exclusive actor.
+    lease: Option<Arc<Lease>>,
     queue: Mutex<MailboxQueue<A>>,
 }
 
@@ -134,12 +137,13 @@ enum MailboxEntry<A: RemoteActor> {
 
 impl<A: RemoteActor> Mailbox<A> {
     /// Creates a mailbox of the actor behind `addr`; `key` is its id in the cluster, if that tracks it.
-    pub fn new(
+    pub(crate) fn new(
         addr: Addr<A>,
         incarnation: ActorIncarnation,
         is_run_by_host: bool,
         host_context: Arc<dyn HostContext>,
         key: Option<ActorKey>,
+        lease: Option<Arc<Lease>>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -148,6 +152,7 @@ impl<A: RemoteActor> Mailbox<A> {
             host_context,
             waiting: WaitingCount::default(),
             handled: HandledCount::new(key, is_run_by_host),
+            lease,
             queue: Mutex::new(MailboxQueue { waiting: VecDeque::new(), drain_scheduled: false }),
         })
     }
@@ -223,6 +228,11 @@ impl<A: RemoteActor> Mailbox<A> {
             }
             let budget = budget.get_or_insert_with(|| BatchBudget::for_queue(&batch.items));
             while !ctx.waiting() {
+                if self.lease.as_ref().is_some_and(|lease| lease.is_over() && lease.expire()) {
+                    // Nothing more of the actor runs. Its host ends it after this poll, which rejects the queue.
+                    ctx.wait(wrap_future(std::future::pending()));
+                    break;
+                }
                 match batch.items.front_mut() {
                     Some(MailboxEntry::Messages(handler, messages)) => {
                         if batch.tally.is_of_another(handler.stats) {

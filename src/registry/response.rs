@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use actix::dev::MessageResponse;
-use actix::fut::ActorFuture;
+use actix::fut::{ActorFuture, wrap_future};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tracing::Span;
 
-use super::{ControlMessage, RemoteActor, RemoteMessage, Responder, panics};
+use super::{ControlMessage, LeaseHolder, RemoteActor, RemoteMessage, Responder, panics};
 use crate::observe::trace;
 use crate::wire::CallFailure;
 
@@ -52,7 +52,7 @@ pub trait ActFutureForm<A: Actor, M: RemoteMessage, R> {
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
-/// A `ResponseFuture`, polled beside the actor as in actix.
+/// A `ResponseFuture`, polled beside the actor as in actix, or within an exclusive one.
 pub trait FutureForm<A: Actor, M: RemoteMessage, R> {
     /// Replies with the output of the future.
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
@@ -116,10 +116,15 @@ where
         ctx: &mut Context<A>,
     ) {
         responder.release_credit();
-        // Outside of the actor's context, so that the actor handles other messages meanwhile.
         let (responder, span) = (Some(responder.take()), trace::current_span());
         let response = SpawnedResponse { future, responder, actor: ctx.address(), span };
-        actix_rt::spawn(crate::background::inherit(response));
+        if LeaseHolder::runs_here() {
+            // Part of an exclusive actor, so that it ends before the next incarnation begins.
+            ctx.spawn(wrap_future::<_, A>(response));
+        } else {
+            // Outside of the actor's context, so that the actor handles other messages meanwhile.
+            actix_rt::spawn(crate::background::inherit(response));
+        }
     }
 }
 

@@ -128,7 +128,7 @@ impl ClusterRef {
     #[must_use]
     pub fn register<A: RemoteActor>(&self, addr: Addr<A>) -> RemoteAddr<A> {
         let target = self.host.actors().reserve();
-        self.host.register_actor(target, addr, false, None);
+        self.host.register_actor(target, addr, false, None, None);
         RemoteAddr::new(self.host.identity(), target, &self.host)
     }
 

@@ -13,6 +13,7 @@ mod payload_hint;
 mod recipient;
 mod request;
 mod retry;
+mod runner;
 mod spawn;
 mod spawn_request;
 mod watch;

@@ -2,14 +2,10 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::LazyLock;
-use std::task::{Context as TaskContext, Poll};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use actix::dev::ContextFut;
-use actix::{ActorContext, AsyncContext, Context};
+use actix::{AsyncContext, Context};
 use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,14 +15,15 @@ use tokio::sync::oneshot;
 use super::addr::RemoteAddr;
 use super::ask::{call_last, call_service};
 use super::cluster_ref::ClusterRef;
+use super::runner::ActorRunner;
 use super::watch;
 use crate::host::{
     ActorEnd, DisconnectReason, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError,
 };
 use crate::id::{ActorIncarnation, Target, TypeHash};
 use crate::observe::log;
-use crate::registry::{self, Inbound, RemoteActor, Responder, STOP, panics, synchronous};
-use crate::spec::{ActorKey, ActorLocation, End, EndReason, Recipe};
+use crate::registry::{self, Inbound, LeaseHolder, RemoteActor, Responder, STOP, panics, synchronous};
+use crate::spec::{ActorKey, ActorLocation, End, EndReason, LeaseGrant, Recipe};
 use crate::wire::CallFailure;
 
 /// Actor that can be created on another host, from serializable arguments.
@@ -93,6 +90,7 @@ pub trait Spawn: RemoteActor {
 #[derive(Debug)]
 pub struct SpawnContext<A> {
     address: RemoteAddr<A>,
+    incarnation: ActorIncarnation,
     cluster: ClusterRef,
 }
 
@@ -101,6 +99,16 @@ impl<A: RemoteActor> SpawnContext<A> {
     #[must_use]
     pub fn address(&self) -> RemoteAddr<A> {
         self.address.clone()
+    }
+
+    /// Number of this incarnation of a restartable actor, which grows with each restart; 0 for any other actor.
+    ///
+    /// It is a fencing token: what keeps effects of the actor outside of the cluster, such as a file or a database,
+    /// refuses those with a lower number than the highest that it has seen. Of an
+    /// [exclusive](crate::Restart::exclusive) actor no two incarnations have the same number.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation.0
     }
 
     /// Cluster of the actor, for spawning others and running tasks.
@@ -216,6 +224,8 @@ const START_ACTOR: TypeHash = TypeHash::of("roadshow::StartActor");
 struct StartActor {
     target: Target,
     recipe: Recipe,
+    /// Lease of the node, for an exclusive actor of a cluster of nodes.
+    lease: Option<LeaseGrant>,
 }
 
 inventory::collect!(SpawnRegistration);
@@ -295,12 +305,12 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         report_failure(host, key, ActorIncarnation(0), end);
         return responder.fail(CallFailure::Expired);
     }
-    create::<A>(host, host.actors().reserve(), key, args, responder);
+    create::<A>(host, host.actors().reserve(), key, args, responder, None);
 }
 
 /// Creates an incarnation of a managed actor, unless it exists.
 fn start_here<A: Spawn>(host: &Host, start: StartActor, mut responder: Responder<Target>) {
-    let StartActor { target, recipe } = start;
+    let StartActor { target, recipe, lease } = start;
     let key = target.actor.managed_number().map(ActorKey);
     if let Some(other) = host.actors().any_incarnation(target.actor) {
         match other.incarnation().cmp(&target.incarnation) {
@@ -323,7 +333,7 @@ fn start_here<A: Spawn>(host: &Host, start: StartActor, mut responder: Responder
     // It runs user code.
     let decoded = panics::catch(|| recipe.args::<A::Args>().map_err(|error| error.to_string()));
     match decoded.and_then(|decoded| decoded) {
-        Ok(args) => create::<A>(host, target, key, args, responder),
+        Ok(args) => create::<A>(host, target, key, args, responder, lease),
         Err(error) => {
             let text = format!("its arguments cannot be decoded: {error}");
             report_failure(host, key, target.incarnation, End::new(EndReason::Refused, text.as_str()));
@@ -357,8 +367,13 @@ const START_RETRY_DELAY: Duration = Duration::from_millis(500);
 ///
 /// The worker reports its start or its failure. A lost command is repeated until the worker has answered it, or has
 /// ended. Returns the end to report if the command cannot be sent at all.
-pub(crate) async fn start_incarnation(here: &Host, at: ActorLocation, recipe: Recipe) -> Option<ActorEnd> {
-    let mut start = StartActor { target: at.target, recipe };
+pub(crate) async fn start_incarnation(
+    here: &Host,
+    at: ActorLocation,
+    recipe: Recipe,
+    lease: Option<LeaseGrant>,
+) -> Option<ActorEnd> {
+    let mut start = StartActor { target: at.target, recipe, lease };
     loop {
         let host = Target::HOST;
         let started = call_service::<_, Target>(here, at.host, host, START_ACTOR, &mut start, None).await;
@@ -407,6 +422,7 @@ fn create<A: Spawn>(
     key: Option<ActorKey>,
     args: A::Args,
     mut responder: Responder<Target>,
+    lease: Option<LeaseGrant>,
 ) {
     // `actix_rt::spawn` below would panic.
     if actix_rt::Arbiter::try_current().is_none() {
@@ -421,11 +437,23 @@ fn create<A: Spawn>(
     if let (None, Some(observer)) = (key, host.lifecycle_observer()) {
         observer.named(A::NAME);
     }
+    let holder = lease.map(|grant| host.lease(grant).map(|lease| lease.join()));
+    // Held to the end of the constructor.
+    let running = holder.as_ref().map(|holder| holder.as_ref().and_then(LeaseHolder::enter));
+    if let Some(None) = running {
+        let end = registry::lease_expired();
+        let text = end.text.clone();
+        report_failure(host, key, target.incarnation, end);
+        return responder.fail(CallFailure::Refused { text });
+    }
+    let holder = holder.flatten();
     let context = Context::new();
     // Registered before `spawn`, since the actor may send its own address to others from there.
-    host.register_actor(target, context.address(), true, key);
+    let lease = holder.as_ref().map(|holder| Arc::clone(holder.lease()));
+    host.register_actor(target, context.address(), true, key, lease);
     let at = SpawnContext {
         address: RemoteAddr::new(host.identity(), target, host),
+        incarnation: target.incarnation,
         cluster: ClusterRef::new(host.clone()),
     };
     responder.start();
@@ -436,7 +464,7 @@ fn create<A: Spawn>(
             if let (Some(key), Some(observer)) = (key, host.lifecycle_observer()) {
                 observer.actor_started(key, A::NAME, ActorLocation { host: host.identity(), target });
             }
-            let runner = ActorRunner { future, host: host.clone(), target, key };
+            let runner = ActorRunner { future, host: host.clone(), target, key, holder: holder.clone() };
             actix_rt::spawn(crate::background::inherit(runner));
             responder.reply(target);
         }
@@ -451,98 +479,6 @@ fn create<A: Spawn>(
             host.actors().end(target, Some(Box::new(end)));
             report_failure(host, key, target.incarnation, End::new(EndReason::Panicked, text.as_str()));
             responder.fail(CallFailure::Panicked { text });
-        }
-    }
-}
-
-/// Runner of an actor on this host, from its start to its end for any cause.
-///
-/// actix drives the actor; this future observes its end. It catches a panic outside of a delivery (in
-/// `started`, a timer, a future of the actor's own). The actor's open calls are then dropped where their
-/// responders find the panic's text. No code of the actor but its `Drop` runs then.
-struct ActorRunner<A: RemoteActor> {
-    future: Option<ContextFut<A, Context<A>>>,
-    host: Host,
-    target: Target,
-    /// Cluster-wide id of the actor, if the cluster tracks it.
-    key: Option<ActorKey>,
-}
-
-/// Cause of an actor's end, as its runner sees it.
-enum EndCause {
-    Stopped,
-    Panicked(String),
-    ThreadEnded,
-}
-
-impl<A: RemoteActor> Future for ActorRunner<A> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let Some(future) = &mut this.future else { return Poll::Ready(()) };
-        let cause = match panics::catch(|| Pin::new(future).poll(task)) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => EndCause::Stopped,
-            Err(text) => EndCause::Panicked(text),
-        };
-        this.end(cause);
-        Poll::Ready(())
-    }
-}
-
-impl<A: RemoteActor> ActorRunner<A> {
-    fn end(&mut self, cause: EndCause) {
-        let end = match &cause {
-            EndCause::Panicked(text) => Some(Box::new(registry::panicked(text))),
-            EndCause::Stopped => registry::requested_stop(),
-            EndCause::ThreadEnded => None,
-        };
-        // First, so that senders see a stopped actor while the rest runs.
-        let counts = match cause {
-            EndCause::ThreadEnded => self.host.actors().end_with_thread(self.target),
-            _ => self.host.actors().end(self.target, end.clone()),
-        };
-        if let (Some(key), Some(observer)) = (self.key, self.host.lifecycle_observer()) {
-            let handled = counts.map_or(0, |counts| counts.handled);
-            // The process probably ends as well, and is the cause.
-            let no_end = || match cause {
-                EndCause::ThreadEnded => End::new(EndReason::Unknown, "its thread ended"),
-                _ => registry::stopped(),
-            };
-            let end = end.map_or_else(no_end, |end| *end);
-            let incarnation = self.target.incarnation;
-            observer.actor_stopped(key, ActorEnd { incarnation, end, handled });
-        }
-        // Dropped last, since the drop runs user code that may take long.
-        let mut future = self.future.take();
-        if let (EndCause::Panicked(_), Some(future)) = (&cause, &mut future) {
-            // Without this, dropping the future would make actix run the panicked actor once more.
-            future.ctx().terminate();
-        }
-        let drop_actor = || {
-            if let Err(text) = panics::catch(|| drop(future)) {
-                log::warn!(actor = A::NAME, text, "an actor panicked while it was dropped");
-            }
-        };
-        match cause {
-            EndCause::Panicked(text) => {
-                log::warn!(actor = A::NAME, text, "an actor panicked and has stopped");
-                panics::with_panic_text(text, drop_actor);
-            }
-            EndCause::Stopped | EndCause::ThreadEnded => drop_actor(),
-        }
-    }
-}
-
-/// The actor is in its context, which actix moves freely.
-impl<A: RemoteActor> Unpin for ActorRunner<A> {}
-
-impl<A: RemoteActor> Drop for ActorRunner<A> {
-    fn drop(&mut self) {
-        // The arbiter has ended while the actor was running.
-        if self.future.is_some() {
-            self.end(EndCause::ThreadEnded);
         }
     }
 }

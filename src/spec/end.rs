@@ -39,6 +39,8 @@ pub enum EndReason {
     NodeLost,
     /// The cluster ended it, for example since its node is drained, or since it was not created in time.
     Evicted,
+    /// The lease of its node ran out, and it is [exclusive](crate::Restart::exclusive).
+    LeaseExpired,
     /// Its job ended.
     JobEnded,
     /// Its parent ended, or something that it is linked with.

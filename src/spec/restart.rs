@@ -38,6 +38,10 @@ pub struct Restart {
     pub(crate) period: Duration,
     pub(crate) backoff_min: Duration,
     pub(crate) backoff_max: Duration,
+    #[serde(default)]
+    pub(crate) exclusive: bool,
+    #[serde(default)]
+    pub(crate) place: RestartPlace,
 }
 
 impl Restart {
@@ -48,6 +52,8 @@ impl Restart {
             period: Duration::from_secs(60),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(5),
+            exclusive: false,
+            place: RestartPlace::Anywhere,
         }
     }
 
@@ -69,6 +75,55 @@ impl Restart {
         Self { backoff_min: delays.start, backoff_max: delays.end, ..self }
     }
 
+    /// Sets the node of each incarnation but the first.
+    ///
+    /// If no such node has room, the actor waits for one, and its row in the list of actors has the reason. A local
+    /// cluster has a single node, so the place has no effect there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../remote/counter_example.txt")]
+    /// use roadshow::{Restart, RestartPlace};
+    ///
+    /// // A node whose device is broken must not get the actor again.
+    /// let policy = Restart::on_failure().on(RestartPlace::OtherNode);
+    /// let counter = cluster.spawn::<Counter>(40).restart(policy).await?;
+    /// assert_eq!(counter.send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn on(self, place: RestartPlace) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Never lets two incarnations of the actor handle messages at the same time, not even after a partition.
+    ///
+    /// An incarnation runs under a lease of its node, which the node's heartbeats to the head renew. It handles nothing
+    /// once the lease has run out, and the next incarnation begins after that. Without this, an incarnation that was
+    /// given up may run on until its node hears of it.
+    ///
+    /// A handler that runs when the lease ends cannot be interrupted. Its worker process is killed before the next
+    /// incarnation begins, with all actors in it. A process that is suspended at that moment is killed when it
+    /// continues, so an effect outside of the cluster may still come late:
+    /// [`SpawnContext::incarnation`](crate::SpawnContext::incarnation) is a fencing token against it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../remote/counter_example.txt")]
+    /// let policy = roadshow::Restart::on_failure().exclusive();
+    /// let counter = cluster.spawn::<Counter>(40).restart(policy).await?;
+    /// assert_eq!(counter.send(Add(2)).await?, 42);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn exclusive(self) -> Self {
+        Self { exclusive: true, ..self }
+    }
+
     /// Delay of the restart after this number of failures in the period, at least one.
     pub(crate) fn delay(&self, failures: usize) -> Duration {
         // A shift by 31 is more than any sensible limit.
@@ -81,6 +136,18 @@ impl Default for Restart {
     fn default() -> Self {
         Self::on_failure()
     }
+}
+
+/// Node on which an actor restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RestartPlace {
+    /// Any node that meets the constraints of the spawn.
+    #[default]
+    Anywhere,
+    /// Any but the node of the incarnation before.
+    OtherNode,
+    /// The node of the first incarnation, for what is only there. After the loss of that node it never restarts.
+    SameNode,
 }
 
 /// Strategy by which an actor's children restart together.

@@ -19,6 +19,7 @@ mod crossed_dials;
 mod deadlines;
 mod errors;
 mod examples;
+mod exclusive;
 mod fixtures;
 mod flow_control;
 mod forgotten;

@@ -46,6 +46,7 @@ fn public_types_are_send_and_sync() {
     send_and_sync::<SpawnContext<Clerk>>();
     send_and_sync::<Retry>();
     send_and_sync::<Restart>();
+    send_and_sync::<RestartPlace>();
     send_and_sync::<Supervision>();
     send_and_sync::<NodeId>();
     send_and_sync::<Resources>();

@@ -6,15 +6,17 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use roadshow::prelude::*;
 use rustix::fs::OFlags;
 
 /// Actor that keeps a sum, and the address of another actor that it has found.
 #[derive(RemoteActor)]
-#[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend, Announce))]
+#[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend, Announce, Mark))]
 pub(super) struct SumActor {
     sum: u64,
+    incarnation: u32,
     cluster: ClusterRef,
     friend: Option<RemoteAddr<Self>>,
     announces_end: bool,
@@ -49,7 +51,13 @@ impl Spawn for SumActor {
                 std::thread::park();
             }
         }
-        Ok(Self { sum: start, cluster: at.cluster().clone(), friend: None, announces_end: false })
+        Ok(Self {
+            sum: start,
+            incarnation: at.incarnation(),
+            cluster: at.cluster().clone(),
+            friend: None,
+            announces_end: false,
+        })
     }
 }
 
@@ -116,6 +124,21 @@ impl Handler<Compute> for SumActor {
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// Appends a line with the actor's incarnation to a file, now and every 20 ms from now on.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub(super) struct Mark(pub(super) String);
+
+impl Handler<Mark> for SumActor {
+    type Result = ();
+    fn handle(&mut self, Mark(path): Mark, ctx: &mut Context<Self>) {
+        let mut file = File::options().append(true).create(true).open(path).unwrap();
+        let mut mark = move |actor: &Self| writeln!(file, "{}", actor.incarnation).unwrap();
+        mark(self);
+        ctx.run_interval(Duration::from_millis(20), move |actor, _| mark(actor));
     }
 }
 
@@ -308,7 +331,7 @@ pub(super) fn show_progress(steps: u64) {
     for step in 0..steps {
         print!("\rstep {step}");
         std::io::stdout().flush().unwrap();
-        std::thread::park_timeout(std::time::Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 

@@ -24,9 +24,9 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::fixtures::{
-    Add, Announce, Attempt, Compute, Finish, Friend, Itself, Never, Pid, Print, SumActor, Take, Variable,
-    attempt, leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps,
-    stop_system, use_stack,
+    Add, Announce, Attempt, Compute, Finish, Friend, Itself, Mark, Never, Pid, Print, SumActor, Take,
+    Variable, attempt, leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress,
+    start_sleeps, stop_system, use_stack,
 };
 use super::proc::{self, PATIENCE};
 use super::test_cluster::{Node, TestCluster, isolate, text};
@@ -56,6 +56,8 @@ pub(super) struct SpawnOptions {
     pub(super) detached: bool,
     /// Restarts the actor after failures.
     pub(super) restarts: bool,
+    /// Restarts it only once the earlier incarnation has certainly ended.
+    pub(super) exclusive: bool,
 }
 
 /// Operation for a program. Actors are named as in their spawn.
@@ -105,6 +107,8 @@ pub(super) enum Order {
     WatchJob(String),
     /// Links two actors.
     Link(String, String),
+    /// Lets an actor write its incarnation to a file again and again.
+    Mark(String, String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -313,6 +317,10 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
         Order::Add(to, n) => Reply::Number(actor(&to)?.send(Add(n)).await.map_err(text)?),
         Order::Pid(of) => Reply::Number(actor(&of)?.send(Pid).await.map_err(text)?),
         Order::Take(to, message) => Reply::Number(actor(&to)?.send(Take(message)).await.map_err(text)?),
+        Order::Mark(by, file) => {
+            actor(&by)?.send(Mark(file)).await.map_err(text)?;
+            Reply::Done
+        }
         Order::Compute(to) => {
             actor(&to)?.send(Compute).await.map_err(text)?;
             Reply::Done
@@ -394,6 +402,10 @@ impl SpawnOptions {
         Self { restarts: true, ..Self::default() }
     }
 
+    pub(super) fn exclusive() -> Self {
+        Self { exclusive: true, ..Self::restarting() }
+    }
+
     pub(super) fn with(name: &str, amount: f64) -> Self {
         Self { resources: vec![(name.to_owned(), amount)], ..Self::default() }
     }
@@ -427,7 +439,8 @@ impl SpawnOptions {
             request = request.strategy(Strategy::Pack);
         }
         if self.restarts {
-            request = request.restart(Restart::on_failure());
+            let policy = Restart::on_failure();
+            request = request.restart(if self.exclusive { policy.exclusive() } else { policy });
         }
         if self.detached {
             request = request.lifetime(Lifetime::Detached);

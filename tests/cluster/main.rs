@@ -13,6 +13,7 @@ mod addresses;
 mod dashboard;
 mod descendants;
 mod endings;
+mod exclusive;
 mod failures;
 mod faults;
 mod fixtures;

@@ -10,9 +10,20 @@ use super::test_cluster::{Node, TestCluster};
 
 /// Spawns restartable actors until one lives on the node; returns its name, which begins with `prefix`.
 pub(super) fn spawn_on(site: &TestCluster, job: &mut Job, node: &Node, prefix: &str) -> String {
+    spawn_one_on(site, job, node, prefix, SpawnOptions::restarting())
+}
+
+/// Spawns actors with these options until one lives on the node; returns its name.
+pub(super) fn spawn_one_on(
+    site: &TestCluster,
+    job: &mut Job,
+    node: &Node,
+    prefix: &str,
+    options: SpawnOptions,
+) -> String {
     for number in 0..8 {
         let name = format!("{prefix}{number}");
-        job.spawn(&name, SpawnOptions { name: Some(name.clone()), ..SpawnOptions::restarting() });
+        job.spawn(&name, SpawnOptions { name: Some(name.clone()), ..options.clone() });
         let pid = job.pid_of(&name);
         if site.node_of(pid) == node.id {
             return name;

@@ -152,6 +152,11 @@ fn a_report_of_an_earlier_incarnation_that_ends_the_present_one_is_found() {
 }
 
 #[test]
+fn exclusive_actors_that_restart_before_their_lease_ends_are_found() {
+    assert!(cluster_seeds_to_find(InjectedBug::IgnoredLease).is_some());
+}
+
+#[test]
 fn an_idle_cluster_stays_as_it_is() {
     let outcome = cluster::idle(IDLE);
     assert_eq!(outcome.violations, [""; 0]);

@@ -37,6 +37,7 @@ pub(crate) const ALL: &[Parts] = &[
             ("event_queue", &["model", "protocol"]),
             ("worker_actors", &["model", "protocol"]),
             ("authorization", &["control_service", "model", "protocol", "security"]),
+            ("node_lease", &["model"]),
             (
                 "head_core",
                 &["authorization", "control_plane", "control_service", "model", "protocol", "security"],
@@ -104,6 +105,7 @@ pub(crate) const ALL: &[Parts] = &[
                     "head_core",
                     "membership",
                     "model",
+                    "node_lease",
                     "protocol",
                     "worker",
                     "worker_actors",
@@ -125,6 +127,7 @@ pub(crate) const ALL: &[Parts] = &[
                     "launch",
                     "listing",
                     "model",
+                    "node_lease",
                     "open_files",
                     "output",
                     "protocol",

@@ -145,7 +145,16 @@ pub(in crate::cluster) enum Action {
     StopWorker { node: NodeId, worker: WorkerId },
     /// Commands an agent to create an incarnation of a managed actor in a worker, once all records before it are
     /// durable: another incarnation must never get the same number.
-    StartActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation, recipe: Arc<Recipe> },
+    ///
+    /// An exclusive one runs under the node's lease that began at this time.
+    StartActor {
+        node: NodeId,
+        worker: WorkerId,
+        actor: ActorKey,
+        at: ActorLocation,
+        recipe: Arc<Recipe>,
+        lease: Option<u64>,
+    },
     /// Commands an agent to stop one actor of a worker.
     StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation },
     /// Commands the stop of an incarnation without which its actor goes on, or whose actor has ended, once all records
@@ -289,6 +298,9 @@ pub(in crate::cluster) enum Record {
         /// True once the actor was killed, while it may still run.
         #[serde(default)]
         is_killed: bool,
+        /// True once its incarnation was told to stop so that the next one can begin, while it may still run.
+        #[serde(default)]
+        is_replaced: bool,
         /// Request that has created the actor, if it has a recipe.
         #[serde(default)]
         request: Option<RequestId>,

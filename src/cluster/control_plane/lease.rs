@@ -59,6 +59,11 @@ impl<K: Copy + Ord + Hash> Leases<K> {
         self.until.remove(&key);
     }
 
+    /// End of a lease, unless it is renewed.
+    pub(in crate::cluster) fn until(&self, key: K) -> Option<Millis> {
+        self.until.get(&key).copied()
+    }
+
     /// Checks whether a lease exists.
     #[cfg(test)]
     pub(in crate::cluster) fn has(&self, key: K) -> bool {

@@ -34,6 +34,8 @@ pub(super) struct Start {
     pub(super) actor: ActorKey,
     pub(super) at: ActorLocation,
     pub(super) recipe: Arc<Recipe>,
+    /// Start of the node's lease, of an exclusive actor.
+    pub(super) lease: Option<u64>,
 }
 
 /// Stop of an incarnation that its actor has left behind.
@@ -126,7 +128,7 @@ impl HeadCore {
 
     fn send_start(&self, start: &Start) {
         let (worker, at, recipe) = (start.worker, start.at, (*start.recipe).clone());
-        self.send_command(start.node, AgentCommand::StartActor { worker, at, recipe });
+        self.send_command(start.node, AgentCommand::StartActor { worker, at, recipe, lease: start.lease });
     }
 
     fn send_stop(&self, Stop { node, worker, at }: Stop) {

@@ -54,8 +54,8 @@ impl HeadCore {
             Action::StopWorker { node, worker } => {
                 self.send_command(node, AgentCommand::StopWorker { worker })
             }
-            Action::StartActor { node, worker, actor, at, recipe } => {
-                self.start_when_durable(Start { node, worker, actor, at, recipe });
+            Action::StartActor { node, worker, actor, at, recipe, lease } => {
+                self.start_when_durable(Start { node, worker, actor, at, recipe, lease });
             }
             Action::StopActor { node, worker, at, .. } => {
                 self.send_command(node, AgentCommand::StopActor { worker, at })

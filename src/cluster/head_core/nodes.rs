@@ -67,7 +67,7 @@ impl HeadCore {
                 }
                 tracing::info!(node = %report.descriptor.id(), address = %report.descriptor.address, "a node has joined");
                 self.control.apply(ControlEvent::NodeJoined(report));
-                NodeReply::Done
+                self.renewed(from)
             }
             _ if !self.accepts(from, &request) => NodeReply::Unknown,
             // `Unknown` makes the agent rejoin, with its whole state in both directions.
@@ -77,7 +77,7 @@ impl HeadCore {
                     self.outbox().set_usage(NodeId(from.host.0), usage);
                 }
                 self.control.apply(ControlEvent::NodeHeartbeat { node: from });
-                NodeReply::Done
+                self.renewed(from)
             }
             NodeRequest::Statistics { workers, .. } => {
                 let node = NodeId(from.host.0);
@@ -112,6 +112,11 @@ impl HeadCore {
                 NodeReply::Failed { text: "this head neither signs certificates nor keeps spans".to_owned() }
             }
         }
+    }
+
+    /// Answers a request that has renewed the lease of a node.
+    fn renewed(&self, agent: HostUid) -> NodeReply {
+        self.control.read(|state| state.lease(agent)).map_or(NodeReply::Done, NodeReply::Renewed)
     }
 
     /// Returns true for a request of a member, which the state has not declared dead.

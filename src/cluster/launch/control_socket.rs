@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::cluster::launch::fd_passing;
 use crate::cluster::protocol::worker;
-use crate::cluster::protocol::worker::{HANDOFF, RENEW, WorkerMessage};
+use crate::cluster::protocol::worker::{HANDOFF, LEASE, RENEW, WorkerMessage};
 use crate::config;
 use crate::id::HostId;
 use crate::observe::log;
-use crate::spec::{End, EndReason};
+use crate::spec::{End, EndReason, LeaseGrant};
 use crate::transport::Credentials;
 
 /// Time to read the last reports of a worker that has ended.
@@ -53,6 +53,8 @@ pub(crate) struct ControlSocket {
     /// Serialises messages. True if a message was cancelled half written: the worker would take the next one for
     /// its rest, so nothing can follow it.
     write_lock: AsyncMutex<bool>,
+    /// Permit for a lease that waits to be written.
+    lease_slot: Semaphore,
     /// Permits for connections that wait to be handed over.
     #[cfg(feature = "cli")]
     handoff_slots: Arc<Semaphore>,
@@ -68,6 +70,7 @@ impl ControlSocket {
         Self {
             socket,
             write_lock: AsyncMutex::new(false),
+            lease_slot: Semaphore::new(1),
             #[cfg(feature = "cli")]
             handoff_slots: Arc::new(Semaphore::new(config::HANDOFF_QUEUE_MAX)),
         }
@@ -135,6 +138,16 @@ impl ControlSocket {
     pub(crate) async fn renew(&self, credentials: &Credentials) -> io::Result<()> {
         let mut message = vec![RENEW];
         message.extend(worker::encode(credentials)?);
+        self.write(&message, None).await
+    }
+
+    /// Passes the lease of the node on to the worker.
+    ///
+    /// While the worker does not read, an earlier grant may wait to be written. This one is dropped then.
+    pub(crate) async fn send_lease(&self, grant: LeaseGrant) -> io::Result<()> {
+        let Ok(_only) = self.lease_slot.try_acquire() else { return Ok(()) };
+        let mut message = vec![LEASE];
+        message.extend(worker::encode(&grant)?);
         self.write(&message, None).await
     }
 

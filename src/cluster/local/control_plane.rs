@@ -25,7 +25,7 @@ use crate::config::WORKERS_MAX;
 use crate::host::{ActorEnd, Host};
 use crate::observe::log;
 use crate::remote::{start_incarnation, stop_on_host};
-use crate::spec::Recipe;
+use crate::spec::{LeaseGrant, Recipe};
 
 /// Most locations of restarted actors that wait to be announced.
 const MOVES_MAX: usize = 1024;
@@ -72,9 +72,11 @@ impl LocalControlPlane {
                 // The receiver is gone in a cluster whose workers are threads. It is never full.
                 let _ = request.try_send(*worker);
             }
-            Action::StartActor { actor, worker, at, recipe, .. } => {
+            Action::StartActor { actor, worker, at, recipe, lease, .. } => {
                 let Some(parts) = started.get() else { return };
-                let start = start_actor(parts.clone(), *actor, *worker, *at, (**recipe).clone());
+                // An exclusive one ends before the control plane hears of its end, so its lease need not end.
+                let lease = lease.map(|_| LeaseGrant::ENDLESS);
+                let start = start_actor(parts.clone(), *actor, *worker, *at, (**recipe).clone(), lease);
                 background::spawn_on(&runtime, start);
             }
             Action::NotifyDriver { event: JobEvent::ActorMoved { at, member }, .. } => {
@@ -101,6 +103,7 @@ impl LocalControlPlane {
                 node_unreachable_after: NO_LEASE,
                 node_lease: NO_LEASE,
                 job_lease: NO_LEASE,
+                is_single_node: true,
                 ..Settings::default()
             },
             Box::new(move |actions: &[Action]| actions.iter().for_each(&execute)),
@@ -203,8 +206,9 @@ async fn start_actor(
     worker: WorkerId,
     at: ActorLocation,
     recipe: Recipe,
+    lease: Option<LeaseGrant>,
 ) {
-    if let Some(ActorEnd { incarnation, end, .. }) = start_incarnation(&host, at, recipe).await
+    if let Some(ActorEnd { incarnation, end, .. }) = start_incarnation(&host, at, recipe, lease).await
         && let Some(control) = control.upgrade()
     {
         log::debug!(%worker, %actor, %end, "an actor was not started");

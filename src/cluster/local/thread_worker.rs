@@ -17,7 +17,7 @@ use crate::cluster::worker::hosts;
 use crate::cluster::worker::hosts::{Ended, Executors, HostEndpoint, Observers, WorkerEndpoints};
 use crate::cluster::worker::user_thread::{UserThread, first_end};
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
-use crate::host::{ActorEnd, LifecycleObserver};
+use crate::host::{ActorEnd, Leases, LifecycleObserver, machine_time};
 use crate::lock::Mutex;
 use crate::observe::Chain;
 use crate::spec::{ActorKey, ActorLocation, End, EndReason};
@@ -85,7 +85,9 @@ impl WorkerThread {
             UserThread::start("roadshow-actors", stack_bytes, None, alive_sender.clone())?;
         let (mut tasks, tasks_end) =
             UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), alive_sender)?;
-        let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
+        // They are endless, so nothing overruns them.
+        let leases = Arc::new(Leases::new(machine_time, endpoint.io.clone(), Arc::new(|| ())));
+        let executors = Executors { actors: actors.executor(), tasks: tasks.executor(), leases };
         let threads: Vec<_> = [actors.take_handle(), tasks.take_handle()].into_iter().flatten().collect();
         let (reporter, io) = (Arc::clone(&observer), endpoint.io.clone());
         background::spawn_on(&io, async move {

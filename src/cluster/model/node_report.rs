@@ -1,5 +1,7 @@
 //! Report of a node's state, which its agent sends when it joins or rejoins.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{ActorKey, JobId, NodeDescriptor, TaskCount, WorkerAddress, WorkerId};
@@ -61,4 +63,14 @@ pub(in crate::cluster) struct WorkerReport {
     pub(in crate::cluster) actors: Vec<(ActorKey, String, ActorLocation)>,
     /// Task counts of the worker, by function.
     pub(in crate::cluster) tasks: Vec<TaskCount>,
+}
+
+/// Renewal of a node's lease, counted by the agent from the moment at which it sent the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cluster) struct LeaseRenewal {
+    /// Time at which the lease began: it differs after each gap in which the head may have replaced actors.
+    pub(in crate::cluster) since: u64,
+    pub(in crate::cluster) length: Duration,
+    /// Time after the end of the lease for which the head waits at least, beside the drift of the clocks.
+    pub(in crate::cluster) grace: Duration,
 }

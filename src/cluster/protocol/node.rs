@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorKey, JobId, JobState, NodeReport, TaskCount, Usage, WorkerAddress, WorkerId, WorkerSpans,
-    WorkerStatistics,
+    ActorKey, JobId, JobState, LeaseRenewal, NodeReport, TaskCount, Usage, WorkerAddress, WorkerId,
+    WorkerSpans, WorkerStatistics,
 };
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
@@ -41,6 +41,8 @@ pub(in crate::cluster) enum NodeRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum NodeReply {
     Done,
+    /// Answer to a heartbeat or a join, which has renewed the node's lease.
+    Renewed(LeaseRenewal),
     /// The head does not know this incarnation of the agent, which must join again.
     Unknown,
     Signed {
@@ -114,6 +116,8 @@ pub(in crate::cluster) enum AgentCommand {
         worker: WorkerId,
         at: ActorLocation,
         recipe: Recipe,
+        /// Start of the node's lease under which the head has placed an exclusive actor.
+        lease: Option<u64>,
     },
     StopActor {
         worker: WorkerId,

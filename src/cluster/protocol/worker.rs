@@ -7,6 +7,7 @@
 //!     | <-- WorkerMessage::Ready or Failed ------ |
 //!     | --- HANDOFF + host id, with an fd  |     any number, in any order:
 //!     | --- RENEW + Credentials ---------> |
+//!     | --- LEASE + LeaseGrant ----------> |     while the worker may have exclusive actors
 //!     | <-- WorkerMessage::ActorEvents, Tasks, .. |
 //!     | --- STOP, or end of the stream --> |     the end of the stream is the end of the parent
 //! ```
@@ -38,6 +39,9 @@ const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Byte before new credentials, which follow as a message.
 pub(crate) const RENEW: u8 = b'k';
+
+/// Byte before a grant or a renewal of the node's lease, which follows as a message.
+pub(crate) const LEASE: u8 = b'l';
 
 /// Initial configuration of a worker.
 #[derive(Serialize, Deserialize)]

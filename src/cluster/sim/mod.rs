@@ -17,6 +17,7 @@ mod head;
 mod journal;
 mod network;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,7 @@ use std::time::Duration;
 use actix_rt::System;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::control_plane::state::ClusterState;
 use super::model::{ActorInfo, ActorKey, ActorLocation, JobInfo, NodeInfo, WorkerId, WorkerSummary};
@@ -36,6 +38,7 @@ use crate::host::random_u64;
 use crate::id::{ActorIncarnation, HostUid};
 use crate::observe::HostSnapshot;
 use crate::session::Secret;
+use crate::spec::LeaseTime;
 use agent::SimAgent;
 use disk::Disk;
 pub use driver::SimDriver;
@@ -193,6 +196,7 @@ impl World {
         System::with_tokio_rt(runtime).block_on(async move {
             let _entropy = SimulatedEntropy::begin(plan.seed);
             let journal = Journal::new();
+            BEGINNING.set(Some(Instant::now()));
             let world = Rc::new(Self::start(plan, journal.clone()).await);
             play(Rc::clone(&world)).await;
             world.close().await;
@@ -469,6 +473,17 @@ impl Drop for Paused {
 /// Spawns a future on this thread. It is paused with the [program](SimDriver::program) that spawns it.
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(gate::inherit(future));
+}
+
+thread_local! {
+    /// Beginning of the present run on this thread.
+    static BEGINNING: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Clock of leases: it is the same for all machines.
+fn virtual_time() -> LeaseTime {
+    let elapsed = BEGINNING.get().map_or(Duration::ZERO, |beginning| beginning.elapsed());
+    LeaseTime::default().after(elapsed)
 }
 
 /// Number of live tasks of this thread's runtime.

@@ -28,12 +28,12 @@ use crate::cluster::launch::fd_passing;
 use crate::cluster::model::cut;
 use crate::cluster::protocol::worker;
 use crate::cluster::protocol::worker::{
-    ActorEvent, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, RENEW, STOP, WorkerMessage,
+    ActorEvent, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, LEASE, RENEW, STOP, WorkerMessage,
 };
 use crate::cluster::worker::statistics::StatisticsSink;
-use crate::host::{ActorEnd, LifecycleObserver};
+use crate::host::{ActorEnd, Leases, LifecycleObserver};
 use crate::id::HostId;
-use crate::spec::{ActorKey, ActorLocation};
+use crate::spec::{ActorKey, ActorLocation, LeaseGrant};
 use crate::transport::Credentials;
 
 /// Stack size of the thread that writes reports.
@@ -52,6 +52,7 @@ pub(crate) struct ControlSocketWatch {
     pub(crate) ask_to_stop: oneshot::Sender<()>,
     pub(crate) inbound_queues: InboundQueues,
     pub(crate) credentials: Option<Credentials>,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) mark: Option<WorkerMark>,
     /// Keeps SIGHUP from ending the process. The kernel sends it to the worker's process group when the parent ends
     /// while a member is stopped. The worker stops all members to end them, and must live until it has.
@@ -63,7 +64,8 @@ pub(crate) struct ControlSocketWatch {
 impl ControlSocketWatch {
     /// Handles the parent's commands until the process ends. It ends with its parent.
     pub(crate) fn run(self) -> ! {
-        let Self { control_socket, ask_to_stop, inbound_queues, credentials, mark, _hangups, _io } = self;
+        let Self { control_socket, ask_to_stop, inbound_queues, credentials, leases, mark, _hangups, _io } =
+            self;
         let mut ask_to_stop = Some(ask_to_stop);
         loop {
             let mut byte = [0];
@@ -84,6 +86,11 @@ impl ControlSocketWatch {
                         kill_self(mark.as_ref());
                     }
                 }
+                Ok((1, None)) if byte[0] == LEASE => match worker::read::<LeaseGrant>(&control_socket) {
+                    // Its actors ask for it when they start.
+                    Ok(grant) => drop(leases.renew(grant)),
+                    Err(_) => kill_self(mark.as_ref()),
+                },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => kill_self(mark.as_ref()),
             }
@@ -117,7 +124,7 @@ fn take_connection(
 }
 
 /// Kills this process after its descendants, whatever its threads do.
-fn kill_self(mark: Option<&WorkerMark>) -> ! {
+pub(super) fn kill_self(mark: Option<&WorkerMark>) -> ! {
     let (own, none) = (getpid(), Rlimit { current: Some(0), maximum: Some(0) });
     // Other threads still run user code. With a process limit of zero they start no more processes; root is not
     // bound by the limit.

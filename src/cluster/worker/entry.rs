@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::control_socket::{ControlSocketWatch, InboundQueues, Reporter};
+use super::control_socket::{ControlSocketWatch, InboundQueues, Reporter, kill_self};
 use super::hosts::{self, Ended, Executors, HostEndpoint, Observers, WorkerEndpoints};
 use super::setup;
 use super::user_thread::{UserThread, first_end};
@@ -37,6 +37,7 @@ use crate::cluster::protocol::worker;
 use crate::cluster::protocol::worker::{WorkerInit, WorkerMessage};
 use crate::cluster::worker::LOOPBACK;
 use crate::config::{HANDOFF_QUEUE_MAX, TRACE_FLUSH_TIMEOUT};
+use crate::host::{Leases, machine_time};
 use crate::id::HostUid;
 use crate::observe::{Chain, log, trace};
 use crate::transport::{Routed, Tcp};
@@ -162,7 +163,9 @@ fn serve(control_socket: &UnixStream, mark: Option<WorkerMark>) -> Result<Contro
     let stack_bytes = init.stack_bytes;
     let (actors, actors_end) = UserThread::start("roadshow-actors", stack_bytes, None, alive.clone())?;
     let (tasks, tasks_end) = UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), alive)?;
-    let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
+    let leases = leases(io.handle(), mark.clone());
+    let executors =
+        Executors { actors: actors.executor(), tasks: tasks.executor(), leases: Arc::clone(&leases) };
     let thread_end = first_end(actors_end, tasks_end);
     let (ready_socket, end_socket) = (control_socket.try_clone()?, control_socket.try_clone()?);
     let report = move |ready| worker::write(&ready_socket, &ready);
@@ -185,10 +188,20 @@ fn serve(control_socket: &UnixStream, mark: Option<WorkerMark>) -> Result<Contro
         ask_to_stop,
         inbound_queues,
         credentials,
+        leases,
         mark,
         _hangups: hangups,
         _io: io,
     })
+}
+
+/// Leases of this process. It is killed if the code of an exclusive actor overruns them.
+fn leases(io: &Handle, mark: Option<WorkerMark>) -> Arc<Leases> {
+    let overrun = move || {
+        log::error!("code of an exclusive actor still runs after the end of its lease: the worker is killed");
+        kill_self(mark.as_ref());
+    };
+    Arc::new(Leases::new(machine_time, io.clone(), Arc::new(overrun)))
 }
 
 /// Aborts the process if the task that serves its hosts panics. Otherwise the process would live on without them.

@@ -18,7 +18,7 @@ use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::{HeadInfo, WorkerInit, WorkerMessage};
 use crate::cluster::worker::statistics::{StatisticsReporter, StatisticsSink};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits, STATISTICS_INTERVAL, WORKER_STOP_TIMEOUT};
-use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};
+use crate::host::{Executor, Host, HostConfig, HostServices, Leases, LifecycleObserver};
 use crate::id::HostUid;
 use crate::remote::actor_services;
 use crate::session::Secret;
@@ -50,11 +50,12 @@ pub(crate) struct Observers {
     pub(crate) statistics: Option<Arc<dyn StatisticsSink>>,
 }
 
-/// Executors of the threads that run a worker's user code.
+/// Executors of the threads that run a worker's user code, and the leases under which exclusive actors run there.
 #[derive(Debug)]
 pub(crate) struct Executors {
     pub(crate) actors: Executor,
     pub(crate) tasks: Executor,
+    pub(crate) leases: Arc<Leases>,
 }
 
 /// Cause of the end of a worker's hosts.
@@ -111,6 +112,7 @@ impl WorkerHosts {
             .statistics
             .map(|sink| Arc::new(StatisticsReporter::new(service, [&actors, &tasks], sink)));
         actors.set_lifecycle_observer(observers.lifecycle);
+        actors.set_leases(executors.leases);
         Ok(Self { actors, tasks, reporter, io: tasks_at.io })
     }
 

@@ -40,6 +40,7 @@ pub(crate) struct Counter {
     host: HostUid,
     /// Its cluster and its address, if it spawns children.
     family: Option<(ClusterRef, RemoteAddr<Self>)>,
+    is_exclusive: bool,
 }
 
 /// Arguments of a counter.
@@ -49,15 +50,20 @@ pub(crate) struct Seed {
     /// Incarnation that spawns it as a child.
     parent: Option<u64>,
     is_parent: bool,
+    is_exclusive: bool,
 }
 
 impl Seed {
     pub(crate) fn of(op: Op) -> Self {
-        Self { op, parent: None, is_parent: false }
+        Self { op, parent: None, is_parent: false, is_exclusive: false }
     }
 
     pub(crate) fn parent(op: Op) -> Self {
-        Self { op, parent: None, is_parent: true }
+        Self { is_parent: true, ..Self::of(op) }
+    }
+
+    pub(crate) fn exclusive(op: Op) -> Self {
+        Self { is_exclusive: true, ..Self::of(op) }
     }
 }
 
@@ -69,8 +75,21 @@ pub(crate) fn policy() -> Restart {
     Restart::on_failure().at_most(FAILURES_MAX).backoff(Duration::from_millis(10)..Duration::from_millis(200))
 }
 
+/// Interval in which an exclusive actor acts by itself.
+const ACTS_EVERY: Duration = Duration::from_millis(250);
+
 impl Actor for Counter {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if self.is_exclusive {
+            ctx.run_interval(ACTS_EVERY, |actor, _| {
+                if let Some(record) = record_at(Some(actor.host)) {
+                    record.acts(actor.incarnation);
+                }
+            });
+        }
+    }
 }
 
 impl Spawn for Counter {
@@ -85,7 +104,7 @@ impl Spawn for Counter {
             record.created(seed.op, incarnation, host, seed.parent);
         }
         let family = seed.is_parent.then(|| (at.cluster().clone(), at.address()));
-        Ok(Self { incarnation, host, family })
+        Ok(Self { incarnation, host, family, is_exclusive: seed.is_exclusive })
     }
 }
 
@@ -172,7 +191,7 @@ impl Handler<Bear> for Counter {
         let (family, parent) = (self.family.clone(), Some(self.incarnation));
         Box::pin(async move {
             let Some((cluster, address)) = family else { return Err("it is no parent".to_owned()) };
-            let seed = Seed { op: child, parent, is_parent: false };
+            let seed = Seed { parent, ..Seed::of(child) };
             let request = cluster.spawn::<Self>(seed).restart(policy()).child_of(&address);
             request.await.map_err(|error| error.to_string())
         })

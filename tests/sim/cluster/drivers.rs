@@ -214,17 +214,22 @@ impl<'a> Work<'a> {
         let starts_max = if is_managed { u32::MAX } else { 1 };
         let op = self.record().send(Kind::Spawn, self.run, None, name || limit.is_some(), starts_max);
         let failures_max = is_managed.then_some(DEFAULT_FAILURES_MAX);
-        self.record().lives.add(op, Life::new(self.run, failures_max));
+        // Every other one, without a draw.
+        let is_exclusive = is_managed && op.is_multiple_of(2);
+        let life = Life::new(self.run, failures_max);
+        self.record().lives.add(op, if is_exclusive { life.exclusive() } else { life });
         if name {
             // Others may find it, and stop it.
             self.record().lives.may_end(op);
         }
-        let mut request = self.driver.cluster().spawn::<Counter>(Seed::of(op));
+        let seed = if is_exclusive { Seed::exclusive(op) } else { Seed::of(op) };
+        let mut request = self.driver.cluster().spawn::<Counter>(seed);
         if let Some(limit) = limit {
             request = request.timeout(limit);
         }
         if is_managed {
-            request = request.restart(Restart::on_failure());
+            let policy = Restart::on_failure();
+            request = request.restart(if is_exclusive { policy.exclusive() } else { policy });
         }
         if cpus {
             request = request.resources(Resources::none().with(Resources::CPU, 1.0));

@@ -26,6 +26,7 @@ pub(crate) struct Life {
     /// Failures that its policy allows; `None` for an actor that is not restartable.
     failures_max: Option<u32>,
     is_child: bool,
+    is_exclusive: bool,
     /// Set once a stop or a kill may end it for good.
     may_end: bool,
     /// Set once nothing of it may run: its kill was acknowledged, or its spawn has failed.
@@ -41,11 +42,16 @@ impl Life {
             driver,
             failures_max,
             is_child: false,
+            is_exclusive: false,
             may_end: false,
             is_given_up: false,
             key: None,
             incarnations: Vec::new(),
         }
+    }
+
+    pub(crate) fn exclusive(self) -> Self {
+        Self { is_exclusive: true, ..self }
     }
 
     pub(crate) fn child(driver: u64, failures_max: u32) -> Self {
@@ -56,6 +62,7 @@ impl Life {
 /// Incarnation of an actor in a process.
 #[derive(Clone, Copy, Debug)]
 struct Incarnation {
+    actor: Op,
     host: HostUid,
     /// Incarnation that spawned it as a child.
     parent: Option<u64>,
@@ -146,7 +153,7 @@ impl Lives {
 
     /// Adds an incarnation, whose constructor runs.
     pub(crate) fn created(&self, actor: Op, number: u64, host: HostUid, parent: Option<u64>) {
-        self.incarnations.borrow_mut().insert(number, Incarnation { host, parent, dropped: None });
+        self.incarnations.borrow_mut().insert(number, Incarnation { actor, host, parent, dropped: None });
         if let Some(life) = self.all.borrow_mut().get_mut(&actor) {
             life.incarnations.push(number);
         }
@@ -184,6 +191,7 @@ impl Lives {
 
     /// Checks that an incarnation may handle a message now.
     pub(crate) fn check_handles(&self, number: u64) -> Result<(), String> {
+        self.check_exclusive(number)?;
         let Some(parent) = self.parent_of(number) else { return Ok(()) };
         let is_late =
             |since: Option<Instant>| since.is_some_and(|since| since.elapsed() >= CHILDREN_END_WITHIN);
@@ -197,6 +205,19 @@ impl Lives {
                 Err(format!("incarnation {number} handles a message after the end of its parent {parent}"))
             }
             false => Ok(()),
+        }
+    }
+
+    /// Checks that no incarnation of an exclusive actor runs code once the constructor of the next one has run.
+    fn check_exclusive(&self, number: u64) -> Result<(), String> {
+        let Some(actor) = self.incarnations.borrow().get(&number).map(|it| it.actor) else { return Ok(()) };
+        let all = self.all.borrow();
+        let life = all.get(&actor).filter(|life| life.is_exclusive);
+        match life.and_then(|life| life.incarnations.last()) {
+            Some(last) if *last != number => {
+                Err(format!("incarnation {number} of the exclusive actor {actor} runs after {last} began"))
+            }
+            _ => Ok(()),
         }
     }
 

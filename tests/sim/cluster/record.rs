@@ -182,6 +182,13 @@ impl Record {
         self.lives.created(op, incarnation, host, parent);
     }
 
+    /// Records that an incarnation runs.
+    pub(crate) fn acts(&self, incarnation: u64) {
+        if let Err(what) = self.lives.check_handles(incarnation) {
+            self.violation(what);
+        }
+    }
+
     /// Records the end of an incarnation.
     pub(crate) fn dropped(&self, incarnation: u64) {
         self.note(format_args!("{incarnation} ended"));

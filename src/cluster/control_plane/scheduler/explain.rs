@@ -53,7 +53,10 @@ impl Scheduler {
         let mut reasons = self.missing(&candidates, &spec.resources, &spec.labels, |amount| amount.total, "");
         if reasons.is_empty() {
             // Some node meets each of the requirements, but none meets all of them.
-            reasons.push("no single node has all of that".to_owned());
+            reasons.push(match spec.avoided {
+                None => "no single node has all of that".to_owned(),
+                Some(node) => format!("no other than node {node}, which it has left, has all of that"),
+            });
         }
         let [could, has] = match spec.node {
             Some(_) => ["could never take it", "the node has"],
@@ -90,7 +93,12 @@ impl Scheduler {
         let labels = self.features.labels(shape.requires.iter().map(|(feature, _)| *feature));
         let mut reasons = self.missing(&candidates, &resources, &labels, |amount| amount.free, " free");
         if reasons.is_empty() {
-            reasons.push("no node that runs workers of the job has all of that free".to_owned());
+            reasons.push(match shape.avoided {
+                None => "no node that runs workers of the job has all of that free".to_owned(),
+                Some(node) => format!(
+                    "no node that runs workers of the job has all of that free, but for node {node}, which it has left"
+                ),
+            });
         }
         format!("it wants {}, and {}", constraint(&resources, &labels), reasons.join(", "))
     }

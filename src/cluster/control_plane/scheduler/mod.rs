@@ -149,7 +149,8 @@ impl Scheduler {
         }
         allocates.sort_unstable();
         let requires = [(Feature::SCHEDULABLE, 1)].into_iter().chain(features).collect();
-        self.shapes.intern(Shape { requires, allocates, node: spec.node, strategy: spec.strategy })
+        let ActorSpec { node, avoided, strategy, .. } = *spec;
+        self.shapes.intern(Shape { requires, allocates, node, avoided, strategy })
     }
 
     /// Drops one reference to a shape.
@@ -178,6 +179,7 @@ impl Scheduler {
         spec.resources = self.features.resources(shape.allocates.iter().copied());
         spec.labels = self.features.labels(shape.requires.iter().map(|(feature, _)| *feature));
         spec.node = shape.node;
+        spec.avoided = shape.avoided;
         spec.strategy = shape.strategy;
     }
 
@@ -223,7 +225,7 @@ impl Scheduler {
         let Some(entry) = self.nodes.get(&node) else { return false };
         let leaf = self.tree.leaf(entry.leaf);
         let shape = self.shapes.get(shape);
-        shape.node.is_none_or(|only| only == node)
+        shape.allows(node)
             && tree::has(leaf, &[(Feature::of_job(job), 1)], |amount| amount.free)
             && tree::has(leaf, &shape.requires, |amount| amount.free)
     }
@@ -240,7 +242,7 @@ impl Scheduler {
         self.scratch.clear();
         self.scratch.extend_from_slice(&shape.requires);
         self.scratch.push((Feature::of_job(job), 1));
-        let search = |from| self.tree.next(from, &self.scratch, |amount| amount.free);
+        let search = |from| self.next_allowed(from, shape, &self.scratch, |amount| amount.free);
         let leaf = match shape.strategy {
             Strategy::Pack => search(0)?,
             // Round robin over the leaves: from behind the last choice to the end, then from the start.
@@ -257,10 +259,25 @@ impl Scheduler {
     pub(in crate::cluster) fn is_feasible(&self, shape: ShapeId) -> bool {
         let shape = self.shapes.get(shape);
         match shape.node {
-            Some(only) => self.nodes.get(&only).is_some_and(|entry| {
+            Some(only) => self.nodes.get(&only).filter(|_| shape.allows(only)).is_some_and(|entry| {
                 tree::has(self.tree.leaf(entry.leaf), &shape.requires, |amount| amount.total)
             }),
-            None => self.tree.next(0, &shape.requires, |amount| amount.total).is_some(),
+            None => self.next_allowed(0, shape, &shape.requires, |amount| amount.total).is_some(),
+        }
+    }
+
+    /// First leaf from `from` that meets the requirements, and is not that of the node which the shape avoids.
+    fn next_allowed(
+        &self,
+        from: usize,
+        shape: &Shape,
+        requires: &[Requirement],
+        of: impl Fn(&Amount) -> u64 + Copy,
+    ) -> Option<usize> {
+        let leaf = self.tree.next(from, requires, of)?;
+        match shape.avoided == Some(self.node_at_leaf[leaf]) {
+            true => self.tree.next(leaf + 1, requires, of),
+            false => Some(leaf),
         }
     }
 

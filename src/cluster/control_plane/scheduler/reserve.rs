@@ -100,7 +100,7 @@ impl Scheduler {
         let shape = self.shapes.get(shape);
         let leaf = self.tree.leaf(entry.leaf);
         entry.schedulability == Schedulability::Schedulable
-            && shape.node.is_none_or(|only| only == node)
+            && shape.allows(node)
             && tree::has(leaf, &[(Feature::of_job(job), 1)], |amount| amount.total)
             && tree::has(leaf, &shape.requires, |amount| amount.total)
     }

@@ -15,7 +15,15 @@ pub(super) struct Shape {
     /// Resources among them, which the actor holds.
     pub(super) allocates: Vec<Requirement>,
     pub(super) node: Option<NodeId>,
+    pub(super) avoided: Option<NodeId>,
     pub(super) strategy: Strategy,
+}
+
+impl Shape {
+    /// Checks whether the actor may be on a node.
+    pub(super) fn allows(&self, node: NodeId) -> bool {
+        self.node.is_none_or(|only| only == node) && self.avoided != Some(node)
+    }
 }
 
 /// Reference-counted handle of an interned shape.

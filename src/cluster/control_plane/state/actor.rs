@@ -187,6 +187,7 @@ impl ClusterState {
         }
         let Some(unplaced) = self.pending.remove(&key) else { return };
         unplaced.ticket.map(|ticket| self.open_requests.remove(&ticket));
+        self.note_node(key, worker);
         let actor = &self.actors[&key];
         // Written before the reply is sent: the requester may rely on the name and the detached lifetime.
         if self.is_durable(key, actor) {
@@ -231,6 +232,7 @@ impl ClusterState {
     ) {
         let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
         if phase.is_some() && !self.is_present_incarnation(key, at.target) {
+            self.fence_reported(key, worker, at.target);
             return self.stop_actor(key, worker, at);
         }
         let dedicated = self.workers.get(&worker).and_then(|worker| worker.detached);
@@ -251,7 +253,7 @@ impl ClusterState {
                 self.schedule.allocate(node, actor.shape);
                 self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
-                // It was killed before the head restarted.
+                // It was killed, or to be replaced, before the head restarted.
                 self.repeat_stop(key, worker, at);
             }
             // A managed actor has a record until its end, so one without a record has ended.
@@ -266,9 +268,9 @@ impl ClusterState {
         }
     }
 
-    /// Commands the stop of an actor that was killed.
+    /// Commands the stop of an actor that was killed, or of an incarnation that is to be replaced.
     fn repeat_stop(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
-        if self.stopping.contains(&key) {
+        if self.is_to_stop(key) {
             self.stop_actor(key, worker, at);
         }
     }
@@ -423,6 +425,7 @@ impl ClusterState {
 
     /// Handles the report that an actor ended, or was not created.
     pub(super) fn actor_ended(&mut self, key: ActorKey, incarnation: ActorIncarnation, end: End) {
+        self.fenced_incarnation_ended(key, incarnation);
         // Unassigned actors are unknown to workers, so such a report cannot be about them.
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
@@ -434,6 +437,19 @@ impl ClusterState {
             }
             if end.reason == EndReason::Panicked && !self.managed.contains_key(&key) {
                 self.record_actor_death(key, &end.text);
+            }
+            let replaced_by = self.managed.get_mut(&key).and_then(|managed| managed.replaced_by.take());
+            match replaced_by {
+                // It was told to stop, or ended before it heard of that.
+                Some((end_of_replaced, loss))
+                    if matches!(end.reason, EndReason::Killed | EndReason::LeaseExpired) =>
+                {
+                    return self.lose_actor(key, &end_of_replaced, loss, ControlError::Unknown);
+                }
+                None if end.reason == EndReason::LeaseExpired => {
+                    return self.lose_actor(key, &end.into(), Loss::External, ControlError::Unknown);
+                }
+                _ => {}
             }
             // An unknown reason is that of a worker which is about to end.
             match end.reason.is_failure() || end.reason == EndReason::Unknown {
@@ -615,6 +631,7 @@ impl ClusterState {
         }
         // The actor itself ends for good; other managed actors of the worker restart.
         self.stopping.insert(key);
+        self.fence_actors_of_killed_worker(worker);
         // `failed` is false: a kill is no crash, and must not delay the replacement.
         let end = End::new(EndReason::Killed, format!("it was killed to end the actor {key}"));
         self.finish_worker(worker, &end, WorkerExit::Requested);

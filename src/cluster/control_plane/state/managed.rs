@@ -17,11 +17,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::actor::{ActorPhase, UnplacedActor};
+use super::exclusive::Fence;
 use super::supervision::Place;
 use super::{
     Action, ClusterState, ControlError, ControlReply, Millis, Record, RecordKey, RequestId, Ticket, millis,
 };
-use crate::cluster::model::{ActorKey, ActorLocation, ActorSpec, JobId, Lifetime, NodeId, WorkerId};
+use crate::cluster::model::{ActorKey, ActorLocation, ActorSpec, JobId, Lifetime, WorkerId};
 use crate::config::{RECIPES_PER_JOB_BYTES_MAX, RESTART_FAILURES_COUNTED_MAX};
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::spec::{End, EndReason, Recipe, Restart};
@@ -51,6 +52,10 @@ pub(super) struct ManagedActor {
     pub(super) is_restarting: bool,
     /// Set once it has failed more often than its policy allows.
     is_exhausted: bool,
+    /// End and loss of the present incarnation, which was told to stop so that the next one can begin.
+    pub(super) replaced_by: Option<(Arc<End>, Loss)>,
+    /// Earlier incarnations that must end before the next one begins.
+    pub(super) fences: Vec<Fence>,
     pub(super) place: Place,
     /// Children of the present incarnation.
     pub(super) children: BTreeSet<ActorKey>,
@@ -80,6 +85,8 @@ impl ManagedActor {
             restart_cause: None,
             is_restarting: false,
             is_exhausted: false,
+            replaced_by: None,
+            fences: Vec::new(),
             place: Place::default(),
             children: BTreeSet::new(),
         }
@@ -109,7 +116,7 @@ impl ManagedActor {
 }
 
 /// Target of a managed actor's incarnation on any host.
-fn target(key: ActorKey, incarnation: ActorIncarnation) -> Option<Target> {
+pub(super) fn target(key: ActorKey, incarnation: ActorIncarnation) -> Option<Target> {
     Some(Target { actor: ActorId::managed(key.0)?, incarnation })
 }
 
@@ -189,7 +196,9 @@ impl ClusterState {
         }
         let is_killed = self.stopping.contains(&key);
         let request = self.managed.get(&key).and_then(|managed| managed.request);
-        let record = Record::Actor { actor: key, job: actor.job, spec, incarnation, is_killed, request };
+        let is_replaced = self.managed.get(&key).is_some_and(|managed| managed.replaced_by.is_some());
+        let record =
+            Record::Actor { actor: key, job: actor.job, spec, incarnation, is_killed, is_replaced, request };
         self.actions.push(Action::Persist(record));
     }
 
@@ -210,6 +219,7 @@ impl ClusterState {
             actor: key,
             at: ActorLocation { host: member.actors, target },
             recipe: Arc::clone(&managed.recipe),
+            lease: self.lease_of_start(key, worker.node),
         });
     }
 
@@ -244,6 +254,7 @@ impl ClusterState {
         }
         managed.backs_off_until.map(|until| self.backing_off.remove(&(until, key)));
         managed.request.map(|request| self.requested.remove(&request));
+        self.fenced.remove(&key);
         self.actions.push(Action::Delete(RecordKey::Recipe(key)));
         if let Some(ticket) = managed.spawner.filter(|ticket| self.open_requests.remove(ticket).is_some()) {
             let text = end.text.clone();
@@ -342,6 +353,7 @@ impl ClusterState {
             managed.incarnation.0 += 1;
             managed.restarts = managed.restarts.saturating_add(1);
             (managed.is_restarting, managed.restart_cause) = (true, Some(Arc::clone(end)));
+            managed.replaced_by = None;
         }
         // Before any process hears of the incarnation: a restarted head must not use its number again.
         self.persist_actor(key);
@@ -349,17 +361,19 @@ impl ClusterState {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.unassigned_actors.insert(key);
         }
-        if delay_ms == 0 {
-            self.set_phase(key, ActorPhase::Waiting);
-            // Placed after the event: its worker may still be in the tables.
-            self.deferred.evicted.insert(key);
-        } else {
+        if delay_ms > 0 {
             let until = self.now.after(delay_ms);
             self.set_phase(key, ActorPhase::BackingOff);
             self.backing_off.insert((until, key));
             if let Some(managed) = self.managed.get_mut(&key) {
                 managed.backs_off_until = Some(until);
             }
+        } else if self.fenced.contains(&key) {
+            self.set_phase(key, ActorPhase::BackingOff);
+        } else {
+            self.set_phase(key, ActorPhase::Waiting);
+            // Placed after the event: its worker may still be in the tables.
+            self.deferred.evicted.insert(key);
         }
     }
 
@@ -371,6 +385,7 @@ impl ClusterState {
             self.unaccounted.iter().copied().filter(|key| self.managed.contains_key(key)).collect();
         let end = Arc::new(End::new(EndReason::Unknown, "it was lost while the head was down"));
         for key in lost {
+            self.fence_unaccounted(key);
             self.lose_actor(key, &end, Loss::External, ControlError::Unknown);
         }
     }
@@ -382,50 +397,10 @@ impl ClusterState {
             if let Some(managed) = self.managed.get_mut(&key) {
                 managed.backs_off_until = None;
             }
-            self.set_phase(key, ActorPhase::Waiting);
-            self.deferred.evicted.insert(key);
-        }
-    }
-
-    /// Checks whether an actor is managed and has not ended.
-    pub(in crate::cluster) fn is_managed(&self, key: ActorKey) -> bool {
-        self.managed.contains_key(&key)
-    }
-
-    /// Restarts the managed actors of a node elsewhere, all of them or those for which another node has room now.
-    ///
-    /// Their incarnations there may still run, and are stopped when the node can be reached.
-    pub(super) fn move_actors_from(&mut self, node: NodeId, why: &End, only_if_room: bool) {
-        let workers = self.nodes.get(&node).map(|node| node.workers.clone()).unwrap_or_default();
-        let why = Arc::new(why.clone());
-        for id in workers {
-            let actors = self.workers.get(&id).map(|worker| worker.actors.clone()).unwrap_or_default();
-            let can_move = |key: &ActorKey| {
-                let Some(actor) = self.actors.get(key).filter(|_| self.managed.contains_key(key)) else {
-                    return false;
-                };
-                let queue = (actor.job, actor.shape);
-                // One that has no other place is better off here.
-                let mut others = self.nodes.keys().filter(|other| **other != node);
-                match only_if_room {
-                    true => others.any(|other| self.schedule.fits(*other, queue)),
-                    false => self.schedule.only_node(actor.shape) != Some(node),
-                }
-            };
-            for key in actors.into_iter().filter(can_move).collect::<Vec<_>>() {
-                self.stop_incarnation(key);
-                self.lose_actor(key, &why, Loss::External, ControlError::Unknown);
+            if !self.fenced.contains(&key) {
+                self.set_phase(key, ActorPhase::Waiting);
+                self.deferred.evicted.insert(key);
             }
-        }
-    }
-
-    /// Commands the stop of an incarnation that may run, while its actor goes on without it.
-    pub(super) fn stop_incarnation(&mut self, key: ActorKey) {
-        let phase = self.actors.get(&key).map(|actor| actor.phase);
-        let Some(ActorPhase::Assigned(worker) | ActorPhase::Alive(worker, _)) = phase else { return };
-        let member = self.workers.get(&worker).and_then(|worker| worker.member);
-        if let (Some(target), Some(member)) = (target(key, self.incarnation(key)), member) {
-            self.stop_actor(key, worker, ActorLocation { host: member.actors, target });
         }
     }
 }

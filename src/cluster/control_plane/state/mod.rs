@@ -33,6 +33,7 @@ mod claims;
 mod crash_loop;
 mod deferred;
 mod events;
+mod exclusive;
 mod history;
 mod ids;
 mod job;
@@ -45,7 +46,9 @@ mod placement;
 mod pool;
 mod queries;
 mod reconcile;
+mod replace;
 mod reservations;
+mod restart_place;
 mod restart_report;
 mod restore;
 mod statistics;
@@ -101,6 +104,8 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) start_lease: Duration,
     /// Time limit for the constructor of a killed actor; see [`config::KILL_LEASE`].
     pub(in crate::cluster) kill_lease: Duration,
+    /// True for a local cluster, whose actors cannot restart on other nodes.
+    pub(in crate::cluster) is_single_node: bool,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
     pub(in crate::cluster) history_max: usize,
     /// Bug that a simulation injects.
@@ -116,6 +121,7 @@ impl Default for Settings {
             submitted_lease: config::SUBMITTED_LEASE,
             start_lease: config::START_LEASE,
             kill_lease: config::KILL_LEASE,
+            is_single_node: false,
             history_max: config::HISTORY_MAX,
             injected_bug: None,
         }
@@ -158,6 +164,10 @@ pub(in crate::cluster) struct ClusterState {
     restart_counter: RestartCounter,
     /// Ends of the back-offs of restarting actors.
     backing_off: BTreeSet<(Millis, ActorKey)>,
+    /// Exclusive actors of which an earlier incarnation may still run.
+    fenced: BTreeSet<ActorKey>,
+    /// Time at which the records of an earlier incarnation of the head were restored.
+    restored: Millis,
     /// Actors that have not been assigned to a worker, with the requests that wait for them.
     pending: BTreeMap<ActorKey, UnplacedActor>,
     /// Actors alive before the head restarted that no node has reported since.
@@ -219,6 +229,8 @@ impl ClusterState {
             managed: FxHashMap::default(),
             restart_counter: RestartCounter::default(),
             backing_off: BTreeSet::new(),
+            fenced: BTreeSet::new(),
+            restored: Millis::default(),
             pending: BTreeMap::new(),
             unaccounted: BTreeSet::new(),
             rejoin_deadline: None,
@@ -372,6 +384,7 @@ impl ClusterState {
         }
         // After the leases: the pools of nodes and jobs that ended above are gone, and must not be filled.
         self.restart_workers();
+        self.end_leases_of_exclusive_actors();
         self.end_backoffs();
         self.end_reservations();
         if self.rejoin_deadline.is_some_and(|until| until <= self.now) {

@@ -30,6 +30,8 @@ pub(super) struct LiveNode {
     pub(super) state: NodeState,
     /// Set while its agent, which had joined, is silent.
     pub(super) is_unreachable: bool,
+    /// Start of its lease: its join, or the end of the last silence in which the lease may have run out.
+    pub(super) leased_since: Millis,
     /// Set once its agent has joined this incarnation of the head.
     pub(super) has_rejoined: bool,
     pub(super) joined: Millis,
@@ -50,6 +52,7 @@ impl LiveNode {
             descriptor,
             state: NodeState::Alive,
             is_unreachable: false,
+            leased_since: joined,
             has_rejoined: true,
             joined,
             workers: BTreeSet::new(),
@@ -210,6 +213,7 @@ impl ClusterState {
         self.schedule.set_schedulability(id, schedulability);
         let text = lease_expired_text(self.settings.node_unreachable_after);
         let end = End::new(EndReason::NodeLost, format!("node {id} is unreachable: {text}"));
+        self.fenced_node_lost(id, None);
         self.record_node_reachability(id, EventKind::NodeUnreachable, text);
         self.move_actors_from(id, &end, true);
         self.notify_reachability(id);
@@ -222,6 +226,7 @@ impl ClusterState {
     fn node_reachable_again(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.is_unreachable = false;
+        node.leased_since = self.now;
         let schedulability = node.schedulability();
         self.schedule.set_schedulability(id, schedulability);
         let text = "its heartbeats arrive again".to_owned();
@@ -303,7 +308,8 @@ impl ClusterState {
         let severity = if node.is_stopping { Severity::Info } else { severity };
         self.record_node_death(id, why, severity);
         self.node_leases.end(id);
-        self.reachable_leases.end(id);
+        // Before the workers are lost.
+        self.fenced_node_lost(id, self.reachable_leases.until(id));
         // First, so that nothing below is placed on the node again.
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         for worker in workers {
@@ -318,10 +324,12 @@ impl ClusterState {
             {
                 worker.actors.clear();
             }
+            self.fence_actors_of_lost_node(id, worker);
             // Not `finish_worker`, which would start a replacement on the lost node.
             self.record_deaths_with(worker, &end.text);
             self.remove_worker(worker, &end, Loss::External);
         }
+        self.reachable_leases.end(id);
         for &job in &pools {
             self.evict_waiting(job, id);
             self.remove_pool(job, id);

@@ -14,7 +14,7 @@ use super::{Action, ClusterState, ControlError};
 use crate::cluster::control_plane::state::actor::ActorPhase;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::WorkerReport;
-use crate::cluster::model::{ActorKey, ActorLocation, JobId, NodeId, WorkerId};
+use crate::cluster::model::{ActorKey, ActorLocation, JobId, NodeId, NodeState, WorkerId};
 use crate::id::ActorIncarnation;
 use crate::spec::{End, EndReason};
 
@@ -28,7 +28,11 @@ impl ClusterState {
             self.member_rejoined();
             self.record_node_join(id, "it rejoined the restarted head");
         }
+        self.fenced_node_rejoined(id, &report);
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        if first_join {
+            node.leased_since = self.now;
+        }
         let changed = node.descriptor != report.descriptor;
         // The command to stop may have been lost with the link. It is repeated if the node is still drained.
         node.is_stopping = false;
@@ -67,6 +71,10 @@ impl ClusterState {
             self.worker_reported(id, worker, first_join);
         }
         self.reconcile_jobs(id, report.jobs, report.drivers);
+        if first_join && self.nodes.get(&id).is_some_and(|node| node.state == NodeState::Draining) {
+            // Exclusive actors that the head had told to stop, before it restarted.
+            self.move_actors_from(id, &End::new(EndReason::Evicted, "its node is draining"), false);
+        }
         if first_join && self.all_rejoined() {
             self.restart_unaccounted();
         }

@@ -66,10 +66,13 @@ impl ClusterState {
         let managed = self.managed.get(&key)?;
         let cause = managed.restart_cause.as_ref()?;
         let waits = match actor.phase {
-            ActorPhase::BackingOff => {
-                let left_ms = managed.backs_off_until?.since(self.now);
-                format!("; its back-off ends within {} s", left_ms.div_ceil(1000))
-            }
+            ActorPhase::BackingOff => match managed.backs_off_until {
+                Some(until) => {
+                    let left_ms = until.since(self.now);
+                    format!("; its back-off ends within {} s", left_ms.div_ceil(1000))
+                }
+                None => self.explain_fence(key).map(|why| format!("; {why}")).unwrap_or_default(),
+            },
             ActorPhase::Waiting if !self.schedule.is_feasible(actor.shape) => {
                 format!("; {}", self.explain_infeasible(actor.shape, Some(&key)))
             }

@@ -42,6 +42,7 @@ impl ClusterState {
             Record::Actor { actor, .. } => (3, actor.0),
             Record::Recipe { actor, .. } => (4, actor.0),
         });
+        self.restored = self.now;
         // For a state directory without a record of watermarks.
         self.ids.start_first();
         let (mut policies, mut children) = (BTreeMap::new(), Vec::new());
@@ -63,7 +64,7 @@ impl ClusterState {
                     };
                     self.restore_job(job, restored);
                 }
-                Record::Actor { actor, job, spec, incarnation, is_killed, request } => {
+                Record::Actor { actor, job, spec, incarnation, is_killed, is_replaced, request } => {
                     let place = Place {
                         parent: spec.parent.map(|(parent, _)| parent),
                         supervision: spec.supervision,
@@ -74,13 +75,17 @@ impl ClusterState {
                         children.push((actor, parent));
                     }
                     self.restore_actor(actor, job, spec, is_killed);
-                    policies.extend(policy.map(|policy| (actor, (job, policy, incarnation, request))));
+                    let managed = policy.map(|policy| (job, policy, incarnation, is_replaced, request));
+                    policies.extend(managed.map(|managed| (actor, managed)));
                 }
                 Record::Recipe { actor, recipe } => {
                     let known = policies.remove(&actor).filter(|_| self.actors.contains_key(&actor));
                     match known {
-                        Some((job, policy, incarnation, request)) => {
+                        Some((job, policy, incarnation, is_replaced, request)) => {
                             self.add_managed(actor, job, policy, recipe.into(), incarnation, request);
+                            if is_replaced {
+                                self.restore_replacement(actor);
+                            }
                         }
                         None => self.actions.push(Action::Delete(RecordKey::Recipe(actor))),
                     }
@@ -164,6 +169,7 @@ impl ClusterState {
         self.rejoin_deadline = None;
         let end = End::new(EndReason::Unknown, "it was lost while the head was down").into();
         for actor in std::mem::take(&mut self.unaccounted) {
+            self.fence_unaccounted(actor);
             self.lose_actor(actor, &end, Loss::External, ControlError::Unknown);
         }
     }

@@ -152,14 +152,12 @@ impl ClusterState {
                 // One that restarts already, or is not created yet, starts afresh anyway. One that its node has not
                 // reported since the head restarted is stopped when it is.
                 if self.has_incarnation(sibling) {
-                    self.stop_incarnation(sibling);
-                    self.lose_actor(sibling, &end, Loss::External, ControlError::Unknown);
+                    self.replace(sibling, &end, Loss::External);
                 }
             }
             Some(Consequence::Fail(parent, end)) => {
                 if self.has_incarnation(parent) {
-                    self.stop_incarnation(parent);
-                    self.lose_actor(parent, &end, Loss::Failure, ControlError::Unknown);
+                    self.replace(parent, &end, Loss::Failure);
                 }
             }
             Some(Consequence::FailJob(job, why)) => {

@@ -165,6 +165,7 @@ impl ClusterState {
     }
 
     pub(super) fn worker_ended(&mut self, id: WorkerId, end: &End, killed: bool) {
+        self.fenced_worker_ended(id);
         self.record_worker_death(id, &end.text);
         self.finish_worker(id, end, if killed { WorkerExit::Killed } else { WorkerExit::Failed });
     }

@@ -154,7 +154,7 @@ async fn run_session(
     joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
     has_joined: &mut bool,
 ) -> Result<Infallible, RejoinReason> {
-    ask(agent, NodeRequest::Join(agent.report())).await?;
+    renew(agent, NodeRequest::Join(agent.report())).await?;
     *has_joined = true;
     agent.statistics.mark_all_changed();
     if let Some(joined) = joined.take() {
@@ -181,9 +181,9 @@ async fn run_session(
                         usage_due = Instant::now() + USAGE_INTERVAL;
                         host_info::usage(agent.workers.pids().into_iter(), disk.latest(session_dir))
                     });
-                    unanswered.push(ask(agent, NodeRequest::Heartbeat { node, usage }));
+                    unanswered.push(renew(agent, NodeRequest::Heartbeat { node, usage }));
                 }
-                Some(reply) = unanswered.next() => drop(reply?),
+                Some(renewed) = unanswered.next() => renewed?,
             }
         }
     };
@@ -230,6 +230,15 @@ async fn send_statistics(agent: &Agent) -> Result<Infallible, RejoinReason> {
         // Also if there were none. An error, or the end of the session meanwhile, drops it.
         unacked.ack();
     }
+}
+
+/// Sends a request that renews the node's lease, and passes the lease on to the workers that need it.
+async fn renew(agent: &Agent, request: NodeRequest) -> Result<(), RejoinReason> {
+    let sent = agent.lease.now();
+    if let NodeReply::Renewed(renewal) = ask(agent, request).await? {
+        agent.workers.pass_on(agent.lease.renewed(sent, renewal));
+    }
+    Ok(())
 }
 
 /// Sends a request to the head, with the timeout of a head RPC.

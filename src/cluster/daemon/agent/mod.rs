@@ -55,12 +55,13 @@ use crate::cluster::executable::this_machine;
 use crate::cluster::launch::descendants;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{JobId, NodeDescriptor};
+use crate::cluster::node_lease::NodeLease;
 use crate::cluster::open_files;
 use crate::cluster::output::LogName;
 use crate::cluster::protocol::NodeEvent;
 use crate::cluster::security::Token;
 use crate::config::{HANDOFF_QUEUE_MAX, JOIN_TIMEOUT};
-use crate::host::{Host, fresh_identity};
+use crate::host::{Host, fresh_identity, machine_time};
 use crate::id::HostUid;
 use crate::transport::{Credentials, Routed};
 use acceptor::Acceptor;
@@ -96,6 +97,7 @@ struct Agent {
     outputs: Outputs,
     executables: ExecutableStore,
     exchange: Exchange,
+    lease: NodeLease,
     events: EventQueue,
     statistics: StatisticsBuffer,
     spans: SpanQueue,
@@ -289,6 +291,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         outputs: Outputs::default(),
         executables,
         exchange: Exchange::default(),
+        lease: NodeLease::new(machine_time),
         events: EventQueue::default(),
         statistics: StatisticsBuffer::default(),
         spans: SpanQueue::default(),

@@ -41,7 +41,7 @@ use crate::host::fresh_identity;
 use crate::id::{HostId, HostUid};
 use crate::observe::Chain;
 use crate::remote::call_host;
-use crate::spec::{End, EndReason};
+use crate::spec::{End, EndReason, LeaseGrant};
 
 /// Workers that run, or are being started.
 #[derive(Debug, Default)]
@@ -72,6 +72,8 @@ struct Running {
     /// Task counts by function name.
     tasks: BTreeMap<String, TaskCount>,
     label: Arc<Label>,
+    /// Set once it may have exclusive actors.
+    needs_lease: bool,
 }
 
 impl NodeWorkers {
@@ -207,6 +209,28 @@ impl NodeWorkers {
         self.routes().get(&host).cloned()
     }
 
+    /// Passes the node's lease on to a worker from now on.
+    pub(super) fn need_lease(&self, worker: WorkerId) {
+        if let Some(running) = self.lock().get_mut(&worker).and_then(|entry| entry.running.as_mut()) {
+            running.needs_lease = true;
+        }
+    }
+
+    /// Passes the node's lease on to the workers that need it.
+    pub(super) fn pass_on(&self, grant: LeaseGrant) {
+        let all = self.lock();
+        let running = all.values().filter_map(|entry| entry.running.as_ref());
+        for running in running.filter(|running| running.needs_lease) {
+            let socket = Arc::clone(running.process.control_socket());
+            // In a task of its own: a worker that is stopped reads nothing, and its write may block.
+            tokio::spawn(async move {
+                if let Err(error) = socket.send_lease(grant).await {
+                    tracing::debug!(%error, "a worker does not get the lease of its node");
+                }
+            });
+        }
+    }
+
     /// Hosts of the running workers, with what the renewal of each certificate needs.
     pub(super) fn certificate_holders(&self) -> Vec<(JobId, [HostUid; 2], Arc<ControlSocket>)> {
         let all = self.lock();
@@ -251,6 +275,7 @@ impl NodeWorkers {
                 actors: WorkerActors::default(),
                 tasks: BTreeMap::new(),
                 label,
+                needs_lease: false,
             });
         }
     }

@@ -87,7 +87,7 @@ async fn find_head(agent: &Agent) -> bool {
 
 /// Joins the head, then sends heartbeats and events until the head is lost.
 async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
-    ask(agent, NodeRequest::Join(agent.report())).await?;
+    renew(agent, NodeRequest::Join(agent.report())).await?;
     if agent.shared.plan.injected_bug == Some(InjectedBug::LostWorkerEnd) {
         agent.events.lose();
     }
@@ -100,7 +100,7 @@ async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
     let heartbeats = async {
         loop {
             interval.tick().await;
-            ask(agent, NodeRequest::Heartbeat { node, usage: Some(Usage::default()) }).await?;
+            renew(agent, NodeRequest::Heartbeat { node, usage: Some(Usage::default()) }).await?;
         }
     };
     let events = async {
@@ -117,6 +117,15 @@ async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
         lost = heartbeats => lost,
         lost = events => lost,
     }
+}
+
+/// Sends a request that renews the node's lease, and passes the lease on to the workers that need it.
+async fn renew(agent: &Agent, request: NodeRequest) -> Result<(), RejoinReason> {
+    let sent = agent.lease.now();
+    if let NodeReply::Renewed(renewal) = ask(agent, request).await? {
+        workers::pass_on(agent, agent.lease.renewed(sent, renewal));
+    }
+    Ok(())
 }
 
 /// Sends a request to the head, with the timeout of a head RPC.

@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::network::{Machine, head_at};
+use super::{Shared, virtual_time};
 use crate::background::gate::Gate;
 use crate::cluster::authorization;
 use crate::cluster::event_queue::EventQueue;
 use crate::cluster::model::{JobId, NodeDescriptor, NodeReport, WorkerId};
+use crate::cluster::node_lease::NodeLease;
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{
     AGENT_COMMAND, AgentCommand, EXECUTABLE, ExecutableReply, ExecutableRequest, NodeEvent,
@@ -27,7 +28,7 @@ use crate::cluster::protocol::{
 use crate::config::INBOUND_PEER_EXPIRY;
 use crate::host::{ActorEnd, Executor, Host, HostConfig, HostServices, fresh_identity};
 use crate::id::HostUid;
-use crate::registry::{Inbound, decode};
+use crate::registry::{Inbound, decode, lease_expired};
 use crate::remote::{start_incarnation, stop_on_host};
 use crate::spec::{ActorKey, ActorLocation, Recipe, Resources};
 use crate::wire::CallFailure;
@@ -44,6 +45,7 @@ pub(super) struct Agent {
     machine: Machine,
     descriptor: NodeDescriptor,
     pub(super) host: Host,
+    lease: NodeLease,
     events: EventQueue,
     head: Mutex<Option<HostUid>>,
     jobs: Mutex<Jobs>,
@@ -110,6 +112,7 @@ impl SimAgent {
             machine,
             descriptor,
             host,
+            lease: NodeLease::new(virtual_time),
             events: EventQueue::default(),
             head: Mutex::default(),
             jobs: Mutex::default(),
@@ -248,7 +251,9 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
             workers::start(agent, worker, job, detached);
         }
         AgentCommand::StopWorker { worker } => workers::stop(agent, worker),
-        AgentCommand::StartActor { worker, at, recipe } => start_actor(agent, worker, at, recipe),
+        AgentCommand::StartActor { worker, at, recipe, lease } => {
+            start_actor(agent, worker, at, recipe, lease)
+        }
         AgentCommand::StopActor { worker, at } => stop_actor(agent, worker, at),
         AgentCommand::ReleaseJob { job } => {
             agent.lock(&agent.jobs).ended.insert(job);
@@ -261,13 +266,25 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
 }
 
 /// Creates an incarnation of a managed actor, and reports a failure.
-fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: Recipe) {
+fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: Recipe, lease: Option<u64>) {
     if !add_peer(agent, worker, at) {
         return;
     }
     let starting = Arc::clone(agent);
     agent.spawn(async move {
-        let Some(ended) = start_incarnation(&starting.host, at, recipe).await else { return };
+        let mut grant = None;
+        if let Some(since) = lease {
+            grant = starting.lease.for_start(since).await;
+            workers::need_lease(&starting, worker);
+        }
+        let ended = match (lease, grant) {
+            (Some(_), None) => {
+                let incarnation = at.target.incarnation;
+                Some(ActorEnd { incarnation, end: lease_expired(), handled: 0 })
+            }
+            _ => start_incarnation(&starting.host, at, recipe, grant).await,
+        };
+        let Some(ended) = ended else { return };
         if let Some(number) = at.target.actor.managed_number() {
             let ActorEnd { incarnation, end, handled } = ended;
             let event = ActorEvent::Stopped { actor: ActorKey(number), incarnation, end, handled };

@@ -20,14 +20,14 @@ use crate::background::gate::Gate;
 use crate::cluster::model::{ActorKey, ActorLocation, JobId, WorkerAddress, WorkerId, WorkerReport};
 use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{MEMBERSHIP, MembershipUpdate, NodeEvent, NodeRequest};
-use crate::cluster::sim::{Shared, random_between};
+use crate::cluster::sim::{Shared, random_between, virtual_time};
 use crate::cluster::worker::hosts::{Executors, HostEndpoint, Observers, WorkerEndpoints, WorkerHosts};
 use crate::cluster::worker_actors::WorkerActors;
 use crate::config::WORKER_STOP_TIMEOUT;
-use crate::host::{ActorEnd, Executor, Host, LifecycleObserver, fresh_identity};
+use crate::host::{ActorEnd, Executor, Host, Leases, LifecycleObserver, fresh_identity};
 use crate::id::HostUid;
 use crate::remote::call_host;
-use crate::spec::{End, EndReason};
+use crate::spec::{End, EndReason, LeaseGrant};
 
 /// Shortest and longest time that a worker's process takes to start, in milliseconds.
 const START_MS: [u64; 2] = [5, 60];
@@ -57,6 +57,9 @@ struct Process {
     /// `None` until the worker is ready.
     member: Option<WorkerAddress>,
     actors: WorkerActors,
+    leases: Arc<Leases>,
+    /// Set once it may have exclusive actors.
+    needs_lease: bool,
 }
 
 impl SimWorker {
@@ -170,6 +173,7 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
     tokio::time::sleep(random_between(START_MS.map(Duration::from_millis))).await;
     let (stop, stopped) = oneshot::channel();
     let gate = Gate::within(&agent.node_gate);
+    let leases = Arc::new(Leases::new(virtual_time, Handle::current(), overrun(agent, worker)));
     if let Some(entry) = agent.lock(&agent.workers).get_mut(&worker) {
         if entry.is_stopping {
             return Err("it was stopped while it started".to_owned());
@@ -181,12 +185,14 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
             stop: Some(stop),
             member: None,
             actors: WorkerActors::default(),
+            leases: Arc::clone(&leases),
+            needs_lease: false,
         });
     }
     agent.shared.register(identities);
     let (ready, is_ready) = oneshot::channel();
     let (report_end, process_end) = oneshot::channel();
-    let serving = serve(agent, worker, job, head, identities, ready, stopped);
+    let serving = serve(agent, worker, job, head, identities, leases, ready, stopped);
     // Not one of the agent's tasks: killed with the agent, it still has to break its links.
     tokio::spawn(gate.wrap(async move {
         serving.await;
@@ -219,6 +225,28 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
     Ok(())
 }
 
+/// Function that ends a worker whose user code overruns its lease: no handler takes virtual time.
+fn overrun(agent: &Arc<Agent>, worker: WorkerId) -> Arc<dyn Fn() + Send + Sync> {
+    let journal = agent.shared.journal.clone();
+    Arc::new(move || journal.violation(format_args!("a handler in worker {worker} overruns its lease")))
+}
+
+/// Passes the node's lease on to a worker from now on.
+pub(super) fn need_lease(agent: &Agent, worker: WorkerId) {
+    let mut workers = agent.lock(&agent.workers);
+    if let Some(process) = workers.get_mut(&worker).and_then(|entry| entry.process.as_mut()) {
+        process.needs_lease = true;
+    }
+}
+
+/// Passes the node's lease on to the workers that need it.
+pub(super) fn pass_on(agent: &Agent, grant: LeaseGrant) {
+    let workers = agent.lock(&agent.workers);
+    let running = workers.values().filter(|entry| !entry.is_killed);
+    let processes = running.filter_map(|entry| entry.process.as_ref());
+    processes.filter(|process| process.needs_lease).for_each(|process| drop(process.leases.renew(grant)));
+}
+
 /// Runs the hosts of a worker until it is stopped or killed.
 fn serve(
     agent: &Arc<Agent>,
@@ -226,6 +254,7 @@ fn serve(
     job: JobId,
     head: HostUid,
     [actors, tasks]: [HostUid; 2],
+    leases: Arc<Leases>,
     ready: oneshot::Sender<(SocketAddr, SocketAddr)>,
     stop: oneshot::Receiver<()>,
 ) -> impl Future<Output = ()> + Send + 'static {
@@ -238,7 +267,7 @@ fn serve(
     let info = HeadInfo { head, at: Some(head_address()), job, tracks_all_actors: true };
     let endpoints = WorkerEndpoints { head: Some(info), actors: endpoint.clone(), tasks: endpoint };
     let executor = || Executor::here_or(&Handle::current());
-    let executors = Executors { actors: executor(), tasks: executor() };
+    let executors = Executors { actors: executor(), tasks: executor(), leases };
     let observer = Observer { agent: Arc::downgrade(agent), worker };
     let observers = Observers { lifecycle: Arc::new(observer), statistics: None };
     let init = WorkerInit {

@@ -1,6 +1,8 @@
 //! Tests of actors with a restart policy.
 
+mod exclusive;
 mod memory;
+mod place;
 mod rejoin;
 mod report;
 

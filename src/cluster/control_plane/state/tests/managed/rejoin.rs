@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::control_plane::state::tests::restart::Recorder;
 use crate::cluster::model::EndedWorker;
 
-fn worker_report(job: JobId, worker: WorkerId, actors: &[(ActorKey, u32)]) -> WorkerReport {
+pub(super) fn worker_report(job: JobId, worker: WorkerId, actors: &[(ActorKey, u32)]) -> WorkerReport {
     let actors = actors.iter().map(|(actor, incarnation)| {
         (*actor, "Plain".to_owned(), managed_location(worker, *actor, *incarnation))
     });
@@ -26,7 +26,7 @@ fn request() -> RequestId {
 }
 
 /// Node with a managed actor that has failed `failures` times and is alive, with all actions so far.
-fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, WorkerId) {
+pub(super) fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, WorkerId) {
     let mut recorder = Recorder::new();
     recorder.record_event(ControlEvent::NodeJoined(NodeReport::idle(node_descriptor(1, 4.0, 1))));
     let ticket = recorder.harness.ticket();
@@ -35,7 +35,10 @@ fn recorded(failures: u32, spec: ActorSpec) -> (Recorder, JobId, ActorKey, Worke
     let worker = started(&recorder.record_event(ControlEvent::NodeProvisioned { job, node: NodeId(1) }))[0];
     recorder.record_event(ControlEvent::WorkerReady { worker, member: member(worker), pid: 7 });
     let ticket = recorder.harness.ticket();
-    let spec = restartable(at_most(3), spec);
+    let spec = match spec.restart {
+        None => restartable(at_most(3), spec),
+        Some(_) => spec,
+    };
     recorder.record_event(ControlEvent::Place {
         ticket,
         job,
