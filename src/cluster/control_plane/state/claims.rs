@@ -35,6 +35,11 @@ impl ClusterState {
         }
     }
 
+    /// Checks whether an actor is managed and has not ended.
+    pub(in crate::cluster) fn is_managed(&self, key: ActorKey) -> bool {
+        self.managed.contains_key(&key)
+    }
+
     /// Refuses the request for an actor whose first incarnation was not created, since the disk does not take its record.
     pub(super) fn start_not_persisted(&mut self, key: ActorKey, at: ActorLocation, why: String) {
         let is_wanted = self.actors.get(&key).is_some_and(|actor| match actor.phase {
