@@ -16,6 +16,7 @@ mod busy_poll;
 mod coalescing;
 mod config;
 mod connect;
+mod deadline;
 pub(crate) mod decode_context;
 pub(crate) mod entropy;
 pub(crate) mod error;
@@ -81,6 +82,7 @@ pub use placement::{
 #[doc(hidden)]
 pub use receive::InboundSink;
 
+pub(crate) use deadline::Deadline;
 pub(crate) use entropy::random_u64;
 pub(crate) use leases::{Leases, machine_time};
 

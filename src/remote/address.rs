@@ -16,7 +16,7 @@ use super::spawn::{stop_incarnation, stop_on_host};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, QueuePosition, Retryable, Waiter};
 use crate::host::routes::{Route, RouteState};
-use crate::host::{Host, NotDelivered, OutcomeUnknown, PlacementError, SendError, decode_context};
+use crate::host::{Deadline, Host, NotDelivered, OutcomeUnknown, PlacementError, SendError, decode_context};
 use crate::id::HostUid;
 use crate::lock::Mutex;
 use crate::observe::{log, trace};
@@ -338,7 +338,7 @@ impl BoundAddress {
     pub(super) fn call<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
         only_if_room: bool,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
@@ -353,11 +353,12 @@ impl BoundAddress {
     fn call_slow<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
         only_if_room: bool,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         if self.local_host.identity() == self.location.host {
+            let deadline = deadline.map(|deadline| deadline.at);
             if self.is_managed() {
                 return self.call_own(slot, deadline);
             }
@@ -373,7 +374,7 @@ impl BoundAddress {
         &self,
         peer: &Arc<Peer>,
         slot: &Option<M>,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
@@ -392,7 +393,7 @@ impl BoundAddress {
         &self,
         position: &QueuePosition,
         slot: &Option<M>,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
     ) -> Result<ReplySource<M::Result>, Box<NotDelivered>> {
         let peer = self.peer()?;

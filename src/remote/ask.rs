@@ -12,7 +12,7 @@ use super::address::decode_reply;
 use super::args::{Args, KeptArgs, SharedArgs};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{CallHandle, Peer, QueuePosition, ReplyFuture, Retryable, Waiter};
-use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
+use crate::host::{Deadline, Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::{HostUid, Target, TypeHash};
 use crate::observe::trace;
 use crate::wire::{Body, MessageBody};
@@ -140,7 +140,7 @@ async fn call_peer(
     let trace = trace::current();
     let queued = args.encoded(peer.body_bytes_max(), |body| {
         let body = MessageBody { encoded: body, trace: trace.as_ref() };
-        peer.call(target, service, deadline, &mut Retryable::Never, body)
+        peer.call(target, service, deadline.map(Deadline::from), &mut Retryable::Never, body)
     });
     let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
         Ok(open) => {
@@ -175,7 +175,7 @@ async fn queue_in_turn(
         let trace = trace::current();
         let queued = args.encoded(peer.body_bytes_max(), |body| {
             let body = MessageBody { encoded: body, trace: trace.as_ref() };
-            peer.call_in_turn(&position, service, deadline, &mut Retryable::Never, body)
+            peer.call_in_turn(&position, service, deadline.map(Deadline::from), &mut Retryable::Never, body)
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
             Ok(open) => return Ok(open),

@@ -39,7 +39,7 @@ use crate::host::Loopback;
 use crate::host::blocked::WaitProbe;
 use crate::host::peer::{CallHandle, QueuePosition, Retryable, Waiter};
 use crate::host::routes::Evidence;
-use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
+use crate::host::{Deadline, NotDelivered, OutcomeUnknown, SendError};
 use crate::registry::{RemoteMessage, synchronous};
 use crate::wire::{Body, CallFailure};
 
@@ -69,6 +69,8 @@ pub struct Request<M: RemoteMessage> {
 /// Options of a call, and the state that only slow calls have.
 struct RequestOptions<M> {
     limit: TimeLimit,
+    /// Time at which the present poll has started the time limit.
+    started_at: Option<Instant>,
     /// Position in the wait queue of a call that found no capacity.
     position: Option<QueuePosition>,
     /// Back-off until the next attempt.
@@ -257,8 +259,8 @@ impl<M: RemoteMessage> Request<M> {
             if let Some(options) = &mut self.options {
                 ready!(options.poll_waiting(task));
             }
-            let (deadline, mut repeat) = match self.options.as_deref() {
-                Some(options) => (options.limit.deadline(), options.repeat()),
+            let (deadline, mut repeat) = match self.options.as_deref_mut() {
+                Some(options) => (options.deadline(), options.repeat()),
                 None => (None, Retryable::Never),
             };
             let position = self.options.as_deref().and_then(|options| options.position.as_ref());
@@ -443,6 +445,7 @@ impl<M> Default for RequestOptions<M> {
         let limit = TimeLimit::default();
         Self {
             limit,
+            started_at: None,
             position: None,
             backoff: None,
             message: None,
@@ -487,9 +490,19 @@ impl<M> RequestOptions<M> {
 
     /// Starts the time limit, on the first poll.
     fn start_timeout(&mut self) {
+        self.started_at = None;
         if let TimeLimit::After(timeout) = self.limit {
-            self.limit = deadline_in(timeout).map_or(TimeLimit::None, TimeLimit::At);
+            let now = tokio::time::Instant::now().into_std();
+            self.started_at = Some(now);
+            // A time that is too far away to represent is no limit.
+            self.limit = now.checked_add(timeout).map_or(TimeLimit::None, TimeLimit::At);
         }
+    }
+
+    /// Deadline for an attempt. The first one needs no further read of the clock.
+    fn deadline(&mut self) -> Option<Deadline> {
+        let at = self.limit.deadline()?;
+        Some(self.started_at.take().map_or_else(|| at.into(), |now| Deadline { at, now }))
     }
 
     /// Enforces the deadline where no session does: on the same host, and while waiting for capacity.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::call_table::CallTable;
 use crate::config::{DEDUP_CACHE_BYTES_MAX, DEDUP_CACHE_ENTRIES_MAX, KEPT_REPLY_OVERHEAD_BYTES};
 use crate::id::CallId;
+use crate::wire::ShortBytes;
 
 /// Outcomes of retryable calls, until the peer's low watermark passes them.
 #[derive(Debug, Default)]
@@ -27,15 +28,30 @@ pub(super) struct DedupCache {
 pub(super) enum DuplicateState {
     /// The handler has not replied yet.
     Running,
-    /// The call has ended with this encoded frame.
-    Ended(Bytes),
+    /// The call has ended with this outcome.
+    Ended(CachedOutcome),
     /// The call has ended, and its outcome was evicted.
     Lost,
 }
 
-/// Bytes that a cached outcome is accounted with.
-fn cached_cost(frame: &Bytes) -> usize {
-    frame.len() + KEPT_REPLY_OVERHEAD_BYTES
+/// Outcome of a call, for a retry.
+#[derive(Clone, Debug)]
+pub(super) enum CachedOutcome {
+    /// Body of a short reply. Most replies are short, and need no memory of their own here.
+    Short(ShortBytes),
+    /// Encoded frame.
+    Frame(Bytes),
+}
+
+impl CachedOutcome {
+    /// Bytes that the outcome is accounted with.
+    fn cost(&self) -> usize {
+        let content = match self {
+            Self::Short(body) => body.len(),
+            Self::Frame(frame) => frame.len(),
+        };
+        content + KEPT_REPLY_OVERHEAD_BYTES
+    }
 }
 
 impl DedupCache {
@@ -60,19 +76,19 @@ impl DedupCache {
     }
 
     /// Caches the outcome of a call, and evicts the oldest outcomes beyond the limits.
-    pub(super) fn store_reply(&mut self, call: CallId, frame: Bytes) {
+    pub(super) fn store(&mut self, call: CallId, outcome: CachedOutcome) {
         // A call that the watermark has removed is not retried any more, so its outcome is not
         // needed.
         let Some(known) = self.calls.get_mut(call) else { return };
-        self.bytes += cached_cost(&frame);
-        *known = DuplicateState::Ended(frame);
+        self.bytes += outcome.cost();
+        *known = DuplicateState::Ended(outcome);
         self.oldest_first.push_back(call);
         while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.oldest_first.len() > DEDUP_CACHE_ENTRIES_MAX)
             && let Some(oldest) = self.oldest_first.pop_front()
         {
             // The watermark may have removed the call already.
-            if let Some(DuplicateState::Ended(frame)) = self.calls.remove(oldest) {
-                self.bytes -= cached_cost(&frame);
+            if let Some(DuplicateState::Ended(outcome)) = self.calls.remove(oldest) {
+                self.bytes -= outcome.cost();
                 self.evicted_up_to = self.evicted_up_to.max(Some(oldest));
             }
         }
@@ -80,16 +96,16 @@ impl DedupCache {
 
     /// Removes a call whose handler never ran: a retry may run it.
     pub(super) fn forget(&mut self, call: CallId) {
-        if let Some(DuplicateState::Ended(frame)) = self.calls.remove(call) {
-            self.bytes -= cached_cost(&frame);
+        if let Some(DuplicateState::Ended(outcome)) = self.calls.remove(call) {
+            self.bytes -= outcome.cost();
         }
     }
 
     /// Removes all calls below the peer's low watermark.
     pub(super) fn advance_watermark(&mut self, watermark: CallId) {
         while let Some(lowest) = self.calls.first().filter(|lowest| *lowest < watermark) {
-            if let Some(DuplicateState::Ended(frame)) = self.calls.remove(lowest) {
-                self.bytes -= cached_cost(&frame);
+            if let Some(DuplicateState::Ended(outcome)) = self.calls.remove(lowest) {
+                self.bytes -= outcome.cost();
             }
         }
     }

@@ -65,6 +65,23 @@ impl Scratch {
         self.size = size;
     }
 
+    /// Writes a byte, and more bytes behind it.
+    #[inline]
+    pub(super) fn put_behind(&mut self, first: u8, bytes: &[u8]) {
+        let size = self.size.saturating_add(1 + bytes.len());
+        match &mut self.heap {
+            Some(heap) if size <= self.limit && size <= heap.capacity() => {
+                heap.push(first);
+                heap.extend_from_slice(bytes);
+                self.size = size;
+            }
+            _ => {
+                self.put(&[first]);
+                self.put(bytes);
+            }
+        }
+    }
+
     /// Writes bytes that do not fit on the stack.
     fn put_on_heap(&mut self, bytes: &[u8], size: usize) {
         // Bytes beyond the limit are counted, so that the error can name the full size, but not

@@ -6,11 +6,11 @@
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use super::timer::Timer;
 use super::{CallHandle, Peer, PeerState, now};
 use crate::config::RESERVED_FOR;
+use crate::host::Deadline;
 use crate::host::error::NotDelivered;
 use crate::id::{Target, TypeHash};
 use crate::lock::Locked;
@@ -102,7 +102,7 @@ impl Peer {
         self: &Arc<Self>,
         position: &QueuePosition,
         message: TypeHash,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
         body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {

@@ -2,10 +2,11 @@
 //! opened.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{CallHandle, LinkState, Peer, PeerState, now};
+use super::{CallHandle, LinkState, Peer, PeerState};
 use crate::config::TELL_BACKPRESSURE_BYTES;
+use crate::host::Deadline;
 use crate::host::error::NotDelivered;
 use crate::id::{CallId, Target, TypeHash};
 use crate::session::{Rejected, Retryable};
@@ -21,7 +22,7 @@ impl Peer {
         self: &Arc<Self>,
         target: Target,
         message: TypeHash,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
         body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
@@ -43,7 +44,7 @@ impl Peer {
         state: &mut PeerState,
         target: Target,
         message: TypeHash,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
         body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
@@ -56,13 +57,14 @@ impl Peer {
         state: &mut PeerState,
         target: Target,
         message: TypeHash,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         repeat: &mut Retryable,
         body: MessageBody<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
         let slot_id = state.reply_slots.next();
-        // Only a deadline depends on the time, so a call without one is spared a read of the clock.
-        let now = deadline.map_or(state.created_at, |_| now());
+        // Only a deadline depends on the time, so a call without one needs no clock.
+        let now = deadline.map_or(state.created_at, |deadline| deadline.now);
+        let deadline = deadline.map(|deadline| deadline.at);
         let made = state.session.call(now, target, message, deadline, *repeat, body, slot_id);
         let call = made.map_err(|(rejected, _)| NotDelivered::from_rejection(self.identity, rejected))?;
         state.reply_slots.open(call);

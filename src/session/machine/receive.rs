@@ -274,7 +274,7 @@ impl<T> Session<T> {
                 self.inbound.cancelled.remove(&call);
                 let _ = self.inbound.calls.insert(call, || ());
             }
-            DuplicateState::Ended(frame) => self.resend_cached_reply(&frame),
+            DuplicateState::Ended(outcome) => self.resend_cached_outcome(call, &outcome),
             DuplicateState::Lost => self.put_failure(call, &CallFailure::NoReply),
         }
     }

@@ -5,7 +5,8 @@ use crate::config::FAILURE_TEXT_CHARS_MAX;
 use crate::id::{CallId, Target};
 use crate::session::CreditCharge;
 use crate::session::calls::MessageKind;
-use crate::wire::{CallFailure, Credit, Encoded, Failure, FrameSink, Reply};
+use crate::session::dedup::CachedOutcome;
+use crate::wire::{CallFailure, Credit, Encoded, Failure, FrameSink, Reply, ShortSlice, ShortWords};
 
 impl<T> Session<T> {
     /// Ends a call of the peer with its reply. The budgets do not apply.
@@ -42,9 +43,17 @@ impl<T> Session<T> {
     /// Stores the reply of a retryable call, for the peer's next attempt.
     #[inline(never)]
     fn cache_reply(&mut self, call: CallId, body: Encoded<'_>) {
-        let mut frame = bytes::BytesMut::with_capacity(Reply::frame_bytes(body));
-        Reply::put(call, body, &mut frame);
-        self.inbound.dedup.store_reply(call, frame.freeze());
+        let outcome = match ShortSlice::new(body.message) {
+            Some(short) if body.attachments.is_empty() => {
+                CachedOutcome::Short(ShortWords::from(short).into())
+            }
+            _ => {
+                let mut frame = bytes::BytesMut::with_capacity(Reply::frame_bytes(body));
+                Reply::put(call, body, &mut frame);
+                CachedOutcome::Frame(frame.freeze())
+            }
+        };
+        self.inbound.dedup.store(call, outcome);
     }
 
     /// Ends a call of the peer without a reply. The budgets do not apply.
@@ -57,7 +66,7 @@ impl<T> Session<T> {
             if failure.handler_ran() {
                 let mut frame = bytes::BytesMut::new();
                 Failure::put(call, &self.truncated(failure), &mut frame);
-                self.inbound.dedup.store_reply(call, frame.freeze());
+                self.inbound.dedup.store(call, CachedOutcome::Frame(frame.freeze()));
             } else {
                 self.inbound.dedup.forget(call);
             }
@@ -71,7 +80,14 @@ impl<T> Session<T> {
     }
 
     /// Sends the cached outcome of a retried call again.
-    pub(super) fn resend_cached_reply(&mut self, frame: &bytes::Bytes) {
+    pub(super) fn resend_cached_outcome(&mut self, call: CallId, outcome: &CachedOutcome) {
+        let frame = match outcome {
+            CachedOutcome::Short(body) => {
+                self.send_buffer.push(|out| Reply::put(call, Encoded::of(body), out));
+                return;
+            }
+            CachedOutcome::Frame(frame) => frame,
+        };
         if frame.len() > self.limits.chunk_bytes {
             let put = |out: &mut QueuedFrame| {
                 out.put_bytes(frame);

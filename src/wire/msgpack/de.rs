@@ -121,9 +121,23 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     by_its_head! {
         deserialize_bool
         deserialize_f32 deserialize_f64
-        deserialize_char deserialize_str deserialize_string
+        deserialize_char
         deserialize_bytes deserialize_byte_buf
         deserialize_unit
+    }
+
+    #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.input.take_short_str() {
+            // Skips the construction of a `ValueHead` for the most frequent case.
+            Some(text) => visitor.visit_borrowed_str(text),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_str(visitor)
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {

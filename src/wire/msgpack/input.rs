@@ -151,6 +151,16 @@ impl<'de> Input<'de> {
         Some(value)
     }
 
+    /// Takes the next value if it is a text of less than 32 bytes in UTF-8.
+    #[inline]
+    pub(super) fn take_short_str(&mut self) -> Option<&'de str> {
+        let (&marker @ 0xa0..0xc0, rest) = self.0.split_first()? else { return None };
+        let (text, rest) = rest.split_at_checked(usize::from(marker & 0x1f))?;
+        let text = std::str::from_utf8(text).ok()?;
+        self.0 = rest;
+        Some(text)
+    }
+
     /// Takes the next scalar, or the header of a value with parts.
     #[inline]
     pub(super) fn head(&mut self) -> Result<ValueHead<'de>, DecodeError> {

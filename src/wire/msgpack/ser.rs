@@ -172,7 +172,12 @@ impl<'a> ser::Serializer for Serializer<'a> {
         serialize_bool(bool)
         serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64)
         serialize_f32(f32) serialize_f64(f64)
-        serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
+        serialize_char(char) serialize_bytes(&[u8])
+    }
+
+    #[inline]
+    fn serialize_str(self, text: &str) -> Result<(), SerializerError> {
+        put_str(&mut self.out.bytes, text)
     }
 
     fn serialize_i128(self, value: i128) -> Result<(), SerializerError> {
@@ -363,8 +368,21 @@ fn put_unsigned(bytes: &mut Scratch, value: u64) {
     }
 }
 
+/// Writes a text; a short one with its marker in one piece.
+///
+/// Written by hand, as lists are mostly of short texts: rmp writes marker and text separately, each by a
+/// function that is not inlined.
 #[inline]
 fn put_str(bytes: &mut Scratch, text: &str) -> Result<(), SerializerError> {
+    if text.len() < 32 {
+        bytes.put_behind(0xa0 | text.len() as u8, text.as_bytes());
+        return Ok(());
+    }
+    put_long_str(bytes, text)
+}
+
+#[inline(never)]
+fn put_long_str(bytes: &mut Scratch, text: &str) -> Result<(), SerializerError> {
     Ok(ser::Serializer::serialize_str(&mut rmp_serde::Serializer::new(bytes), text)?)
 }
 
