@@ -22,11 +22,11 @@ use crate::id::{ActorIncarnation, HostUid, Target};
 /// Earlier incarnation of an exclusive actor that may still handle messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fence {
-    /// One under a lease that ends at this time.
+    /// Incarnation under a lease that ends at this time.
     Lease(Millis),
-    /// One in this worker, which is being killed.
+    /// Incarnation in this worker, which is being killed.
     Worker(NodeId, WorkerId),
-    /// One that its node has reported, and was told to stop.
+    /// Incarnation that its node has reported, and was told to stop.
     Incarnation(NodeId, WorkerId, ActorIncarnation),
 }
 
