@@ -9,17 +9,28 @@
 //!   head                 '--received--ack--'    node reachable ......................| next incarnation
 //! ```
 
-use tokio::sync::watch;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::cluster::model::LeaseRenewal;
+use crate::host::{ActorEnd, Host};
+use crate::lock::Mutex;
 use crate::registry::LeaseClock;
-use crate::spec::{LeaseGrant, LeaseTime};
+use crate::remote::{StartOutcome, start_incarnation};
+use crate::spec::{ActorLocation, LeaseGrant, LeaseTime, Recipe};
+
+/// Pause before a worker whose lease had run out is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Lease of this node.
 #[derive(Debug)]
 pub(in crate::cluster) struct NodeLease {
     clock: LeaseClock,
-    held: watch::Sender<Option<HeldLease>>,
+    held: Mutex<Option<HeldLease>>,
+    /// Wakes the starts that wait, in their order. A `watch` wakes them in a random one.
+    renewed: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +44,7 @@ struct HeldLease {
 
 impl NodeLease {
     pub(in crate::cluster) fn new(clock: LeaseClock) -> Self {
-        Self { clock, held: watch::Sender::new(None) }
+        Self { clock, held: Mutex::default(), renewed: Notify::new() }
     }
 
     /// Present time, for a heartbeat that is about to be sent.
@@ -46,8 +57,8 @@ impl NodeLease {
     /// If the earlier lease has run out, the head may have given its actors to others: the next one has a new number.
     pub(in crate::cluster) fn renewed(&self, sent: LeaseTime, renewal: LeaseRenewal) -> LeaseGrant {
         let (now, until) = (self.now(), sent.after(renewal.length));
-        let before = *self.held.borrow();
-        let held = match before {
+        let mut present = self.held.lock();
+        let held = match *present {
             // Acknowledgements may overtake each other.
             Some(held) if sent < held.sent => held,
             Some(HeldLease { grant, .. }) if now < grant.until => {
@@ -60,7 +71,9 @@ impl NodeLease {
                 HeldLease { since: renewal.since, sent, grant }
             }
         };
-        self.held.send_replace(Some(held));
+        *present = Some(held);
+        drop(present);
+        self.renewed.notify_waiters();
         held.grant
     }
 
@@ -73,23 +86,55 @@ impl NodeLease {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub(in crate::cluster) async fn for_start(&self, since: u64) -> Option<LeaseGrant> {
-        let (received, mut changes) = (self.now(), self.held.subscribe());
-        let is_known = |held: &Option<HeldLease>| {
-            held.is_some_and(|held| {
-                let is_present = held.since == since && self.now() < held.grant.until;
-                is_present || held.sent > received
-            })
-        };
-        let held = *changes.wait_for(is_known).await.ok()?;
-        held.filter(|held| held.since == since).map(|held| held.grant)
+    async fn for_start(&self, since: u64) -> Option<LeaseGrant> {
+        let received = self.now();
+        loop {
+            let mut renewed = pin!(self.renewed.notified());
+            // Before the look: a renewal between the two would be missed otherwise.
+            renewed.as_mut().enable();
+            let held = *self.held.lock();
+            if let Some(held) = held.filter(|held| held.since == since && self.now() < held.grant.until) {
+                return Some(held.grant);
+            }
+            if let Some(held) = held.filter(|held| held.sent > received) {
+                return Some(held.grant).filter(|_| held.since == since);
+            }
+            renewed.await;
+        }
+    }
+
+    /// Creates an incarnation of a managed actor in a worker; returns its end if the worker reports none.
+    ///
+    /// An exclusive one is created under the lease that began at `since`. If that is over, nothing is created, and no
+    /// end is reported: the head repeats the command under the next lease, or has placed the next incarnation elsewhere.
+    /// `prepare` is called before an exclusive actor exists.
+    pub(in crate::cluster) async fn start_incarnation(
+        &self,
+        host: &Host,
+        at: ActorLocation,
+        recipe: Recipe,
+        since: Option<u64>,
+        prepare: impl Fn(),
+    ) -> Option<ActorEnd> {
+        loop {
+            let mut grant = None;
+            if let Some(since) = since {
+                grant = Some(self.for_start(since).await?);
+                prepare();
+            }
+            match start_incarnation(host, at, recipe.clone(), grant).await {
+                StartOutcome::Answered => return None,
+                StartOutcome::NotSent(end) => return Some(end),
+                // It is over, or the renewal has not reached the worker yet.
+                StartOutcome::LeaseExpired => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Duration;
 
     use futures_util::FutureExt;
 

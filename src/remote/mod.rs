@@ -29,4 +29,4 @@ pub use watch::{Terminated, Watch};
 
 pub(crate) use args::SharedArgs;
 pub(crate) use ask::{ask_host_shared, call_host, call_service};
-pub(crate) use spawn::{start_incarnation, stop_on_host};
+pub(crate) use spawn::{StartOutcome, start_incarnation, stop_on_host};

@@ -363,26 +363,37 @@ fn start_incarnation_here(host: &Host, inbound: Inbound, spawnable: &FxHashMap<T
 /// Pause before a command that a worker has not answered is repeated.
 const START_RETRY_DELAY: Duration = Duration::from_millis(500);
 
+/// Outcome of the command to create an incarnation.
+#[derive(Debug)]
+pub(crate) enum StartOutcome {
+    /// The worker reports the start or its failure, or the end of the worker is reported.
+    Answered,
+    /// The lease had run out as the command arrived: nothing was created, and nothing is reported.
+    LeaseExpired,
+    /// The command cannot be sent at all. This end is to be reported.
+    NotSent(ActorEnd),
+}
+
 /// Creates an incarnation of a managed actor on a worker.
 ///
-/// The worker reports its start or its failure. A lost command is repeated until the worker has answered it, or has
-/// ended. Returns the end to report if the command cannot be sent at all.
+/// A lost command is repeated until the worker has answered it, or has ended.
 pub(crate) async fn start_incarnation(
     here: &Host,
     at: ActorLocation,
     recipe: Recipe,
     lease: Option<LeaseGrant>,
-) -> Option<ActorEnd> {
+) -> StartOutcome {
     let mut start = StartActor { target: at.target, recipe, lease };
     loop {
         let host = Target::HOST;
         let started = call_service::<_, Target>(here, at.host, host, START_ACTOR, &mut start, None).await;
         let reason = match started {
-            Ok(_) | Err(SendError::Panicked { .. }) => return None,
-            Err(error) if here.is_closing() || has_host_ended(&error) => return None,
+            Ok(_) | Err(SendError::Panicked { .. }) => return StartOutcome::Answered,
+            Err(error) if here.is_closing() || has_host_ended(&error) => return StartOutcome::Answered,
             Err(SendError::NotDelivered(NotDelivered::Refused { .. } | NotDelivered::LowMemory { .. })) => {
-                return None;
+                return StartOutcome::Answered;
             }
+            Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => return StartOutcome::LeaseExpired,
             Err(SendError::NotDelivered(NotDelivered::Unreachable { .. } | NotDelivered::Closing))
             | Err(SendError::OutcomeUnknown(_)) => {
                 tokio::time::sleep(START_RETRY_DELAY).await;
@@ -392,7 +403,7 @@ pub(crate) async fn start_incarnation(
         };
         log::warn!(?at, %reason, "cannot create an actor");
         let end = End::new(EndReason::Unknown, format!("it could not be created: {reason}"));
-        return Some(ActorEnd { incarnation: at.target.incarnation, end, handled: 0 });
+        return StartOutcome::NotSent(ActorEnd { incarnation: at.target.incarnation, end, handled: 0 });
     }
 }
 
@@ -441,10 +452,8 @@ fn create<A: Spawn>(
     // Held to the end of the constructor.
     let running = holder.as_ref().map(|holder| holder.as_ref().and_then(LeaseHolder::enter));
     if let Some(None) = running {
-        let end = registry::lease_expired();
-        let text = end.text.clone();
-        report_failure(host, key, target.incarnation, end);
-        return responder.fail(CallFailure::Refused { text });
+        // Not reported: the command may be repeated under the next lease, for the same incarnation.
+        return responder.fail(CallFailure::ActorStopped);
     }
     let holder = holder.flatten();
     let context = Context::new();

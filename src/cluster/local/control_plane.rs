@@ -24,7 +24,7 @@ use crate::cluster::protocol::worker::{ActorEvent, WorkerMessage};
 use crate::config::WORKERS_MAX;
 use crate::host::{ActorEnd, Host};
 use crate::observe::log;
-use crate::remote::{start_incarnation, stop_on_host};
+use crate::remote::{StartOutcome, start_incarnation, stop_on_host};
 use crate::spec::{LeaseGrant, Recipe};
 
 /// Most locations of restarted actors that wait to be announced.
@@ -208,7 +208,9 @@ async fn start_actor(
     recipe: Recipe,
     lease: Option<LeaseGrant>,
 ) {
-    if let Some(ActorEnd { incarnation, end, .. }) = start_incarnation(&host, at, recipe, lease).await
+    // The lease is endless.
+    if let StartOutcome::NotSent(ActorEnd { incarnation, end, .. }) =
+        start_incarnation(&host, at, recipe, lease).await
         && let Some(control) = control.upgrade()
     {
         log::debug!(%worker, %actor, %end, "an actor was not started");

@@ -233,6 +233,9 @@ impl ClusterState {
         self.record_node_reachability(id, EventKind::NodeReachable, text);
         self.notify_reachability(id);
         self.deferred.freed.insert(id);
+        // Those under the earlier lease create nothing.
+        let workers = self.nodes.get(&id).map(|node| node.workers.clone()).unwrap_or_default();
+        workers.into_iter().for_each(|worker| self.restart_missed(worker));
     }
 
     /// Tells the drivers with workers on a node whether it is reachable: drivers choose the workers of tasks.

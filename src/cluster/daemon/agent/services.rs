@@ -11,7 +11,6 @@ use crate::cluster::daemon::logs::LogError;
 use crate::cluster::daemon::logs::LogReader;
 use crate::cluster::daemon::token_rpc_server::TokenService;
 use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
-use crate::cluster::model::WorkerId;
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{
     AGENT_COMMAND, AgentCommand, EXECUTABLE, ExecutableReply, ExecutableRequest, FETCH, FLUSH, Flush,
@@ -20,9 +19,9 @@ use crate::cluster::protocol::{
 use crate::config::LOGS_LISTED_MAX;
 use crate::host::{ActorEnd, Host, HostServices};
 use crate::id::{HostUid, TypeHash};
-use crate::registry::{Inbound, decode, lease_expired};
-use crate::remote::{start_incarnation, stop_on_host};
-use crate::spec::{ActorKey, ActorLocation, Recipe};
+use crate::registry::{Inbound, decode};
+use crate::remote::stop_on_host;
+use crate::spec::ActorKey;
 use crate::wire::CallFailure;
 
 /// Handler of the calls to the agent's host.
@@ -68,7 +67,10 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         {
             let agent = Arc::clone(agent);
             tokio::spawn(async move {
-                let Some(ended) = start_actor(&agent, worker, at, recipe, lease).await else { return };
+                // Before the actor exists, which ends without renewals.
+                let prepare = || agent.workers.need_lease(worker);
+                let starting = agent.lease.start_incarnation(&agent.host, at, recipe, lease, prepare);
+                let Some(ended) = starting.await else { return };
                 if let Some(number) = at.target.actor.managed_number() {
                     let ActorEnd { incarnation, end, handled } = ended;
                     let event = ActorEvent::Stopped { actor: ActorKey(number), incarnation, end, handled };
@@ -91,27 +93,6 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         AgentCommand::StopNode => agent.shutdown.cancel(),
     }
     responder.reply(());
-}
-
-/// Creates an incarnation of a managed actor; returns its end if the worker reports none.
-async fn start_actor(
-    agent: &Agent,
-    worker: WorkerId,
-    at: ActorLocation,
-    recipe: Recipe,
-    lease: Option<u64>,
-) -> Option<ActorEnd> {
-    let mut grant = None;
-    if let Some(since) = lease {
-        grant = agent.lease.for_start(since).await;
-        if grant.is_none() {
-            let incarnation = at.target.incarnation;
-            return Some(ActorEnd { incarnation, end: lease_expired(), handled: 0 });
-        }
-        // Before the actor exists, which ends without renewals.
-        agent.workers.need_lease(worker);
-    }
-    start_incarnation(&agent.host, at, recipe, grant).await
 }
 
 /// Sends a driver the output that its workers have written up to now.

@@ -28,8 +28,8 @@ use crate::cluster::protocol::{
 use crate::config::INBOUND_PEER_EXPIRY;
 use crate::host::{ActorEnd, Executor, Host, HostConfig, HostServices, fresh_identity};
 use crate::id::HostUid;
-use crate::registry::{Inbound, decode, lease_expired};
-use crate::remote::{start_incarnation, stop_on_host};
+use crate::registry::{Inbound, decode};
+use crate::remote::stop_on_host;
 use crate::spec::{ActorKey, ActorLocation, Recipe, Resources};
 use crate::wire::CallFailure;
 use workers::SimWorker;
@@ -272,18 +272,8 @@ fn start_actor(agent: &Arc<Agent>, worker: WorkerId, at: ActorLocation, recipe: 
     }
     let starting = Arc::clone(agent);
     agent.spawn(async move {
-        let mut grant = None;
-        if let Some(since) = lease {
-            grant = starting.lease.for_start(since).await;
-            workers::need_lease(&starting, worker);
-        }
-        let ended = match (lease, grant) {
-            (Some(_), None) => {
-                let incarnation = at.target.incarnation;
-                Some(ActorEnd { incarnation, end: lease_expired(), handled: 0 })
-            }
-            _ => start_incarnation(&starting.host, at, recipe, grant).await,
-        };
+        let prepare = || workers::need_lease(&starting, worker);
+        let ended = starting.lease.start_incarnation(&starting.host, at, recipe, lease, prepare).await;
         let Some(ended) = ended else { return };
         if let Some(number) = at.target.actor.managed_number() {
             let ActorEnd { incarnation, end, handled } = ended;

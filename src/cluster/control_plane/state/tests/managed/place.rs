@@ -25,7 +25,8 @@ fn actor_restarts_on_another_node_each_time() {
     let (actor, mut worker) = harness.spawn_managed(job, placed(RestartPlace::OtherNode, cpus(1.0)));
     for incarnation in 1..6 {
         let next = restart(&mut harness, actor, worker, incarnation).unwrap();
-        assert_ne!(harness.node_of(next), harness.node_of(worker));
+        let before = harness.state.node_of_worker(worker);
+        assert_ne!(harness.state.node_of_worker(next), before);
         worker = next;
     }
     let free: f64 = (1..=3).map(|node| harness.free_cpus(node)).sum();
