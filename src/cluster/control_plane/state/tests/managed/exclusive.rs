@@ -233,9 +233,10 @@ fn restarted_head_replaces_an_incarnation_that_ended_while_it_was_away() {
 #[test]
 fn panic_of_an_exclusive_actor_restarts_it_as_any_other() {
     let (mut harness, job) = Harness::with_nodes(2);
-    let (actor, worker) = harness.spawn_managed(job, exclusive(plain()));
+    let (actor, _) = harness.spawn_managed(job, exclusive(plain()));
     harness.panics(actor, 0);
     assert_eq!(harness.actor(actor).state, ActorState::Restarting);
     assert!(harness.state.fenced.is_empty(), "its end was reported");
-    assert_eq!(starts(&harness.after(100)), [(worker, 1)]);
+    let started = starts(&harness.after(100));
+    assert!(matches!(started[..], [(_, 1)]), "{started:?}");
 }
