@@ -74,6 +74,18 @@ fn commands_for_exclusive_actors_name_the_lease() {
 }
 
 #[test]
+fn command_under_an_earlier_lease_is_repeated_once_the_node_is_reachable() {
+    let (mut harness, job) = Harness::with_nodes(1);
+    let request = harness.place_managed(job, exclusive(plain()));
+    let since = lease_of_start(&request.actions).unwrap();
+    assert_eq!(starts(&harness.beats(SILENCE_MS, &[])), []);
+    // The agent creates nothing under the earlier lease, and reports no end.
+    let actions = harness.heartbeat(1);
+    assert!(matches!(starts(&actions)[..], [(_, 0)]), "{actions:?}");
+    assert!(lease_of_start(&actions).unwrap() > since);
+}
+
+#[test]
 fn actor_of_a_node_that_left_waits_for_the_end_of_its_lease() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (actor, worker) = harness.spawn_managed(job, exclusive(plain()));
