@@ -40,11 +40,24 @@ impl<'a, 'de> Deserializer<'a, 'de> {
     #[inline]
     fn visit<V: Visitor<'de>>(self, head: ValueHead<'de>, visitor: V) -> Result<V::Value, DecodeError> {
         match head {
+            ValueHead::NilInSomes(somes) => self.nil_in_somes(somes, visitor),
+            ValueHead::Array(length) => self.array(length, visitor),
+            ValueHead::Map(length) => self.map(length, visitor),
+            scalar => Self::scalar(scalar, visitor),
+        }
+    }
+
+    #[inline]
+    fn nil_in_somes<V: Visitor<'de>>(self, somes: u8, visitor: V) -> Result<V::Value, DecodeError> {
+        let depth = self.in_some()?.depth;
+        visitor.visit_some(NilInSomes { somes: somes - 1, depth })
+    }
+
+    /// Passes a scalar to the visitor. Fails for values with parts.
+    #[inline]
+    fn scalar<V: Visitor<'de>>(head: ValueHead<'de>, visitor: V) -> Result<V::Value, DecodeError> {
+        match head {
             ValueHead::Nil => visitor.visit_unit(),
-            ValueHead::NilInSomes(somes) => {
-                let depth = self.in_some()?.depth;
-                visitor.visit_some(NilInSomes { somes: somes - 1, depth })
-            }
             ValueHead::Bool(value) => visitor.visit_bool(value),
             ValueHead::Unsigned(value) => visitor.visit_u64(value),
             ValueHead::Signed(value) => visitor.visit_i64(value),
@@ -52,8 +65,9 @@ impl<'a, 'de> Deserializer<'a, 'de> {
             ValueHead::F64(value) => visitor.visit_f64(value),
             ValueHead::Str(text) => visitor.visit_borrowed_str(text),
             ValueHead::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
-            ValueHead::Array(length) => self.array(length, visitor),
-            ValueHead::Map(length) => self.map(length, visitor),
+            ValueHead::NilInSomes(_) | ValueHead::Array(_) | ValueHead::Map(_) => {
+                Err(DecodeError::invalid_type(head.unexpected(), &visitor))
+            }
         }
     }
 
@@ -61,16 +75,16 @@ impl<'a, 'de> Deserializer<'a, 'de> {
     #[inline]
     fn array<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, DecodeError> {
         let mut parts = self.parts(length)?;
-        let value = visitor.visit_seq(&mut parts)?;
-        parts.end(length).map(|()| value)
+        let value = visitor.visit_seq(&mut parts);
+        parts.end(length, value)
     }
 
     /// Passes the pairs of a map whose head has been taken to the visitor.
     #[inline]
     fn map<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, DecodeError> {
         let mut parts = self.parts(length)?;
-        let value = visitor.visit_map(&mut parts)?;
-        parts.end(length).map(|()| value)
+        let value = visitor.visit_map(&mut parts);
+        parts.end(length, value)
     }
 
     #[inline]
@@ -170,7 +184,8 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         if self.input.peek() == Some(super::FIXEXT1) {
             // One byte of look-ahead: nil is `None`, and only this extension may be a nil inside of
             // `Some`s.
-            return self.deserialize_any(visitor);
+            let somes = self.input.nil_in_somes(&visitor)?;
+            return self.nil_in_somes(somes, visitor);
         }
         visitor.visit_some(self.in_some()?)
     }
@@ -244,8 +259,8 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
             ValueHead::Str(name) => visitor.visit_borrowed_str(name),
-            // A flattened map has its own keys beside the names of fields, of any type.
-            head => self.visit(head, visitor),
+            // A flattened map has its own keys beside the names of fields. Serde accepts scalars as such keys.
+            head => Self::scalar(head, visitor),
         }
     }
 
@@ -297,12 +312,15 @@ impl<'de> PartsAccess<'_, 'de> {
         seed.deserialize(Deserializer { input: self.input, depth: self.depth })
     }
 
-    /// Fails if parts of `length` are left.
+    /// Returns the result of the parts, or an error if parts of `length` are left.
     ///
     /// A type that ignores parts would leave them in the input, where they shift all later values.
     #[inline]
-    fn end(self, length: usize) -> Result<(), DecodeError> {
-        if self.left == 0 { Ok(()) } else { Err(parts_left(length, self.left)) }
+    fn end<T>(self, length: usize, value: Result<T, DecodeError>) -> Result<T, DecodeError> {
+        if self.left > 0 && value.is_ok() {
+            return Err(parts_left(length, self.left));
+        }
+        value
     }
 
     /// Returns the next part, or `None` after the last.

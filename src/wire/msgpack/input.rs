@@ -217,6 +217,14 @@ impl<'de> Input<'de> {
         }
     }
 
+    /// Takes a nil inside `Some`s, and returns their number.
+    pub(super) fn nil_in_somes(&mut self, expected: &dyn Expected) -> Result<u8, DecodeError> {
+        match self.head()? {
+            ValueHead::NilInSomes(somes) => Ok(somes),
+            other => Err(DecodeError::invalid_type(other.unexpected(), expected)),
+        }
+    }
+
     /// Takes the name of a variant.
     pub(super) fn name(&mut self, expected: &dyn Expected) -> Result<&'de str, DecodeError> {
         match self.head()? {
