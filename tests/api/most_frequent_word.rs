@@ -58,7 +58,7 @@ fn assert_rejected(args: &[&str], says: &str) {
     assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
     // A script that reads the output must not see half of a report.
     assert_eq!(output.stdout, b"", "{args:?}");
-    // Clap prints several lines, of which the example keeps one.
+    // A value may contain a line break, and the error quotes it.
     assert_eq!(errors.lines().count(), 1, "{args:?}: {errors}");
     assert!(errors.contains(says), "{args:?}: {errors}");
 }

@@ -1,10 +1,10 @@
 //! Runs of the comparison, in the order of the table.
 
 use std::error::Error;
+use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use roadshow::prelude::*;
 use roadshow::words::{
     Coordinator, Counting, Method, Restarts, Solve, Traffic, WordCount, sequential, slices, tasks,
@@ -14,15 +14,15 @@ use crate::args::Args;
 use crate::report::{ClusterReport, Place, Report, Run, TextReport, TrafficReport, WorkerReport};
 use crate::text::Text;
 
-/// Refresh interval of the progress bar while a run computes.
-const TICK: Duration = Duration::from_millis(100);
+/// Returns to the start of a terminal's line, and clears it.
+const CLEAR_LINE: &str = "\r\x1b[K";
 
 /// Runs all requested combinations, and stops the cluster.
 pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn Error>> {
     let plan = plan(args);
-    let bar = Bar::new(plan.len());
+    let mut progress = Progress::new(plan.len());
 
-    bar.show("starting the cluster");
+    progress.show("starting the cluster");
     let start = Instant::now();
     let cluster = args.cluster().start().await?;
     let start_seconds = start.elapsed().as_secs_f64();
@@ -32,9 +32,9 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
         Bench { args, text, coordinator: Coordinator::new(cluster.handle()).start(), cluster: &cluster };
     let mut runs = Vec::with_capacity(plan.len());
     for planned in plan {
-        bar.show(&planned.to_string());
+        progress.show(&planned.to_string());
         runs.push(bench.run(planned).await?);
-        bar.advance();
+        progress.advance();
     }
     let workers_lost = cluster.workers().iter().filter(|worker| worker.ended.is_some()).count();
     let restarts = bench.coordinator.send(Restarts).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
         runs,
         restarts,
         workers_lost,
-        traffic: args.methods().contains(&Method::Tput).then(|| traffic(args, text)),
+        traffic: args.methods.contains(&Method::Tput).then(|| traffic(args, text)),
         driver_pid: std::process::id(),
     })
 }
@@ -68,10 +68,10 @@ struct Planned {
 
 fn plan(args: &Args) -> Vec<Planned> {
     let mut plan = Vec::new();
-    for &counting in args.countings() {
+    for &counting in args.countings {
         plan.push(Planned { place: Place::Sequential, counting, method: None });
         for place in [Place::Slices, Place::Tasks, Place::Actors] {
-            for &method in args.methods() {
+            for &method in args.methods {
                 plan.push(Planned { place, counting, method: Some(method) });
             }
         }
@@ -120,35 +120,35 @@ impl Bench<'_> {
     }
 }
 
-/// Progress bar on standard error, if that is a terminal.
+/// Line on standard error with the present run, if that is a terminal.
 #[derive(Debug)]
-struct Bar(ProgressBar);
+struct Progress {
+    done: usize,
+    runs: usize,
+    visible: bool,
+}
 
-impl Bar {
+impl Progress {
     fn new(runs: usize) -> Self {
-        let bar = ProgressBar::new(runs as u64);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
-        if !bar.is_hidden() {
-            // The tick thread takes time from the runs, so it runs only for a visible bar.
-            bar.enable_steady_tick(TICK);
-        }
-        Self(bar)
+        Self { done: 0, runs, visible: io::stderr().is_terminal() }
     }
 
     fn show(&self, text: &str) {
-        self.0.set_message(text.to_owned());
+        if self.visible {
+            eprint!("{CLEAR_LINE}{}/{} {text}", self.done, self.runs);
+        }
     }
 
-    fn advance(&self) {
-        self.0.inc(1);
+    fn advance(&mut self) {
+        self.done += 1;
     }
 }
 
-impl Drop for Bar {
-    /// Clears the bar whatever the outcome, so that the table or the error has the terminal for itself.
+impl Drop for Progress {
+    /// Clears the line whatever the outcome, so that the table or the error has the terminal for itself.
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        if self.visible {
+            eprint!("{CLEAR_LINE}");
+        }
     }
 }
