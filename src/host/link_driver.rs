@@ -1,27 +1,19 @@
 //! Driver of a link: reads, dispatches and writes frames until the link ends.
 //!
-//! Reader and writer share the thread of the host's executor, so that they need no synchronization beside the
-//! peer's lock. On a thread with a runtime of its own the writer is a task of that runtime's queue. The reader is
-//! with the actors, whose set of local tasks is polled as a whole. The writer thus runs behind the actors and
-//! the callers that a read has woken, and writes what all of them have queued, without another pass of the
-//! runtime.
+//! A link has one task on the host's executor, so that reader and writer need no synchronization.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::JoinHandle;
 
 use super::busy_poll::BusyPoll;
 use super::coalescing::{Coalescing, PendingOutput};
 use super::peer::{ActiveLink, LinkGuard, Peer, SlotId, disconnect_reason};
 use super::receive::{InboundSink, ReceivedBatch};
 use super::{Destination, Host, decode_context};
-use crate::background;
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
 use crate::observe::log;
@@ -58,61 +50,20 @@ impl LinkDriver {
         let loss = match link.attach() {
             Err(error) => DisconnectReason::Io(error.to_string()),
             Ok(link) => {
-                let (reader, socket) = link.into_split();
+                let (reader, writer) = link.into_split();
                 let frames = FrameReader::established(reader, frame_bytes_max, leftover);
-                let outgoing = SessionOutput { peer: Arc::clone(peer), up: Arc::clone(up) };
-                let writer = Writer::start(async move { write(&outgoing, socket).await });
+                let outgoing = SessionOutput { peer, up };
                 tokio::select! {
                     biased;
                     () = up.closed.cancelled() => DisconnectReason::Shutdown,
                     // Polled before the reader, which may use up the task's budget. The writer itself
                     // yields.
-                    error = writer => DisconnectReason::Io(error.to_string()),
+                    error = write(&outgoing, writer) => DisconnectReason::Io(error.to_string()),
                     loss = read(peer, up, frames) => loss,
                 }
             }
         };
         guard.end(loss);
-    }
-}
-
-/// Writer of a link, which ends with it.
-enum Writer {
-    /// Task of this thread's runtime.
-    Task(JoinHandle<io::Error>),
-    /// Part of the reader's task, on a runtime that would move a task of its own to another thread.
-    Inline(Pin<Box<dyn Future<Output = io::Error> + Send>>),
-}
-
-impl Writer {
-    fn start(writer: impl Future<Output = io::Error> + Send + 'static) -> Self {
-        match Handle::current().runtime_flavor() {
-            RuntimeFlavor::CurrentThread => Self::Task(background::spawn(writer)),
-            _ => Self::Inline(Box::pin(writer)),
-        }
-    }
-}
-
-impl Future for Writer {
-    type Output = io::Error;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Error> {
-        match self.get_mut() {
-            // A panic of the writer, or the end of its runtime.
-            Self::Task(writer) => {
-                Poll::Ready(ready!(Pin::new(writer).poll(task)).unwrap_or_else(io::Error::other))
-            }
-            Self::Inline(writer) => writer.as_mut().poll(task),
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Self::Task(writer) = self {
-            // It is not polled any more: nothing is taken from the session for a link that has ended.
-            writer.abort();
-        }
     }
 }
 
@@ -236,18 +187,18 @@ trait WriteSource {
 }
 
 /// Outgoing bytes of a peer's session.
-struct SessionOutput {
-    peer: Arc<Peer>,
-    up: Arc<ActiveLink>,
+struct SessionOutput<'a> {
+    peer: &'a Peer,
+    up: &'a ActiveLink,
 }
 
-impl WriteSource for SessionOutput {
+impl WriteSource for SessionOutput<'_> {
     fn take(&self, batch: &mut WriteBatch) {
-        self.peer.take_outgoing(&self.up, batch);
+        self.peer.take_outgoing(self.up, batch);
     }
 
     fn wrote(&self, bytes: usize) -> bool {
-        self.peer.on_written(&self.up, bytes)
+        self.peer.on_written(self.up, bytes)
     }
 
     async fn more(&self) {
@@ -315,50 +266,12 @@ async fn write_batch(
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
 
-    use futures_util::future::join_all;
-    use tokio::sync::Notify;
     use tokio::task::coop::{consume_budget, poll_proceed};
 
     use super::*;
-
-    async fn count_writes(output: Arc<Notify>, writes: Arc<AtomicU32>) -> io::Error {
-        loop {
-            output.notified().await;
-            writes.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn the_writer_runs_behind_the_actors_and_ends_with_its_link() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let local = tokio::task::LocalSet::new();
-        let (output, writes) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
-        let written = Arc::clone(&writes);
-        let link = local.spawn_local(async move {
-            let mut writer = Writer::start(count_writes(Arc::clone(&output), Arc::clone(&written)));
-            // As a read does: it wakes the writer for an ACK, and then the actors.
-            output.notify_one();
-            let actors = [(); 3].map(|()| {
-                let written = Arc::clone(&written);
-                tokio::task::spawn_local(async move { written.load(Ordering::Relaxed) })
-            });
-            let seen = tokio::select! {
-                biased;
-                error = &mut writer => panic!("{error}"),
-                seen = join_all(actors) => seen,
-            };
-            while written.load(Ordering::Relaxed) == 0 {
-                tokio::task::yield_now().await;
-            }
-            seen.into_iter().map(Result::unwrap).collect::<Vec<_>>()
-        });
-        assert_eq!(local.block_on(&runtime, link).unwrap(), [0; 3]);
-        // The runtime drops the aborted task in its next turn.
-        runtime.block_on(tokio::task::yield_now());
-        assert_eq!(Arc::strong_count(&writes), 1);
-    }
 
     /// Source that other threads fill as fast as it is emptied.
     #[derive(Default)]
