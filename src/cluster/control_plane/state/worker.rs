@@ -187,8 +187,10 @@ impl ClusterState {
             return;
         }
         let node_is_alive = self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Alive);
+        // A local cluster has no other node: what its program waits for fails soon, and not after a time limit.
+        let may_recover = !self.settings.is_single_node;
         let Some(pool) = self.pool(job, node) else { return };
-        let has_worked = pool.has_worked || ready;
+        let has_worked = ready || pool.has_worked && may_recover;
         pool.start_failures = if has_worked { 0 } else { pool.start_failures + u32::from(failed) };
         if pool.start_failures >= WORKER_STARTS_FAILED_MAX {
             pool.blocked = Some(end.text.clone());
