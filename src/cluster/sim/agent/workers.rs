@@ -192,7 +192,7 @@ async fn launch(agent: &Arc<Agent>, worker: WorkerId, job: JobId) -> Result<(), 
     agent.shared.register(identities);
     let (ready, is_ready) = oneshot::channel();
     let (report_end, process_end) = oneshot::channel();
-    let serving = serve(agent, worker, job, head, identities, leases, ready, stopped);
+    let serving = serve(agent, (worker, job), head, identities, leases, ready, stopped);
     // Not one of the agent's tasks: killed with the agent, it still has to break its links.
     tokio::spawn(gate.wrap(async move {
         serving.await;
@@ -250,8 +250,7 @@ pub(super) fn pass_on(agent: &Agent, grant: LeaseGrant) {
 /// Runs the hosts of a worker until it is stopped or killed.
 fn serve(
     agent: &Arc<Agent>,
-    worker: WorkerId,
-    job: JobId,
+    (worker, job): (WorkerId, JobId),
     head: HostUid,
     [actors, tasks]: [HostUid; 2],
     leases: Arc<Leases>,
