@@ -31,8 +31,9 @@ use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute};
 use crate::cluster::protocol::MembershipUpdate;
 use crate::config::{END_TEXT_BYTES_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX};
 use crate::host::{
-    Assignment, EndFuture, Host, HostStatus, HostStatusFuture, KillFuture, LocateFuture, Located,
-    LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
+    Assignment, EndFuture, HolderFuture, Host, HostStatus, HostStatusFuture, KillFuture, LocateFuture,
+    Located, LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot,
+    Watched,
 };
 use crate::id::{ActorIncarnation, HostId, HostUid, Target};
 use crate::lock::{Guard, Mutex, RwLock};
@@ -446,6 +447,19 @@ impl Placement for Membership {
 
     fn locate(&self, host: &Host, actor: ActorKey, gone: Option<ActorIncarnation>) -> LocateFuture {
         Box::pin(locate(self.head.clone(), host.clone(), actor, gone))
+    }
+
+    fn state_holder(&self, host: &Host, actor: Option<ActorKey>) -> HolderFuture {
+        let (route, host) = (self.head.clone(), host.clone());
+        Box::pin(async move {
+            match route.ask(host.clone(), |_| ControlRequest::StateHolder { actor }, true).await? {
+                ControlReply::StateHolder { host: holder, at } => {
+                    host.add_peer(holder, at);
+                    Ok(holder)
+                }
+                _ => Err(unexpected_reply()),
+            }
+        })
     }
 
     fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> LookupFuture {

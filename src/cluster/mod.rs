@@ -45,6 +45,7 @@ mod event_queue;
 mod executable;
 #[cfg(any(feature = "cli", feature = "sim"))]
 mod head_core;
+mod holder;
 mod host_info;
 mod io_thread;
 #[cfg_attr(

@@ -50,6 +50,13 @@ pub trait Placement: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
     }
 
+    /// Finds the host that holds the state of a durable actor, and adds it to this host's peers. Without an actor, of
+    /// one to be spawned.
+    fn state_holder(&self, _host: &Host, _actor: Option<ActorKey>) -> HolderFuture {
+        let text = "this cluster keeps no state of actors".to_owned();
+        Box::pin(std::future::ready(Err(PlacementError::Infeasible { text })))
+    }
+
     /// Reports that an actor with an assignment was not started there.
     fn spawn_failed(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
@@ -130,6 +137,9 @@ pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocatio
 
 /// Future of the location of a new managed actor.
 pub type PlaceFuture = Pin<Box<dyn Future<Output = Result<ActorLocation, PlacementError>> + Send>>;
+
+/// Future of the host that holds an actor's state.
+pub type HolderFuture = Pin<Box<dyn Future<Output = Result<HostUid, PlacementError>> + Send>>;
 
 /// Future of the end of a managed actor.
 pub type KillFuture = Pin<Box<dyn Future<Output = Result<(), PlacementError>> + Send>>;

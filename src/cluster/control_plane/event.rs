@@ -1,6 +1,7 @@
 //! Events that the control plane handles, and actions that it requests.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -200,6 +201,8 @@ pub(in crate::cluster) enum ControlReply {
     Found { actor: ActorKey, class: String, at: ActorLocation, member: WorkerAddress },
     /// The actor has ended for good.
     Gone(End),
+    /// Host that holds the states of durable actors, and its address.
+    StateHolder { host: HostUid, at: SocketAddr },
     /// The request was carried out.
     Done,
     /// Page of the node list. The control service produces this answer and the next two; they change no

@@ -17,7 +17,7 @@ mod versions;
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -57,6 +57,16 @@ pub(super) type Persistence = Box<dyn Fn() -> CommitFuture + Send + Sync>;
 /// Future of a [`Persistence`].
 pub(super) type CommitFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
+/// Starts the holder of the states of durable actors at its first call, and returns where it is.
+pub(super) type HolderStart = Box<dyn Fn() -> HolderStarting + Send + Sync>;
+
+/// Future of a [`HolderStart`].
+pub(super) type HolderStarting = Pin<Box<dyn Future<Output = Result<ControlReply, String>> + Send>>;
+
+/// Refusal of a cluster without a holder.
+const NO_HOLDER: &str =
+    "durable actors run in local clusters: a cluster of nodes keeps no state in this version";
+
 /// Control plane of a cluster.
 pub(super) struct ControlPlane {
     inner: Mutex<ControlPlaneInner>,
@@ -68,6 +78,8 @@ pub(super) struct ControlPlane {
     pending: PendingRequests,
     /// Notified when a delayed restart is added.
     delayed: Arc<Notify>,
+    /// Starts the holder of states, and returns its reply; unset in a cluster that has none.
+    holder: OnceLock<HolderStart>,
 }
 
 /// Everything behind the lock of the control plane.
@@ -99,7 +111,14 @@ impl ControlPlane {
             persistence,
             pending: PendingRequests::default(),
             delayed: Arc::default(),
+            holder: OnceLock::new(),
         }
+    }
+
+    /// Sets the start of the holder of states.
+    pub(super) fn set_holder(&self, start: HolderStart) {
+        // Only a cluster's start sets it.
+        let _ = self.holder.set(start);
     }
 
     /// Handles an event.
@@ -348,6 +367,10 @@ impl ControlPlane {
             ControlRequest::Kill { actor } => {
                 self.kill(actor, |ticket| ControlEvent::Kill { ticket, actor }).await
             }
+            ControlRequest::StateHolder { .. } => match self.holder.get() {
+                Some(holder) => holder().await.map_err(ControlError::Infeasible),
+                None => Err(ControlError::Infeasible(NO_HOLDER.to_owned())),
+            },
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
                 self.apply(ControlEvent::SpawnCancelled { actor, cause });
@@ -475,6 +498,7 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
         }
         ControlRequest::Cancel { .. }
         | ControlRequest::Kill { .. }
+        | ControlRequest::StateHolder { .. }
         | ControlRequest::Locate { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)

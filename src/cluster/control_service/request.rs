@@ -22,6 +22,8 @@ pub(in crate::cluster) enum ControlRequest {
     Find { job: JobId, namespace: Option<String>, name: String },
     /// Locates a managed actor, in an incarnation after `gone`.
     Locate { actor: ActorKey, gone: Option<ActorIncarnation> },
+    /// Finds the holder of the state of a durable actor; without one, of an actor to be spawned.
+    StateHolder { actor: Option<ActorKey> },
     /// Ends an actor.
     Kill { actor: ActorKey },
     /// Requests a page of the node list.

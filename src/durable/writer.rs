@@ -1,0 +1,170 @@
+//! Future in a durable actor's context that stores its groups and snapshots, and delivers its outbox.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
+use actix::fut::ActorFuture;
+use actix::{ActorContext, Context};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::actor::{DurableActor, Serving, Waiter};
+use super::outbox::DeliveryFuture;
+use super::record::Record;
+use super::store::StoreError;
+use super::{Durable, flat};
+use crate::config::{
+    OUTBOX_IN_FLIGHT_MAX, SNAPSHOT_LOG_BYTES_MIN, STATE_GROUP_BYTES_MAX, STATE_RECORD_BYTES_MAX,
+};
+use crate::observe::log;
+
+type Step<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// What a durable actor has under way at the store and at other actors.
+#[derive(Default)]
+pub(super) struct Writer {
+    append: Option<Step<Result<(), StoreError>>>,
+    /// Encoding of a snapshot, with the number of the record that it ends before.
+    encoding: Option<(u64, Step<Result<Vec<Bytes>, String>>)>,
+    /// Encoded snapshot, which must not be stored before its records are.
+    encoded: Option<(u64, Vec<Bytes>)>,
+    snapshot: Option<Step<Result<(), StoreError>>>,
+    /// Size of the last snapshot, in bytes.
+    snapshot_bytes: u64,
+    deliveries: FuturesUnordered<DeliveryFuture>,
+}
+
+impl<S: Durable> ActorFuture<DurableActor<S>> for Writer {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut DurableActor<S>,
+        ctx: &mut Context<DurableActor<S>>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(serving) = &mut actor.serving else { return Poll::Ready(()) };
+        let polled = this.poll_store(serving, task);
+        if let Err(error) = polled {
+            actor.end_by(error, ctx);
+            return Poll::Ready(());
+        }
+        if actor.ending.is_some() && !serving.journal.has_unstored() {
+            ctx.stop();
+        }
+        Poll::Pending
+    }
+}
+
+impl Writer {
+    fn poll_store<S: Durable>(
+        &mut self,
+        serving: &mut Serving<S>,
+        task: &mut TaskContext<'_>,
+    ) -> Result<(), StoreError> {
+        // Groups first: their replies may let messages of the outbox go.
+        while self.poll_append(serving, task)? {}
+        while self.poll_snapshot(serving, task)? {}
+        if self.poll_deliveries(serving, task) {
+            while self.poll_append(serving, task)? {}
+        }
+        Ok(())
+    }
+
+    /// Stores the next group; true if there may be more to do.
+    fn poll_append<S: Durable>(
+        &mut self,
+        serving: &mut Serving<S>,
+        task: &mut TaskContext<'_>,
+    ) -> Result<bool, StoreError> {
+        if let Some(append) = &mut self.append {
+            match append.as_mut().poll(task) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(stored) => stored?,
+            }
+            self.append = None;
+            let Serving { journal, deliveries, snapshot, .. } = serving;
+            for waiter in journal.on_stored() {
+                match waiter {
+                    Waiter::Reply(reply) => reply.release(),
+                    Waiter::Sends(below) => deliveries.release(&snapshot.outbox, below),
+                }
+            }
+        }
+        let Some(group) = serving.journal.take(STATE_GROUP_BYTES_MAX) else { return Ok(false) };
+        self.append = Some(Box::pin(serving.store.clone().append(group)));
+        Ok(true)
+    }
+
+    /// Makes and stores a snapshot when the log is long; true if there may be more to do.
+    fn poll_snapshot<S: Durable>(
+        &mut self,
+        serving: &mut Serving<S>,
+        task: &mut TaskContext<'_>,
+    ) -> Result<bool, StoreError> {
+        if let Some(snapshot) = &mut self.snapshot {
+            match snapshot.as_mut().poll(task) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(stored) => stored?,
+            }
+            self.snapshot = None;
+        }
+        if let Some((up_to, encoding)) = &mut self.encoding {
+            match encoding.as_mut().poll(task) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(parts)) => {
+                    self.snapshot_bytes = parts.iter().map(|part| part.len() as u64).sum();
+                    self.encoded = Some((*up_to, parts));
+                }
+                // The log goes on; the next attempt comes when it has grown as much again.
+                Poll::Ready(Err(error)) => log::error!(error, "a state cannot be encoded, so its log grows"),
+            }
+            self.encoding = None;
+        }
+        if let Some((up_to, parts)) = self.encoded.take_if(|(up_to, _)| *up_to <= serving.journal.stored()) {
+            let store = serving.store.clone();
+            self.snapshot = Some(Box::pin(async move { store.snapshot(up_to, parts).await }));
+            return Ok(true);
+        }
+        let is_idle = self.encoded.is_none() && self.snapshot.is_none();
+        // Twice the snapshot: writing snapshots costs at most half of what the records cost.
+        let due = SNAPSHOT_LOG_BYTES_MIN.max(2 * self.snapshot_bytes);
+        if is_idle && serving.journal.bytes() >= due {
+            serving.journal.restart_bytes();
+            let (snapshot, up_to) = (serving.snapshot.clone(), serving.journal.next());
+            // A large state must not hold up the thread of the actors.
+            let encoding = serving.store.host().io().spawn_blocking(move || snapshot.encode_parts());
+            let encoded = async { encoding.await.unwrap_or_else(|error| Err(error.to_string())) };
+            self.encoding = Some((up_to, Box::pin(encoded)));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Sends messages of the outbox, and records which were handled; true if there is a new record.
+    fn poll_deliveries<S: Durable>(&mut self, serving: &mut Serving<S>, task: &mut TaskContext<'_>) -> bool {
+        loop {
+            while self.deliveries.len() < OUTBOX_IN_FLIGHT_MAX {
+                let Some(delivery) = serving.next_delivery() else { break };
+                self.deliveries.push(delivery);
+            }
+            match self.deliveries.poll_next_unpin(task) {
+                Poll::Ready(Some(delivered)) => serving.deliveries.on_delivered(delivered),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        // Together with the next decision if there is one soon: no record of its own while a group is in flight.
+        if self.append.is_some() || !serving.deliveries.has_handled() {
+            return false;
+        }
+        let record = Record(Vec::new(), None, Vec::new(), serving.deliveries.take_handled());
+        match flat::encode(&record, STATE_RECORD_BYTES_MAX) {
+            Ok(bytes) => serving.commit(&record, bytes),
+            Err(error) => log::error!(%error, "handled messages cannot be recorded; they are sent again"),
+        }
+        true
+    }
+}
