@@ -229,6 +229,12 @@ pub mod internals {
     pub mod config {
         pub use crate::config::*;
     }
+    /// States of durable actors, and what travels to their holders.
+    pub mod durable {
+        pub use crate::cluster::MemoryStates;
+        pub use crate::durable::flat::{decode, encode};
+        pub use crate::durable::protocol::*;
+    }
     /// Part of a process that speaks the protocol.
     pub mod host {
         pub use crate::host::*;

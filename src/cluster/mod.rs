@@ -99,6 +99,7 @@ pub use builder::ClusterBuilder;
 pub use control_service::bench::ControlPlaneBench;
 pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
+pub use holder::MemoryStates;
 pub use launch::contract::WorkerTest;
 pub use local::thread_worker::InProcess;
 pub use security::RequestError;

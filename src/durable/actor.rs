@@ -4,8 +4,10 @@ use std::fmt;
 
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Running};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Running};
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::addr::KeyedMessage;
 use super::answered::{Answer, Found, Key};
@@ -14,10 +16,9 @@ use super::journal::Journal;
 use super::outbox::{Deliveries, DeliveryFuture};
 use super::record::{Record, Snapshot};
 use super::spawn::DurableArgs;
-use super::store::{Store, StoreError};
+use super::store::{StateLog, Store, StoreError};
 use super::writer::Writer;
 use super::{Decide, Durable, DurableState, flat};
-use crate::config::STATE_RECORD_BYTES_MAX;
 use crate::host::entropy::unix_time;
 use crate::host::{Host, decode_context};
 use crate::id::ActorIncarnation;
@@ -35,7 +36,7 @@ use crate::wire::CallFailure;
 pub struct DurableActor<S: Durable> {
     host: Host,
     key: ActorKey,
-    epoch: ActorIncarnation,
+    incarnation: ActorIncarnation,
     /// Until the state is there.
     args: Option<DurableArgs<S>>,
     pub(super) serving: Option<Serving<S>>,
@@ -51,7 +52,7 @@ pub(super) struct Serving<S: Durable> {
     pub(super) store: Store,
 }
 
-/// What waits until its records are stored.
+/// Replies and messages that wait until records are stored.
 pub(super) enum Waiter {
     Reply(Box<dyn HeldReply>),
     /// Messages of the outbox below this number.
@@ -59,7 +60,7 @@ pub(super) enum Waiter {
 }
 
 /// Reply that waits.
-pub(super) trait HeldReply {
+pub(super) trait HeldReply: Send {
     fn release(self: Box<Self>);
     /// Fails the call: its records may be stored or not.
     fn fail(self: Box<Self>);
@@ -68,24 +69,19 @@ pub(super) trait HeldReply {
 struct Held<R> {
     responder: Responder<R>,
     value: R,
-    /// A repeated call gets the reply of this one.
-    is_repeatable: bool,
 }
 
 impl<R> HeldReply for Held<R>
 where
-    R: serde::Serialize + serde::de::DeserializeOwned,
+    R: Serialize + DeserializeOwned + Send + 'static,
 {
     fn release(self: Box<Self>) {
         self.responder.reply(self.value);
     }
 
     fn fail(self: Box<Self>) {
-        // A call that may be repeated goes on to the next incarnation, which knows whether it was decided.
-        self.responder.fail(match self.is_repeatable {
-            true => CallFailure::ActorStopped,
-            false => CallFailure::NoReply,
-        });
+        // With a retry the call goes on to the next incarnation, which knows whether it was decided.
+        self.responder.fail(CallFailure::IncarnationEnded);
     }
 }
 
@@ -93,7 +89,7 @@ where
 pub struct Outcome<R>(OutcomeKind<R>);
 
 enum OutcomeKind<R> {
-    Decided { reply: R, is_repeatable: bool },
+    Decided(R),
     Failed(CallFailure),
 }
 
@@ -145,7 +141,8 @@ impl<S: Durable> Serving<S> {
                 Found::OtherMessage => return Err(refused("the key belongs to a message of another type")),
             }
         }
-        let mut decision = Decision::new(STATE_RECORD_BYTES_MAX);
+        let record_bytes_max = self.store.record_bytes_max();
+        let mut decision = Decision::new(record_bytes_max);
         let reply = self.snapshot.state.decide(message, &mut decision);
         let unencodable =
             |error| CallFailure::Refused { text: format!("the decision cannot be stored: {error}") };
@@ -157,14 +154,21 @@ impl<S: Durable> Serving<S> {
         let answer = match key {
             None => None,
             Some(key) => {
-                let reply = flat::encode(&reply, STATE_RECORD_BYTES_MAX).map_err(unencodable)?.into();
+                let reply = flat::encode(&reply, record_bytes_max).map_err(unencodable)?.into();
                 Some(Answer { key, message: M::HASH, reply, at_secs: unix_time().as_secs() })
             }
         };
         let record = Record(events, answer, sends, self.deliveries.take_handled());
-        let bytes = flat::encode(&record, STATE_RECORD_BYTES_MAX).map_err(unencodable)?;
-        self.commit(&record, bytes);
-        Ok(reply)
+        match flat::encode(&record, record_bytes_max) {
+            Ok(bytes) => {
+                self.commit(&record, bytes);
+                Ok(reply)
+            }
+            Err(error) => {
+                self.deliveries.put_handled_back(record.3);
+                Err(unencodable(error))
+            }
+        }
     }
 }
 
@@ -180,8 +184,9 @@ impl<S: Durable> DurableActor<S> {
         self.fail_waiters();
         let text = error.to_string();
         let end = match error {
-            StoreError::Fenced => End::new(EndReason::Evicted, text),
-            StoreError::Closing => End::new(EndReason::Stopped, text),
+            // The report of a replaced incarnation has no effect. If this one is present after all, the actor restarts:
+            // any other reason would end it for good, with its state.
+            StoreError::Fenced | StoreError::Closing => End::new(EndReason::Unknown, text),
             StoreError::Failed(_) => {
                 log::error!(actor = S::NAME, key = %self.key, text, "a durable actor ends");
                 End::new(EndReason::StateFailed, text)
@@ -211,35 +216,34 @@ impl<S: Durable> DurableActor<S> {
     }
 }
 
+/// Number of records that are replayed in one turn.
+const REPLAY_TURN: u64 = 1024;
+
 /// Reads the state of an actor, or creates it.
 async fn recover<S: Durable>(
     host: Host,
     key: ActorKey,
-    epoch: ActorIncarnation,
+    incarnation: ActorIncarnation,
     args: DurableArgs<S>,
 ) -> Result<Serving<S>, StoreError> {
-    let DurableArgs { args, durability } = args;
-    let store = Store::find(host.clone(), key, epoch, durability).await?;
-    let mut reader = store.open().await?;
-    let parts = reader.take_snapshot().await?;
-    let mut snapshot = match parts.is_empty() {
-        true => {
-            let created = panics::catch(|| S::create(args)).map_err(StoreError::Failed)?;
-            let snapshot = Snapshot::new(created);
-            store.snapshot(0, snapshot.encode_parts().map_err(StoreError::Failed)?).await?;
-            snapshot
-        }
-        false => {
-            decode_context::within(&host, || Snapshot::decode_parts(parts)).map_err(StoreError::Failed)?
-        }
+    let DurableArgs { args, copies } = args;
+    let store = Store::new(host.clone(), key, incarnation, copies);
+    let create = || {
+        let created = panics::catch(|| S::create(args))?;
+        Snapshot::new(created).encode_parts(store.group_bytes_max())
     };
-    let (mut next, mut bytes) = (reader.first(), 0);
-    while let Some(records) = reader.next_records().await? {
-        for record in records {
-            bytes += record.len() as u64;
-            replay(&host, &mut snapshot, record)
-                .map_err(|text| StoreError::Failed(format!("record {next} of its state: {text}")))?;
-            next += 1;
+    let StateLog { snapshot: parts, first, records } = store.open(create).await?;
+    let mut snapshot =
+        decode_context::within(&host, || Snapshot::decode_parts(parts)).map_err(StoreError::Failed)?;
+    let (mut next, mut bytes) = (first, 0);
+    for record in records {
+        bytes += record.len() as u64;
+        replay(&host, &mut snapshot, record)
+            .map_err(|text| StoreError::Failed(format!("record {next} of its state: {text}")))?;
+        next += 1;
+        // Other actors of the thread go on meanwhile.
+        if next % REPLAY_TURN == 0 {
+            tokio::task::yield_now().await;
         }
     }
     let mut deliveries = Deliveries::default();
@@ -261,7 +265,7 @@ impl<S: Durable> Actor for DurableActor<S> {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let Some(args) = self.args.take() else { return };
-        let recovery = recover(self.host.clone(), self.key, self.epoch, args).into_actor(self);
+        let recovery = recover(self.host.clone(), self.key, self.incarnation, args).into_actor(self);
         // Messages wait meanwhile.
         ctx.wait(recovery.map(|recovered, actor, ctx| match recovered {
             Ok(serving) => {
@@ -309,7 +313,7 @@ impl<S: Durable> Spawn for DurableActor<S> {
         Ok(Self {
             host: at.cluster().host.clone(),
             key: ActorKey(number),
-            epoch: target.incarnation,
+            incarnation: target.incarnation,
             args: Some(args),
             serving: None,
             ending: None,
@@ -330,10 +334,9 @@ impl<S: Decide<M>, M: RemoteMessage> Handler<KeyedMessage<M>> for DurableActor<S
 
     fn handle(&mut self, message: KeyedMessage<M>, _: &mut Context<Self>) -> Self::Result {
         let KeyedMessage { key, message } = message;
-        let is_repeatable = key.is_some();
         Outcome(match &mut self.serving {
             Some(serving) if self.ending.is_none() => match serving.decide(key, message) {
-                Ok(reply) => OutcomeKind::Decided { reply, is_repeatable },
+                Ok(reply) => OutcomeKind::Decided(reply),
                 Err(failure) => OutcomeKind::Failed(failure),
             },
             _ => OutcomeKind::Failed(CallFailure::ActorStopped),
@@ -349,13 +352,8 @@ impl<S: Decide<M>, M: RemoteMessage> Handler<Delivery<KeyedMessage<M>>> for Dura
     fn handle(&mut self, delivery: Delivery<KeyedMessage<M>>, ctx: &mut Context<Self>) {
         let mut held = None::<Box<dyn HeldReply>>;
         delivery.run(self, ctx, |Outcome(outcome), responder, _| match outcome {
-            OutcomeKind::Decided { reply, is_repeatable } => {
-                let responder = responder.take();
-                held = Some(Box::new(Held::<<KeyedMessage<M> as Message>::Result> {
-                    responder,
-                    value: reply,
-                    is_repeatable,
-                }));
+            OutcomeKind::Decided(value) => {
+                held = Some(Box::new(Held { responder: responder.take(), value }));
             }
             OutcomeKind::Failed(failure) => responder.take().fail(failure),
         });
@@ -369,7 +367,7 @@ impl<S: Durable> fmt::Debug for DurableActor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DurableActor")
             .field("key", &self.key)
-            .field("epoch", &self.epoch)
+            .field("incarnation", &self.incarnation)
             .finish_non_exhaustive()
     }
 }

@@ -115,7 +115,7 @@ impl<'de, S: Durable> Deserialize<'de> for DurableAddr<S> {
     }
 }
 
-/// One process's use of an address, over all clones. It numbers the calls that may be repeated.
+/// Use of an address by one process, over all clones. It numbers the calls that may be repeated.
 #[derive(Debug, Default)]
 struct Caller(Mutex<CallerState>);
 

@@ -11,7 +11,7 @@ use crate::wire::{self, Attachments, DecodeError, EncodeError};
 /// # Errors
 ///
 /// As [`wire::encode_message`].
-pub(super) fn encode<T: Serialize + DeserializeOwned>(value: &T, limit: usize) -> Result<Bytes, EncodeError> {
+pub fn encode<T: Serialize + DeserializeOwned>(value: &T, limit: usize) -> Result<Bytes, EncodeError> {
     wire::encode_message(value, limit, |body| {
         let parts = || std::iter::once(body.message).chain(body.attachments.iter().map(|part| &part[..]));
         let mut bytes = BytesMut::with_capacity(parts().map(|part| 4 + part.len()).sum());
@@ -29,7 +29,7 @@ pub(super) fn encode<T: Serialize + DeserializeOwned>(value: &T, limit: usize) -
 /// # Errors
 ///
 /// [`DecodeError`] if the bytes are not those of such a value.
-pub(super) fn decode<T: DeserializeOwned>(mut bytes: Bytes) -> Result<T, DecodeError> {
+pub fn decode<T: DeserializeOwned>(mut bytes: Bytes) -> Result<T, DecodeError> {
     let message = take_part(&mut bytes)?;
     if bytes.is_empty() {
         return wire::decode_taking(&message, None);

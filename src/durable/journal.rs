@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 /// Records that are stored together, in the order of their numbers.
 ///
-/// A group without records is a barrier: it stores nothing, and is refused if the epoch has ended.
+/// A group without records is a barrier: it stores nothing, and is refused if a later configuration has the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
     /// Number of its first record.
@@ -89,7 +89,7 @@ impl<W> Journal<W> {
         number
     }
 
-    /// Keeps a waiter until everything that was added before is stored, in this epoch.
+    /// Keeps a waiter until everything that was added before is stored, and the incarnation is not replaced.
     pub(super) fn hold(&mut self, waiter: W) {
         self.waiting.push_back((self.next, waiter));
     }
@@ -137,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::property_tests::cases;
+    use crate::property_tests;
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(cases(512))]
+        #![proptest_config(property_tests::cases(512))]
 
         /// A waiter is released in order, after all records that were added before it, by a group that was taken after
         /// it began to wait.

@@ -1,4 +1,4 @@
-//! Durable actors: their state changes only by events, which are stored before anybody sees an effect.
+//! Durable actors: their state changes only by events, which are stored before an effect is visible.
 //!
 //! ```text
 //!   message --> decide(&self) --> events, reply, sends
@@ -26,7 +26,7 @@
 //!
 //! - Nothing leaves before its group and all earlier ones are stored: no reply, no message of the outbox. A reply
 //!   without events waits in the same way, so that a replaced incarnation answers nothing from a state that is stale.
-//! - The holder refuses appends of an earlier epoch, which is the actor's incarnation. A refused append ends the
+//! - Holders refuse appends of an earlier configuration, and each incarnation begins one. A refused append ends the
 //!   incarnation.
 //! - Replay calls `apply` alone.
 
@@ -34,7 +34,7 @@ mod actor;
 mod addr;
 mod answered;
 mod decision;
-mod flat;
+pub(crate) mod flat;
 mod journal;
 mod outbox;
 pub(crate) mod protocol;
@@ -60,7 +60,7 @@ pub use spawn::DurableSpawn;
 ///
 /// The state changes only by events. [`Decide::decide`] turns a message into events and a reply, and
 /// [`apply`](Self::apply) changes the state by one event. Events are stored before the reply leaves. When the actor's
-/// worker ends, the next incarnation applies the stored events again, and has every event that anybody has seen.
+/// worker ends, the next incarnation applies the stored events again, and has every event whose effect was visible.
 ///
 /// `apply` must compute the same from the same state and event: no clock, no random numbers, no input. `decide` may do
 /// all of that.
@@ -127,7 +127,9 @@ pub trait Durable: DurableState {
     /// Change of the state.
     type Event: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Creates the state, once in the life of the actor: it is stored before the first message is handled.
+    /// Creates the state, which is stored before the first message is handled.
+    ///
+    /// It is called again only if the actor's process ends before that.
     fn create(args: Self::Args) -> Self;
 
     /// Changes the state by an event.

@@ -124,6 +124,11 @@ impl Deliveries {
         std::mem::take(&mut self.handled)
     }
 
+    /// Takes back numbers whose record could not be stored.
+    pub(super) fn put_handled_back(&mut self, handled: Vec<u64>) {
+        self.handled.extend(handled);
+    }
+
     pub(super) fn has_handled(&self) -> bool {
         !self.handled.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What is stored of a decision, and a snapshot of everything that replay makes.
+//! Record of a decision as it is stored, and snapshot of everything that replay makes.
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::answered::{Answer, AnsweredCalls};
 use super::outbox::{Outbox, Send};
 use super::{Durable, flat};
-use crate::config::{STATE_GROUP_BYTES_MAX, STATE_SNAPSHOT_BYTES_MAX};
+use crate::config::STATE_SNAPSHOT_BYTES_MAX;
 
-/// One decision, as it is stored. Encoded without names of fields, since there are many.
+/// Decision as it is stored. Encoded without names of fields, since there are many.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record<E>(
     /// Events, in order.
@@ -48,12 +48,12 @@ impl<S: Durable> Snapshot<S> {
         self.outbox.apply(sends, handled);
     }
 
-    /// Encodes it in parts that fit into frames.
-    pub(super) fn encode_parts(&self) -> Result<Vec<Bytes>, String> {
+    /// Encodes it in parts of at most `part_bytes_max` bytes.
+    pub(super) fn encode_parts(&self, part_bytes_max: usize) -> Result<Vec<Bytes>, String> {
         let mut bytes = flat::encode(self, STATE_SNAPSHOT_BYTES_MAX).map_err(|error| error.to_string())?;
         let mut parts = Vec::new();
-        while bytes.len() > STATE_GROUP_BYTES_MAX {
-            parts.push(bytes.split_to(STATE_GROUP_BYTES_MAX));
+        while bytes.len() > part_bytes_max {
+            parts.push(bytes.split_to(part_bytes_max));
         }
         parts.push(bytes);
         Ok(parts)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
+use std::num::NonZeroU8;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -9,23 +10,23 @@ use serde::{Deserialize, Serialize};
 
 use super::actor::DurableActor;
 use super::addr::DurableAddr;
-use super::protocol::Durability;
 use super::{Durable, DurableState};
+use crate::config::STATE_COPIES;
 use crate::host::Host;
 use crate::remote::{ClusterRef, FindError, SpawnError, SpawnRequest};
-use crate::spec::{NodeId, Resources, Restart, Strategy};
+use crate::spec::{Copies, NodeId, Resources, Restart, Strategy};
 
 /// Arguments of a durable actor, with its options.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct DurableArgs<S: Durable> {
     pub(super) args: S::Args,
-    pub(super) durability: Durability,
+    pub(super) copies: Copies,
 }
 
 impl<S: Durable> fmt::Debug for DurableArgs<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DurableArgs").field("durability", &self.durability).finish_non_exhaustive()
+        f.debug_struct("DurableArgs").field("copies", &self.copies).finish_non_exhaustive()
     }
 }
 
@@ -36,8 +37,8 @@ impl<S: Durable> fmt::Debug for DurableArgs<S> {
 ///
 /// # Errors
 ///
-/// Awaiting it returns a [`SpawnError`]. [`SpawnError::Placement`] on a cluster of nodes, which keeps no state of actors
-/// in this version.
+/// Awaiting it returns a [`SpawnError`]: [`SpawnError::Placement`] if the cluster has too few nodes for the
+/// [required copies](Self::copies).
 ///
 /// # Cancel safety
 ///
@@ -46,7 +47,7 @@ impl<S: Durable> fmt::Debug for DurableArgs<S> {
 pub struct DurableSpawn<S: Durable> {
     host: Host,
     args: S::Args,
-    durability: Durability,
+    copies: Copies,
     set: Vec<SetOption<S>>,
 }
 
@@ -56,19 +57,19 @@ type SetOption<S> = Box<dyn FnOnce(SpawnRequest<DurableActor<S>>) -> SpawnReques
 impl<S: Durable> DurableSpawn<S> {
     fn new(host: Host, args: S::Args) -> Self {
         let policy = Restart::on_failure().at_most(u32::MAX);
-        Self { host, args, durability: Durability::default(), set: Vec::new() }.restart(policy)
+        Self { host, args, copies: Copies { wanted: STATE_COPIES, is_required: false }, set: Vec::new() }
+            .restart(policy)
     }
 
-    /// Stores each group of events on the disk before its replies leave, with a synchronising write.
+    /// Requires a number of copies of the state, each on a node of its own: the actor serves nothing with fewer.
     ///
-    /// It needs a directory for the cluster's state
-    /// ([`ClusterBuilder::state_dir`](crate::ClusterBuilder::state_dir)).
-    pub fn sync(mut self) -> Self {
-        self.durability = Durability::Synced;
+    /// Without it there are two, or one while no second node can be reached. A local cluster has one node.
+    pub fn copies(mut self, copies: NonZeroU8) -> Self {
+        self.copies = Copies { wanted: copies.get(), is_required: true };
         self
     }
 
-    /// Sets the policy of restarts.
+    /// Sets the policy of restarts. An actor that has used it up ends for good, with its state.
     pub fn restart(self, policy: Restart) -> Self {
         self.with(move |request| request.restart(policy))
     }
@@ -113,14 +114,14 @@ impl<S: Durable> DurableSpawn<S> {
     }
 
     async fn run(self) -> Result<DurableAddr<S>, SpawnError> {
-        let Self { host, args, durability, set } = self;
+        let Self { host, args, copies, set } = self;
         let actor = S::NAME;
         // An error here is one for the spawner. Later it would end the actor.
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor })?;
-        let holder = placement.state_holder(&host, None).await;
-        holder.map_err(|reason| SpawnError::Placement { actor, reason })?;
+        let checked = placement.check_holders(&host, copies).await;
+        checked.map_err(|reason| SpawnError::Placement { actor, reason })?;
         let cluster = ClusterRef::new(host);
-        let request = cluster.spawn::<DurableActor<S>>(DurableArgs { args, durability });
+        let request = cluster.spawn::<DurableActor<S>>(DurableArgs { args, copies });
         let request = set.into_iter().fold(request, |request, set| set(request));
         Ok(DurableAddr::new(request.await?))
     }
@@ -139,7 +140,7 @@ impl<S: Durable> fmt::Debug for DurableSpawn<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DurableSpawn")
             .field("actor", &<S as DurableState>::NAME)
-            .field("durability", &self.durability)
+            .field("copies", &self.copies)
             .finish_non_exhaustive()
     }
 }

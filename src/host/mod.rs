@@ -75,9 +75,9 @@ pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    ActorEnd, Assignment, EndFuture, HolderFuture, HostStatus, HostStatusFuture, KillFuture,
-    LifecycleObserver, LocateFuture, Located, LookupFuture, NextWorker, PlaceFuture, Placement,
-    PlacementError, PlacementResult, TaskSlot, Watched,
+    ActorEnd, Assignment, EndFuture, HostStatus, HostStatusFuture, KillFuture, LifecycleObserver,
+    LocateFuture, Located, LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult,
+    PlanFuture, TaskSlot, Watched,
 };
 #[doc(hidden)]
 pub use receive::InboundSink;

@@ -13,7 +13,10 @@ use tokio::time::timeout_at;
 
 use super::Host;
 use crate::id::{ActorIncarnation, HostUid, Target};
-use crate::spec::{ActorKey, ActorLocation, ActorSpec, End, EndReason, JobId, NodeId, Recipe};
+use crate::spec::{
+    ActorKey, ActorLocation, ActorSpec, Copies, End, EndReason, HolderPlan, HolderRequest, JobId, NodeId,
+    Recipe,
+};
 
 /// Selects hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
@@ -50,11 +53,26 @@ pub trait Placement: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
     }
 
-    /// Finds the host that holds the state of a durable actor, and adds it to this host's peers. Without an actor, of
-    /// one to be spawned.
-    fn state_holder(&self, _host: &Host, _actor: Option<ActorKey>) -> HolderFuture {
-        let text = "this cluster keeps no state of actors".to_owned();
-        Box::pin(std::future::ready(Err(PlacementError::Infeasible { text })))
+    /// Checks whether the cluster has nodes for the copies of a durable actor's state.
+    fn check_holders(&self, _host: &Host, _copies: Copies) -> KillFuture {
+        Box::pin(std::future::ready(Err(no_state())))
+    }
+
+    /// Requests the next configuration of a state, and adds its holders to this host's peers. `None` keeps the present
+    /// one.
+    fn propose_holders(&self, _host: &Host, _request: HolderRequest) -> PlanFuture {
+        Box::pin(std::future::ready(Err(no_state())))
+    }
+
+    /// Makes a proposed configuration the active one.
+    fn activate_holders(
+        &self,
+        _host: &Host,
+        _actor: ActorKey,
+        _incarnation: ActorIncarnation,
+        _number: u64,
+    ) -> KillFuture {
+        Box::pin(std::future::ready(Err(no_state())))
     }
 
     /// Reports that an actor with an assignment was not started there.
@@ -84,6 +102,10 @@ pub trait Placement: Send + Sync + fmt::Debug {
     fn next_worker(&self) -> Option<NextWorker> {
         None
     }
+}
+
+fn no_state() -> PlacementError {
+    PlacementError::Infeasible { text: "this cluster keeps no state of actors".to_owned() }
 }
 
 impl dyn Placement {
@@ -138,8 +160,8 @@ pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocatio
 /// Future of the location of a new managed actor.
 pub type PlaceFuture = Pin<Box<dyn Future<Output = Result<ActorLocation, PlacementError>> + Send>>;
 
-/// Future of the host that holds an actor's state.
-pub type HolderFuture = Pin<Box<dyn Future<Output = Result<HostUid, PlacementError>> + Send>>;
+/// Future of a configuration of a durable actor's state.
+pub type PlanFuture = Pin<Box<dyn Future<Output = Result<Option<HolderPlan>, PlacementError>> + Send>>;
 
 /// Future of the end of a managed actor.
 pub type KillFuture = Pin<Box<dyn Future<Output = Result<(), PlacementError>> + Send>>;

@@ -208,13 +208,13 @@ impl<A: RemoteActor> RemoteAddr<A> {
         RemoteRecipient::new(self.address.clone())
     }
 
-    /// Target of the actor as a parent: the incarnation that runs here if it is one of this host, and otherwise the
-    /// latest known one.
     /// Location of the actor, in the incarnation that this address names.
     pub(crate) fn location(&self) -> ActorLocation {
         self.address.location
     }
 
+    /// Target of the actor as a parent: the incarnation that runs here if it is one of this host, and otherwise the
+    /// latest known one.
     pub(super) fn target_as_parent(&self) -> Target {
         let is_here = self.address.here().is_ok_and(|here| here.identity() == self.address.location.host);
         if is_here { self.address.location.target } else { self.address.present().target }

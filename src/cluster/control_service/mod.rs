@@ -29,7 +29,7 @@ use super::control_plane::state::{
     Settings, Ticket,
 };
 use super::listing::{Kind, Page, Query, QueryError};
-use super::model::{ActorKey, JobId};
+use super::model::{ActorKey, JobId, NodeId};
 use crate::background;
 use crate::config::TICK_EVERY;
 use crate::host::entropy::unix_time;
@@ -38,6 +38,7 @@ use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
+use crate::spec::HolderAddress;
 use crate::wire::CallFailure;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 pub(super) use request::{CONTROL, ControlRequest, ControlResult};
@@ -57,15 +58,12 @@ pub(super) type Persistence = Box<dyn Fn() -> CommitFuture + Send + Sync>;
 /// Future of a [`Persistence`].
 pub(super) type CommitFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// Starts the holder of the states of durable actors at its first call, and returns where it is.
+/// Starts the holder of states of the only node at its first call, and returns its address.
 pub(super) type HolderStart = Box<dyn Fn() -> HolderStarting + Send + Sync>;
 
 /// Future of a [`HolderStart`].
-pub(super) type HolderStarting = Pin<Box<dyn Future<Output = Result<ControlReply, String>> + Send>>;
-
-/// Refusal of a cluster without a holder.
-const NO_HOLDER: &str =
-    "durable actors run in local clusters: a cluster of nodes keeps no state in this version";
+pub(super) type HolderStarting =
+    Pin<Box<dyn Future<Output = Result<(NodeId, HolderAddress), String>> + Send>>;
 
 /// Control plane of a cluster.
 pub(super) struct ControlPlane {
@@ -78,7 +76,7 @@ pub(super) struct ControlPlane {
     pending: PendingRequests,
     /// Notified when a delayed restart is added.
     delayed: Arc<Notify>,
-    /// Starts the holder of states, and returns its reply; unset in a cluster that has none.
+    /// Starts the holder of a local cluster; unset in a cluster of nodes.
     holder: OnceLock<HolderStart>,
 }
 
@@ -367,10 +365,21 @@ impl ControlPlane {
             ControlRequest::Kill { actor } => {
                 self.kill(actor, |ticket| ControlEvent::Kill { ticket, actor }).await
             }
-            ControlRequest::StateHolder { .. } => match self.holder.get() {
-                Some(holder) => holder().await.map_err(ControlError::Infeasible),
-                None => Err(ControlError::Infeasible(NO_HOLDER.to_owned())),
-            },
+            ControlRequest::CheckHolders { copies } => {
+                self.start_holder().await?;
+                self.ask(|ticket| ControlEvent::CheckHolders { ticket, copies }).await
+            }
+            ControlRequest::ProposeHolders(request) => {
+                self.start_holder().await?;
+                let propose = |ticket| ControlEvent::ProposeHolders { ticket, request };
+                let reply = Arc::clone(&self).ask(propose).await?;
+                self.persisted().await.map(|()| reply)
+            }
+            ControlRequest::ActivateHolders { actor, incarnation, number } => {
+                let activate = |ticket| ControlEvent::ActivateHolders { ticket, actor, incarnation, number };
+                let reply = Arc::clone(&self).ask(activate).await?;
+                self.persisted().await.map(|()| reply)
+            }
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
                 self.apply(ControlEvent::SpawnCancelled { actor, cause });
@@ -451,6 +460,22 @@ impl ControlPlane {
         }
     }
 
+    /// Waits until everything requested so far is on the disk: other processes act on it.
+    async fn persisted(&self) -> Result<(), ControlError> {
+        match &self.persistence {
+            Some(persistence) => persistence().await.map_err(ControlError::NotPersisted),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the holder of a local cluster, unless it runs. Agents have started those of other clusters.
+    async fn start_holder(&self) -> Result<(), ControlError> {
+        let Some(start) = self.holder.get() else { return Ok(()) };
+        let (node, holder) = start().await.map_err(ControlError::Infeasible)?;
+        self.apply(ControlEvent::HolderStarted { node, holder });
+        Ok(())
+    }
+
     /// Answers a query slice by slice; other requests get the lock in between.
     pub(super) async fn list<T: Listed>(&self, query: &Query) -> Result<Page<T>, QueryError> {
         let mut search = Search::new(query)?;
@@ -498,7 +523,9 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
         }
         ControlRequest::Cancel { .. }
         | ControlRequest::Kill { .. }
-        | ControlRequest::StateHolder { .. }
+        | ControlRequest::CheckHolders { .. }
+        | ControlRequest::ProposeHolders(_)
+        | ControlRequest::ActivateHolders { .. }
         | ControlRequest::Locate { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)

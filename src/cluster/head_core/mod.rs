@@ -57,6 +57,11 @@ impl HeadCore {
             Action::StartActor { node, worker, actor, at, recipe, lease } => {
                 self.start_when_durable(Start { node, worker, actor, at, recipe, lease });
             }
+            Action::RemoveState { key, nodes } => {
+                for node in nodes {
+                    self.send_command(node, AgentCommand::RemoveState { key });
+                }
+            }
             Action::StopActor { node, worker, at, .. } => {
                 self.send_command(node, AgentCommand::StopActor { worker, at })
             }

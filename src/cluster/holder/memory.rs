@@ -1,70 +1,138 @@
-//! States in memory.
+//! States in memory, by actor.
+//!
+//! ```text
+//!   Seal ---> Snapshot (all), Append ... ---> Complete ---> Append, Snapshot (earlier) ... ---> Seal ...
+//!             '----- copy beside the log ----'  replaces the log
+//! ```
 
-use std::collections::VecDeque;
+use std::cmp::Ordering;
 
-use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use crate::config::STATE_GROUP_BYTES_MAX;
-use crate::durable::protocol::{PackedRecords, StateError, StatePage, StateReply, StateRequest, StateResult};
-use crate::id::ActorIncarnation;
-use crate::spec::ActorKey;
+use super::log::{Log, Snapshot, cost, cost_of_all};
+use crate::config::{STATE_SNAPSHOT_BYTES_MAX, STATES_PER_JOB_BYTES_MAX};
+use crate::durable::protocol::{
+    PackedRecords, Position, Replaced, SnapshotPart, StateError, StateReply, StateRequest, StateResult,
+};
+use crate::spec::{JobId, StateKey};
 use crate::wire::Payload;
 
+/// Bytes that a state takes beside its content.
+const STATE_BYTES: u64 = 256;
+
 /// States by actor.
-#[derive(Debug, Default)]
-pub(super) struct MemoryStates {
-    actors: FxHashMap<ActorKey, ActorState>,
+#[derive(Debug)]
+pub struct MemoryStates {
+    actors: FxHashMap<StateKey, ActorState>,
+    /// Bytes of the states of each job.
+    jobs: FxHashMap<JobId, u64>,
+    bytes_max: u64,
 }
 
-/// State of an actor: a snapshot, and the records after it.
-#[derive(Debug)]
+/// State of an actor.
+#[derive(Debug, Default)]
 pub(super) struct ActorState {
-    epoch: ActorIncarnation,
-    snapshot: Vec<Payload>,
-    /// Number of the first record that is kept.
-    first: u64,
-    records: VecDeque<Bytes>,
-    /// Parts of a snapshot that is not complete, and the number of the record that it ends before.
-    incoming: Option<(u64, Vec<Payload>)>,
+    /// Number of the latest configuration; requests of others are refused.
+    number: u64,
+    /// Configuration in which the log was complete; zero if it never was.
+    complete_in: u64,
+    log: Log,
+    /// Snapshot of which parts are missing.
+    incoming: Option<Incoming>,
+    /// Copy from another holder, until it is complete. A source that dies while it is read must not cost the log.
+    copy: Option<Log>,
+}
+
+/// Snapshot of which parts are missing.
+#[derive(Debug)]
+struct Incoming {
+    up_to: u64,
+    replaces: Replaced,
+    snapshot: Snapshot,
+}
+
+/// Room that a job has left at a holder.
+struct Room {
+    job: JobId,
+    used: u64,
+    bytes_max: u64,
+}
+
+impl Room {
+    /// Refuses bytes for which there is no room.
+    fn check(&self, bytes: u64) -> Result<(), StateError> {
+        let Self { job, used, bytes_max } = self;
+        if used.saturating_add(bytes) <= *bytes_max {
+            return Ok(());
+        }
+        let text = format!(
+            "the states of job {job} take {used} bytes at a holder, and {bytes} more exceed the limit of {bytes_max}"
+        );
+        Err(StateError::Full { text })
+    }
+}
+
+impl Default for MemoryStates {
+    fn default() -> Self {
+        Self::new(STATES_PER_JOB_BYTES_MAX)
+    }
 }
 
 impl MemoryStates {
-    pub(super) fn handle(&mut self, request: StateRequest) -> StateResult {
-        match request {
-            StateRequest::Open { actor, epoch } => {
-                let state = self.actors.entry(actor).or_insert_with(|| ActorState::new(epoch));
-                if epoch < state.epoch {
-                    return Err(StateError::Fenced);
-                }
-                state.epoch = epoch;
-                state.incoming = None;
-                Ok(StateReply::Page(state.page(0)))
-            }
-            StateRequest::Read { actor, epoch, position } => {
-                Ok(StateReply::Page(self.state(actor, epoch)?.page(position)))
-            }
-            StateRequest::Append { actor, epoch, first, records, durability: _ } => {
-                let records = records.unpack().ok_or_else(|| failed("the records cannot be decoded"))?;
-                self.state(actor, epoch)?.append(first, records)?;
-                Ok(StateReply::Stored)
-            }
-            StateRequest::Snapshot { actor, epoch, up_to, part, bytes, is_last, durability: _ } => {
-                self.state(actor, epoch)?.add_snapshot(up_to, part as usize, bytes, is_last)?;
-                Ok(StateReply::Stored)
-            }
+    /// States of which those of a job take up to `bytes_max` bytes.
+    pub fn new(bytes_max: u64) -> Self {
+        Self { actors: FxHashMap::default(), jobs: FxHashMap::default(), bytes_max }
+    }
+
+    /// Carries out a request.
+    pub fn handle(&mut self, request: StateRequest) -> StateResult {
+        let key = request.key();
+        let used = self.jobs.get(&key.job).copied().unwrap_or(0);
+        let room = Room { job: key.job, used, bytes_max: self.bytes_max };
+        let is_seal = matches!(request, StateRequest::Seal { .. });
+        if is_seal && !self.actors.contains_key(&key) {
+            room.check(STATE_BYTES)?;
+            self.actors.insert(key, ActorState::default());
+            *self.jobs.entry(key.job).or_default() += STATE_BYTES;
         }
-    }
-
-    pub(super) fn remove(&mut self, actor: ActorKey) -> Option<ActorState> {
-        self.actors.remove(&actor)
-    }
-
-    /// State of an actor in an epoch that it has begun.
-    fn state(&mut self, actor: ActorKey, epoch: ActorIncarnation) -> Result<&mut ActorState, StateError> {
         // The state of an ended actor is gone, which is the same for an incarnation that still runs.
-        let state = self.actors.get_mut(&actor).ok_or(StateError::Fenced)?;
-        if epoch == state.epoch { Ok(state) } else { Err(StateError::Fenced) }
+        let state = self.actors.get_mut(&key).ok_or(StateError::Fenced)?;
+        let before = state.bytes();
+        let result = state.handle(request, &room);
+        let (after, used) = (state.bytes(), self.jobs.entry(key.job).or_default());
+        *used = *used + after - before;
+        result
+    }
+
+    /// Removes the state of an actor.
+    pub(super) fn remove(&mut self, key: StateKey) -> Option<ActorState> {
+        let state = self.actors.remove(&key)?;
+        let used = self.jobs.entry(key.job).or_default();
+        *used -= state.bytes();
+        if *used == 0 {
+            self.jobs.remove(&key.job);
+        }
+        Some(state)
+    }
+
+    /// Removes the states of a job.
+    pub(super) fn remove_job(&mut self, job: JobId) -> Vec<ActorState> {
+        let keys: Vec<_> = self.keys().into_iter().filter(|key| key.job == job).collect();
+        keys.into_iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    /// Actors with a state.
+    pub fn keys(&self) -> Vec<StateKey> {
+        self.actors.keys().copied().collect()
+    }
+
+    /// Checks that the bytes of each job are those of its states.
+    pub fn check(&self) {
+        let mut jobs = FxHashMap::<JobId, u64>::default();
+        for (key, state) in &self.actors {
+            *jobs.entry(key.job).or_default() += state.bytes();
+        }
+        assert_eq!(jobs, self.jobs);
     }
 }
 
@@ -73,203 +141,106 @@ fn failed(text: &str) -> StateError {
 }
 
 impl ActorState {
-    fn new(epoch: ActorIncarnation) -> Self {
-        Self { epoch, snapshot: Vec::new(), first: 0, records: VecDeque::new(), incoming: None }
+    /// Memory that the state takes, in bytes.
+    fn bytes(&self) -> u64 {
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.snapshot.bytes());
+        STATE_BYTES + self.log.bytes() + self.copy.as_ref().map_or(0, Log::bytes) + incoming
     }
 
-    fn next(&self) -> u64 {
-        self.first + self.records.len() as u64
-    }
-
-    fn append(&mut self, first: u64, records: Vec<Bytes>) -> Result<(), StateError> {
-        let next = self.next();
-        if first > next {
-            return Err(failed("records are missing before those to be appended"));
+    fn handle(&mut self, request: StateRequest, room: &Room) -> StateResult {
+        let fence = |number| if number == self.number { Ok(()) } else { Err(StateError::Fenced) };
+        match request {
+            StateRequest::Seal { number, .. } => self.seal(number).map(StateReply::Sealed),
+            StateRequest::Read { number, position, bytes_max, .. } => {
+                fence(number)?;
+                Ok(StateReply::Page(self.log.page(position, bytes_max)))
+            }
+            StateRequest::Append { number, first, records, .. } => {
+                fence(number)?;
+                self.append(first, records, room)
+            }
+            StateRequest::Snapshot { number, part, .. } => {
+                fence(number)?;
+                self.add_part(part, room)
+            }
+            StateRequest::Complete { number, next, .. } => {
+                fence(number)?;
+                self.complete(next)
+            }
         }
-        // A repeated append has its records already.
-        let known = usize::try_from(next - first).unwrap_or(usize::MAX);
-        self.records.extend(records.into_iter().skip(known));
-        Ok(())
     }
 
-    fn add_snapshot(
-        &mut self,
-        up_to: u64,
-        part: usize,
-        bytes: Payload,
-        is_last: bool,
-    ) -> Result<(), StateError> {
-        if up_to > self.next() {
+    fn seal(&mut self, number: u64) -> Result<Position, StateError> {
+        if number < self.number {
+            return Err(StateError::Fenced);
+        }
+        (self.number, self.incoming, self.copy) = (number, None, None);
+        Ok(Position { complete_in: self.complete_in, next: self.log.next() })
+    }
+
+    fn append(&mut self, first: u64, records: PackedRecords, room: &Room) -> StateResult {
+        let mut records = records.unpack().ok_or_else(|| failed("the records cannot be decoded"))?;
+        let log = self.copy.as_mut().unwrap_or(&mut self.log);
+        log.skip_known(first, &mut records).map_err(failed)?;
+        // An append without records checks the number, and needs no room.
+        if !records.is_empty() {
+            room.check(cost_of_all(&records))?;
+        }
+        log.append(records);
+        Ok(StateReply::Stored)
+    }
+
+    fn add_part(&mut self, part: SnapshotPart, room: &Room) -> StateResult {
+        let SnapshotPart { up_to, index, is_last, replaces, bytes } = part;
+        if replaces == Replaced::Earlier && (self.copy.is_some() || up_to > self.log.next()) {
             return Err(failed("a snapshot is ahead of the records"));
         }
-        if part == 0 {
-            self.incoming = Some((up_to, Vec::new()));
+        if index == 0 {
+            self.incoming = Some(Incoming { up_to, replaces, snapshot: Snapshot::default() });
         }
-        let Some((_, parts)) = self.incoming.as_mut().filter(|(of, _)| *of == up_to) else {
+        let is_same = |it: &&mut Incoming| (it.up_to, it.replaces) == (up_to, replaces);
+        let Some(incoming) = self.incoming.as_mut().filter(is_same) else {
             // A repeated last part, after which the snapshot is complete.
-            return Ok(());
+            return Ok(StateReply::Stored);
         };
-        match part.cmp(&parts.len()) {
-            std::cmp::Ordering::Equal => parts.push(bytes),
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Greater => return Err(failed("a part of a snapshot is missing")),
+        match (index as usize).cmp(&incoming.snapshot.parts()) {
+            Ordering::Equal => incoming.push(bytes, room)?,
+            Ordering::Less => return Ok(StateReply::Stored),
+            Ordering::Greater => return Err(failed("a part of a snapshot is missing")),
         }
-        if is_last && let Some((up_to, parts)) = self.incoming.take() {
-            let replaced = usize::try_from(up_to.saturating_sub(self.first)).unwrap_or(usize::MAX);
-            self.records.drain(..replaced.min(self.records.len()));
-            (self.snapshot, self.first) = (parts, up_to.max(self.first));
+        if is_last && let Some(Incoming { snapshot, .. }) = self.incoming.take() {
+            match replaces {
+                Replaced::Earlier => drop(self.log.compact(snapshot, up_to)),
+                Replaced::All => self.copy = Some(Log::starting_with(snapshot, up_to)),
+            }
         }
-        Ok(())
+        Ok(StateReply::Stored)
     }
 
-    /// Page from a position: a part of the snapshot, then records, counted on.
-    fn page(&self, position: u64) -> StatePage {
-        let position = usize::try_from(position).unwrap_or(usize::MAX);
-        let parts = self.snapshot.len();
-        // A part fills a page.
-        if position < parts {
-            let is_last = position + 1 == parts && self.records.is_empty();
-            return StatePage {
-                snapshot: vec![self.snapshot[position].clone()],
-                first: self.first,
-                records: PackedRecords::default(),
-                next: (!is_last).then_some(position as u64 + 1),
-            };
+    fn complete(&mut self, next: u64) -> StateResult {
+        if self.incoming.is_some() || self.copy.as_ref().unwrap_or(&self.log).next() != next {
+            return Err(failed("the copy of the state is not complete"));
         }
-        let skipped = (position - parts).min(self.records.len());
-        let (mut bytes, mut page) = (0, Vec::new());
-        for record in self.records.iter().skip(skipped) {
-            if !page.is_empty() && bytes + record.len() > STATE_GROUP_BYTES_MAX {
-                break;
-            }
-            bytes += record.len();
-            page.push(record.clone());
+        if let Some(copy) = self.copy.take() {
+            self.log = copy;
         }
-        let end = skipped + page.len();
-        StatePage {
-            snapshot: Vec::new(),
-            first: self.first + skipped as u64,
-            records: PackedRecords::pack(&page),
-            next: (end < self.records.len()).then_some((parts + end) as u64),
-        }
+        self.complete_in = self.number;
+        Ok(StateReply::Stored)
+    }
+}
+
+impl Incoming {
+    fn push(&mut self, part: Payload, room: &Room) -> Result<(), StateError> {
+        let bytes_max = match self.replaces {
+            // It replaces records that take more, so without it there would never be room again.
+            Replaced::Earlier => room.bytes_max.saturating_add(STATE_SNAPSHOT_BYTES_MAX as u64),
+            Replaced::All => room.bytes_max,
+        };
+        Room { bytes_max, ..*room }.check(cost(&part))?;
+        self.snapshot.push(part);
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::durable::protocol::Durability;
-
-    const ACTOR: ActorKey = ActorKey(1);
-
-    fn open(states: &mut MemoryStates, epoch: u32) -> Result<StatePage, StateError> {
-        page(states.handle(StateRequest::Open { actor: ACTOR, epoch: ActorIncarnation(epoch) }))
-    }
-
-    fn page(result: StateResult) -> Result<StatePage, StateError> {
-        match result? {
-            StateReply::Page(page) => Ok(page),
-            StateReply::Stored => panic!("a page was requested"),
-        }
-    }
-
-    fn append(states: &mut MemoryStates, epoch: u32, first: u64, records: &[&'static [u8]]) -> StateResult {
-        let records: Vec<_> = records.iter().map(|record| Bytes::from_static(record)).collect();
-        let records = PackedRecords::pack(&records);
-        let (epoch, durability) = (ActorIncarnation(epoch), Durability::Written);
-        states.handle(StateRequest::Append { actor: ACTOR, epoch, first, records, durability })
-    }
-
-    fn snapshot(
-        states: &mut MemoryStates,
-        up_to: u64,
-        part: u32,
-        bytes: &'static [u8],
-        is_last: bool,
-    ) -> StateResult {
-        let (bytes, epoch) = (Bytes::from_static(bytes).into(), ActorIncarnation(0));
-        let durability = Durability::Written;
-        states.handle(StateRequest::Snapshot { actor: ACTOR, epoch, up_to, part, bytes, is_last, durability })
-    }
-
-    /// All that a new incarnation reads.
-    fn read(states: &mut MemoryStates, epoch: u32) -> (Vec<Bytes>, u64, Vec<Bytes>) {
-        let mut next_page = open(states, epoch).unwrap();
-        let (mut parts, mut first, mut records) = (Vec::new(), None, Vec::new());
-        loop {
-            parts.extend(next_page.snapshot.into_iter().map(Bytes::from));
-            let read = next_page.records.unpack().unwrap();
-            if !read.is_empty() {
-                first.get_or_insert(next_page.first);
-            }
-            records.extend(read);
-            let Some(position) = next_page.next else { break };
-            let epoch = ActorIncarnation(epoch);
-            next_page = page(states.handle(StateRequest::Read { actor: ACTOR, epoch, position })).unwrap();
-        }
-        (parts, first.unwrap_or(next_page.first), records)
-    }
-
-    #[test]
-    fn an_earlier_epoch_is_refused_from_the_next_open_on() {
-        let mut states = MemoryStates::default();
-        open(&mut states, 3).unwrap();
-        append(&mut states, 3, 0, &[b"a"]).unwrap();
-        open(&mut states, 5).unwrap();
-        for epoch in [3, 4, 6] {
-            assert_eq!(append(&mut states, epoch, 1, &[b"b"]), Err(StateError::Fenced));
-            // A barrier is refused, too.
-            assert_eq!(append(&mut states, epoch, 1, &[]), Err(StateError::Fenced));
-        }
-        assert_eq!(open(&mut states, 4).unwrap_err(), StateError::Fenced);
-        append(&mut states, 5, 1, &[b"b"]).unwrap();
-        assert_eq!(read(&mut states, 5).2, [&b"a"[..], b"b"]);
-        states.remove(ACTOR);
-        assert_eq!(append(&mut states, 5, 2, &[b"c"]), Err(StateError::Fenced));
-    }
-
-    #[test]
-    fn a_repeated_append_has_no_effect_and_a_gap_is_refused() {
-        let mut states = MemoryStates::default();
-        open(&mut states, 0).unwrap();
-        for _ in 0..2 {
-            append(&mut states, 0, 0, &[b"a", b"b"]).unwrap();
-        }
-        append(&mut states, 0, 3, &[b"d"]).unwrap_err();
-        append(&mut states, 0, 2, &[b"c"]).unwrap();
-        assert_eq!(read(&mut states, 0), (Vec::new(), 0, vec!["a".into(), "b".into(), "c".into()]));
-    }
-
-    #[test]
-    fn a_complete_snapshot_replaces_the_records_before_it() {
-        let mut states = MemoryStates::default();
-        open(&mut states, 0).unwrap();
-        append(&mut states, 0, 0, &[b"a", b"b", b"c"]).unwrap();
-        snapshot(&mut states, 4, 0, b"ahead", true).unwrap_err();
-        snapshot(&mut states, 2, 0, b"one", false).unwrap();
-        // Not complete, so nothing is replaced.
-        assert_eq!(read(&mut states, 0).2.len(), 3);
-        // The reader has begun an epoch again, which drops the first part.
-        snapshot(&mut states, 2, 0, b"one", false).unwrap();
-        snapshot(&mut states, 2, 2, b"three", true).unwrap_err();
-        for _ in 0..2 {
-            snapshot(&mut states, 2, 1, b"two", true).unwrap();
-        }
-        assert_eq!(read(&mut states, 0), (vec!["one".into(), "two".into()], 2, vec!["c".into()]));
-        append(&mut states, 0, 3, &[b"d"]).unwrap();
-        snapshot(&mut states, 4, 0, b"all", true).unwrap();
-        assert_eq!(read(&mut states, 0), (vec!["all".into()], 4, Vec::new()));
-    }
-
-    #[test]
-    fn a_large_state_is_read_in_pages() {
-        let mut states = MemoryStates::default();
-        open(&mut states, 0).unwrap();
-        let large = vec![7; STATE_GROUP_BYTES_MAX / 2 - 8];
-        let large: &'static [u8] = Vec::leak(large);
-        append(&mut states, 0, 0, &[large, large, large, b"end"]).unwrap();
-        let first = open(&mut states, 0).unwrap();
-        assert_eq!((first.records.unpack().unwrap().len(), first.next), (2, Some(2)));
-        assert_eq!(read(&mut states, 0).2.len(), 4);
-    }
-}
+mod tests;

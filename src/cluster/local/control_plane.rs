@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::state_holder::StateHolder;
 use crate::background;
-use crate::cluster::control_plane::state::{Action, ControlEvent, JobEvent, RecordKey, Settings, Ticket};
+use crate::cluster::control_plane::state::{Action, ControlEvent, JobEvent, Settings, Ticket};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::host_info;
 use crate::cluster::model::NodeReport;
@@ -98,8 +98,7 @@ impl LocalControlPlane {
                 // In a task of its own: an actor that handles nothing holds up the stop of no other.
                 background::spawn_on(&runtime, stop_actor(host.clone(), *at));
             }
-            // A managed actor has ended for good.
-            Action::Delete(RecordKey::Recipe(actor)) => states.remove(*actor),
+            Action::RemoveState { key, .. } => states.remove(*key),
             _ => {}
         };
         let control = Arc::new(ControlPlane::new(

@@ -84,6 +84,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         limits: limits.clone(),
         transport: Arc::clone(&transport),
         io: io.handle().clone(),
+        node: NodeId(identity.host.0),
     });
     let (head, requests) = LocalControlPlane::new(io.handle(), holder);
     let control = Arc::clone(head.control());

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use crate::cluster::control_plane::state::ControlReply;
 use crate::cluster::control_service::HolderStart;
 use crate::cluster::holder::Holder;
 use crate::config::Limits;
 use crate::durable::protocol::STATE;
 use crate::host::{Executor, Host, HostConfig, HostError, fresh_identity};
 use crate::session::Secret;
-use crate::spec::ActorKey;
+use crate::spec::{HolderAddress, NodeId, StateKey};
 use crate::transport::Transport;
 use crate::wire::CallFailure;
 
@@ -35,11 +34,13 @@ pub(super) struct HolderSettings {
     pub(super) limits: Limits,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) io: Handle,
+    /// The only node.
+    pub(super) node: NodeId,
 }
 
 impl StateHolder {
     pub(super) fn new(settings: HolderSettings) -> Arc<Self> {
-        Arc::new(Self { host: OnceCell::new(), states: Arc::default(), settings })
+        Arc::new(Self { host: OnceCell::new(), states: Arc::new(Holder::new()), settings })
     }
 
     /// Start of the holder, for the control plane.
@@ -52,13 +53,14 @@ impl StateHolder {
                 let host = holder.host.get_or_try_init(|| holder.start_host()).await;
                 let host = host.map_err(|error| format!("the holder of states cannot start: {error}"))?;
                 let at = host.address().ok_or("the holder of states does not listen")?;
-                Ok(ControlReply::StateHolder { host: host.identity(), at })
+                let address = HolderAddress { holder: holder.states.id(), host: host.identity(), at };
+                Ok((holder.settings.node, address))
             })
         })
     }
 
     async fn start_host(&self) -> Result<Host, HostError> {
-        let HolderSettings { secret, limits, transport, io } = self.settings.clone();
+        let HolderSettings { secret, limits, transport, io, .. } = self.settings.clone();
         let states = Arc::clone(&self.states);
         Host::start(HostConfig {
             identity: fresh_identity(),
@@ -77,8 +79,8 @@ impl StateHolder {
     }
 
     /// Removes the state of an actor that has ended for good.
-    pub(super) fn remove(&self, actor: ActorKey) {
-        self.states.remove(actor);
+    pub(super) fn remove(&self, key: StateKey) {
+        self.states.remove(key);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cluster::model::{
 };
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
-use crate::spec::{ActorLocation, End, Recipe};
+use crate::spec::{ActorLocation, End, Recipe, StateKey};
 
 /// Service of the head that receives requests of agents.
 pub(in crate::cluster) const NODE: TypeHash = TypeHash::of("roadshow::Node");
@@ -122,6 +122,10 @@ pub(in crate::cluster) enum AgentCommand {
     StopActor {
         worker: WorkerId,
         at: ActorLocation,
+    },
+    /// Removes the state of a durable actor that has ended for good.
+    RemoveState {
+        key: StateKey,
     },
     StopDriver {
         job: JobId,
