@@ -337,4 +337,6 @@ mod pages {
     mod programs {}
     #[doc = include_str!("../docs/supervision.md")]
     mod supervision {}
+    #[doc = include_str!("../docs/durable.md")]
+    mod durable {}
 }
