@@ -85,6 +85,10 @@ impl MemoryStates {
     }
 
     /// Carries out a request.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if it is not carried out.
     pub fn handle(&mut self, request: StateRequest) -> StateResult {
         let key = request.key();
         let used = self.jobs.get(&key.job).copied().unwrap_or(0);
@@ -127,6 +131,10 @@ impl MemoryStates {
     }
 
     /// Checks that the bytes of each job are those of its states.
+    ///
+    /// # Panics
+    ///
+    /// If they are not.
     pub fn check(&self) {
         let mut jobs = FxHashMap::<JobId, u64>::default();
         for (key, state) in &self.actors {

@@ -89,7 +89,7 @@ struct HeadState {
     number: u64,
     active: Vec<HolderId>,
     proposed: Vec<HolderId>,
-    incarnation: ActorIncarnation,
+    incarnation: Option<ActorIncarnation>,
 }
 
 impl Placement for TestHead {
@@ -123,7 +123,7 @@ impl Placement for TestHead {
 impl HeadState {
     fn check(&self, by: ActorIncarnation) -> Result<(), PlacementError> {
         let refused = || PlacementError::Unknown { text: "it is replaced".to_owned() };
-        (by == self.incarnation).then_some(()).ok_or_else(refused)
+        (Some(by) == self.incarnation).then_some(()).ok_or_else(refused)
     }
 
     fn propose(
@@ -182,7 +182,7 @@ impl TestActor {
     /// Begins an incarnation; returns what it reads.
     async fn incarnation(&self, number: u32) -> (Store, StateLog) {
         let incarnation = ActorIncarnation(number);
-        self.head.0.lock().incarnation = incarnation;
+        self.head.0.lock().incarnation = Some(incarnation);
         let store =
             Store::new(self.host.clone(), ACTOR, incarnation, Copies { wanted: 2, is_required: false });
         let log = store.open(|| Ok(vec![Bytes::from_static(b"created")])).await.unwrap();

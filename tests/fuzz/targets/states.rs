@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use roadshow::internals::durable::{
-    MemoryStates, PackedRecords, Replaced, SnapshotPart, StateError, StateKey, StateReply, StateRequest, decode,
-    encode,
+    MemoryStates, PackedRecords, Replaced, SnapshotPart, StateError, StateReply, StateRequest, decode, encode,
 };
-use roadshow::internals::spec::{ActorKey, JobId};
+use roadshow::internals::spec::{ActorKey, JobId, StateKey};
 use roadshow::internals::wire::Payload;
 use roadshow_fuzz::{Script, peak_of};
 
