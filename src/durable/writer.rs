@@ -21,6 +21,9 @@ use crate::observe::log;
 
 type Step<T> = Pin<Box<dyn Future<Output = T>>>;
 
+/// Encoding of a snapshot into parts.
+type Encoding = Step<Result<Vec<Bytes>, String>>;
+
 /// Search for another holder.
 enum Repair {
     /// The next one begins then.
@@ -40,7 +43,7 @@ pub(super) struct Writer {
     /// Number of searches in a row that have found no holder.
     vain_repairs: u32,
     /// Encoding of a snapshot, with the number of the record that it ends before.
-    encoding: Option<(u64, Step<Result<Vec<Bytes>, String>>)>,
+    encoding: Option<(u64, Encoding)>,
     /// Encoded snapshot, which must not be stored before its records are.
     encoded: Option<(u64, Vec<Bytes>)>,
     snapshot: Option<Step<Result<(), StoreError>>>,

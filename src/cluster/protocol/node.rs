@@ -20,7 +20,7 @@ pub(in crate::cluster) const AGENT_COMMAND: TypeHash = TypeHash::of("roadshow::A
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum NodeRequest {
     /// Joins or rejoins.
-    Join(NodeReport),
+    Join(Box<NodeReport>),
     /// Renews the node's lease, and reports its usage if that was measured since the last one.
     Heartbeat { node: HostUid, usage: Option<Usage> },
     /// Reports statistics of workers that have changed since the last report, or a part of them.
