@@ -105,12 +105,10 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) start_lease: Duration,
     /// Time limit for the constructor of a killed actor; see [`config::KILL_LEASE`].
     pub(in crate::cluster) kill_lease: Duration,
-    /// True for a local cluster, whose actors cannot restart on other nodes.
+    /// True for a local cluster, which has one node and never gets another.
     pub(in crate::cluster) is_single_node: bool,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
     pub(in crate::cluster) history_max: usize,
-    /// True if the cluster has one node and never gets another.
-    pub(in crate::cluster) is_single_node: bool,
     /// Bug that a simulation injects.
     pub(in crate::cluster) injected_bug: Option<InjectedBug>,
 }
@@ -126,7 +124,6 @@ impl Default for Settings {
             kill_lease: config::KILL_LEASE,
             is_single_node: false,
             history_max: config::HISTORY_MAX,
-            is_single_node: false,
             injected_bug: None,
         }
     }
