@@ -4,6 +4,7 @@
 
 mod cluster;
 mod dashboard;
+mod durable;
 mod executables;
 mod reports;
 mod statistics;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::*;
 pub use dashboard::*;
+pub use durable::*;
 pub use executables::*;
 pub use reports::*;
 pub use statistics::*;

@@ -95,6 +95,7 @@ pub use {actix, serde};
 mod background;
 mod cluster;
 mod config;
+mod durable;
 mod error;
 mod host;
 mod id;
@@ -118,6 +119,9 @@ pub use cluster::{Cluster, ClusterBuilder, ClusterError, InProcess, WorkerInfo, 
 #[doc(hidden)]
 pub use cluster::{admin, daemon};
 pub use config::Limits;
+pub use durable::{
+    CallKey, Decide, Decision, Durable, DurableActor, DurableAddr, DurableRequest, DurableSpawn, DurableState,
+};
 pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, PlacementError, SendError};
 pub use registry::{HandledBy, Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
@@ -125,7 +129,7 @@ pub use remote::{
     ClusterRef, FindError, RemoteAddr, RemoteRecipient, Request, Retry, Spawn, SpawnContext, SpawnError,
     SpawnRequest, Terminated, TrySendError, Watch,
 };
-pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
+pub use roadshow_macros::{Durable, RemoteActor, RemoteData, RemoteMessage, main, task};
 pub use spec::{End, EndReason, Lifetime, NodeId, Resources, Restart, RestartPlace, Strategy, Supervision};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use transport::Memory;
@@ -225,6 +229,12 @@ pub mod internals {
     pub mod config {
         pub use crate::config::*;
     }
+    /// States of durable actors, and what travels to their holders.
+    pub mod durable {
+        pub use crate::cluster::MemoryStates;
+        pub use crate::durable::flat::{decode, encode};
+        pub use crate::durable::protocol::*;
+    }
     /// Part of a process that speaks the protocol.
     pub mod host {
         pub use crate::host::*;
@@ -281,6 +291,7 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::cluster::{WorkerSetup, WorkerTest};
+    pub use crate::durable::{OutboxRegistration, durable_handler};
     pub use crate::id::TypeHash;
     pub use crate::lock::held as locks_held;
     pub use crate::registry::{ControlMessage, Delivery, Registration};
@@ -326,4 +337,6 @@ mod pages {
     mod programs {}
     #[doc = include_str!("../docs/supervision.md")]
     mod supervision {}
+    #[doc = include_str!("../docs/durable.md")]
+    mod durable {}
 }

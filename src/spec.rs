@@ -5,6 +5,7 @@
 mod end;
 mod lease;
 mod restart;
+mod state;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::id::{ActorIncarnation, HostUid, Target, define_id};
 pub use end::{End, EndReason};
 pub(crate) use lease::{LeaseGrant, LeaseTime};
 pub use restart::{Recipe, Restart, RestartPlace, Supervision};
+pub use state::{Copies, HolderAddress, HolderPlan, HolderRequest, StateKey};
 
 /// Reads and encodes an id that people see: hexadecimal digits as text, and a number in compact formats.
 macro_rules! impl_hex_text {
@@ -96,6 +98,12 @@ define_id! {
     ActorKey(u64), "{:016x}"
 }
 impl_hex_text!(ActorKey(u64));
+
+define_id! {
+    /// Id of a holder of the states of durable actors. It outlives restarts of its process if its states do.
+    HolderId(u64), "{:016x}"
+}
+impl_hex_text!(HolderId(u64));
 
 /// Amount of a resource in ten-thousandths, so that fractions such as half a GPU are possible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -59,11 +59,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("remote", &["host", "registry", "observe", "wire", "spec", "background", "lock", "config", "id"]),
     ("task", &["remote", "host", "registry", "observe", "wire", "background", "lock", "config", "id"]),
+    ("durable", &["remote", "host", "registry", "observe", "wire", "spec", "lock", "config", "id"]),
     ("object", &["remote", "host", "id", "config"]),
     (
         "cluster",
         &[
             "object",
+            "durable",
             "task",
             "remote",
             "host",

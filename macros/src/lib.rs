@@ -9,6 +9,7 @@
 
 mod actor;
 mod data;
+mod durable;
 mod entry;
 mod import;
 mod message;
@@ -80,6 +81,20 @@ use syn::{DeriveInput, Error, ItemFn, Result, parse_macro_input};
 #[proc_macro_derive(RemoteActor, attributes(remote))]
 pub fn remote_actor(input: TokenStream) -> TokenStream {
     derive(input, actor::derive)
+}
+
+/// Makes a type the state of a durable actor.
+///
+/// The type implements [`Durable`](trait@Durable), and [`Decide`] for each listed message. `#[remote(..)]` on it takes:
+///
+/// - `decides(A, B)`: the messages that the actor decides, by path. Each derives
+///   [`RemoteMessage`](macro@RemoteMessage).
+/// - `name = ".."` and `crate = path`, as for [`RemoteActor`](macro@RemoteActor).
+///
+/// [`Durable`](trait@Durable) has an example.
+#[proc_macro_derive(Durable, attributes(remote))]
+pub fn durable(input: TokenStream) -> TokenStream {
+    derive(input, durable::derive)
 }
 
 /// Makes an actix message sendable to an actor of another process.

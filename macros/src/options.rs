@@ -11,6 +11,7 @@ use crate::tokens::{Mistakes, compact};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Actor,
+    Durable,
     Message,
     Data,
 }
@@ -57,8 +58,8 @@ impl Options {
         if kind == Kind::Message && meta.path.is_ident("result") {
             return self.read_result(meta);
         }
-        if kind == Kind::Actor && meta.path.is_ident("handles") {
-            return self.read_handles(meta);
+        if kind.list_of_messages().is_some_and(|list| meta.path.is_ident(list)) {
+            return self.read_handles(meta, kind);
         }
         if kind == Kind::Actor && meta.path.is_ident("local") {
             self.local = true;
@@ -77,9 +78,10 @@ impl Options {
         }
     }
 
-    fn read_handles(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
+    fn read_handles(&mut self, meta: &ParseNestedMeta<'_>, kind: Kind) -> Result<()> {
         if !meta.input.peek(syn::token::Paren) {
-            return Err(meta.error("list the messages in parentheses: `handles(First, Second)`"));
+            let list = kind.list_of_messages().unwrap_or_default();
+            return Err(meta.error(format!("list the messages in parentheses: `{list}(First, Second)`")));
         }
         let content;
         syn::parenthesized!(content in meta.input);
@@ -145,10 +147,22 @@ fn reject_generics(input: &DeriveInput) -> Result<()> {
 }
 
 impl Kind {
+    /// Name of the option that lists messages.
+    fn list_of_messages(self) -> Option<&'static str> {
+        match self {
+            Self::Actor => Some("handles"),
+            Self::Durable => Some("decides"),
+            Self::Message | Self::Data => None,
+        }
+    }
+
     fn options(self) -> &'static str {
         match self {
             Self::Actor => {
                 "`#[remote(..)]` on an actor takes `handles(..)`, `name = \"..\"`, `local` and `crate = path`"
+            }
+            Self::Durable => {
+                "`#[remote(..)]` on a durable state takes `decides(..)`, `name = \"..\"` and `crate = path`"
             }
             Self::Message => {
                 "`#[remote(..)]` on a message takes `name = \"..\"`, `result = Type` and `crate = path`"

@@ -9,6 +9,7 @@ use super::model::JobId;
 use super::protocol::{AGENT_COMMAND, EXECUTABLE, FETCH, FLUSH, JOB, JOB_EVENT, NODE, OUTPUT};
 use super::security::{ONE_JOB, job_name};
 use crate::cluster::protocol::MEMBERSHIP;
+use crate::durable::protocol::STATE;
 use crate::host::Host;
 use crate::id::{HostUid, TypeHash};
 use crate::registry::Inbound;
@@ -16,7 +17,7 @@ use crate::transport::Role;
 use crate::wire::CallFailure;
 
 /// Services of the cluster, each with the roles that may call it.
-const CALLERS: [(TypeHash, &[Role]); 10] = [
+const CALLERS: [(TypeHash, &[Role]); 11] = [
     (CONTROL, &[Role::Driver, Role::Worker]),
     (NODE, &[Role::Agent]),
     (JOB, &[Role::Driver]),
@@ -27,6 +28,7 @@ const CALLERS: [(TypeHash, &[Role]); 10] = [
     (OUTPUT, &[Role::Agent]),
     (FLUSH, &[Role::Driver]),
     (MEMBERSHIP, &[Role::Driver, Role::Agent]),
+    (STATE, &[Role::Worker]),
 ];
 
 /// Rejects a call of a service by a process whose role may not make it. Services that are not listed are open.
@@ -50,6 +52,16 @@ pub(super) fn check_job(host: &Host, driver: HostUid, job: JobId) -> Result<(), 
     match has(ONE_JOB) && !has(&job_name(job, Role::Driver)) {
         true => Err(format!("this driver was enrolled for another job than {job}")),
         false => Ok(()),
+    }
+}
+
+/// Rejects a worker that asks for the state of another job than its own.
+pub(super) fn check_worker(host: &Host, worker: HostUid, job: JobId) -> Result<(), String> {
+    check_known(host, worker)?;
+    // Links that stay on this machine have no certificates.
+    match host.is_certified(worker, &job_name(job, Role::Worker)) {
+        Some(false) => Err(format!("this worker does not belong to job {job}")),
+        Some(true) | None => Ok(()),
     }
 }
 

@@ -32,12 +32,13 @@ use crate::cluster::protocol::MembershipUpdate;
 use crate::config::{END_TEXT_BYTES_MAX, HEAD_RPC_TIMEOUT, NEXT_WORKER_TIMEOUT, WATCH_RETRY_MAX};
 use crate::host::{
     Assignment, EndFuture, Host, HostStatus, HostStatusFuture, KillFuture, LocateFuture, Located,
-    LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, TaskSlot, Watched,
+    LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult, PlanFuture, TaskSlot,
+    Watched,
 };
 use crate::id::{ActorIncarnation, HostId, HostUid, Target};
 use crate::lock::{Guard, Mutex, RwLock};
 use crate::registry::{Inbound, decode};
-use crate::spec::{ActorLocation, End, EndReason, Lifetime, Recipe};
+use crate::spec::{ActorLocation, Copies, End, EndReason, HolderAddress, HolderRequest, Lifetime, Recipe};
 
 /// Live workers of the cluster, as one process knows them.
 #[derive(Debug, Default)]
@@ -446,6 +447,42 @@ impl Placement for Membership {
 
     fn locate(&self, host: &Host, actor: ActorKey, gone: Option<ActorIncarnation>) -> LocateFuture {
         Box::pin(locate(self.head.clone(), host.clone(), actor, gone))
+    }
+
+    fn check_holders(&self, host: &Host, copies: Copies) -> KillFuture {
+        let (route, host) = (self.head.clone(), host.clone());
+        Box::pin(
+            async move { route.ask(host, |_| ControlRequest::CheckHolders { copies }, true).await.map(drop) },
+        )
+    }
+
+    fn propose_holders(&self, host: &Host, request: HolderRequest) -> PlanFuture {
+        let (route, host) = (self.head.clone(), host.clone());
+        Box::pin(async move {
+            let propose = |_| ControlRequest::ProposeHolders(request.clone());
+            match route.ask(host.clone(), propose, true).await? {
+                ControlReply::Holders(plan) => {
+                    for HolderAddress { host: holder, at, .. } in plan.sources.iter().chain(&plan.holders) {
+                        host.add_peer(*holder, *at);
+                    }
+                    Ok(Some(plan))
+                }
+                ControlReply::Done => Ok(None),
+                _ => Err(unexpected_reply()),
+            }
+        })
+    }
+
+    fn activate_holders(
+        &self,
+        host: &Host,
+        actor: ActorKey,
+        incarnation: ActorIncarnation,
+        number: u64,
+    ) -> KillFuture {
+        let (route, host) = (self.head.clone(), host.clone());
+        let activate = move |_| ControlRequest::ActivateHolders { actor, incarnation, number };
+        Box::pin(async move { route.ask(host, activate, true).await.map(drop) })
     }
 
     fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> LookupFuture {

@@ -45,6 +45,7 @@ mod event_queue;
 mod executable;
 #[cfg(any(feature = "cli", feature = "sim"))]
 mod head_core;
+mod holder;
 mod host_info;
 mod io_thread;
 #[cfg_attr(
@@ -98,6 +99,7 @@ pub use builder::ClusterBuilder;
 pub use control_service::bench::ControlPlaneBench;
 pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
+pub use holder::MemoryStates;
 pub use launch::contract::WorkerTest;
 pub use local::thread_worker::InProcess;
 pub use security::RequestError;

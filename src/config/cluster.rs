@@ -377,6 +377,11 @@ pub const RECIPE_BYTES_MAX: usize = 1 << 20;
 /// Maximum total size of the recipes of one job, in bytes: 64 actors with the largest arguments.
 pub const RECIPES_PER_JOB_BYTES_MAX: usize = 64 << 20;
 
+/// Time for which calls to a replaced or ended incarnation wait for its last replies.
+///
+/// They are under way in a socket, or were written when the actor ended.
+pub const LAST_REPLIES_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Number of an actor's failures within the period that the control plane counts.
 ///
 /// A policy that allows more has no limit: 8 KiB for each actor, however often it fails.

@@ -334,6 +334,7 @@ impl From<CallFailure> for SendError {
             CallFailure::LowMemory { text } => NotDelivered::LowMemory { text }.into(),
             CallFailure::Panicked { text } => Self::Panicked { text },
             CallFailure::NoReply => OutcomeUnknown::NoReply.into(),
+            CallFailure::IncarnationEnded => OutcomeUnknown::Restarted.into(),
             CallFailure::ReplyTooLarge { size, limit } => {
                 OutcomeUnknown::ReplyTooLarge { size, limit }.into()
             }

@@ -77,7 +77,7 @@ pub use peer::{ReceivePath, SlotId};
 pub use placement::{
     ActorEnd, Assignment, EndFuture, HostStatus, HostStatusFuture, KillFuture, LifecycleObserver,
     LocateFuture, Located, LookupFuture, NextWorker, PlaceFuture, Placement, PlacementError, PlacementResult,
-    TaskSlot, Watched,
+    PlanFuture, TaskSlot, Watched,
 };
 #[doc(hidden)]
 pub use receive::InboundSink;

@@ -13,7 +13,10 @@ use tokio::time::timeout_at;
 
 use super::Host;
 use crate::id::{ActorIncarnation, HostUid, Target};
-use crate::spec::{ActorKey, ActorLocation, ActorSpec, End, EndReason, JobId, NodeId, Recipe};
+use crate::spec::{
+    ActorKey, ActorLocation, ActorSpec, Copies, End, EndReason, HolderPlan, HolderRequest, JobId, NodeId,
+    Recipe,
+};
 
 /// Selects hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
@@ -50,6 +53,28 @@ pub trait Placement: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
     }
 
+    /// Checks whether the cluster has nodes for the copies of a durable actor's state.
+    fn check_holders(&self, _host: &Host, _copies: Copies) -> KillFuture {
+        Box::pin(std::future::ready(Err(no_state())))
+    }
+
+    /// Requests the next configuration of a state, and adds its holders to this host's peers. `None` keeps the present
+    /// one.
+    fn propose_holders(&self, _host: &Host, _request: HolderRequest) -> PlanFuture {
+        Box::pin(std::future::ready(Err(no_state())))
+    }
+
+    /// Makes a proposed configuration the active one.
+    fn activate_holders(
+        &self,
+        _host: &Host,
+        _actor: ActorKey,
+        _incarnation: ActorIncarnation,
+        _number: u64,
+    ) -> KillFuture {
+        Box::pin(std::future::ready(Err(no_state())))
+    }
+
     /// Reports that an actor with an assignment was not started there.
     fn spawn_failed(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
@@ -77,6 +102,10 @@ pub trait Placement: Send + Sync + fmt::Debug {
     fn next_worker(&self) -> Option<NextWorker> {
         None
     }
+}
+
+fn no_state() -> PlacementError {
+    PlacementError::Infeasible { text: "this cluster keeps no state of actors".to_owned() }
 }
 
 impl dyn Placement {
@@ -130,6 +159,9 @@ pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocatio
 
 /// Future of the location of a new managed actor.
 pub type PlaceFuture = Pin<Box<dyn Future<Output = Result<ActorLocation, PlacementError>> + Send>>;
+
+/// Future of a configuration of a durable actor's state.
+pub type PlanFuture = Pin<Box<dyn Future<Output = Result<Option<HolderPlan>, PlacementError>> + Send>>;
 
 /// Future of the end of a managed actor.
 pub type KillFuture = Pin<Box<dyn Future<Output = Result<(), PlacementError>> + Send>>;

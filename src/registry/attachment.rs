@@ -26,7 +26,7 @@ thread_local! {
 }
 
 /// Notes a requested stop of the actor that the current task runs.
-pub(super) fn note_stop(end: Box<End>) {
+pub(crate) fn note_stop(end: Box<End>) {
     if let Some(task) = task::try_id() {
         LAST_STOP.set(Some((task, end)));
     }

@@ -34,7 +34,7 @@ use thiserror::Error;
 use crate::id::TypeHash;
 
 pub use attachment::Attachment;
-pub(crate) use attachment::{panicked, requested_stop, stopped};
+pub(crate) use attachment::{note_stop, panicked, requested_stop, stopped};
 pub use batch::MessageBatch;
 pub use delivery::{ControlMessage, Delivery};
 pub(crate) use delivery::{STOP, decode, stop, stopped_by};

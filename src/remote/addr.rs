@@ -208,6 +208,11 @@ impl<A: RemoteActor> RemoteAddr<A> {
         RemoteRecipient::new(self.address.clone())
     }
 
+    /// Location of the actor, in the incarnation that this address names.
+    pub(crate) fn location(&self) -> ActorLocation {
+        self.address.location
+    }
+
     /// Target of the actor as a parent: the incarnation that runs here if it is one of this host, and otherwise the
     /// latest known one.
     pub(super) fn target_as_parent(&self) -> Target {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::address::BoundAddress;
+use crate::config::LAST_REPLIES_TIMEOUT;
 use crate::host::peer::DisconnectReason;
 use crate::host::routes::{Evidence, Route, RouteState};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError};
@@ -64,7 +65,8 @@ pub(super) async fn located(route: Arc<Route>) -> Result<ActorLocation, NotDeliv
         .await
 }
 
-/// Waits until the actor is known to live in a later incarnation, or to have ended.
+/// Waits until the actor is known to live in a later incarnation, or to have ended, and its last replies have had time
+/// to arrive: the news come over another connection, and may overtake them.
 async fn left(route: Arc<Route>, incarnation: ActorIncarnation) {
     let has_left = |state: &RouteState| match state {
         RouteState::At(at) => at.target.incarnation > incarnation,
@@ -72,6 +74,7 @@ async fn left(route: Arc<Route>, incarnation: ActorIncarnation) {
         RouteState::Searching => false,
     };
     route.wait_for(|state| has_left(state).then_some(())).await;
+    tokio::time::sleep(LAST_REPLIES_TIMEOUT).await;
 }
 
 type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;

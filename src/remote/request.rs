@@ -326,7 +326,14 @@ impl<M: RemoteMessage> Request<M> {
         let Some(managed) = &mut options.managed else { return Poll::Ready(Ok(())) };
         let to = match ready!(managed.poll_located(task)) {
             Ok(to) => to,
-            Err(reason) => return Poll::Ready(Err(Box::new(reason.into()))),
+            Err(reason) => {
+                let error = SendError::from(reason);
+                // An earlier attempt may have run.
+                return Poll::Ready(Err(Box::new(match (&options.retry, &self.to) {
+                    (Some(retry), Some(to)) => retry.merge_error(to.location.host, error),
+                    _ => error,
+                })));
+            }
         };
         if self.to.as_ref().is_none_or(|previous| previous.location != to.location) {
             options.position = None;

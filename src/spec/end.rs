@@ -41,6 +41,8 @@ pub enum EndReason {
     Evicted,
     /// The lease of its node ran out, and it is [exclusive](crate::Restart::exclusive).
     LeaseExpired,
+    /// Its stored state cannot be read or applied.
+    StateFailed,
     /// Its job ended.
     JobEnded,
     /// Its parent ended, or something that it is linked with.

@@ -72,6 +72,9 @@ pub enum CallFailure {
     /// The handler ran, but the actor stopped or dropped the reply.
     #[error("the actor stopped, or dropped its reply")]
     NoReply,
+    /// The handler ran, but the actor's incarnation ended before what it did was stored for certain.
+    #[error("the actor's incarnation ended before it replied")]
+    IncarnationEnded,
     /// The handler ran, but its result is over the frame limit.
     #[error("the reply takes {size} bytes and the limit is {limit}")]
     ReplyTooLarge {
@@ -96,6 +99,7 @@ impl CallFailure {
         match self {
             Self::Panicked { .. }
             | Self::NoReply
+            | Self::IncarnationEnded
             | Self::ReplyTooLarge { .. }
             | Self::ReplyUnencodable { .. } => true,
             Self::Closing
@@ -129,6 +133,7 @@ impl CallFailure {
             | Self::ActorStopped
             | Self::Expired
             | Self::NoReply
+            | Self::IncarnationEnded
             | Self::ReplyTooLarge { .. } => {}
         }
         self
@@ -171,6 +176,7 @@ mod tests {
     #[test]
     fn failures_report_whether_the_handler_ran() {
         assert!(CallFailure::NoReply.handler_ran());
+        assert!(CallFailure::IncarnationEnded.handler_ran());
         assert!(CallFailure::Panicked { text: String::new() }.handler_ran());
         assert!(!CallFailure::Expired.handler_ran());
         assert!(!CallFailure::Refused { text: String::new() }.handler_ran());

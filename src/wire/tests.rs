@@ -461,6 +461,7 @@ fn any_failure() -> impl Strategy<Value = CallFailure> {
         ".{0,9}".prop_map(|text| CallFailure::Refused { text }),
         ".{0,9}".prop_map(|text| CallFailure::Panicked { text }),
         Just(CallFailure::NoReply),
+        Just(CallFailure::IncarnationEnded),
         any::<(u64, u64)>().prop_map(|(size, limit)| CallFailure::ReplyTooLarge { size, limit }),
         ".{0,9}".prop_map(|text| CallFailure::ReplyUnencodable { text }),
     ]

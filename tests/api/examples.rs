@@ -81,3 +81,32 @@ fn flooding_a_slow_actor_grows_no_process() {
     let most_kib = 2 * (roadshow::internals::config::SEND_QUEUE_BYTES_MAX as u64 >> 10);
     assert!(growth.into_iter().all(|(early, most)| most < early + most_kib), "{report}");
 }
+
+#[test]
+fn a_bank_loses_and_makes_no_money_while_its_workers_are_killed() {
+    let args = ["--transfers", "300", "--run-for", "1s", "--kill-every", "150ms", "--json"];
+    let output = run("bank", &args);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let banks = report["banks"].as_array().unwrap();
+    assert_eq!(banks.len(), 2, "{report}");
+    for bank in banks {
+        assert!(bank["transfers"].as_u64() >= Some(100) && bank["kills"].as_u64() >= Some(1), "{report}");
+    }
+    // Each look is also at money that moves, and not only at the end.
+    assert!(banks[1]["most_under_way"].as_i64() > Some(0), "{report}");
+}
+
+#[test]
+fn the_audit_of_the_bank_finds_planted_bugs() {
+    for (bug, error) in [("double-credit", "was received twice"), ("forged-coin", "and the order is")] {
+        let output = run("bank", &["--transfers", "300", "--run-for", "0s", "--plant", bug, "--json"]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{bug}: {errors}");
+        assert!(errors.contains(error), "{bug}: {errors}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for bank in report["banks"].as_array().unwrap() {
+            assert_ne!(bank["errors"], Value::Array(Vec::new()), "{bug}: {report}");
+        }
+    }
+}

@@ -17,6 +17,7 @@ mod chunks;
 mod constraints;
 mod crossed_dials;
 mod deadlines;
+mod durable;
 mod errors;
 mod examples;
 mod exclusive;

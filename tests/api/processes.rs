@@ -10,7 +10,7 @@ mod fixtures;
 mod lifecycle;
 mod output;
 mod pauses;
-mod process_table;
+pub(crate) mod process_table;
 mod settings;
 mod starts;
 mod stops;

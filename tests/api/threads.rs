@@ -12,6 +12,31 @@ use roadshow::*;
 
 use crate::fixtures::{Add, Clerk, Note};
 
+/// Durable state.
+#[derive(Clone, Serialize, Deserialize, Durable)]
+#[remote(decides(Add))]
+struct Tally(u64);
+
+impl Durable for Tally {
+    type Args = u64;
+    type Event = u64;
+
+    fn create(start: u64) -> Self {
+        Self(start)
+    }
+
+    fn apply(&mut self, n: &u64) {
+        self.0 += n;
+    }
+}
+
+impl Decide<Add> for Tally {
+    fn decide(&self, Add(n): Add, decision: &mut Decision<Self>) -> <Add as Message>::Result {
+        decision.record(n);
+        self.0 + n
+    }
+}
+
 #[roadshow::task(type = Square)]
 fn square(n: u64) -> u64 {
     n * n
@@ -57,6 +82,8 @@ fn public_types_are_send_and_sync() {
     send_and_sync::<Terminated>();
     send_and_sync::<Task<Square>>();
     send_and_sync::<internals::host::Host>();
+    send_and_sync::<DurableAddr<Tally>>();
+    send_and_sync::<CallKey>();
     send_and_sync::<model::NodeInfo>();
     send_and_sync::<model::ActorInfo>();
     send_and_sync::<observe::HostSnapshot>();
@@ -92,6 +119,11 @@ fn requests_are_send() {
     send::<Request<Add>>();
     send::<Watch>();
     send::<SpawnRequest<Clerk>>();
+    // Their states and events need not be `Sync`.
+    send::<DurableActor<Tally>>();
+    send::<DurableSpawn<Tally>>();
+    send::<DurableRequest<Tally, Add>>();
+    send::<Decision<Tally>>();
     send::<RunTask<Square>>();
     send::<RunAll<'static, Square>>();
 }
@@ -113,6 +145,8 @@ fn futures_can_run_on_a_multi_threaded_runtime() {
     spawnable(|| any::<ClusterRef>().run_all(any::<Vec<Task<Square>>>()).progress(|_, _| {}).into_future());
     spawnable(|| any::<RemoteAddr<Clerk>>().send(Add(1)).timeout(any::<Duration>()).retry(Retry::default()));
     spawnable(|| any::<RemoteAddr<Clerk>>().tell(Note(1)));
+    spawnable(|| any::<ClusterRef>().spawn_durable::<Tally>(0).name("tally").into_future());
+    spawnable(|| any::<DurableAddr<Tally>>().send(Add(1)).key("once").retry(Retry::default()));
     spawnable(|| any::<RemoteAddr<Clerk>>().stop());
     spawnable(|| any::<RemoteRecipient<Add>>().send(Add(1)));
     spawnable(|| any::<RemoteRecipient<Add>>().tell(Add(1)));

@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::num::NonZeroU8;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex};
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 use actix::System;
 use futures_util::future::join_all;
 use roadshow::prelude::*;
-use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
+use roadshow::{DurableAddr, Lifetime, Resources, SpawnRequest, Strategy};
 
+use super::durable::{Account, Balance, deposit, patiently};
 use super::fixtures::{
     Add, Announce, Attempt, Compute, Finish, Friend, Itself, Mark, Never, Pid, Print, SumActor, Take,
     Variable, attempt, leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress,
@@ -109,6 +111,16 @@ pub(super) enum Order {
     Link(String, String),
     /// Lets an actor write its incarnation to a file again and again.
     Mark(String, String),
+    /// Spawns a durable account with a name, with the required number of copies if there is one.
+    Open(String, Option<NonZeroU8>),
+    /// Finds a durable account by its name.
+    FindAccount(String),
+    /// Deposits one by one from as many callers for some milliseconds; returns the number of deposits and the longest
+    /// time of one in milliseconds.
+    Deposit(String, u64, u64),
+    /// Returns the balance and the process of an account.
+    Balance(String),
+    StopAccount(String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -259,6 +271,9 @@ async fn progress() {
 /// Actors of a program by name.
 type Actors = Rc<RefCell<HashMap<String, RemoteAddr<SumActor>>>>;
 
+/// Durable accounts of a program by name.
+type Accounts = Rc<RefCell<HashMap<String, DurableAddr<Account>>>>;
+
 /// Performs orders until its standard input ends.
 async fn obey() {
     let cluster = match join().await {
@@ -280,12 +295,12 @@ async fn obey() {
             }
         }
     });
-    let actors = Actors::default();
+    let (actors, accounts) = (Actors::default(), Accounts::default());
     while let Some((number, order)) = orders.recv().await {
-        let (cluster, actors) = (Rc::clone(&cluster), Rc::clone(&actors));
+        let (cluster, actors, accounts) = (Rc::clone(&cluster), Rc::clone(&actors), Rc::clone(&accounts));
         // Concurrently: a call that never returns must not delay later orders.
         actix_rt::spawn(async move {
-            let reply = follow(&cluster, &actors, order).await.unwrap_or_else(Reply::Failed);
+            let reply = follow(&cluster, &actors, &accounts, order).await.unwrap_or_else(Reply::Failed);
             say(&serde_json::to_string(&(number, reply)).unwrap());
         });
     }
@@ -299,7 +314,12 @@ fn ended(end: &roadshow::End) -> Reply {
     Reply::Text(Some(format!("{:?}: {end}", end.reason)))
 }
 
-async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Reply, String> {
+async fn follow(
+    cluster: &Cluster,
+    actors: &Actors,
+    accounts: &Accounts,
+    order: Order,
+) -> Result<Reply, String> {
     fn text(error: impl std::fmt::Display) -> String {
         error.to_string()
     }
@@ -308,7 +328,36 @@ async fn follow(cluster: &Cluster, actors: &Actors, order: Order) -> Result<Repl
         actors.borrow_mut().insert(name, actor);
         Reply::Done
     };
+    let account = |name: &str| {
+        accounts.borrow().get(name).cloned().ok_or_else(|| format!("there is no account {name}"))
+    };
     Ok(match order {
+        Order::Open(name, copies) => {
+            let spawn = cluster.spawn_durable::<Account>(()).name(name.as_str());
+            let spawn = match copies {
+                Some(copies) => spawn.copies(copies),
+                None => spawn,
+            };
+            let opened = spawn.await.map_err(text)?;
+            accounts.borrow_mut().insert(name, opened);
+            Reply::Done
+        }
+        Order::FindAccount(name) => {
+            let found = cluster.durable_actor(&name).await.map_err(text)?;
+            accounts.borrow_mut().insert(name, found);
+            Reply::Done
+        }
+        Order::Deposit(name, callers, millis) => {
+            Reply::Numbers(deposit(&account(&name)?, callers, millis).await?)
+        }
+        Order::Balance(name) => {
+            let (balance, pid) = account(&name)?.send(Balance).retry(patiently()).await.map_err(text)?;
+            Reply::Numbers(vec![balance, pid])
+        }
+        Order::StopAccount(name) => {
+            account(&name)?.stop().await.map_err(text)?;
+            Reply::Done
+        }
         Order::Spawn(name, options) => store(name, options.spawn(cluster).await.map_err(text)?),
         Order::Find(name, actor, None) => store(name, cluster.actor(&actor).await.map_err(text)?),
         Order::Find(name, actor, Some(namespace)) => {

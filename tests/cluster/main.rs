@@ -12,6 +12,7 @@ mod addresses;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod descendants;
+mod durable;
 mod endings;
 mod exclusive;
 mod failures;

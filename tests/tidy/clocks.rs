@@ -2,13 +2,15 @@
 
 use crate::source::Code;
 
-/// Files of the library that read it: for certificates, for ids, and for times that people see.
+/// Files of the library that read it: for certificates, for ids, for the age of keys of calls, and for times that people
+/// see.
 ///
 /// No lease, heartbeat, timeout or back-off is among them. The control plane reads it once at its start, and counts on
 /// by the monotonic clock.
 const READERS: &[&str] = &[
     "src/transport/credentials.rs",
     "src/transport/expiry.rs",
+    "src/durable/actor.rs",
     "src/host/entropy.rs",
     "src/host/mod.rs",
     "src/cluster/control_service/mod.rs",

@@ -4,6 +4,9 @@ use super::{complain, read, root_names, rust_files};
 
 /// Traits, and types of the command-line program: no value of these is shared by threads.
 const NO_TYPES: &[&str] = &[
+    "Decide",
+    "Durable",
+    "DurableState",
     "HandledBy",
     "Handles",
     "RemoteActor",

@@ -11,7 +11,7 @@ use crate::cluster::model::{
     NodeInfo, NodeReport, TaskCount, WorkerAddress, WorkerId, WorkerStatistics,
 };
 use crate::id::{ActorIncarnation, HostUid};
-use crate::spec::{End, Recipe};
+use crate::spec::{Copies, End, HolderAddress, HolderId, HolderPlan, HolderRequest, Recipe, StateKey};
 
 /// Id of a request that waits for a reply, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +103,15 @@ pub(in crate::cluster) enum ControlEvent {
     WatchJob { ticket: Ticket, job: JobId },
     /// Waits for the final end of a managed actor. Answered with [`ControlReply::End`].
     WatchActor { ticket: Ticket, actor: ActorKey },
+    /// A node of which the agent does not tell it has a holder of states: that of a local cluster.
+    HolderStarted { node: NodeId, holder: HolderAddress },
+    /// Checks whether there are nodes for the copies of a state. Answered with [`ControlReply::Done`].
+    CheckHolders { ticket: Ticket, copies: Copies },
+    /// Requests the next configuration of a state. Answered with [`ControlReply::Holders`], or with
+    /// [`ControlReply::Done`] if the present one stays.
+    ProposeHolders { ticket: Ticket, request: HolderRequest },
+    /// Makes a proposed configuration the active one. Answered with [`ControlReply::Done`].
+    ActivateHolders { ticket: Ticket, actor: ActorKey, incarnation: ActorIncarnation, number: u64 },
     /// Ends an actor. Answered with [`ControlReply::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
     /// Ends an actor by killing its worker, with everything in it. Answered with [`ControlReply::Done`].
@@ -130,6 +139,10 @@ impl ControlEvent {
                 | Self::WatchNode { .. }
                 | Self::WatchJob { .. }
                 | Self::WatchActor { .. }
+                | Self::HolderStarted { .. }
+                | Self::CheckHolders { .. }
+                | Self::ProposeHolders { .. }
+                | Self::ActivateHolders { .. }
                 | Self::WatermarksDurable { .. }
                 | Self::Tick
         )
@@ -176,6 +189,8 @@ pub(in crate::cluster) enum Action {
     Persist(Record),
     /// Deletes a record.
     Delete(RecordKey),
+    /// Commands agents to remove the state of an actor that has ended for good.
+    RemoveState { key: StateKey, nodes: Vec<NodeId> },
 }
 
 /// Successful answer to a request.
@@ -200,6 +215,8 @@ pub(in crate::cluster) enum ControlReply {
     Found { actor: ActorKey, class: String, at: ActorLocation, member: WorkerAddress },
     /// The actor has ended for good.
     Gone(End),
+    /// Proposed configuration of an actor's state.
+    Holders(HolderPlan),
     /// The request was carried out.
     Done,
     /// Page of the node list. The control service produces this answer and the next two; they change no
@@ -209,6 +226,17 @@ pub(in crate::cluster) enum ControlReply {
     Actors(Page<ActorInfo>),
     /// End of a worker, a node or a job; `None` for a worker that may be alive.
     End(Option<End>),
+}
+
+/// Holders of a state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cluster) struct HolderConfiguration {
+    /// Number of the last configuration, proposed or active.
+    pub(in crate::cluster) number: u64,
+    /// Holders of the last active configuration; none if there was none.
+    pub(in crate::cluster) active: Vec<HolderId>,
+    /// Holders that are proposed, and do not have the state for certain.
+    pub(in crate::cluster) proposed: Option<Vec<HolderId>>,
 }
 
 /// Ready worker of a job.
@@ -307,6 +335,8 @@ pub(in crate::cluster) enum Record {
     },
     /// Recipe of an actor that is restarted.
     Recipe { actor: ActorKey, recipe: Recipe },
+    /// Configuration of a durable actor's state.
+    Holders { actor: ActorKey, configuration: HolderConfiguration },
     /// Watermarks of the allocated ids; the next incarnation starts one block above them.
     IdWatermarks { jobs: u32, workers: u64, actors: u64 },
     /// Alive node, with the time of its join and its drain flag.
@@ -321,6 +351,7 @@ pub(in crate::cluster) enum RecordKey {
     Job(JobId),
     Actor(ActorKey),
     Recipe(ActorKey),
+    Holders(ActorKey),
     IdWatermarks,
     Node(NodeId),
     Incarnation,

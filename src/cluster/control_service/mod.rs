@@ -17,7 +17,7 @@ mod versions;
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -29,7 +29,7 @@ use super::control_plane::state::{
     Settings, Ticket,
 };
 use super::listing::{Kind, Page, Query, QueryError};
-use super::model::{ActorKey, JobId};
+use super::model::{ActorKey, JobId, NodeId};
 use crate::background;
 use crate::config::TICK_EVERY;
 use crate::host::entropy::unix_time;
@@ -38,6 +38,7 @@ use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
+use crate::spec::HolderAddress;
 use crate::wire::CallFailure;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 pub(super) use request::{CONTROL, ControlRequest, ControlResult};
@@ -57,6 +58,13 @@ pub(super) type Persistence = Box<dyn Fn() -> CommitFuture + Send + Sync>;
 /// Future of a [`Persistence`].
 pub(super) type CommitFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
+/// Starts the holder of states of the only node at its first call, and returns its address.
+pub(super) type HolderStart = Box<dyn Fn() -> HolderStarting + Send + Sync>;
+
+/// Future of a [`HolderStart`].
+pub(super) type HolderStarting =
+    Pin<Box<dyn Future<Output = Result<(NodeId, HolderAddress), String>> + Send>>;
+
 /// Control plane of a cluster.
 pub(super) struct ControlPlane {
     inner: Mutex<ControlPlaneInner>,
@@ -68,6 +76,8 @@ pub(super) struct ControlPlane {
     pending: PendingRequests,
     /// Notified when a delayed restart is added.
     delayed: Arc<Notify>,
+    /// Starts the holder of a local cluster; unset in a cluster of nodes.
+    holder: OnceLock<HolderStart>,
 }
 
 /// Everything behind the lock of the control plane.
@@ -99,7 +109,14 @@ impl ControlPlane {
             persistence,
             pending: PendingRequests::default(),
             delayed: Arc::default(),
+            holder: OnceLock::new(),
         }
+    }
+
+    /// Sets the start of the holder of states.
+    pub(super) fn set_holder(&self, start: HolderStart) {
+        // Only a cluster's start sets it.
+        let _ = self.holder.set(start);
     }
 
     /// Handles an event.
@@ -348,6 +365,21 @@ impl ControlPlane {
             ControlRequest::Kill { actor } => {
                 self.kill(actor, |ticket| ControlEvent::Kill { ticket, actor }).await
             }
+            ControlRequest::CheckHolders { copies } => {
+                self.start_holder().await?;
+                self.ask(|ticket| ControlEvent::CheckHolders { ticket, copies }).await
+            }
+            ControlRequest::ProposeHolders(request) => {
+                self.start_holder().await?;
+                let propose = |ticket| ControlEvent::ProposeHolders { ticket, request };
+                let reply = Arc::clone(&self).ask(propose).await?;
+                self.persisted().await.map(|()| reply)
+            }
+            ControlRequest::ActivateHolders { actor, incarnation, number } => {
+                let activate = |ticket| ControlEvent::ActivateHolders { ticket, actor, incarnation, number };
+                let reply = Arc::clone(&self).ask(activate).await?;
+                self.persisted().await.map(|()| reply)
+            }
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
                 self.apply(ControlEvent::SpawnCancelled { actor, cause });
@@ -428,6 +460,22 @@ impl ControlPlane {
         }
     }
 
+    /// Waits until everything requested so far is on the disk: other processes act on it.
+    async fn persisted(&self) -> Result<(), ControlError> {
+        match &self.persistence {
+            Some(persistence) => persistence().await.map_err(ControlError::NotPersisted),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the holder of a local cluster, unless it runs. Agents have started those of other clusters.
+    async fn start_holder(&self) -> Result<(), ControlError> {
+        let Some(start) = self.holder.get() else { return Ok(()) };
+        let (node, holder) = start().await.map_err(ControlError::Infeasible)?;
+        self.apply(ControlEvent::HolderStarted { node, holder });
+        Ok(())
+    }
+
     /// Answers a query slice by slice; other requests get the lock in between.
     pub(super) async fn list<T: Listed>(&self, query: &Query) -> Result<Page<T>, QueryError> {
         let mut search = Search::new(query)?;
@@ -475,6 +523,9 @@ fn check_sender(state: &ClusterState, from: HostUid, request: &ControlRequest) -
         }
         ControlRequest::Cancel { .. }
         | ControlRequest::Kill { .. }
+        | ControlRequest::CheckHolders { .. }
+        | ControlRequest::ProposeHolders(_)
+        | ControlRequest::ActivateHolders { .. }
         | ControlRequest::Locate { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)

@@ -6,7 +6,7 @@ use crate::cluster::control_plane::state::{ControlError, ControlReply};
 use crate::cluster::listing::Query;
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, NodeId};
 use crate::id::{ActorIncarnation, HostUid, TypeHash};
-use crate::spec::Recipe;
+use crate::spec::{Copies, HolderRequest, Recipe};
 
 /// Service of the control plane on its host.
 pub(in crate::cluster) const CONTROL: TypeHash = TypeHash::of("roadshow::Control");
@@ -22,6 +22,12 @@ pub(in crate::cluster) enum ControlRequest {
     Find { job: JobId, namespace: Option<String>, name: String },
     /// Locates a managed actor, in an incarnation after `gone`.
     Locate { actor: ActorKey, gone: Option<ActorIncarnation> },
+    /// Checks whether there are nodes for the copies of a state.
+    CheckHolders { copies: Copies },
+    /// Requests the next configuration of the state of a durable actor.
+    ProposeHolders(HolderRequest),
+    /// Makes a proposed configuration the active one.
+    ActivateHolders { actor: ActorKey, incarnation: ActorIncarnation, number: u64 },
     /// Ends an actor.
     Kill { actor: ActorKey },
     /// Requests a page of the node list.

@@ -86,6 +86,10 @@ pub(super) fn changed_by(event: &ControlEvent) -> &'static [Kind] {
         | ControlEvent::StartNotPersisted { .. }
         | ControlEvent::Find { .. }
         | ControlEvent::Locate { .. }
+        | ControlEvent::HolderStarted { .. }
+        | ControlEvent::CheckHolders { .. }
+        | ControlEvent::ProposeHolders { .. }
+        | ControlEvent::ActivateHolders { .. }
         | ControlEvent::WatchNode { .. }
         | ControlEvent::WatchJob { .. }
         | ControlEvent::WatchActor { .. }

@@ -1,14 +1,15 @@
-//! Starts and stops of incarnations, each sent once the records before it are durable.
+//! Starts and stops of incarnations, and removals of states, each sent once the records before it are durable.
 //!
 //! If the head and the worker ended between a start and its record, the restarted head would give the same number to
 //! another incarnation. If the head ended between the stop of an incarnation that is replaced and the record of the
-//! next one, the restarted head would take the stop for the end of the actor. No other command waits: a spawn of a
-//! plain actor has no record, and a kill is final.
+//! next one, the restarted head would take the stop for the end of the actor. If it ended between the removal of a state
+//! and the record of its actor's end, the restarted head would restart an actor whose state is gone. No other command
+//! waits: a spawn of a plain actor has no record, and a kill is final.
 //!
 //! ```text
 //!   Action::StartActor, --> held --> flushed() --> still wanted? --> Outbox
-//!   StopIncarnation          ^           | the disk takes no writes
-//!                            '-----------'
+//!   StopIncarnation,         ^           | the disk takes no writes
+//!   RemoveState              '-----------'
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ use crate::cluster::control_plane::state::ControlEvent;
 use crate::cluster::model::{ActorKey, ActorLocation, NodeId, WorkerId};
 use crate::cluster::protocol::AgentCommand;
 use crate::config::InjectedBug;
-use crate::spec::Recipe;
+use crate::spec::{Recipe, StateKey};
 
 /// Pause before the disk is tried again. The store retries once a second.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -60,6 +61,14 @@ struct Batch {
     starts: BTreeMap<ActorKey, Start>,
     /// No more than incarnations that were started.
     stops: BTreeSet<Stop>,
+    /// No more than copies of the states of actors that have ended.
+    removals: BTreeSet<(NodeId, StateKey)>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.starts.is_empty() && self.stops.is_empty() && self.removals.is_empty()
+    }
 }
 
 impl HeadCore {
@@ -79,6 +88,11 @@ impl HeadCore {
         });
     }
 
+    /// Sends the removal of a state once all writes so far are durable.
+    pub(super) fn remove_when_durable(self: &Arc<Self>, key: StateKey, nodes: &[NodeId]) {
+        self.hold(|batch| batch.removals.extend(nodes.iter().map(|node| (*node, key))));
+    }
+
     fn hold(self: &Arc<Self>, add: impl FnOnce(&mut Batch)) {
         let mut held = self.held();
         add(&mut held.batch);
@@ -94,7 +108,7 @@ impl HeadCore {
     /// Takes the commands that wait; `None`, and the task ends, if there are none.
     fn take_batch(&self) -> Option<Batch> {
         let mut held = self.held();
-        held.is_flushing = !(held.batch.starts.is_empty() && held.batch.stops.is_empty());
+        held.is_flushing = !held.batch.is_empty();
         held.is_flushing.then(|| std::mem::take(&mut held.batch))
     }
 
@@ -105,6 +119,7 @@ impl HeadCore {
             held.batch.starts.entry(actor).or_insert(start);
         }
         held.batch.stops.extend(batch.stops);
+        held.batch.removals.extend(batch.removals);
     }
 
     /// Refuses the requests for actors that would be created for the first time: their callers need not wait.
@@ -115,12 +130,15 @@ impl HeadCore {
         }
     }
 
-    /// Sends the stops, and the starts that are still wanted: the actor may have been killed, or have lost its worker,
-    /// meanwhile.
+    /// Sends the stops and removals, and the starts that are still wanted: the actor may have been killed, or have lost
+    /// its worker, meanwhile.
     fn send_batch(&self, batch: &Batch) {
         // Under the lock of the state, as all commands: a stop of the actor is not overtaken by its start.
         self.control.read(|state| {
             batch.stops.iter().for_each(|stop| self.send_stop(*stop));
+            for (node, key) in &batch.removals {
+                self.send_command(*node, AgentCommand::RemoveState { key: *key });
+            }
             let wanted = batch.starts.values().filter(|it| state.awaits_start(it.actor, it.worker, it.at));
             wanted.for_each(|start| self.send_start(start));
         });

@@ -57,6 +57,7 @@ impl HeadCore {
             Action::StartActor { node, worker, actor, at, recipe, lease } => {
                 self.start_when_durable(Start { node, worker, actor, at, recipe, lease });
             }
+            Action::RemoveState { key, nodes } => self.remove_when_durable(key, &nodes),
             Action::StopActor { node, worker, at, .. } => {
                 self.send_command(node, AgentCommand::StopActor { worker, at })
             }

@@ -66,7 +66,7 @@ impl HeadCore {
                     self.host.forget(earlier);
                 }
                 tracing::info!(node = %report.descriptor.id(), address = %report.descriptor.address, "a node has joined");
-                self.control.apply(ControlEvent::NodeJoined(report));
+                self.control.apply(ControlEvent::NodeJoined(*report));
                 self.renewed(from)
             }
             _ if !self.accepts(from, &request) => NodeReply::Unknown,

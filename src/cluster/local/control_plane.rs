@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::state_holder::StateHolder;
 use crate::background;
 use crate::cluster::control_plane::state::{Action, ControlEvent, JobEvent, Settings, Ticket};
 use crate::cluster::control_service::ControlPlane;
@@ -62,11 +63,12 @@ impl LocalControlPlane {
     /// Creates the control plane, and a channel with the workers that it requests.
     ///
     /// There are at most as many requests as workers.
-    pub(crate) fn new(io: &Handle) -> (Self, mpsc::Receiver<WorkerId>) {
+    pub(super) fn new(io: &Handle, holder: Arc<StateHolder>) -> (Self, mpsc::Receiver<WorkerId>) {
         let (request, requests) = mpsc::channel(WORKERS_MAX);
         let (moved, moves) = mpsc::channel(MOVES_MAX);
         let shared = Arc::<OnceLock<StartParts>>::default();
         let (runtime, started) = (io.clone(), Arc::clone(&shared));
+        let states = Arc::clone(&holder);
         let execute = move |action: &Action| match action {
             Action::StartWorker { worker, .. } => {
                 // The receiver is gone in a cluster whose workers are threads. It is never full.
@@ -96,6 +98,7 @@ impl LocalControlPlane {
                 // In a task of its own: an actor that handles nothing holds up the stop of no other.
                 background::spawn_on(&runtime, stop_actor(host.clone(), *at));
             }
+            Action::RemoveState { key, .. } => states.remove(*key),
             _ => {}
         };
         let control = Arc::new(ControlPlane::new(
@@ -109,6 +112,7 @@ impl LocalControlPlane {
             Box::new(move |actions: &[Action]| actions.iter().for_each(&execute)),
             None,
         ));
+        control.set_holder(holder.start());
         let notices = Mutex::new(Some(moves));
         (Self { control, notices, start_parts: shared, io: io.clone() }, requests)
     }

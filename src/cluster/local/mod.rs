@@ -3,6 +3,7 @@
 pub(super) mod control_plane;
 pub(super) mod output;
 mod start;
+mod state_holder;
 pub(super) mod thread_worker;
 mod workers;
 
@@ -32,6 +33,7 @@ use crate::transport::{Tcp, Transport};
 use control_plane::LocalControlPlane;
 use output::LocalOutput;
 use start::WorkerSettings;
+use state_holder::{HolderSettings, StateHolder};
 use thread_worker::InProcess;
 use workers::{LocalWorker, WorkerHandle, Workers};
 
@@ -77,7 +79,14 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     let transport =
         in_process.as_ref().map_or_else(|| Arc::new(Tcp) as Arc<dyn Transport>, InProcess::driver);
     let identity = fresh_identity();
-    let (head, requests) = LocalControlPlane::new(io.handle());
+    let holder = StateHolder::new(HolderSettings {
+        secret,
+        limits: limits.clone(),
+        transport: Arc::clone(&transport),
+        io: io.handle().clone(),
+        node: NodeId(identity.host.0),
+    });
+    let (head, requests) = LocalControlPlane::new(io.handle(), holder);
     let control = Arc::clone(head.control());
     let host = Host::start(HostConfig {
         identity,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{ActorKey, JobId, NodeDescriptor, TaskCount, WorkerAddress, WorkerId};
 use crate::id::ActorIncarnation;
-use crate::spec::{ActorLocation, End};
+use crate::spec::{ActorLocation, End, HolderAddress, HolderId, StateKey};
 
 /// Description of the node, and everything that already runs on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub(in crate::cluster) struct NodeReport {
     /// Last ends of workers that the head has not acknowledged.
     #[serde(default)]
     pub(in crate::cluster) ended_workers: Vec<EndedWorker>,
+    /// Holder of states that the agent runs.
+    pub(in crate::cluster) holder: Option<HolderId>,
+    /// States that it has. The node may have missed the ends of their actors.
+    pub(in crate::cluster) states: Vec<StateKey>,
 }
 
 /// Worker that has ended.
@@ -44,7 +48,15 @@ impl NodeReport {
             drivers: Vec::new(),
             ended: Vec::new(),
             ended_workers: Vec::new(),
+            holder: None,
+            states: Vec::new(),
         }
+    }
+
+    /// Holder of the node, on the agent's own host.
+    pub(in crate::cluster) fn holder_address(&self) -> Option<HolderAddress> {
+        let NodeDescriptor { agent, address, .. } = self.descriptor;
+        self.holder.map(|holder| HolderAddress { holder, host: agent, at: address })
     }
 }
 

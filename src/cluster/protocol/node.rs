@@ -8,7 +8,7 @@ use crate::cluster::model::{
 };
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::id::{HostUid, TypeHash};
-use crate::spec::{ActorLocation, End, Recipe};
+use crate::spec::{ActorLocation, End, Recipe, StateKey};
 
 /// Service of the head that receives requests of agents.
 pub(in crate::cluster) const NODE: TypeHash = TypeHash::of("roadshow::Node");
@@ -20,7 +20,7 @@ pub(in crate::cluster) const AGENT_COMMAND: TypeHash = TypeHash::of("roadshow::A
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cluster) enum NodeRequest {
     /// Joins or rejoins.
-    Join(NodeReport),
+    Join(Box<NodeReport>),
     /// Renews the node's lease, and reports its usage if that was measured since the last one.
     Heartbeat { node: HostUid, usage: Option<Usage> },
     /// Reports statistics of workers that have changed since the last report, or a part of them.
@@ -122,6 +122,10 @@ pub(in crate::cluster) enum AgentCommand {
     StopActor {
         worker: WorkerId,
         at: ActorLocation,
+    },
+    /// Removes the state of a durable actor that has ended for good.
+    RemoveState {
+        key: StateKey,
     },
     StopDriver {
         job: JobId,

@@ -60,7 +60,7 @@ pub(super) fn all_end_within(limit: Duration, pids: &[u32]) {
 }
 
 /// Sends a signal to a process. Fails if the process has ended.
-pub(super) fn signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
+pub(crate) fn signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(pid, signal)
 }

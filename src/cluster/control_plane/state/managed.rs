@@ -256,6 +256,7 @@ impl ClusterState {
         managed.request.map(|request| self.requested.remove(&request));
         self.fenced.remove(&key);
         self.actions.push(Action::Delete(RecordKey::Recipe(key)));
+        self.remove_holders(key, job);
         if let Some(ticket) = managed.spawner.filter(|ticket| self.open_requests.remove(ticket).is_some()) {
             let text = end.text.clone();
             let error = match end.reason {

@@ -35,6 +35,7 @@ mod deferred;
 mod events;
 mod exclusive;
 mod history;
+mod holders;
 mod ids;
 mod job;
 mod list;
@@ -57,8 +58,8 @@ mod watchers;
 mod worker;
 
 pub(in crate::cluster) use super::event::{
-    Action, ControlError, ControlEvent, ControlReply, JobEvent, Record, RecordKey, RequestId, Ticket,
-    WorkerEntry,
+    Action, ControlError, ControlEvent, ControlReply, HolderConfiguration, JobEvent, Record, RecordKey,
+    RequestId, Ticket, WorkerEntry,
 };
 pub(in crate::cluster) use super::lease::Millis;
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
@@ -104,7 +105,7 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) start_lease: Duration,
     /// Time limit for the constructor of a killed actor; see [`config::KILL_LEASE`].
     pub(in crate::cluster) kill_lease: Duration,
-    /// True for a local cluster, whose actors cannot restart on other nodes.
+    /// True for a local cluster, which has one node and never gets another.
     pub(in crate::cluster) is_single_node: bool,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
     pub(in crate::cluster) history_max: usize,
@@ -162,6 +163,8 @@ pub(in crate::cluster) struct ClusterState {
     /// Managed part of the actors that are restarted.
     managed: FxHashMap<ActorKey, ManagedActor>,
     restart_counter: RestartCounter,
+    /// Configurations of the states of durable actors.
+    holders: FxHashMap<ActorKey, HolderConfiguration>,
     /// Ends of the back-offs of restarting actors.
     backing_off: BTreeSet<(Millis, ActorKey)>,
     /// Exclusive actors of which an earlier incarnation may still run.
@@ -228,6 +231,7 @@ impl ClusterState {
             actors: OrderedMap::default(),
             managed: FxHashMap::default(),
             restart_counter: RestartCounter::default(),
+            holders: FxHashMap::default(),
             backing_off: BTreeSet::new(),
             fenced: BTreeSet::new(),
             restored: Millis::default(),
@@ -307,6 +311,12 @@ impl ClusterState {
             ControlEvent::WatchNode { ticket, node } => self.watch_node(ticket, node),
             ControlEvent::WatchJob { ticket, job } => self.watch_job(ticket, job),
             ControlEvent::WatchActor { ticket, actor } => self.watch_actor(ticket, actor),
+            ControlEvent::HolderStarted { node, holder } => self.holder_started(node, holder),
+            ControlEvent::CheckHolders { ticket, copies } => self.check_holders(ticket, copies),
+            ControlEvent::ProposeHolders { ticket, request } => self.propose_holders(ticket, request),
+            ControlEvent::ActivateHolders { ticket, actor, incarnation, number } => {
+                self.activate_holders(ticket, actor, incarnation, number);
+            }
             ControlEvent::Kill { ticket, actor } => self.kill(ticket, actor),
             ControlEvent::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
             ControlEvent::WatermarksDurable { jobs, workers, actors } => {

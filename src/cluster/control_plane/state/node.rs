@@ -20,7 +20,7 @@ use crate::cluster::model::{
 };
 use crate::config::InjectedBug;
 use crate::id::HostUid;
-use crate::spec::{End, EndReason};
+use crate::spec::{End, EndReason, HolderAddress};
 
 /// Node that is not dead.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(super) struct LiveNode {
     pub(super) pinned_jobs: BTreeSet<JobId>,
     /// Set once the agent was commanded to stop.
     pub(super) is_stopping: bool,
+    /// Holder of states that its agent runs.
+    pub(super) holder: Option<HolderAddress>,
 }
 
 impl LiveNode {
@@ -60,6 +62,7 @@ impl LiveNode {
             drivers: BTreeSet::new(),
             pinned_jobs: BTreeSet::new(),
             is_stopping: false,
+            holder: None,
         }
     }
 
@@ -141,7 +144,8 @@ impl ClusterState {
         if known.is_some() {
             self.node_lost(id, "its agent restarted");
         }
-        self.add_node(id, LiveNode::new(report.descriptor, self.now));
+        let holder = report.holder_address();
+        self.add_node(id, LiveNode { holder, ..LiveNode::new(report.descriptor, self.now) });
         // A restarted head waits for the nodes that it finds records of.
         self.persist_node(id);
         self.record_node_join(id, "it joined");
@@ -150,6 +154,7 @@ impl ClusterState {
             self.actions.push(Action::StopWorker { node: id, worker: worker.worker });
         }
         self.reconcile_jobs(id, report.jobs, report.drivers);
+        self.reconcile_states(id, &report.states);
         self.notify_jobs(id);
     }
 

@@ -36,6 +36,7 @@ impl ClusterState {
         let changed = node.descriptor != report.descriptor;
         // The command to stop may have been lost with the link. It is repeated if the node is still drained.
         node.is_stopping = false;
+        node.holder = report.holder_address();
         node.descriptor = report.descriptor;
         let known_workers = node.workers.clone();
         if changed {
@@ -71,6 +72,7 @@ impl ClusterState {
             self.worker_reported(id, worker, first_join);
         }
         self.reconcile_jobs(id, report.jobs, report.drivers);
+        self.reconcile_states(id, &report.states);
         if first_join && self.nodes.get(&id).is_some_and(|node| node.state == NodeState::Draining) {
             // Exclusive actors that the head had told to stop, before it restarted.
             self.move_actors_from(id, &End::new(EndReason::Evicted, "its node is draining"), false);

@@ -24,6 +24,7 @@ impl Record {
             Self::Job { job, .. } => RecordKey::Job(*job),
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
             Self::Recipe { actor, .. } => RecordKey::Recipe(*actor),
+            Self::Holders { actor, .. } => RecordKey::Holders(*actor),
             Self::IdWatermarks { .. } => RecordKey::IdWatermarks,
             Self::Node { descriptor, .. } => RecordKey::Node(descriptor.id()),
             Self::Incarnation { .. } => RecordKey::Incarnation,
@@ -41,6 +42,7 @@ impl ClusterState {
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
             Record::Recipe { actor, .. } => (4, actor.0),
+            Record::Holders { actor, .. } => (5, actor.0),
         });
         self.restored = self.now;
         // For a state directory without a record of watermarks.
@@ -90,6 +92,7 @@ impl ClusterState {
                         None => self.actions.push(Action::Delete(RecordKey::Recipe(actor))),
                     }
                 }
+                Record::Holders { actor, configuration } => self.restore_holders(actor, configuration),
                 Record::Incarnation { .. } => {}
             }
         }

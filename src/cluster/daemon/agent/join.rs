@@ -154,7 +154,7 @@ async fn run_session(
     joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
     has_joined: &mut bool,
 ) -> Result<Infallible, RejoinReason> {
-    renew(agent, NodeRequest::Join(agent.report())).await?;
+    renew(agent, NodeRequest::Join(Box::new(agent.report()))).await?;
     *has_joined = true;
     agent.statistics.mark_all_changed();
     if let Some(joined) = joined.take() {

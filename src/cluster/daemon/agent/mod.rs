@@ -52,6 +52,7 @@ use crate::cluster::daemon::logs::daemon_log;
 use crate::cluster::daemon::token_rpc_server::TokenRpcServer;
 use crate::cluster::event_queue::EventQueue;
 use crate::cluster::executable::this_machine;
+use crate::cluster::holder::Holder;
 use crate::cluster::launch::descendants;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{JobId, NodeDescriptor};
@@ -102,6 +103,8 @@ struct Agent {
     statistics: StatisticsBuffer,
     spans: SpanQueue,
     orphans: Orphans,
+    /// States of durable actors that this node keeps.
+    holder: Holder,
     /// Cancelled when the node has been drained.
     shutdown: CancellationToken,
 }
@@ -122,6 +125,8 @@ impl Agent {
             drivers: self.drivers.running(),
             ended: self.events.actor_ends(),
             ended_workers: self.events.worker_ends(),
+            holder: Some(self.holder.id()),
+            states: self.holder.keys(),
         }
     }
 
@@ -296,6 +301,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         statistics: StatisticsBuffer::default(),
         spans: SpanQueue::default(),
         orphans: Orphans::default(),
+        holder: Holder::new(),
         shutdown: CancellationToken::new(),
     });
     // The cell is new, so this cannot fail. A call before this point finds no agent, and is refused.

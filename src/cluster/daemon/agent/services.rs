@@ -17,6 +17,7 @@ use crate::cluster::protocol::{
     JobSpec, NodeEvent,
 };
 use crate::config::LOGS_LISTED_MAX;
+use crate::durable::protocol::STATE;
 use crate::host::{ActorEnd, Host, HostServices};
 use crate::id::{HostUid, TypeHash};
 use crate::registry::{Inbound, decode};
@@ -38,6 +39,7 @@ pub(super) fn host_services(cell: AgentCell) -> HostServices {
             FLUSH => flush(agent, inbound),
             EXECUTABLE => handle_executable(agent, inbound),
             FETCH => executable_exchange::serve(agent, inbound),
+            STATE => agent.holder.serve(host, inbound),
             _ => unknown(host, service, inbound),
         }
     })
@@ -89,7 +91,11 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
         // The worker has ended, which was reported, or is about to be.
         AgentCommand::StartActor { .. } | AgentCommand::StopActor { .. } => {}
         AgentCommand::StopDriver { job } => agent.drivers.stop(job),
-        AgentCommand::ReleaseJob { job } => agent.end_job(job),
+        AgentCommand::ReleaseJob { job } => {
+            agent.holder.remove_job(job);
+            agent.end_job(job);
+        }
+        AgentCommand::RemoveState { key } => agent.holder.remove(key),
         AgentCommand::StopNode => agent.shutdown.cancel(),
     }
     responder.reply(());

@@ -87,7 +87,7 @@ async fn find_head(agent: &Agent) -> bool {
 
 /// Joins the head, then sends heartbeats and events until the head is lost.
 async fn run_session(agent: &Arc<Agent>) -> Result<Infallible, RejoinReason> {
-    renew(agent, NodeRequest::Join(agent.report())).await?;
+    renew(agent, NodeRequest::Join(Box::new(agent.report()))).await?;
     if agent.shared.plan.injected_bug == Some(InjectedBug::LostWorkerEnd) {
         agent.events.lose();
     }

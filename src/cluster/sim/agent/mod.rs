@@ -19,6 +19,7 @@ use super::{Shared, virtual_time};
 use crate::background::gate::Gate;
 use crate::cluster::authorization;
 use crate::cluster::event_queue::EventQueue;
+use crate::cluster::holder::Holder;
 use crate::cluster::model::{JobId, NodeDescriptor, NodeReport, WorkerId};
 use crate::cluster::node_lease::NodeLease;
 use crate::cluster::protocol::worker::ActorEvent;
@@ -26,6 +27,7 @@ use crate::cluster::protocol::{
     AGENT_COMMAND, AgentCommand, EXECUTABLE, ExecutableReply, ExecutableRequest, NodeEvent,
 };
 use crate::config::INBOUND_PEER_EXPIRY;
+use crate::durable::protocol::STATE;
 use crate::host::{ActorEnd, Executor, Host, HostConfig, HostServices, fresh_identity};
 use crate::id::HostUid;
 use crate::registry::{Inbound, decode};
@@ -47,6 +49,8 @@ pub(super) struct Agent {
     pub(super) host: Host,
     lease: NodeLease,
     events: EventQueue,
+    /// States of durable actors; they are lost with the agent.
+    holder: Holder,
     head: Mutex<Option<HostUid>>,
     jobs: Mutex<Jobs>,
     workers: Mutex<BTreeMap<WorkerId, SimWorker>>,
@@ -114,6 +118,7 @@ impl SimAgent {
             host,
             lease: NodeLease::new(virtual_time),
             events: EventQueue::default(),
+            holder: Holder::new(),
             head: Mutex::default(),
             jobs: Mutex::default(),
             workers: Mutex::default(),
@@ -204,6 +209,8 @@ impl Agent {
             drivers: Vec::new(),
             ended: self.events.actor_ends(),
             ended_workers: self.events.worker_ends(),
+            holder: Some(self.holder.id()),
+            states: self.holder.keys(),
         }
     }
 
@@ -233,6 +240,7 @@ fn services(cell: AgentCell) -> HostServices {
         match service {
             AGENT_COMMAND => handle_command(&agent, inbound),
             EXECUTABLE => handle_executable(&agent, inbound),
+            STATE => agent.holder.serve(host, inbound),
             _ => inbound.fail(&CallFailure::ActorStopped),
         }
     })
@@ -255,7 +263,9 @@ fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
             start_actor(agent, worker, at, recipe, lease)
         }
         AgentCommand::StopActor { worker, at } => stop_actor(agent, worker, at),
+        AgentCommand::RemoveState { key } => agent.holder.remove(key),
         AgentCommand::ReleaseJob { job } => {
+            agent.holder.remove_job(job);
             agent.lock(&agent.jobs).ended.insert(job);
             agent.release_if_idle(job);
         }

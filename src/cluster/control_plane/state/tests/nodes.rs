@@ -139,12 +139,10 @@ fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
     let workers = vec![report(worker, job, &[actor])];
     let (jobs, drivers) = (vec![job, other], vec![other]);
     let actions = harness.handle(ControlEvent::NodeJoined(NodeReport {
-        descriptor,
         workers,
         jobs,
         drivers,
-        ended: Vec::new(),
-        ended_workers: Vec::new(),
+        ..NodeReport::idle(descriptor)
     }));
     let node = NodeId(1);
     let at = location(worker, actor);

@@ -1,6 +1,7 @@
 //! Tests of actors with a restart policy.
 
 mod exclusive;
+mod holders;
 mod memory;
 mod place;
 mod rejoin;

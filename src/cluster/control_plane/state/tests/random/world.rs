@@ -364,11 +364,9 @@ impl World {
         });
         let report = NodeReport {
             workers: workers.collect(),
-            descriptor: actual.descriptor.clone(),
             jobs: actual.pinned.iter().copied().collect(),
             drivers: actual.drivers.iter().copied().collect(),
-            ended: Vec::new(),
-            ended_workers: Vec::new(),
+            ..NodeReport::idle(actual.descriptor.clone())
         };
         self.event(ControlEvent::NodeJoined(report));
         self.check_node_view(node);
@@ -748,7 +746,8 @@ impl World {
             Action::StopActor { node, worker, actor, at } => {
                 self.stop_commanded(*node, *worker, *actor, *at);
             }
-            Action::NotifyDriver { .. } => {}
+            // No actor of this world is durable.
+            Action::NotifyDriver { .. } | Action::RemoveState { .. } => {}
         }
     }
 
