@@ -8,10 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 
 use crate::background;
+use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::lock::Mutex;
 use crate::registry::{Lease, LeaseClock};
 use crate::spec::{LeaseGrant, LeaseTime};
@@ -34,11 +36,26 @@ pub(crate) struct Leases {
     io: Handle,
     on_overrun: OnOverrun,
     present: Mutex<Option<Arc<Lease>>>,
+    /// Latest incarnation of each exclusive actor that was created here.
+    created: Mutex<FxHashMap<ActorId, ActorIncarnation>>,
 }
 
 impl Leases {
     pub(crate) fn new(clock: LeaseClock, io: Handle, on_overrun: OnOverrun) -> Self {
-        Self { clock, io, on_overrun, present: Mutex::default() }
+        Self { clock, io, on_overrun, present: Mutex::default(), created: Mutex::default() }
+    }
+
+    /// Records that an incarnation is about to be created; false if it was, or a later one.
+    ///
+    /// A repeated command may arrive after the end of the incarnation. A second one of the same number would run
+    /// beside the next one, which begins once the head has heard of that end.
+    pub(crate) fn admit(&self, target: Target) -> bool {
+        let mut created = self.created.lock();
+        let is_new = created.get(&target.actor).is_none_or(|latest| *latest < target.incarnation);
+        if is_new {
+            created.insert(target.actor, target.incarnation);
+        }
+        is_new
     }
 
     /// Records a grant or a renewal; returns the lease, or `None` if it belongs to an earlier lease.
@@ -118,6 +135,17 @@ mod tests {
         assert_eq!(overruns.load(Relaxed), 1);
         drop(running);
         assert!(second.join().enter().is_some());
+    }
+
+    #[tokio::test]
+    async fn incarnation_is_created_once() {
+        let leases = Leases::new(machine_time, Handle::current(), Arc::new(|| ()));
+        let admits = |actor, incarnation| {
+            let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(incarnation) };
+            leases.admit(target)
+        };
+        assert!(admits(1, 0) && !admits(1, 0));
+        assert!(admits(2, 3) && admits(1, 2) && !admits(1, 1) && !admits(1, 2));
     }
 
     #[test]

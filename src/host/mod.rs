@@ -301,6 +301,11 @@ impl Host {
         let _ = self.shared.leases.set(leases);
     }
 
+    /// Records that an incarnation of an exclusive actor is about to be created; false if it was, or a later one.
+    pub(crate) fn admit_exclusive(&self, target: Target) -> bool {
+        self.shared.leases.get().is_some_and(|leases| leases.admit(target))
+    }
+
     /// Lease of a grant; `None` if it is over, or earlier than the present one.
     pub(crate) fn lease(&self, grant: LeaseGrant) -> Option<Arc<Lease>> {
         self.shared.leases.get()?.renew(grant).filter(|lease| !lease.is_over())

@@ -456,6 +456,11 @@ fn create<A: Spawn>(
         return responder.fail(CallFailure::ActorStopped);
     }
     let holder = holder.flatten();
+    if holder.is_some() && !host.admit_exclusive(target) {
+        // A repeated command: this incarnation has ended, and its end is reported.
+        responder.start();
+        return responder.reply(target);
+    }
     let context = Context::new();
     // Registered before `spawn`, since the actor may send its own address to others from there.
     let lease = holder.as_ref().map(|holder| Arc::clone(holder.lease()));
