@@ -85,13 +85,13 @@ pub fn remote_actor(input: TokenStream) -> TokenStream {
 
 /// Makes a type the state of a durable actor.
 ///
-/// The type implements [`Durable`](trait@Durable), and [`Decide`] for each listed message. `#[remote(..)]` on it takes:
+/// The type implements `Durable`, and `Decide` for each listed message. `#[remote(..)]` on it takes:
 ///
 /// - `decides(A, B)`: the messages that the actor decides, by path. Each derives
 ///   [`RemoteMessage`](macro@RemoteMessage).
 /// - `name = ".."` and `crate = path`, as for [`RemoteActor`](macro@RemoteActor).
 ///
-/// [`Durable`](trait@Durable) has an example.
+/// `Durable` has an example.
 #[proc_macro_derive(Durable, attributes(remote))]
 pub fn durable(input: TokenStream) -> TokenStream {
     derive(input, durable::derive)
