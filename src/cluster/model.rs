@@ -9,7 +9,9 @@ mod state_names;
 mod statistics;
 mod timeline;
 
-pub(in crate::cluster) use node_report::{EndedWorker, LeaseRenewal, NodeReport, WorkerReport};
+#[cfg(any(feature = "cli", feature = "sim", test))]
+pub(in crate::cluster) use node_report::EndedWorker;
+pub(in crate::cluster) use node_report::{LeaseRenewal, NodeReport, WorkerReport};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,7 @@ impl LeaseTime {
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
     /// Adds a duration.
+    #[cfg(any(feature = "cli", feature = "sim"))]
     pub(crate) fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }

@@ -120,6 +120,7 @@ impl MemoryStates {
     }
 
     /// Removes the states of a job.
+    #[cfg(any(feature = "cli", feature = "sim", test))]
     pub(super) fn remove_job(&mut self, job: JobId) -> Vec<ActorState> {
         let keys: Vec<_> = self.keys().into_iter().filter(|key| key.job == job).collect();
         keys.into_iter().filter_map(|key| self.remove(key)).collect()

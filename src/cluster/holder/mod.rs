@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::host::entropy::random_u64;
 use crate::lock::Mutex;
 use crate::registry::{Inbound, decode};
-use crate::spec::{HolderId, JobId, StateKey};
+use crate::spec::{HolderId, StateKey};
 use crate::wire::CallFailure;
 pub use memory::MemoryStates;
 
@@ -50,6 +50,7 @@ impl Holder {
     }
 
     /// Actors with a state here.
+    #[cfg(any(feature = "cli", feature = "sim"))]
     pub(super) fn keys(&self) -> Vec<StateKey> {
         self.states.lock().keys()
     }
@@ -62,7 +63,8 @@ impl Holder {
     }
 
     /// Removes the states of a job that has ended.
-    pub(super) fn remove_job(&self, job: JobId) {
+    #[cfg(any(feature = "cli", feature = "sim"))]
+    pub(super) fn remove_job(&self, job: crate::spec::JobId) {
         let removed = self.states.lock().remove_job(job);
         drop(removed);
     }
